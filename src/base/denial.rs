@@ -1,0 +1,233 @@
+//! The closed set of reasons to say no, and the one table that says what each means.
+
+/// Why a request was refused. Several reasons share one answer outside (unknown, revoked, expired
+/// and wrong-secret look alike) and stay apart in logs and metrics.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Denial {
+    /// The head is not HTTP as RFC 9112 or RFC 9113 has it.
+    MalformedRequest,
+    /// The request-target is ambiguous or malformed.
+    MalformedTarget,
+    /// Host or authority is missing, doubled or malformed.
+    MalformedHost,
+    /// Message framing is in doubt; the connection closes.
+    MalformedFraming,
+    /// A header in disguise of a protected one, or a protected one named in `Connection`.
+    ForgedHeader,
+    /// More than one credential was presented.
+    AmbiguousCredentials,
+    /// The client was too slow to send its request.
+    RequestTimeout,
+    /// The body is larger than the route allows.
+    BodyTooLarge,
+    /// The request-target is longer than 8 KiB.
+    TargetTooLong,
+    /// `Expect` holds something else than `100-continue`.
+    ExpectationFailed,
+    /// This name is not served on this connection.
+    Misdirected,
+    /// The head is larger than 16 KiB or has more than 100 fields.
+    HeadTooLarge,
+    /// A transfer coding other than `chunked`.
+    UnsupportedCoding,
+    /// An HTTP version other than 1.0, 1.1 and 2.
+    UnsupportedVersion,
+    /// No route matches.
+    NoRoute,
+    /// A route matches the path but not the method.
+    MethodNotAllowed,
+    /// No credential where the route needs one.
+    MissingCredential,
+    /// The credential has not the form its surface has.
+    MalformedCredential,
+    /// The credential belongs to another surface than the route accepts.
+    WrongSurface,
+    /// The credential's mode is not the one needed, or two halves differ in mode.
+    WrongMode,
+    /// There is no such credential.
+    UnknownCredential,
+    /// The publishable half is known, the secret half is wrong.
+    WrongSecret,
+    /// The credential was revoked.
+    RevokedCredential,
+    /// The credential is disabled.
+    DisabledCredential,
+    /// The credential is past its expiry.
+    ExpiredCredential,
+    /// The credential is not valid yet.
+    EarlyCredential,
+    /// A signed token does not verify, or its claims are not those its surface asks for.
+    InvalidToken,
+    /// The credential's tenant is inactive.
+    InactiveTenant,
+    /// The principal lacks a scope the route needs.
+    InsufficientScope,
+    /// A cookie credential on a changing method without proof that the request is same-origin.
+    CrossSite,
+    /// Too many requests.
+    RateLimited,
+    /// The store cannot say; unknown is not absent.
+    StoreUnavailable,
+    /// The store answered with something that cannot be trusted.
+    CorruptRecord,
+    /// The gateway is over one of its own limits.
+    Overloaded,
+    /// No endpoint of the upstream could be reached.
+    UpstreamUnreachable,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The upstream's answer was not HTTP.
+    UpstreamInvalid,
+    /// A defect in the gateway; this request ends, the process goes on.
+    Internal,
+}
+
+/// How loudly a denial is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Ordinary: clients make mistakes.
+    Info,
+    /// Worth a look in numbers: attack patterns, limits.
+    Warn,
+    /// Something of ours or of the operator's is broken.
+    Error,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct DenialRow {
+    /// The reason.
+    pub denial: Denial,
+    /// Metric label and log value; also the key in a dialect's table.
+    pub label: &'static str,
+    /// Default status.
+    pub status: u16,
+    /// Default code towards the caller; reasons that must look alike share it.
+    pub code: &'static str,
+    /// Default message towards the caller.
+    pub message: &'static str,
+    /// How loudly it is logged.
+    pub severity: Severity,
+}
+
+macro_rules! table {
+    ($($denial:ident $label:literal $status:literal $code:literal $severity:ident $message:literal;)*) => {
+        /// Every denial, in the order of the enum.
+        pub const DENIALS: &[DenialRow] = &[
+            $(DenialRow { denial: Denial::$denial, label: $label, status: $status, code: $code, message: $message, severity: Severity::$severity },)*
+        ];
+    };
+}
+
+table! {
+    MalformedRequest "malformed_request" 400 "malformed_request" Info "The request is not valid HTTP.";
+    MalformedTarget "malformed_target" 400 "malformed_target" Warn "The request target is malformed or ambiguous.";
+    MalformedHost "malformed_host" 400 "malformed_host" Info "The Host header is missing, repeated or malformed.";
+    MalformedFraming "malformed_framing" 400 "malformed_framing" Warn "The message framing is malformed or ambiguous.";
+    ForgedHeader "forged_header" 400 "forged_header" Warn "A protected header was sent in disguise.";
+    AmbiguousCredentials "ambiguous_credentials" 400 "ambiguous_credentials" Warn "More than one credential was presented.";
+    RequestTimeout "request_timeout" 408 "request_timeout" Info "The request was not received in time.";
+    BodyTooLarge "body_too_large" 413 "body_too_large" Info "The request body is too large.";
+    TargetTooLong "target_too_long" 414 "target_too_long" Info "The request target is too long.";
+    ExpectationFailed "expectation_failed" 417 "expectation_failed" Info "The expectation cannot be met.";
+    Misdirected "misdirected" 421 "misdirected_request" Info "This name is not served on this connection.";
+    HeadTooLarge "head_too_large" 431 "head_too_large" Info "The request head is too large.";
+    UnsupportedCoding "unsupported_coding" 501 "unsupported_transfer_coding" Warn "The transfer coding is not supported.";
+    UnsupportedVersion "unsupported_version" 505 "unsupported_http_version" Info "The HTTP version is not supported.";
+    NoRoute "no_route" 404 "not_found" Info "There is nothing here.";
+    MethodNotAllowed "method_not_allowed" 405 "method_not_allowed" Info "The method is not allowed here.";
+    MissingCredential "missing_credential" 401 "missing_credential" Info "A credential is required.";
+    MalformedCredential "malformed_credential" 401 "invalid_credential" Info "The credential is not valid.";
+    WrongSurface "wrong_surface" 401 "invalid_credential" Warn "The credential is not valid.";
+    WrongMode "wrong_mode" 401 "invalid_credential" Warn "The credential is not valid.";
+    UnknownCredential "unknown_credential" 401 "invalid_credential" Info "The credential is not valid.";
+    WrongSecret "wrong_secret" 401 "invalid_credential" Warn "The credential is not valid.";
+    RevokedCredential "revoked_credential" 401 "invalid_credential" Warn "The credential is not valid.";
+    DisabledCredential "disabled_credential" 401 "invalid_credential" Info "The credential is not valid.";
+    ExpiredCredential "expired_credential" 401 "invalid_credential" Info "The credential is not valid.";
+    EarlyCredential "early_credential" 401 "invalid_credential" Info "The credential is not valid.";
+    InvalidToken "invalid_token" 401 "invalid_credential" Warn "The credential is not valid.";
+    InactiveTenant "inactive_tenant" 403 "inactive_tenant" Info "The account of this credential is inactive.";
+    InsufficientScope "insufficient_scope" 403 "insufficient_scope" Info "The credential lacks a scope this call needs.";
+    CrossSite "cross_site" 403 "cross_site_request" Warn "The request may come from another site.";
+    RateLimited "rate_limited" 429 "rate_limited" Info "Too many requests.";
+    StoreUnavailable "store_unavailable" 503 "unavailable" Error "The service is temporarily unavailable.";
+    CorruptRecord "corrupt_record" 503 "unavailable" Error "The service is temporarily unavailable.";
+    Overloaded "overloaded" 503 "overloaded" Warn "The service is temporarily overloaded.";
+    UpstreamUnreachable "upstream_unreachable" 502 "upstream_unreachable" Error "The service behind could not be reached.";
+    UpstreamTimeout "upstream_timeout" 504 "upstream_timeout" Error "The service behind did not answer in time.";
+    UpstreamInvalid "upstream_invalid" 502 "upstream_invalid" Error "The service behind gave an invalid answer.";
+    Internal "internal" 500 "internal" Error "Something went wrong.";
+}
+
+impl Denial {
+    /// The table's row of this denial.
+    #[must_use]
+    pub const fn row(self) -> &'static DenialRow {
+        &DENIALS[self as usize]
+    }
+
+    /// Metric label and log value.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        self.row().label
+    }
+
+    /// The denial of a label.
+    #[must_use]
+    pub fn of_label(label: &str) -> Option<Self> {
+        DENIALS.iter().find(|row| row.label == label).map(|row| row.denial)
+    }
+
+    /// Whether the connection may not be used again after this answer, because what follows on it
+    /// cannot be told apart from the refused message.
+    #[must_use]
+    pub const fn closes_connection(self) -> bool {
+        matches!(
+            self,
+            Self::MalformedRequest
+                | Self::MalformedFraming
+                | Self::RequestTimeout
+                | Self::BodyTooLarge
+                | Self::TargetTooLong
+                | Self::HeadTooLarge
+                | Self::UnsupportedCoding
+                | Self::UnsupportedVersion
+                | Self::Internal
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_one_row_for_each_denial_in_order() {
+        for (i, row) in DENIALS.iter().enumerate() {
+            assert_eq!(row.denial as usize, i, "{}", row.label);
+            assert_eq!(Denial::of_label(row.label), Some(row.denial));
+        }
+        assert_eq!(Denial::Internal as usize + 1, DENIALS.len());
+    }
+
+    #[test]
+    fn reasons_that_would_help_a_guesser_look_alike() {
+        use Denial::{
+            DisabledCredential, ExpiredCredential, InvalidToken, RevokedCredential, UnknownCredential, WrongMode, WrongSecret, WrongSurface,
+        };
+        for d in [
+            DisabledCredential,
+            ExpiredCredential,
+            InvalidToken,
+            RevokedCredential,
+            WrongMode,
+            WrongSecret,
+            WrongSurface,
+        ] {
+            let (a, b) = (d.row(), UnknownCredential.row());
+            assert_eq!((a.status, a.code, a.message), (b.status, b.code, b.message), "{}", a.label);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Keyed hashes of credentials: the only form in which a credential is stored, cached, logged or looked up.
+
+use std::fmt;
+
+use aws_lc_rs::{digest, hmac};
+use subtle::ConstantTimeEq;
+
+use super::ids::{CredentialId, SurfaceName};
+
+/// What a credential is looked up by: 256 bits that already contain the surface (realm), the kind
+/// of look-up and the whole secret, so that a cache or a single flight keyed by it cannot mix two
+/// surfaces up (design 6.6, hardening C3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Wraps stored bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Equality in constant time, for the secret half of a pair (hardening K5).
+    #[must_use]
+    pub fn ct_eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+
+    /// 64 well-mixed bits for table slots.
+    #[must_use]
+    pub fn slot_bits(&self) -> u64 {
+        u64::from_le_bytes([
+            self.0[0], self.0[1], self.0[2], self.0[3], self.0[4], self.0[5], self.0[6], self.0[7],
+        ])
+    }
+
+    /// Lower-case hexadecimal, as stores index it.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        self.0.iter().flat_map(|b| [hex_digit(b >> 4), hex_digit(b & 15)]).collect()
+    }
+
+    /// Reads what [`to_hex`](Self::to_hex) wrote.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let text = text.as_bytes();
+        if text.len() != 64 {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_chunks::<2>().0) {
+            *byte = (hex_value(pair[0])? << 4) | hex_value(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The look-up key of a record by its id on a surface. Ids are not secret, so no pepper is
+    /// needed; sessions resolve to their record this way.
+    #[must_use]
+    pub fn of_id(surface: &SurfaceName, id: &CredentialId) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [
+            b"durward id\0".as_slice(),
+            surface.as_str().as_bytes(),
+            b"\0",
+            id.as_str().as_bytes(),
+        ] {
+            context.update(part);
+        }
+        Self::from_digest(context.finish().as_ref())
+    }
+
+    fn from_digest(bytes: &[u8]) -> Self {
+        let mut out = [0; 32];
+        out.copy_from_slice(bytes);
+        Self(out)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    /// Eight characters: enough to correlate log lines, useless for a look-up.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Fingerprint({:02x}{:02x}{:02x}{:02x}..)",
+            self.0[0], self.0[1], self.0[2], self.0[3]
+        )
+    }
+}
+
+/// Which half or form of a credential a fingerprint is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// An API key, or the publishable half of a pair: found by it.
+    Key,
+    /// The secret half of a pair: compared, never looked up.
+    Secret,
+}
+
+/// A secret kept outside the store that turns credentials into fingerprints.
+#[derive(Clone)]
+pub struct Pepper {
+    key: hmac::Key,
+}
+
+impl Pepper {
+    /// A pepper of at least 32 bytes; `None` when it is shorter.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() >= 32).then(|| Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, bytes),
+        })
+    }
+
+    /// The fingerprint of a credential that durward generated.
+    #[must_use]
+    pub fn fingerprint(&self, surface: &SurfaceName, part: Part, secret: &[u8]) -> Fingerprint {
+        let label: &[u8] = match part {
+            Part::Key => b"key\0",
+            Part::Secret => b"secret\0",
+        };
+        self.mac(&[label, surface.as_str().as_bytes(), b"\0", secret])
+    }
+
+    /// The fingerprint of an imported credential of which only the SHA-256 is known.
+    #[must_use]
+    pub fn fingerprint_of_sha256(&self, surface: &SurfaceName, part: Part, sha256: &[u8; 32]) -> Fingerprint {
+        let label: &[u8] = match part {
+            Part::Key => b"sha256 key\0",
+            Part::Secret => b"sha256 secret\0",
+        };
+        self.mac(&[label, surface.as_str().as_bytes(), b"\0", sha256])
+    }
+
+    /// A value that tells peppers apart without revealing them; the store keeps it so that a
+    /// gateway with another pepper refuses to start instead of finding nobody.
+    #[must_use]
+    pub fn check_value(&self) -> String {
+        self.mac(&[b"durward pepper check"]).to_hex()
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> Fingerprint {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in parts {
+            context.update(part);
+        }
+        Fingerprint::from_digest(context.sign().as_ref())
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(..)")
+    }
+}
+
+/// The accepted peppers: the first makes new fingerprints, all are tried when looking up.
+#[derive(Debug, Clone)]
+pub struct Peppers(Vec<Pepper>);
+
+impl Peppers {
+    /// At least one pepper; `None` without any.
+    #[must_use]
+    pub fn new(peppers: Vec<Pepper>) -> Option<Self> {
+        (!peppers.is_empty()).then_some(Self(peppers))
+    }
+
+    /// The one that makes new fingerprints.
+    #[must_use]
+    pub fn first(&self) -> &Pepper {
+        &self.0[0]
+    }
+
+    /// All, in the order they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = &Pepper> {
+        self.0.iter()
+    }
+}
+
+/// SHA-256 of a secret, for imported credentials.
+#[must_use]
+pub fn sha256(secret: &[u8]) -> [u8; 32] {
+    *Fingerprint::from_digest(digest::digest(&digest::SHA256, secret).as_ref()).as_bytes()
+}
+
+fn hex_digit(value: u8) -> char {
+    char::from(b"0123456789abcdef"[usize::from(value & 15)])
+}
+
+fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surface_part_and_form_are_in_the_fingerprint() {
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        let (a, b) = (SurfaceName::parse("a").unwrap(), SurfaceName::parse("b").unwrap());
+        let all = [
+            pepper.fingerprint(&a, Part::Key, b"s"),
+            pepper.fingerprint(&b, Part::Key, b"s"),
+            pepper.fingerprint(&a, Part::Secret, b"s"),
+            pepper.fingerprint_of_sha256(&a, Part::Key, &sha256(b"s")),
+            pepper.fingerprint_of_sha256(&a, Part::Secret, &sha256(b"s")),
+            Pepper::new(&[8; 32]).unwrap().fingerprint(&a, Part::Key, b"s"),
+            Fingerprint::of_id(&a, &CredentialId::parse("s").unwrap()),
+        ];
+        for (i, x) in all.iter().enumerate() {
+            for y in &all[i + 1..] {
+                assert!(!x.ct_eq(y));
+            }
+        }
+        assert!(all[0].ct_eq(&pepper.fingerprint(&a, Part::Key, b"s")));
+    }
+
+    #[test]
+    fn hex_round_trips_and_refuses_the_rest() {
+        let f = Fingerprint::from_bytes(std::array::from_fn(|i| u8::try_from(i * 7).unwrap()));
+        assert_eq!(Fingerprint::from_hex(&f.to_hex()), Some(f));
+        assert_eq!(Fingerprint::from_hex("00"), None);
+        assert_eq!(Fingerprint::from_hex(&"G".repeat(64)), None);
+    }
+
+    #[test]
+    fn a_short_pepper_is_refused() {
+        assert!(Pepper::new(&[0; 31]).is_none());
+    }
+}

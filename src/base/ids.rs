@@ -1,0 +1,90 @@
+//! Identifiers, each its own type, valid by construction so that they can go into a header as they are.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest identifier. A tenant id becomes a header value and a store key; 128 characters hold a
+/// UUID with a prefix and leave room (hardening H8).
+pub const MAX_ID_LEN: usize = 128;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an identifier has 1 to 128 characters of A-Z a-z 0-9 . _ : -")]
+pub struct InvalidId;
+
+/// True for texts of `[A-Za-z0-9._:-]{1,128}`, the only ones that may become an identity header.
+#[must_use]
+pub fn is_valid_id(text: &str) -> bool {
+    (1..=MAX_ID_LEN).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the text.
+            ///
+            /// # Errors
+            /// [`InvalidId`] when it is not `[A-Za-z0-9._:-]{1,128}`.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                if is_valid_id(text) { Ok(Self(text.into())) } else { Err(InvalidId) }
+            }
+
+            /// The identifier as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// The business a credential belongs to.
+    TenantId
+}
+id! {
+    /// A record's own name: what operators see, list and revoke. Not a secret.
+    CredentialId
+}
+id! {
+    /// The name of a surface as configured.
+    SurfaceName
+}
+id! {
+    /// Who acts within the tenant (an account, a client, an access token).
+    Subject
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_hold_only_header_safe_text() {
+        for good in ["a", "acme", "t.1_2:3-4", &"x".repeat(128)] {
+            assert!(TenantId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a\r\nx: y", "ä", "a,b", "a/b", &"x".repeat(129)] {
+            assert_eq!(TenantId::parse(bad), Err(InvalidId), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Words of the domain. No I/O except the clock, which is read here and nowhere else.
+
+pub mod clock;
+pub mod credential;
+pub mod denial;
+pub mod fingerprint;
+pub mod ids;
+pub mod key;
+pub mod principal;
+pub mod scope;

@@ -1,0 +1,150 @@
+//! Scopes and modes: the words of permission.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::ids::{InvalidId, is_valid_id};
+
+/// One permission word, e.g. `orders:read`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope(Arc<str>);
+
+impl Scope {
+    /// Checks the text; scopes travel space-separated in a header, so the alphabet is that of ids.
+    ///
+    /// # Errors
+    /// [`InvalidId`] when it is not `[A-Za-z0-9._:-]{1,128}`.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        if is_valid_id(text) { Ok(Self(text.into())) } else { Err(InvalidId) }
+    }
+
+    /// The scope as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A set of scopes, sorted, without duplicates; joined by spaces once, at construction.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct ScopeSet {
+    sorted: Arc<[Scope]>,
+    joined: Arc<str>,
+}
+
+impl ScopeSet {
+    /// Every scope of `self` that `other` has too.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.sorted.iter().filter(|s| other.contains(s)).cloned().collect()
+    }
+
+    /// Whether this scope is in the set.
+    #[must_use]
+    pub fn contains(&self, scope: &Scope) -> bool {
+        self.sorted.binary_search(scope).is_ok()
+    }
+
+    /// Whether every needed scope is in the set. The empty need is always met.
+    #[must_use]
+    pub fn covers(&self, needed: &Self) -> bool {
+        needed.sorted.iter().all(|s| self.contains(s))
+    }
+
+    /// The scopes in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.sorted.iter()
+    }
+
+    /// The scopes joined by single spaces, as `X-Scopes` carries them.
+    #[must_use]
+    pub fn joined(&self) -> &str {
+        &self.joined
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+}
+
+impl FromIterator<Scope> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        let mut all: Vec<Scope> = scopes.into_iter().collect();
+        all.sort();
+        all.dedup();
+        let joined = all.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ");
+        Self {
+            sorted: all.into(),
+            joined: joined.into(),
+        }
+    }
+}
+
+impl fmt::Debug for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.sorted.iter()).finish()
+    }
+}
+
+/// `test` or `live`; never mixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// Sandbox money.
+    Test,
+    /// Real money.
+    Live,
+}
+
+impl Mode {
+    /// The mode's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Live => "live",
+        }
+    }
+
+    /// The mode of a word.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "test" => Some(Self::Test),
+            "live" => Some(Self::Live),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(words: &[&str]) -> ScopeSet {
+        words.iter().map(|w| Scope::parse(w).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_set_covers_its_subsets_and_nothing_more() {
+        let held = set(&["orders:write", "orders:read", "orders:read"]);
+        assert_eq!(held.joined(), "orders:read orders:write");
+        assert!(held.covers(&set(&["orders:read"])));
+        assert!(held.covers(&set(&[])));
+        assert!(!held.covers(&set(&["orders:read", "orders:delete"])));
+        assert_eq!(held.intersection(&set(&["orders:read", "x"])).joined(), "orders:read");
+    }
+}

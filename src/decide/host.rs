@@ -1,0 +1,1 @@
+//! Host and authority: validated, lower case, split from the port.

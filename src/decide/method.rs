@@ -1,0 +1,107 @@
+//! Methods: a closed list, so that TRACE, CONNECT and inventions end here.
+
+use crate::base::denial::Denial;
+
+/// A method a route may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// PATCH
+    Patch,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+}
+
+impl Method {
+    /// All methods.
+    pub const ALL: [Self; 7] = [
+        Self::Get,
+        Self::Head,
+        Self::Post,
+        Self::Put,
+        Self::Patch,
+        Self::Delete,
+        Self::Options,
+    ];
+
+    /// Reads a method token; methods are case-sensitive (RFC 9110, section 9.1).
+    ///
+    /// # Errors
+    /// [`Denial::MethodNotAllowed`] for a token that is not one of ours, [`Denial::MalformedRequest`] for a non-token.
+    pub fn parse(token: &[u8]) -> Result<Self, Denial> {
+        match token {
+            b"GET" => Ok(Self::Get),
+            b"HEAD" => Ok(Self::Head),
+            b"POST" => Ok(Self::Post),
+            b"PUT" => Ok(Self::Put),
+            b"PATCH" => Ok(Self::Patch),
+            b"DELETE" => Ok(Self::Delete),
+            b"OPTIONS" => Ok(Self::Options),
+            _ if !token.is_empty() && token.iter().all(|b| is_token(*b)) => Err(Denial::MethodNotAllowed),
+            _ => Err(Denial::MalformedRequest),
+        }
+    }
+
+    /// The token.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+
+    /// Safe methods change nothing (RFC 9110, section 9.2.1).
+    #[must_use]
+    pub const fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options)
+    }
+
+    /// Idempotent methods may be repeated (RFC 9110, section 9.2.2).
+    #[must_use]
+    pub const fn is_idempotent(self) -> bool {
+        !matches!(self, Self::Post | Self::Patch)
+    }
+}
+
+/// A token character (RFC 9110, section 5.6.2).
+#[must_use]
+pub const fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_methods_pass() {
+        for m in Method::ALL {
+            assert_eq!(Method::parse(m.as_str().as_bytes()), Ok(m));
+        }
+        for bad in ["TRACE", "CONNECT", "get", "PURGE"] {
+            assert_eq!(Method::parse(bad.as_bytes()), Err(Denial::MethodNotAllowed), "{bad}");
+        }
+        for bad in ["", "G\"T", "GE T"] {
+            assert_eq!(Method::parse(bad.as_bytes()), Err(Denial::MalformedRequest), "{bad}");
+        }
+    }
+}

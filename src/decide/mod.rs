@@ -1,0 +1,13 @@
+//! Pure decisions: facts and `now` in, a value out. No I/O, no clock, no `.await`.
+
+pub mod authorize;
+pub mod extract;
+pub mod headers;
+pub mod host;
+pub mod method;
+pub mod peer;
+pub mod route;
+pub mod surface;
+pub mod target;
+pub mod token;
+pub mod validity;

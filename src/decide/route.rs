@@ -1,0 +1,142 @@
+//! Routes and the table that finds them: host, then path, then method; the most specific wins.
+
+use std::time::Duration;
+
+use crate::base::scope::ScopeSet;
+
+use super::method::Method;
+use super::surface::SurfaceIndex;
+
+/// Index of a route in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteIndex(pub usize);
+
+/// Index of an upstream in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamIndex(pub usize);
+
+/// Index of a dialect in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialectIndex(pub usize);
+
+/// One route as configured.
+#[derive(Debug)]
+pub struct Route {
+    /// How logs and metrics call it: `<upstream>/<n>` or the configured name.
+    pub name: String,
+    /// Hosts it is for, lower case without port; `*.example.com` matches one label or more; empty: any host.
+    pub hosts: Vec<String>,
+    /// Methods it is for; `GET` includes `HEAD`. Never empty.
+    pub methods: Vec<Method>,
+    /// Path pattern: `/v1/orders/{id}`, `/v1/orders/**`.
+    pub pattern: String,
+    /// Who may use it.
+    pub access: Access,
+    /// Where it goes.
+    pub upstream: UpstreamIndex,
+    /// How the path is changed on the way.
+    pub rewrite: Rewrite,
+    /// How refusals are written.
+    pub dialect: DialectIndex,
+    /// Limits and options.
+    pub options: RouteOptions,
+}
+
+/// Who may use a route. There is no default.
+#[derive(Debug)]
+pub enum Access {
+    /// Anybody, without a credential; identity headers are absent.
+    Public,
+    /// Callers of one of these surfaces who hold all these scopes.
+    Surfaces {
+        /// Accepted surfaces; never empty.
+        surfaces: Vec<SurfaceIndex>,
+        /// Needed scopes.
+        scopes: ScopeSet,
+    },
+}
+
+/// What happens to the matched path before it is forwarded. The rest of the path is the matched one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Nothing.
+    Keep,
+    /// A literal prefix of whole segments is replaced (`with` is empty to strip it).
+    Prefix {
+        /// What the path begins with, e.g. `/api/v1`.
+        prefix: String,
+        /// What stands there instead, e.g. `` or `/internal`.
+        with: String,
+    },
+}
+
+/// Limits and opt-ins of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteOptions {
+    /// Largest request body in bytes.
+    pub max_body: u64,
+    /// How long the upstream may take until its response head.
+    pub response_timeout: Duration,
+    /// How long either body may stand still.
+    pub idle_timeout: Duration,
+    /// Whether `%2F` may occur in a path segment; it stays encoded and inside its segment.
+    pub encoded_slashes: EncodedSlashes,
+    /// Whether trailers are forwarded (both ways, protected names never).
+    pub trailers: Trailers,
+    /// Whether the credential is forwarded as well.
+    pub credentials: CredentialForwarding,
+}
+
+/// Whether `%2F` is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncodedSlashes {
+    /// 400.
+    Refused,
+    /// Kept encoded.
+    Allowed,
+}
+
+/// Whether trailers are forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trailers {
+    /// Dropped.
+    Dropped,
+    /// Forwarded, protected names dropped.
+    Forwarded,
+}
+
+/// Whether the upstream sees the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialForwarding {
+    /// Removed.
+    Removed,
+    /// Forwarded as received.
+    Forwarded,
+}
+
+/// Finds routes.
+#[derive(Debug, Default)]
+pub struct Router {}
+
+impl Router {
+    /// Finds the route of a request.
+    ///
+    /// # Errors
+    /// [`NotFound`], with the methods that would have been allowed.
+    pub fn find(&self, host: &str, method: Method, path: &str) -> Result<RouteIndex, NotFound> {
+        let _ = (host, method, path);
+        Err(NotFound::NoRoute)
+    }
+}
+
+/// Why no route was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFound {
+    /// Nothing matches host and path.
+    NoRoute,
+    /// The path matches; these methods would too (a bit for each of [`Method::ALL`]).
+    Method {
+        /// Bit i is `Method::ALL[i]`.
+        allowed: u8,
+    },
+}

@@ -1,0 +1,2 @@
+//! The binary: a shell around the library.
+fn main() {}

@@ -1,0 +1,251 @@
+//! The resolved configuration: immutable, complete, and the only thing a request ever sees of it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::base::fingerprint::Peppers;
+use crate::decide::headers::HeaderPolicy;
+use crate::decide::peer::PeerPolicy;
+use crate::decide::route::{DialectIndex, Route, Router};
+use crate::decide::surface::Surface;
+use crate::dialect::Dialect;
+use crate::upstream::spec::UpstreamSpec;
+
+/// What a reload replaces as a whole. Indices of [`Route`] point into the lists of the same snapshot.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Surfaces, in the order of the configuration.
+    pub surfaces: Vec<Surface>,
+    /// Dialects.
+    pub dialects: Vec<Dialect>,
+    /// The dialect of refusals that happen before a route is found.
+    pub default_dialect: DialectIndex,
+    /// Upstreams.
+    pub upstreams: Vec<Arc<UpstreamSpec>>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Finds a route by host, method and path.
+    pub router: Router,
+    /// Which headers are dropped, refused, set.
+    pub headers: HeaderPolicy,
+    /// Which peers are trusted proxies.
+    pub peers: PeerPolicy,
+    /// Certificates by listener name, in the order of [`Settings::listeners`]; `None` for plain ones.
+    pub certificates: Vec<Option<Arc<CertificateSet>>>,
+}
+
+/// The certificates of one listener.
+#[derive(Debug)]
+pub struct CertificateSet {
+    /// Certified keys with the DNS names they are for (lower case, `*.` for one label), in order; the first is the default.
+    pub entries: Vec<(Vec<String>, Arc<rustls::sign::CertifiedKey>)>,
+}
+
+/// What only a restart changes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The configuration file it came from.
+    pub config_path: PathBuf,
+    /// Public listeners.
+    pub listeners: Vec<ListenerSettings>,
+    /// Number of workers; default one for each core.
+    pub workers: usize,
+    /// The store.
+    pub store: StoreSettings,
+    /// Peppers; see [`Peppers`].
+    pub peppers: Peppers,
+    /// The operator API.
+    pub admin: AdminSettings,
+    /// Limits of connections and requests.
+    pub limits: Limits,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// One public listener.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// TLS or plain.
+    pub transport: Transport,
+}
+
+/// How bytes arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TLS 1.2 and 1.3; ALPN h2 and http/1.1.
+    Tls,
+    /// Plain HTTP/1.1, on loopback or with an `insecure_` setting.
+    Plain,
+}
+
+/// Where facts are kept, and how old they may become.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Which store.
+    pub kind: StoreKind,
+    /// Oldest usable fact (default 30 s, at most bound - 5 s).
+    pub max_age: Duration,
+    /// How long an absence is remembered (default and at most 5 s).
+    pub absent_age: Duration,
+    /// Deadline of one look-up (default 250 ms).
+    pub lookup_timeout: Duration,
+    /// Most look-ups in flight; more are refused at once (default 512).
+    pub max_lookups: usize,
+    /// Most credentials remembered (default 100,000).
+    pub cache_entries: u64,
+    /// Most absences remembered (default 50,000).
+    pub absent_entries: u64,
+}
+
+/// Which store.
+#[derive(Debug, Clone)]
+pub enum StoreKind {
+    /// A redb file.
+    Embedded {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Redis or Valkey.
+    Redis {
+        /// `redis://` or `rediss://` URL; may hold a password, so it is not printed.
+        url: secrecy::SecretString,
+        /// Prefix of every key (default `durward`).
+        key_prefix: String,
+        /// Replicas that must have a change before it is acknowledged (default 0).
+        wait_replicas: u32,
+    },
+}
+
+/// The operator API's listener.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+    /// TCP address for `/livez`, `/readyz`, `/metrics` only; loopback unless an `insecure_` setting allows more. `None` = Unix socket only.
+    pub probes: Option<SocketAddr>,
+}
+
+/// Limits with the defaults of hardening 3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections of the process (10,000).
+    pub connections: usize,
+    /// Open connections of one client address (1,000; /64 for IPv6).
+    pub connections_per_address: usize,
+    /// TLS handshakes at a time (256).
+    pub handshakes: usize,
+    /// Requests in flight (4,096), then 503.
+    pub requests: usize,
+    /// From accept to the end of the TLS handshake (10 s).
+    pub handshake_timeout: Duration,
+    /// From accept (or handshake) to the first byte, and from the first byte to the end of the head (10 s each).
+    pub head_timeout: Duration,
+    /// Between requests (60 s).
+    pub keep_alive: Duration,
+    /// A request body may stand still this long (30 s).
+    pub body_idle: Duration,
+    /// Slowest body after 10 s, in bytes a second (1,024).
+    pub body_rate: u64,
+    /// Requests on one connection (10,000).
+    pub requests_per_connection: u64,
+    /// Oldest connection (1 h, ±10 %).
+    pub connection_age: Duration,
+    /// HTTP/2 streams at a time on one connection (100).
+    pub h2_streams: u32,
+    /// From SIGTERM: readiness off this long before connections close (5 s) ...
+    pub drain_delay: Duration,
+    /// ... then at most this long for what is in flight (30 s).
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_address: 1_000,
+            handshakes: 256,
+            requests: 4_096,
+            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
+            body_idle: Duration::from_secs(30),
+            body_rate: 1_024,
+            requests_per_connection: 10_000,
+            connection_age: Duration::from_secs(3_600),
+            h2_streams: 100,
+            drain_delay: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// JSON lines or text for people.
+    pub format: LogFormat,
+    /// Whether access lines are written.
+    pub access: AccessLog,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a terminal.
+    Pretty,
+}
+
+/// Whether access lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    /// One for each request, to standard output.
+    On,
+    /// None; counters go on.
+    Off,
+}
+
+/// The current snapshot, shared by workers. A worker compares one number for each request and takes
+/// the lock only when it changed.
+#[derive(Debug)]
+pub struct SharedSnapshot {
+    version: AtomicU64,
+    current: RwLock<Arc<Snapshot>>,
+}
+
+impl SharedSnapshot {
+    /// Starts with this snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            version: AtomicU64::new(1),
+            current: RwLock::new(Arc::new(snapshot)),
+        }
+    }
+
+    /// The number of the current snapshot.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the snapshot for all requests that begin from now on.
+    pub fn replace(&self, snapshot: Snapshot) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}

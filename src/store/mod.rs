@@ -1,0 +1,184 @@
+//! The credential store: its contract, and the implementations behind it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{CredentialId, SurfaceName, TenantId};
+use crate::base::principal::{CredentialRecord, Position, TenantRecord};
+
+pub mod cached;
+pub mod codec;
+pub mod embedded;
+pub mod events;
+pub mod redis;
+
+/// A boxed future; stores are never on the hot path.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why a store did not answer. Never an absence, never remembered, never a 401.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Not reachable, too slow, overloaded or not ready.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// An answer that cannot be trusted: undecodable, of another fingerprint, without its tenant.
+    #[error("the store holds a corrupt record: {0}")]
+    Corrupt(String),
+    /// The store was written with another pepper, or by a newer version.
+    #[error("the store does not belong to this gateway: {0}")]
+    Foreign(String),
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ChangeError {
+    /// The store did not answer: whether the change was made is not known.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such credential or tenant.
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// It exists already, or its state forbids the change (a revoked credential stays revoked).
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// What a look-up found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The store's position at the time of the read: every change up to it is contained.
+    pub position: Position,
+    /// The credential and its tenant, read in one step; `None` = certainly absent.
+    pub facts: Option<(CredentialRecord, TenantRecord)>,
+}
+
+/// A change of a credential's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialChange {
+    /// Switch off, reversible.
+    Disable,
+    /// Switch on again.
+    Enable,
+    /// End for ever.
+    Revoke,
+    /// Let it end at this time (rotation's grace); never later than an expiry it already has.
+    ExpireAt(UnixMillis),
+}
+
+/// What changed, as the event stream tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The store's position after this change.
+    pub position: Position,
+    /// What changed.
+    pub subject: EventSubject,
+}
+
+/// The subject of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventSubject {
+    /// A credential was made or changed; absences of its fingerprints end too.
+    Credential {
+        /// Its id.
+        id: CredentialId,
+        /// What it is found by (the key's fingerprint and its id's, [`Fingerprint::of_id`]).
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// A tenant was made or changed.
+    Tenant {
+        /// Its id.
+        id: TenantId,
+    },
+}
+
+/// Selects credentials to list.
+#[derive(Debug, Clone, Default)]
+pub struct CredentialFilter {
+    /// Of this tenant only.
+    pub tenant: Option<TenantId>,
+    /// Of this surface only.
+    pub surface: Option<SurfaceName>,
+    /// After this id (exclusive), for paging.
+    pub after: Option<CredentialId>,
+    /// At most this many; stores cap it at 1,000.
+    pub limit: usize,
+}
+
+/// Where facts come from and changes go. This text is a security contract:
+///
+/// - `find` answers `Ok` with `facts: None` only when the credential is *certainly* absent. Whatever
+///   is not known for certain (no answer, half an answer, a record that does not decode, a record
+///   whose fingerprint is not the one asked for, a credential without its tenant, a store that may
+///   have lost its data) is an `Err`, and is not remembered by anyone.
+/// - `find` reads from the primary, credential and tenant in one atomic step, and tells the position
+///   of that step.
+/// - A change that is acknowledged is durable, visible to every later `find`, and its event has been
+///   written in the same atomic step. Positions grow by one with each change.
+/// - A revoked credential never becomes anything else; its record stays as its tombstone.
+/// - Every method ends within the configured deadline. Dropping a future is safe at any point: a
+///   change may or may not have been made, a read leaves nothing behind, and no later caller can
+///   receive the reply meant for the dropped one.
+/// - No method receives a secret: fingerprints only.
+pub trait CredentialStore: Send + Sync + 'static {
+    /// Looks a credential up by any of its fingerprints (key, or id).
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>>;
+
+    /// Reads one credential for an operator.
+    fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>>;
+
+    /// Lists credentials in order of id.
+    fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>>;
+
+    /// Reads one tenant.
+    fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>>;
+
+    /// Lists tenants in order of id, after `after`, at most `limit` (capped at 1,000).
+    fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
+
+    /// Makes a credential. Its tenant must exist; its id and fingerprints must be new.
+    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>>;
+
+    /// Makes an active tenant.
+    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>>;
+
+    /// Changes a credential's state and answers the record as it now is. A change that is already
+    /// true is acknowledged without a new event.
+    fn change_credential(
+        &self,
+        id: CredentialId,
+        change: CredentialChange,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>>;
+
+    /// Makes a tenant active or inactive.
+    fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>>;
+
+    /// Delivers every event from now on to `sink`, in order, until the store is dropped. After a gap
+    /// that cannot be closed the sink is told to forget everything.
+    fn subscribe(&self, sink: Arc<dyn EventSink>);
+
+    /// Whether the store answers, within `deadline`.
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// Whether a tenant's credentials are admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantState {
+    /// They are.
+    Active,
+    /// They are refused.
+    Inactive,
+}
+
+/// Who wants to hear of events (the cache). Calls are short and never block.
+pub trait EventSink: Send + Sync + 'static {
+    /// A change happened.
+    fn apply(&self, event: &Event);
+
+    /// Events may have been missed; nothing read before `position` may be used.
+    fn forget_before(&self, position: Position);
+}

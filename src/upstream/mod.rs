@@ -1,0 +1,136 @@
+//! Forwarding: each worker's own connections to the services behind, over HTTP/1.1.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::base::denial::Denial;
+use crate::decide::authorize::Permit;
+use crate::decide::method::Method;
+use crate::decide::route::Trailers;
+use crate::wire::body::{BodyError, BodySource, Chunk};
+use crate::wire::framing::Framing;
+use crate::wire::head::ResponseHead;
+
+pub mod spec;
+
+use spec::UpstreamSpec;
+
+/// A request ready to be written to an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Method.
+    pub method: Method,
+    /// Request-target in origin form, canonical.
+    pub target: &'a [u8],
+    /// The client's validated host, for [`spec::HostHeader::Client`].
+    pub client_host: &'a [u8],
+    /// Every other field, serialised as `Name: value\r\n`, without `Host`, framing and `Connection`.
+    pub fields: &'a [u8],
+    /// How the body is framed upstream.
+    pub framing: Framing,
+    /// Deadline for the response head, counted from the end of the request head.
+    pub response_timeout: Duration,
+    /// How long a body may stand still.
+    pub idle_timeout: Duration,
+    /// Whether trailers pass.
+    pub trailers: Trailers,
+}
+
+/// An answer whose head has arrived.
+pub struct Forwarded<B> {
+    /// The head as received, 1xx already dealt with; nothing filtered yet.
+    pub head: ResponseHead,
+    /// The body; the request body's remainder is pumped while it is polled.
+    pub body: UpstreamBody<B>,
+    /// How the body is framed.
+    pub framing: Framing,
+    /// Attempts made, at least 1.
+    pub attempts: u32,
+    /// Index of the endpoint that answered.
+    pub endpoint: usize,
+}
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No endpoint could be reached.
+    #[error("no endpoint could be reached")]
+    Unreachable,
+    /// The response head did not come in time.
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    /// The connection broke, or what came was not a response.
+    #[error("the upstream gave an invalid answer")]
+    Invalid,
+    /// Every connection is in use and the wait for one took too long.
+    #[error("the upstream's connections are all in use")]
+    Busy,
+    /// The client's body failed on the way.
+    #[error("the request body failed: {0}")]
+    RequestBody(BodyError),
+}
+
+impl UpstreamError {
+    /// What the caller is told.
+    pub const fn denial(&self) -> Denial {
+        match self {
+            Self::Unreachable => Denial::UpstreamUnreachable,
+            Self::Timeout => Denial::UpstreamTimeout,
+            Self::Invalid => Denial::UpstreamInvalid,
+            Self::Busy => Denial::Overloaded,
+            Self::RequestBody(BodyError::TooLarge) => Denial::BodyTooLarge,
+            Self::RequestBody(BodyError::Timeout) => Denial::RequestTimeout,
+            Self::RequestBody(BodyError::Framing | BodyError::Aborted) => Denial::MalformedFraming,
+        }
+    }
+}
+
+/// The connections of one worker to one upstream.
+pub struct UpstreamPool {
+    #[expect(dead_code, reason = "skeleton")]
+    spec: Arc<UpstreamSpec>,
+}
+
+impl UpstreamPool {
+    /// No connection is made yet.
+    #[must_use]
+    pub fn new(spec: Arc<UpstreamSpec>) -> Rc<Self> {
+        Rc::new(Self { spec })
+    }
+
+    /// Forwards one request and answers when the response head has arrived.
+    ///
+    /// Dropping the future or the returned body closes the connection it used; nothing half-read
+    /// is ever used again.
+    ///
+    /// # Errors
+    /// [`UpstreamError`], after the retries that are allowed: only where nothing was sent, or the
+    /// method is idempotent and the request has no body.
+    pub async fn forward<B: BodySource + Unpin>(
+        self: &Rc<Self>,
+        permit: &Permit,
+        request: Outgoing<'_>,
+        body: B,
+    ) -> Result<Forwarded<B>, (UpstreamError, B)> {
+        let _ = (permit, request);
+        Err((UpstreamError::Unreachable, body))
+    }
+}
+
+/// A response body that is being received.
+pub struct UpstreamBody<B> {
+    #[expect(dead_code, reason = "skeleton")]
+    request_body: B,
+}
+
+impl<B: BodySource + Unpin> BodySource for UpstreamBody<B> {
+    fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end(&self) -> bool {
+        true
+    }
+}

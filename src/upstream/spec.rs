@@ -1,0 +1,60 @@
+//! Upstreams as configured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+
+/// A named service behind the gateway.
+#[derive(Debug, Clone)]
+pub struct UpstreamSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its addresses; never empty.
+    pub endpoints: Vec<EndpointSpec>,
+    /// Deadline for connecting, TLS included (default 2 s: an endpoint that needs longer is ill).
+    pub connect_timeout: Duration,
+    /// Idle connections are closed after this (default 4 s: below Node's 5 s, the shortest in common use).
+    pub keep_alive: Duration,
+    /// Most connections of one worker to one endpoint; further requests wait, up to the connect deadline.
+    pub max_connections: usize,
+    /// What the `Host` field says upstream.
+    pub host: HostHeader,
+    /// Passive ejection.
+    pub ejection: Ejection,
+    /// TLS towards the endpoints; `None` = plain.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// Host name or IP literal (without brackets).
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// `host[:port]` as a `Host` field would carry it.
+    pub authority: String,
+    /// The name its certificate must have, with TLS.
+    pub server_name: Option<ServerName<'static>>,
+}
+
+/// What `Host` says upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostHeader {
+    /// What the client asked for.
+    Client,
+    /// The endpoint's own authority.
+    Endpoint,
+    /// A fixed value.
+    Fixed(String),
+}
+
+/// When an endpoint is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// After this many failures in a row (connect errors, broken answers, missed deadlines).
+    pub failures: u32,
+    /// For this long; doubled with each repetition up to 16 times.
+    pub duration: Duration,
+}

@@ -1,0 +1,57 @@
+//! Bodies as streams of chunks, the same trait in both directions.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::fields::Fields;
+
+/// A piece of a body.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Some bytes, never empty.
+    Data(Bytes),
+    /// The trailer section; always last.
+    Trailers(Fields),
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The framing is broken (chunk syntax, short body).
+    #[error("the body's framing is broken")]
+    Framing,
+    /// More bytes than allowed.
+    #[error("the body is larger than allowed")]
+    TooLarge,
+    /// The sender was silent or too slow for longer than allowed.
+    #[error("the body did not arrive in time")]
+    Timeout,
+    /// The sender went away or reset the stream.
+    #[error("the sender ended the body early")]
+    Aborted,
+}
+
+/// A body that is read. A body that returned an error or its end is not polled again.
+pub trait BodySource {
+    /// The next chunk, `None` at the end. After `Ready(Some(Err))` the message is broken: whoever
+    /// copies it must end its own message so that it cannot look complete.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>>;
+
+    /// Whether nothing more will come, known without polling.
+    fn is_end(&self) -> bool;
+}
+
+/// The body that is not there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBody;
+
+impl BodySource for NoBody {
+    fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end(&self) -> bool {
+        true
+    }
+}
