@@ -1,3 +1,4 @@
 //! Every test that needs more than one module: one binary, one link.
 
+mod support;
 mod tidy;
