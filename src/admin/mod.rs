@@ -84,3 +84,6 @@ impl fmt::Debug for Operations {
         f.debug_struct("Operations").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
