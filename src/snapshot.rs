@@ -44,6 +44,16 @@ pub struct CertificateSet {
     pub entries: Vec<(Vec<String>, Arc<rustls::sign::CertifiedKey>)>,
 }
 
+impl CertificateSet {
+    /// Which certificate a name has: exact before wildcard before the first of all.
+    #[must_use]
+    pub fn index_for(&self, name: &str) -> usize {
+        let position = |wanted: &str| self.entries.iter().position(|(names, _)| names.iter().any(|n| n == wanted));
+        let wildcard = || name.split_once('.').and_then(|(_, parent)| position(&format!("*.{parent}")));
+        position(name).or_else(wildcard).unwrap_or(0)
+    }
+}
+
 /// What only a restart changes.
 #[derive(Debug, Clone)]
 pub struct Settings {

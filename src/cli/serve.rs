@@ -1,12 +1,90 @@
-//! `durward serve`.
+//! `durward serve`: puts the parts together, runs until a signal says stop, and takes them apart in order.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Exit, Failure};
+use crate::config::{self, Loaded, Purpose};
+use crate::snapshot::LogFormat;
+use crate::telemetry::diagnostics::{Diagnostics, Format};
+
+mod metrics;
+mod process;
+mod reload;
+
+pub use process::{Process, StartError};
+
+/// Diagnostics and access lines get this long to be written when the process ends.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
-    Err(Failure::new(
-        Exit::Configuration,
-        format!("{} cannot be served by this build", config.display()),
-    ))
+    let loaded = config::load(config, Purpose::Serve).map_err(|errors| Failure::new(Exit::Configuration, errors.to_string()))?;
+    let format = match loaded.settings.log.format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Pretty => Format::Pretty,
+    };
+    let diagnostics = Diagnostics::install(format).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let result = serve(loaded, &diagnostics);
+    diagnostics.flush(FLUSH_TIME);
+    result
 }
+
+fn serve(loaded: Loaded, diagnostics: &Diagnostics) -> Result<(), Failure> {
+    for warning in loaded.warnings.iter() {
+        tracing::warn!("{warning}");
+    }
+    let control = control_runtime().map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    control.block_on(async {
+        let process = Process::start(loaded, &diagnostics.panics()).await
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+        notify(&[sd_notify::NotifyState::Ready]);
+        let outcome = until_stopped(&process).await;
+        notify(&[sd_notify::NotifyState::Stopping]);
+        process.stop().await;
+        outcome
+    })
+}
+
+/// The runtime of everything that is not a request: two threads, so that one that computes (a
+/// password hash, a large reload) does not delay a look-up.
+///
+/// # Errors
+/// When its threads cannot be started.
+pub fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("durward-control")
+        .enable_all()
+        .build()
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reloads.
+async fn until_stopped(process: &Process) -> Result<(), Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, error.to_string()));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                // The outcome is reported by the reload itself; a bad file changes nothing.
+                let _ = process.reload().await;
+            }
+        }
+    }
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager could not be told");
+    }
+}
+
+/// Shared by everything that counts panics.
+pub type Panics = Arc<std::sync::atomic::AtomicU64>;
