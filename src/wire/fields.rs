@@ -11,13 +11,16 @@ pub const MAX_FIELDS: usize = 100;
 pub struct Fields {
     bytes: Vec<u8>,
     spans: Vec<Span>,
+    text: usize,
 }
 
+/// Where one field lies in the buffer.
 #[derive(Clone, Copy)]
-struct Span {
-    start: u32,
-    name_len: u16,
-    value_len: u32,
+pub(super) struct Span {
+    pub(super) name_start: u32,
+    pub(super) name_len: u32,
+    pub(super) value_start: u32,
+    pub(super) value_len: u32,
 }
 
 /// One field.
@@ -49,25 +52,42 @@ impl Fields {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
+        self.text = 0;
     }
 
-    /// Appends a field. Names longer than 65,535 and values longer than 4 GiB cannot occur below
-    /// the 16 KiB head limit; they would be truncated to nothing rather than wrapped.
+    /// Appends a field. A list of more than 4 GiB cannot occur below the limits of heads and
+    /// trailers; a field that would make it one is left out rather than wrapped.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let (Ok(start), Ok(name_len), Ok(value_len)) = (
+        let (Ok(name_start), Ok(name_len), Ok(value_len), Ok(_)) = (
             u32::try_from(self.bytes.len()),
-            u16::try_from(name.len()),
+            u32::try_from(name.len()),
             u32::try_from(value.len()),
+            u32::try_from(self.bytes.len().saturating_add(name.len()).saturating_add(value.len())),
         ) else {
             return;
         };
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
+        self.text += name.len() + value.len();
         self.spans.push(Span {
-            start,
+            name_start,
             name_len,
+            value_start: name_start + name_len,
             value_len,
         });
+    }
+
+    /// Replaces the list by a block of field lines, copied in one piece; [`Self::push_span`] then
+    /// says where in the block the fields are.
+    pub(super) fn load_block(&mut self, block: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(block);
+    }
+
+    /// Adds a field of the block. A span outside the block reads as empty.
+    pub(super) fn push_span(&mut self, span: Span) {
+        self.text += span.name_len as usize + span.value_len as usize;
+        self.spans.push(span);
     }
 
     /// How many fields there are.
@@ -84,20 +104,30 @@ impl Fields {
 
     /// Bytes of names and values together.
     #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.bytes.len()
+    pub const fn byte_len(&self) -> usize {
+        self.text
     }
 
     /// The fields in order.
-    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
-        self.spans.iter().map(|span| {
-            let (start, name_len, value_len) = (span.start as usize, usize::from(span.name_len), span.value_len as usize);
-            let (name, rest) = self.bytes[start..].split_at(name_len);
-            Field {
-                name,
-                value: &rest[..value_len],
-            }
-        })
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'_>> + Clone {
+        self.spans.iter().map(|span| self.field(*span))
+    }
+
+    /// The field at this place.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Option<Field<'_>> {
+        self.spans.get(index).map(|span| self.field(*span))
+    }
+
+    fn field(&self, span: Span) -> Field<'_> {
+        let slice = |start: u32, len: u32| {
+            let start = start as usize;
+            self.bytes.get(start..start + len as usize).unwrap_or_default()
+        };
+        Field {
+            name: slice(span.name_start, span.name_len),
+            value: slice(span.value_start, span.value_len),
+        }
     }
 
     /// Values of every field with this lower-case name, in order.

@@ -1,5 +1,11 @@
 //! How long a message body is (RFC 9112, section 6), decided strictly or not at all.
 
+use super::fields::{Field, Fields};
+use super::head::Version;
+
+/// Most digits of a `Content-Length`: 19 digits always fit 64 bits, and no body needs the 20th.
+const MAX_LENGTH_DIGITS: usize = 19;
+
 /// The length of a body as its head declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -12,3 +18,171 @@ pub enum Framing {
     /// Until the connection closes; responses only.
     UntilClose,
 }
+
+/// Why framing is refused. Never repaired: two readings of one message are how requests are smuggled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FramingError {
+    /// Broken, doubled or contradictory.
+    #[error("the message framing is malformed or ambiguous")]
+    Malformed,
+    /// A well-formed transfer coding that is not spoken here.
+    #[error("the transfer coding is not supported")]
+    UnsupportedCoding,
+}
+
+/// What a head says about its body and its connection, gathered in one pass over the fields.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+/// Who speaks: requests and responses differ in what may be doubled (RFC 9112, section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// Every doubled `Content-Length` is refused.
+    Client,
+    /// Identical `Content-Length` lines count as one.
+    Upstream,
+}
+
+impl Declared {
+    /// Reads `Content-Length`, `Transfer-Encoding` and `Connection`.
+    ///
+    /// # Errors
+    /// [`FramingError`]: both lengths, a length that is not one canonical number (`02`, `+2`,
+    /// `2, 2`, empty), a coding that is not exactly one `chunked`, any coding on HTTP/1.0.
+    pub fn read(fields: &Fields, version: Version, speaker: Speaker) -> Result<Self, FramingError> {
+        let mut declared = Self {
+            length: None,
+            chunked: false,
+            close: false,
+            keep_alive: false,
+        };
+        for field in fields.iter() {
+            declared.take(field, speaker)?;
+        }
+        if declared.chunked && (declared.length.is_some() || version == Version::Http10) {
+            return Err(FramingError::Malformed);
+        }
+        Ok(declared)
+    }
+
+    /// Takes one field in; the length of its name decides first, since almost every field is none of these.
+    fn take(&mut self, field: Field<'_>, speaker: Speaker) -> Result<(), FramingError> {
+        match field.name.len() {
+            10 if field.is("connection") => {
+                for option in list(field.value) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            14 if field.is("content-length") => {
+                let length = parse_length(field.value).ok_or(FramingError::Malformed)?;
+                let before = self.length.replace(length);
+                if before.is_some_and(|before| speaker == Speaker::Client || before != length) {
+                    return Err(FramingError::Malformed);
+                }
+            }
+            17 if field.is("transfer-encoding") => {
+                parse_coding(field.value)?;
+                if std::mem::replace(&mut self.chunked, true) {
+                    return Err(FramingError::Malformed);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The framing of a request: without a declaration there is no body.
+    #[must_use]
+    pub const fn request(&self) -> Framing {
+        match (self.chunked, self.length) {
+            (true, _) => Framing::Chunked,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::None,
+        }
+    }
+
+    /// The framing of a response that has a body: without a declaration it ends with the connection.
+    #[must_use]
+    pub const fn response(&self) -> Framing {
+        match self.request() {
+            Framing::None => Framing::UntilClose,
+            declared => declared,
+        }
+    }
+
+    /// Whether the connection may carry another message after this one (RFC 9112, section 9.3).
+    #[must_use]
+    pub fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (version != Version::Http10 || self.keep_alive)
+    }
+
+    /// Whether a body of at least one byte may be declared.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        self.chunked || self.length.is_some_and(|length| length > 0)
+    }
+}
+
+/// A `Content-Length` in its one canonical spelling: `0`, or digits that do not begin with 0.
+#[must_use]
+pub fn parse_length(value: &[u8]) -> Option<u64> {
+    match value {
+        b"0" => Some(0),
+        [b'1'..=b'9', ..] if value.len() <= MAX_LENGTH_DIGITS => value
+            .iter()
+            .try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0'))),
+        _ => None,
+    }
+}
+
+/// Members of a comma-separated list without their white space; empty members are left out (RFC
+/// 9110, section 5.6.1.2).
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+}
+
+/// Exactly one `chunked` passes. What is at least a list of well-formed codings is "not supported";
+/// `chunked` twice and everything else is malformed.
+fn parse_coding(value: &[u8]) -> Result<(), FramingError> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let mut chunked = 0;
+    for coding in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+        if coding.is_empty() || !coding.iter().all(|b| is_token(*b)) {
+            return Err(FramingError::Malformed);
+        }
+        chunked += usize::from(coding.eq_ignore_ascii_case(b"chunked"));
+    }
+    Err(if chunked > 1 {
+        FramingError::Malformed
+    } else {
+        FramingError::UnsupportedCoding
+    })
+}
+
+/// A token character (RFC 9110, section 5.6.2).
+#[must_use]
+pub const fn is_token(b: u8) -> bool {
+    TOKEN[b as usize]
+}
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0_u8;
+    while b < 128 {
+        table[b as usize] = b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+        b += 1;
+    }
+    table
+};

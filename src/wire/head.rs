@@ -1,7 +1,13 @@
-//! Request and response heads.
+//! Request and response heads: tokenised by `httparse`, then held to one reading.
 
-use super::fields::Fields;
-use super::framing::Framing;
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, Status};
+use memchr::memmem;
+
+use super::fields::{Fields, MAX_FIELDS, Span};
+use super::framing::{Declared, Framing, FramingError, Speaker, is_token};
+use crate::base::denial::Denial;
 
 /// Largest head in bytes (hardening 3.2): nginx allows 33 KB, HAProxy 15 KB; 16 KiB holds any
 /// sane set of cookies and tokens.
@@ -10,6 +16,13 @@ pub const MAX_HEAD: usize = 16 * 1024;
 pub const MAX_FIELD: usize = 8 * 1024;
 /// Longest request-target.
 pub const MAX_TARGET: usize = 8 * 1024;
+/// Longest method token; the longest registered one (`UPDATEREDIRECTREF`) has 17 characters.
+pub const MAX_METHOD: usize = 24;
+/// Largest response head: services set more and longer cookies and policies than clients send, and
+/// they are the operator's own; four times a request's still bounds a worker's memory.
+pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// Most fields of a response head, for the same reason twice a request's.
+pub const MAX_RESPONSE_FIELDS: usize = 2 * MAX_FIELDS;
 
 /// HTTP version a message came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +35,20 @@ pub enum Version {
     Http2,
 }
 
+/// How far a head has arrived.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Not to its end; parse again with more bytes.
+    Partial,
+    /// Wholly; it took this many bytes of the buffer, the body begins there.
+    Complete(usize),
+}
+
 /// A request head as received; the connection reuses it for each request.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
-    /// The method token as received, at most 24 bytes.
+    /// The method token as received, at most [`MAX_METHOD`] bytes.
     pub method: Vec<u8>,
     /// The request-target as received (HTTP/2: `:path`).
     pub target: Vec<u8>,
@@ -37,6 +60,8 @@ pub struct RequestHead {
     pub fields: Fields,
     /// How long the body is.
     pub framing: Framing,
+    /// Whether the client lets the connection carry another request (`Connection`, version).
+    pub keep_alive: bool,
 }
 
 impl Default for RequestHead {
@@ -48,15 +73,286 @@ impl Default for RequestHead {
             version: Version::Http11,
             fields: Fields::default(),
             framing: Framing::None,
+            keep_alive: true,
         }
     }
+}
+
+impl RequestHead {
+    /// Reads a head from the beginning of `buf`, replacing what was here before.
+    ///
+    /// It may be called again with the same bytes and more until it is complete: a head that
+    /// arrives byte by byte costs one vectorised search for its end each time and one parse for each line.
+    ///
+    /// # Errors
+    /// Each closes the connection, since nothing behind an unread head can be trusted:
+    /// [`Denial::MalformedRequest`] (bare LF or CR, leading white space, folding, NUL, no colon, …),
+    /// [`Denial::UnsupportedVersion`], [`Denial::TargetTooLong`], [`Denial::HeadTooLarge`],
+    /// [`Denial::MalformedFraming`], [`Denial::UnsupportedCoding`]. The limits hold for a partial head too.
+    pub fn parse(&mut self, buf: &[u8]) -> Result<Progress, Denial> {
+        match buf.first() {
+            None => return Ok(Progress::Partial),
+            Some(b) if !is_token(*b) => return Err(Denial::MalformedRequest),
+            Some(_) => {}
+        }
+        let window = buf.get(..MAX_HEAD).unwrap_or(buf);
+        let Some(end) = memmem::find(window, b"\r\n\r\n") else {
+            return refuse_hopeless(window, buf.len()).map(|()| Progress::Partial);
+        };
+        let head = window.get(..end + 4).unwrap_or(window);
+        self.read(head).map_err(|denial| {
+            if denial == Denial::TargetTooLong {
+                denial
+            } else {
+                too_long(head).unwrap_or(denial)
+            }
+        })?;
+        Ok(Progress::Complete(head.len()))
+    }
+
+    /// Reads a whole head.
+    fn read(&mut self, head: &[u8]) -> Result<(), Denial> {
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let status = request
+            .parse_with_uninit_headers(head, &mut slots)
+            .map_err(|error| denial_of(error, head))?;
+        let (Status::Complete(used), Some(method), Some(target), Some(version)) = (status, request.method, request.path, request.version)
+        else {
+            return Err(Denial::MalformedRequest);
+        };
+        // httparse ends a line at a bare LF as well; a head that ends elsewhere than at the first
+        // empty line, or a line that does not end in CRLF, has two readings.
+        let line_end = target.as_ptr().addr() - head.as_ptr().addr() + target.len() + " HTTP/1.1".len();
+        if used != head.len() || head.get(line_end) != Some(&b'\r') || method.len() > MAX_METHOD {
+            return Err(Denial::MalformedRequest);
+        }
+        if target.len() > MAX_TARGET {
+            return Err(Denial::TargetTooLong);
+        }
+        load_fields(&mut self.fields, head, request.headers).map_err(|fault| match fault {
+            Fault::BareLineFeed => Denial::MalformedRequest,
+            Fault::FieldTooLarge => Denial::HeadTooLarge,
+        })?;
+        self.method.clear();
+        self.method.extend_from_slice(method.as_bytes());
+        self.target.clear();
+        self.target.extend_from_slice(target.as_bytes());
+        self.authority = None;
+        self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        let declared = Declared::read(&self.fields, self.version, Speaker::Client).map_err(FramingError::denial)?;
+        self.framing = declared.request();
+        self.keep_alive = declared.keep_alive(self.version);
+        Ok(())
+    }
+}
+
+impl FramingError {
+    /// What a client whose request is framed so is told.
+    pub const fn denial(self) -> Denial {
+        match self {
+            Self::Malformed => Denial::MalformedFraming,
+            Self::UnsupportedCoding => Denial::UnsupportedCoding,
+        }
+    }
+}
+
+/// Refuses a partial head that more bytes cannot save, so that nobody waits for its end.
+fn refuse_hopeless(window: &[u8], received: usize) -> Result<(), Denial> {
+    if let Some(denial) = too_long(window) {
+        return Err(denial);
+    }
+    if received >= MAX_HEAD {
+        return Err(Denial::HeadTooLarge);
+    }
+    let bare_line_feed = memchr::memchr_iter(b'\n', window).any(|at| at == 0 || window.get(at - 1) != Some(&b'\r'));
+    if bare_line_feed {
+        return Err(Denial::MalformedRequest);
+    }
+    // Parsed only when a line has just ended: once for each line however the bytes arrive.
+    if window.ends_with(b"\r\n") {
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
+        httparse::Request::new(&mut [])
+            .parse_with_uninit_headers(window, &mut slots)
+            .map_err(|error| denial_of(error, window))?;
+    }
+    Ok(())
+}
+
+/// 414 for a request-target over its limit, whatever else is wrong or still to come.
+fn too_long(head: &[u8]) -> Option<Denial> {
+    if head.len() <= MAX_TARGET {
+        return None;
+    }
+    let target = memchr::memchr(b' ', head.get(..=MAX_METHOD)?).and_then(|at| head.get(at + 1..))?;
+    let end = memchr::memchr2(b' ', b'\r', target).unwrap_or(target.len());
+    (end > MAX_TARGET).then_some(Denial::TargetTooLong)
+}
+
+/// What a head that `httparse` refuses is told.
+fn denial_of(error: Error, head: &[u8]) -> Denial {
+    match error {
+        Error::TooManyHeaders => Denial::HeadTooLarge,
+        Error::Version if names_other_version(head) => Denial::UnsupportedVersion,
+        _ => Denial::MalformedRequest,
+    }
+}
+
+/// Whether the request line ends in a well-formed version that is not spoken here (RFC 9112,
+/// section 2.3). HTTP/0.9 has no version in its request line, so `HTTP/0.x` is garbage.
+fn names_other_version(head: &[u8]) -> bool {
+    let line = memmem::find(head, b"\r\n").and_then(|end| head.get(..end)).unwrap_or(head);
+    let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major @ b'1'..=b'9', b'.', b'0'..=b'9'] if line.len() > 8 && *major > 0)
+}
+
+/// Why the fields of a tokenised head are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    BareLineFeed,
+    FieldTooLarge,
+}
+
+/// Copies the head once and notes where its fields are.
+fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>]) -> Result<(), Fault> {
+    fields.load_block(head);
+    let base = head.as_ptr().addr();
+    for header in headers {
+        if header.name.len() + header.value.len() > MAX_FIELD {
+            return Err(Fault::FieldTooLarge);
+        }
+        // Both are slices of `head`, so the differences are offsets into it.
+        let name_start = header.name.as_ptr().addr().wrapping_sub(base);
+        let value_start = header.value.as_ptr().addr().wrapping_sub(base);
+        let after = head.get(value_start + header.value.len()..).unwrap_or_default();
+        if after.iter().find(|b| !matches!(b, b' ' | b'\t')) != Some(&b'\r') {
+            return Err(Fault::BareLineFeed);
+        }
+        let (Ok(name_start), Ok(name_len), Ok(value_start), Ok(value_len)) = (
+            u32::try_from(name_start),
+            u32::try_from(header.name.len()),
+            u32::try_from(value_start),
+            u32::try_from(header.value.len()),
+        ) else {
+            return Err(Fault::FieldTooLarge);
+        };
+        fields.push_span(Span {
+            name_start,
+            name_len,
+            value_start,
+            value_len,
+        });
+    }
+    Ok(())
 }
 
 /// A response head.
 #[derive(Debug, Clone, Default)]
 pub struct ResponseHead {
-    /// Status code.
+    /// Status code, 100 to 599 when received.
     pub status: u16,
     /// The fields.
     pub fields: Fields,
+    /// Whether the upstream lets the connection carry another request. Meaningless on answers of ours.
+    pub keep_alive: bool,
 }
+
+/// Why a response head is not used: the upstream is broken or was made to speak for somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseError {
+    /// Not HTTP/1.0 or HTTP/1.1.
+    #[error("the response head is malformed")]
+    Malformed,
+    /// Over [`MAX_RESPONSE_HEAD`], [`MAX_RESPONSE_FIELDS`] or [`MAX_FIELD`].
+    #[error("the response head is too large")]
+    TooLarge,
+    /// Its framing is in doubt.
+    #[error("the response framing is malformed or ambiguous")]
+    Framing,
+}
+
+/// What was asked, as far as it decides whether the answer has a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// `HEAD`: the answer has no body, whatever its head declares.
+    Head,
+    /// Any other method.
+    Other,
+}
+
+impl ResponseHead {
+    /// Reads a head from the beginning of `buf`, replacing what was here before. As strict as for
+    /// requests (no bare LF, no folding): a service that needs leniency would be read differently
+    /// by the next hop.
+    ///
+    /// # Errors
+    /// [`ResponseError::Malformed`] and [`ResponseError::TooLarge`], for a partial head too.
+    pub fn parse(&mut self, buf: &[u8]) -> Result<Progress, ResponseError> {
+        if buf.first().is_some_and(|b| *b != b'H') {
+            return Err(ResponseError::Malformed);
+        }
+        let window = buf.get(..MAX_RESPONSE_HEAD).unwrap_or(buf);
+        let Some(end) = memmem::find(window, b"\r\n\r\n") else {
+            if buf.len() >= MAX_RESPONSE_HEAD {
+                return Err(ResponseError::TooLarge);
+            }
+            let bare_line_feed = memchr::memchr_iter(b'\n', window).any(|at| at == 0 || window.get(at - 1) != Some(&b'\r'));
+            return if bare_line_feed {
+                Err(ResponseError::Malformed)
+            } else {
+                Ok(Progress::Partial)
+            };
+        };
+        let head = window.get(..end + 4).unwrap_or(window);
+        self.read(head)?;
+        Ok(Progress::Complete(head.len()))
+    }
+
+    fn read(&mut self, head: &[u8]) -> Result<(), ResponseError> {
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_RESPONSE_FIELDS];
+        let mut response = httparse::Response::new(&mut []);
+        let status = httparse::ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut response, head, &mut slots)
+            .map_err(|error| match error {
+                Error::TooManyHeaders => ResponseError::TooLarge,
+                _ => ResponseError::Malformed,
+            })?;
+        let (Status::Complete(used), Some(code), Some(version)) = (status, response.code, response.version) else {
+            return Err(ResponseError::Malformed);
+        };
+        // The status line is the one line whose end load_fields does not see.
+        let line_feed = memchr::memchr(b'\n', head).unwrap_or(0);
+        if used != head.len() || head.get(line_feed.wrapping_sub(1)) != Some(&b'\r') || !(100..=599).contains(&code) {
+            return Err(ResponseError::Malformed);
+        }
+        load_fields(&mut self.fields, head, response.headers).map_err(|fault| match fault {
+            Fault::BareLineFeed => ResponseError::Malformed,
+            Fault::FieldTooLarge => ResponseError::TooLarge,
+        })?;
+        self.status = code;
+        let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        let declared = Declared::read(&self.fields, version, Speaker::Upstream).map_err(|_| ResponseError::Framing)?;
+        // 1xx and 204 have no body (RFC 9112, section 6.3). An upstream that declares one may also
+        // send it, and then its bytes would be taken for the next answer.
+        let stray = (code < 200 || code == 204) && declared.has_content();
+        self.keep_alive = declared.keep_alive(version) && !stray;
+        Ok(())
+    }
+
+    /// How the body of this answer is framed (RFC 9112, section 6.3).
+    ///
+    /// # Errors
+    /// [`ResponseError::Framing`]; a head that [`Self::parse`] took never gives it.
+    pub fn framing(&self, asked: Asked) -> Result<Framing, ResponseError> {
+        if asked == Asked::Head || self.status < 200 || matches!(self.status, 204 | 304) {
+            return Ok(Framing::None);
+        }
+        // The version was held against the framing when the head was read.
+        Declared::read(&self.fields, Version::Http11, Speaker::Upstream)
+            .map(|declared| declared.response())
+            .map_err(|_| ResponseError::Framing)
+    }
+}
+
+#[cfg(test)]
+mod tests;

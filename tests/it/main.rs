@@ -1,1 +1,5 @@
 //! Every test that needs more than one module: one binary, one link.
+
+mod hostile;
+mod support;
+mod tidy;
