@@ -1,1 +1,89 @@
-//! (to come)
+//! The operator's side: what may be done to tenants, keys and the running gateway, and where it is reached.
+//!
+//! [`Operations`] holds the rules and needs no socket, so that tests call it directly;
+//! [`routes`] puts them on a private Unix socket; [`probes`] answers `/livez`, `/readyz`, `/metrics`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base::clock::Clock;
+use crate::base::fingerprint::Peppers;
+use crate::snapshot::SharedSnapshot;
+use crate::store::{BoxFuture, CredentialStore};
+use crate::telemetry::Telemetry;
+
+pub mod api;
+pub mod error;
+pub mod http;
+mod import;
+mod keys;
+mod mint;
+pub mod probes;
+mod rotate;
+pub mod routes;
+pub mod socket;
+mod tenants;
+mod times;
+
+pub use error::OperationError;
+use probes::Readiness;
+
+/// Reads the configuration again and puts it in force, or answers why not with file, line and caret.
+pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Everything an operator may do. Shared by the socket's connections; runs on the control runtime.
+pub struct Operations {
+    /// Where credentials and tenants are kept.
+    pub store: Arc<dyn CredentialStore>,
+    /// What new fingerprints are made with.
+    pub peppers: Peppers,
+    /// The configuration in force.
+    pub snapshot: Arc<SharedSnapshot>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What `/metrics` shows.
+    pub telemetry: Arc<Telemetry>,
+    /// What `/readyz` shows.
+    pub readiness: Arc<Readiness>,
+    /// Reloads the configuration.
+    pub reload: Reload,
+}
+
+impl Operations {
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// [`OperationError::Configuration`]: nothing was changed.
+    pub async fn reload(&self) -> Result<api::Reloaded, OperationError> {
+        (self.reload)().await.map_err(OperationError::Configuration)?;
+        Ok(api::Reloaded {
+            version: self.snapshot.version(),
+        })
+    }
+
+    /// What runs, and how it is.
+    #[must_use]
+    pub fn status(&self) -> api::Status {
+        let snapshot = self.snapshot.load();
+        let checks = self.readiness.checks(self.clock.now().boot);
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            configuration: self.snapshot.version(),
+            ready: checks.all_pass(),
+            checks,
+            surfaces: snapshot.surfaces.iter().map(|s| s.name.as_str().to_owned()).collect(),
+            upstreams: snapshot.upstreams.iter().map(|u| u.name.to_string()).collect(),
+            routes: snapshot.routes.len(),
+            in_flight: self.telemetry.in_flight(),
+        }
+    }
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operations").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

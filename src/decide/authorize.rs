@@ -1,6 +1,24 @@
 //! The decision: may this principal use this route now? The only maker of [`Permit`].
 
-use crate::base::principal::Principal;
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
+use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
+use crate::base::scope::Mode;
+
+use super::method::Method;
+use super::route::{Access, Route};
+use super::surface::{Surface, SurfaceIndex, SurfaceKind};
+use super::validity;
+
+mod lookup;
+mod site;
+#[cfg(test)]
+mod tests;
+
+pub use lookup::{SecretCheck, check_secret, fingerprints};
+pub use site::{Carried, cross_site_proof};
 
 /// Proof that a request may be forwarded. Only this module can make one; forwarding demands it.
 #[must_use]
@@ -15,4 +33,118 @@ impl Permit {
     pub const fn principal(&self) -> Option<&Principal> {
         self.principal.as_ref()
     }
+}
+
+/// What is asked for, apart from by whom.
+#[derive(Debug, Clone, Copy)]
+pub struct AccessRequest<'a> {
+    /// The route that was found.
+    pub route: &'a Route,
+    /// The surface the credential was extracted for ...
+    pub surface_index: SurfaceIndex,
+    /// ... and what that is.
+    pub surface: &'a Surface,
+    /// The method.
+    pub method: Method,
+    /// The mode the credential's prefix tells ([`super::extract::Extracted::mode`]).
+    pub presented_mode: Option<Mode>,
+    /// Whether the caller's code or the browser attached the credential ([`Carried::of`]).
+    pub carried: Carried,
+    /// The outcome of [`check_secret`]; asked for on pair surfaces only.
+    pub secret: SecretCheck,
+}
+
+/// Decides whether this principal may use the route at `now`. The facts must be young enough
+/// ([`validity::facts_age_ok`]); everything else is judged here, on every request, in this order:
+///
+/// 1. the route accepts the surface, and the record is one of that surface;
+/// 2. the secret half of a pair was right (a wrong secret learns nothing of the record);
+/// 3. the modes agree: the prefix's, the record's, and the one the surface is pinned to;
+/// 4. credential, then token, then tenant are in force;
+/// 5. a cookie on a changing method comes with proof that the request is not another site's;
+/// 6. the scopes cover what the route needs. A token's scopes count only as far as its record's go.
+///
+/// # Errors
+/// [`Denial`]: `WrongSurface`, `WrongSecret`, `WrongMode`, those of [`validity::check`] and
+/// [`validity::check_token`], `CrossSite`, `InsufficientScope`; `CorruptRecord` for facts that
+/// contradict what was asked; `Internal` when asked about a public route, or about a principal with
+/// a token on a key surface or without one on a session surface.
+pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMillis) -> Result<Permit, Denial> {
+    let Access::Surfaces { surfaces, scopes: needed } = &request.route.access else {
+        return Err(Denial::Internal);
+    };
+    if !surfaces.contains(&request.surface_index) {
+        return Err(Denial::WrongSurface);
+    }
+    let record = &principal.facts.credential;
+    if record.surface != *request.surface.record_surface() {
+        return Err(Denial::CorruptRecord);
+    }
+    if matches!(request.surface.kind, SurfaceKind::KeyPair { .. }) && !request.secret.holds_for(record) {
+        return Err(Denial::WrongSecret);
+    }
+    check_mode(request, record)?;
+    check_in_force(request.surface, &principal, now)?;
+    if !request.method.is_safe() && request.carried == Carried::ByBrowserUnproven {
+        return Err(Denial::CrossSite);
+    }
+    let principal = narrow(principal);
+    if !principal.scopes().covers(needed) {
+        return Err(Denial::InsufficientScope);
+    }
+    Ok(Permit {
+        principal: Some(principal),
+    })
+}
+
+/// Admits anybody to a public route, as nobody.
+///
+/// # Errors
+/// [`Denial::MissingCredential`] when the route is not public.
+pub fn authorize_public(route: &Route) -> Result<Permit, Denial> {
+    match route.access {
+        Access::Public => Ok(Permit { principal: None }),
+        Access::Surfaces { .. } => Err(Denial::MissingCredential),
+    }
+}
+
+/// A prefix is a promise about the record, and a pinned surface has no other mode.
+fn check_mode(request: &AccessRequest<'_>, record: &CredentialRecord) -> Result<(), Denial> {
+    let agrees = request.presented_mode.is_none_or(|told| record.mode == Some(told))
+        && request.surface.mode.is_none_or(|pinned| record.mode == Some(pinned));
+    if agrees { Ok(()) } else { Err(Denial::WrongMode) }
+}
+
+fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> Result<(), Denial> {
+    let facts = &principal.facts;
+    match (token_skew(surface), &principal.token) {
+        (None, None) => validity::check(&facts.credential, &facts.tenant, now),
+        (Some(skew), Some(claims)) => {
+            let record = validity::check(&facts.credential, &facts.tenant, now);
+            // A dead token of an inactive tenant is dead first, as a dead key is.
+            if matches!(record, Ok(()) | Err(Denial::InactiveTenant)) {
+                validity::check_token(claims, &facts.credential, skew, now)?;
+            }
+            record
+        }
+        (Some(_), None) | (None, Some(_)) => Err(Denial::Internal),
+    }
+}
+
+fn token_skew(surface: &Surface) -> Option<Duration> {
+    match &surface.kind {
+        SurfaceKind::SessionJwt { rules, .. } => Some(rules.skew()),
+        SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => None,
+    }
+}
+
+/// A token never grants more than the record it hangs on holds.
+fn narrow(mut principal: Principal) -> Principal {
+    if let Some(TokenClaims { scopes: Some(scopes), .. }) = &mut principal.token {
+        let held = &principal.facts.credential.scopes;
+        if !held.covers(scopes) {
+            *scopes = scopes.intersection(held);
+        }
+    }
+    principal
 }

@@ -12,6 +12,11 @@ use super::route::{CredentialForwarding, Route, Trailers};
 use super::surface::Surface;
 use super::target::RequestTarget;
 
+mod outgoing;
+mod returning;
+mod screen;
+mod table;
+
 /// Names of the identity headers as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityNames {
@@ -42,6 +47,22 @@ impl Default for IdentityNames {
     }
 }
 
+impl IdentityNames {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        [
+            &self.tenant,
+            &self.scopes,
+            &self.surface,
+            &self.mode,
+            &self.subject,
+            &self.credential_id,
+        ]
+        .into_iter()
+        .map(String::as_str)
+    }
+}
+
 /// What a request field is to us. One byte for each field, found once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -53,7 +74,7 @@ pub enum Role {
     Credential,
     /// `Cookie`: joined, and the gateway's own session cookies taken out.
     Cookie,
-    /// `X-Request-Id`, `traceparent`, `tracestate`, `X-Forwarded-*`, `Forwarded`: count only from a trusted peer.
+    /// `X-Forwarded-For`, `-Proto`, `-Host`, `traceparent`, `tracestate`: count only from a trusted peer.
     Forwarding,
 }
 
@@ -62,6 +83,17 @@ pub enum Role {
 pub struct Screened {
     /// One for each field.
     pub roles: [Role; MAX_FIELDS],
+    /// Whether the client said `TE: trailers`.
+    pub trailers: TrailersAsked,
+}
+
+/// Whether a client takes trailers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrailersAsked {
+    /// It said nothing of them.
+    No,
+    /// It said `TE: trailers`.
+    Yes,
 }
 
 /// What the outgoing head needs besides the received one.
@@ -99,6 +131,8 @@ pub enum Scheme {
 pub struct HeaderPolicy {
     /// Names of the identity headers.
     pub names: IdentityNames,
+    table: table::NameTable,
+    session_cookies: Vec<Box<[u8]>>,
 }
 
 impl HeaderPolicy {
@@ -106,32 +140,63 @@ impl HeaderPolicy {
     /// reserved on every route, public ones included.
     #[must_use]
     pub fn new(names: IdentityNames, surfaces: &[Surface]) -> Self {
-        let _ = surfaces;
-        Self { names }
+        let table = table::NameTable::new(&names, surfaces);
+        let cookies = surfaces.iter().flat_map(table::session_cookies);
+        let session_cookies = cookies.map(|name| name.as_bytes().into()).collect();
+        Self {
+            names,
+            table,
+            session_cookies,
+        }
     }
 
     /// Finds each field's role, and refuses what is disguised or self-contradictory.
     ///
     /// # Errors
-    /// [`Denial::ForgedHeader`], [`Denial::ExpectationFailed`].
+    /// [`Denial::ForgedHeader`] for a protected name in disguise (`X_Tenant_Id`) or named in
+    /// `Connection`, [`Denial::ExpectationFailed`], [`Denial::MalformedRequest`] for an absurd `Connection`,
+    /// [`Denial::HeadTooLarge`] for more than [`MAX_FIELDS`] fields.
     pub fn screen(&self, head: &RequestHead) -> Result<Screened, Denial> {
-        let _ = head;
-        Err(Denial::ForgedHeader)
+        screen::screen(self, head)
     }
 
     /// Appends the outgoing fields to `out` as `Name: value\r\n`, without `Host`, framing and `Connection`.
-    pub fn write_outgoing(&self, head: &RequestHead, screened: &Screened, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
-        let _ = (head, screened, facts, out);
+    /// `screened` is what [`Self::screen`] gave for this head.
+    ///
+    /// Identity fields are there exactly once, or not at all where the principal has no such
+    /// property. `TE: trailers` may be among the fields; whoever writes `Connection` then names it there.
+    ///
+    /// # Errors
+    /// [`Denial::CorruptRecord`] if a value of the principal may not stand in a header, or record and
+    /// tenant differ; [`Denial::Internal`] if the request id may not. `out` is then not to be sent.
+    pub fn write_outgoing(
+        &self,
+        head: &RequestHead,
+        screened: &Screened,
+        facts: &OutgoingHead<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Denial> {
+        outgoing::write(self, head, screened, facts, out)
     }
 
     /// Copies the response fields that may reach the client into `out`: no hop-by-hop, framing,
-    /// identity or gateway-internal ones, no cookie that is one of the gateway's session cookies.
+    /// identity or gateway-internal ones (`X-Request-Id` and `Date` are written anew), no cookie that
+    /// is one of the gateway's session cookies.
     pub fn filter_returning(&self, received: &Fields, route: &Route, out: &mut Fields) {
-        let _ = (received, route, out);
+        returning::filter_returning(self, received, route, out);
     }
 
-    /// Keeps of a trailer section what may be forwarded.
+    /// Keeps of a trailer section what may be forwarded: names that mean nothing to the gateway, to
+    /// framing, to routing or to caches.
     pub fn filter_trailers(&self, received: &Fields, out: &mut Fields) {
-        let _ = (received, out);
+        returning::filter_trailers(self, received, out);
+    }
+
+    /// Whether a cookie of this name carries a credential on some surface.
+    fn is_session_cookie(&self, name: &[u8]) -> bool {
+        self.session_cookies.iter().any(|cookie| **cookie == *name)
     }
 }
+
+#[cfg(test)]
+mod tests;

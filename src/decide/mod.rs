@@ -7,6 +7,8 @@ pub mod host;
 pub mod method;
 pub mod peer;
 pub mod route;
+#[cfg(test)]
+mod samples;
 pub mod surface;
 pub mod target;
 pub mod token;

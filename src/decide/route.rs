@@ -1,11 +1,20 @@
 //! Routes and the table that finds them: host, then path, then method; the most specific wins.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::base::scope::ScopeSet;
 
 use super::method::Method;
 use super::surface::SurfaceIndex;
+
+mod pattern;
+mod router;
+#[cfg(test)]
+mod tests;
+
+pub use pattern::{MAX_SEGMENTS, Pattern, PatternError, Segment, Tail};
+pub use router::{RouteConflict, Router, Shadow, shadows};
 
 /// Index of a route in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +79,26 @@ pub enum Rewrite {
     },
 }
 
+impl Rewrite {
+    /// The path as it is forwarded: a prefix of whole segments is replaced, and the result begins
+    /// with `/` whatever is configured. A path that does not begin with the prefix stays as it is.
+    #[must_use]
+    pub fn apply<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        let Self::Prefix { prefix, with } = self else {
+            return Cow::Borrowed(path);
+        };
+        let (prefix, with) = (prefix.trim_end_matches('/'), with.trim_matches('/'));
+        let Some(rest) = path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
+            return Cow::Borrowed(path);
+        };
+        match (with, rest) {
+            ("", "") => Cow::Borrowed("/"),
+            ("", rest) => Cow::Borrowed(rest),
+            (with, rest) => Cow::Owned(format!("/{with}{rest}")),
+        }
+    }
+}
+
 /// Limits and opt-ins of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteOptions {
@@ -112,21 +141,6 @@ pub enum CredentialForwarding {
     Removed,
     /// Forwarded as received.
     Forwarded,
-}
-
-/// Finds routes.
-#[derive(Debug, Default)]
-pub struct Router {}
-
-impl Router {
-    /// Finds the route of a request.
-    ///
-    /// # Errors
-    /// [`NotFound`], with the methods that would have been allowed.
-    pub fn find(&self, host: &str, method: Method, path: &str) -> Result<RouteIndex, NotFound> {
-        let _ = (host, method, path);
-        Err(NotFound::NoRoute)
-    }
 }
 
 /// Why no route was found.

@@ -3,11 +3,21 @@
 use std::borrow::Cow;
 
 use crate::base::denial::Denial;
-use crate::wire::head::RequestHead;
+use crate::wire::head::{MAX_TARGET, RequestHead, Version};
 
+use super::host::Authority;
 use super::method::Method;
 
+mod lookalike;
+mod path;
+
 /// What a request is for. Borrowed from the head whenever that was canonical already.
+///
+/// The path has one spelling for each meaning: every path that a common service would read as
+/// something else than what is matched here is refused, or (path parameters, escapes of characters
+/// that need none) rewritten before it is matched, and the service gets the rewritten one. A single
+/// trailing slash is kept and forwarded; routes match `/x/` like `/x`, so that a slash never
+/// changes the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestTarget<'h> {
     /// The canonical path; begins with `/` (or is `*` for `OPTIONS *`).
@@ -25,10 +35,69 @@ pub struct RequestTarget<'h> {
 impl<'h> RequestTarget<'h> {
     /// Reads target and host of a head.
     ///
+    /// The target is in origin form; in absolute form only on HTTP/1 and only if its authority
+    /// equals `Host` (RFC 9112, section 3.2.2), and then its path is what is matched and forwarded; `*`
+    /// only for `OPTIONS`.
+    ///
     /// # Errors
     /// [`Denial::MalformedTarget`], [`Denial::TargetTooLong`] or [`Denial::MalformedHost`].
     pub fn parse(head: &'h RequestHead, method: Method) -> Result<Self, Denial> {
-        let _ = (head, method);
-        Err(Denial::MalformedTarget)
+        if head.target.len() > MAX_TARGET {
+            return Err(Denial::TargetTooLong);
+        }
+        // Printable ASCII without `#`: a fragment is never sent (RFC 9110, section 7.1), and what
+        // follows it is path to some and nothing to others.
+        if !head.target.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#') {
+            return Err(Denial::MalformedTarget);
+        }
+        let raw = std::str::from_utf8(&head.target).map_err(|_| Denial::MalformedTarget)?;
+        let authority = Authority::of(head)?;
+        let origin_form = origin_form(raw, head.version, &authority, method)?;
+        let (raw_path, query) = match origin_form.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (origin_form, None),
+        };
+        let path = if raw_path == "*" {
+            path::CanonicalPath::asterisk(query, method)?
+        } else {
+            path::CanonicalPath::parse(raw_path)?
+        };
+        Ok(Self {
+            path: path.text,
+            query,
+            host: authority.to_host(),
+            authority: authority.text,
+            encoded_slash: path.encoded_slash,
+        })
     }
 }
+
+/// The target without scheme and authority, if it has one of the forms allowed.
+fn origin_form<'h>(raw: &'h str, version: Version, authority: &Authority<'_>, method: Method) -> Result<&'h str, Denial> {
+    if raw.starts_with('/') || raw == "*" {
+        return Ok(raw);
+    }
+    let (scheme, rest) = raw.split_once("://").ok_or(Denial::MalformedTarget)?;
+    let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    if !http || version == Version::Http2 {
+        return Err(Denial::MalformedTarget);
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (named, after) = rest.split_at_checked(end).ok_or(Denial::MalformedTarget)?;
+    let named = Authority::parse(named.as_bytes()).map_err(|_| Denial::MalformedTarget)?;
+    if named.text != authority.text {
+        return Err(Denial::MalformedTarget);
+    }
+    match after {
+        // RFC 9112, section 3.2.4: the absolute form of `OPTIONS *`.
+        "" if method == Method::Options => Ok("*"),
+        "" => Ok("/"),
+        _ if after.starts_with('/') => Ok(after),
+        _ => Err(Denial::MalformedTarget),
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

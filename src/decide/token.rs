@@ -1,18 +1,61 @@
 //! Session tokens: HS256 JWTs verified by rules of our own around `jsonwebtoken` (hardening 1.4).
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use subtle::ConstantTimeEq;
+
+use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
+use crate::base::ids::{CredentialId, Subject, is_valid_id};
+use crate::base::principal::TokenClaims;
+use crate::base::scope::{Scope, ScopeSet};
+
+use super::surface::MAX_SKEW;
+
+mod members;
+#[cfg(test)]
+mod tests;
+
+use members::{Members, Value};
+
+/// Longest token. Documented sessions have 400 to 900 characters; 4 KiB is what a cookie may hold
+/// (RFC 6265, section 6.1), and bounds the work before the signature is known to be good.
+pub const MAX_TOKEN_LEN: usize = 4096;
+/// Shortest secret: an HS256 key is as long as its hash (RFC 7518, section 3.2).
+pub const MIN_SECRET_LEN: usize = 32;
+
+/// Longest `kid`; ours is not used, and a longer one is not a name.
+const MAX_KID_LEN: usize = 128;
+/// Longest value of a claim that becomes a header, as a sixteenth of the head an upstream must take.
+const MAX_HEADER_VALUE: usize = 1024;
+/// Base64url characters of an HMAC-SHA-256.
+const SIGNATURE_LEN: usize = 43;
+/// The last second of the year 9999: later times are mistakes or attempts at an overflow.
+const MAX_TIME: i64 = 253_402_300_799;
+/// Encodings of the headers that every common library writes, known to be good without parsing:
+/// `{"alg":"HS256","typ":"JWT"}`, `{"typ":"JWT","alg":"HS256"}`, `{"alg":"HS256"}`.
+const KNOWN_HEADERS: [&[u8]; 3] = [
+    b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+    b"eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9",
+    b"eyJhbGciOiJIUzI1NiJ9",
+];
 
 /// How tokens of one surface are verified. Built at load time.
 pub struct TokenRules {
-    /// Verification keys, newest first; several while a secret is rotated.
-    pub keys: Vec<jsonwebtoken::DecodingKey>,
+    /// Verification keys; several while a secret is rotated.
+    pub keys: TokenKeys,
     /// Exact value of the `kind` claim.
     pub kind: String,
     /// Exact `iss`, if configured; then required.
     pub issuer: Option<String>,
     /// A value `aud` must contain, if configured; then required.
     pub audience: Option<String>,
-    /// Tolerated clock difference, at most [`super::surface::MAX_SKEW`].
+    /// Tolerated clock difference; counts as [`MAX_SKEW`] when it is larger.
     pub skew: Duration,
     /// The claim that lists scopes, if scopes come from the token.
     pub scopes_claim: Option<String>,
@@ -29,8 +72,286 @@ pub struct ClaimHeader {
     pub header: String,
 }
 
-impl std::fmt::Debug for TokenRules {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// A secret that is shorter than 32 bytes, or none at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token secret has at least 32 bytes")]
+pub struct WeakSecret;
+
+/// The secrets tokens of one surface may be signed with, newest first. Wiped when dropped.
+pub struct TokenKeys(Vec<DecodingKey>);
+
+impl TokenKeys {
+    /// At least one secret, each of at least 32 bytes.
+    ///
+    /// # Errors
+    /// [`WeakSecret`].
+    pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, WeakSecret> {
+        let keys: Vec<DecodingKey> = secrets
+            .into_iter()
+            .map(|secret| check_secret_len(secret.as_ref()).map(DecodingKey::from_secret))
+            .collect::<Result<_, _>>()?;
+        if keys.is_empty() { Err(WeakSecret) } else { Ok(Self(keys)) }
+    }
+
+    /// Whether the two have a secret in common. Two kinds of session must not (hardening J4): then
+    /// only their `kind` would keep them apart.
+    #[must_use]
+    pub fn shares_secret_with(&self, other: &Self) -> bool {
+        self.0.iter().any(|a| other.0.iter().any(|b| same_secret(a, b)))
+    }
+
+    fn verify(&self, signed: &[u8], signature: &str) -> bool {
+        self.0
+            .iter()
+            .any(|key| jsonwebtoken::crypto::verify(signature, signed, key, Algorithm::HS256).unwrap_or(false))
+    }
+}
+
+impl fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenKeys({})", self.0.len())
+    }
+}
+
+impl fmt::Debug for TokenRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenRules").field("kind", &self.kind).finish_non_exhaustive()
     }
+}
+
+impl TokenRules {
+    /// Verifies a token: its form, then its signature, and only then what it claims.
+    ///
+    /// Times are judged at `now` with the configured skew; a token is dead from `exp` + skew on.
+    /// No key is ever taken from the token, and nothing in it is fetched or followed.
+    ///
+    /// # Errors
+    /// [`Denial::ExpiredCredential`] when everything but its time is right, [`Denial::InvalidToken`]
+    /// otherwise.
+    pub fn verify(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Denial> {
+        let payload = self.check_signature(token).ok_or(Denial::InvalidToken)?;
+        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Denial::InvalidToken)?;
+        let members = Members::parse(&json).ok_or(Denial::InvalidToken)?;
+        let claims = self.read_claims(&members, now).ok_or(Denial::InvalidToken)?;
+        if now >= claims.expires_at.plus(self.skew()) {
+            return Err(Denial::ExpiredCredential);
+        }
+        Ok(claims)
+    }
+
+    /// The skew that counts.
+    #[must_use]
+    pub fn skew(&self) -> Duration {
+        self.skew.min(MAX_SKEW)
+    }
+
+    /// The payload of a token whose form, header and signature are right (RFC 7515, section 5.2).
+    fn check_signature<'t>(&self, token: &'t [u8]) -> Option<&'t [u8]> {
+        if token.len() > MAX_TOKEN_LEN {
+            return None;
+        }
+        let mut parts = token.split(|b| *b == b'.');
+        let (header, payload, signature, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
+            return None;
+        };
+        if signature.len() != SIGNATURE_LEN || payload.is_empty() || !is_good_header(header) {
+            return None;
+        }
+        let signed = token.get(..header.len() + 1 + payload.len())?;
+        self.keys.verify(signed, std::str::from_utf8(signature).ok()?).then_some(payload)
+    }
+
+    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis) -> Option<TokenClaims> {
+        let text = |name: &str| claims.find(name).and_then(Value::text);
+        let time = |name: &str| claims.find(name).map(read_time);
+        let latest = now.plus(self.skew());
+
+        if text("kind")? != self.kind {
+            return None;
+        }
+        if self.issuer.is_some() && text("iss") != self.issuer.as_deref() {
+            return None;
+        }
+        if let Some(audience) = &self.audience
+            && !names_audience(claims.find("aud")?, audience)
+        {
+            return None;
+        }
+        if time("nbf").is_some_and(|start| start.is_none_or(|start| start > latest)) {
+            return None;
+        }
+        let issued_at = match time("iat") {
+            Some(issued) => Some(issued.filter(|issued| *issued <= latest)?),
+            None => None,
+        };
+        Some(TokenClaims {
+            subject: Subject::parse(text("sub")?).ok()?,
+            expires_at: time("exp")??,
+            issued_at,
+            scopes: match &self.scopes_claim {
+                Some(name) => Some(read_scopes(claims.find(name))?),
+                None => None,
+            },
+            headers: self
+                .claim_headers
+                .iter()
+                .map(|wanted| claims.find(&wanted.claim).map_or(Some(None), read_header_value))
+                .collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// The id of the record a verified token hangs on.
+///
+/// # Errors
+/// [`Denial::InvalidToken`]; subjects and ids have the same alphabet, so it does not occur.
+pub fn record_id(claims: &TokenClaims) -> Result<CredentialId, Denial> {
+    CredentialId::parse(claims.subject.as_str()).map_err(|_| Denial::InvalidToken)
+}
+
+/// Why a token could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    /// The secret is too short.
+    #[error(transparent)]
+    Weak(#[from] WeakSecret),
+    /// The claims could not be written.
+    #[error("the claims cannot be written as a token")]
+    Claims,
+    /// The token would be longer than any gateway takes.
+    #[error("the token would be longer than 4096 characters")]
+    TooLong,
+}
+
+/// Signs a session token with HS256: what issuers, the demo and tests use. The claims are written as
+/// they are; `kind`, `sub` and `exp` are needed by every surface.
+///
+/// # Errors
+/// [`MintError`].
+pub fn mint(secret: &[u8], claims: &serde_json::Map<String, serde_json::Value>) -> Result<String, MintError> {
+    let key = EncodingKey::from_secret(check_secret_len(secret)?);
+    let header = jsonwebtoken::Header::new(Algorithm::HS256);
+    let token = jsonwebtoken::encode(&header, claims, &key).map_err(|_| MintError::Claims)?;
+    if token.len() > MAX_TOKEN_LEN {
+        Err(MintError::TooLong)
+    } else {
+        Ok(token)
+    }
+}
+
+/// Whether a text has the shape of a signed token: three parts of base64url, none empty. Says
+/// nothing about what is in them.
+#[must_use]
+pub fn is_token_shaped(text: &[u8]) -> bool {
+    let mut parts = 0;
+    text.split(|b| *b == b'.').all(|part| {
+        parts += 1;
+        !part.is_empty() && part.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    }) && parts == 3
+}
+
+fn check_secret_len(secret: &[u8]) -> Result<&[u8], WeakSecret> {
+    if secret.len() < MIN_SECRET_LEN {
+        Err(WeakSecret)
+    } else {
+        Ok(secret)
+    }
+}
+
+/// Whether two secrets sign alike. Compared by what they sign, not by their bytes: HMAC pads a key
+/// with zeros and hashes a long one (RFC 2104), so different bytes may be one key.
+fn same_secret(a: &DecodingKey, b: &DecodingKey) -> bool {
+    let signature = |key: &DecodingKey| {
+        let key = EncodingKey::from_secret(key.try_get_as_bytes().ok()?);
+        jsonwebtoken::crypto::sign(b"durward same secret", &key, Algorithm::HS256).ok()
+    };
+    match (signature(a), signature(b)) {
+        (Some(a), Some(b)) => a.as_bytes().ct_eq(b.as_bytes()).into(),
+        _ => true,
+    }
+}
+
+/// The header may say HS256 and what kind of thing it is, nothing else that matters: extensions that
+/// must be understood (`crit`, `b64`: RFC 7515, section 4.1.11; RFC 7797) and compression are
+/// refused; keys and places of keys (`jwk`, `jku`, `x5c`, `x5u`) are not looked at.
+fn is_good_header(encoded: &[u8]) -> bool {
+    if KNOWN_HEADERS.contains(&encoded) {
+        return true;
+    }
+    let Ok(json) = URL_SAFE_NO_PAD.decode(encoded) else {
+        return false;
+    };
+    let Some(header) = Members::parse(&json) else {
+        return false;
+    };
+    header.find("alg").and_then(Value::text) == Some("HS256")
+        && header.find("typ").is_none_or(|typ| typ.text() == Some("JWT"))
+        && header
+            .find("kid")
+            .is_none_or(|kid| kid.text().is_some_and(|kid| kid.len() <= MAX_KID_LEN))
+        && ["crit", "b64", "zip", "enc"].iter().all(|name| header.find(name).is_none())
+}
+
+/// A `NumericDate` (RFC 7519, section 2) in range, whole or with a fraction.
+fn read_time(value: &Value<'_>) -> Option<UnixMillis> {
+    match value {
+        Value::Integer(seconds) if (0..=MAX_TIME).contains(seconds) => Some(UnixMillis(seconds * 1000)),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "in range, and a millisecond is fine enough"
+        )]
+        Value::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Some(UnixMillis((seconds * 1000.0) as i64)),
+        _ => None,
+    }
+}
+
+fn names_audience(value: &Value<'_>, audience: &str) -> bool {
+    match value {
+        Value::Text(text) => text == audience,
+        Value::List(items) => items.iter().all(|item| item.text().is_some()) && items.iter().any(|item| item.text() == Some(audience)),
+        _ => false,
+    }
+}
+
+/// Scopes as a list of strings or as one string with spaces (RFC 8693, section 4.2). Without the
+/// claim there is no scope; with one that is malformed there is no token.
+fn read_scopes(value: Option<&Value<'_>>) -> Option<ScopeSet> {
+    match value {
+        None => Some(ScopeSet::default()),
+        Some(Value::Text(text)) => text
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(|word| Scope::parse(word).ok())
+            .collect(),
+        Some(Value::List(items)) => items.iter().map(|item| Scope::parse(item.text()?).ok()).collect(),
+        Some(_) => None,
+    }
+}
+
+/// What a claim writes into its header: outer `None` refuses the token, inner `None` leaves the
+/// header out (an empty list).
+#[expect(clippy::option_option, reason = "refused, absent and present are three things")]
+fn read_header_value(value: &Value<'_>) -> Option<Option<Arc<str>>> {
+    match value {
+        Value::Text(text) => is_header_text(text).then(|| Some(Arc::from(text.as_ref()))),
+        Value::Integer(number) => Some(Some(number.to_string().into())),
+        Value::List(items) => {
+            let words = items
+                .iter()
+                .map(|item| item.text().filter(|word| is_valid_id(word)))
+                .collect::<Option<Vec<_>>>()?;
+            let joined = words.join(" ");
+            (joined.len() <= MAX_HEADER_VALUE).then(|| (!joined.is_empty()).then(|| joined.into()))
+        }
+        Value::Fraction(_) | Value::Other => None,
+    }
+}
+
+/// Visible ASCII and inner spaces: no control character, so no second header line (hardening H8).
+fn is_header_text(text: &str) -> bool {
+    (1..=MAX_HEADER_VALUE).contains(&text.len())
+        && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
 }

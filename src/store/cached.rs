@@ -1,12 +1,60 @@
 //! Facts remembered for a short time in front of a store: never decisions, never beyond their age.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::base::clock::Now;
+use tokio::runtime::Handle;
+
+use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::Facts;
+use crate::base::principal::{Facts, Position};
 
-use super::StoreError;
+use super::events::{Positions, Slots};
+use super::{CredentialStore, StoreError};
+use flights::Flights;
+use memory::Memory;
+
+pub use counters::CacheFigures;
+
+mod breaker;
+mod counters;
+mod flights;
+mod memory;
+
+/// How often a credential's refresh is tried again while it fails: once a second finds a store that
+/// came back in time, and one that did not is asked no more than a look-up a second for each.
+const REFRESH_RETRY: Duration = Duration::from_secs(1);
+
+/// How old facts may become, and how much is remembered and asked at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Oldest usable fact, counted from when its read was sent.
+    pub max_age: Duration,
+    /// How long an absence is remembered, counted likewise.
+    pub absent_age: Duration,
+    /// Deadline of one look-up.
+    pub lookup_timeout: Duration,
+    /// Most look-ups in flight; more are refused at once.
+    pub max_lookups: usize,
+    /// Most credentials remembered.
+    pub cache_entries: u64,
+    /// Most absences remembered, in a memory of their own.
+    pub absent_entries: u64,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(30),
+            absent_age: Duration::from_secs(5),
+            lookup_timeout: Duration::from_millis(250),
+            max_lookups: 512,
+            cache_entries: 100_000,
+            absent_entries: 50_000,
+        }
+    }
+}
 
 /// What memory knows, without any wait.
 #[derive(Debug, Clone)]
@@ -20,33 +68,142 @@ pub enum Remembered {
 }
 
 /// A store with a memory. Shared by all workers.
-pub struct CachedStore {}
+///
+/// Facts are judged on every use, by our boot clock and by the positions of events
+/// ([`Positions`]); what moka evicts or keeps is a matter of memory only.
+pub struct CachedStore {
+    flights: Arc<Flights>,
+}
+
+impl std::fmt::Debug for CachedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CachedStore").field("figures", &self.figures()).finish()
+    }
+}
 
 impl CachedStore {
-    /// What is remembered of this fingerprint. No I/O, no lock. Starts a refresh ahead (off the
+    /// Puts a memory in front of `store` and subscribes it to the store's events. Look-ups run on
+    /// `control`.
+    #[must_use]
+    pub fn new(store: Arc<dyn CredentialStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle) -> Arc<Self> {
+        let positions = Arc::new(Positions::default());
+        store.subscribe(positions.clone());
+        let memory = Memory::new(settings, positions);
+        Arc::new(Self {
+            flights: Arc::new(Flights::new(store, settings, clock, control, memory)),
+        })
+    }
+
+    /// What is remembered of this fingerprint. No I/O and no wait. Starts a refresh ahead (off the
     /// request path) when the facts are older than half their age limit.
     #[must_use]
     pub fn peek(&self, fingerprint: &Fingerprint, now: Now) -> Remembered {
-        let _ = (fingerprint, now);
-        Remembered::Nothing
+        let memory = self.flights.memory();
+        let remembered = memory.recall(fingerprint, now.boot);
+        self.flights.counters().count(&remembered);
+        match remembered {
+            Recalled::Present(entry) => {
+                self.refresh_if_due(fingerprint, &entry, now.boot);
+                Remembered::Present(Arc::clone(&entry.facts))
+            }
+            Recalled::Absent => Remembered::Absent,
+            Recalled::Nothing => Remembered::Nothing,
+        }
     }
 
-    /// Whether facts somebody still holds (a worker's own table) may be used now: young enough, and
-    /// no event has come since. The same rule as [`peek`](Self::peek) uses; starts refreshes too.
+    /// Whether facts somebody still holds (a worker's own table) may be used now: young enough, no
+    /// event has come since, and the shared memory has no younger ones. The same rule as
+    /// [`peek`](Self::peek) uses; starts refreshes too. `false` says nothing about the credential,
+    /// only that `peek` must be asked again.
     #[must_use]
     pub fn is_current(&self, fingerprint: &Fingerprint, facts: &Arc<Facts>, now: Now) -> bool {
-        let _ = (fingerprint, facts, now);
-        false
+        let memory = self.flights.memory();
+        let age = now.boot.since(facts.sent_at);
+        if age >= memory.max_age() || !memory.positions().is_current(facts) {
+            return false;
+        }
+        if age < memory.refresh_age() {
+            self.flights.counters().count_held();
+            return true;
+        }
+        match memory.recall(fingerprint, now.boot) {
+            Recalled::Present(entry) if entry.facts.sent_at <= facts.sent_at => {
+                self.refresh_if_due(fingerprint, &entry, now.boot);
+                self.flights.counters().count_held();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Reads through to the store: one flight for each fingerprint, bounded in number and time.
-    /// Callable from any runtime; the read itself runs on the control runtime. Cancel-safe: the
-    /// flight goes on for the other waiters.
+    /// Callable from any runtime; the read itself runs on the control runtime. Ends within the
+    /// look-up deadline. Cancel-safe: the flight goes on for the other waiters.
+    ///
+    /// What it answers contains every event that had reached this process when it was called.
     ///
     /// # Errors
     /// [`StoreError`]: not known. Nothing is remembered.
     pub async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
-        let _ = fingerprint;
-        Err(StoreError::Unavailable(String::new()))
+        self.flights.load(fingerprint).await
     }
+
+    /// The store behind, for changes and lists.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn CredentialStore> {
+        self.flights.store()
+    }
+
+    /// What events have told so far.
+    #[must_use]
+    pub fn positions(&self) -> &Positions {
+        self.flights.memory().positions()
+    }
+
+    /// Counters and sizes, for metrics.
+    #[must_use]
+    pub fn figures(&self) -> CacheFigures {
+        self.flights.figures()
+    }
+
+    fn refresh_if_due(&self, fingerprint: &Fingerprint, entry: &Entry, now: BootMillis) {
+        if entry.claim_refresh(now) {
+            self.flights.refresh(*fingerprint, now);
+        }
+    }
+}
+
+/// Remembered facts.
+struct Entry {
+    facts: Arc<Facts>,
+    slots: Slots,
+    /// When the next refresh may start, on the boot clock in milliseconds.
+    refresh_at: AtomicU64,
+}
+
+impl Entry {
+    /// Whether this caller is the one that shall start a refresh. It is nobody's again for
+    /// [`REFRESH_RETRY`], whatever becomes of the refresh.
+    fn claim_refresh(&self, now: BootMillis) -> bool {
+        let due = self.refresh_at.load(Ordering::Relaxed);
+        now.0 >= due
+            && self
+                .refresh_at
+                .compare_exchange(due, now.plus(REFRESH_RETRY).0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+/// A remembered absence.
+#[derive(Clone, Copy)]
+struct Absence {
+    sent_at: BootMillis,
+    position: Position,
+}
+
+/// What memory finds usable.
+enum Recalled {
+    Present(Arc<Entry>),
+    Absent,
+    Nothing,
 }

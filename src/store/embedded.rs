@@ -1,1 +1,232 @@
-//! (to come)
+//! The default store: one file, one process, every acknowledged change on disk (redb).
+
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+
+use crate::base::clock::{BootMillis, UnixMillis};
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{CredentialId, TenantId};
+use crate::base::principal::{CredentialRecord, TenantRecord};
+
+use super::events::ReaderState;
+use super::{
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, StoreError, StoreStatus, TenantState,
+};
+use lanes::{Lanes, Shared};
+use tables::{ReadTables, WriteTables};
+
+mod lanes;
+mod tables;
+
+/// Memory redb may use for pages. Its own default of 1 GiB is sized for a database server; 64 MiB
+/// hold the records of about 100,000 credentials.
+const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest wait for a change. A commit is one or two `fsync`s; ten seconds pass only on a disk that
+/// is failing, and then the operator must hear of it.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait for a read of an operator's list.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A store in a file. Only one process can have it open; the command line reaches it through the
+/// operator socket.
+///
+/// Reads and changes run on threads of their own, never on a worker. Every change is durable
+/// (`fsync`) before it is acknowledged, changes that wait together are committed together, and
+/// events reach the subscribers before the change is acknowledged. Cancel-safe throughout: a dropped
+/// future leaves a queued read undone, and a queued change may or may not be made.
+///
+/// Dropping the store waits for the change that is being written.
+pub struct EmbeddedStore {
+    lanes: RwLock<Option<Lanes>>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedStore").finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the file at `path`, or makes it (mode 0600, its directory 0700). Blocks: the checksums
+    /// of the whole file are verified. `pepper_check` is
+    /// [`Pepper::check_value`](crate::base::fingerprint::Pepper::check_value) of the first pepper.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the file cannot be opened or another process has it,
+    /// [`StoreError::Corrupt`] when its checksums do not hold, [`StoreError::Foreign`] when it was
+    /// written under another pepper or by a newer version.
+    pub fn open(path: &Path, pepper_check: &str) -> Result<Self, StoreError> {
+        prepare_file(path)?;
+        let database = Builder::new()
+            .set_cache_size(PAGE_CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create(path)
+            .map_err(|e| open_error(path, &e))?;
+        let position = tables::initialise(&database, pepper_check)?;
+        let shared = Arc::new(Shared::new(position));
+        let lanes = Lanes::start(Arc::new(database), Arc::clone(&shared))
+            .map_err(|e| StoreError::Unavailable(format!("no thread for the store could be started: {e}")))?;
+        Ok(Self {
+            lanes: RwLock::new(Some(lanes)),
+            shared,
+        })
+    }
+
+    /// Ends the store: what is queued is finished, then every call fails, and the file is free for
+    /// another process. Blocks until then.
+    pub fn close(&self) {
+        let lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(lanes);
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTables) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let job = move |database: &Database| {
+            let transaction = database.begin_read().map_err(|e| tables::failed(e.into()))?;
+            read(&ReadTables::open(&transaction)?)
+        };
+        let answer = match &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(lanes) => lanes.read(job),
+            None => Err(closed()),
+        };
+        Box::pin(async move {
+            match tokio::time::timeout(READ_TIMEOUT, answer?).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(closed()),
+                Err(_) => Err(StoreError::Unavailable("the disk did not answer in time".into())),
+            }
+        })
+    }
+
+    fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut WriteTables<'_>) -> Result<T, ChangeError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, ChangeError>> {
+        let answer = match &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(lanes) => lanes.change(change),
+            None => Err(closed()),
+        };
+        Box::pin(async move {
+            match tokio::time::timeout(CHANGE_TIMEOUT, answer?).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(closed().into()),
+                Err(_) => Err(StoreError::Unavailable("the disk did not confirm the change in time".into()).into()),
+            }
+        })
+    }
+}
+
+impl CredentialStore for EmbeddedStore {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+        self.read(move |tables| tables.find(&fingerprint))
+    }
+
+    fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
+        self.read(move |tables| tables.find_credential(&id))
+    }
+
+    fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
+        self.read(move |tables| tables.list_credentials(&filter))
+    }
+
+    fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
+        self.read(move |tables| tables.find_tenant(&id))
+    }
+
+    fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        self.read(move |tables| tables.list_tenants(after.as_ref(), limit))
+    }
+
+    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        self.change(move |tables| tables.create_credential(record))
+    }
+
+    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        self.change(move |tables| tables.create_tenant(id, now))
+    }
+
+    fn change_credential(
+        &self,
+        id: CredentialId,
+        change: CredentialChange,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        self.change(move |tables| tables.change_credential(&id, change, now))
+    }
+
+    fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        self.change(move |tables| tables.set_tenant_active(&id, state))
+    }
+
+    fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.shared.subscribe(sink);
+    }
+
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        let answer = self.read(|tables| tables.position().map(|_| ()));
+        Box::pin(async move {
+            tokio::time::timeout(deadline, answer)
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable("the disk did not answer in time".into())))
+        })
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus {
+            reader: ReaderState::Live,
+            applied: self.shared.applied(),
+            heard_at: BootMillis::default(),
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("it is closed".into())
+}
+
+/// Makes the directory and the file before redb does, so that neither is ever readable by others:
+/// the file holds fingerprints, and names of tenants and keys.
+fn prepare_file(path: &Path) -> Result<(), StoreError> {
+    let failed = |e: std::io::Error| StoreError::Unavailable(format!("{}: {e}", path.display()));
+    if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed)?;
+    }
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)
+}
+
+fn open_error(path: &Path, error: &DatabaseError) -> StoreError {
+    let path = path.display();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::Unavailable(format!(
+            "{path} is open in another process: an embedded store serves one gateway at a time; \
+             use its operator socket, or a Redis store for several gateways"
+        )),
+        DatabaseError::UpgradeRequired(version) => StoreError::Foreign(format!("{path} has the old file format {version}")),
+        DatabaseError::Storage(redb::StorageError::Corrupted(what)) => StoreError::Corrupt(format!("{path}: {what}")),
+        DatabaseError::Storage(redb::StorageError::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
+            StoreError::Corrupt(format!("{path} is not a store: {e}"))
+        }
+        other => StoreError::Unavailable(format!("{path}: {other}")),
+    }
+}

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Position, TenantRecord};
 
 pub mod cached;
+mod change;
 pub mod codec;
 pub mod embedded;
 pub mod events;
@@ -108,6 +109,14 @@ pub struct CredentialFilter {
     pub limit: usize,
 }
 
+impl CredentialFilter {
+    /// Whether a record belongs into the list, its place in the order apart.
+    #[must_use]
+    pub fn admits(&self, record: &CredentialRecord) -> bool {
+        self.tenant.as_ref().is_none_or(|t| *t == record.tenant) && self.surface.as_ref().is_none_or(|s| *s == record.surface)
+    }
+}
+
 /// Where facts come from and changes go. This text is a security contract:
 ///
 /// - `find` answers `Ok` with `facts: None` only when the credential is *certainly* absent. Whatever
@@ -163,7 +172,24 @@ pub trait CredentialStore: Send + Sync + 'static {
 
     /// Whether the store answers, within `deadline`.
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How well events reach this process, for metrics and readiness.
+    fn status(&self) -> StoreStatus;
 }
+
+/// How well a store's events reach this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// What the event reader is doing.
+    pub reader: events::ReaderState,
+    /// The position of the last event delivered to the sinks.
+    pub applied: Position,
+    /// When the store was last heard, on the boot clock; zero before that and for stores in-process.
+    pub heard_at: BootMillis,
+}
+
+/// Most records of one list, so that an answer stays below 16 MiB.
+pub const MAX_LIST: usize = 1_000;
 
 /// Whether a tenant's credentials are admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,4 +207,11 @@ pub trait EventSink: Send + Sync + 'static {
 
     /// Events may have been missed; nothing read before `position` may be used.
     fn forget_before(&self, position: Position);
+}
+
+/// What an operator is told whose pepper is not the one a store was written under.
+fn other_pepper() -> String {
+    "it was written under another pepper, so no credential would be found; \
+     give the gateway the pepper file this store was made with, or an empty store"
+        .into()
 }

@@ -1,10 +1,26 @@
 //! What the gateway tells of itself: one access line for each request, counters, diagnostics.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
+
+mod counters;
+pub mod diagnostics;
+mod line;
+pub mod metrics;
+mod own;
+mod stamp;
+mod writer;
+
+use counters::{Totals, WorkerCounters};
+use line::LineFormatter;
+use metrics::Metrics;
+use writer::LineSender;
+pub use writer::Output;
 
 /// Everything one access line says. Borrowed; written and counted by [`WorkerTelemetry::record`].
 /// Nothing of the client's is written unescaped; there is no query string, no header value and no
@@ -27,6 +43,8 @@ pub struct AccessLine<'a> {
     pub path: Option<&'a str>,
     /// The route's name.
     pub route: Option<&'a str>,
+    /// Where the route is counted, from [`Telemetry::route_slot`]; [`RouteSlot::NONE`] without a route.
+    pub route_slot: RouteSlot,
     /// The surface's name.
     pub surface: Option<&'a str>,
     /// The tenant's id.
@@ -53,12 +71,178 @@ pub struct AccessLine<'a> {
     pub completed: bool,
 }
 
-/// One worker's counters and its buffer of access lines; no lock is shared with other workers.
-pub struct WorkerTelemetry {}
+/// Where a route's requests are counted. Handed out once for each name, kept over reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RouteSlot(pub(crate) u16);
 
-impl WorkerTelemetry {
-    /// Counts the request and writes its line.
-    pub fn record(&self, line: &AccessLine<'_>) {
-        let _ = line;
+impl RouteSlot {
+    /// Requests that matched no route.
+    pub const NONE: Self = Self(0);
+}
+
+/// How access lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a terminal.
+    Pretty,
+    /// None; counters go on.
+    Off,
+}
+
+/// The whole process's telemetry: what [`WorkerTelemetry`]s are made from and what `/metrics` reads.
+#[derive(Debug)]
+pub struct Telemetry {
+    format: LineFormat,
+    lines: Option<Output>,
+    totals: Arc<Totals>,
+    metrics: Metrics,
+}
+
+impl Telemetry {
+    /// Telemetry whose access lines go to `lines`; without an output, or with [`LineFormat::Off`],
+    /// there are only counters.
+    #[must_use]
+    pub fn new(format: LineFormat, lines: Option<Output>) -> Arc<Self> {
+        let totals = Arc::new(Totals::default());
+        let metrics = Metrics::default();
+        own::register(&metrics, &totals);
+        if let Some(output) = &lines {
+            let dropped = output.dropped();
+            metrics.counter_fn(
+                "durward_access_lines_dropped",
+                "Access lines that were not written because the output was too slow or broken",
+                &[],
+                move || dropped.load(std::sync::atomic::Ordering::Relaxed),
+            );
+        }
+        Arc::new(Self {
+            format,
+            lines,
+            totals,
+            metrics,
+        })
+    }
+
+    /// The part of one worker. Its counters are read by `/metrics` for as long as the process lives.
+    #[must_use]
+    pub fn worker(&self) -> WorkerTelemetry {
+        let sender = match self.format {
+            LineFormat::Off => None,
+            LineFormat::Json | LineFormat::Pretty => self.lines.as_ref().map(Output::sender),
+        };
+        WorkerTelemetry {
+            counters: self.totals.add_worker(),
+            lines: sender.map(|sender| RefCell::new(Lines::new(self.format, sender))),
+        }
+    }
+
+    /// The slot of a route's name. Called when a snapshot is adopted, never on the request path; at
+    /// most [`MAX_ROUTE_SLOTS`](counters::MAX_ROUTE_SLOTS) names are told apart, the rest is `_other`.
+    #[must_use]
+    pub fn route_slot(&self, name: &str) -> RouteSlot {
+        self.totals.route_slot(name)
+    }
+
+    /// The registry behind `/metrics`, for counters of other parts.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Requests begun and not ended, over all workers.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.totals.in_flight()
+    }
+
+    /// Waits until everything handed over so far is written, at most `deadline`. Blocks; called
+    /// after the workers have ended (each flushes when it is dropped).
+    pub fn flush(&self, deadline: Duration) {
+        if let Some(output) = &self.lines {
+            output.flush(deadline);
+        }
     }
 }
+
+/// One worker's counters and its buffer of access lines; no lock is shared with other workers.
+/// `!Sync`: a counter has exactly one writer, so that counting is a load and a store.
+#[derive(Debug)]
+pub struct WorkerTelemetry {
+    counters: Arc<WorkerCounters>,
+    lines: Option<RefCell<Lines>>,
+}
+
+impl WorkerTelemetry {
+    /// Counts a request as in flight, from its head's arrival until [`record`](Self::record).
+    pub fn begin(&self) {
+        self.counters.begin();
+    }
+
+    /// Counts the request and writes its line. Never waits.
+    pub fn record(&self, line: &AccessLine<'_>) {
+        self.counters.record(line);
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().push(line);
+        }
+    }
+
+    /// Hands buffered lines over; the worker calls it about every 100 ms ([`TICK`]), so that a line
+    /// of a quiet gateway is not held back. Never waits.
+    pub fn tick(&self) {
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().hand_over();
+        }
+    }
+}
+
+impl Drop for WorkerTelemetry {
+    fn drop(&mut self) {
+        self.tick();
+    }
+}
+
+/// How often a worker calls [`WorkerTelemetry::tick`]: what a person at a terminal takes for "at once".
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// A buffer is handed over when it is this full: large enough that the hand-over costs nothing for
+/// each line, small enough that a full queue of them is about a megabyte.
+const CHUNK: usize = 16 * 1024;
+
+#[derive(Debug)]
+struct Lines {
+    formatter: LineFormatter,
+    sender: LineSender,
+    buffer: Vec<u8>,
+    count: u64,
+}
+
+impl Lines {
+    fn new(format: LineFormat, sender: LineSender) -> Self {
+        Self {
+            formatter: LineFormatter::new(format),
+            sender,
+            buffer: Vec::with_capacity(CHUNK + CHUNK / 4),
+            count: 0,
+        }
+    }
+
+    fn push(&mut self, line: &AccessLine<'_>) {
+        self.formatter.write(line, &mut self.buffer);
+        self.count += 1;
+        if self.buffer.len() >= CHUNK {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if self.count > 0 {
+            let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK + CHUNK / 4));
+            self.sender.send(full, std::mem::take(&mut self.count));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Why an operation was not done: what the operator API answers and the command line exits with.
+
+use crate::store::{ChangeError, StoreError};
+
+/// Why an operation was not done. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OperationError {
+    /// What was asked for cannot be meant; says what would have been right.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no such tenant or credential.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists already, or its state forbids it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The store does not answer; whether a change was made is not known.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The store answered with something that cannot be trusted.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The configuration is not valid; nothing was changed.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+impl OperationError {
+    /// The code in the answer's body.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "conflict",
+            Self::Unavailable(_) => "unavailable",
+            Self::Corrupt(_) => "corrupt",
+            Self::Configuration(_) => "configuration",
+        }
+    }
+
+    /// The answer's status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Usage(_) => 400,
+            Self::NotFound(_) => 404,
+            Self::Conflict(_) => 409,
+            Self::Unavailable(_) => 503,
+            Self::Corrupt(_) => 500,
+            Self::Configuration(_) => 422,
+        }
+    }
+}
+
+impl From<StoreError> for OperationError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Corrupt(_) | StoreError::Foreign(_) => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+impl From<ChangeError> for OperationError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Store(error) => error.into(),
+            ChangeError::NotFound(_) => Self::NotFound(error.to_string()),
+            ChangeError::Conflict(_) => Self::Conflict(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A small bounded HTTP/1.1 server for the operator's side: the only place with hyper's http1 server builder.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Connections at a time; an operator has one, a scraper and two probes three.
+const CONNECTIONS: usize = 64;
+/// Largest request body.
+pub const MAX_BODY: usize = 64 * 1024;
+/// From accept, or from the last answer, to the end of the next head: local peers need milliseconds.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the whole body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For an operation; a reload of a large configuration is the slowest.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Oldest connection: also what ends a peer that does not read its answer.
+const CONNECTION_AGE: Duration = Duration::from_secs(60);
+/// After the stop, for what is in flight.
+const DRAIN: Duration = Duration::from_secs(5);
+/// After a failed accept (no descriptors left, most often), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One request, its body read.
+#[derive(Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub uri: Uri,
+    /// The fields.
+    pub headers: http::HeaderMap,
+    /// The body, at most [`MAX_BODY`] bytes.
+    pub body: Bytes,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// An answer in JSON.
+    #[must_use]
+    pub fn json(status: u16, value: &impl serde::Serialize) -> Self {
+        Self {
+            status,
+            content_type: "application/json",
+            body: serde_json::to_vec(value).unwrap_or_default().into(),
+        }
+    }
+}
+
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// A Unix socket; peers other than our user and root are turned away.
+    Unix(UnixListener),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// Answers calls.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one call.
+    fn answer(&self, call: Call) -> impl Future<Output = Answer> + Send;
+}
+
+/// Serves until `stop` changes (or its sender is dropped), then finishes what is in flight for at
+/// most five seconds. Owns its connections.
+pub async fn serve<S: Service>(listener: Listener, service: Arc<S>, mut stop: watch::Receiver<()>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            _ = stop.changed() => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        match accepted {
+            Ok((io, permit)) => {
+                let (service, stop) = (Arc::clone(&service), stop.clone());
+                connections.spawn(async move {
+                    let _ = timeout(CONNECTION_AGE, serve_connection(io, service, stop)).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an operator connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // Whoever is not done by then is cut off when the set is dropped.
+    let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<(Box<dyn Stream>, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let io: Box<dyn Stream> = match listener {
+        Listener::Unix(listener) => {
+            let (io, _) = listener.accept().await?;
+            let peer = io.peer_cred()?.uid();
+            // The socket's mode says the same; this holds even if somebody changes that.
+            if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a peer of another user"));
+            }
+            Box::new(io)
+        }
+        Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
+    };
+    Ok((io, permit))
+}
+
+async fn serve_connection<S: Service>(io: Box<dyn Stream>, service: Arc<S>, mut stop: watch::Receiver<()>) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(answer(&*service, request).await) }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_BODY)
+            .serve_connection(TokioIo::new(io), answer)
+    );
+    // Errors of a connection are its peer's business: it went away or spoke no HTTP.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+async fn answer<S: Service>(service: &S, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return refuse(413, "usage", "the body is larger than 64 KiB, or broke off"),
+        Err(_) => return refuse(408, "usage", "the body did not arrive in time"),
+    };
+    let call = Call {
+        method: head.method,
+        uri: head.uri,
+        headers: head.headers,
+        body,
+    };
+    match timeout(ANSWER_TIMEOUT, service.answer(call)).await {
+        Ok(answer) => write(answer),
+        Err(_) => refuse(
+            503,
+            "unavailable",
+            "the operation did not end in time; whether it was done is not known",
+        ),
+    }
+}
+
+fn refuse(status: u16, code: &str, message: &str) -> Response<Full<Bytes>> {
+    let error = super::api::FailureBody {
+        code: code.into(),
+        message: message.into(),
+    };
+    let mut response = write(Answer::json(status, &super::api::Failure { error }));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn write(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    // Answers hold keys that are shown once.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,82 @@
+//! Takes over credentials of which only hashes are known, so that nobody has to change a key.
+
+use crate::base::fingerprint::{Fingerprint, Part};
+use crate::decide::surface::KeyOrigin;
+
+use super::Operations;
+use super::api::{ImportKey, KeyView};
+use super::error::OperationError;
+use super::keys::{KeyWords, find_key_surface, parse_id};
+use super::times::{parse_expiry, printable};
+
+impl Operations {
+    /// Imports one credential.
+    ///
+    /// # Errors
+    /// [`OperationError::Usage`] on a surface that takes only generated keys or with a malformed
+    /// hash, [`OperationError::NotFound`] without the tenant, [`OperationError::Conflict`] when it is there already.
+    pub async fn import_key(&self, request: &ImportKey) -> Result<KeyView, OperationError> {
+        let snapshot = self.snapshot.load();
+        let surface = find_key_surface(&snapshot, &request.surface)?;
+        if surface.keys != KeyOrigin::Imported {
+            return Err(OperationError::Usage(format!(
+                "surface `{}` takes generated keys only; its configuration must allow imported ones first",
+                surface.name
+            )));
+        }
+        let key = parse_hash("sha256", &request.sha256)?;
+        let secret = match (&request.secret_sha256, surface.is_pair()) {
+            (Some(hash), true) => Some(parse_hash("secret_sha256", hash)?),
+            (None, false) => None,
+            (None, true) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name))),
+            (Some(_), false) => {
+                return Err(usage(&format!(
+                    "surface `{}` takes single keys: leave secret_sha256 out",
+                    surface.name
+                )));
+            }
+        };
+        let now = self.clock.now().wall;
+        let mode = surface.resolve_mode(request.mode.as_deref())?;
+        let words = KeyWords {
+            scopes: &request.scopes,
+            subject: request.subject.as_deref(),
+            name: request.name.as_deref(),
+        };
+        let mut record = self.blank_record(&surface, &request.tenant, mode, &words).await?;
+        if let Some(id) = &request.id {
+            record.id = parse_id(id)?;
+        }
+        let pepper = self.peppers.first();
+        record.fingerprint = pepper.fingerprint_of_sha256(&surface.name, Part::Key, key.as_bytes());
+        record.secret_fingerprint = secret.map(|hash| pepper.fingerprint_of_sha256(&surface.name, Part::Secret, hash.as_bytes()));
+        record.last4 = request.last4.as_deref().map(parse_last4).transpose()?.unwrap_or_default();
+        record.expires_at = request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?;
+        let stored = self.store.create_credential(record).await?;
+        tracing::info!(credential = %stored.id, surface = %stored.surface, tenant = %stored.tenant, "credential imported");
+        Ok(KeyView::from(&stored))
+    }
+}
+
+fn parse_hash(field: &str, hex: &str) -> Result<Fingerprint, OperationError> {
+    Fingerprint::from_hex(&hex.to_ascii_lowercase()).ok_or_else(|| {
+        usage(&format!(
+            "`{field}` must be 64 hexadecimal digits, the SHA-256 of the key; never give the key itself"
+        ))
+    })
+}
+
+fn parse_last4(text: &str) -> Result<String, OperationError> {
+    if text.len() <= 4 && text.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(usage(&format!(
+            "`{}` is not the end of a key: at most four characters",
+            printable(text)
+        )))
+    }
+}
+
+fn usage(text: &str) -> OperationError {
+    OperationError::Usage(text.to_owned())
+}

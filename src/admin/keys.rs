@@ -1,0 +1,317 @@
+//! Operations on keys: make, list, show, switch off and on, revoke.
+
+use crate::base::fingerprint::Part;
+use crate::base::ids::{CredentialId, Subject, SurfaceName};
+use crate::base::principal::{CredentialRecord, State};
+use crate::base::scope::{Mode, Scope, ScopeSet};
+use crate::decide::route::Access;
+use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use crate::snapshot::Snapshot;
+use crate::store::{CredentialChange, CredentialFilter};
+
+use super::api::{CreateKey, Created, KeyList, KeyMade, KeyView, mode_word, scope_words};
+use super::error::OperationError;
+use super::tenants::{PAGE, parse_tenant};
+use super::times::{parse_expiry, printable};
+use super::{Operations, mint};
+
+/// Longest name for people, in bytes: one line of a list.
+const MAX_NAME: usize = 200;
+
+/// A surface on which keys are made, reduced to what making needs.
+pub(crate) struct KeySurface<'s> {
+    pub(crate) index: SurfaceIndex,
+    pub(crate) name: SurfaceName,
+    pinned: Option<Mode>,
+    prefixes: &'s [KeyPrefix],
+    /// Of a pair.
+    secret_prefixes: Option<&'s [KeyPrefix]>,
+    pub(crate) keys: KeyOrigin,
+}
+
+/// The checked words of a request to make or import a key.
+pub(crate) struct KeyWords<'r> {
+    pub(crate) scopes: &'r [String],
+    pub(crate) subject: Option<&'r str>,
+    pub(crate) name: Option<&'r str>,
+}
+
+impl Operations {
+    /// Makes a key, or a key pair. The answer is the only place where the secret is shown.
+    ///
+    /// # Errors
+    /// [`OperationError::Usage`] with what would have been right, [`OperationError::NotFound`] without
+    /// the tenant, or as the store has it.
+    pub async fn create_key(&self, request: &CreateKey) -> Result<Created, OperationError> {
+        let snapshot = self.snapshot.load();
+        let surface = find_key_surface(&snapshot, &request.surface)?;
+        let mode = surface.resolve_mode(request.mode.as_deref())?;
+        let now = self.clock.now().wall;
+        let words = KeyWords {
+            scopes: &request.scopes,
+            subject: request.subject.as_deref(),
+            name: request.name.as_deref(),
+        };
+        let mut record = self.blank_record(&surface, &request.tenant, mode, &words).await?;
+        record.expires_at = request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?;
+        let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
+        let credential = self.mint_into(&surface, record).await?;
+        tracing::info!(credential = %credential.id, surface = %surface.name, tenant = %credential.tenant, "credential created");
+        Ok(Created { credential, warnings })
+    }
+
+    /// Lists credentials.
+    ///
+    /// # Errors
+    /// [`OperationError`], as the store has it.
+    pub async fn list_keys(
+        &self,
+        tenant: Option<&str>,
+        surface: Option<&str>,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<KeyList, OperationError> {
+        let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
+        let filter = CredentialFilter {
+            tenant: tenant.map(parse_tenant).transpose()?,
+            surface: surface.map(parse_surface).transpose()?,
+            after: after.map(parse_id).transpose()?,
+            limit,
+        };
+        let found = self.store.list_credentials(filter).await?;
+        let next = (found.len() == limit).then(|| found.last().map(|r| r.id.as_str().to_owned()));
+        Ok(KeyList {
+            keys: found.iter().map(KeyView::from).collect(),
+            next: next.flatten(),
+        })
+    }
+
+    /// Shows one credential.
+    ///
+    /// # Errors
+    /// [`OperationError::NotFound`], or as the store has it.
+    pub async fn show_key(&self, id: &str) -> Result<KeyView, OperationError> {
+        Ok(KeyView::from(&self.find_record(id).await?))
+    }
+
+    /// Switches a credential off, on, or ends it for ever.
+    ///
+    /// # Errors
+    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or as the store has it.
+    pub async fn change_key(&self, id: &str, change: CredentialChange) -> Result<KeyView, OperationError> {
+        let id = parse_id(id)?;
+        let record = self.store.change_credential(id, change, self.clock.now().wall).await?;
+        tracing::info!(credential = %record.id, ?change, "credential changed");
+        Ok(KeyView::from(&record))
+    }
+
+    pub(crate) async fn find_record(&self, id: &str) -> Result<CredentialRecord, OperationError> {
+        let id = parse_id(id)?;
+        let found = self.store.find_credential(id.clone()).await?;
+        found.ok_or_else(|| OperationError::NotFound(format!("there is no credential `{id}`")))
+    }
+
+    /// A record with everything but its secrets; its tenant exists.
+    pub(crate) async fn blank_record(
+        &self,
+        surface: &KeySurface<'_>,
+        tenant: &str,
+        mode: Option<Mode>,
+        words: &KeyWords<'_>,
+    ) -> Result<CredentialRecord, OperationError> {
+        let tenant = parse_tenant(tenant)?;
+        let scopes = parse_scopes(words.scopes)?;
+        let subject = words.subject.map(parse_subject).transpose()?;
+        let name = words.name.map(parse_name).transpose()?;
+        let id = parse_id(&mint::mint_id()?)?;
+        if self.store.find_tenant(tenant.clone()).await?.is_none() {
+            return Err(OperationError::NotFound(format!(
+                "there is no tenant `{tenant}`; `durward tenants create {tenant}` makes it"
+            )));
+        }
+        Ok(CredentialRecord {
+            // Replaced before the record is stored; a blank one is found by nothing but its id.
+            fingerprint: crate::base::fingerprint::Fingerprint::of_id(&surface.name, &id),
+            id,
+            surface: surface.name.clone(),
+            tenant,
+            subject,
+            mode,
+            scopes,
+            state: State::Active,
+            secret_fingerprint: None,
+            prefix: surface.prefix(mode).to_owned(),
+            last4: String::new(),
+            name,
+            created_at: self.clock.now().wall,
+            not_before: None,
+            expires_at: None,
+            valid_after: None,
+            epoch: 0,
+        })
+    }
+
+    /// Mints the secrets of a blank record, stores the record and answers what is shown this once.
+    pub(crate) async fn mint_into(&self, surface: &KeySurface<'_>, mut record: CredentialRecord) -> Result<KeyMade, OperationError> {
+        let key = mint::mint_key(surface.prefix(record.mode))?;
+        let secret = surface.secret_prefix(record.mode).map(mint::mint_key).transpose()?;
+        let pepper = self.peppers.first();
+        record.fingerprint = pepper.fingerprint(&surface.name, Part::Key, key.as_bytes());
+        record.secret_fingerprint = secret
+            .as_ref()
+            .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.as_bytes()));
+        record.last4 = last4(&key);
+        let stored = self.store.create_credential(record).await?;
+        Ok(KeyMade {
+            id: stored.id.as_str().into(),
+            key,
+            secret,
+            prefix: stored.prefix,
+            last4: stored.last4,
+            surface: stored.surface.as_str().into(),
+            tenant: stored.tenant.as_str().into(),
+            mode: mode_word(stored.mode),
+            scopes: scope_words(&stored.scopes),
+            roles: Vec::new(),
+            expires_at: stored.expires_at.map(super::times::write),
+        })
+    }
+}
+
+impl KeySurface<'_> {
+    /// The mode of a new key: what was asked for if the surface has it, or the only one there is.
+    pub(crate) fn resolve_mode(&self, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
+        let mut modes: Vec<Mode> = self.prefixes.iter().filter_map(|p| p.mode).collect();
+        modes.sort_unstable();
+        modes.dedup();
+        modes.retain(|mode| self.pinned.is_none_or(|pinned| pinned == *mode));
+        let words = modes.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" or ");
+        let Some(asked) = asked else {
+            return match modes.as_slice() {
+                [] => Ok(None),
+                [only] => Ok(Some(*only)),
+                _ => Err(OperationError::Usage(format!(
+                    "surface `{}` has more than one mode: say --mode {words}",
+                    self.name
+                ))),
+            };
+        };
+        let mode = Mode::parse(asked).filter(|mode| modes.contains(mode));
+        mode.map(Some).ok_or_else(|| {
+            OperationError::Usage(if modes.is_empty() {
+                format!("surface `{}` has no modes: leave --mode out", self.name)
+            } else {
+                format!("surface `{}` has no mode `{}`: say --mode {words}", self.name, printable(asked))
+            })
+        })
+    }
+
+    pub(crate) const fn is_pair(&self) -> bool {
+        self.secret_prefixes.is_some()
+    }
+
+    fn prefix(&self, mode: Option<Mode>) -> &str {
+        find_prefix(self.prefixes, mode)
+    }
+
+    fn secret_prefix(&self, mode: Option<Mode>) -> Option<&str> {
+        self.secret_prefixes.map(|prefixes| find_prefix(prefixes, mode))
+    }
+}
+
+fn find_prefix(prefixes: &[KeyPrefix], mode: Option<Mode>) -> &str {
+    prefixes.iter().find(|p| p.mode == mode).map_or("", |p| p.text.as_str())
+}
+
+/// The surface of this name, if keys are made on it.
+pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result<KeySurface<'s>, OperationError> {
+    let found = snapshot.surfaces.iter().enumerate().find(|(_, s)| s.name.as_str() == name);
+    let Some((index, surface)) = found else {
+        let names = snapshot.surfaces.iter().filter(|s| takes_keys(s)).map(|s| s.name.as_str());
+        let names = names.collect::<Vec<_>>().join(", ");
+        return Err(OperationError::Usage(format!(
+            "there is no surface `{}`; keys can be made for: {names}",
+            printable(name)
+        )));
+    };
+    let (prefixes, secret_prefixes, keys) = match &surface.kind {
+        SurfaceKind::ApiKey { prefixes, keys, .. } => (prefixes, None, *keys),
+        SurfaceKind::KeyPair {
+            key_prefixes,
+            secret_prefixes,
+            keys,
+            ..
+        } => (key_prefixes, Some(secret_prefixes.as_slice()), *keys),
+        SurfaceKind::SessionJwt { record_surface, .. } => {
+            return Err(OperationError::Usage(format!(
+                "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{record_surface}`"
+            )));
+        }
+    };
+    Ok(KeySurface {
+        index: SurfaceIndex(index),
+        name: surface.name.clone(),
+        pinned: surface.mode,
+        prefixes,
+        secret_prefixes,
+        keys,
+    })
+}
+
+const fn takes_keys(surface: &Surface) -> bool {
+    !matches!(surface.kind, SurfaceKind::SessionJwt { .. })
+}
+
+/// Warns of scopes that open nothing: most often a misspelling.
+pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held: &ScopeSet) -> Vec<String> {
+    let leads_here = |index: &SurfaceIndex| {
+        *index == surface.index
+            || snapshot
+                .surfaces
+                .get(index.0)
+                .is_some_and(|s| matches!(&s.kind, SurfaceKind::SessionJwt { record_surface, .. } if *record_surface == surface.name))
+    };
+    let needed = |scope: &Scope| {
+        snapshot.routes.iter().any(|route| match &route.access {
+            Access::Public => false,
+            Access::Surfaces { surfaces, scopes } => surfaces.iter().any(leads_here) && scopes.contains(scope),
+        })
+    };
+    let unused = held.iter().filter(|scope| !needed(scope));
+    unused
+        .map(|scope| format!("no route of surface `{}` needs the scope `{scope}`", surface.name))
+        .collect()
+}
+
+/// The last four characters of a key.
+pub(crate) fn last4(key: &str) -> String {
+    let skip = key.chars().count().saturating_sub(4);
+    key.chars().skip(skip).collect()
+}
+
+pub(crate) fn parse_id(id: &str) -> Result<CredentialId, OperationError> {
+    CredentialId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a credential id: {e}", printable(id))))
+}
+
+fn parse_surface(name: &str) -> Result<SurfaceName, OperationError> {
+    SurfaceName::parse(name).map_err(|e| OperationError::Usage(format!("`{}` is not a surface name: {e}", printable(name))))
+}
+
+fn parse_subject(subject: &str) -> Result<Subject, OperationError> {
+    Subject::parse(subject).map_err(|e| OperationError::Usage(format!("`{}` is not a subject: {e}", printable(subject))))
+}
+
+fn parse_scopes(words: &[String]) -> Result<ScopeSet, OperationError> {
+    let parse = |word: &String| Scope::parse(word).map_err(|e| OperationError::Usage(format!("`{}` is not a scope: {e}", printable(word))));
+    words.iter().map(parse).collect()
+}
+
+fn parse_name(name: &str) -> Result<String, OperationError> {
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(OperationError::Usage(format!(
+            "`{}` is not a name: 1 to {MAX_NAME} bytes without control characters",
+            printable(name)
+        )));
+    }
+    Ok(name.to_owned())
+}

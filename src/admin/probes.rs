@@ -1,0 +1,133 @@
+//! `/livez`, `/readyz`, `/metrics`: what orchestrators and monitoring ask.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::base::clock::BootMillis;
+use crate::telemetry::metrics::CONTENT_TYPE;
+
+use super::Operations;
+use super::api::Checks;
+use super::http::{Answer, Call, Service};
+
+/// How often the store is asked.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long one answer may take.
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long after its last answer the store counts as there: three missed probes, so that one slow
+/// answer does not take a gateway out of rotation that still serves all known callers.
+const STORE_FRESH: Duration = Duration::from_millis(3_500);
+
+/// What readiness rests on. Starts as not ready.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    configured: AtomicBool,
+    draining: AtomicBool,
+    /// Boot time of the last good answer, plus one; zero for none.
+    store_seen: AtomicU64,
+}
+
+impl Readiness {
+    /// A configuration is in force and the workers serve.
+    pub fn configured(&self) {
+        self.configured.store(true, Ordering::Relaxed);
+    }
+
+    /// The gateway is shutting down; there is no way back.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The store answered at this time.
+    pub fn store_answered(&self, at: BootMillis) {
+        self.store_seen.store(at.0.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether the store answered a moment ago.
+    #[must_use]
+    pub fn store_is_up(&self, now: BootMillis) -> bool {
+        let seen = self.store_seen.load(Ordering::Relaxed);
+        seen > 0 && now.since(BootMillis(seen - 1)) <= STORE_FRESH
+    }
+
+    /// Each check in words: `ok`, or what is wrong.
+    #[must_use]
+    pub fn checks(&self, now: BootMillis) -> Checks {
+        let say = |passed: bool, otherwise: &str| if passed { "ok" } else { otherwise }.to_owned();
+        Checks {
+            configuration: say(self.configured.load(Ordering::Relaxed), "not loaded yet"),
+            store: say(self.store_is_up(now), "no answer"),
+            serving: say(!self.draining.load(Ordering::Relaxed), "shutting down"),
+        }
+    }
+}
+
+impl Checks {
+    /// Whether every check passes.
+    #[must_use]
+    pub fn all_pass(&self) -> bool {
+        [&self.configuration, &self.store, &self.serving]
+            .into_iter()
+            .all(|check| check == "ok")
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Ready {
+    ready: bool,
+    checks: Checks,
+}
+
+/// The probes alone, for their TCP listener.
+#[derive(Debug)]
+pub struct Probes(pub Arc<Operations>);
+
+impl Service for Probes {
+    async fn answer(&self, call: Call) -> Answer {
+        answer(&self.0, &call).unwrap_or_else(|| super::routes::no_such_path(&call))
+    }
+}
+
+/// Answers a probe; `None` for another path.
+pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
+    let answer = match call.uri.path() {
+        "/livez" => Answer {
+            status: 200,
+            content_type: "text/plain; charset=utf-8",
+            body: "alive\n".into(),
+        },
+        "/readyz" => {
+            let checks = operations.readiness.checks(operations.clock.now().boot);
+            let ready = checks.all_pass();
+            Answer::json(if ready { 200 } else { 503 }, &Ready { ready, checks })
+        }
+        "/metrics" => Answer {
+            status: 200,
+            content_type: CONTENT_TYPE,
+            body: operations.telemetry.metrics().render().into(),
+        },
+        _ => return None,
+    };
+    if matches!(call.method, http::Method::GET | http::Method::HEAD) {
+        Some(answer)
+    } else {
+        Some(super::routes::wrong_method("GET"))
+    }
+}
+
+/// Asks the store every second, for ever; the caller owns the task and aborts it at the end.
+pub async fn watch_store(operations: Arc<Operations>) {
+    let mut ticks = tokio::time::interval(PROBE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let sent = operations.clock.now().boot;
+        if matches!(
+            tokio::time::timeout(PROBE_DEADLINE, operations.store.probe(PROBE_DEADLINE)).await,
+            Ok(Ok(()))
+        ) {
+            operations.readiness.store_answered(sent);
+        }
+    }
+}

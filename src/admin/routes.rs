@@ -1,0 +1,114 @@
+//! The operator API's paths.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::store::{CredentialChange, TenantState};
+
+use super::api::{CreateTenant, Failure, FailureBody};
+use super::error::OperationError;
+use super::http::{Answer, Call, Service};
+use super::{Operations, probes};
+
+/// The whole operator API, for the Unix socket.
+#[derive(Debug)]
+pub struct OperatorApi(pub Arc<Operations>);
+
+impl Service for OperatorApi {
+    async fn answer(&self, call: Call) -> Answer {
+        if let Some(answer) = probes::answer(&self.0, &call) {
+            return answer;
+        }
+        match operate(&self.0, &call).await {
+            Ok(answer) => answer,
+            Err(error) => fail(error.status(), error.code(), &error.to_string()),
+        }
+    }
+}
+
+async fn operate(operations: &Operations, call: &Call) -> Result<Answer, OperationError> {
+    let path: Vec<&str> = call.uri.path().split('/').skip(1).collect();
+    let query = Query::parse(call.uri.query().unwrap_or_default())?;
+    let get = call.method == http::Method::GET;
+    let post = call.method == http::Method::POST;
+    match path.as_slice() {
+        ["v1", "tenants"] if get => done(&operations.list_tenants(query.after.as_deref(), query.limit).await?),
+        ["v1", "tenants"] if post => done(&operations.create_tenant(&read::<CreateTenant>(call)?).await?),
+        ["v1", "tenants", id, "enable"] if post => done(&operations.set_tenant(id, TenantState::Active).await?),
+        ["v1", "tenants", id, "disable"] if post => done(&operations.set_tenant(id, TenantState::Inactive).await?),
+        ["v1", "keys"] if get => {
+            let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());
+            done(&operations.list_keys(tenant, surface, query.after.as_deref(), query.limit).await?)
+        }
+        ["v1", "keys"] if post => done(&operations.create_key(&read(call)?).await?),
+        ["v1", "keys", "import"] if post => done(&operations.import_key(&read(call)?).await?),
+        ["v1", "keys", id] if get => done(&operations.show_key(id).await?),
+        ["v1", "keys", id, "disable"] if post => done(&operations.change_key(id, CredentialChange::Disable).await?),
+        ["v1", "keys", id, "enable"] if post => done(&operations.change_key(id, CredentialChange::Enable).await?),
+        ["v1", "keys", id, "revoke"] if post => done(&operations.change_key(id, CredentialChange::Revoke).await?),
+        ["v1", "keys", id, "rotate"] if post => done(&operations.rotate_key(id, &read(call)?).await?),
+        ["v1", "reload"] if post => done(&operations.reload().await?),
+        ["v1", "status"] if get => done(&operations.status()),
+        _ => Ok(no_such_path(call)),
+    }
+}
+
+fn done(value: &impl Serialize) -> Result<Answer, OperationError> {
+    Ok(Answer::json(200, value))
+}
+
+/// Reads a body; an empty one counts as `{}`.
+fn read<T: DeserializeOwned>(call: &Call) -> Result<T, OperationError> {
+    let body: &[u8] = if call.body.is_empty() { b"{}" } else { &call.body };
+    // serde's message may quote a value of the body, but only of a wrong type or field: no operation takes a secret.
+    serde_json::from_slice(body).map_err(|error| OperationError::Usage(format!("the body is not what this operation takes: {error}")))
+}
+
+/// Parameters of lists. All values are ids, so nothing needs decoding.
+#[derive(Debug, Default)]
+struct Query {
+    tenant: Option<String>,
+    surface: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Query {
+    fn parse(text: &str) -> Result<Self, OperationError> {
+        let mut query = Self::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value_text = Some(value.to_owned());
+            match name {
+                "tenant" => query.tenant = value_text,
+                "surface" => query.surface = value_text,
+                "after" => query.after = value_text,
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=1_000).contains(limit));
+                    query.limit = Some(limit.ok_or_else(|| OperationError::Usage("limit is a number from 1 to 1000".into()))?);
+                }
+                _ => return Err(OperationError::Usage("lists take tenant, surface, after and limit".into())),
+            }
+        }
+        Ok(query)
+    }
+}
+
+pub(crate) fn no_such_path(call: &Call) -> Answer {
+    let path = super::times::printable(call.uri.path());
+    fail(404, "not_found", &format!("there is no `{} {path}` here", call.method))
+}
+
+pub(crate) fn wrong_method(right: &str) -> Answer {
+    fail(405, "usage", &format!("this path takes {right}"))
+}
+
+fn fail(status: u16, code: &str, message: &str) -> Answer {
+    let error = FailureBody {
+        code: code.into(),
+        message: message.into(),
+    };
+    Answer::json(status, &Failure { error })
+}

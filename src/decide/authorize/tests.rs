@@ -1,0 +1,1 @@
+//! Who is admitted to which route, and what proof is asked for.

@@ -1,0 +1,1 @@
+//! What extraction admits and refuses, by the ids of the hardening list.

@@ -1,0 +1,183 @@
+//! The head that goes upstream: what was received without what may not pass, then what only the
+//! gateway may say.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use crate::base::denial::Denial;
+use crate::base::ids::is_valid_id;
+use crate::base::principal::Principal;
+use crate::decide::host::Authority;
+use crate::decide::peer::{MAX_HOPS, hops};
+use crate::decide::route::{CredentialForwarding, Trailers};
+use crate::decide::surface::{Surface, SurfaceKind};
+use crate::wire::fields::{Field, Fields};
+use crate::wire::head::RequestHead;
+
+use super::{HeaderPolicy, OutgoingHead, Role, Scheme, Screened, TrailersAsked};
+
+/// Room for what is added to the received fields, so that the buffer grows at most once: six
+/// identity fields, an id and three forwarding fields with names of about 20 and values of about 40 bytes.
+const ADDED: usize = 1024;
+
+pub(super) fn write(
+    policy: &HeaderPolicy,
+    head: &RequestHead,
+    screened: &Screened,
+    facts: &OutgoingHead<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Denial> {
+    out.reserve(head.fields.byte_len() + head.fields.len() * 4 + ADDED);
+    let mut cookies = false;
+    for (field, role) in head.fields.iter().zip(&screened.roles) {
+        match role {
+            Role::Plain => push(out, field.name, field.value),
+            Role::Credential if facts.credentials == CredentialForwarding::Forwarded => push(out, field.name, field.value),
+            Role::Cookie => cookies = true,
+            Role::Forwarding if facts.origin.trusted && is_trace(field) => push(out, field.name, field.value),
+            Role::Credential | Role::Forwarding | Role::Dropped => {}
+        }
+    }
+    if cookies {
+        write_cookies(policy, &head.fields, screened, facts.credentials, out);
+    }
+    if facts.trailers == Trailers::Forwarded && screened.trailers == TrailersAsked::Yes {
+        push(out, b"TE", b"trailers");
+    }
+    if let Some((principal, surface)) = facts.principal {
+        write_identity(policy, principal, surface, out)?;
+    }
+    push_id(out, "X-Request-Id", facts.request_id).map_err(|_| Denial::Internal)?;
+    write_origin(&head.fields, facts, out);
+    Ok(())
+}
+
+fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a field whose value is one identifier, or says that the value is none: never a request
+/// without a header that should be there (hardening H8).
+fn push_id(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
+    if !is_valid_id(value) {
+        return Err(Denial::CorruptRecord);
+    }
+    push(out, name.as_bytes(), value.as_bytes());
+    Ok(())
+}
+
+/// Appends a field whose value is identifiers separated by single spaces; nothing if there are none.
+fn push_ids(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
+    if value.is_empty() {
+        return Ok(());
+    }
+    if !value.split(' ').all(is_valid_id) {
+        return Err(Denial::CorruptRecord);
+    }
+    push(out, name.as_bytes(), value.as_bytes());
+    Ok(())
+}
+
+/// Who was admitted. Each field once or, where the principal has no such property, not at all.
+fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surface, out: &mut Vec<u8>) -> Result<(), Denial> {
+    let (names, credential, tenant) = (&policy.names, &principal.facts.credential, &principal.facts.tenant.id);
+    if credential.tenant != *tenant {
+        return Err(Denial::CorruptRecord);
+    }
+    push_id(out, &names.tenant, tenant.as_str())?;
+    push_ids(out, &names.scopes, principal.scopes().joined())?;
+    push_id(out, &names.surface, surface.name.as_str())?;
+    if let Some(mode) = credential.mode {
+        push_id(out, &names.mode, mode.as_str())?;
+    }
+    if let Some(subject) = principal.subject() {
+        push_id(out, &names.subject, subject.as_str())?;
+    }
+    push_id(out, &names.credential_id, credential.id.as_str())?;
+    if let SurfaceKind::SessionJwt { rules, .. } = &surface.kind {
+        let values = principal.token.as_ref().map_or(&[][..], |token| &token.headers);
+        if values.len() != rules.claim_headers.len() {
+            return Err(Denial::CorruptRecord);
+        }
+        for (claim, value) in rules.claim_headers.iter().zip(values) {
+            push_ids(out, &claim.header, value.as_deref().unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
+/// All cookies in one field (HTTP/2 splits them into crumbs, RFC 9113, section 8.2.3), without the
+/// gateway's own session cookies unless the route forwards credentials.
+fn write_cookies(policy: &HeaderPolicy, fields: &Fields, screened: &Screened, credentials: CredentialForwarding, out: &mut Vec<u8>) {
+    let lines = fields.iter().zip(&screened.roles).filter(|(_, role)| **role == Role::Cookie);
+    let mut written = false;
+    for pair in lines
+        .flat_map(|(field, _)| field.value.split(|b| *b == b';'))
+        .map(<[u8]>::trim_ascii)
+    {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        if pair.is_empty() || (credentials == CredentialForwarding::Removed && policy.is_session_cookie(name)) {
+            continue;
+        }
+        out.extend_from_slice(if written { b"; " } else { b"Cookie: " });
+        out.extend_from_slice(pair);
+        written = true;
+    }
+    if written {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn is_trace(field: Field<'_>) -> bool {
+    field.is("traceparent") || field.is("tracestate")
+}
+
+/// Where the request came from: rebuilt from the socket, or continued if the peer is trusted.
+fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
+    write_forwarded_for(fields, facts, out);
+    let scheme: &[u8] = match facts.scheme {
+        Scheme::Http => b"http",
+        Scheme::Https => b"https",
+    };
+    let named = |name: &str| {
+        if facts.origin.trusted {
+            fields.one(name).ok().flatten()
+        } else {
+            None
+        }
+    };
+    let proto = named("x-forwarded-proto").filter(|proto| matches!(*proto, b"http" | b"https"));
+    push(out, b"X-Forwarded-Proto", proto.unwrap_or(scheme));
+    let host = named("x-forwarded-host").filter(|host| Authority::parse(host).is_ok());
+    push(out, b"X-Forwarded-Host", host.unwrap_or(facts.target.authority.as_bytes()));
+}
+
+/// `X-Forwarded-For` from the client to the peer. Of a trusted peer's list only the part that
+/// trusted proxies wrote is continued: what an untrusted client put to the left of its own address
+/// ends here, so that a service which reads the first entry reads the client too.
+fn write_forwarded_for(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
+    let mut chain: [Option<IpAddr>; MAX_HOPS] = [None; MAX_HOPS];
+    if facts.origin.trusted && facts.origin.client != facts.peer.to_canonical() {
+        for (slot, hop) in chain.iter_mut().zip(hops(fields)) {
+            *slot = hop;
+            if hop.is_none_or(|hop| hop == facts.origin.client) {
+                break;
+            }
+        }
+    }
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    for hop in chain.iter().rev().flatten() {
+        push_ip(out, *hop);
+        out.extend_from_slice(b", ");
+    }
+    push_ip(out, facts.peer.to_canonical());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    // Writing into memory does not fail.
+    let _ = write!(out, "{ip}");
+}

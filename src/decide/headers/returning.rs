@@ -1,0 +1,50 @@
+//! What of a response's fields and of either side's trailers may pass.
+
+use crate::decide::route::{Route, Trailers};
+use crate::wire::fields::{Field, Fields};
+use crate::wire::framing::list;
+
+use super::HeaderPolicy;
+use super::table::{Found, Kind};
+
+pub(super) fn filter_returning(policy: &HeaderPolicy, received: &Fields, route: &Route, out: &mut Fields) {
+    let nominates = received.iter().any(|field| field.is("connection"));
+    for field in received.iter() {
+        let passes = match policy.table.find(field.name) {
+            Found::Known(Kind::SetCookie) => !sets_session_cookie(policy, field.value),
+            Found::Known(Kind::Trailer) => route.options.trailers == Trailers::Forwarded,
+            Found::Known(kind) => kind.may_return(),
+            Found::Unknown | Found::Odd => true,
+            Found::Disguised => false,
+        };
+        if passes && !(nominates && is_nominated(received, field)) {
+            out.push(field.name, field.value);
+        }
+    }
+}
+
+pub(super) fn filter_trailers(policy: &HeaderPolicy, received: &Fields, out: &mut Fields) {
+    for field in received.iter().filter(|field| policy.table.find(field.name) == Found::Unknown) {
+        out.push(field.name, field.value);
+    }
+}
+
+/// Whether some `Connection` of the response names this field.
+fn is_nominated(received: &Fields, field: Field<'_>) -> bool {
+    received
+        .all("connection")
+        .flat_map(list)
+        .any(|option| option.eq_ignore_ascii_case(field.name))
+}
+
+/// Whether a `Set-Cookie` would put one of the gateway's session cookies into the browser. A cookie
+/// without a name (`=session=x`) comes back as `session=x`, so leading `=` are skipped too.
+fn sets_session_cookie(policy: &HeaderPolicy, value: &[u8]) -> bool {
+    let skipped = |b: &u8| *b == b'=' || *b <= b' ' || *b == 0x7f;
+    let start = value.iter().position(|b| !skipped(b)).unwrap_or(value.len());
+    let name = value
+        .get(start..)
+        .and_then(|rest| rest.split(|b| matches!(b, b'=' | b';')).next())
+        .unwrap_or_default();
+    policy.is_session_cookie(name.trim_ascii())
+}

@@ -1,0 +1,379 @@
+//! Which header names mean something to the gateway: one table, built at load time, asked once for
+//! each field.
+
+use std::collections::BTreeMap;
+
+use crate::decide::surface::{Carrier, Surface, SurfaceKind};
+
+use super::{IdentityNames, Role};
+
+/// What a name is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Says who the caller is; only the gateway may say that.
+    Identity,
+    /// `Host`, `Content-Length`, `Transfer-Encoding`: written anew for each hop.
+    Framing,
+    /// `Connection`: names further hop-by-hop fields.
+    Connection,
+    /// Of this hop only (RFC 9110, section 7.6.1).
+    HopByHop,
+    /// `TE`: of this hop only; `trailers` may be said anew on the next.
+    Te,
+    /// `Trailer`: announces fields that may not come through.
+    Trailer,
+    /// `Expect`: met here.
+    Expect,
+    /// Carries a credential on some surface.
+    Credential,
+    /// `Cookie`.
+    Cookie,
+    /// `Set-Cookie`.
+    SetCookie,
+    /// `X-Forwarded-For`, `-Proto`, `-Host`, `traceparent`, `tracestate`: count from trusted peers.
+    Forwarding(Forwarding),
+    /// Another way to claim an address, a path or a connection; never forwarded.
+    Sender,
+    /// `X-Request-Id`: ours in both directions.
+    RequestId,
+    /// Would make a framework behind us see another method, path or user; never forwarded.
+    Override,
+    /// Signals between our own parts and to web servers in front; in neither direction.
+    Internal,
+    /// `Date`: written by whoever sends the response.
+    Date,
+    /// Ordinary, but without meaning or dangerous in a trailer (RFC 9110, section 6.5.1).
+    HeadOnly,
+}
+
+/// The fields that a trusted proxy may have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forwarding {
+    For,
+    Proto,
+    Host,
+    Trace,
+}
+
+impl Kind {
+    /// What becomes of a request field.
+    pub(super) const fn role(self) -> Role {
+        match self {
+            Self::Credential => Role::Credential,
+            Self::Cookie => Role::Cookie,
+            Self::Forwarding(_) => Role::Forwarding,
+            Self::HeadOnly | Self::Date | Self::SetCookie => Role::Plain,
+            _ => Role::Dropped,
+        }
+    }
+
+    /// Whether a disguise of this name, or its nomination in `Connection`, is an attack.
+    pub(super) const fn is_protected(self) -> bool {
+        !matches!(
+            self,
+            Self::Connection | Self::HopByHop | Self::Te | Self::Trailer | Self::Override | Self::Internal | Self::HeadOnly | Self::Date
+        )
+    }
+
+    /// Whether a response field may reach the client.
+    pub(super) const fn may_return(self) -> bool {
+        !matches!(
+            self,
+            Self::Identity | Self::Framing | Self::Connection | Self::HopByHop | Self::Te | Self::RequestId | Self::Internal | Self::Date
+        )
+    }
+}
+
+/// Names that mean the same in every configuration.
+const FIXED: &[(Kind, &[&str])] = &[
+    (Kind::Framing, &["host", "content-length", "transfer-encoding"]),
+    (Kind::Connection, &["connection"]),
+    (Kind::HopByHop, &["keep-alive", "upgrade", "http2-settings"]),
+    (Kind::Te, &["te"]),
+    (Kind::Trailer, &["trailer"]),
+    (Kind::Expect, &["expect"]),
+    (Kind::Credential, &["authorization"]),
+    (Kind::Cookie, &["cookie"]),
+    (Kind::SetCookie, &["set-cookie"]),
+    (Kind::Forwarding(Forwarding::For), &["x-forwarded-for"]),
+    (Kind::Forwarding(Forwarding::Proto), &["x-forwarded-proto"]),
+    (Kind::Forwarding(Forwarding::Host), &["x-forwarded-host"]),
+    (Kind::Forwarding(Forwarding::Trace), &["traceparent", "tracestate"]),
+    (
+        Kind::Sender,
+        &[
+            // Addresses: what proxies, content networks and load balancers call the client's.
+            "forwarded",
+            "x-forwarded",
+            "x-real-ip",
+            "true-client-ip",
+            "x-client-ip",
+            "client-ip",
+            "x-cluster-client-ip",
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "fastly-client-ip",
+            "x-originating-ip",
+            "x-remote-ip",
+            "x-remote-addr",
+            "x-proxyuser-ip",
+            "wl-proxy-client-ip",
+            "x-host",
+            "x-scheme",
+            // Client certificates as a TLS terminator tells them (RFC 9440, section 2.4, demands their removal).
+            "client-cert",
+            "client-cert-chain",
+            "ssl-client-cert",
+            "x-ssl-client-cert",
+            "x-client-cert",
+            // The user as CGI and its successors tell it.
+            "remote-user",
+            "x-remote-user",
+        ],
+    ),
+    (Kind::RequestId, &["x-request-id"]),
+    (
+        Kind::Override,
+        &[
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-rewrite-url",
+            // httpoxy: CGI turns it into HTTP_PROXY.
+            "proxy",
+        ],
+    ),
+    (Kind::Date, &["date"]),
+    (
+        Kind::HeadOnly,
+        &[
+            "age",
+            "cache-control",
+            "content-encoding",
+            "content-location",
+            "content-range",
+            "content-type",
+            "expires",
+            "if-match",
+            "if-modified-since",
+            "if-none-match",
+            "if-range",
+            "if-unmodified-since",
+            "location",
+            "max-forwards",
+            "origin",
+            "pragma",
+            "range",
+            "referer",
+            "retry-after",
+            "sec-fetch-site",
+            "vary",
+            "warning",
+            "www-authenticate",
+        ],
+    ),
+];
+
+/// Whole families of names.
+const PREFIXES: &[(Kind, &str)] = &[
+    (Kind::Sender, "x-forwarded-"),
+    (Kind::Override, "x-original-"),
+    (Kind::Override, "x-rewrite-"),
+    // Next.js takes these for signals of its own middleware (CVE-2025-29927).
+    (Kind::Override, "x-middleware-"),
+    (Kind::Internal, "x-gateway-"),
+    (Kind::Internal, "x-durward-"),
+    (Kind::Internal, "x-accel-"),
+    (Kind::HopByHop, "proxy-"),
+];
+
+/// One name of the table.
+#[derive(Debug)]
+struct Entry {
+    /// Lower case, everything but letters and digits turned to `-`.
+    normal: Box<[u8]>,
+    /// The exact name, lower case; differs from `normal` for configured names with `_` or `.`.
+    literal: Box<[u8]>,
+    kind: Kind,
+}
+
+/// Finds the kind of a name: open addressing over the normal forms, no allocation, two or three
+/// comparisons for names that are there and mostly none for others.
+#[derive(Debug)]
+pub(super) struct NameTable {
+    entries: Vec<Entry>,
+    /// Index of an entry plus one; 0 is empty. A power of two, at most a quarter full.
+    slots: Vec<u16>,
+}
+
+/// What a received name turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// One of ours.
+    Known(Kind),
+    /// Not one of ours, and harmless.
+    Unknown,
+    /// Not one of ours, with characters that some service folds into others (`_`, `.`, …).
+    Odd,
+    /// A protected name in disguise.
+    Disguised,
+}
+
+impl NameTable {
+    /// The fixed names, the identity names and every name a surface mentions. Where a name has two
+    /// meanings the identity wins, then the credential: neither is ever forwarded by accident.
+    pub(super) fn new(names: &IdentityNames, surfaces: &[Surface]) -> Self {
+        let mut kinds: BTreeMap<Vec<u8>, Kind> = BTreeMap::new();
+        for (kind, fixed) in FIXED {
+            kinds.extend(fixed.iter().map(|name| (name.as_bytes().to_vec(), *kind)));
+        }
+        let lower = |name: &str| name.to_ascii_lowercase().into_bytes();
+        kinds.extend(
+            surfaces
+                .iter()
+                .flat_map(credential_headers)
+                .map(|name| (lower(name), Kind::Credential)),
+        );
+        kinds.extend(surfaces.iter().flat_map(claim_headers).map(|name| (lower(name), Kind::Identity)));
+        kinds.extend(names.all().map(|name| (lower(name), Kind::Identity)));
+        let entries: Vec<Entry> = kinds
+            .into_iter()
+            .map(|(literal, kind)| Entry {
+                normal: literal.iter().map(|b| normal(*b)).collect(),
+                literal: literal.into(),
+                kind,
+            })
+            .collect();
+        let mut slots = vec![0_u16; (entries.len() * 4).next_power_of_two()];
+        let mask = slots.len() - 1;
+        for (index, entry) in (1_u16..).zip(&entries) {
+            let mut at = hash(&entry.normal) & mask;
+            while slots.get(at).is_some_and(|slot| *slot != 0) {
+                at = (at + 1) & mask;
+            }
+            if let Some(slot) = slots.get_mut(at) {
+                *slot = index;
+            }
+        }
+        Self { entries, slots }
+    }
+
+    /// What a received name is.
+    pub(super) fn find(&self, name: &[u8]) -> Found {
+        if name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
+            return match self.probe(name, name) {
+                Found::Unknown => prefixed(name).map_or(Found::Unknown, Found::Known),
+                found => found,
+            };
+        }
+        // Rare: such names are dropped or refused unless an operator configured one.
+        let normal: Vec<u8> = name.iter().map(|b| normal(*b)).collect();
+        match self.probe(name, &normal) {
+            Found::Unknown if prefixed(&normal).is_some_and(Kind::is_protected) => Found::Disguised,
+            Found::Unknown => Found::Odd,
+            found => found,
+        }
+    }
+
+    /// Looks a name up by its normal form.
+    fn probe(&self, name: &[u8], normal: &[u8]) -> Found {
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut at = hash(normal) & mask;
+        let mut found = Found::Unknown;
+        while let Some(entry) = self
+            .slots
+            .get(at)
+            .and_then(|slot| self.entries.get(usize::from(*slot).wrapping_sub(1)))
+        {
+            if entry.normal.eq_ignore_ascii_case(normal) {
+                if entry.literal.eq_ignore_ascii_case(name) {
+                    return Found::Known(entry.kind);
+                }
+                if entry.kind.is_protected() {
+                    found = Found::Disguised;
+                }
+            }
+            at = (at + 1) & mask;
+        }
+        found
+    }
+}
+
+/// The family a name belongs to, if any.
+fn prefixed(name: &[u8]) -> Option<Kind> {
+    if !matches!(name, [b'x' | b'X', b'-', ..] | [b'p' | b'P', ..]) {
+        return None;
+    }
+    PREFIXES
+        .iter()
+        .find(|(_, prefix)| {
+            name.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+        })
+        .map(|(kind, _)| *kind)
+}
+
+/// Letters in lower case, digits as they are, everything else `-`: what CGI, WSGI and their
+/// successors make of a name before it becomes a variable.
+const fn normal(b: u8) -> u8 {
+    if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
+}
+
+/// Mixes length, beginning and end of a name, ignoring case. Nothing depends on its quality but
+/// speed: the names in the table are the operator's, and a received name only ever compares.
+fn hash(name: &[u8]) -> usize {
+    const FOLD: u64 = 0x2020_2020_2020_2020;
+    let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+            (Some(first), Some(last)) => (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last))),
+            _ => (
+                u64::from(name.first().copied().unwrap_or(0)),
+                u64::from(name.last().copied().unwrap_or(0)),
+            ),
+        },
+    };
+    // The odd constants are fractions of the golden ratio and of pi, as multiplicative hashing takes them.
+    let mixed = (first | FOLD).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (last | FOLD).wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(29)
+        ^ name.len() as u64;
+    usize::try_from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).unwrap_or(0)
+}
+
+/// Headers in which a surface finds credentials.
+fn credential_headers(surface: &Surface) -> Vec<&str> {
+    match &surface.kind {
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers
+            .iter()
+            .filter_map(|carrier| match carrier {
+                Carrier::Header(name) => Some(name.as_str()),
+                Carrier::Bearer | Carrier::Cookie(_) => None,
+            })
+            .collect(),
+        SurfaceKind::KeyPair {
+            key_header, secret_header, ..
+        } => vec![key_header, secret_header],
+    }
+}
+
+/// Headers that a surface's claims become.
+fn claim_headers(surface: &Surface) -> Vec<&str> {
+    match &surface.kind {
+        SurfaceKind::SessionJwt { rules, .. } => rules.claim_headers.iter().map(|claim| claim.header.as_str()).collect(),
+        SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => Vec::new(),
+    }
+}
+
+/// Cookies in which a surface finds credentials.
+pub(super) fn session_cookies(surface: &Surface) -> Vec<&str> {
+    match &surface.kind {
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers
+            .iter()
+            .filter_map(|carrier| match carrier {
+                Carrier::Cookie(name) => Some(name.as_str()),
+                Carrier::Bearer | Carrier::Header(_) => None,
+            })
+            .collect(),
+        SurfaceKind::KeyPair { .. } => Vec::new(),
+    }
+}

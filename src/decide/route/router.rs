@@ -1,0 +1,278 @@
+//! The table that finds routes: one tree of path segments for each host, walked without allocation.
+
+use std::collections::HashMap;
+
+use super::pattern::{Pattern, PatternError, Segment, Tail};
+use super::{Method, NotFound, Route, RouteIndex};
+
+/// Finds routes. Of all routes that match host, path and method, the most specific wins: an exact
+/// host before `*.` hosts (the longest first) before any host; then, segment by segment, a literal
+/// before a parameter before a tail. A route that matches the path but not the method is no match,
+/// so it hides nothing; it only turns 404 into 405.
+#[derive(Debug, Default)]
+pub struct Router {
+    exact: HashMap<Box<str>, Tree>,
+    /// By what follows `*.`.
+    wildcard: HashMap<Box<str>, Tree>,
+    any: Tree,
+}
+
+/// Two routes that the same request would find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteConflict {
+    /// The pattern of this route is none.
+    Pattern {
+        /// The route.
+        route: RouteIndex,
+        /// What is wrong.
+        error: PatternError,
+    },
+    /// Both have this method, this host and a pattern of the same shape.
+    Same {
+        /// The earlier route.
+        first: RouteIndex,
+        /// The later one.
+        second: RouteIndex,
+        /// The host they share; `None` is any host.
+        host: Option<String>,
+        /// The method they share.
+        method: Method,
+    },
+}
+
+/// A route, or one of its methods on one of its hosts, that another route takes requests from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// The route that is not reached ...
+    pub hidden: RouteIndex,
+    /// ... because this one is more specific by its host and matches every path of it ...
+    pub by: RouteIndex,
+    /// ... on this host.
+    pub host: String,
+}
+
+/// Routes by method; bit and place `i` belong to `Method::ALL[i]`.
+type Methods = [Option<RouteIndex>; Method::ALL.len()];
+
+#[derive(Debug, Default)]
+struct Tree {
+    root: Node,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Sorted by text.
+    literals: Vec<(Box<str>, Node)>,
+    param: Option<Box<Node>>,
+    /// Routes whose pattern ends here.
+    here: Methods,
+    /// Routes whose pattern ends here with `/**`.
+    tail: Methods,
+}
+
+impl Router {
+    /// Builds the table.
+    ///
+    /// # Errors
+    /// Every pattern that is none and every pair of routes that cannot be told apart.
+    pub fn build(routes: &[Route]) -> Result<Self, Vec<RouteConflict>> {
+        let mut router = Self::default();
+        let mut conflicts = Vec::new();
+        let mut implied = Vec::new();
+        for (i, route) in routes.iter().enumerate() {
+            let index = RouteIndex(i);
+            match Pattern::parse(&route.pattern) {
+                Ok(pattern) => {
+                    router.insert(index, route, &pattern, &mut conflicts);
+                    if route.methods.contains(&Method::Get) && !route.methods.contains(&Method::Head) {
+                        implied.push((index, route, pattern));
+                    }
+                }
+                Err(error) => conflicts.push(RouteConflict::Pattern { route: index, error }),
+            }
+        }
+        // After all others, so that a route for HEAD stands before the one that GET implies.
+        for (index, route, pattern) in implied {
+            router.each_tree(route, |_, tree| {
+                tree.place(&pattern)[Method::Head as usize].get_or_insert(index);
+            });
+        }
+        if conflicts.is_empty() { Ok(router) } else { Err(conflicts) }
+    }
+
+    fn insert(&mut self, index: RouteIndex, route: &Route, pattern: &Pattern, conflicts: &mut Vec<RouteConflict>) {
+        self.each_tree(route, |host, tree| {
+            let place = tree.place(pattern);
+            for method in &route.methods {
+                match &mut place[*method as usize] {
+                    Some(first) if *first == index => {}
+                    Some(first) => conflicts.push(RouteConflict::Same {
+                        first: *first,
+                        second: index,
+                        host: host.map(str::to_owned),
+                        method: *method,
+                    }),
+                    free => *free = Some(index),
+                }
+            }
+        });
+    }
+
+    fn each_tree(&mut self, route: &Route, mut visit: impl FnMut(Option<&str>, &mut Tree)) {
+        if route.hosts.is_empty() {
+            visit(None, &mut self.any);
+        }
+        for host in &route.hosts {
+            let tree = match host.strip_prefix("*.") {
+                Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
+                None => self.exact.entry(host.as_str().into()).or_default(),
+            };
+            visit(Some(host), tree);
+        }
+    }
+
+    /// Finds the route of a request: `host` lower case without port, `path` canonical. One slash at
+    /// the end of the path is ignored, so a slash never changes the decision. Does not allocate.
+    ///
+    /// # Errors
+    /// [`NotFound`], with the methods that would have been allowed.
+    pub fn find(&self, host: &str, method: Method, path: &str) -> Result<RouteIndex, NotFound> {
+        let mut walk = Walk { method, allowed: 0 };
+        let found = segments_of(path).and_then(|rest| self.trees_for(host).find_map(|tree| walk.find(&tree.root, rest)));
+        match (found, walk.allowed) {
+            (Some(route), _) => Ok(route),
+            (None, 0) => Err(NotFound::NoRoute),
+            (None, allowed) => Err(NotFound::Method { allowed }),
+        }
+    }
+
+    /// The trees of a host, the most specific first.
+    fn trees_for<'r>(&'r self, host: &'r str) -> impl Iterator<Item = &'r Tree> {
+        let suffixes = std::iter::successors(parent(host), |rest| parent(rest)).take_while(|_| !self.wildcard.is_empty());
+        self.exact
+            .get(host)
+            .into_iter()
+            .chain(suffixes.filter_map(|suffix| self.wildcard.get(suffix)))
+            .chain(std::iter::once(&self.any))
+    }
+}
+
+/// What follows the first label and its dot.
+fn parent(host: &str) -> Option<&str> {
+    host.split_once('.').map(|(_, rest)| rest)
+}
+
+/// The segments of a path as one text, `None` for the root. Outer `None` when it is no path, or has
+/// an empty segment, which no canonical path has and no pattern matches.
+#[expect(clippy::option_option, reason = "no path, no segments and some segments are three things")]
+fn segments_of(path: &str) -> Option<Option<&str>> {
+    let body = path.strip_prefix('/')?;
+    let body = body.strip_suffix('/').unwrap_or(body);
+    match body {
+        "" => (path.len() == 1).then_some(None),
+        _ if body.split('/').any(str::is_empty) => None,
+        _ => Some(Some(body)),
+    }
+}
+
+/// One search. Each node of a tree stands for one beginning of the path, so none is visited twice
+/// and the work is bounded by the size of the tree.
+struct Walk {
+    method: Method,
+    allowed: u8,
+}
+
+impl Walk {
+    fn find(&mut self, node: &Node, rest: Option<&str>) -> Option<RouteIndex> {
+        let Some(rest) = rest else {
+            return self.pick(&node.here).or_else(|| self.pick(&node.tail));
+        };
+        let (segment, rest) = match rest.split_once('/') {
+            Some((segment, rest)) => (segment, Some(rest)),
+            None => (rest, None),
+        };
+        let literal = node.literals.binary_search_by(|(text, _)| (**text).cmp(segment));
+        let literal = literal.ok().and_then(|at| node.literals.get(at));
+        literal
+            .and_then(|(_, child)| self.find(child, rest))
+            .or_else(|| node.param.as_ref().and_then(|child| self.find(child, rest)))
+            .or_else(|| self.pick(&node.tail))
+    }
+
+    fn pick(&mut self, methods: &Methods) -> Option<RouteIndex> {
+        for (i, route) in methods.iter().enumerate() {
+            self.allowed |= u8::from(route.is_some()) << i;
+        }
+        methods.get(self.method as usize).copied().flatten()
+    }
+}
+
+impl Tree {
+    /// The routes at the end of a pattern.
+    fn place(&mut self, pattern: &Pattern) -> &mut Methods {
+        let mut node = &mut self.root;
+        for segment in pattern.segments() {
+            node = match segment {
+                Segment::Param(_) => node.param.get_or_insert_default(),
+                Segment::Literal(text) => node.literal(text),
+            };
+        }
+        match pattern.tail() {
+            Tail::Closed => &mut node.here,
+            Tail::Open => &mut node.tail,
+        }
+    }
+}
+
+impl Node {
+    fn literal(&mut self, text: &str) -> &mut Self {
+        let at = match self.literals.binary_search_by(|(own, _)| (**own).cmp(text)) {
+            Ok(at) => at,
+            Err(at) => {
+                self.literals.insert(at, (text.into(), Self::default()));
+                at
+            }
+        };
+        &mut self.literals[at].1
+    }
+}
+
+/// Routes that a more specific host takes requests from, for warnings: on `by`'s host `hidden` is
+/// never asked, though its own hosts include that one. Routes without a valid pattern are left out.
+#[must_use]
+pub fn shadows(routes: &[Route]) -> Vec<Shadow> {
+    let parsed: Vec<_> = routes
+        .iter()
+        .enumerate()
+        .filter_map(|(i, r)| Some((RouteIndex(i), r, Pattern::parse(&r.pattern).ok()?)))
+        .collect();
+    let mut found = Vec::new();
+    for (hidden, wide, pattern) in &parsed {
+        for (by, narrow, cover) in &parsed {
+            if hidden == by || !cover.covers(pattern) || !methods_within(wide, narrow) {
+                continue;
+            }
+            found.extend(narrow.hosts.iter().filter(|host| is_narrower(host, wide)).map(|host| Shadow {
+                hidden: *hidden,
+                by: *by,
+                host: host.clone(),
+            }));
+        }
+    }
+    found
+}
+
+/// Whether some method of `wide` is taken by `narrow`.
+fn methods_within(wide: &Route, narrow: &Route) -> bool {
+    wide.methods.iter().any(|m| narrow.methods.contains(m))
+}
+
+/// Whether a host lies within the hosts of a route and is more specific than all of them that hold it.
+fn is_narrower(host: &str, wide: &Route) -> bool {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let within = |own: &String| {
+        own.strip_prefix("*.")
+            .is_some_and(|suffix| name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')))
+    };
+    !wide.hosts.iter().any(|own| own == host) && (wide.hosts.is_empty() || wide.hosts.iter().any(within))
+}

@@ -1,0 +1,1 @@
+//! Which route a request finds, against a naive reading of the rules.

@@ -1,0 +1,329 @@
+//! Reads in flight: one for each fingerprint whoever asks, bounded in number and in time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::base::clock::{BootMillis, Clock};
+use crate::base::fingerprint::Fingerprint;
+use crate::base::principal::{Facts, Position};
+use crate::store::{CredentialStore, Found, StoreError, change};
+
+use super::breaker::Breaker;
+use super::counters::{Counters, add_one};
+use super::memory::Memory;
+use super::{Absence, CacheFigures, CacheSettings, Recalled};
+
+/// Locks over the table of flights; more than the workers that meet there.
+const SHARDS: usize = 64;
+
+/// Refreshes in flight. They are never urgent; 64 at a millisecond each re-read 64,000 credentials a
+/// second and leave the rest of the look-ups to requests that wait.
+const MAX_REFRESHES: usize = 64;
+
+/// Flights one caller may wait for. The first can have begun before an event the caller must see,
+/// the second cannot; the third is for a second event about the same names.
+const MAX_BOARDINGS: usize = 3;
+
+/// What a flight brought.
+#[derive(Clone)]
+struct Answer {
+    facts: Option<Arc<Facts>>,
+    sent_at: BootMillis,
+    position: Position,
+}
+
+type Outcome = Result<Answer, StoreError>;
+
+struct Flight {
+    number: u64,
+    /// The newest change of the fingerprint that was known when the flight began.
+    mark: Position,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+enum Boarding {
+    Known(Option<Arc<Facts>>),
+    Waiting(watch::Receiver<Option<Outcome>>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Load,
+    Refresh,
+}
+
+pub(super) struct Flights {
+    store: Arc<dyn CredentialStore>,
+    clock: Arc<dyn Clock>,
+    control: Handle,
+    memory: Memory,
+    shards: Box<[Mutex<HashMap<Fingerprint, Flight>>]>,
+    next_number: AtomicU64,
+    permits: Arc<Semaphore>,
+    refresh_permits: Arc<Semaphore>,
+    max_lookups: usize,
+    lookup_timeout: Duration,
+    breaker: Breaker,
+    counters: Counters,
+}
+
+impl Flights {
+    pub(super) fn new(
+        store: Arc<dyn CredentialStore>,
+        settings: &CacheSettings,
+        clock: Arc<dyn Clock>,
+        control: Handle,
+        memory: Memory,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            control,
+            memory,
+            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
+            next_number: AtomicU64::new(0),
+            permits: Arc::new(Semaphore::new(settings.max_lookups)),
+            refresh_permits: Arc::new(Semaphore::new(MAX_REFRESHES.min(settings.max_lookups))),
+            max_lookups: settings.max_lookups,
+            lookup_timeout: settings.lookup_timeout,
+            breaker: Breaker::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) async fn load(self: &Arc<Self>, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
+        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint))
+            .await
+            .unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    /// Waits for a flight whose answer contains everything this process had heard when it was called.
+    async fn board(self: &Arc<Self>, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
+        let heard = self.memory.positions().newest();
+        for _ in 0..MAX_BOARDINGS {
+            let mut waiting = match self.join_or_start(fingerprint)? {
+                Boarding::Known(facts) => return Ok(facts),
+                Boarding::Waiting(waiting) => waiting,
+            };
+            let outcome = match waiting.wait_for(Option::is_some).await {
+                Ok(outcome) => outcome.clone(),
+                Err(_) => None,
+            };
+            let answer = outcome.unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;
+            if self.may_answer(&fingerprint, &answer, heard) {
+                return Ok(answer.facts);
+            }
+        }
+        Err(StoreError::Unavailable("it changes faster than it can be read".into()))
+    }
+
+    /// Whether an answer may be given to a waiter that had heard of `heard` when it came: it must
+    /// contain all that, or nothing of it may have been about these facts; and it must not have
+    /// grown old on the way (a machine can be suspended in the middle of a flight).
+    fn may_answer(&self, fingerprint: &Fingerprint, answer: &Answer, heard: Position) -> bool {
+        let positions = self.memory.positions();
+        let age = self.clock.now().boot.since(answer.sent_at);
+        match &answer.facts {
+            Some(facts) => age < self.memory.max_age() && (answer.position >= heard || positions.is_current(facts)),
+            None => age < self.memory.absent_age() && (answer.position >= heard || positions.is_still_absent(fingerprint, answer.position)),
+        }
+    }
+
+    /// Reads facts again ahead of time, unless there is a flight already or too much in the air.
+    pub(super) fn refresh(self: &Arc<Self>, fingerprint: Fingerprint, now: BootMillis) {
+        let Ok(permit) = Arc::clone(&self.refresh_permits).try_acquire_owned() else {
+            return;
+        };
+        let flights = self.shard(&fingerprint);
+        if !flights.contains_key(&fingerprint) && self.breaker.admits(now, fingerprint.slot_bits()) {
+            self.start(flights, fingerprint, Purpose::Refresh, permit);
+        }
+    }
+
+    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint) -> Result<Boarding, StoreError> {
+        let now = self.clock.now().boot;
+        let flights = self.shard(&fingerprint);
+        // Another flight may have landed since the caller looked.
+        match self.memory.recall(&fingerprint, now) {
+            Recalled::Present(entry) => return Ok(Boarding::Known(Some(Arc::clone(&entry.facts)))),
+            Recalled::Absent => return Ok(Boarding::Known(None)),
+            Recalled::Nothing => {}
+        }
+        if let Some(flight) = flights.get(&fingerprint)
+            && flight.mark >= self.memory.positions().mark(&fingerprint)
+        {
+            add_one(&self.counters.coalesced);
+            return Ok(Boarding::Waiting(flight.outcome.clone()));
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            add_one(&self.counters.rejected);
+            return Err(StoreError::Unavailable("too many look-ups are in flight".into()));
+        };
+        if !self.breaker.admits(now, fingerprint.slot_bits()) {
+            add_one(&self.counters.short_circuited);
+            return Err(StoreError::Unavailable("it has not answered lately".into()));
+        }
+        Ok(Boarding::Waiting(self.start(flights, fingerprint, Purpose::Load, permit)))
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        mut flights: MutexGuard<'_, HashMap<Fingerprint, Flight>>,
+        fingerprint: Fingerprint,
+        purpose: Purpose,
+        permit: OwnedSemaphorePermit,
+    ) -> watch::Receiver<Option<Outcome>> {
+        let (landed, outcome) = watch::channel(None);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let flight = Flight {
+            number,
+            mark: self.memory.positions().mark(&fingerprint),
+            outcome: outcome.clone(),
+        };
+        flights.insert(fingerprint, flight);
+        // Before the spawn: a runtime that is shutting down drops the task at once, here, and the
+        // landing takes this lock.
+        drop(flights);
+        let landing = Landing {
+            flights: Arc::clone(self),
+            fingerprint,
+            number,
+        };
+        self.control.spawn(async move {
+            let outcome = landing.flights.fly(&landing, purpose).await;
+            drop(landing);
+            drop(permit);
+            landed.send_replace(Some(outcome));
+        });
+        outcome
+    }
+
+    async fn fly(&self, landing: &Landing, purpose: Purpose) -> Outcome {
+        let fingerprint = landing.fingerprint;
+        let (flights, errors) = match purpose {
+            Purpose::Load => (&self.counters.loads, &self.counters.load_errors),
+            Purpose::Refresh => (&self.counters.refreshes, &self.counters.refresh_errors),
+        };
+        add_one(flights);
+        // Age counts from here: whatever the store, the network and the queues add makes facts older.
+        let sent_at = self.clock.now().boot;
+        let found = tokio::time::timeout(self.lookup_timeout, self.store.find(fingerprint))
+            .await
+            .unwrap_or_else(|_| Err(self.too_slow()));
+        match &found {
+            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot, fingerprint.slot_bits()),
+            _ => self.breaker.succeeded(),
+        }
+        let outcome = found.and_then(|found| answer(&fingerprint, found, sent_at));
+        match &outcome {
+            Ok(answer) => self.land(landing, answer),
+            Err(error) => {
+                add_one(errors);
+                if matches!(error, StoreError::Corrupt(_)) {
+                    add_one(&self.counters.corrupt);
+                    tracing::error!(alarm = "corrupt_record", ?fingerprint, %error, "an answer of the store is refused");
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Remembers an answer, under the fingerprint's lock so that two flights cannot overtake each other.
+    fn land(&self, landing: &Landing, answer: &Answer) {
+        let flights = self.shard(&landing.fingerprint);
+        let current = match &answer.facts {
+            Some(facts) => self.memory.remember(landing.fingerprint, facts),
+            None => self.memory.remember_absent(
+                landing.fingerprint,
+                Absence {
+                    sent_at: answer.sent_at,
+                    position: answer.position,
+                },
+            ),
+        };
+        drop(flights);
+        if !current {
+            add_one(&self.counters.outdated);
+        }
+    }
+
+    fn shard(&self, fingerprint: &Fingerprint) -> MutexGuard<'_, HashMap<Fingerprint, Flight>> {
+        let last_byte = fingerprint.as_bytes().last().copied().unwrap_or_default();
+        self.shards[usize::from(last_byte) % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn too_slow(&self) -> StoreError {
+        StoreError::Unavailable(format!("no answer within {} ms", self.lookup_timeout.as_millis()))
+    }
+
+    pub(super) const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) const fn store(&self) -> &Arc<dyn CredentialStore> {
+        &self.store
+    }
+
+    pub(super) const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn figures(&self) -> CacheFigures {
+        let (entries, absences) = self.memory.entries();
+        let waiting = self.max_lookups.saturating_sub(self.permits.available_permits());
+        CacheFigures {
+            entries,
+            absences,
+            in_flight: waiting as u64,
+            ..self.counters.figures()
+        }
+    }
+}
+
+/// Takes a flight off the table when it ends in whatever way: landed, panicked, or dropped with its runtime.
+struct Landing {
+    flights: Arc<Flights>,
+    fingerprint: Fingerprint,
+    number: u64,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let mut flights = self.flights.shard(&self.fingerprint);
+        // A younger flight may have taken the place.
+        if flights.get(&self.fingerprint).is_some_and(|f| f.number == self.number) {
+            flights.remove(&self.fingerprint);
+        }
+    }
+}
+
+/// Checks an answer against the question, whatever the store has checked already: a reply that
+/// belongs to somebody else must cost an error, never lend an identity (hardening C3).
+fn answer(fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outcome {
+    let position = found.position;
+    let facts = match found.facts {
+        None => None,
+        Some((credential, tenant)) => {
+            if !change::answers(&credential, fingerprint) {
+                return Err(StoreError::Corrupt("the answer is about another credential".into()));
+            }
+            if tenant.id != credential.tenant {
+                return Err(StoreError::Corrupt("the answer is about another tenant".into()));
+            }
+            Some(Arc::new(Facts {
+                credential,
+                tenant,
+                sent_at,
+                position,
+            }))
+        }
+    };
+    Ok(Answer { facts, sent_at, position })
+}

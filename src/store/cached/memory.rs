@@ -1,0 +1,165 @@
+//! The two memories of the cache, present and absent, and the one rule of what may be used.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::base::clock::BootMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::principal::Facts;
+use crate::store::events::{Positions, Slots};
+
+use super::{Absence, CacheSettings, Entry, Recalled};
+
+/// How long moka keeps what nobody may use any more. Its clock stops during a suspend, so it cannot
+/// judge age; this only frees memory.
+const MEMORY_GRACE: Duration = Duration::from_secs(5);
+
+pub(super) struct Memory {
+    present: Cache<Fingerprint, Arc<Entry>, BuildHasherDefault<FingerprintHasher>>,
+    absent: Cache<Fingerprint, Absence, BuildHasherDefault<FingerprintHasher>>,
+    positions: Arc<Positions>,
+    max_age: Duration,
+    absent_age: Duration,
+}
+
+impl Memory {
+    pub(super) fn new(settings: &CacheSettings, positions: Arc<Positions>) -> Self {
+        Self {
+            present: Cache::builder()
+                .max_capacity(settings.cache_entries)
+                .time_to_live(settings.max_age + MEMORY_GRACE)
+                .build_with_hasher(BuildHasherDefault::default()),
+            absent: Cache::builder()
+                .max_capacity(settings.absent_entries)
+                .time_to_live(settings.absent_age + MEMORY_GRACE)
+                .build_with_hasher(BuildHasherDefault::default()),
+            positions,
+            max_age: settings.max_age,
+            absent_age: settings.absent_age,
+        }
+    }
+
+    /// What may be used now: younger than its age limit, and no event came since it was read.
+    pub(super) fn recall(&self, fingerprint: &Fingerprint, now: BootMillis) -> Recalled {
+        if let Some(entry) = self.present.get(fingerprint) {
+            let young = now.since(entry.facts.sent_at) < self.max_age;
+            if young && self.positions.contains_all(entry.slots, entry.facts.position) {
+                return Recalled::Present(entry);
+            }
+        }
+        match self.absent.get(fingerprint) {
+            Some(absence)
+                if now.since(absence.sent_at) < self.absent_age && self.positions.is_still_absent(fingerprint, absence.position) =>
+            {
+                Recalled::Absent
+            }
+            _ => Recalled::Nothing,
+        }
+    }
+
+    /// Remembers facts, unless an event has made them out of date or younger ones are there.
+    /// Answers whether they are up to date. The caller holds the fingerprint's lock.
+    pub(super) fn remember(&self, fingerprint: Fingerprint, facts: &Arc<Facts>) -> bool {
+        let slots = Slots::of(facts);
+        if !self.positions.contains_all(slots, facts.position) {
+            return false;
+        }
+        let younger = self
+            .present
+            .get(&fingerprint)
+            .is_some_and(|held| (held.facts.position, held.facts.sent_at) > (facts.position, facts.sent_at));
+        if !younger {
+            let refresh_at = facts.sent_at.plus(self.refresh_age()).0.saturating_add(self.spread(&fingerprint));
+            self.present.insert(
+                fingerprint,
+                Arc::new(Entry {
+                    facts: Arc::clone(facts),
+                    slots,
+                    refresh_at: AtomicU64::new(refresh_at),
+                }),
+            );
+        }
+        true
+    }
+
+    /// Remembers an absence, unless an event has ended it. Facts that said otherwise go: the store
+    /// is certain. The caller holds the fingerprint's lock.
+    pub(super) fn remember_absent(&self, fingerprint: Fingerprint, absence: Absence) -> bool {
+        if !self.positions.is_still_absent(&fingerprint, absence.position) {
+            return false;
+        }
+        let younger = self
+            .present
+            .get(&fingerprint)
+            .is_some_and(|held| (held.facts.position, held.facts.sent_at) > (absence.position, absence.sent_at));
+        if !younger {
+            self.present.invalidate(&fingerprint);
+            self.absent.insert(fingerprint, absence);
+        }
+        true
+    }
+
+    pub(super) fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    pub(super) const fn max_age(&self) -> Duration {
+        self.max_age
+    }
+
+    pub(super) const fn absent_age(&self) -> Duration {
+        self.absent_age
+    }
+
+    /// From this age on, facts are read again ahead of time.
+    pub(super) fn refresh_age(&self) -> Duration {
+        self.max_age / 2
+    }
+
+    pub(super) fn entries(&self) -> (u64, u64) {
+        (self.present.entry_count(), self.absent.entry_count())
+    }
+
+    /// Spreads the refreshes of facts that were read together over a tenth of their age.
+    fn spread(&self, fingerprint: &Fingerprint) -> u64 {
+        let tenth = u64::try_from(self.max_age.as_millis() / 10).unwrap_or(0).max(1);
+        fingerprint.slot_bits() % tenth
+    }
+}
+
+/// Takes 64 bits of a fingerprint as its hash. Fingerprints are outputs of HMAC-SHA-256 or SHA-256;
+/// hashing them again would add nothing but time.
+#[derive(Default)]
+pub(super) struct FingerprintHasher(u64);
+
+impl Hasher for FingerprintHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The length of the array, which is always 32.
+    fn write_usize(&mut self, _: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::BuildHasher;
+
+    #[test]
+    fn the_hash_of_a_fingerprint_is_its_own_bits() {
+        let fingerprint = Fingerprint::from_bytes(std::array::from_fn(|i| u8::try_from(i * 7).unwrap()));
+        let hash = BuildHasherDefault::<FingerprintHasher>::default().hash_one(fingerprint);
+        assert_eq!(hash, fingerprint.slot_bits());
+    }
+}

@@ -1,0 +1,174 @@
+//! Counters of one worker: plain atomics with one writer, read by whoever renders `/metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::base::denial::DENIALS;
+
+use super::{AccessLine, RouteSlot};
+
+/// Route names told apart in metrics. A configuration with more is possible and counted as
+/// `_other` beyond it: 1,024 names are 48 KiB for each worker and as many series as one dashboard bears.
+pub(crate) const MAX_ROUTE_SLOTS: usize = 1_024;
+
+/// What a request ended as.
+pub(crate) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
+
+/// Upper bounds of the duration histogram: from what a refusal takes to what the longest default
+/// timeout allows.
+pub(crate) const BOUNDS: [Duration; 16] = [
+    Duration::from_micros(50),
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+];
+
+/// One worker's counters, on cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct WorkerCounters {
+    begun: AtomicU64,
+    ended: AtomicU64,
+    took_micros: AtomicU64,
+    took: [AtomicU64; BOUNDS.len() + 1],
+    refusals: [AtomicU64; DENIALS.len()],
+    requests: Box<[[AtomicU64; CLASSES.len()]]>,
+}
+
+impl WorkerCounters {
+    fn new() -> Self {
+        Self {
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            took_micros: AtomicU64::new(0),
+            took: [const { AtomicU64::new(0) }; BOUNDS.len() + 1],
+            refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
+            requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
+        }
+    }
+
+    pub(crate) fn begin(&self) {
+        add(Some(&self.begun), 1);
+    }
+
+    pub(crate) fn record(&self, line: &AccessLine<'_>) {
+        add(Some(&self.ended), 1);
+        let class = if line.completed {
+            usize::from(line.status / 100).wrapping_sub(1).min(4)
+        } else {
+            5
+        };
+        let route = self.requests.get(usize::from(line.route_slot.0));
+        add(route.and_then(|classes| classes.get(class)), 1);
+        if let Some(denial) = line.denial {
+            add(self.refusals.get(denial as usize), 1);
+        }
+        let bucket = BOUNDS.iter().position(|bound| line.took <= *bound).unwrap_or(BOUNDS.len());
+        add(self.took.get(bucket), 1);
+        add(Some(&self.took_micros), u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// Adds to a counter that only this thread writes: no locked instruction is needed.
+fn add(counter: Option<&AtomicU64>, n: u64) {
+    if let Some(counter) = counter {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+}
+
+/// All workers' counters. The lock is taken when a worker starts, when a route is new and when
+/// metrics are read.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    workers: Mutex<Vec<Arc<WorkerCounters>>>,
+    routes: Mutex<Vec<String>>,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            workers: Mutex::new(Vec::new()),
+            routes: Mutex::new(vec!["_none".into(), "_other".into()]),
+        }
+    }
+}
+
+impl Totals {
+    pub(crate) fn add_worker(&self) -> Arc<WorkerCounters> {
+        let counters = Arc::new(WorkerCounters::new());
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&counters));
+        counters
+    }
+
+    pub(crate) fn route_slot(&self, name: &str) -> RouteSlot {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = routes.iter().position(|known| known == name);
+        let slot = known.unwrap_or_else(|| {
+            if routes.len() == MAX_ROUTE_SLOTS {
+                return 1;
+            }
+            routes.push(name.into());
+            routes.len() - 1
+        });
+        RouteSlot(u16::try_from(slot).unwrap_or(1))
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        // Ends are read first: a request that ends in between would make the difference negative.
+        let ended = self.sum(|w| &w.ended);
+        self.sum(|w| &w.begun).saturating_sub(ended)
+    }
+
+    /// Requests by route and class, without the pairs that never happened.
+    pub(crate) fn requests(&self) -> Vec<(String, &'static str, u64)> {
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut found = Vec::new();
+        for (slot, route) in routes.into_iter().enumerate() {
+            for (class, label) in CLASSES.into_iter().enumerate() {
+                let total = self.sum_of(|w| w.requests.get(slot).and_then(|classes| classes.get(class)));
+                if total > 0 {
+                    found.push((route.clone(), label, total));
+                }
+            }
+        }
+        found
+    }
+
+    /// Every denial with its count, zeros included: an alert on a rate needs the series to exist.
+    pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
+        let count = |i: usize| self.sum_of(|w| w.refusals.get(i));
+        DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i))).collect()
+    }
+
+    /// Sum of seconds, and the count in each bucket of [`BOUNDS`] and above.
+    pub(crate) fn durations(&self) -> (Duration, Vec<u64>) {
+        let buckets = (0..=BOUNDS.len()).map(|i| self.sum_of(|w| w.took.get(i))).collect();
+        (Duration::from_micros(self.sum(|w| &w.took_micros)), buckets)
+    }
+
+    fn sum(&self, counter: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
+        self.sum_of(|w| Some(counter(w)))
+    }
+
+    fn sum_of(&self, counter: impl Fn(&WorkerCounters) -> Option<&AtomicU64>) -> u64 {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = workers.iter().filter_map(|w| counter(w)).map(|c| c.load(Ordering::Relaxed));
+        values.fold(0, u64::wrapping_add)
+    }
+}

@@ -1,0 +1,209 @@
+//! Writes access lines by hand: one line for each event whatever is in it, and no allocation.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use crate::base::denial::Severity;
+
+use super::stamp::Stamp;
+use super::{AccessLine, LineFormat};
+
+/// Writes lines in one format.
+#[derive(Debug)]
+pub(crate) struct LineFormatter {
+    format: LineFormat,
+    stamp: Stamp,
+}
+
+impl LineFormatter {
+    pub(crate) const fn new(format: LineFormat) -> Self {
+        Self {
+            format,
+            stamp: Stamp::new(),
+        }
+    }
+
+    /// Appends the line with its line feed.
+    pub(crate) fn write(&mut self, line: &AccessLine<'_>, out: &mut Vec<u8>) {
+        match self.format {
+            LineFormat::Json => self.write_json(line, out),
+            LineFormat::Pretty => self.write_pretty(line, out),
+            LineFormat::Off => {}
+        }
+    }
+
+    fn write_json(&mut self, line: &AccessLine<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"ts\":\"");
+        self.stamp.write(line.at, out);
+        out.extend_from_slice(b"\",\"level\":\"");
+        out.extend_from_slice(level(line).as_bytes());
+        out.push(b'"');
+        text(out, b"request_id", Some(line.request_id));
+        out.extend_from_slice(b",\"client\":\"");
+        address(out, line.client);
+        out.push(b'"');
+        text(out, b"version", Some(line.version));
+        text(out, b"method", line.method);
+        text(out, b"host", line.host);
+        text(out, b"path", line.path);
+        text(out, b"route", line.route);
+        text(out, b"surface", line.surface);
+        text(out, b"tenant", line.tenant);
+        text(out, b"principal", line.principal);
+        text(out, b"credential", line.credential);
+        text(out, b"denial", line.denial.map(|denial| denial.label()));
+        number(out, b"status", u64::from(line.status));
+        text(out, b"upstream", line.upstream);
+        text(out, b"endpoint", line.endpoint);
+        number(out, b"attempts", u64::from(line.attempts));
+        number(out, b"bytes_out", line.bytes_out);
+        number(out, b"took_us", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
+        out.extend_from_slice(if line.completed {
+            b",\"completed\":true}\n"
+        } else {
+            b",\"completed\":false}\n"
+        });
+    }
+
+    fn write_pretty(&mut self, line: &AccessLine<'_>, out: &mut Vec<u8>) {
+        self.stamp.write_time_of_day(line.at, out);
+        out.push(b' ');
+        decimal(out, u64::from(line.status));
+        out.push(b' ');
+        out.extend_from_slice(line.method.unwrap_or("-").as_bytes());
+        out.push(b' ');
+        escape(out, line.host.unwrap_or("-"), Style::Terminal);
+        escape(out, line.path.unwrap_or(" -"), Style::Terminal);
+        out.push(b' ');
+        decimal(out, u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
+        out.extend_from_slice(b"us");
+        let names = [
+            ("denial", line.denial.map(|denial| denial.label())),
+            ("tenant", line.tenant),
+            ("surface", line.surface),
+            ("credential", line.credential),
+            ("principal", line.principal),
+            ("route", line.route),
+            ("endpoint", line.endpoint),
+            ("request_id", Some(line.request_id)),
+        ];
+        for (name, value) in names {
+            if let Some(value) = value {
+                out.push(b' ');
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                escape(out, value, Style::Terminal);
+            }
+        }
+        out.extend_from_slice(b" client=");
+        address(out, line.client);
+        if !line.completed {
+            out.extend_from_slice(b" aborted");
+        }
+        out.push(b'\n');
+    }
+}
+
+const fn level(line: &AccessLine<'_>) -> &'static str {
+    match line.denial {
+        None => "info",
+        Some(denial) => match denial.row().severity {
+            Severity::Info => "info",
+            Severity::Warn => "warn",
+            Severity::Error => "error",
+        },
+    }
+}
+
+/// Appends `,"name":"value"`, or nothing for an absent value.
+fn text(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
+    if let Some(value) = value {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name);
+        out.extend_from_slice(b"\":\"");
+        escape(out, value, Style::Json);
+        out.push(b'"');
+    }
+}
+
+fn number(out: &mut Vec<u8>, name: &[u8], value: u64) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name);
+    out.extend_from_slice(b"\":");
+    decimal(out, value);
+}
+
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (i, octet) in v4.octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                decimal(out, u64::from(octet));
+            }
+        }
+        // Writing into a vector cannot fail.
+        IpAddr::V6(v6) => drop(write!(out, "{v6}")),
+    }
+}
+
+fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    // 20 digits hold any u64.
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
+        used += 1;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+/// For whom a text is escaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Inside a JSON string.
+    Json,
+    /// On a terminal, unquoted.
+    Terminal,
+}
+
+/// Appends `value` with everything outside printable ASCII escaped: quotes and controls, but also
+/// C1 controls (0x9B alone starts a terminal command), U+2028 and U+2029 (line ends to some
+/// readers), bidirectional overrides and look-alikes (hardening K9). Nothing a client sends can end
+/// a line, move a cursor, or look like another name.
+fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
+    if value.bytes().all(|b| is_plain(b, style)) {
+        out.extend_from_slice(value.as_bytes());
+        return;
+    }
+    for c in value.chars() {
+        match u8::try_from(c) {
+            Ok(b) if is_plain(b, style) => out.push(b),
+            _ if style == Style::Json => match c {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        out.extend_from_slice(b"\\u");
+                        for shift in [12, 8, 4, 0] {
+                            out.push(b"0123456789abcdef"[usize::from(*unit >> shift & 15)]);
+                        }
+                    }
+                }
+            },
+            _ => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
+        }
+    }
+}
+
+const fn is_plain(b: u8, style: Style) -> bool {
+    match style {
+        Style::Json => matches!(b, b' '..=b'~') && b != b'"' && b != b'\\',
+        Style::Terminal => matches!(b, b'!'..=b'~') && b != b'\\',
+    }
+}

@@ -1,0 +1,208 @@
+//! The real binary as a process: started on ports of its own, told what to do, listened to, ended.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::site::Site;
+use super::wait::{PATIENCE, until};
+
+/// A running gateway. Dropping it kills the process.
+pub(crate) struct Gateway {
+    child: Child,
+    config: PathBuf,
+    output: Arc<Mutex<Vec<u8>>>,
+    listeners: Vec<(String, SocketAddr)>,
+    probes: Option<SocketAddr>,
+}
+
+/// What a command answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Exit code.
+    pub(crate) code: i32,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Answer {
+    /// Standard output as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+impl Gateway {
+    /// Starts `durward serve` on a site and waits until it is ready.
+    pub(crate) fn start(site: &Site) -> Self {
+        let mut gateway = Self::spawn(site);
+        gateway.wait_ready();
+        gateway
+    }
+
+    /// Starts `durward serve` on a site without waiting.
+    pub(crate) fn spawn(site: &Site) -> Self {
+        let config = site.config();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_durward"))
+            .args(["serve", "--config"])
+            .arg(&config)
+            .current_dir(site.folder())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take().unwrap(), output.clone());
+        collect(child.stderr.take().unwrap(), output.clone());
+        Self {
+            child,
+            config,
+            output,
+            listeners: Vec::new(),
+            probes: None,
+        }
+    }
+
+    /// Waits until `durward status` says ready, and remembers where it listens.
+    pub(crate) fn wait_ready(&mut self) {
+        let status = until("the gateway to be ready", PATIENCE, || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the gateway ended with {status}:\n{}", String::from_utf8_lossy(&self.output()));
+            }
+            let answer = run(&self.config, &["status", "--json"], b"");
+            let status = (answer.code == 0).then(|| answer.json())?;
+            (status["ready"] == Value::Bool(true)).then_some(status)
+        });
+        self.listeners = status["listeners"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| {
+                (
+                    l["name"].as_str().unwrap().to_owned(),
+                    l["address"].as_str().unwrap().parse().unwrap(),
+                )
+            })
+            .collect();
+        self.probes = status["probes"].as_str().and_then(|a| a.parse().ok());
+    }
+
+    /// Where the listener of this name accepts.
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        self.listeners
+            .iter()
+            .find(|(name, _)| name == listener)
+            .unwrap_or_else(|| panic!("no listener {listener} in {:?}", self.listeners))
+            .1
+    }
+
+    /// Where probes and metrics are served.
+    pub(crate) fn probes(&self) -> SocketAddr {
+        self.probes.expect("a probe address")
+    }
+
+    /// Runs a command of the command line against this gateway.
+    pub(crate) fn run(&self, args: &[&str]) -> Answer {
+        run(&self.config, args, b"")
+    }
+
+    /// Runs a command that must succeed, and reads its JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let mut all = args.to_vec();
+        all.push("--json");
+        let answer = self.run(&all);
+        assert_eq!(answer.code, 0, "{args:?}: {answer:?}");
+        answer.json()
+    }
+
+    /// Makes a key and answers the whole of what was said about it.
+    pub(crate) fn create_key(&self, surface: &str, tenant: &str, more: &[&str]) -> Value {
+        let mut args = vec!["keys", "create", "--surface", surface, "--tenant", tenant];
+        args.extend(more);
+        self.json(&args)
+    }
+
+    /// Everything it has written so far.
+    pub(crate) fn output(&self) -> Vec<u8> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) fn wait_exit(&mut self, patience: Duration) -> ExitStatus {
+        until("the gateway to end", patience, || self.child.try_wait().unwrap())
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let output = self.output();
+            let tail = output.len().saturating_sub(4_000);
+            let _ = std::io::stderr().write_all(&output[tail..]);
+        }
+    }
+}
+
+/// Runs the binary once with this configuration and this standard input.
+pub(crate) fn run(config: &Path, args: &[&str], stdin: &[u8]) -> Answer {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_durward"))
+        .args(args)
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input closes the pipe; that is no failure of the test.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    let output = child.wait_with_output().unwrap();
+    Answer {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            into.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..n]);
+        }
+    });
+}

@@ -1,0 +1,9 @@
+//! What integration tests stand on: the real binary, a recording upstream, raw clients, planted secrets.
+
+pub(crate) mod canary;
+pub(crate) mod frames;
+pub(crate) mod gateway;
+pub(crate) mod raw;
+pub(crate) mod site;
+pub(crate) mod upstream;
+pub(crate) mod wait;

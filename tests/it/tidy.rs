@@ -1,0 +1,220 @@
+//! House rules as tests: what a reviewer would otherwise have to look for on every change.
+
+mod rules;
+mod source;
+
+use std::process::Command;
+
+use source::Source;
+
+#[test]
+fn the_house_is_tidy() {
+    let sources = source::read_all(&["src", "tests", "benches", "fuzz/fuzz_targets"]);
+    assert!(sources.len() > 30, "the sources are not where this test looks: {}", sources.len());
+    for source in &sources {
+        let lines = source.text.lines().count();
+        if lines > rules::FILE_TARGET {
+            eprintln!("{}: {lines} lines; the target is {}", source.path, rules::FILE_TARGET);
+        }
+    }
+    let found = rules::findings(&sources);
+    assert!(found.is_empty(), "{} findings:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn no_tracked_file_names_a_build_machine() {
+    let mut found = Vec::new();
+    let mut read = 0;
+    for (path, text) in tracked_files() {
+        read += 1;
+        for trace in machine_traces(&text) {
+            found.push(format!("{path}: {trace}"));
+        }
+    }
+    assert!(read > 30, "only {read} files were read");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_dependency_comes_from_the_public_index() {
+    let lock = std::fs::read_to_string(source::root().join("Cargo.lock")).unwrap();
+    let sources: Vec<&str> = lock.lines().filter_map(|l| l.strip_prefix("source = ")).collect();
+    assert!(sources.len() > 100);
+    for from in sources {
+        assert_eq!(from, "\"registry+https://github.com/rust-lang/crates.io-index\"");
+    }
+}
+
+/// Paths and texts of everything git tracks; everything below the root outside a work tree.
+fn tracked_files() -> Vec<(String, String)> {
+    let root = source::root();
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(&root).output();
+    let paths: Vec<String> = match listed {
+        Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).split('\0').map(str::to_owned).collect(),
+        _ => source::read_all(&["src", "tests", "benches"]).into_iter().map(|s| s.path).collect(),
+    };
+    paths
+        .into_iter()
+        .filter(|p| !p.is_empty())
+        .filter_map(|p| Some((p.clone(), String::from_utf8(std::fs::read(root.join(&p)).ok()?).ok()?)))
+        .collect()
+}
+
+/// Absolute paths of somebody's machine, in any file.
+fn machine_traces(text: &str) -> Vec<String> {
+    let in_a_path = |c: char| c.is_alphanumeric() || "_-.}*/".contains(c);
+    ["work", "root", "home", "Users"]
+        .iter()
+        .map(|folder| format!("/{folder}/"))
+        .filter(|trace| text.match_indices(trace).any(|(i, _)| !text[..i].ends_with(in_a_path)))
+        .collect()
+}
+
+#[test]
+fn a_machine_path_is_caught() {
+    let traces = |folder: &str| machine_traces(&format!("open(\"/{folder}/x\")")).len();
+    assert_eq!((traces("root"), traces("src")), (1, 0));
+    assert_eq!(machine_traces("target/work/x"), Vec::<String>::new());
+}
+
+type Rule = fn(&Source) -> Vec<String>;
+
+/// A rule finds something in the first text and nothing in the second.
+fn tells_apart(rule: Rule, path: &str, bad: &str, good: &str) {
+    let found = rule(&Source::parse(path, bad));
+    assert!(!found.is_empty(), "not caught: {bad}");
+    let found = rule(&Source::parse(path, good));
+    assert!(found.is_empty(), "caught wrongly: {good}: {found:?}");
+}
+
+#[test]
+fn a_first_line_without_a_reason_is_caught() {
+    tells_apart(rules::first_line_says_why, "src/a.rs", "use b;\n", "//! Why.\nuse b;\n");
+    tells_apart(rules::first_line_says_why, "src/a.rs", "//! (to come)\n", "//! Why.\n");
+}
+
+#[test]
+fn a_long_file_is_caught() {
+    tells_apart(rules::file_is_short, "src/a.rs", &"\n".repeat(501), &"\n".repeat(500));
+}
+
+#[test]
+fn a_long_function_is_caught_whatever_its_strings_hold() {
+    let function = |lines: usize| {
+        format!(
+            "trait T {{ fn d(f: fn(u8) -> u8); }}\nfn f(s: &str) {{\n{}}}\n",
+            "g(\"}\");\n".repeat(lines)
+        )
+    };
+    tells_apart(rules::functions_are_short, "src/a.rs", &function(71), &function(68));
+}
+
+#[test]
+fn an_arrow_that_points_up_is_caught() {
+    let caught = |path, bad, good| tells_apart(rules::imports_point_down, path, bad, good);
+    caught("src/decide/a.rs", "use crate::store::X;", "use crate::base::X;");
+    caught(
+        "src/decide/a.rs",
+        "use crate::{base::{A, B}, store::C};",
+        "use crate::{base::{store, B}, wire::C};",
+    );
+    caught(
+        "src/decide/a.rs",
+        "fn f() { crate::gateway::g(); }",
+        "// crate::gateway::g\nfn f() { super::g(); }",
+    );
+    caught("src/decide/a.rs", "use super::super::store::X;", "use super::super::base::X;");
+    caught("src/gateway.rs", "use super::server::X;", "use super::resolver::X;");
+    caught(
+        "src/wire/a.rs",
+        "use crate::decide::X;",
+        "#[cfg(test)]\nmod tests { use crate::decide::X; }",
+    );
+    assert_eq!(
+        rules::imports_point_down(&Source::parse("src/novel/a.rs", "")).len(),
+        1,
+        "a module without a layer"
+    );
+}
+
+#[test]
+fn a_panic_without_a_proof_is_caught() {
+    for bad in ["f().unwrap();", "f().expect(\"x\");", "panic!();", "unreachable!()", "todo!()"] {
+        let proven = format!("// proof: f answers Some for every u8\n{bad}");
+        tells_apart(rules::nothing_panics, "src/a.rs", bad, &proven);
+        tells_apart(
+            rules::nothing_panics,
+            "src/a.rs",
+            bad,
+            &format!("#[cfg(test)]\nmod tests {{ fn f() {{ {bad} }} }}"),
+        );
+        tells_apart(rules::nothing_panics, "src/a.rs", bad, &format!("// {bad}\nlet x = r#\"{bad}\"#;"));
+    }
+    tells_apart(rules::nothing_panics, "src/a.rs", "x.unwrap()", "x.unwrap_or(1)");
+}
+
+#[test]
+fn a_clock_read_elsewhere_is_caught() {
+    tells_apart(
+        rules::clocks_are_read_in_one_place,
+        "src/a.rs",
+        "Instant::now()",
+        "clock::instant()",
+    );
+    let there = Source::parse("src/base/clock.rs", "Instant::now()");
+    assert!(rules::clocks_are_read_in_one_place(&there).is_empty());
+}
+
+#[test]
+fn waiting_in_a_pure_layer_is_caught() {
+    tells_apart(rules::only_async_layers_await, "src/decide/a.rs", "f().await", "f().awaited");
+    let there = Source::parse("src/store/a.rs", "f().await");
+    assert!(rules::only_async_layers_await(&there).is_empty());
+}
+
+#[test]
+fn unsafe_work_left_and_printing_are_caught() {
+    tells_apart(
+        rules::nothing_is_unsafe,
+        "src/a.rs",
+        "unsafe { f() }",
+        "#![forbid(unsafe_code)] // unsafe",
+    );
+    let left = format!("// {}: more", concat!("TO", "DO"));
+    tells_apart(rules::nothing_is_left_to_do, "src/a.rs", &left, "// done");
+    tells_apart(
+        rules::only_the_shell_prints,
+        "src/a.rs",
+        "println!(\"x\")",
+        "writeln!(out, \"println!\")",
+    );
+    let there = Source::parse("src/cli/a.rs", "println!(\"x\")");
+    assert!(rules::only_the_shell_prints(&there).is_empty());
+}
+
+#[test]
+fn a_name_that_says_nothing_is_caught() {
+    tells_apart(
+        rules::names_are_words_of_the_house,
+        "src/a.rs",
+        "struct KeyManager;",
+        "struct Keys;",
+    );
+    tells_apart(rules::names_are_words_of_the_house, "src/a.rs", "fn get_key() {}", "fn key() {}");
+}
+
+#[test]
+fn a_second_builder_and_a_banned_one_are_caught() {
+    let one = || Source::parse("src/server/a.rs", "http2::Builder::new(e)");
+    let two = Source::parse("src/upstream/a.rs", "http2::Builder::new(e)");
+    let auto = Source::parse("src/server/b.rs", "use hyper_util::server::conn::auto;");
+    assert_eq!(rules::builders_stand_in_one_file(&[one()]), Vec::<String>::new());
+    assert_eq!(rules::builders_stand_in_one_file(&[one(), two]).len(), 1);
+    assert_eq!(rules::builders_stand_in_one_file(&[auto]).len(), 1);
+}
+
+#[test]
+fn strings_and_comments_hide_nothing_else() {
+    let tricky = "let a = '\"'; let b = 'x'; fn f<'a>(x: &'a str) {} let c = \"\\\"\"; /* /* */ */ let d = br##\"\"#\"##; unsafe {}";
+    assert_eq!(rules::nothing_is_unsafe(&Source::parse("src/a.rs", tricky)).len(), 1);
+}
