@@ -17,7 +17,6 @@ pub mod error;
 pub mod http;
 mod import;
 mod keys;
-mod mint;
 pub mod probes;
 mod rotate;
 pub mod routes;
