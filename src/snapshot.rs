@@ -63,6 +63,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Logs.
     pub log: LogSettings,
+    /// An acknowledged revocation holds everywhere after this time (at most 60 s).
+    pub revocation_bound: Duration,
 }
 
 /// One public listener.
