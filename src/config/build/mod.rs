@@ -18,6 +18,7 @@ mod lints;
 mod listeners;
 mod material;
 mod names;
+mod overlaps;
 mod routes;
 mod store;
 mod surfaces;
@@ -76,6 +77,7 @@ impl<'b> Builder<'b> {
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
         let settings = self.settings(gateway);
+        self.overlaps(gateway, &surfaces, upstreams);
         self.lint(gateway, upstreams);
         let snapshot = Snapshot {
             headers: HeaderPolicy::new(names, &surfaces),

@@ -5,12 +5,13 @@ use std::path::Path;
 use crate::base::scope::{Scope, ScopeSet};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
-use crate::config::source::{Located, Place};
+use crate::config::source::Located;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenAccess, WrittenRewrite, WrittenRoute, WrittenUpstream};
 use crate::decide::method::Method;
 use crate::decide::route::{
-    Access, CredentialForwarding, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
+    Access, CredentialForwarding, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router, Trailers,
+    UpstreamIndex, shadows,
 };
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::dialect::Dialect;
@@ -39,9 +40,13 @@ impl Builder<'_> {
                 .name
                 .as_ref()
                 .map_or_else(|| format!("{}/{number}", context.upstream_name), |n| n.value.clone()),
-            hosts: written.hosts.iter().filter_map(|h| self.host_pattern(h)).collect(),
+            hosts: written.hosts.iter().map(|h| self.host_pattern(h)).collect(),
             methods: self.methods(written),
-            pattern: written.path.as_ref().map_or_else(|| "/".to_owned(), |p| p.value.clone()),
+            // A pattern of its own, so that a missing path is not told as a conflict too.
+            pattern: written
+                .path
+                .as_ref()
+                .map_or_else(|| format!("/no-path/{}/{number}", context.upstream.0), |p| p.value.clone()),
             access: self.access(context, written),
             upstream: context.upstream,
             rewrite: self.rewrite(written),
@@ -53,12 +58,62 @@ impl Builder<'_> {
         }
     }
 
-    /// The table of routes. Two routes for the same requests are reported at the second one.
+    /// The table of routes. Two routes for the same requests are reported at the later one.
     pub(super) fn router(&self, written: &[(&Path, WrittenUpstream)], routes: &[Route]) -> Option<Router> {
         let places: Vec<&WrittenRoute> = written.iter().flat_map(|(_, u)| &u.routes).collect();
         self.route_names(&places, routes);
-        let _ = routes;
-        Some(Router::default())
+        let name = |index: RouteIndex| routes.get(index.0).map_or("", |r| r.name.as_str());
+        let path_of = |index: RouteIndex| {
+            let route = places.get(index.0)?;
+            Some(route.path.as_ref().map_or(&route.at, |p| &p.at))
+        };
+        for shadow in shadows(routes) {
+            let Some(at) = path_of(shadow.hidden) else { continue };
+            self.report.warning(
+                at,
+                format!("on host `{}` this route is never asked", shadow.host),
+                Some(format!(
+                    "`{}` is more specific by its host and takes all these paths",
+                    name(shadow.by)
+                )),
+            );
+        }
+        let conflicts = match Router::build(routes) {
+            Ok(router) => return Some(router),
+            Err(conflicts) => conflicts,
+        };
+        let mut told = Vec::new();
+        for conflict in conflicts {
+            match conflict {
+                RouteConflict::Pattern { route, error } => {
+                    let Some(at) = path_of(route) else { continue };
+                    let help = "for example `/v1/orders`, `/v1/orders/{id}` or `/v1/orders/**`";
+                    self.report.error(at, error.to_string(), Some(help.to_owned()));
+                }
+                RouteConflict::Same {
+                    first,
+                    second,
+                    host,
+                    method,
+                } => {
+                    let Some(at) = path_of(second).filter(|_| !told.contains(&(first, second))) else {
+                        continue;
+                    };
+                    told.push((first, second));
+                    let host = host.map_or_else(String::new, |h| format!(" on `{h}`"));
+                    self.report.error(
+                        at,
+                        format!(
+                            "the route `{}` takes {}{host} for these paths already",
+                            name(first),
+                            method.as_str()
+                        ),
+                        Some("two routes may not match the same requests: change `hosts`, `methods` or `path`".to_owned()),
+                    );
+                }
+            }
+        }
+        None
     }
 
     fn route_names(&self, written: &[&WrittenRoute], routes: &[Route]) {
@@ -70,18 +125,17 @@ impl Builder<'_> {
         }
     }
 
-    fn host_pattern(&self, written: &Located<String>) -> Option<String> {
+    fn host_pattern(&self, written: &Located<String>) -> String {
         let host = written.value.to_ascii_lowercase();
-        let bare = host.strip_prefix("*.").unwrap_or(&host);
-        if is_host(bare) {
-            return Some(host);
+        if !is_host(host.strip_prefix("*.").unwrap_or(&host)) {
+            let help = "a name without port, for example \"api.example.com\" or \"*.example.com\"; IPv6 literals cannot be matched";
+            self.report.error(
+                &written.at,
+                format!("`{}` is not a host", shorten(&written.value)),
+                Some(help.to_owned()),
+            );
         }
-        self.report.error(
-            &written.at,
-            format!("`{}` is not a host", shorten(&written.value)),
-            Some("a name without port, for example \"api.example.com\" or \"*.example.com\"; IPv6 literals cannot be matched".to_owned()),
-        );
-        None
+        host
     }
 
     fn methods(&self, written: &WrittenRoute) -> Vec<Method> {
@@ -202,12 +256,6 @@ impl Builder<'_> {
                 CredentialForwarding::Removed
             },
         }
-    }
-
-    /// Reports something about two routes at the second one, naming the first by its place.
-    #[expect(dead_code, reason = "the router tells of conflicts")]
-    pub(super) fn conflict(&self, at: &Place, message: String, other: &str) {
-        self.report.error(at, message, Some(format!("the other one is `{other}`")));
     }
 }
 

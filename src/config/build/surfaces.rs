@@ -12,13 +12,10 @@ use crate::config::written::{WrittenGateway, WrittenPrefixes, WrittenSurface, Wr
 use crate::decide::headers::IdentityNames;
 use crate::decide::method::is_token;
 use crate::decide::surface::{Carrier, KeyPrefix, Surface, SurfaceKind};
-use crate::decide::token::{ClaimHeader, TokenRules};
+use crate::decide::token::{ClaimHeader, MIN_SECRET_LEN, TokenKeys, TokenRules};
 
 use super::Builder;
 use super::names::folded;
-
-/// Shortest HS256 secret: as long as the hash (RFC 7518, section 3.2).
-const MIN_TOKEN_SECRET: usize = 32;
 
 /// Whose secret a hash is, for the search for equal ones.
 type Owners = HashMap<[u8; 32], (String, Place)>;
@@ -108,7 +105,7 @@ impl Builder<'_> {
         let keys: Option<Vec<_>> = secrets.iter().map(|s| self.token_secret(&surface.name, s, owners)).collect();
         let carriers = self.carriers(carriers);
         let rules = TokenRules {
-            keys: keys?.iter().map(|k| jsonwebtoken::DecodingKey::from_secret(k)).collect(),
+            keys: TokenKeys::new(keys?.iter().map(|k| k.as_slice())).ok()?,
             kind: token_kind.value.clone(),
             issuer: issuer.clone(),
             audience: audience.clone(),
@@ -137,10 +134,10 @@ impl Builder<'_> {
         owners: &mut Owners,
     ) -> Option<zeroize::Zeroizing<Vec<u8>>> {
         let bytes = self.read_secret(secret, "the token secret")?;
-        if bytes.len() < MIN_TOKEN_SECRET {
+        if bytes.len() < MIN_SECRET_LEN {
             self.report.error(
                 &secret.at,
-                format!("a token secret has at least {MIN_TOKEN_SECRET} bytes; this one has {}", bytes.len()),
+                format!("a token secret has at least {MIN_SECRET_LEN} bytes; this one has {}", bytes.len()),
                 Some("make one with `head -c 32 /dev/urandom | base64 > FILE`".to_owned()),
             );
             return None;
@@ -225,18 +222,18 @@ impl Builder<'_> {
             return None;
         }
         for (text, mode) in &written.all {
-            let fits = (1..=32).contains(&text.value.len())
-                && text.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-                && !text.value.starts_with("eyJ");
-            if !fits {
-                self.report.error(
-                    &text.at,
-                    format!("`{}` cannot be a prefix", shorten(&text.value)),
-                    Some("1 to 32 of A-Z a-z 0-9 _ -, not beginning with `eyJ` as signed tokens do".to_owned()),
-                );
-                sound = false;
-                continue;
-            }
+            let prefix = match KeyPrefix::parse(&text.value, *mode) {
+                Ok(prefix) => prefix,
+                Err(error) => {
+                    self.report.error(
+                        &text.at,
+                        format!("`{}` cannot be a prefix", shorten(&text.value)),
+                        Some(error.to_string()),
+                    );
+                    sound = false;
+                    continue;
+                }
+            };
             if let Some(other) = prefixes
                 .iter()
                 .find(|p| p.text.starts_with(&text.value) || text.value.starts_with(&p.text))
@@ -244,13 +241,10 @@ impl Builder<'_> {
                 self.report.error(
                     &text.at,
                     format!("`{}` and `{}` begin alike: a key could be of either", text.value, other.text),
-                    None,
+                    Some("choose prefixes of which none is the beginning of another".to_owned()),
                 );
             }
-            prefixes.push(KeyPrefix {
-                text: text.value.clone(),
-                mode: *mode,
-            });
+            prefixes.push(prefix);
         }
         sound.then_some(prefixes)
     }
