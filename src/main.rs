@@ -1,2 +1,10 @@
-//! The binary: a shell around the library.
-fn main() {}
+//! The binary: installs the cryptography, runs the command line, and ends with its exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Both fail only when a provider is installed already, which nothing before this line does.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+    ExitCode::from(durward::cli::run(std::env::args_os()).code())
+}

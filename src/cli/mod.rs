@@ -1,1 +1,69 @@
-//! (to come)
+//! The command line: reads arguments, acts through the operator API, prints, and answers an exit code.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+
+use clap::Parser as _;
+
+mod args;
+mod check;
+mod client;
+mod demo;
+mod failure;
+mod keys;
+mod locate;
+mod output;
+mod serve;
+mod tenants;
+
+use args::{Cli, Command};
+pub use failure::{Exit, Failure};
+use output::{Form, Printer};
+
+/// Runs a command line (with the program's name first) and answers how the process ends.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let form = if cli.json { Form::Json } else { Form::Text };
+    match dispatch(&cli, &Printer::new(form)) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            failure.print(form);
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Serve => serve::run(&cli.config),
+        Command::Check => check::run(&cli.config, printer),
+        Command::Demo => demo::run(printer),
+        Command::Tenants(command) => tenants::run(&locate::client(&cli.config)?, command, printer),
+        Command::Keys(command) => keys::run(&locate::client(&cli.config)?, command, printer),
+        Command::Reload => {
+            let done: crate::admin::api::Reloaded = locate::client(&cli.config)?.post("/v1/reload", &())?;
+            printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
+        }
+        Command::Status => {
+            let status: crate::admin::api::Status = locate::client(&cli.config)?.get("/v1/status")?;
+            printer.print(&status, |out| output::status(out, &status))
+        }
+        Command::SampleUpstream { listen } => demo::escrow::run(*listen),
+    }
+}
+
+/// clap's own message says what would have been right; help and version are no mistake.
+fn usage(error: &clap::Error) -> Exit {
+    let text = error.render();
+    if error.use_stderr() {
+        let _ = write!(io::stderr(), "{text}");
+        Exit::Usage
+    } else {
+        let _ = write!(io::stdout(), "{text}");
+        Exit::Done
+    }
+}

@@ -1,21 +1,32 @@
 //! Forwarding: each worker's own connections to the services behind, over HTTP/1.1.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
 use crate::decide::method::Method;
 use crate::decide::route::Trailers;
-use crate::wire::body::{BodyError, BodySource, Chunk};
+use crate::wire::body::{BodyError, BodySource};
 use crate::wire::framing::Framing;
 use crate::wire::head::ResponseHead;
 
+mod attempt;
+mod balance;
+mod connect;
+mod connection;
+mod counters;
+mod exchange;
+mod health;
+mod lease;
+mod pool;
+mod receiving;
+mod sending;
 pub mod spec;
 
-use spec::UpstreamSpec;
+pub use counters::{Count, UpstreamCounters};
+pub use pool::UpstreamPool;
+pub use receiving::UpstreamBody;
 
 /// A request ready to be written to an endpoint.
 #[derive(Debug, Clone, Copy)]
@@ -87,50 +98,31 @@ impl UpstreamError {
     }
 }
 
-/// The connections of one worker to one upstream.
-pub struct UpstreamPool {
-    #[expect(dead_code, reason = "skeleton")]
-    spec: Arc<UpstreamSpec>,
-}
-
 impl UpstreamPool {
-    /// No connection is made yet.
-    #[must_use]
-    pub fn new(spec: Arc<UpstreamSpec>) -> Rc<Self> {
-        Rc::new(Self { spec })
-    }
-
-    /// Forwards one request and answers when the response head has arrived.
+    /// Forwards one request and answers when the response head has arrived; the request body may
+    /// still be flowing then.
     ///
     /// Dropping the future or the returned body closes the connection it used; nothing half-read
     /// is ever used again.
     ///
+    /// Trailers of the request are sent as `body` yields them when [`Outgoing::trailers`] says so:
+    /// whoever made `body` has already taken the protected names out of them.
+    ///
     /// # Errors
-    /// [`UpstreamError`], after the retries that are allowed: only where nothing was sent, or the
-    /// method is idempotent and the request has no body.
+    /// [`UpstreamError`] with the request body, after the retries that are allowed: only where
+    /// nothing was sent, or the method is idempotent, the request has no body and no byte of an
+    /// answer came.
     pub async fn forward<B: BodySource + Unpin>(
         self: &Rc<Self>,
         permit: &Permit,
         request: Outgoing<'_>,
         body: B,
     ) -> Result<Forwarded<B>, (UpstreamError, B)> {
-        let _ = (permit, request);
-        Err((UpstreamError::Unreachable, body))
+        // The proof is all that is asked of it.
+        let _ = permit;
+        attempt::forward(self, &request, body).await
     }
 }
 
-/// A response body that is being received.
-pub struct UpstreamBody<B> {
-    #[expect(dead_code, reason = "skeleton")]
-    request_body: B,
-}
-
-impl<B: BodySource + Unpin> BodySource for UpstreamBody<B> {
-    fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end(&self) -> bool {
-        true
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -158,8 +158,8 @@ address = "127.0.0.1:0"
 [[listeners]]
 name = "tls"
 address = "127.0.0.1:0"
-[[listeners.certificates]]
-certificate = "cert.pem"
+[[listeners.tls.certificates]]
+cert = "cert.pem"
 key = "file:key.pem"
 
 [admin]
@@ -171,21 +171,21 @@ format = "json"
 
 [surfaces.api]
 kind = "api_key"
-carriers = ["bearer", "header:x-api-token"]
-prefixes = [{ text = "tlive_", mode = "live" }, { text = "ttest_", mode = "test" }]
+carry = ["bearer", "header:X-Api-Token"]
+prefixes = { live = "tlive_", test = "ttest_" }
 mode = "live"
 
 [surfaces.pair]
 kind = "key_pair"
 key_header = "x-api-key"
 secret_header = "x-api-secret"
-key_prefixes = [{ text = "pk_live_", mode = "live" }, { text = "pk_test_", mode = "test" }]
-secret_prefixes = [{ text = "sk_live_", mode = "live" }, { text = "sk_test_", mode = "test" }]
+key_prefixes = { live = "pk_live_", test = "pk_test_" }
+secret_prefixes = { live = "sk_live_", test = "sk_test_" }
 
 [surfaces.session]
 kind = "session_jwt"
-carriers = ["bearer", "cookie:session"]
-secret = "file:session.secret"
+carry = ["bearer", "cookie:session"]
+secrets = "file:session.secret"
 token_kind = "dashboard_session"
 record_surface = "api"
 "#,

@@ -1,0 +1,309 @@
+//! A store in memory that fails on command, and operations over it.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::admin::api::{CreateKey, CreateTenant};
+use crate::admin::*;
+use crate::base::clock::{ManualClock, Now, UnixMillis};
+use crate::base::fingerprint::{Fingerprint, Pepper};
+use crate::base::ids::{CredentialId, SurfaceName, TenantId};
+use crate::base::principal::{CredentialRecord, Position, State, TenantRecord};
+use crate::base::scope::{Mode, Scope};
+use crate::decide::headers::{HeaderPolicy, IdentityNames};
+use crate::decide::method::Method;
+use crate::decide::peer::PeerPolicy;
+use crate::decide::route::{
+    Access, CredentialForwarding, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
+};
+use crate::decide::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use crate::snapshot::Snapshot;
+use crate::store::{ChangeError, CredentialChange, CredentialFilter, EventSink, Found, StoreError, TenantState};
+use crate::telemetry::LineFormat;
+
+/// A store in memory; after `fail_changes` every change of a state fails.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) credentials: Mutex<BTreeMap<CredentialId, CredentialRecord>>,
+    pub(super) tenants: Mutex<BTreeMap<TenantId, TenantRecord>>,
+    pub(super) steps: Mutex<Vec<String>>,
+    pub(super) fail_changes: Mutex<u32>,
+}
+
+impl Memory {
+    fn step(&self, text: String) {
+        self.steps.lock().unwrap().push(text);
+    }
+}
+
+pub(super) fn down() -> StoreError {
+    StoreError::Unavailable("the test says so".into())
+}
+
+impl CredentialStore for Memory {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+        let found = self
+            .credentials
+            .lock()
+            .unwrap()
+            .values()
+            .find(|c| c.fingerprint == fingerprint)
+            .cloned();
+        let facts = found.and_then(|c| Some((c.clone(), self.tenants.lock().unwrap().get(&c.tenant)?.clone())));
+        Box::pin(async move {
+            Ok(Found {
+                position: Position(1),
+                facts,
+            })
+        })
+    }
+
+    fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
+        let found = self.credentials.lock().unwrap().get(&id).cloned();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
+        let all = self.credentials.lock().unwrap();
+        let found = all
+            .values()
+            .filter(|c| filter.tenant.as_ref().is_none_or(|t| *t == c.tenant))
+            .filter(|c| filter.surface.as_ref().is_none_or(|s| *s == c.surface))
+            .filter(|c| filter.after.as_ref().is_none_or(|a| c.id > *a))
+            .take(filter.limit)
+            .cloned()
+            .collect();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
+        let found = self.tenants.lock().unwrap().get(&id).cloned();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        let all = self.tenants.lock().unwrap();
+        let found = all
+            .values()
+            .filter(|t| after.as_ref().is_none_or(|a| t.id > *a))
+            .take(limit)
+            .cloned()
+            .collect();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        self.step(format!("create {}", record.id));
+        let mut all = self.credentials.lock().unwrap();
+        let taken = all.values().any(|c| c.id == record.id || c.fingerprint == record.fingerprint);
+        let made = if taken {
+            Err(ChangeError::Conflict("it exists".into()))
+        } else {
+            all.insert(record.id.clone(), record.clone());
+            Ok(record)
+        };
+        Box::pin(async move { made })
+    }
+
+    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        let record = TenantRecord {
+            id: id.clone(),
+            active: true,
+            created_at: now,
+            epoch: 1,
+        };
+        let taken = self.tenants.lock().unwrap().insert(id, record.clone()).is_some();
+        Box::pin(async move {
+            if taken {
+                return Err(ChangeError::Conflict("it exists".into()));
+            }
+            Ok(record)
+        })
+    }
+
+    fn change_credential(
+        &self,
+        id: CredentialId,
+        change: CredentialChange,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        let mut failing = self.fail_changes.lock().unwrap();
+        if *failing > 0 {
+            *failing -= 1;
+            self.step(format!("fail {change:?}"));
+            return Box::pin(async { Err(down().into()) });
+        }
+        self.step(format!("{change:?} {id}"));
+        let mut all = self.credentials.lock().unwrap();
+        let changed = all.get_mut(&id).ok_or_else(|| ChangeError::NotFound(format!("credential `{id}`")));
+        let changed = changed.and_then(|record| {
+            if matches!(record.state, State::Revoked { .. }) && change != CredentialChange::Revoke {
+                return Err(ChangeError::Conflict("it is revoked".into()));
+            }
+            match change {
+                CredentialChange::Disable => record.state = State::Disabled,
+                CredentialChange::Enable => record.state = State::Active,
+                CredentialChange::Revoke => record.state = State::Revoked { at: now },
+                CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
+            }
+            Ok(record.clone())
+        });
+        Box::pin(async move { changed })
+    }
+
+    fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        let mut all = self.tenants.lock().unwrap();
+        let changed = all
+            .get_mut(&id)
+            .ok_or_else(|| ChangeError::NotFound(format!("tenant `{id}`")))
+            .map(|t| {
+                t.active = state == TenantState::Active;
+                t.clone()
+            });
+        Box::pin(async move { changed })
+    }
+
+    fn subscribe(&self, _: Arc<dyn EventSink>) {}
+
+    fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+pub(super) const NOW: i64 = 1_795_307_838_000;
+
+pub(super) fn prefix(text: &str, mode: Option<Mode>) -> KeyPrefix {
+    KeyPrefix { text: text.into(), mode }
+}
+
+pub(super) fn surface(name: &str, kind: SurfaceKind) -> Surface {
+    Surface {
+        name: SurfaceName::parse(name).unwrap(),
+        kind,
+        mode: None,
+    }
+}
+
+pub(super) fn surfaces() -> Vec<Surface> {
+    let both = |t: &str, l: &str| vec![prefix(t, Some(Mode::Test)), prefix(l, Some(Mode::Live))];
+    let rules = crate::decide::token::TokenRules {
+        keys: Vec::new(),
+        kind: "k".into(),
+        issuer: None,
+        audience: None,
+        skew: Duration::ZERO,
+        scopes_claim: None,
+        claim_headers: Vec::new(),
+    };
+    vec![
+        surface(
+            "api",
+            SurfaceKind::ApiKey {
+                carriers: vec![Carrier::Bearer],
+                prefixes: both("htst_", "hlive_"),
+                keys: KeyOrigin::Generated,
+            },
+        ),
+        surface(
+            "pair",
+            SurfaceKind::KeyPair {
+                key_header: "x-api-key".into(),
+                secret_header: "x-api-secret".into(),
+                key_prefixes: both("pk_test_", "pk_live_"),
+                secret_prefixes: both("sk_test_", "sk_live_"),
+                keys: KeyOrigin::Imported,
+            },
+        ),
+        surface(
+            "old",
+            SurfaceKind::ApiKey {
+                carriers: vec![Carrier::Bearer],
+                prefixes: vec![prefix("old_", None)],
+                keys: KeyOrigin::Imported,
+            },
+        ),
+        surface(
+            "portal",
+            SurfaceKind::SessionJwt {
+                carriers: vec![Carrier::Bearer],
+                rules: Box::new(rules),
+                record_surface: SurfaceName::parse("api").unwrap(),
+            },
+        ),
+    ]
+}
+
+pub(super) fn route(surface: usize, scope: &str) -> Route {
+    Route {
+        name: "r".into(),
+        hosts: Vec::new(),
+        methods: vec![Method::Get],
+        pattern: "/".into(),
+        access: Access::Surfaces {
+            surfaces: vec![SurfaceIndex(surface)],
+            scopes: [Scope::parse(scope).unwrap()].into_iter().collect(),
+        },
+        upstream: UpstreamIndex(0),
+        rewrite: Rewrite::Keep,
+        dialect: DialectIndex(0),
+        options: RouteOptions {
+            max_body: 1,
+            response_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            encoded_slashes: EncodedSlashes::Refused,
+            trailers: Trailers::Dropped,
+            credentials: CredentialForwarding::Removed,
+        },
+    }
+}
+
+pub(super) fn operations() -> (Arc<Memory>, Operations) {
+    let surfaces = surfaces();
+    let snapshot = Snapshot {
+        headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
+        surfaces,
+        dialects: Vec::new(),
+        default_dialect: DialectIndex(0),
+        upstreams: Vec::new(),
+        routes: vec![route(0, "orders:read"), route(3, "portal:view"), route(1, "orders:read")],
+        router: Router::default(),
+        peers: PeerPolicy::default(),
+        certificates: Vec::new(),
+    };
+    let store = Arc::new(Memory::default());
+    let now = Now {
+        wall: UnixMillis(NOW),
+        ..Now::default()
+    };
+    let operations = Operations {
+        store: Arc::clone(&store) as Arc<dyn CredentialStore>,
+        peppers: Peppers::new(vec![pepper()]).unwrap(),
+        snapshot: Arc::new(SharedSnapshot::new(snapshot)),
+        clock: Arc::new(ManualClock::new(now)),
+        telemetry: Telemetry::new(LineFormat::Off, None),
+        readiness: Arc::default(),
+        reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
+    };
+    (store, operations)
+}
+
+pub(super) fn pepper() -> Pepper {
+    Pepper::new(&[7; 32]).unwrap()
+}
+
+pub(super) async fn with_acme() -> (Arc<Memory>, Operations) {
+    let (store, operations) = operations();
+    operations.create_tenant(&CreateTenant { id: "acme".into() }).await.unwrap();
+    (store, operations)
+}
+
+pub(super) fn key(surface: &str) -> CreateKey {
+    CreateKey {
+        surface: surface.into(),
+        tenant: "acme".into(),
+        mode: Some("live".into()),
+        scopes: vec!["orders:read".into()],
+        ..CreateKey::default()
+    }
+}

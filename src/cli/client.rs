@@ -1,0 +1,143 @@
+//! The operator API's client: HTTP/1.1 over the gateway's Unix socket, one connection for each call.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::admin::api;
+
+use super::failure::{Exit, Failure};
+
+/// Longer than the gateway gives an operation, so that its answer, not ours, is reported.
+const DEADLINE: Duration = Duration::from_secs(40);
+/// Largest answer: a page of 1,000 keys is below one megabyte.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Calls the gateway at one socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    config: PathBuf,
+}
+
+impl Client {
+    /// A client of the gateway with this socket, found through this configuration file.
+    #[must_use]
+    pub(crate) fn new(socket: PathBuf, config: &Path) -> Self {
+        Self {
+            socket,
+            config: config.to_owned(),
+        }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// [`Failure`]: what the gateway told, or that it is not there.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call("GET", path, Bytes::new())
+    }
+
+    /// Acts.
+    ///
+    /// # Errors
+    /// [`Failure`]: what the gateway told, or that it is not there.
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let mut body = serde_json::to_vec(body).unwrap_or_default();
+        if body == b"null" {
+            body.clear();
+        }
+        self.call("POST", path, body.into())
+    }
+
+    fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: Bytes) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::new(Exit::Failed, format!("no runtime: {e}")))?;
+        let exchange = async {
+            let exchange = exchange(&self.socket, method, path, body);
+            let late = || {
+                Failure::new(
+                    Exit::Unavailable,
+                    "the gateway did not answer in time; whether it acted is not known",
+                )
+            };
+            tokio::time::timeout(DEADLINE, exchange)
+                .await
+                .map_err(|_| late())?
+                .map_err(|e| self.explain(&e))
+        };
+        let (status, body) = runtime.block_on(exchange)?;
+        let garbled = || {
+            Failure::new(
+                Exit::Failed,
+                format!("the gateway at {} gave an answer of another version", self.socket.display()),
+            )
+        };
+        if (200..300).contains(&status) {
+            return serde_json::from_slice(&body).map_err(|_| garbled());
+        }
+        let told: api::Failure = serde_json::from_slice(&body).map_err(|_| garbled())?;
+        Err(Failure::told(told.error))
+    }
+
+    fn explain(&self, error: &CallError) -> Failure {
+        let socket = self.socket.display();
+        let message = match error {
+            CallError::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                format!("the operator socket {socket} belongs to another user: act as the user the gateway runs as")
+            }
+            CallError::Connect(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                format!(
+                    "no gateway answers at {socket}: start one with `durward serve --config {config}`, or give the --config it was started with",
+                    config = self.config.display()
+                )
+            }
+            CallError::Connect(error) => format!("the operator socket {socket} cannot be reached: {error}"),
+            CallError::Exchange(error) => format!("the gateway at {socket} broke off: {error}; whether it acted is not known"),
+        };
+        Failure::new(Exit::Unavailable, message)
+    }
+}
+
+#[derive(Debug)]
+enum CallError {
+    Connect(io::Error),
+    Exchange(Box<dyn std::error::Error + Send + Sync>),
+}
+
+async fn exchange(socket: &Path, method: &str, path: &str, body: Bytes) -> Result<(u16, Bytes), CallError> {
+    let stream = UnixStream::connect(socket).await.map_err(CallError::Connect)?;
+    let exchanged = async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "durward")
+            .body(Full::new(body))?;
+        let answered = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
+            Ok((status, body))
+        };
+        let mut connection = std::pin::pin!(connection);
+        let mut answered = std::pin::pin!(answered);
+        tokio::select! {
+            answer = answered.as_mut() => answer,
+            ended = connection.as_mut() => {
+                ended?;
+                answered.await
+            }
+        }
+    };
+    exchanged.await.map_err(CallError::Exchange)
+}

@@ -1,0 +1,212 @@
+//! `durward keys …`.
+
+use std::io::{self, BufRead, Read as _};
+use std::path::Path;
+
+use crate::admin::api::{CreateKey, Created, ImportKey, KeyList, KeyMade, KeyView, Replaced, RotateKey, Rotated};
+use crate::base::ids::is_valid_id;
+
+use super::args::{CreateArgs, ImportArgs, KeyCommand, Page};
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::output::{self, Form, Printer};
+use super::tenants::more;
+
+/// Longest line of an import file; a line with a hundred scopes is a tenth of it.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// The contract's answer to a rotation: the new credential, and what it replaces.
+#[derive(serde::Serialize)]
+struct RotatedAnswer<'a> {
+    #[serde(flatten)]
+    credential: &'a KeyMade,
+    replaces: &'a Replaced,
+}
+
+pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        KeyCommand::Create(args) => create(client, args, printer),
+        KeyCommand::List { tenant, surface, page } => {
+            let filters = [("tenant", tenant.as_deref()), ("surface", surface.as_deref())];
+            let list: KeyList = client.get(&format!("/v1/keys?{}", list_query(&filters, page)?))?;
+            printer.print(&list, |out| list_table(out, &list))?;
+            more(printer, list.next.as_deref());
+            Ok(())
+        }
+        KeyCommand::Show { id } => {
+            let key: KeyView = client.get(&format!("/v1/keys/{}", path_id(id)?))?;
+            printer.print(&key, |out| output::key(out, &key))
+        }
+        KeyCommand::Disable { id } => change(client, id, "disable", printer),
+        KeyCommand::Enable { id } => change(client, id, "enable", printer),
+        KeyCommand::Revoke { id } => change(client, id, "revoke", printer),
+        KeyCommand::Rotate { id, grace, expires } => {
+            let request = RotateKey {
+                grace: Some(grace.clone()),
+                expires: expires.clone(),
+            };
+            let done: Rotated = client.post(&format!("/v1/keys/{}/rotate", path_id(id)?), &request)?;
+            printer.warn(&done.warnings);
+            let answer = RotatedAnswer {
+                credential: &done.credential,
+                replaces: &done.replaces,
+            };
+            printer.print(&answer, |out| {
+                output::key_made(out, &done.credential)?;
+                let end = done.replaces.expires_at.as_deref().unwrap_or("never");
+                output::fields(out, &[("replaces", &done.replaces.id), ("which ends", end)])
+            })?;
+            shown_once(printer);
+            Ok(())
+        }
+        KeyCommand::Import(args) => import(client, args, printer),
+    }
+}
+
+fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
+    let request = CreateKey {
+        surface: args.surface.clone(),
+        tenant: args.tenant.clone(),
+        mode: args.key.mode.clone(),
+        scopes: args.key.scopes.clone(),
+        subject: args.key.subject.clone(),
+        expires: args.key.expires.clone(),
+        name: args.key.name.clone(),
+    };
+    let made: Created = client.post("/v1/keys", &request)?;
+    printer.warn(&made.warnings);
+    printer.print(&made.credential, |out| output::key_made(out, &made.credential))?;
+    shown_once(printer);
+    Ok(())
+}
+
+fn shown_once(printer: &Printer) {
+    if printer.form() == Form::Text {
+        printer.remark("warning: this is the only time the key is shown; only its hash is kept");
+    }
+}
+
+fn change(client: &Client, id: &str, how: &str, printer: &Printer) -> Result<(), Failure> {
+    let key: KeyView = client.post(&format!("/v1/keys/{}/{how}", path_id(id)?), &())?;
+    printer.print(&key, |out| output::key(out, &key))
+}
+
+fn list_table(out: &mut dyn io::Write, list: &KeyList) -> io::Result<()> {
+    let rows = list.keys.iter().map(|k| {
+        [
+            k.id.clone(),
+            k.state.clone(),
+            format!("{}…{}", k.prefix, k.last4),
+            k.surface.clone(),
+            k.tenant.clone(),
+            k.mode.clone().unwrap_or_default(),
+            k.scopes.join(" "),
+            k.expires_at.clone().unwrap_or_default(),
+            k.name.clone().unwrap_or_default(),
+        ]
+    });
+    let head = ["ID", "STATE", "KEY", "SURFACE", "TENANT", "MODE", "SCOPES", "EXPIRES", "NAME"];
+    output::table(out, head, &rows.collect::<Vec<_>>())
+}
+
+fn import(client: &Client, args: &ImportArgs, printer: &Printer) -> Result<(), Failure> {
+    if let Some(file) = &args.file {
+        return import_lines(client, args, file, printer);
+    }
+    let request = ImportKey {
+        surface: args.surface.clone().unwrap_or_default(),
+        tenant: args.tenant.clone().unwrap_or_default(),
+        sha256: args.sha256.clone().unwrap_or_default(),
+        secret_sha256: args.secret_sha256.clone(),
+        id: args.id.clone(),
+        last4: args.last4.clone(),
+        mode: args.key.mode.clone(),
+        scopes: args.key.scopes.clone(),
+        subject: args.key.subject.clone(),
+        expires: args.key.expires.clone(),
+        name: args.key.name.clone(),
+    };
+    let key: KeyView = client.post("/v1/keys/import", &request)?;
+    printer.print(&key, |out| output::key(out, &key))
+}
+
+/// Imports line by line; a line that fails is named and the rest goes on, except when the gateway
+/// itself is not there.
+fn import_lines(client: &Client, args: &ImportArgs, file: &Path, printer: &Printer) -> Result<(), Failure> {
+    let unreadable = |error: io::Error| Failure::new(Exit::Failed, format!("{} cannot be read: {error}", file.display()));
+    let mut input: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(io::BufReader::new(std::fs::File::open(file).map_err(unreadable)?))
+    };
+    let (mut number, mut done, mut failed) = (0_u64, 0_u64, 0_u64);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        number += 1;
+        if (&mut input).take(MAX_LINE).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+            break;
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match import_line(client, args, &line) {
+            Ok(key) => {
+                done += 1;
+                printer.print(&key, |out| writeln!(out, "{}  {}", key.id, key.tenant))?;
+            }
+            Err(failure) if failure.exit == Exit::Unavailable => return Err(failure),
+            Err(failure) => {
+                failed += 1;
+                printer.remark(&format!("line {number}: {}", failure.message));
+            }
+        }
+    }
+    if failed > 0 {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{failed} of {} lines were not imported", failed + done),
+        ));
+    }
+    Ok(())
+}
+
+fn import_line(client: &Client, args: &ImportArgs, line: &[u8]) -> Result<KeyView, Failure> {
+    // A message of serde's could quote the line; the place in it is enough.
+    let mut request: ImportKey = serde_json::from_slice(line).map_err(|error| {
+        let members = "surface, tenant, sha256, secret_sha256, id, last4, mode, scopes, subject, expires, name";
+        Failure::new(
+            Exit::Usage,
+            format!("not an object with the members {members} (column {})", error.column()),
+        )
+    })?;
+    if request.surface.is_empty() {
+        request.surface = args.surface.clone().unwrap_or_default();
+    }
+    if request.tenant.is_empty() {
+        request.tenant = args.tenant.clone().unwrap_or_default();
+    }
+    client.post("/v1/keys/import", &request)
+}
+
+/// An id as part of a path: nothing in it can lead elsewhere.
+pub(crate) fn path_id(id: &str) -> Result<&str, Failure> {
+    if is_valid_id(id) && id != "." && id != ".." {
+        return Ok(id);
+    }
+    Err(Failure::new(
+        Exit::Usage,
+        "an id has 1 to 128 characters of A-Z a-z 0-9 . _ : -; `list` shows them",
+    ))
+}
+
+/// The query of a list.
+pub(crate) fn list_query(filters: &[(&str, Option<&str>)], page: &Page) -> Result<String, Failure> {
+    let mut query = format!("limit={}", page.limit);
+    for (name, value) in filters.iter().copied().chain([("after", page.after.as_deref())]) {
+        if let Some(value) = value {
+            query.push_str(&format!("&{name}={}", path_id(value)?));
+        }
+    }
+    Ok(query)
+}

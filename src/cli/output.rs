@@ -1,0 +1,162 @@
+//! What commands print: exactly the contract's JSON, or tables for people.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::admin::api::{KeyMade, KeyView, Status, TenantView};
+
+use super::failure::{Exit, Failure};
+
+/// How answers look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One JSON value.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Prints answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    form: Form,
+}
+
+impl Printer {
+    /// A printer of this form.
+    #[must_use]
+    pub(crate) const fn new(form: Form) -> Self {
+        Self { form }
+    }
+
+    /// Which form it prints.
+    #[must_use]
+    pub(crate) const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Prints one answer to standard output. A reader that went away (`| head`) is no failure.
+    ///
+    /// # Errors
+    /// When standard output is broken in another way: what was not printed may be a key shown once.
+    pub(crate) fn print(&self, value: &impl Serialize, text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let printed = match self.form {
+            Form::Json => serde_json::to_writer(&mut out, value)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out)),
+            Form::Text => text(&mut out),
+        };
+        match printed.and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(Exit::Failed, format!("the answer could not be printed: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a remark to standard error, where it disturbs no program.
+    pub(crate) fn remark(&self, text: &str) {
+        // Nobody is left to tell when standard error is gone.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Writes warnings to standard error.
+    pub(crate) fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            self.remark(&format!("warning: {warning}"));
+        }
+    }
+}
+
+/// Values under names, aligned. Empty values are left out.
+pub(crate) fn fields(out: &mut dyn Write, fields: &[(&str, &str)]) -> io::Result<()> {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(out, "{name:width$}  {value}")?;
+    }
+    Ok(())
+}
+
+/// A table with a head; columns as wide as their widest cell.
+pub(crate) fn table<const N: usize>(out: &mut dyn Write, head: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
+    let mut widths = head.map(|name| name.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut line = |cells: [&str; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    line(head)?;
+    for row in rows {
+        line(row.each_ref().map(String::as_str))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn tenant(out: &mut dyn Write, tenant: &TenantView) -> io::Result<()> {
+    let state = if tenant.active { "active" } else { "inactive" };
+    fields(out, &[("tenant", &tenant.id), ("state", state), ("created", &tenant.created_at)])
+}
+
+pub(crate) fn key_made(out: &mut dyn Write, made: &KeyMade) -> io::Result<()> {
+    let scopes = made.scopes.join(" ");
+    fields(
+        out,
+        &[
+            ("id", &made.id),
+            ("key", &made.key),
+            ("secret", made.secret.as_deref().unwrap_or_default()),
+            ("surface", &made.surface),
+            ("tenant", &made.tenant),
+            ("mode", made.mode.as_deref().unwrap_or_default()),
+            ("scopes", &scopes),
+            ("expires", made.expires_at.as_deref().unwrap_or("never")),
+        ],
+    )
+}
+
+pub(crate) fn key(out: &mut dyn Write, key: &KeyView) -> io::Result<()> {
+    let shown = format!("{}…{}", key.prefix, key.last4);
+    let scopes = key.scopes.join(" ");
+    fields(
+        out,
+        &[
+            ("id", &key.id),
+            ("state", &key.state),
+            ("key", &shown),
+            ("surface", &key.surface),
+            ("tenant", &key.tenant),
+            ("subject", key.subject.as_deref().unwrap_or_default()),
+            ("mode", key.mode.as_deref().unwrap_or_default()),
+            ("scopes", &scopes),
+            ("name", key.name.as_deref().unwrap_or_default()),
+            ("created", &key.created_at),
+            ("not before", key.not_before.as_deref().unwrap_or_default()),
+            ("expires", key.expires_at.as_deref().unwrap_or("never")),
+            ("revoked", key.revoked_at.as_deref().unwrap_or_default()),
+        ],
+    )
+}
+
+pub(crate) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
+    let (surfaces, upstreams) = (status.surfaces.join(", "), status.upstreams.join(", "));
+    fields(
+        out,
+        &[
+            ("version", &status.version),
+            ("configuration", &status.configuration.to_string()),
+            ("ready", if status.ready { "yes" } else { "no" }),
+            ("store", &status.checks.store),
+            ("serving", &status.checks.serving),
+            ("surfaces", &surfaces),
+            ("upstreams", &upstreams),
+            ("routes", &status.routes.to_string()),
+            ("in flight", &status.in_flight.to_string()),
+        ],
+    )
+}

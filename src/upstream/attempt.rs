@@ -1,0 +1,103 @@
+//! Forwarding one request: attempts until an answer comes or none may be made any more.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use super::balance::Tried;
+use super::exchange::{Exchange, Fault, Retry, Time};
+use super::lease::Origin;
+use super::pool::{Refused, UpstreamPool};
+use super::receiving::UpstreamBody;
+use super::sending::Sending;
+use super::spec::HostHeader;
+use super::{Forwarded, Outgoing, UpstreamError};
+use crate::base::clock;
+use crate::wire::body::BodySource;
+
+/// Most attempts for one request: the first, one for a connection that died idle, one for an
+/// endpoint that is down. More would multiply the load on a service that is already failing.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// See [`UpstreamPool::forward`], which demands the permit.
+pub(super) async fn forward<B: BodySource + Unpin>(
+    pool: &Rc<UpstreamPool>,
+    request: &Outgoing<'_>,
+    body: B,
+) -> Result<Forwarded<B>, (UpstreamError, B)> {
+    let started = clock::instant();
+    let mut sending = Sending::new(body, request);
+    let mut tried = Tried::default();
+    let mut now = started;
+    for attempt in 1..=MAX_ATTEMPTS {
+        if attempt > 1 {
+            pool.counters().retries.up();
+        }
+        let last = attempt == MAX_ATTEMPTS;
+        let lease = match pool.checkout(tried, now).await {
+            Ok(lease) => lease,
+            Err(Refused::Busy) => return Err((UpstreamError::Busy, sending.into_body())),
+            Err(Refused::Unreachable(endpoint)) => {
+                now = clock::instant();
+                if last || now.saturating_duration_since(started) >= request.response_timeout {
+                    return Err((UpstreamError::Unreachable, sending.into_body()));
+                }
+                tried.add(endpoint);
+                continue;
+            }
+        };
+        let endpoint = lease.endpoint();
+        if lease.origin == Origin::Fresh {
+            now = clock::instant();
+        }
+        let time = Time {
+            now,
+            allowance: match attempt {
+                1 => request.response_timeout,
+                _ => request.response_timeout.saturating_sub(now.saturating_duration_since(started)),
+            },
+        };
+        let host = host(pool, request, endpoint);
+        let mut exchange = Exchange::new(lease, sending, request, host, time);
+        let fault = match poll_fn(|cx| exchange.poll_head(cx)).await {
+            Ok((head, framing)) => {
+                return Ok(Forwarded {
+                    body: UpstreamBody::new(exchange, framing, &head, request.trailers),
+                    head,
+                    framing,
+                    attempts: attempt,
+                    endpoint,
+                });
+            }
+            Err(fault) => fault,
+        };
+        let (unsent, retry) = exchange.fail(&fault);
+        sending = unsent;
+        match retry {
+            _ if last => return Err((fault.into(), sending.into_body())),
+            Retry::Never => return Err((fault.into(), sending.into_body())),
+            Retry::Anywhere => {}
+            Retry::Elsewhere => tried.add(endpoint),
+        }
+        now = clock::instant();
+    }
+    Err((UpstreamError::Unreachable, sending.into_body()))
+}
+
+/// What `Host` says at this endpoint.
+fn host<'a>(pool: &'a UpstreamPool, request: &Outgoing<'a>, endpoint: usize) -> &'a [u8] {
+    match &pool.spec().host {
+        HostHeader::Client => request.client_host,
+        HostHeader::Fixed(host) => host.as_bytes(),
+        HostHeader::Endpoint => pool.spec().endpoints.get(endpoint).map_or(b"", |e| e.authority.as_bytes()),
+    }
+}
+
+impl From<Fault> for UpstreamError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Closed | Fault::Invalid => Self::Invalid,
+            Fault::Timeout => Self::Timeout,
+            Fault::Body(error) => Self::RequestBody(error),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One connection to an endpoint: its transport, the buffers it keeps between requests, its timer.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_rustls::client::TlsStream;
+
+/// Room for a read at first, and all an idle connection keeps: most answers of an API fit, and
+/// 1,000 idle connections cost 8 MiB.
+const READ_SMALL: usize = 8 * 1024;
+/// Room for a read of a connection that keeps filling it: beyond 64 KiB a larger read saves little
+/// (the kernel's share of the work no longer falls), below it a download pays more system calls.
+const READ_LARGE: usize = 64 * 1024;
+
+/// How bytes travel.
+pub(super) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Whether an idle connection may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idleness {
+    /// Nothing has come from the other side.
+    Quiet,
+    /// It was closed, or bytes came that nobody asked for.
+    Dead,
+}
+
+pub(super) struct Connection {
+    transport: Transport,
+    /// Bytes received and not yet taken.
+    pub(super) input: BytesMut,
+    /// The next request's head and small body; kept here for its allocation between requests.
+    pub(super) output: Vec<u8>,
+    pub(super) patience: Patience,
+    read_size: usize,
+}
+
+impl Connection {
+    pub(super) fn new(transport: Transport) -> Box<Self> {
+        Box::new(Self {
+            transport,
+            input: BytesMut::new(),
+            output: Vec::new(),
+            patience: Patience::default(),
+            read_size: READ_SMALL,
+        })
+    }
+
+    /// Reads once into [`Self::input`]; 0 is the end. The room doubles with each read that fills it.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // A buffer whose chunks have all been dropped is reclaimed here instead of allocated anew.
+        if self.input.capacity() - self.input.len() < self.read_size / 2 {
+            self.input.reserve(self.read_size);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let polled = match &mut self.transport {
+            Transport::Plain(stream) => pin!(stream.read_buf(&mut self.input)).poll(cx),
+            Transport::Tls(stream) => pin!(stream.read_buf(&mut self.input)).poll(cx),
+        };
+        if matches!(polled, Poll::Ready(Ok(n)) if n == room) {
+            self.read_size = (self.read_size * 2).min(READ_LARGE);
+        }
+        polled
+    }
+
+    /// Writes once. One slice goes by a plain write: a vectored one costs more for nothing.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        fn write<S: AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            match parts {
+                [one] => Pin::new(stream).poll_write(cx, one),
+                parts => Pin::new(stream).poll_write_vectored(cx, parts),
+            }
+        }
+        match &mut self.transport {
+            Transport::Plain(stream) => write(stream, cx, parts),
+            Transport::Tls(stream) => write(stream.as_mut(), cx, parts),
+        }
+    }
+
+    /// Brings out what TLS still holds; nothing to do on a plain connection.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(_) => Poll::Ready(Ok(())),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    /// Looks whether the other side has closed or spoken, by what the runtime has already been told:
+    /// no system call for a connection that is quiet.
+    pub(super) fn idleness(&mut self) -> Idleness {
+        match &mut self.transport {
+            Transport::Plain(stream) => match stream.try_read(&mut [0; 1]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idleness::Quiet,
+                _ => Idleness::Dead,
+            },
+            // Session tickets and key updates are read here too and are no reason to give it up.
+            Transport::Tls(_) => match self.poll_read(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => Idleness::Quiet,
+                Poll::Ready(_) => Idleness::Dead,
+            },
+        }
+    }
+
+    /// Before it becomes idle: gives up room that a long body needed.
+    pub(super) fn shrink(&mut self) {
+        if self.read_size > READ_SMALL {
+            self.read_size = READ_SMALL;
+            self.input = BytesMut::new();
+        }
+        if self.output.capacity() > READ_LARGE {
+            self.output = Vec::new();
+        }
+    }
+}
+
+/// One timer for the connection's life. It is moved forward only when it fires too early, so that a
+/// deadline for each request costs no work in the timer wheel.
+#[derive(Default)]
+pub(super) struct Patience {
+    armed: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Patience {
+    /// Ready when `deadline` has passed; otherwise the task is woken then.
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let (armed, sleep) = self.armed.get_or_insert_with(|| {
+            let sleep = tokio::time::sleep_until(deadline.into());
+            (deadline, Box::pin(sleep))
+        });
+        if deadline < *armed {
+            *armed = deadline;
+            sleep.as_mut().reset(deadline.into());
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if *armed >= deadline {
+                return Poll::Ready(());
+            }
+            *armed = deadline;
+            sleep.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    }
+}

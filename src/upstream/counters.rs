@@ -1,0 +1,76 @@
+//! What one worker's connections to one upstream have done, readable from outside the worker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with one writer and any number of readers: the writer needs no locked instruction.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// The number.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more; only the owning worker calls it.
+    pub(super) fn up(&self) {
+        self.0.store(self.value().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// One less; only the owning worker calls it.
+    pub(super) fn down(&self) {
+        self.0.store(self.value().saturating_sub(1), Ordering::Relaxed);
+    }
+}
+
+/// Counters of one worker's pool of one upstream. Telemetry keeps the `Arc` and sums over workers.
+#[derive(Debug, Default)]
+pub struct UpstreamCounters {
+    /// Attempts: requests that were given a connection or tried to get one.
+    pub attempts: Count,
+    /// Attempts after the first of the same request.
+    pub retries: Count,
+    /// Connections made.
+    pub connects: Count,
+    /// Connections that could not be made.
+    pub connect_failures: Count,
+    /// Attempts that used an idle connection.
+    pub reuses: Count,
+    /// Idle connections found dead, or lost before they answered.
+    pub stale: Count,
+    /// Answers or bodies that did not come in time.
+    pub timeouts: Count,
+    /// Answers that were none: broken, cut off, over a limit, an unasked 101.
+    pub invalid: Count,
+    /// Connections given up because bytes followed the answer (hardening S7).
+    pub surplus: Count,
+    /// Requests refused because no connection came free in time or too many waited.
+    pub busy: Count,
+    /// Times an endpoint was ejected.
+    pub ejections: Count,
+    /// Connections open now, idle ones included.
+    pub open: Count,
+    /// Connections idle now.
+    pub idle: Count,
+}
+
+impl UpstreamCounters {
+    /// Every total with its name, for metrics; open and idle connections are not totals.
+    #[must_use]
+    pub fn totals(&self) -> [(&'static str, u64); 11] {
+        [
+            ("attempts", self.attempts.value()),
+            ("retries", self.retries.value()),
+            ("connects", self.connects.value()),
+            ("connect_failures", self.connect_failures.value()),
+            ("reuses", self.reuses.value()),
+            ("stale", self.stale.value()),
+            ("timeouts", self.timeouts.value()),
+            ("invalid", self.invalid.value()),
+            ("surplus", self.surplus.value()),
+            ("busy", self.busy.value()),
+            ("ejections", self.ejections.value()),
+        ]
+    }
+}

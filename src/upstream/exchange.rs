@@ -1,0 +1,300 @@
+//! One attempt: a request going out and an answer coming in over one connection, both at once.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Buf;
+
+use super::Outgoing;
+use super::connection::Connection;
+use super::lease::{Lease, Origin};
+use super::sending::{Begun, Party, Progress as Moved, SendError, Sending, Stage};
+use crate::base::clock;
+use crate::decide::method::Method;
+use crate::wire::body::{BodyError, BodySource};
+use crate::wire::framing::Framing;
+use crate::wire::head::{Asked, Progress, ResponseHead};
+
+/// Most interim answers before the final one (hardening S14): one 100 and a few 103 are sane.
+const MAX_INTERIM: u32 = 5;
+
+/// An attempt whose answer has not ended.
+pub(super) struct Exchange<B> {
+    lease: Lease,
+    sending: Sending<B>,
+    asked: Asked,
+    repeatable: Repeatable,
+    reuse: Reuse,
+    response_timeout: Duration,
+    idle_timeout: Duration,
+    /// When something last moved, and since sending ended, when that was.
+    since: Instant,
+    turn: Turn,
+    interim: u32,
+    /// Whether any byte of an answer has come.
+    heard: Heard,
+}
+
+/// When an attempt begins and how long its answer may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Time {
+    pub(super) now: Instant,
+    pub(super) allowance: Duration,
+}
+
+/// Whether the same request may be sent again after some of it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeatable {
+    /// An idempotent method and no body.
+    Yes,
+    No,
+}
+
+/// Whether the request is pumped for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Later,
+}
+
+/// Whether the connection may carry another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reuse {
+    /// If nothing of either message is left anywhere.
+    IfClean,
+    /// Whatever comes: the endpoint may see a body of ours as its next request.
+    Never,
+}
+
+/// Some services do not read a body where they expect none and take it for the next request
+/// (hardening S7: CL.0, TE.0); its answer would then be given to somebody else.
+fn risks_desync(request: &Outgoing<'_>) -> bool {
+    let unexpected = matches!(request.method, Method::Get | Method::Head | Method::Delete | Method::Options);
+    unexpected && !matches!(request.framing, Framing::None | Framing::Length(0))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Something,
+}
+
+/// Why an attempt gave no answer.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The connection ended before a byte of the answer.
+    Closed,
+    /// What came is not an answer, or not a whole one.
+    Invalid,
+    /// The endpoint stood still for too long.
+    Timeout,
+    /// The client's body failed.
+    Body(BodyError),
+}
+
+/// What an attempt that failed allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// It may be repeated on another endpoint.
+    Elsewhere,
+    /// It may be repeated anywhere: only the connection was bad.
+    Anywhere,
+    /// It must not be repeated.
+    Never,
+}
+
+impl<B: BodySource + Unpin> Exchange<B> {
+    /// Puts the head into the connection's buffer; nothing is written before the first poll.
+    /// `allowance` is the time for the answer, counted from when the request is sent: all attempts
+    /// together have that of one.
+    pub(super) fn new(mut lease: Lease, mut sending: Sending<B>, request: &Outgoing<'_>, host: &[u8], time: Time) -> Self {
+        let Time { now, allowance } = time;
+        let buffer = std::mem::take(&mut lease.connection.output);
+        sending.write_head(request, host, buffer);
+        Self {
+            lease,
+            sending,
+            asked: if request.method == Method::Head {
+                Asked::Head
+            } else {
+                Asked::Other
+            },
+            repeatable: if request.method.is_idempotent() && request.framing == Framing::None {
+                Repeatable::Yes
+            } else {
+                Repeatable::No
+            },
+            reuse: if risks_desync(request) { Reuse::Never } else { Reuse::IfClean },
+            response_timeout: allowance,
+            idle_timeout: request.idle_timeout,
+            since: now,
+            turn: Turn::First,
+            interim: 0,
+            heard: Heard::Nothing,
+        }
+    }
+
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.lease.connection
+    }
+
+    /// Sends and waits until the final answer's head is there.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ResponseHead, Framing), Fault>> {
+        self.pump(cx).map_err(Fault::Body)?;
+        loop {
+            if let Some(received) = self.parse_head()? {
+                return Poll::Ready(Ok(received));
+            }
+            match self.lease.connection.poll_read(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(n)) if n > 0 => self.heard = Heard::Something,
+                Poll::Ready(_) if self.heard == Heard::Nothing => return Poll::Ready(Err(Fault::Closed)),
+                Poll::Ready(_) => return Poll::Ready(Err(Fault::Invalid)),
+            }
+        }
+        let patience = if self.is_sending() {
+            self.idle_timeout
+        } else {
+            self.response_timeout
+        };
+        let Some(deadline) = self.since.checked_add(patience) else {
+            return Poll::Pending;
+        };
+        self.lease.connection.patience.poll_expired(cx, deadline).map(|()| Err(self.late()))
+    }
+
+    /// Who let the other wait: the client while its body is waited for, else the endpoint.
+    fn late(&self) -> Fault {
+        if self.is_sending() && self.sending.waits_for() == Party::Client {
+            Fault::Body(BodyError::Timeout)
+        } else {
+            Fault::Timeout
+        }
+    }
+
+    const fn is_sending(&self) -> bool {
+        matches!(self.sending.stage(), Stage::Open | Stage::Taken)
+    }
+
+    /// Sends what can be sent; once the endpoint takes no more, only its answer counts.
+    ///
+    /// # Errors
+    /// The client's body failed.
+    pub(super) fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        if !self.is_sending() {
+            return Ok(());
+        }
+        let polled = self.sending.poll_send(cx, &mut self.lease.connection);
+        let moved = self.sending.take_progress() == Moved::Made;
+        let turn = std::mem::replace(&mut self.turn, Turn::Later);
+        // A request that leaves whole on the first poll leaves at the time the attempt began.
+        if moved && (polled.is_pending() || turn == Turn::Later) {
+            self.since = clock::instant();
+        }
+        match polled {
+            Poll::Ready(Err(SendError::Body(error))) => Err(error),
+            Poll::Ready(Ok(()) | Err(SendError::Connection)) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Ready when nothing has moved for the idle timeout.
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.since.checked_add(self.idle_timeout) else {
+            return Poll::Pending;
+        };
+        self.lease.connection.patience.poll_expired(cx, deadline)
+    }
+
+    /// The wait for the next piece of the answer begins now.
+    pub(super) fn begin_wait(&mut self) {
+        self.since = clock::instant();
+    }
+
+    /// Takes the final head out of what was received; interim ones are dropped.
+    fn parse_head(&mut self) -> Result<Option<(ResponseHead, Framing)>, Fault> {
+        if self.lease.connection.input.is_empty() {
+            return Ok(None);
+        }
+        let mut head = self.lease.pool().spare_head();
+        while !self.lease.connection.input.is_empty() {
+            let input = &mut self.lease.connection.input;
+            let Progress::Complete(length) = head.parse(input).map_err(|_| Fault::Invalid)? else {
+                break;
+            };
+            input.advance(length);
+            match head.status {
+                // Nobody asked to switch: whatever follows is not HTTP any more (hardening S8, S14).
+                101 => return Err(Fault::Invalid),
+                100..=199 if self.interim >= MAX_INTERIM => return Err(Fault::Invalid),
+                100..=199 => self.interim += 1,
+                _ => {
+                    let framing = head.framing(self.asked).map_err(|_| Fault::Invalid)?;
+                    self.lease.succeeded();
+                    // An answer before the end of the request may be to a part of it only; what is
+                    // still sent may be taken for another request (hardening S7, S13).
+                    if self.sending.stage() != Stage::Sent {
+                        self.reuse = Reuse::Never;
+                    }
+                    return Ok(Some((head, framing)));
+                }
+            }
+        }
+        self.lease.pool().recycle(head);
+        Ok(None)
+    }
+
+    /// Ends an attempt that failed: closes its connection, tells health and counters, and says
+    /// whether there may be another.
+    pub(super) fn fail(mut self, fault: &Fault) -> (Sending<B>, Retry) {
+        let unheard = self.heard == Heard::Nothing;
+        let repeatable = self.sending.begun() == Begun::No || self.repeatable == Repeatable::Yes;
+        let retry = match fault {
+            Fault::Closed if self.lease.origin == Origin::Reused => {
+                self.lease.was_stale();
+                if repeatable { Retry::Anywhere } else { Retry::Never }
+            }
+            Fault::Closed | Fault::Invalid => {
+                self.lease.pool().counters().invalid.up();
+                self.lease.failed();
+                if repeatable && unheard { Retry::Elsewhere } else { Retry::Never }
+            }
+            Fault::Timeout => {
+                self.lease.pool().counters().timeouts.up();
+                self.lease.failed();
+                Retry::Never
+            }
+            Fault::Body(_) => Retry::Never,
+        };
+        (self.sending, retry)
+    }
+
+    /// Ends an exchange whose answer is complete. The connection is kept only if nothing of either
+    /// message is left anywhere: the request wholly sent, the answer wholly taken, no byte behind it
+    /// (hardening S7, S13), and the endpoint willing.
+    pub(super) fn finish(mut self, keep_alive: KeepAlive) {
+        if !self.lease.connection.input.is_empty() {
+            self.lease.pool().counters().surplus.up();
+            return;
+        }
+        if keep_alive == KeepAlive::Yes && self.reuse == Reuse::IfClean && self.sending.stage() == Stage::Sent {
+            self.lease.connection.output = self.sending.take_buffer();
+            self.lease.park();
+        }
+    }
+
+    /// Counts an answer whose body was cut off, broken, or too slow.
+    pub(super) fn body_failed(&self, error: BodyError) {
+        let counters = self.lease.pool().counters();
+        match error {
+            BodyError::Timeout => counters.timeouts.up(),
+            BodyError::Framing | BodyError::Aborted | BodyError::TooLarge => counters.invalid.up(),
+        }
+    }
+}
+
+/// Whether the endpoint lets the connection carry another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeepAlive {
+    Yes,
+    No,
+}
