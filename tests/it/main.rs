@@ -2,5 +2,6 @@
 
 mod hostile;
 mod server;
+mod store;
 mod support;
 mod tidy;
