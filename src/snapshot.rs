@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::fingerprint::Peppers;
+use secrecy::ExposeSecret as _;
+
+use crate::base::fingerprint::{Pepper, Peppers};
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
@@ -77,8 +79,60 @@ pub struct Settings {
     pub revocation_bound: Duration,
 }
 
+impl Settings {
+    /// Which parts differ from those of the running gateway, and so wait for a restart; as the
+    /// configuration calls them.
+    #[must_use]
+    pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
+        let parts = [
+            ("listeners", self.listeners != running.listeners),
+            ("workers", self.workers != running.workers),
+            ("store", !self.store.is_same(&running.store)),
+            ("store.pepper", !self.peppers_are(&running.peppers)),
+            ("admin", self.admin != running.admin),
+            ("limits", self.limits != running.limits),
+            ("log", self.log != running.log),
+            ("revocation.bound", self.revocation_bound != running.revocation_bound),
+        ];
+        parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    fn peppers_are(&self, running: &Peppers) -> bool {
+        let values = |peppers: &Peppers| peppers.iter().map(Pepper::check_value).collect::<Vec<_>>();
+        values(&self.peppers) == values(running)
+    }
+}
+
+impl StoreSettings {
+    fn is_same(&self, other: &Self) -> bool {
+        let numbers = |s: &Self| {
+            (
+                (s.max_age, s.absent_age, s.lookup_timeout),
+                (s.max_lookups, s.cache_entries, s.absent_entries),
+            )
+        };
+        let kinds = match (&self.kind, &other.kind) {
+            (StoreKind::Embedded { path: a }, StoreKind::Embedded { path: b }) => a == b,
+            (
+                StoreKind::Redis {
+                    url: a,
+                    key_prefix: prefix_a,
+                    wait_replicas: wait_a,
+                },
+                StoreKind::Redis {
+                    url: b,
+                    key_prefix: prefix_b,
+                    wait_replicas: wait_b,
+                },
+            ) => a.expose_secret() == b.expose_secret() && prefix_a == prefix_b && wait_a == wait_b,
+            _ => false,
+        };
+        kinds && numbers(self) == numbers(other)
+    }
+}
+
 /// One public listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// Its name.
     pub name: String,
@@ -136,7 +190,7 @@ pub enum StoreKind {
 }
 
 /// The operator API's listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
     /// Path of the Unix socket.
     pub socket: PathBuf,
