@@ -3,7 +3,7 @@
 use crate::config::reader::shorten;
 use crate::config::source::Located;
 use crate::decide::headers::IdentityNames;
-use crate::decide::method::is_token;
+use crate::wire::framing::is_token;
 
 use super::Builder;
 

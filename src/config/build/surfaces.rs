@@ -10,9 +10,9 @@ use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 use crate::config::written::{WrittenGateway, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::headers::IdentityNames;
-use crate::decide::method::is_token;
 use crate::decide::surface::{Carrier, KeyPrefix, Surface, SurfaceKind};
 use crate::decide::token::{ClaimHeader, MIN_SECRET_LEN, TokenKeys, TokenRules};
+use crate::wire::framing::is_token;
 
 use super::Builder;
 use super::names::folded;
