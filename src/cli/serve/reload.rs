@@ -34,7 +34,8 @@ impl Reloader {
             path: settings.config_path.clone(),
             settings,
             shared,
-            watch: Mutex::new(watch),
+            // Looked at again: what serving created on the way is not a change.
+            watch: Mutex::new(watch.again(&Disk)),
             turn: tokio::sync::Mutex::new(()),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
