@@ -291,6 +291,8 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         clock: Arc::new(ManualClock::new(now)),
         telemetry: Telemetry::new(LineFormat::Off, None),
         readiness: Arc::default(),
+        listeners: Vec::new(),
+        probes: None,
         reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };
     (store, operations)
