@@ -13,7 +13,9 @@
 //! names may share a slot; then an event of one makes facts of the other be read again, once, which
 //! costs a read and is never wrong. A gap in the events raises the floor, which every fact must pass.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
@@ -122,14 +124,13 @@ impl EventSink for Positions {
 
 /// How well a process hears of changes. Without events, facts are bounded by age alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ReaderState {
     /// Not connected yet, or not any more.
-    Lost = 0,
+    Lost,
     /// Connected, reading what was missed.
-    CatchingUp = 1,
+    CatchingUp,
     /// Every event arrives.
-    Live = 2,
+    Live,
 }
 
 impl ReaderState {
@@ -146,47 +147,43 @@ impl ReaderState {
 
 /// What a store's event reader is doing, readable at any time.
 #[derive(Debug)]
-pub struct ReaderStatus {
-    state: AtomicU8,
+pub(super) struct ReaderStatus {
+    state: watch::Sender<ReaderState>,
     applied: AtomicU64,
     heard_at: AtomicU64,
 }
 
 impl ReaderStatus {
-    /// Starts in this state.
-    #[must_use]
-    pub const fn new(state: ReaderState) -> Self {
+    /// Starts lost.
+    pub(super) fn new() -> Self {
         Self {
-            state: AtomicU8::new(state as u8),
+            state: watch::channel(ReaderState::Lost).0,
             applied: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
         }
     }
 
-    /// The reader's state.
-    #[must_use]
-    pub fn state(&self) -> ReaderState {
-        match self.state.load(Ordering::Acquire) {
-            2 => ReaderState::Live,
-            1 => ReaderState::CatchingUp,
-            _ => ReaderState::Lost,
-        }
+    pub(super) fn state(&self) -> ReaderState {
+        *self.state.borrow()
+    }
+
+    /// The state, now and whenever it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<ReaderState> {
+        self.state.subscribe()
     }
 
     /// The position of the last event delivered to the sinks.
-    #[must_use]
-    pub fn applied(&self) -> Position {
+    pub(super) fn applied(&self) -> Position {
         Position(self.applied.load(Ordering::Acquire))
     }
 
     /// When the store was last heard, on the boot clock.
-    #[must_use]
-    pub fn heard_at(&self) -> BootMillis {
+    pub(super) fn heard_at(&self) -> BootMillis {
         BootMillis(self.heard_at.load(Ordering::Acquire))
     }
 
     pub(super) fn set_state(&self, state: ReaderState) {
-        self.state.store(state as u8, Ordering::Release);
+        self.state.send_if_modified(|held| std::mem::replace(held, state) != state);
     }
 
     pub(super) fn set_applied(&self, position: Position) {

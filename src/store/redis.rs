@@ -1,1 +1,279 @@
-//! (to come)
+//! The shared store: Redis or Valkey, every change one script, every look-up one round trip.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use crate::base::clock::{Clock, UnixMillis};
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{CredentialId, TenantId};
+use crate::base::principal::{CredentialRecord, TenantRecord};
+
+use super::{
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, StoreError, StoreStatus, TenantState,
+};
+use dial::Address;
+use link::{Link, LinkState, Live};
+use reader::Feed;
+use scripts::Scripts;
+use session::Session;
+
+mod dial;
+mod guard;
+mod history;
+mod link;
+mod lua;
+mod reader;
+mod scripts;
+mod session;
+
+/// Connections for look-ups: a slow reply holds up those behind it on its own connection only
+/// (hardening F5).
+const READ_LINKS: usize = 2;
+
+/// Deadline of a command for operators: far above any healthy one, and above the wait for replicas.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where the store is and how it is used.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://` URL; may hold a password.
+    pub url: SecretString,
+    /// Prefix of every key; becomes a hash tag.
+    pub key_prefix: String,
+    /// Replicas that must have a change before it is acknowledged.
+    pub wait_replicas: u32,
+    /// Deadline of one look-up.
+    pub lookup_timeout: Duration,
+    /// [`Pepper::check_value`](crate::base::fingerprint::Pepper::check_value) of the first pepper.
+    pub pepper_check: String,
+}
+
+impl std::fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisSettings")
+            .field("key_prefix", &self.key_prefix)
+            .field("wait_replicas", &self.wait_replicas)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store in Redis. It keeps its connections by itself: it can be made while Redis is down, fails
+/// at once while there is no healthy connection, and recovers without a restart.
+///
+/// The contract holds on a primary that persists (`appendonly yes`) and does not evict
+/// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: without `wait_replicas` a
+/// failover can lose an acknowledged change for ever; with it, an acknowledged change has reached
+/// that many replicas. A change whose replicas did not confirm in time is reported as
+/// [`StoreError::Unavailable`] though it *was made*: repeat it until it is acknowledged.
+///
+/// A store without data (never used, or flushed) answers [`StoreError::Unavailable`] to every
+/// look-up until a tenant is made.
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    control: Handle,
+    tasks: Vec<AbortHandle>,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    readers: [Arc<Link>; READ_LINKS],
+    writer: Arc<Link>,
+    next_reader: AtomicUsize,
+    scripts: Arc<Scripts>,
+    feed: Arc<Feed>,
+    wait_replicas: u32,
+}
+
+impl RedisStore {
+    /// Starts the connections on `control` and waits until the first attempt is over, at most two
+    /// seconds. An unreachable Redis is not an error: the store answers when it appears.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] when the data was written under another pepper or by a newer version,
+    /// [`StoreError::Unavailable`] when URL or prefix are not usable.
+    pub async fn open(settings: RedisSettings, clock: Arc<dyn Clock>, control: Handle) -> Result<Self, StoreError> {
+        let address = Arc::new(Address::parse(&settings.url).map_err(StoreError::Unavailable)?);
+        if !crate::base::ids::is_valid_id(&settings.key_prefix) {
+            return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
+        }
+        let scripts = Arc::new(Scripts::new(&settings.key_prefix, &settings.pepper_check));
+        let shared = Arc::new(Shared {
+            readers: std::array::from_fn(|_| Arc::new(Link::new(settings.lookup_timeout))),
+            writer: Arc::new(Link::new(CHANGE_TIMEOUT)),
+            next_reader: AtomicUsize::new(0),
+            scripts: Arc::clone(&scripts),
+            feed: Arc::new(Feed::new(clock)),
+            wait_replicas: settings.wait_replicas,
+        });
+        let leader = Arc::clone(&shared.writer);
+        let mut first_attempt = leader.watch();
+        let mut tasks = vec![spawn_link(&control, &leader, &address, &scripts, None)];
+        for link in &shared.readers {
+            tasks.push(spawn_link(&control, link, &address, &scripts, Some(&leader)));
+        }
+        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), address, scripts, Arc::clone(&leader));
+        tasks.push(control.spawn(follow).abort_handle());
+        let store = Self { shared, control, tasks };
+        // The supervisor bounds its attempt; this cannot wait longer.
+        let _ = first_attempt.wait_for(|state| *state != LinkState::Starting).await;
+        match leader.last_error() {
+            foreign @ StoreError::Foreign(_) => Err(foreign),
+            _ => {
+                store.wait_until_usable().await;
+                Ok(store)
+            }
+        }
+    }
+
+    /// After the leader, the look-up connections and the event reader come up within milliseconds;
+    /// a gateway that starts in front of a healthy Redis need not refuse its first requests.
+    async fn wait_until_usable(&self) {
+        if self.shared.writer.live().is_none() {
+            return;
+        }
+        let all = async {
+            for link in &self.shared.readers {
+                let mut state = link.watch();
+                let _ = state.wait_for(|state| *state != LinkState::Starting).await;
+            }
+            self.shared.feed.started().await;
+        };
+        let _ = tokio::time::timeout(dial::CONNECT_TIMEOUT, all).await;
+    }
+
+    /// Runs on the control runtime, whichever runtime asks; goes on if the asker goes away.
+    fn run<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, E>> {
+        let task = self.control.spawn(work);
+        Box::pin(async move {
+            task.await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".into()).into()))
+        })
+    }
+
+    fn session(&self) -> Session {
+        Session::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn spawn_link(
+    control: &Handle,
+    link: &Arc<Link>,
+    address: &Arc<Address>,
+    scripts: &Arc<Scripts>,
+    leader: Option<&Arc<Link>>,
+) -> AbortHandle {
+    let leader = leader.map(|l| l.watch());
+    let supervision = Arc::clone(link).supervise(Arc::clone(address), Arc::clone(scripts), leader);
+    control.spawn(supervision).abort_handle()
+}
+
+impl Shared {
+    /// A healthy connection for look-ups and the link it belongs to, another one than `not` if there
+    /// is one.
+    fn reader(&self, not: Option<&Arc<Link>>) -> Result<(Arc<Link>, Live), StoreError> {
+        let first = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        let mut links = (0..READ_LINKS).filter_map(|i| self.readers.get((first + i) % READ_LINKS));
+        links
+            .find_map(|link| {
+                let wanted = not.is_none_or(|not| !Arc::ptr_eq(not, link));
+                link.live().filter(|_| wanted).map(|live| (Arc::clone(link), live))
+            })
+            .ok_or_else(|| self.writer.last_error())
+    }
+}
+
+impl CredentialStore for RedisStore {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.find(&fingerprint).await })
+    }
+
+    fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.find_credential(&id).await })
+    }
+
+    fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.list_credentials(filter).await })
+    }
+
+    fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.find_tenant(&id).await })
+    }
+
+    fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.list_tenants(after, limit).await })
+    }
+
+    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.create_credential(record).await })
+    }
+
+    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.create_tenant(id, now).await })
+    }
+
+    fn change_credential(
+        &self,
+        id: CredentialId,
+        change: CredentialChange,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.change_credential(&id, change, now).await })
+    }
+
+    fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.set_tenant_active(&id, state).await })
+    }
+
+    fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.shared.feed.subscribe(sink);
+    }
+
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move {
+            tokio::time::timeout(deadline, session.probe())
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
+        })
+    }
+
+    fn status(&self) -> StoreStatus {
+        let status = &self.shared.feed.status;
+        StoreStatus {
+            reader: status.state(),
+            applied: status.applied(),
+            heard_at: status.heard_at(),
+        }
+    }
+}

@@ -2,5 +2,6 @@
 
 mod e2e;
 mod hostile;
+mod server;
 mod support;
 mod tidy;

@@ -1,0 +1,127 @@
+//! Which history of the store this process follows, so that positions never go backwards here.
+//!
+//! A Redis position is a counter in Redis. After a flush, a restored backup or a failover that lost
+//! changes the counter may be lower than facts already read. Therefore a [`Position`] of this store
+//! is a generation, counted here, above the counter: whenever the event reader cannot prove that what
+//! it reads follows what it has read, it starts a new generation and everything read before is
+//! forgotten. A read carries the generation in which it was *sent*.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::base::principal::Position;
+
+/// Bits of the counter: 10^12 changes, a thousand a second for 34 years. The 24 bits above count
+/// generations, of which a broken store makes at most one a second.
+const COUNTER_BITS: u32 = 40;
+
+/// What is known when a read is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    generation: u64,
+    /// The random name of the store's history; `None` until the reader has read it.
+    id: Option<Arc<str>>,
+    /// The counter of the last event applied.
+    pub(super) applied: u64,
+}
+
+impl Known {
+    /// A counter read now, as a position of this process; `None` when it cannot be one.
+    pub(super) fn position(&self, counter: u64) -> Option<Position> {
+        (counter >> COUNTER_BITS == 0).then_some(Position((self.generation << COUNTER_BITS) | counter))
+    }
+
+    /// Whether an answer with this history and counter can follow what is known: same history, and
+    /// not behind events that had arrived before it was asked for.
+    pub(super) fn is_followed_by(&self, id: &str, counter: u64) -> bool {
+        self.id.as_deref().is_none_or(|known| known == id) && counter >= self.applied
+    }
+
+    /// Whether events of this history continue what is known.
+    pub(super) fn continues(&self, id: &str) -> bool {
+        self.id.as_deref() == Some(id)
+    }
+}
+
+pub(super) struct History {
+    known: Mutex<Known>,
+    applied: watch::Sender<u64>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            known: Mutex::new(Known {
+                generation: 0,
+                id: None,
+                applied: 0,
+            }),
+            applied: watch::channel(0).0,
+        }
+    }
+}
+
+impl History {
+    pub(super) fn known(&self) -> Known {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts a generation at this point of this history; answers where it starts.
+    pub(super) fn restart(&self, id: &str, counter: u64) -> Option<Position> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.generation += 1;
+        known.id = Some(id.into());
+        known.applied = counter;
+        let position = known.position(counter);
+        drop(known);
+        self.applied.send_replace(counter);
+        position
+    }
+
+    /// The event with this counter has reached the sinks.
+    pub(super) fn advance(&self, counter: u64) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).applied = counter;
+        self.applied.send_replace(counter);
+    }
+
+    /// Waits until the events up to `counter` have reached the sinks.
+    pub(super) async fn applied(&self, counter: u64) {
+        let mut applied = self.applied.subscribe();
+        // An error means that the history is gone, and with it everybody who could wait.
+        let _ = applied.wait_for(|applied| *applied >= counter).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_generation_is_ahead_of_every_position_before_it() {
+        let history = History::default();
+        let before = history.known();
+        let first = history.restart("a", 1_000).unwrap();
+        assert!(before.position(1_000_000).unwrap() < first);
+        let second = history.restart("b", 3).unwrap();
+        assert!(first < second);
+        assert!(history.known().position(3).unwrap() >= second);
+    }
+
+    #[test]
+    fn an_answer_from_another_or_an_earlier_history_is_seen() {
+        let history = History::default();
+        assert!(history.known().is_followed_by("a", 0), "nothing is known yet");
+        history.restart("a", 10);
+        history.advance(11);
+        let known = history.known();
+        assert!(known.is_followed_by("a", 11));
+        assert!(!known.is_followed_by("a", 10));
+        assert!(!known.is_followed_by("b", 11));
+    }
+
+    #[test]
+    fn a_counter_that_would_spill_into_the_generation_is_refused() {
+        assert_eq!(History::default().known().position(1 << COUNTER_BITS), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! Follows the event stream: every change in order, or the honest answer that something was missed.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use redis::streams::{StreamReadOptions, StreamReadReply};
+use redis::{AsyncCommands, FromRedisValue};
+
+use crate::base::clock::Clock;
+use crate::store::events::{ReaderState, ReaderStatus};
+use crate::store::{Event, EventSink, StoreError, codec};
+
+use super::dial::{Address, Wire, dial};
+use super::history::History;
+use super::link::{Backoff, Fault, Link, LinkState};
+use super::scripts::Scripts;
+
+/// How long a read of the stream waits for an event. After each wait the reader asks where the store
+/// stands, so this is also how soon a flush, a trimmed stream or a silent partition is noticed.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// Deadline of each command of the reader: the wait, and two seconds for a loaded server. With
+/// [`BLOCK`] a dead connection is noticed within four seconds.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Events taken at a time: about 100 KiB.
+const BATCH: usize = 256;
+
+/// Before the first entry of any stream.
+const BEGINNING: &str = "0-0";
+
+/// What the reader and the store share.
+pub(super) struct Feed {
+    pub(super) history: History,
+    pub(super) status: ReaderStatus,
+    sinks: RwLock<Vec<Arc<dyn EventSink>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Feed {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            history: History::default(),
+            status: ReaderStatus::new(),
+            sinks: RwLock::default(),
+            clock,
+        }
+    }
+
+    pub(super) fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.sinks.write().unwrap_or_else(PoisonError::into_inner).push(sink);
+    }
+
+    /// Waits until events are followed.
+    pub(super) async fn started(&self) {
+        let mut state = self.status.watch();
+        let _ = state.wait_for(|state| *state == ReaderState::Live).await;
+    }
+
+    fn each_sink(&self, tell: impl Fn(&dyn EventSink)) {
+        for sink in self.sinks.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            tell(sink.as_ref());
+        }
+    }
+
+    fn heard(&self) {
+        self.status.set_heard(self.clock.now().boot);
+    }
+}
+
+/// Where the store stands.
+struct Head {
+    history: String,
+    counter: u64,
+    last_id: String,
+}
+
+/// Follows the stream on connections of its own until the task is aborted.
+pub(super) async fn follow_for_ever(feed: Arc<Feed>, address: Arc<Address>, scripts: Arc<Scripts>, leader: Arc<Link>) {
+    let mut reader = Reader {
+        feed: Arc::clone(&feed),
+        scripts,
+        cursor: BEGINNING.into(),
+        saw_nothing: false,
+    };
+    let mut leader = leader.watch();
+    let mut backoff = Backoff::default();
+    loop {
+        if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
+            return;
+        }
+        let error = match dial(&address, RESPONSE_TIMEOUT).await {
+            Ok(wire) => reader.follow(&wire, &mut backoff).await,
+            Err(error) => error,
+        };
+        feed.status.set_state(ReaderState::Lost);
+        tracing::debug!(%error, "the event stream is not followed; facts are bounded by age alone");
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+struct Reader {
+    feed: Arc<Feed>,
+    scripts: Arc<Scripts>,
+    /// The stream id of the last entry read.
+    cursor: String,
+    /// The last answer was that the store holds no data.
+    saw_nothing: bool,
+}
+
+impl Reader {
+    /// Returns when the connection has failed.
+    async fn follow(&mut self, wire: &Wire, backoff: &mut Backoff) -> StoreError {
+        self.feed.status.set_state(ReaderState::CatchingUp);
+        loop {
+            let step = match self.scripts.check_primary(wire).await {
+                Ok(()) => self.step(wire).await,
+                Err(fault) => Err(fault),
+            };
+            match step {
+                Ok(()) => backoff.reset(),
+                Err(fault) => return fault.error,
+            }
+        }
+    }
+
+    /// Asks where the store stands, and reads what is new.
+    async fn step(&mut self, wire: &Wire) -> Result<(), Fault> {
+        let head = self.scripts.head(wire).await?;
+        self.feed.heard();
+        let Some((history, counter, last_id)) = head else {
+            return self.wait_for_data(wire).await;
+        };
+        let mut head = Head { history, counter, last_id };
+        let known = self.feed.history.known();
+        if !known.continues(&head.history) || head.counter < known.applied {
+            if std::mem::take(&mut self.saw_nothing) {
+                // It was empty a moment ago: its first event can be the next one here.
+                (head.counter, head.last_id) = (0, BEGINNING.into());
+            }
+            self.restart(&head);
+        }
+        self.saw_nothing = false;
+        if self.feed.history.known().applied >= head.counter {
+            self.feed.status.set_state(ReaderState::Live);
+        }
+        let entries = self.read(wire, &self.cursor).await?;
+        self.feed.heard();
+        if entries.is_empty() && self.feed.history.known().applied < head.counter {
+            // The store counted changes that its stream does not hold any more.
+            self.restart(&head);
+        }
+        for entry in entries {
+            if self.apply(entry).is_none() {
+                self.restart(&head);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
+    /// their age and end when another history begins (hardening F14); look-ups fail meanwhile.
+    async fn wait_for_data(&mut self, wire: &Wire) -> Result<(), Fault> {
+        self.saw_nothing = true;
+        self.feed.status.set_state(ReaderState::Live);
+        self.read(wire, BEGINNING).await.map(|_| ())
+    }
+
+    async fn read(&self, wire: &Wire, cursor: &str) -> Result<Vec<Entry>, Fault> {
+        let options = StreamReadOptions::default()
+            .count(BATCH)
+            .block(usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX));
+        let mut connection = wire.connection.clone();
+        let reply: Option<StreamReadReply> = connection
+            .xread_options(&[self.scripts.events_key()], &[cursor], &options)
+            .await
+            .map_err(|e| Fault::of(&e))?;
+        let streams = reply.map(|r| r.keys).unwrap_or_default();
+        let entries = streams.into_iter().flat_map(|stream| stream.ids);
+        Ok(entries
+            .map(|entry| Entry {
+                counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
+                event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
+                id: entry.id,
+            })
+            .collect())
+    }
+
+    /// Hands one event on; `None` when it does not follow the last one or does not decode.
+    fn apply(&mut self, entry: Entry) -> Option<()> {
+        let known = self.feed.history.known();
+        let counter = entry.counter.filter(|counter| *counter == known.applied + 1)?;
+        let event = Event {
+            position: known.position(counter)?,
+            subject: codec::decode_event(&entry.event?).ok()?,
+        };
+        self.feed.each_sink(|sink| sink.apply(&event));
+        // After the sinks: whoever waits for this counter may rely on them.
+        self.feed.history.advance(counter);
+        self.feed.status.set_applied(event.position);
+        self.cursor = entry.id;
+        Some(())
+    }
+
+    /// Something was missed, or may have been: everything read so far is forgotten, and reading
+    /// begins again at a point known for certain.
+    fn restart(&mut self, head: &Head) {
+        let Some(position) = self.feed.history.restart(&head.history, head.counter) else {
+            return;
+        };
+        self.cursor.clone_from(&head.last_id);
+        self.feed.each_sink(|sink| sink.forget_before(position));
+        self.feed.status.set_applied(position);
+        tracing::info!(
+            position = head.counter,
+            "the event stream is followed from here; earlier facts are forgotten"
+        );
+    }
+}
+
+/// One entry of the stream, not trusted yet.
+struct Entry {
+    id: String,
+    counter: Option<u64>,
+    event: Option<Vec<u8>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::base::principal::Position;
+
+    #[test]
+    fn a_feed_begins_lost_and_at_the_start() {
+        let feed = Feed::new(Arc::new(SystemClock));
+        assert_eq!(feed.status.state(), ReaderState::Lost);
+        assert_eq!(feed.status.applied(), Position(0));
+    }
+}

@@ -1,0 +1,321 @@
+//! Every command sent to Redis: Lua scripts, so that what belongs together is one atomic step.
+//!
+//! Keys, all in one cluster slot by their hash tag:
+//!
+//! ```text
+//! {durward}:meta      hash   format, pepper, history, position, credentials (how many)
+//! {durward}:c         hash   credential id -> record
+//! {durward}:t         hash   tenant id -> record
+//! {durward}:f         hash   fingerprint -> "credential-id tenant-id"
+//! {durward}:ids       zset   credential ids, all scores 0
+//! {durward}:ids:<t>   zset   those of tenant t
+//! {durward}:tids      zset   tenant ids
+//! {durward}:events    stream p = position, e = event
+//! ```
+//!
+//! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
+//! only: a lost hash is noticed (`DATALOST`), a single lost key would look like an absence.
+
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, Script, ScriptInvocation};
+
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::TenantId;
+
+use super::dial::Wire;
+use super::link::{Connection, Fault, Retry};
+use super::lua::{
+    CLAIM, CREATE_CREDENTIAL, CREATE_TENANT, EVENTS_KEPT, FIND, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH,
+};
+use crate::store::StoreError;
+
+/// Names of the keys under one prefix.
+struct Keys {
+    meta: String,
+    credentials: String,
+    tenants: String,
+    fingerprints: String,
+    ids: String,
+    tenant_ids: String,
+    events: String,
+}
+
+impl Keys {
+    fn new(prefix: &str) -> Self {
+        let key = |name: &str| format!("{{{prefix}}}:{name}");
+        Self {
+            meta: key("meta"),
+            credentials: key("c"),
+            tenants: key("t"),
+            fingerprints: key("f"),
+            ids: key("ids"),
+            tenant_ids: key("tids"),
+            events: key("events"),
+        }
+    }
+
+    fn ids_of(&self, tenant: &TenantId) -> String {
+        format!("{}:{tenant}", self.ids)
+    }
+}
+
+/// What a look-up brought: history and position, and with an index entry the two records.
+pub(super) type FindReply = (String, u64, Option<Option<Vec<u8>>>, Option<Option<Vec<u8>>>);
+
+/// Which records a read or a list is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Credentials,
+    Tenants,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Made; the counter after it.
+    At(u64),
+    /// Refused, and nothing was written.
+    Refused(Refusal),
+}
+
+/// Why a script refused a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    NoTenant,
+    IdTaken,
+    FingerprintTaken,
+    /// Somebody else changed the record since it was read.
+    Stale,
+}
+
+/// The scripts and the keys they work on.
+pub(super) struct Scripts {
+    keys: Keys,
+    pepper_check: String,
+    find: Script,
+    read: Script,
+    page: Script,
+    create_tenant: Script,
+    create_credential: Script,
+    replace: Script,
+    touch: Script,
+    claim: Script,
+    head: Script,
+}
+
+impl Scripts {
+    pub(super) fn new(prefix: &str, pepper_check: &str) -> Self {
+        let ours = |body: &str| Script::new(&format!("{PROLOGUE}{body}"));
+        let change = |body: &str| Script::new(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
+        Self {
+            keys: Keys::new(prefix),
+            pepper_check: pepper_check.to_owned(),
+            find: ours(FIND),
+            read: ours(READ),
+            page: ours(PAGE),
+            create_tenant: Script::new(&format!("{RECORD_CHANGE}{CREATE_TENANT}")),
+            create_credential: change(CREATE_CREDENTIAL),
+            replace: change(REPLACE),
+            touch: ours(TOUCH),
+            claim: Script::new(CLAIM),
+            head: Script::new(HEAD),
+        }
+    }
+
+    pub(super) fn events_key(&self) -> &str {
+        &self.keys.events
+    }
+
+    pub(super) async fn find(&self, wire: &Wire, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
+        let mut call = self.find.key(&self.keys.meta);
+        call.key(&self.keys.fingerprints)
+            .key(&self.keys.credentials)
+            .key(&self.keys.tenants)
+            .arg(&self.pepper_check)
+            .arg(fingerprint.to_hex());
+        let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
+        let mut reply = reply.into_iter();
+        let history = reply.next().flatten().and_then(|h| String::from_utf8(h).ok());
+        let position = reply.next().flatten().and_then(|p| std::str::from_utf8(&p).ok()?.parse().ok());
+        match (history, position) {
+            (Some(history), Some(position)) => Ok((history, position, reply.next(), reply.next())),
+            _ => Err(malformed()),
+        }
+    }
+
+    pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Option<Vec<u8>>, Fault> {
+        let (hash, counter) = match kind {
+            Kind::Credentials => (&self.keys.credentials, "credentials"),
+            Kind::Tenants => (&self.keys.tenants, "tenants"),
+        };
+        let mut call = self.read.key(&self.keys.meta);
+        call.key(hash).arg(&self.pepper_check).arg(id).arg(counter);
+        let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
+        reply.into_iter().next().ok_or_else(malformed)
+    }
+
+    /// At most `limit` records in order of id, after `after`; of one tenant if asked.
+    pub(super) async fn page(
+        &self,
+        wire: &Wire,
+        kind: Kind,
+        tenant: Option<&TenantId>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+        let (index, hash) = match (kind, tenant) {
+            (Kind::Credentials, Some(tenant)) => (self.keys.ids_of(tenant), &self.keys.credentials),
+            (Kind::Credentials, None) => (self.keys.ids.clone(), &self.keys.credentials),
+            (Kind::Tenants, _) => (self.keys.tenant_ids.clone(), &self.keys.tenants),
+        };
+        let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        let mut call = self.page.key(&self.keys.meta);
+        call.key(index).key(hash).arg(&self.pepper_check).arg(from).arg(limit);
+        run(wire, &call).await
+    }
+
+    pub(super) async fn create_tenant(&self, wire: &Wire, change: &Change<'_>, history: &str) -> Result<Written, Fault> {
+        let mut call = self.create_tenant.key(&self.keys.meta);
+        call.key(&self.keys.tenants)
+            .key(&self.keys.tenant_ids)
+            .key(&self.keys.events)
+            .key(&self.keys.fingerprints)
+            .key(&self.keys.credentials);
+        self.add_change(&mut call, change).arg(history).arg(FORMAT);
+        written(run(wire, &call).await?)
+    }
+
+    pub(super) async fn create_credential(
+        &self,
+        wire: &Wire,
+        change: &Change<'_>,
+        tenant: &TenantId,
+        fingerprints: &[Fingerprint; 2],
+    ) -> Result<Written, Fault> {
+        let mut call = self.create_credential.key(&self.keys.meta);
+        call.key(&self.keys.credentials)
+            .key(&self.keys.fingerprints)
+            .key(&self.keys.ids)
+            .key(self.keys.ids_of(tenant))
+            .key(&self.keys.tenants)
+            .key(&self.keys.events);
+        self.add_change(&mut call, change).arg(tenant.as_str());
+        for fingerprint in fingerprints {
+            call.arg(fingerprint.to_hex());
+        }
+        written(run(wire, &call).await?)
+    }
+
+    pub(super) async fn replace(&self, wire: &Wire, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Written, Fault> {
+        let hash = match kind {
+            Kind::Credentials => &self.keys.credentials,
+            Kind::Tenants => &self.keys.tenants,
+        };
+        let mut call = self.replace.key(&self.keys.meta);
+        call.key(hash).key(&self.keys.events);
+        self.add_change(&mut call, change).arg(before);
+        written(run(wire, &call).await?)
+    }
+
+    /// Waits until `replicas` have everything written so far; answers how many have.
+    pub(super) async fn wait(&self, wire: &Wire, replicas: u32, deadline: std::time::Duration) -> Result<u32, Fault> {
+        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let mut connection = wire.connection.clone();
+        redis::cmd("WAIT")
+            .arg(replicas)
+            .arg(millis)
+            .query_async(&mut connection)
+            .await
+            .map_err(|e| Fault::of(&e))
+    }
+
+    /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers
+    /// what other connections wrote before.
+    pub(super) async fn touch(&self, wire: &Wire) -> Result<u64, Fault> {
+        let mut call = self.touch.key(&self.keys.meta);
+        call.arg(&self.pepper_check);
+        run(wire, &call).await
+    }
+
+    /// Makes an empty store ours, or checks that it is.
+    pub(super) async fn claim(&self, wire: &Wire) -> Result<(), Fault> {
+        let mut call = self.claim.key(&self.keys.meta);
+        call.arg(&self.pepper_check).arg(FORMAT);
+        let reply: (Option<String>, Option<String>) = run(wire, &call).await?;
+        let error = match (reply.0.as_deref(), reply.1.as_deref()) {
+            (Some(FORMAT), Some(pepper)) if pepper == self.pepper_check => return Ok(()),
+            (Some(FORMAT), Some(_)) => StoreError::Foreign(super::super::other_pepper()),
+            (Some(format), Some(_)) => StoreError::Foreign(format!(
+                "its format is {format:?}, this version of durward reads {FORMAT:?}; start the version that wrote it"
+            )),
+            _ => StoreError::Corrupt("its pepper check value or format is missing".into()),
+        };
+        Err(refuse(error))
+    }
+
+    /// History, counter and last stream id at one moment; `None` when the store holds no data.
+    pub(super) async fn head(&self, wire: &Wire) -> Result<Option<(String, u64, String)>, Fault> {
+        let mut call = self.head.key(&self.keys.meta);
+        call.key(&self.keys.events).arg(&self.pepper_check);
+        run(wire, &call).await
+    }
+
+    /// The heartbeat: an answer, and the answer that this is a primary. Replicas are never read.
+    pub(super) async fn check_primary(&self, wire: &Wire) -> Result<(), Fault> {
+        let mut connection = wire.connection.clone();
+        let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await.map_err(|e| Fault::of(&e))?;
+        match role.first() {
+            Some(redis::Value::BulkString(role)) if role == b"master" => Ok(()),
+            _ => Err(refuse(StoreError::Unavailable(
+                "Redis is a replica here; the primary is needed".into(),
+            ))),
+        }
+    }
+
+    fn add_change<'a, 's>(&'s self, call: &'a mut ScriptInvocation<'s>, change: &Change<'_>) -> &'a mut ScriptInvocation<'s> {
+        call.arg(&self.pepper_check)
+            .arg(change.id)
+            .arg(change.record)
+            .arg(change.event)
+            .arg(EVENTS_KEPT)
+    }
+}
+
+/// The arguments that every change has.
+pub(super) struct Change<'a> {
+    pub(super) id: &'a str,
+    pub(super) record: &'a [u8],
+    pub(super) event: &'a [u8],
+}
+
+async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Result<T, Fault> {
+    let mut connection: MultiplexedConnection = wire.connection.clone();
+    call.invoke_async(&mut connection).await.map_err(|e| Fault::of(&e))
+}
+
+fn written(reply: redis::Value) -> Result<Written, Fault> {
+    match reply {
+        redis::Value::Int(counter) => u64::try_from(counter).map(Written::At).map_err(|_| malformed()),
+        redis::Value::BulkString(word) => Ok(Written::Refused(match word.as_slice() {
+            b"tenant" => Refusal::NoTenant,
+            b"id" => Refusal::IdTaken,
+            b"fingerprint" => Refusal::FingerprintTaken,
+            b"stale" => Refusal::Stale,
+            _ => return Err(malformed()),
+        })),
+        _ => Err(malformed()),
+    }
+}
+
+fn malformed() -> Fault {
+    refuse(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
+}
+
+/// An answer that costs the connection.
+fn refuse(error: StoreError) -> Fault {
+    Fault {
+        error,
+        connection: Connection::Drop,
+        retry: Retry::No,
+    }
+}

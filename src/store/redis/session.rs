@@ -1,0 +1,374 @@
+//! What one call does on the connections: ask, judge the answer, decide about the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{CredentialId, TenantId};
+use crate::base::principal::{CredentialRecord, TenantRecord};
+use crate::store::change::{self, Outcome};
+use crate::store::events::ReaderState;
+use crate::store::{ChangeError, CredentialChange, CredentialFilter, EventSubject, Found, MAX_LIST, StoreError, TenantState, codec};
+
+use super::Shared;
+use super::history::Known;
+use super::link::{Connection, Fault, Link, Live, Retry};
+use super::scripts::{Change, FindReply, Kind, Refusal, Written};
+
+/// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
+const PAGE: usize = 50;
+
+/// Tries of a change that loses against others. Each loss means that another change was made, so
+/// ten losses in a row need ten operators at the same record.
+const TRIES: usize = 10;
+
+/// How long replicas may take to confirm. Within a region they take a millisecond.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an acknowledged change waits for its event to come round to this process, so that
+/// whoever made it sees it here. It is made in any case.
+const OWN_EVENT_TIMEOUT: Duration = Duration::from_millis(250);
+
+pub(super) struct Session {
+    shared: Arc<Shared>,
+}
+
+impl Session {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(super) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+        let (link, live) = self.shared.reader(None)?;
+        match self.find_on(&link, &live, fingerprint).await {
+            Ok(found) => Ok(found),
+            // A connection that broke under the question says nothing about the store: the other
+            // one is asked, once, within the same deadline of the caller.
+            Err(fault) if fault.retry == Retry::Elsewhere => match self.shared.reader(Some(&link)) {
+                Ok((link, live)) => self.find_on(&link, &live, fingerprint).await.map_err(|f| f.error),
+                Err(_) => Err(fault.error),
+            },
+            Err(fault) => Err(fault.error),
+        }
+    }
+
+    async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Result<Found, Fault> {
+        // Before the question is sent: what is known afterwards may be younger than the answer.
+        let known = self.shared.feed.history.known();
+        let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
+        let found = reply.and_then(|reply| judge(fingerprint, &known, reply));
+        settle(link, live, found)
+    }
+
+    pub(super) async fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
+        Ok(self.read_credential(id).await?.map(|(record, _)| record))
+    }
+
+    pub(super) async fn find_tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>, StoreError> {
+        Ok(self.read_tenant(id).await?.map(|(record, _)| record))
+    }
+
+    async fn read_credential(&self, id: &CredentialId) -> Result<Option<(CredentialRecord, Vec<u8>)>, StoreError> {
+        let Some(bytes) = self.read(Kind::Credentials, id.as_str()).await? else {
+            return Ok(None);
+        };
+        let record = codec::decode_credential(&bytes)?;
+        if record.id != *id {
+            return Err(StoreError::Corrupt("a credential stands under another id".into()));
+        }
+        Ok(Some((record, bytes)))
+    }
+
+    async fn read_tenant(&self, id: &TenantId) -> Result<Option<(TenantRecord, Vec<u8>)>, StoreError> {
+        let Some(bytes) = self.read(Kind::Tenants, id.as_str()).await? else {
+            return Ok(None);
+        };
+        let record = codec::decode_tenant(&bytes)?;
+        if record.id != *id {
+            return Err(StoreError::Corrupt("a tenant stands under another id".into()));
+        }
+        Ok(Some((record, bytes)))
+    }
+
+    async fn read(&self, kind: Kind, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let live = self.writer()?;
+        let read = self.shared.scripts.read(&live.wire, kind, id).await;
+        self.settle_writer(&live, read)
+    }
+
+    pub(super) async fn list_credentials(&self, filter: CredentialFilter) -> Result<Vec<CredentialRecord>, StoreError> {
+        let limit = filter.limit.min(MAX_LIST);
+        let mut listed: Vec<CredentialRecord> = Vec::new();
+        let mut after = filter.after.clone();
+        while listed.len() < limit {
+            let page = self
+                .page(
+                    Kind::Credentials,
+                    filter.tenant.as_ref(),
+                    after.as_ref().map(CredentialId::as_str),
+                    PAGE,
+                )
+                .await?;
+            let full = page.len() == PAGE;
+            for bytes in page {
+                let record = codec::decode_credential(&bytes)?;
+                after = Some(record.id.clone());
+                if filter.admits(&record) && listed.len() < limit {
+                    listed.push(record);
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    pub(super) async fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> Result<Vec<TenantRecord>, StoreError> {
+        let limit = limit.min(MAX_LIST);
+        let mut listed: Vec<TenantRecord> = Vec::new();
+        let mut after = after;
+        while listed.len() < limit {
+            let asked = PAGE.min(limit - listed.len());
+            let page = self.page(Kind::Tenants, None, after.as_ref().map(TenantId::as_str), asked).await?;
+            let full = page.len() == asked;
+            for bytes in page {
+                listed.push(codec::decode_tenant(&bytes)?);
+            }
+            after = listed.last().map(|t| t.id.clone());
+            if !full {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn page(&self, kind: Kind, tenant: Option<&TenantId>, after: Option<&str>, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let live = self.writer()?;
+        let page = self.shared.scripts.page(&live.wire, kind, tenant, after, limit).await;
+        let page = self.settle_writer(&live, page)?;
+        page.into_iter()
+            .map(|record| record.ok_or_else(|| StoreError::Corrupt("an index names a missing record".into())))
+            .collect()
+    }
+
+    pub(super) async fn create_tenant(&self, id: TenantId, now: UnixMillis) -> Result<TenantRecord, ChangeError> {
+        let record = change::new_tenant(id, now);
+        let bytes = codec::encode_tenant(&record).map_err(change::unwritable)?;
+        let event = encode_event(&EventSubject::Tenant { id: record.id.clone() })?;
+        let live = self.writer()?;
+        let change = Change {
+            id: record.id.as_str(),
+            record: &bytes,
+            event: &event,
+        };
+        let written = self.shared.scripts.create_tenant(&live.wire, &change, &new_history()?).await;
+        match self.settle_writer(&live, written)? {
+            Written::At(counter) => self.acknowledge(&live, counter, record).await,
+            Written::Refused(_) => Err(change::tenant_taken(&record.id)),
+        }
+    }
+
+    pub(super) async fn create_credential(&self, record: CredentialRecord) -> Result<CredentialRecord, ChangeError> {
+        let record = change::first(record);
+        let bytes = codec::encode_credential(&record).map_err(change::unwritable)?;
+        let event = encode_event(&change::credential_event(&record))?;
+        let live = self.writer()?;
+        let change = Change {
+            id: record.id.as_str(),
+            record: &bytes,
+            event: &event,
+        };
+        let written = self
+            .shared
+            .scripts
+            .create_credential(&live.wire, &change, &record.tenant, &change::fingerprints(&record))
+            .await;
+        match self.settle_writer(&live, written)? {
+            Written::At(counter) => self.acknowledge(&live, counter, record).await,
+            Written::Refused(Refusal::NoTenant) => Err(change::no_tenant(&record.tenant)),
+            Written::Refused(Refusal::FingerprintTaken) => Err(change::fingerprint_taken()),
+            Written::Refused(Refusal::IdTaken | Refusal::Stale) => Err(change::id_taken(&record.id)),
+        }
+    }
+
+    pub(super) async fn change_credential(
+        &self,
+        id: &CredentialId,
+        change: CredentialChange,
+        now: UnixMillis,
+    ) -> Result<CredentialRecord, ChangeError> {
+        for _ in 0..TRIES {
+            let (record, before) = self.read_credential(id).await?.ok_or_else(|| change::no_credential(id))?;
+            let changed = match change::change_credential(&record, change, now)? {
+                Outcome::Unchanged => return self.confirm(record).await,
+                Outcome::Changed(changed) => changed,
+            };
+            let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
+            let event = encode_event(&change::credential_event(&changed))?;
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+            };
+            if let Some((live, counter)) = self.replace(Kind::Credentials, &change, &before).await? {
+                return self.acknowledge(&live, counter, changed).await;
+            }
+        }
+        Err(contended())
+    }
+
+    pub(super) async fn set_tenant_active(&self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
+        for _ in 0..TRIES {
+            let (record, before) = self.read_tenant(id).await?.ok_or_else(|| change::no_tenant(id))?;
+            let changed = match change::change_tenant(&record, state)? {
+                Outcome::Unchanged => return self.confirm(record).await,
+                Outcome::Changed(changed) => changed,
+            };
+            let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
+            let event = encode_event(&EventSubject::Tenant { id: id.clone() })?;
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+            };
+            if let Some((live, counter)) = self.replace(Kind::Tenants, &change, &before).await? {
+                return self.acknowledge(&live, counter, changed).await;
+            }
+        }
+        Err(contended())
+    }
+
+    /// Writes over exactly what was read; `None` when somebody else was faster.
+    async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, StoreError> {
+        let live = self.writer()?;
+        let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
+        Ok(match self.settle_writer(&live, written)? {
+            Written::At(counter) => Some((live, counter)),
+            Written::Refused(_) => None,
+        })
+    }
+
+    /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
+    async fn acknowledge<T>(&self, live: &Live, counter: u64, record: T) -> Result<T, ChangeError> {
+        self.wait_for_replicas(live).await?;
+        if self.shared.feed.status.state() == ReaderState::Live {
+            // Late here is late as in every other gateway: the event is on its way.
+            let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
+        }
+        Ok(record)
+    }
+
+    /// It was so already; but whoever made it so may not have got the replicas' confirmation.
+    async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
+        if self.shared.wait_replicas == 0 {
+            return Ok(record);
+        }
+        let live = self.writer()?;
+        let touched = self.shared.scripts.touch(&live.wire).await;
+        self.settle_writer(&live, touched)?;
+        self.wait_for_replicas(&live).await?;
+        Ok(record)
+    }
+
+    async fn wait_for_replicas(&self, live: &Live) -> Result<(), StoreError> {
+        let wanted = self.shared.wait_replicas;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let confirmed = self.shared.scripts.wait(&live.wire, wanted, REPLICA_TIMEOUT).await;
+        match self.settle_writer(live, confirmed) {
+            Ok(confirmed) if confirmed >= wanted => Ok(()),
+            Ok(confirmed) => Err(StoreError::Unavailable(format!(
+                "the change was made, but {confirmed} of {wanted} replicas confirmed it within 1 s; repeat it"
+            ))),
+            Err(error) => Err(StoreError::Unavailable(format!(
+                "the change was made, but whether replicas have it is not known ({error}); repeat it"
+            ))),
+        }
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        let (link, live) = self.shared.reader(None)?;
+        let answered = self.shared.scripts.check_primary(&live.wire).await;
+        settle(&link, &live, answered).map_err(|fault| fault.error)
+    }
+
+    fn writer(&self) -> Result<Live, StoreError> {
+        self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())
+    }
+
+    fn settle_writer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
+        settle(&self.shared.writer, live, result).map_err(|fault| fault.error)
+    }
+}
+
+/// Ends the connection if the fault says so.
+fn settle<T>(link: &Link, live: &Live, result: Result<T, Fault>) -> Result<T, Fault> {
+    if let Err(fault) = &result
+        && fault.connection == Connection::Drop
+    {
+        link.drop_connection(live, &fault.error);
+    }
+    result
+}
+
+/// Turns a reply into facts, or into the reason why it cannot be trusted.
+fn judge(fingerprint: &Fingerprint, known: &Known, (history, counter, credential, tenant): FindReply) -> Result<Found, Fault> {
+    if !known.is_followed_by(&history, counter) {
+        return Err(fault(
+            Connection::Keep,
+            StoreError::Unavailable("it has lost changes this gateway has seen; reading it again".into()),
+        ));
+    }
+    let position = known.position(counter).ok_or_else(|| corrupt("its position is out of range"))?;
+    let Some(credential) = credential else {
+        return Ok(Found { position, facts: None });
+    };
+    let credential = credential.ok_or_else(|| corrupt("a fingerprint points to no credential"))?;
+    let credential = codec::decode_credential(&credential).map_err(|e| fault(Connection::Keep, e.into()))?;
+    if !change::answers(&credential, fingerprint) {
+        // Either the index is wrong or this reply was meant for somebody else (hardening C3).
+        return Err(fault(
+            Connection::Drop,
+            StoreError::Corrupt("the answer is about another credential".into()),
+        ));
+    }
+    let tenant = tenant.flatten().ok_or_else(|| corrupt("the tenant of a credential is missing"))?;
+    let tenant = codec::decode_tenant(&tenant).map_err(|e| fault(Connection::Keep, e.into()))?;
+    if tenant.id != credential.tenant {
+        return Err(corrupt("a credential points to another tenant"));
+    }
+    Ok(Found {
+        position,
+        facts: Some((credential, tenant)),
+    })
+}
+
+fn corrupt(what: &str) -> Fault {
+    fault(Connection::Keep, StoreError::Corrupt(what.into()))
+}
+
+fn fault(connection: Connection, error: StoreError) -> Fault {
+    Fault {
+        error,
+        connection,
+        retry: Retry::No,
+    }
+}
+
+fn contended() -> ChangeError {
+    ChangeError::Conflict("others keep changing it at the same time".into())
+}
+
+fn encode_event(subject: &EventSubject) -> Result<Vec<u8>, ChangeError> {
+    codec::encode_event(subject).map_err(change::unwritable)
+}
+
+/// A random name for the history of a new store.
+fn new_history() -> Result<String, StoreError> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Unavailable("no random bytes".into()))?;
+    Ok(Fingerprint::from_bytes(bytes).to_hex())
+}
