@@ -104,8 +104,8 @@ fn each_bad_credential_has_its_documented_answer_and_nothing_arrives() {
         .gateway
         .create_key("pair", "acme", &["--mode", "live", "--scope", "orders:read"]);
     let (publishable, secret) = (text(&pair, "key"), text(&pair, "secret"));
-    let mut unknown = key.clone();
-    unknown.replace_range(10..12, if &key[10..12] == "AA" { "BB" } else { "AA" });
+    let mint = |prefix: &str| durward::base::key::GeneratedKey::mint(prefix).unwrap().expose().to_owned();
+    let (unknown, test) = (mint("tlive_"), mint("ttest_"));
     let bearer = |key: &str| format!("Bearer {key}");
     assert_eq!(house.told(&[]), expect(401, "missing_credential"));
     assert_eq!(house.told(&[("Authorization", "Basic YTpi")]), expect(401, "missing_credential"));
@@ -142,6 +142,21 @@ fn each_bad_credential_has_its_documented_answer_and_nothing_arrives() {
     assert_eq!(refusal(&answer), expect(405, "method_not_allowed"));
     assert!(answer.field("allow").is_some_and(|v| v.contains("GET")), "{answer:?}");
     assert_eq!(house.upstream.count(), 0, "{:?}", house.upstream.requests());
+    // One answer outside, the reasons apart inside.
+    let log = String::from_utf8_lossy(&house.gateway.output()).into_owned();
+    for reason in [
+        "wrong_mode",
+        "wrong_surface",
+        "unknown_credential",
+        "malformed_credential",
+        "missing_credential",
+        "insufficient_scope",
+    ] {
+        assert!(
+            log.contains(&format!("\"denial\":\"{reason}\"")),
+            "{reason} is not in the log:\n{log}"
+        );
+    }
 }
 
 #[test]
