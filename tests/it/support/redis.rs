@@ -9,12 +9,13 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Ports to try: another process can take the one that was free a moment ago.
 const TRIES: usize = 20;
 
-/// A server of this test's own, without persistence.
+/// A server of this test's own. It writes an append-only file, as `docs/` asks of a real one, so that
+/// [`start_again`](RedisServer::start_again) finds its data; [`restart`](RedisServer::restart) loses it.
 pub(crate) struct RedisServer {
     child: Option<Child>,
     port: u16,
     replica_of: Option<u16>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl RedisServer {
@@ -37,7 +38,7 @@ impl RedisServer {
                     child: Some(child),
                     port,
                     replica_of,
-                    _directory: directory,
+                    directory,
                 };
             }
         }
@@ -87,7 +88,14 @@ impl RedisServer {
         self.kill();
         let directory = tempfile::tempdir().unwrap();
         self.child = spawn(self.port, self.replica_of, &directory);
-        self._directory = directory;
+        self.directory = directory;
+        assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
+    }
+
+    /// Starts it again with the data it had, on the same port.
+    pub(crate) fn start_again(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, self.replica_of, &self.directory);
         assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
 
@@ -118,7 +126,7 @@ fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir) -> O
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--logfile", ""])
+        .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--logfile", ""])
         .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"])
         .arg("--dir")
         .arg(directory.path());
