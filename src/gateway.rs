@@ -1,4 +1,7 @@
 //! The request path, top to bottom: the only file that knows the order of the steps.
+//!
+//! origin -> headers screened -> target -> route -> credential extracted -> facts resolved (the one
+//! wait) -> authorized -> outgoing head -> upstream -> returning head -> one access event, always.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -7,14 +10,27 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::base::denial::Denial;
-use crate::decide::headers::Scheme;
-use crate::upstream::UpstreamBody;
-use crate::wire::body::{BodyError, BodySource, Chunk};
+use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
+use crate::decide::extract::extract;
+use crate::decide::headers::{OutgoingHead, Scheme, Screened};
+use crate::decide::method::Method;
+use crate::decide::peer::Origin;
+use crate::decide::route::{Access, EncodedSlashes, NotFound, Route, RouteIndex, Trailers};
+use crate::decide::target::RequestTarget;
+use crate::snapshot::Snapshot;
+use crate::upstream::{Forwarded, Outgoing, UpstreamBody};
+use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
-/// What one worker has to itself: its view of the snapshot, its upstream connections, its counters.
-pub struct Worker {}
+pub use self::exchange::Exchange;
+pub use self::trailers::Trailed;
+pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
+
+mod exchange;
+mod reply;
+mod trailers;
+mod worker;
 
 /// What is known of a connection before its first request.
 #[derive(Debug, Clone)]
@@ -41,7 +57,7 @@ pub struct Reply<B> {
     /// Whether the connection must close after this answer (h1).
     pub close: bool,
     /// The one access event of this request; the server tells it how the answer went, or drops it.
-    pub access: Access,
+    pub exchange: Exchange,
 }
 
 /// A reply's body.
@@ -51,40 +67,233 @@ pub enum ReplyBody<B> {
     /// Ours.
     Bytes(Bytes),
     /// The upstream's, as it comes.
-    Upstream(UpstreamBody<B>),
+    Upstream(Trailed<UpstreamBody<Trailed<B>>>),
 }
 
-/// Collects what the access line says; written when finished, or as aborted when dropped unfinished.
-pub struct Access {}
+/// A request that may be forwarded.
+struct Admitted<'a> {
+    permit: Permit,
+    route: &'a Route,
+    method: Method,
+    target: RequestTarget<'a>,
+    origin: Origin,
+    screened: Screened,
+}
 
-impl Access {
-    /// The answer was sent to its end.
-    pub fn finish(self, bytes_out: u64) {
-        let _ = bytes_out;
-    }
+/// Why a request is refused, with what its answer needs to know.
+struct Refused {
+    denial: Denial,
+    route: Option<RouteIndex>,
+    allowed: u8,
+}
 
-    /// The answer broke off.
-    pub fn abort(self, bytes_out: u64) {
-        let _ = bytes_out;
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Self {
+            denial,
+            route: None,
+            allowed: 0,
+        }
     }
 }
 
-/// Serves one request. Dropping the future (the client went away) closes whatever it used upstream.
-pub async fn handle<B: BodySource + Unpin>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, body: B) -> Reply<B> {
-    let _ = (head, body);
-    refuse(worker, connection, Denial::NoRoute)
+/// Serves one request. Dropping the future (the client went away) closes whatever it used upstream;
+/// the access event is written as aborted.
+pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, body: B) -> Reply<B> {
+    let view = worker.view();
+    let mut exchange = Exchange::begin(worker, view.clone(), connection, head.version);
+    let admitted = match admit(worker, &view.snapshot, connection, head, &mut exchange).await {
+        Ok(admitted) => admitted,
+        // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
+        Err(Refused {
+            denial: Denial::NoRoute, ..
+        }) if head.target == b"*" => return reply::server_options(exchange),
+        Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
+    };
+    match forward(worker, &view, connection, head, &admitted, body, &mut exchange).await {
+        Ok(forwarded) => reply::returning(exchange, &view, &admitted, forwarded),
+        Err(denial) => {
+            let refused = Refused {
+                denial,
+                route: exchange.route(),
+                allowed: 0,
+            };
+            reply::refusal(exchange, &view.snapshot, &refused, head)
+        }
+    }
 }
 
 /// Answers a request whose head could not be read.
 #[must_use]
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -> Reply<B> {
-    let _ = (worker, connection);
-    Reply {
-        head: ResponseHead::default(),
-        framing: Framing::None,
-        body: ReplyBody::Empty,
-        close: denial.closes_connection(),
-        access: Access {},
+    let view = worker.view();
+    let head = RequestHead::default();
+    let exchange = Exchange::begin(worker, view.clone(), connection, head.version);
+    reply::refusal(exchange, &view.snapshot, &denial.into(), &head)
+}
+
+/// Everything that can say no before a byte goes upstream, in its order.
+async fn admit<'a>(
+    worker: &Worker,
+    snapshot: &'a Snapshot,
+    connection: &Connection,
+    head: &'a RequestHead,
+    exchange: &mut Exchange,
+) -> Result<Admitted<'a>, Refused> {
+    let origin = snapshot.peers.origin(connection.peer, &head.fields);
+    exchange.note_origin(origin, &head.fields);
+    let screened = snapshot.headers.screen(head)?;
+    let method = Method::parse(&head.method)?;
+    exchange.note_method(method);
+    let target = RequestTarget::parse(head, method)?;
+    exchange.note_target(&target);
+    if misdirected(snapshot, connection, &target) {
+        return Err(Denial::Misdirected.into());
+    }
+    let index = snapshot.router.find(&target.host, method, &target.path).map_err(not_found)?;
+    let route = &snapshot.routes[index.0];
+    exchange.note_route(index);
+    let for_route = |denial| Refused {
+        denial,
+        route: Some(index),
+        allowed: 0,
+    };
+    if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
+        return Err(for_route(Denial::MalformedTarget));
+    }
+    let permit = permit(worker, snapshot, connection, head, &target, route, method, exchange)
+        .await
+        .map_err(for_route)?;
+    if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
+        return Err(for_route(Denial::BodyTooLarge));
+    }
+    Ok(Admitted {
+        permit,
+        route,
+        method,
+        target,
+        origin,
+        screened,
+    })
+}
+
+/// Who is calling, and may they?
+#[expect(clippy::too_many_arguments, reason = "the facts of one decision, each of another kind")]
+async fn permit(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    connection: &Connection,
+    head: &RequestHead,
+    target: &RequestTarget<'_>,
+    route: &Route,
+    method: Method,
+    exchange: &mut Exchange,
+) -> Result<Permit, Denial> {
+    let Access::Surfaces { surfaces: accepted, .. } = &route.access else {
+        return authorize_public(route);
+    };
+    let extracted = extract(&head.fields, &snapshot.surfaces, accepted)?;
+    let surface = &snapshot.surfaces[extracted.surface.0];
+    exchange.note_surface(extracted.surface);
+    let (principal, secret) = worker.resolver.resolve(surface, &extracted, worker.resolver.now()).await?;
+    exchange.note_principal(&principal);
+    let request = AccessRequest {
+        route,
+        surface_index: extracted.surface,
+        surface,
+        method,
+        presented_mode: extracted.mode,
+        carried: Carried::of(&extracted.credential, &head.fields, &target.authority, connection.scheme),
+        secret,
+    };
+    // Time may have passed while the store was asked: the decision is made at the time it is now.
+    authorize(&request, principal, worker.resolver.now().wall)
+}
+
+/// Whether the certificate this connection was opened with is another one than the requested host
+/// has (RFC 9110, section 7.4): a request may not cross from one certificate's host to another's.
+fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTarget<'_>) -> bool {
+    let Some(Some(certificates)) = snapshot.certificates.get(connection.listener) else {
+        return false;
+    };
+    connection
+        .sni
+        .as_deref()
+        .is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
+}
+
+fn not_found(why: NotFound) -> Refused {
+    match why {
+        NotFound::NoRoute => Denial::NoRoute.into(),
+        NotFound::Method { allowed } => Refused {
+            denial: Denial::MethodNotAllowed,
+            route: None,
+            allowed,
+        },
+    }
+}
+
+/// Whose rules trailers are filtered by, on routes that ask for them.
+fn trailer_rules(view: &Rc<View>, route: &Route) -> Option<Rc<View>> {
+    (route.options.trailers == Trailers::Forwarded).then(|| view.clone())
+}
+
+/// Writes the outgoing head and waits for the upstream's.
+async fn forward<B: RequestBody + Unpin>(
+    worker: &Rc<Worker>,
+    view: &Rc<View>,
+    connection: &Connection,
+    head: &RequestHead,
+    admitted: &Admitted<'_>,
+    mut body: B,
+    exchange: &mut Exchange,
+) -> Result<Forwarded<Trailed<B>>, Denial> {
+    let Admitted {
+        permit,
+        route,
+        method,
+        target,
+        ..
+    } = admitted;
+    let snapshot = &view.snapshot;
+    let mut scratch = worker.scratch();
+    let facts = OutgoingHead {
+        principal: permit.principal().zip(exchange.surface().map(|index| &snapshot.surfaces[index.0])),
+        origin: admitted.origin,
+        peer: connection.peer.ip(),
+        scheme: connection.scheme,
+        request_id: exchange.request_id(),
+        target,
+        credentials: route.options.credentials,
+        trailers: route.options.trailers,
+    };
+    snapshot
+        .headers
+        .write_outgoing(head, &admitted.screened, &facts, &mut scratch.fields)?;
+    scratch.write_target(&route.rewrite, target);
+    body.limit(route.options.max_body);
+    let body = Trailed::new(body, trailer_rules(view, route));
+    let request = Outgoing {
+        method: *method,
+        target: &scratch.target,
+        client_host: target.authority.as_bytes(),
+        fields: &scratch.fields,
+        framing: head.framing,
+        response_timeout: route.options.response_timeout,
+        idle_timeout: route.options.idle_timeout,
+        trailers: route.options.trailers,
+    };
+    let answer = view.upstreams[route.upstream.0].forward(permit, request, body).await;
+    worker.return_scratch(scratch);
+    match answer {
+        Ok(forwarded) => {
+            exchange.note_forwarded(route.upstream, forwarded.endpoint, forwarded.attempts);
+            Ok(forwarded)
+        }
+        Err((error, _body)) => {
+            exchange.note_upstream(route.upstream);
+            Err(error.denial())
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::fingerprint::Peppers;
+use secrecy::ExposeSecret as _;
+
+use crate::base::fingerprint::{Pepper, Peppers};
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
@@ -44,6 +46,16 @@ pub struct CertificateSet {
     pub entries: Vec<(Vec<String>, Arc<rustls::sign::CertifiedKey>)>,
 }
 
+impl CertificateSet {
+    /// Which certificate a name has: exact before wildcard before the first of all.
+    #[must_use]
+    pub fn index_for(&self, name: &str) -> usize {
+        let position = |wanted: &str| self.entries.iter().position(|(names, _)| names.iter().any(|n| n == wanted));
+        let wildcard = || name.split_once('.').and_then(|(_, parent)| position(&format!("*.{parent}")));
+        position(name).or_else(wildcard).unwrap_or(0)
+    }
+}
+
 /// What only a restart changes.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -63,10 +75,54 @@ pub struct Settings {
     pub limits: Limits,
     /// Logs.
     pub log: LogSettings,
+    /// An acknowledged revocation holds everywhere after this time (at most 60 s).
+    pub revocation_bound: Duration,
+}
+
+impl Settings {
+    /// The sections that differ from what runs: a reload cannot put them in force.
+    #[must_use]
+    pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
+        let peppers = |settings: &Self| settings.peppers.iter().map(Pepper::check_value).collect::<Vec<_>>();
+        let changed = [
+            ("listeners", self.listeners != running.listeners),
+            ("workers", self.workers != running.workers),
+            ("store", !self.store.is_same(&running.store)),
+            ("pepper", peppers(self) != peppers(running)),
+            ("admin", self.admin != running.admin),
+            ("limits", self.limits != running.limits),
+            ("log", self.log != running.log),
+        ];
+        changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    }
+}
+
+impl StoreSettings {
+    fn is_same(&self, other: &Self) -> bool {
+        let same_kind = match (&self.kind, &other.kind) {
+            (StoreKind::Embedded { path }, StoreKind::Embedded { path: other }) => path == other,
+            (
+                StoreKind::Redis {
+                    url,
+                    key_prefix,
+                    wait_replicas,
+                },
+                StoreKind::Redis {
+                    url: other_url,
+                    key_prefix: other_prefix,
+                    wait_replicas: other_wait,
+                },
+            ) => url.expose_secret() == other_url.expose_secret() && key_prefix == other_prefix && wait_replicas == other_wait,
+            _ => false,
+        };
+        same_kind
+            && (self.max_age, self.absent_age, self.lookup_timeout) == (other.max_age, other.absent_age, other.lookup_timeout)
+            && (self.max_lookups, self.cache_entries, self.absent_entries) == (other.max_lookups, other.cache_entries, other.absent_entries)
+    }
 }
 
 /// One public listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// Its name.
     pub name: String,
@@ -124,7 +180,7 @@ pub enum StoreKind {
 }
 
 /// The operator API's listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
     /// Path of the Unix socket.
     pub socket: PathBuf,

@@ -1,1 +1,207 @@
-//! (to come)
+//! Configuration: text, to its written form, to [`Settings`] and [`Snapshot`]; and what is wrong with it, all at once.
+//!
+//! `gateway.toml` and the files of its `upstreams` directory are read key by key against the tables
+//! of [`written`] (one row for each key: kind, bounds, default, reason), then checked against each
+//! other and built by `build`. Nothing here runs on the request path.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::snapshot::{Settings, Snapshot};
+
+mod build;
+pub mod error;
+mod reader;
+mod report;
+pub mod schema;
+mod secret;
+pub mod source;
+mod surroundings;
+pub mod units;
+mod watch;
+pub mod written;
+
+pub use error::{ConfigErrors, Problem, Problems, Style};
+pub use surroundings::{Disk, Surroundings, Table};
+pub use watch::Watch;
+
+use build::Builder;
+use reader::Section;
+use report::Report;
+use source::{Place, Source, SourceId, Sources};
+use watch::Recording;
+use written::{WrittenGateway, WrittenUpstream};
+
+/// What a configuration is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To see whether it is right. Nothing is written; of files that serving would create, a
+    /// warning says so.
+    Check,
+    /// To serve: files that may be created are.
+    Serve,
+    /// To replace a running one: a missing file is an error, since the running gateway had it.
+    Reload,
+}
+
+/// A configuration without errors.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What only a restart changes.
+    pub settings: Settings,
+    /// What a reload replaces.
+    pub snapshot: Snapshot,
+    /// What is probably not as it was meant.
+    pub warnings: Problems,
+    /// What it was read from.
+    pub watch: Watch,
+}
+
+/// Loads a configuration file and everything it refers to.
+///
+/// # Errors
+/// Every mistake that can be found, at once.
+pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigErrors> {
+    load_from(path, purpose, &Disk)
+}
+
+/// Loads a configuration from these surroundings. With [`Purpose::Check`] and a [`Table`] it
+/// touches nothing outside: the entry for fuzzing.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from(path: &Path, purpose: Purpose, surroundings: &dyn Surroundings) -> Result<Loaded, ConfigErrors> {
+    let recording = Recording::new(surroundings);
+    let report = Report::default();
+    let texts = read_texts(path, &recording, &report);
+    let loaded = {
+        let gateway = texts.gateway.as_ref().map(|text| read_gateway(text, &report));
+        let upstreams: Vec<_> = texts.upstreams.iter().map(|text| read_upstream(text, &report)).collect();
+        let all = texts.gateway.iter().chain(&texts.upstreams).map(|t| t.text.as_str()).collect();
+        gateway.and_then(|gateway| Builder::new(path, purpose, &recording, &report, all).build(&gateway, &upstreams))
+    };
+    let (errors, warnings, masks) = report.into_parts();
+    let mut sources = texts.into_sources();
+    for mask in &masks {
+        sources.mask(mask);
+    }
+    match loaded {
+        Some((settings, snapshot)) if errors.is_empty() => Ok(Loaded {
+            settings,
+            snapshot,
+            warnings: Problems::new(sources, warnings),
+            watch: recording.into_watch(),
+        }),
+        _ => Err(ConfigErrors(Problems::new(sources, errors))),
+    }
+}
+
+/// One file's text and its number.
+struct Text {
+    id: SourceId,
+    path: PathBuf,
+    text: String,
+}
+
+/// The texts of one load. Sources are numbered in the order they are read.
+#[derive(Default)]
+struct Texts {
+    gateway: Option<Text>,
+    upstreams: Vec<Text>,
+}
+
+impl Texts {
+    fn into_sources(self) -> Sources {
+        let mut sources = Sources::default();
+        for text in self.gateway.into_iter().chain(self.upstreams) {
+            sources.add(Source::new(text.path, text.text));
+        }
+        sources
+    }
+}
+
+fn read_texts(path: &Path, surroundings: &dyn Surroundings, report: &Report) -> Texts {
+    let mut texts = Texts::default();
+    let Some(text) = read_text(path, surroundings, report, "name another file with `--config`") else {
+        return texts;
+    };
+    let directory = upstreams_directory(path, &text);
+    texts.gateway = Some(Text {
+        id: SourceId(0),
+        path: path.to_owned(),
+        text,
+    });
+    match surroundings.list_toml(&directory) {
+        Ok(paths) => {
+            for path in paths {
+                if let Some(text) = read_text(&path, surroundings, report, "every `*.toml` file of the directory is read") {
+                    texts.upstreams.push(Text {
+                        id: SourceId(texts.upstreams.len() + 1),
+                        path,
+                        text,
+                    });
+                }
+            }
+        }
+        Err(error) => report.unreadable(
+            directory,
+            format!("the directory of upstreams cannot be read: {error}"),
+            Some("create it, or name another one with `upstreams = \"…\"`".to_owned()),
+        ),
+    }
+    texts
+}
+
+fn read_text(path: &Path, surroundings: &dyn Surroundings, report: &Report, help: &str) -> Option<String> {
+    match surroundings.read(path) {
+        Ok(bytes) => match std::str::from_utf8(&bytes) {
+            Ok(text) => Some(text.to_owned()),
+            Err(error) => {
+                let message = format!("the file is not UTF-8 (byte {})", error.valid_up_to());
+                report.unreadable(path.to_owned(), message, None);
+                None
+            }
+        },
+        Err(error) => {
+            report.unreadable(path.to_owned(), format!("the file cannot be read: {error}"), Some(help.to_owned()));
+            None
+        }
+    }
+}
+
+/// The directory must be known before the file is checked, so that the mistakes in both are
+/// reported together.
+fn upstreams_directory(path: &Path, text: &str) -> PathBuf {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let name = document.get_ref().get("upstreams").and_then(|v| v.get_ref().as_str());
+    build::beside(path, name.unwrap_or("upstreams"))
+}
+
+fn read_gateway(text: &Text, report: &Report) -> WrittenGateway {
+    let (document, errors) = DeTable::parse_recoverable(&text.text);
+    report_syntax(text, &errors, report);
+    let at = Place::new(text.id, &(0..0));
+    written::gateway::read(&Section::open(&written::gateway::GATEWAY, document.get_ref(), &at, report))
+}
+
+fn read_upstream<'t>(text: &'t Text, report: &Report) -> (&'t Path, WrittenUpstream) {
+    let (document, errors) = DeTable::parse_recoverable(&text.text);
+    report_syntax(text, &errors, report);
+    let at = Place::new(text.id, &(0..0));
+    let section = Section::open(&written::upstream::UPSTREAM, document.get_ref(), &at, report);
+    (&text.path, written::upstream::read(&section))
+}
+
+fn report_syntax(text: &Text, errors: &[toml::de::Error], report: &Report) {
+    for error in errors {
+        let at = Place::new(text.id, &error.span().unwrap_or(0..0));
+        for mask in source::suspects(&text.text, &at) {
+            report.mask(&mask);
+        }
+        report.error(&at, format!("this is not TOML: {}", error.message()), None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

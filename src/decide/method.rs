@@ -1,6 +1,7 @@
 //! Methods: a closed list, so that TRACE, CONNECT and inventions end here.
 
 use crate::base::denial::Denial;
+use crate::wire::framing::is_token;
 
 /// A method a route may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,16 +77,6 @@ impl Method {
     pub const fn is_idempotent(self) -> bool {
         !matches!(self, Self::Post | Self::Patch)
     }
-}
-
-/// A token character (RFC 9110, section 5.6.2).
-#[must_use]
-pub const fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(
-            b,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        )
 }
 
 #[cfg(test)]

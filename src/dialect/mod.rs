@@ -2,20 +2,72 @@
 
 use bytes::Bytes;
 
-use crate::base::denial::Denial;
+use crate::base::denial::{DENIALS, Denial};
+use crate::decide::method::Method;
 
-/// A dialect: every denial's answer, prepared up to the request id.
+pub mod spec;
+pub mod template;
+
+use spec::{DialectSpec, Override};
+use template::Piece;
+
+/// Seconds after which a caller may try again: the store and the limits recover within a second or
+/// two, and a longer wait would outlast most outages the gateway rides through.
+const RETRY_AFTER: &[u8] = b"1";
+
+/// A dialect: every denial's answer, prepared up to what differs between requests.
 #[derive(Debug)]
 pub struct Dialect {
     /// Its name.
     pub name: String,
-    #[expect(dead_code, reason = "skeleton")]
+    /// One for each row of [`DENIALS`], in that order.
     refusals: Vec<Prepared>,
 }
 
 /// One denial's prepared answer.
 #[derive(Debug)]
-struct Prepared {}
+struct Prepared {
+    status: u16,
+    content_type: Bytes,
+    fields: Vec<(Bytes, Bytes)>,
+    challenge: Challenge,
+    body: Vec<Piece>,
+    body_len: usize,
+}
+
+/// What is left to be added to an answer's fields.
+#[derive(Debug, PartialEq, Eq)]
+enum Challenge {
+    /// Nothing.
+    None,
+    /// `WWW-Authenticate` up to and including `scope="`; the scopes and `"` are added.
+    Scope(Bytes),
+    /// `Allow` is added.
+    Allow,
+}
+
+/// What a refusal needs to know of its request.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusalContext<'a> {
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The scopes the route needs, separated by spaces; empty if none or unknown.
+    pub scopes: &'a str,
+    /// For [`Denial::MethodNotAllowed`]: methods that would be allowed, bit i is `Method::ALL[i]`.
+    pub allowed: u8,
+}
+
+impl<'a> RefusalContext<'a> {
+    /// A context with a request id and nothing else.
+    #[must_use]
+    pub const fn new(request_id: &'a str) -> Self {
+        Self {
+            request_id,
+            scopes: "",
+            allowed: 0,
+        }
+    }
+}
 
 /// A refusal ready to be sent.
 #[derive(Debug, Clone)]
@@ -31,15 +83,148 @@ pub struct Refusal {
 }
 
 impl Dialect {
-    /// Writes the refusal of this request.
+    /// Prepares every answer of a dialect.
     #[must_use]
-    pub fn render(&self, denial: Denial, request_id: &str) -> Refusal {
-        let _ = (denial, request_id);
-        Refusal {
-            status: 500,
-            content_type: Bytes::new(),
-            fields: Vec::new(),
-            body: Bytes::new(),
+    pub fn build(spec: &DialectSpec) -> Self {
+        Self {
+            name: spec.name.clone(),
+            refusals: DENIALS.iter().map(|row| prepare(spec, row.denial)).collect(),
         }
     }
+
+    /// Writes the refusal of this request. The request id appears only where the template has it;
+    /// the `X-Request-Id` field is the gateway's to add.
+    #[must_use]
+    pub fn render(&self, denial: Denial, context: &RefusalContext<'_>) -> Refusal {
+        let Some(prepared) = self.refusals.get(denial as usize) else {
+            return last_resort();
+        };
+        let mut fields = prepared.fields.clone();
+        match &prepared.challenge {
+            Challenge::None => {}
+            Challenge::Scope(begin) if !context.scopes.is_empty() => {
+                let value = [begin, context.scopes.as_bytes(), b"\""].concat();
+                fields.push((Bytes::from_static(b"WWW-Authenticate"), value.into()));
+            }
+            Challenge::Scope(begin) => {
+                let value = begin.strip_suffix(b", scope=\"").unwrap_or(begin);
+                fields.push((Bytes::from_static(b"WWW-Authenticate"), Bytes::copy_from_slice(value)));
+            }
+            Challenge::Allow => fields.push((Bytes::from_static(b"Allow"), allow(context.allowed))),
+        }
+        let mut body = Vec::with_capacity(prepared.body_len + context.request_id.len() * 2);
+        for piece in &prepared.body {
+            match piece {
+                Piece::Fixed(text) => body.extend_from_slice(text),
+                Piece::RequestId => template::push_escaped(&mut body, context.request_id),
+            }
+        }
+        Refusal {
+            status: prepared.status,
+            content_type: prepared.content_type.clone(),
+            fields,
+            body: body.into(),
+        }
+    }
+
+    /// The status a denial is answered with.
+    #[must_use]
+    pub fn status(&self, denial: Denial) -> u16 {
+        self.refusals.get(denial as usize).map_or(500, |p| p.status)
+    }
 }
+
+/// What is sent if a dialect had no row for a denial, which its construction rules out.
+fn last_resort() -> Refusal {
+    Refusal {
+        status: 500,
+        content_type: Bytes::from_static(b"text/plain"),
+        fields: vec![(Bytes::from_static(b"Cache-Control"), Bytes::from_static(b"no-store"))],
+        body: Bytes::new(),
+    }
+}
+
+fn prepare(spec: &DialectSpec, denial: Denial) -> Prepared {
+    let own = spec.find_override(denial);
+    let status = own.status.unwrap_or(denial.row().status);
+    let template = own.body.as_ref().unwrap_or(&spec.body);
+    let body = template.fill(&template::Words {
+        code: own.code.as_deref().unwrap_or(denial.row().code),
+        message: own.message.as_deref().unwrap_or(denial.row().message),
+        status,
+    });
+    let mut fields = vec![("Cache-Control".to_owned(), "no-store".to_owned())];
+    let mut challenge = Challenge::None;
+    match status {
+        401 => fields.push(("WWW-Authenticate".to_owned(), bearer(spec, denial))),
+        403 if denial == Denial::InsufficientScope => {
+            let begin = format!("Bearer realm=\"{}\", error=\"insufficient_scope\", scope=\"", spec.realm);
+            challenge = Challenge::Scope(begin.into());
+        }
+        // RFC 6750, section 3.1: more than one way of presenting a token is an invalid request.
+        400 if denial == Denial::AmbiguousCredentials => fields.push((
+            "WWW-Authenticate".to_owned(),
+            format!("Bearer realm=\"{}\", error=\"invalid_request\"", spec.realm),
+        )),
+        405 => challenge = Challenge::Allow,
+        429 | 503 => fields.push(("Retry-After".to_owned(), String::from_utf8_lossy(RETRY_AFTER).into_owned())),
+        _ => {}
+    }
+    for (name, value) in spec.headers.iter().chain(&own.headers) {
+        if name.eq_ignore_ascii_case("www-authenticate") && matches!(challenge, Challenge::Scope(_)) {
+            challenge = Challenge::None;
+        }
+        fields.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+        fields.push((name.clone(), value.clone()));
+    }
+    Prepared {
+        status,
+        content_type: spec.content_type.clone().into(),
+        fields: fields.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
+        challenge,
+        body_len: body
+            .iter()
+            .map(|p| match p {
+                Piece::Fixed(text) => text.len(),
+                Piece::RequestId => 0,
+            })
+            .sum(),
+        body,
+    }
+}
+
+/// The challenge of a 401 (RFC 6750, section 3): no error attribute when nothing was presented.
+fn bearer(spec: &DialectSpec, denial: Denial) -> String {
+    match denial {
+        Denial::MissingCredential => format!("Bearer realm=\"{}\"", spec.realm),
+        _ => format!("Bearer realm=\"{}\", error=\"invalid_token\"", spec.realm),
+    }
+}
+
+/// The value of `Allow` (RFC 9110, section 10.2.1).
+fn allow(allowed: u8) -> Bytes {
+    let names: Vec<&str> = Method::ALL
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| allowed & (1 << i) != 0)
+        .map(|(_, m)| m.as_str())
+        .collect();
+    names.join(", ").into()
+}
+
+impl DialectSpec {
+    /// What differs for this denial: its default code's changes, then its own over them.
+    fn find_override(&self, denial: Denial) -> Override {
+        let mut found = Override::default();
+        for (_, own) in self.by_code.iter().filter(|(code, _)| code == denial.row().code) {
+            found.overlay(own);
+        }
+        for (_, own) in self.by_denial.iter().filter(|(d, _)| *d == denial) {
+            found.overlay(own);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests;

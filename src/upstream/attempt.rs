@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use super::exchange::{Exchange, Fault, Retry};
-use super::pool::{Origin, Refused, Tried, UpstreamPool};
+use super::balance::Tried;
+use super::exchange::{Exchange, Fault, Retry, Time};
+use super::lease::Origin;
+use super::pool::{Refused, UpstreamPool};
 use super::receiving::UpstreamBody;
 use super::sending::Sending;
 use super::spec::HostHeader;
@@ -44,13 +46,18 @@ pub(super) async fn forward<B: BodySource + Unpin>(
             }
         };
         let endpoint = lease.endpoint();
-        let since = match (attempt, lease.origin) {
-            (1, Origin::Reused) => now,
-            (1, Origin::Fresh) => clock::instant(),
-            // All attempts together have the time of one.
-            _ => started,
+        if lease.origin == Origin::Fresh {
+            now = clock::instant();
+        }
+        let time = Time {
+            now,
+            allowance: match attempt {
+                1 => request.response_timeout,
+                _ => request.response_timeout.saturating_sub(now.saturating_duration_since(started)),
+            },
         };
-        let mut exchange = Exchange::new(lease, sending, request, host(pool, request, endpoint), since);
+        let host = host(pool, request, endpoint);
+        let mut exchange = Exchange::new(lease, sending, request, host, time);
         let fault = match poll_fn(|cx| exchange.poll_head(cx)).await {
             Ok((head, framing)) => {
                 return Ok(Forwarded {

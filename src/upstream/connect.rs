@@ -1,12 +1,13 @@
 //! Making a connection to an endpoint: name, TCP, TLS, all under one deadline.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustls_pki_types::ServerName;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
@@ -18,6 +19,34 @@ use crate::base::clock;
 /// one name; more would leave each too little of the deadline.
 const MAX_ADDRESSES: usize = 4;
 
+/// Look-ups of names of one pool at a time. A resolver that hangs holds a thread for each, long
+/// after the deadline of whoever asked: four are enough for a service that reconnects.
+const MAX_LOOKUPS: usize = 4;
+
+/// Resolves host names on threads of their own, a bounded number of them.
+pub(super) struct Resolver(Arc<Semaphore>);
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LOOKUPS)))
+    }
+}
+
+impl Resolver {
+    /// The addresses of a name, in the resolver's order. Dropping the future does not stop a
+    /// look-up that has begun; it keeps its place until it ends.
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let place = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
+        let host = host.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let found = (host.as_str(), port).to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect());
+            drop(place);
+            found
+        })
+        .await?
+    }
+}
+
 /// Connects, and shakes hands if `tls` is given. Dropping the future closes what was begun.
 ///
 /// # Errors
@@ -25,13 +54,19 @@ const MAX_ADDRESSES: usize = 4;
 pub(super) async fn connect(
     endpoint: &EndpointSpec,
     tls: Option<&Arc<rustls::ClientConfig>>,
+    resolver: &Resolver,
     deadline: Instant,
 ) -> io::Result<Box<Connection>> {
-    timeout_at(deadline.into(), establish(endpoint, tls, deadline)).await?
+    timeout_at(deadline.into(), establish(endpoint, tls, resolver, deadline)).await?
 }
 
-async fn establish(endpoint: &EndpointSpec, tls: Option<&Arc<rustls::ClientConfig>>, deadline: Instant) -> io::Result<Box<Connection>> {
-    let stream = open(endpoint, deadline).await?;
+async fn establish(
+    endpoint: &EndpointSpec,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    resolver: &Resolver,
+    deadline: Instant,
+) -> io::Result<Box<Connection>> {
+    let stream = open(endpoint, resolver, deadline).await?;
     // Heads are written whole; waiting for more to send with them only delays them.
     stream.set_nodelay(true)?;
     let Some(config) = tls else {
@@ -46,14 +81,11 @@ async fn establish(endpoint: &EndpointSpec, tls: Option<&Arc<rustls::ClientConfi
 }
 
 /// Opens a TCP connection; an address literal needs no resolver.
-async fn open(endpoint: &EndpointSpec, deadline: Instant) -> io::Result<TcpStream> {
+async fn open(endpoint: &EndpointSpec, resolver: &Resolver, deadline: Instant) -> io::Result<TcpStream> {
     if let Ok(ip) = endpoint.host.parse::<IpAddr>() {
         return TcpStream::connect(SocketAddr::new(ip, endpoint.port)).await;
     }
-    let found: Vec<SocketAddr> = lookup_host((endpoint.host.as_str(), endpoint.port))
-        .await?
-        .take(MAX_ADDRESSES)
-        .collect();
+    let found = resolver.resolve(&endpoint.host, endpoint.port).await?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (tried, address) in found.iter().enumerate() {
         // A share of the time left, so that one silent address does not take it all.

@@ -54,3 +54,23 @@ pub struct UpstreamCounters {
     /// Connections idle now.
     pub idle: Count,
 }
+
+impl UpstreamCounters {
+    /// Every total with its name, for metrics; open and idle connections are not totals.
+    #[must_use]
+    pub fn totals(&self) -> [(&'static str, u64); 11] {
+        [
+            ("attempts", self.attempts.value()),
+            ("retries", self.retries.value()),
+            ("connects", self.connects.value()),
+            ("connect_failures", self.connect_failures.value()),
+            ("reuses", self.reuses.value()),
+            ("stale", self.stale.value()),
+            ("timeouts", self.timeouts.value()),
+            ("invalid", self.invalid.value()),
+            ("surplus", self.surplus.value()),
+            ("busy", self.busy.value()),
+            ("ejections", self.ejections.value()),
+        ]
+    }
+}

@@ -7,8 +7,8 @@ use bytes::Buf;
 
 use super::Outgoing;
 use super::connection::Connection;
-use super::pool::{Lease, Origin};
-use super::sending::{Begun, Progress as Moved, SendError, Sending, Stage};
+use super::lease::{Lease, Origin};
+use super::sending::{Begun, Party, Progress as Moved, SendError, Sending, Stage};
 use crate::base::clock;
 use crate::decide::method::Method;
 use crate::wire::body::{BodyError, BodySource};
@@ -24,6 +24,7 @@ pub(super) struct Exchange<B> {
     sending: Sending<B>,
     asked: Asked,
     repeatable: Repeatable,
+    reuse: Reuse,
     response_timeout: Duration,
     idle_timeout: Duration,
     /// When something last moved, and since sending ended, when that was.
@@ -32,6 +33,13 @@ pub(super) struct Exchange<B> {
     interim: u32,
     /// Whether any byte of an answer has come.
     heard: Heard,
+}
+
+/// When an attempt begins and how long its answer may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Time {
+    pub(super) now: Instant,
+    pub(super) allowance: Duration,
 }
 
 /// Whether the same request may be sent again after some of it was sent.
@@ -47,6 +55,22 @@ enum Repeatable {
 enum Turn {
     First,
     Later,
+}
+
+/// Whether the connection may carry another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reuse {
+    /// If nothing of either message is left anywhere.
+    IfClean,
+    /// Whatever comes: the endpoint may see a body of ours as its next request.
+    Never,
+}
+
+/// Some services do not read a body where they expect none and take it for the next request
+/// (hardening S7: CL.0, TE.0); its answer would then be given to somebody else.
+fn risks_desync(request: &Outgoing<'_>) -> bool {
+    let unexpected = matches!(request.method, Method::Get | Method::Head | Method::Delete | Method::Options);
+    unexpected && !matches!(request.framing, Framing::None | Framing::Length(0))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +105,10 @@ pub(super) enum Retry {
 
 impl<B: BodySource + Unpin> Exchange<B> {
     /// Puts the head into the connection's buffer; nothing is written before the first poll.
-    /// `since` is now, or for a repetition the time of the first attempt: the deadline of the
-    /// answer is that of all attempts together.
-    pub(super) fn new(mut lease: Lease, mut sending: Sending<B>, request: &Outgoing<'_>, host: &[u8], since: Instant) -> Self {
+    /// `allowance` is the time for the answer, counted from when the request is sent: all attempts
+    /// together have that of one.
+    pub(super) fn new(mut lease: Lease, mut sending: Sending<B>, request: &Outgoing<'_>, host: &[u8], time: Time) -> Self {
+        let Time { now, allowance } = time;
         let buffer = std::mem::take(&mut lease.connection.output);
         sending.write_head(request, host, buffer);
         Self {
@@ -99,9 +124,10 @@ impl<B: BodySource + Unpin> Exchange<B> {
             } else {
                 Repeatable::No
             },
-            response_timeout: request.response_timeout,
+            reuse: if risks_desync(request) { Reuse::Never } else { Reuse::IfClean },
+            response_timeout: allowance,
             idle_timeout: request.idle_timeout,
-            since,
+            since: now,
             turn: Turn::First,
             interim: 0,
             heard: Heard::Nothing,
@@ -139,7 +165,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
 
     /// Who let the other wait: the client while its body is waited for, else the endpoint.
     fn late(&self) -> Fault {
-        if self.is_sending() && !self.sending.has_unsent() {
+        if self.is_sending() && self.sending.waits_for() == Party::Client {
             Fault::Body(BodyError::Timeout)
         } else {
             Fault::Timeout
@@ -204,6 +230,11 @@ impl<B: BodySource + Unpin> Exchange<B> {
                 _ => {
                     let framing = head.framing(self.asked).map_err(|_| Fault::Invalid)?;
                     self.lease.succeeded();
+                    // An answer before the end of the request may be to a part of it only; what is
+                    // still sent may be taken for another request (hardening S7, S13).
+                    if self.sending.stage() != Stage::Sent {
+                        self.reuse = Reuse::Never;
+                    }
                     return Ok(Some((head, framing)));
                 }
             }
@@ -245,7 +276,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
             self.lease.pool().counters().surplus.up();
             return;
         }
-        if keep_alive == KeepAlive::Yes && self.sending.stage() == Stage::Sent {
+        if keep_alive == KeepAlive::Yes && self.reuse == Reuse::IfClean && self.sending.stage() == Stage::Sent {
             self.lease.connection.output = self.sending.take_buffer();
             self.lease.park();
         }

@@ -18,6 +18,15 @@ pub(super) enum Standing {
     Ejected(Instant),
 }
 
+/// Why an endpoint is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is well, or nobody else is left.
+    Request,
+    /// Its ejection is over and this request finds out whether it is well again.
+    Probe,
+}
+
 /// The health of one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -67,10 +76,10 @@ impl Health {
     /// A failure while it is ejected counts only for the probe: requests that are sent to it because
     /// nobody else is left must not prolong its absence.
     #[must_use]
-    pub(super) fn failed(&mut self, rule: Ejection, now: Instant) -> Outcome {
+    pub(super) fn failed(&mut self, purpose: Purpose, rule: Ejection, now: Instant) -> Outcome {
         self.failures = self.failures.saturating_add(1);
         let doublings = match &self.ejected {
-            Some(ejected) if ejected.probed => (ejected.doublings + 1).min(MAX_DOUBLINGS),
+            Some(ejected) if purpose == Purpose::Probe => (ejected.doublings + 1).min(MAX_DOUBLINGS),
             Some(_) => return Outcome::Unchanged,
             None if rule.failures == 0 || self.failures < rule.failures => return Outcome::Unchanged,
             None => 0,
@@ -109,7 +118,7 @@ mod tests {
     };
 
     fn fail(health: &mut Health, now: Instant) -> Outcome {
-        health.failed(RULE, now)
+        health.failed(Purpose::Request, RULE, now)
     }
 
     #[test]
@@ -152,7 +161,8 @@ mod tests {
         for factor in [2, 4, 8, 16, 16] {
             now += RULE.duration * 16;
             health.begin_probe();
-            assert_eq!(fail(&mut health, now), Outcome::Ejected);
+            assert_eq!(fail(&mut health, now), Outcome::Unchanged, "an older request says nothing new");
+            assert_eq!(health.failed(Purpose::Probe, RULE, now), Outcome::Ejected);
             assert_eq!(health.standing(now), Standing::Ejected(now + RULE.duration * factor));
         }
     }
@@ -171,7 +181,7 @@ mod tests {
         let (mut health, now) = (Health::default(), clock::instant());
         let rule = Ejection { failures: 0, ..RULE };
         for _ in 0..100 {
-            assert_eq!(health.failed(rule, now), Outcome::Unchanged);
+            assert_eq!(health.failed(Purpose::Request, rule, now), Outcome::Unchanged);
         }
     }
 }

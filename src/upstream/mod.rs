@@ -12,11 +12,13 @@ use crate::wire::framing::Framing;
 use crate::wire::head::ResponseHead;
 
 mod attempt;
+mod balance;
 mod connect;
 mod connection;
 mod counters;
 mod exchange;
 mod health;
+mod lease;
 mod pool;
 mod receiving;
 mod sending;

@@ -1,19 +1,19 @@
 //! Which endpoint and which connection an attempt gets, and what happens to both afterwards.
 
 use std::cell::{Cell, RefCell};
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use super::connect::connect;
+use super::balance::{Balance, Tried, View};
+use super::connect::{Resolver, connect};
 use super::connection::{Connection, Idleness};
 use super::counters::UpstreamCounters;
-use super::health::{Health, Outcome, Standing};
+use super::health::{Health, Purpose};
+use super::lease::{Lease, Slot};
 use super::spec::UpstreamSpec;
 use crate::base::clock;
 use crate::wire::head::ResponseHead;
@@ -31,47 +31,27 @@ pub struct UpstreamPool {
     spec: Arc<UpstreamSpec>,
     counters: Arc<UpstreamCounters>,
     endpoints: Vec<Endpoint>,
-    /// Where the next choice begins, so that equals take turns.
-    turn: Cell<usize>,
-    /// State of the generator that draws the second candidate; never 0.
-    random: Cell<u64>,
+    balance: Balance,
+    resolver: Resolver,
     waiting: Cell<usize>,
     freed: Notify,
     /// Heads given back by [`UpstreamPool::recycle`].
     heads: RefCell<Vec<ResponseHead>>,
 }
 
+/// One address and what this worker has to it.
 #[derive(Default)]
-struct Endpoint {
+pub(super) struct Endpoint {
     /// Newest last: the one used last is the least likely to be closed by the other side.
     idle: RefCell<Vec<Idle>>,
     /// Connections, being made, in use or idle.
     open: Cell<usize>,
-    health: RefCell<Health>,
+    pub(super) health: RefCell<Health>,
 }
 
 struct Idle {
     connection: Box<Connection>,
     since: Instant,
-}
-
-/// Endpoints a request has already failed at. Those beyond the 64th are not remembered and may be
-/// tried again, which only costs an attempt.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tried(u64);
-
-impl Tried {
-    pub(super) fn add(&mut self, endpoint: usize) {
-        self.0 |= bit(endpoint);
-    }
-
-    fn has(self, endpoint: usize) -> bool {
-        self.0 & bit(endpoint) != 0
-    }
-}
-
-fn bit(endpoint: usize) -> u64 {
-    u32::try_from(endpoint).ok().and_then(|n| 1_u64.checked_shl(n)).unwrap_or(0)
 }
 
 /// Why there is no connection.
@@ -83,29 +63,6 @@ pub(super) enum Refused {
     Busy,
 }
 
-/// How a lease came by its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// It was made for this attempt.
-    Fresh,
-    /// It was idle, and may have been closed by the other side meanwhile.
-    Reused,
-}
-
-/// The endpoint that was chosen.
-enum Choice {
-    /// This one, and as a probe if it is due for one.
-    Endpoint(usize, Purpose),
-    /// Every usable endpoint is full.
-    Full,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Request,
-    Probe,
-}
-
 impl UpstreamPool {
     /// No connection is made yet.
     #[must_use]
@@ -114,8 +71,8 @@ impl UpstreamPool {
             endpoints: spec.endpoints.iter().map(|_| Endpoint::default()).collect(),
             spec,
             counters,
-            turn: Cell::new(0),
-            random: Cell::new(RandomState::new().hash_one(0_u8) | 1),
+            balance: Balance::new(),
+            resolver: Resolver::default(),
             waiting: Cell::new(0),
             freed: Notify::new(),
             heads: RefCell::default(),
@@ -178,15 +135,15 @@ impl UpstreamPool {
         {
             return self.equip(slot, now).await;
         }
-        let slot = self.wait(tried, now + self.spec.connect_timeout).await?;
+        let slot = Box::pin(self.wait(tried, now + self.spec.connect_timeout)).await?;
         self.equip(slot, clock::instant()).await
     }
 
     /// Takes a place at an endpoint, if one has room.
     fn claim(self: &Rc<Self>, tried: Tried, now: Instant) -> Option<Slot> {
-        let Choice::Endpoint(index, purpose) = self.choose(tried, now) else {
-            return None;
-        };
+        let (index, purpose) = self
+            .balance
+            .choose(self.endpoints.len(), tried, now, |index| self.view(index, now))?;
         let endpoint = self.endpoints.get(index)?;
         if purpose == Purpose::Probe {
             endpoint.health.borrow_mut().begin_probe();
@@ -197,13 +154,18 @@ impl UpstreamPool {
             endpoint.open.set(endpoint.open.get() + 1);
             self.counters.open.up();
         }
-        Some(Slot {
-            pool: Rc::clone(self),
-            index,
-            purpose,
-            idle,
-            held: Held::Yes,
-        })
+        Some(Slot::new(Rc::clone(self), index, purpose, idle))
+    }
+
+    fn view(&self, index: usize, now: Instant) -> View {
+        let Some(endpoint) = self.endpoints.get(index) else {
+            return View::NOBODY;
+        };
+        let (open, idle) = (endpoint.open.get(), endpoint.idle.borrow().len());
+        View {
+            standing: endpoint.health.borrow().standing(now),
+            load: (idle > 0 || open < self.spec.max_connections).then(|| open.saturating_sub(idle)),
+        }
     }
 
     /// Waits in the order of arrival until an endpoint has room.
@@ -227,67 +189,27 @@ impl UpstreamPool {
     /// Makes the slot's connection, unless it came with an idle one.
     async fn equip(&self, mut slot: Slot, now: Instant) -> Result<Lease, Refused> {
         self.counters.attempts.up();
-        if let Some(connection) = slot.idle.take() {
+        if let Some(connection) = slot.take_idle() {
             self.counters.reuses.up();
-            return Ok(Lease {
-                connection,
-                slot,
-                origin: Origin::Reused,
-            });
+            return Ok(Lease::reused(slot, connection));
         }
-        let Some(endpoint) = self.spec.endpoints.get(slot.index) else {
-            return Err(Refused::Unreachable(slot.index));
+        let index = slot.index();
+        let Some(endpoint) = self.spec.endpoints.get(index) else {
+            return Err(Refused::Unreachable(index));
         };
-        match connect(endpoint, self.spec.tls.as_ref(), now + self.spec.connect_timeout).await {
+        let deadline = now + self.spec.connect_timeout;
+        // Boxed: connecting is rare and its state large, and every request's future would hold it.
+        match Box::pin(connect(endpoint, self.spec.tls.as_ref(), &self.resolver, deadline)).await {
             Ok(connection) => {
                 self.counters.connects.up();
-                Ok(Lease {
-                    connection,
-                    slot,
-                    origin: Origin::Fresh,
-                })
+                Ok(Lease::fresh(slot, connection))
             }
             Err(error) => {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %endpoint.authority, %error, "connect failed");
                 self.counters.connect_failures.up();
                 slot.failed();
-                Err(Refused::Unreachable(slot.index))
+                Err(Refused::Unreachable(index))
             }
-        }
-    }
-
-    /// Power of two choices by requests in flight among those that are well and have room, in turn
-    /// among equals. If nobody is well, the one whose ejection ends first: a wrong verdict about
-    /// every endpoint must not turn into an outage of our making. Endpoints tried before are taken
-    /// only when no other has room.
-    fn choose(&self, tried: Tried, now: Instant) -> Choice {
-        let (mut fresh, mut again) = (Candidates::default(), Candidates::default());
-        let mut ejected: Option<(Instant, usize)> = None;
-        let mut full = false;
-        let count = self.endpoints.len();
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let drawn = if count > 2 { self.draw(count) } else { 1 };
-        for index in (0..count).map(|offset| turn.wrapping_add(offset) % count) {
-            let Some(endpoint) = self.endpoints.get(index) else { continue };
-            let standing = endpoint.health.borrow().standing(now);
-            match standing {
-                Standing::Healthy | Standing::Due if !self.has_room(endpoint) => full = true,
-                Standing::Due if !tried.has(index) => return Choice::Endpoint(index, Purpose::Probe),
-                Standing::Healthy if tried.has(index) => again.offer(index, endpoint.in_flight(), drawn),
-                Standing::Healthy => fresh.offer(index, endpoint.in_flight(), drawn),
-                Standing::Due => {}
-                Standing::Ejected(until) => {
-                    let sooner = ejected.is_none_or(|(earliest, _)| until < earliest);
-                    if sooner && self.has_room(endpoint) {
-                        ejected = Some((until, index));
-                    }
-                }
-            }
-        }
-        match fresh.best().or(again.best()).or(ejected.filter(|_| !full).map(|(_, index)| index)) {
-            Some(index) => Choice::Endpoint(index, Purpose::Request),
-            None => Choice::Full,
         }
     }
 
@@ -296,20 +218,6 @@ impl UpstreamPool {
     pub(super) fn endpoint_is_quiet(&self, index: usize) -> bool {
         let mut idle = self.endpoints[index].idle.borrow_mut();
         idle.last_mut().is_some_and(|idle| idle.connection.idleness() == Idleness::Quiet)
-    }
-
-    /// A number below `count`, by xorshift: only balance depends on it, nothing secret.
-    fn draw(&self, count: usize) -> usize {
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        usize::try_from(x >> 33).unwrap_or(0) % count.max(1)
-    }
-
-    fn has_room(&self, endpoint: &Endpoint) -> bool {
-        endpoint.open.get() < self.spec.max_connections || !endpoint.idle.borrow().is_empty()
     }
 
     /// The newest idle connection that still lives; dead ones met on the way are closed.
@@ -337,10 +245,24 @@ impl UpstreamPool {
         self.close_one(endpoint);
     }
 
-    fn close_one(&self, endpoint: &Endpoint) {
+    /// A connection of this endpoint has been closed.
+    pub(super) fn close_one(&self, endpoint: &Endpoint) {
         endpoint.open.set(endpoint.open.get().saturating_sub(1));
         self.counters.open.down();
         self.wake_one();
+    }
+
+    /// Keeps a connection whose last exchange is over and clean.
+    pub(super) fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>) {
+        connection.shrink();
+        self.counters.idle.up();
+        let since = clock::instant();
+        endpoint.idle.borrow_mut().push(Idle { connection, since });
+        self.wake_one();
+    }
+
+    pub(super) fn endpoint(&self, index: usize) -> Option<&Endpoint> {
+        self.endpoints.get(index)
     }
 
     fn wake_one(&self) {
@@ -361,38 +283,6 @@ impl UpstreamPool {
     }
 }
 
-impl Endpoint {
-    fn in_flight(&self) -> usize {
-        self.open.get().saturating_sub(self.idle.borrow().len())
-    }
-}
-
-/// The two candidates among which the load decides: the first usable one in turn, and one drawn.
-#[derive(Default)]
-struct Candidates {
-    first: Option<(usize, usize)>,
-    second: Option<(usize, usize)>,
-    seen: usize,
-}
-
-impl Candidates {
-    fn offer(&mut self, index: usize, load: usize, drawn: usize) {
-        if self.first.is_none() {
-            self.first = Some((index, load));
-        } else if self.seen <= drawn.max(1) {
-            self.second = Some((index, load));
-        }
-        self.seen += 1;
-    }
-
-    fn best(&self) -> Option<usize> {
-        match (self.first, self.second) {
-            (Some((_, load)), Some((index, other))) if other < load => Some(index),
-            (first, _) => first.map(|(index, _)| index),
-        }
-    }
-}
-
 /// A place in the queue.
 struct Place<'a>(&'a Cell<usize>);
 
@@ -406,115 +296,5 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
-/// One of an endpoint's connections, counted; given back when dropped.
-struct Slot {
-    pool: Rc<UpstreamPool>,
-    index: usize,
-    purpose: Purpose,
-    idle: Option<Box<Connection>>,
-    held: Held,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
-    Yes,
-    /// The connection went back to the idle ones and keeps its place.
-    Parked,
-}
-
-impl Slot {
-    fn endpoint(&self) -> Option<&Endpoint> {
-        self.pool.endpoints.get(self.index)
-    }
-
-    fn succeeded(&mut self) {
-        self.purpose = Purpose::Request;
-        if let Some(endpoint) = self.endpoint() {
-            endpoint.health.borrow_mut().succeeded();
-        }
-    }
-
-    fn failed(&mut self) {
-        self.purpose = Purpose::Request;
-        let Some(endpoint) = self.endpoint() else { return };
-        let outcome = endpoint.health.borrow_mut().failed(self.pool.spec.ejection, clock::instant());
-        if outcome == Outcome::Ejected {
-            self.pool.counters.ejections.up();
-            let authority = self.pool.spec.endpoints.get(self.index).map_or("", |e| e.authority.as_str());
-            tracing::warn!(upstream = %self.pool.spec.name, endpoint = authority, "endpoint ejected");
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let Some(endpoint) = self.pool.endpoints.get(self.index) else {
-            return;
-        };
-        if self.purpose == Purpose::Probe {
-            endpoint.health.borrow_mut().abandon_probe();
-        }
-        if self.held == Held::Yes {
-            self.pool.close_one(endpoint);
-        }
-    }
-}
-
-/// A connection in use. Dropping it closes the connection; only [`Lease::park`] keeps it.
-pub(super) struct Lease {
-    pub(super) connection: Box<Connection>,
-    pub(super) origin: Origin,
-    slot: Slot,
-}
-
-impl Lease {
-    /// Index of its endpoint.
-    pub(super) const fn endpoint(&self) -> usize {
-        self.slot.index
-    }
-
-    pub(super) fn pool(&self) -> &UpstreamPool {
-        &self.slot.pool
-    }
-
-    /// The endpoint gave a valid answer.
-    pub(super) fn succeeded(&mut self) {
-        self.slot.succeeded();
-    }
-
-    /// The endpoint gave none, or none in time.
-    pub(super) fn failed(&mut self) {
-        self.slot.failed();
-    }
-
-    /// An idle connection turned out to be closed: that says nothing about the endpoint, but much
-    /// about its other idle connections.
-    pub(super) fn was_stale(&self) {
-        self.slot.pool.counters.stale.up();
-        self.slot.pool.drop_idle(self.slot.index);
-    }
-
-    /// Keeps the connection for the next request.
-    pub(super) fn park(self) {
-        let Self {
-            mut connection, mut slot, ..
-        } = self;
-        let pool = Rc::clone(&slot.pool);
-        if pool.spec.keep_alive == Duration::ZERO {
-            return;
-        }
-        if let Some(endpoint) = pool.endpoints.get(slot.index) {
-            connection.shrink();
-            slot.held = Held::Parked;
-            pool.counters.idle.up();
-            endpoint.idle.borrow_mut().push(Idle {
-                connection,
-                since: clock::instant(),
-            });
-            pool.wake_one();
-        }
     }
 }

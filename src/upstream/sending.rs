@@ -44,6 +44,7 @@ pub(super) struct Sending<B> {
     /// Whether a byte has gone out: from then on only an idempotent request may be repeated.
     begun: Begun,
     progress: Progress,
+    waits_for: Party,
 }
 
 /// How far the request has come.
@@ -71,6 +72,15 @@ pub(super) enum Begun {
 pub(super) enum Progress {
     None,
     Made,
+}
+
+/// Who keeps the request from going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Party {
+    /// Its body has not come yet.
+    Client,
+    /// It does not take what is there, or has all of it.
+    Endpoint,
 }
 
 /// Why the request cannot be sent.
@@ -101,6 +111,7 @@ impl<B: BodySource + Unpin> Sending<B> {
             tail: b"",
             begun: Begun::No,
             progress: Progress::None,
+            waits_for: Party::Endpoint,
         }
     }
 
@@ -135,9 +146,9 @@ impl<B: BodySource + Unpin> Sending<B> {
         std::mem::replace(&mut self.progress, Progress::None)
     }
 
-    /// Whether bytes wait to be written: then a stand-still is the upstream's, else the client's.
-    pub(super) fn has_unsent(&self) -> bool {
-        self.at < self.out.len() || !self.large.is_empty() || !self.tail.is_empty() || self.stage != Stage::Open
+    /// Whose fault a stand-still is.
+    pub(super) const fn waits_for(&self) -> Party {
+        self.waits_for
     }
 
     /// The write buffer, to be kept with its connection.
@@ -151,6 +162,7 @@ impl<B: BodySource + Unpin> Sending<B> {
 
     /// Writes what can be written. `Ready(Ok)` when the whole request is; not to be called after that.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), SendError>> {
+        self.waits_for = Party::Endpoint;
         for _ in 0..ROUNDS {
             let fed = self.fill(cx).map_err(SendError::Body)?;
             if self.write_pending() {
@@ -168,6 +180,7 @@ impl<B: BodySource + Unpin> Sending<B> {
                 return Poll::Ready(Ok(()));
             }
             if fed.is_pending() {
+                self.waits_for = Party::Client;
                 return Poll::Pending;
             }
         }

@@ -26,6 +26,26 @@ pub struct UpstreamSpec {
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
+impl UpstreamSpec {
+    /// Whether connections made for `other` may serve this one: nothing about them differs. TLS
+    /// settings are compared by identity, since certificates may have changed behind equal text.
+    #[must_use]
+    pub fn shares_connections_with(&self, other: &Self) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same_tls
+            && self.name == other.name
+            && self.endpoints == other.endpoints
+            && (self.connect_timeout, self.keep_alive) == (other.connect_timeout, other.keep_alive)
+            && self.max_connections == other.max_connections
+            && self.host == other.host
+            && self.ejection == other.ejection
+    }
+}
+
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSpec {

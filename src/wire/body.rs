@@ -42,9 +42,20 @@ pub trait BodySource {
     fn is_end(&self) -> bool;
 }
 
+/// A client's body: what its route allows is known only after the head was read.
+pub trait RequestBody: BodySource {
+    /// Ends the body with [`BodyError::TooLarge`] as soon as it is known to be longer than `max`
+    /// bytes: at once if it declares so, else when byte `max + 1` arrives.
+    fn limit(&mut self, max: u64);
+}
+
 /// The body that is not there.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoBody;
+
+impl RequestBody for NoBody {
+    fn limit(&mut self, _: u64) {}
+}
 
 impl BodySource for NoBody {
     fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {

@@ -109,6 +109,7 @@ impl Fields {
     }
 
     /// The fields in order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'_>> + Clone {
         self.spans.iter().map(|span| self.field(*span))
     }

@@ -186,3 +186,126 @@ const TOKEN: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framing(version: Version, fields: &[(&str, &str)]) -> Result<Framing, FramingError> {
+        let mut list = Fields::default();
+        for (name, value) in fields {
+            list.push(name.as_bytes(), value.as_bytes());
+        }
+        Declared::read(&list, version, Speaker::Client).map(|declared| declared.request())
+    }
+
+    fn http11(fields: &[(&str, &str)]) -> Result<Framing, FramingError> {
+        framing(Version::Http11, fields)
+    }
+
+    const CHUNKED: (&str, &str) = ("Transfer-Encoding", "chunked");
+
+    #[test]
+    fn s1_both_lengths_are_refused_and_one_is_taken() {
+        let length = ("Content-Length", "5");
+        assert_eq!(http11(&[length, CHUNKED]), Err(FramingError::Malformed));
+        assert_eq!(http11(&[CHUNKED, length]), Err(FramingError::Malformed));
+        assert_eq!(http11(&[CHUNKED, ("content-length", "0")]), Err(FramingError::Malformed));
+        assert_eq!(http11(&[length]), Ok(Framing::Length(5)));
+        assert_eq!(http11(&[CHUNKED]), Ok(Framing::Chunked));
+        assert_eq!(http11(&[("Host", "a")]), Ok(Framing::None));
+    }
+
+    #[test]
+    fn s2_chunked_twice_is_refused() {
+        assert_eq!(http11(&[CHUNKED, CHUNKED]), Err(FramingError::Malformed));
+        assert_eq!(http11(&[("Transfer-Encoding", "chunked, chunked")]), Err(FramingError::Malformed));
+        assert_eq!(http11(&[("transfer-encoding", "CHUNKED")]), Ok(Framing::Chunked));
+    }
+
+    #[test]
+    fn s3_only_exactly_chunked_is_taken() {
+        for other in [
+            "gzip, chunked",
+            "identity, chunked",
+            "chunked, identity",
+            "xchunked",
+            "identity",
+            "chunked, gzip",
+            "x",
+        ] {
+            assert_eq!(
+                http11(&[("Transfer-Encoding", other)]),
+                Err(FramingError::UnsupportedCoding),
+                "{other}"
+            );
+        }
+        for broken in [
+            "",
+            ",",
+            "chunked,",
+            ",chunked",
+            "\u{b}chunked",
+            "chunked;q=1",
+            "\"chunked\"",
+            "chunked chunked",
+            "chun\tked",
+            "chunked\0",
+            "chünked",
+        ] {
+            assert_eq!(http11(&[("Transfer-Encoding", broken)]), Err(FramingError::Malformed), "{broken:?}");
+        }
+        assert_eq!(
+            http11(&[("Transfer-Encoding", "gzip"), CHUNKED]),
+            Err(FramingError::UnsupportedCoding)
+        );
+        assert_eq!(
+            http11(&[("X-Transfer-Encoding", "gzip"), ("TransferrEncoding", "chunked")]),
+            Ok(Framing::None)
+        );
+    }
+
+    #[test]
+    fn s4_a_coding_is_refused_in_http_1_0() {
+        assert_eq!(framing(Version::Http10, &[CHUNKED]), Err(FramingError::Malformed));
+        assert_eq!(framing(Version::Http10, &[("Content-Length", "3")]), Ok(Framing::Length(3)));
+    }
+
+    #[test]
+    fn s5_a_length_is_one_canonical_number() {
+        for bad in [
+            "+2",
+            "-1",
+            "2, 2",
+            "2,2",
+            "0x2",
+            "",
+            " ",
+            "2 3",
+            "1e1",
+            "02",
+            "00",
+            "2_0",
+            "2;x",
+            "\u{b}2",
+            "２",
+            "2.0",
+            "99999999999999999999",
+            "18446744073709551616",
+            "10000000000000000000",
+        ] {
+            assert_eq!(http11(&[("Content-Length", bad)]), Err(FramingError::Malformed), "{bad:?}");
+        }
+        assert_eq!(
+            http11(&[("Content-Length", "2"), ("Content-Length", "3")]),
+            Err(FramingError::Malformed)
+        );
+        assert_eq!(
+            http11(&[("Content-Length", "2"), ("content-length", "2")]),
+            Err(FramingError::Malformed)
+        );
+        for (good, n) in [("0", 0), ("2", 2), ("10", 10), ("9999999999999999999", 9_999_999_999_999_999_999)] {
+            assert_eq!(http11(&[("Content-Length", good)]), Ok(Framing::Length(n)), "{good}");
+        }
+    }
+}

@@ -202,8 +202,11 @@ fn denial_of(error: Error, head: &[u8]) -> Denial {
 /// section 2.3). HTTP/0.9 has no version in its request line, so `HTTP/0.x` is garbage.
 fn names_other_version(head: &[u8]) -> bool {
     let line = memmem::find(head, b"\r\n").and_then(|end| head.get(..end)).unwrap_or(head);
-    let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major @ b'1'..=b'9', b'.', b'0'..=b'9'] if line.len() > 8 && *major > 0)
+    let mut parts = line.splitn(3, |b| *b == b' ');
+    let (Some([_, ..]), Some([_, ..]), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'1'..=b'9', b'.', b'0'..=b'9']) && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
 }
 
 /// Why the fields of a tokenised head are refused.

@@ -103,10 +103,20 @@ fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surfac
             return Err(Denial::CorruptRecord);
         }
         for (claim, value) in rules.claim_headers.iter().zip(values) {
-            push_ids(out, &claim.header, value.as_deref().unwrap_or_default())?;
+            let Some(value) = value else { continue };
+            if !is_header_text(value) {
+                return Err(Denial::CorruptRecord);
+            }
+            push(out, claim.header.as_bytes(), value.as_bytes());
         }
     }
     Ok(())
+}
+
+/// Visible ASCII and inner spaces: what a claim may be once its surface made a header of it. Checked
+/// at the place of writing as well, since a line end here would be a header of somebody else's.
+fn is_header_text(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.starts_with(' ') && !text.ends_with(' ')
 }
 
 /// All cookies in one field (HTTP/2 splits them into crumbs, RFC 9113, section 8.2.3), without the

@@ -207,6 +207,85 @@ fn idle_connection_that_was_closed_is_found_before_a_post_is_written() {
 }
 
 #[test]
+fn post_of_which_nothing_was_written_is_repeated_with_its_body() {
+    run(async {
+        for (framing, sent) in [
+            (Framing::Length(5), "\r\n\r\nhello"),
+            (Framing::Chunked, "\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        ] {
+            let peer = Peer::listen().await;
+            let pool = pool(&[peer.port]);
+            let serve = async {
+                let mut talk = peer.accept().await;
+                talk.answer(OK).await;
+                talk
+            };
+            let (talk, _) = both(serve, fetch(&pool)).await;
+            // The runtime has no chance to tell of it before the request is written.
+            talk.reset();
+            let serve = async {
+                let mut talk = peer.accept().await;
+                let got = talk.read_until(sent).await;
+                talk.write(OK).await;
+                got
+            };
+            let body = Script::data(&["hello"]);
+            let (got, answer) = both(serve, send(&pool, request(Method::Post, framing), body)).await;
+            assert_eq!(answer.unwrap().attempts, 2, "it was not found dead before");
+            assert_eq!(got.matches("hello").count(), 1);
+            assert!(got.starts_with("POST /a?b=c HTTP/1.1\r\n"));
+        }
+    });
+}
+
+#[test]
+fn all_attempts_together_have_the_time_of_one() {
+    run(async {
+        let peers = [Peer::listen().await, Peer::listen().await];
+        let pool = pool(&peers.each_ref().map(|p| p.port));
+        let allowed = Duration::from_millis(600);
+        // Whichever is asked first closes late; the other never answers.
+        let server = async {
+            let (mut first, other) = tokio::select! {
+                talk = peers[0].accept() => (talk, &peers[1]),
+                talk = peers[1].accept() => (talk, &peers[0]),
+            };
+            first.read_head().await;
+            tokio::time::sleep(allowed * 5 / 6).await;
+            drop(first);
+            other.accept().await.read_rest().await
+        };
+        let outgoing = Outgoing {
+            response_timeout: allowed,
+            ..get()
+        };
+        let began = crate::base::clock::instant();
+        let client = async { error_of(send(&pool, outgoing, NoBody).await) };
+        let (_, error) = both(server, client).await;
+        assert!(matches!(error, UpstreamError::Timeout), "{error:?}");
+        assert_eq!(pool.counters().retries.value(), 1);
+        assert!(began.elapsed() < allowed * 5 / 3, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn host_names_are_resolved_when_connecting() {
+    run(async {
+        let peer = Peer::listen().await;
+        for (host, reachable) in [("localhost", true), ("no-such-host.invalid", false)] {
+            let mut spec = spec(&[peer.port]);
+            spec.endpoints[0].host = host.into();
+            let pool = pool_of(spec);
+            let result = tokio::select! {
+                result = fetch(&pool) => result,
+                _ = async { peer.accept().await.answer(OK).await; std::future::pending::<()>().await } => unreachable!(),
+            };
+            assert_eq!(result.is_ok(), reachable, "{host}");
+        }
+    });
+}
+
+#[test]
 fn fresh_connection_closed_without_an_answer_is_retried_only_if_idempotent() {
     run(async {
         let (deaf, well) = (Peer::listen().await, Peer::listen().await);

@@ -219,6 +219,39 @@ fn connection_idle_for_too_long_is_not_used() {
 }
 
 #[test]
+fn connection_that_carried_an_unexpected_body_is_never_used_again() {
+    run(async {
+        for (method, framing, kept) in [
+            (Method::Get, Framing::Length(5), false),
+            (Method::Options, Framing::Chunked, false),
+            (Method::Delete, Framing::Length(0), true),
+            (Method::Put, Framing::Length(5), true),
+            (Method::Patch, Framing::Chunked, true),
+        ] {
+            let peer = Peer::listen().await;
+            let pool = pool(&[peer.port]);
+            let (end, body) = match framing {
+                Framing::Length(0) => ("\r\n\r\n", Script::default()),
+                Framing::Chunked => ("0\r\n\r\n", Script::data(&["hello"])),
+                _ => ("hello", Script::data(&["hello"])),
+            };
+            let server = async {
+                let mut talk = peer.accept().await;
+                talk.read_until(end).await;
+                talk.write(OK).await;
+                talk
+            };
+            let client = async {
+                let mut answer = send(&pool, request(method, framing), body).await.unwrap();
+                collect(&mut answer.body).await.unwrap();
+            };
+            both(server, client).await;
+            assert_eq!(pool.counters().idle.value() == 1, kept, "{method:?} {framing:?}");
+        }
+    });
+}
+
+#[test]
 fn full_upstream_makes_requests_wait_in_turn_and_refuses_after_the_deadline() {
     run(async {
         let peer = Peer::listen().await;
@@ -248,5 +281,49 @@ fn full_upstream_makes_requests_wait_in_turn_and_refuses_after_the_deadline() {
         };
         both(server, client).await;
         assert_eq!((pool.counters().connects.value(), pool.counters().busy.value()), (1, 1));
+    });
+}
+
+#[test]
+fn queue_is_bounded_and_who_leaves_it_gives_up_its_place() {
+    run(async {
+        let peer = Peer::listen().await;
+        let pool = pool_of(UpstreamSpec {
+            max_connections: 1,
+            ..spec(&[peer.port])
+        });
+        let held = async {
+            let answer = send(&pool, get(), NoBody).await.unwrap();
+            let refused = async {
+                // The queue is full before this one is asked.
+                tokio::task::yield_now().await;
+                fetch(&pool).await.unwrap_err()
+            };
+            let error = {
+                let crowd = std::iter::repeat_with(|| Box::pin(fetch(&pool))).take(1_024);
+                let mut crowd: Vec<_> = crowd.collect();
+                let all = poll_fn(|cx| {
+                    for one in &mut crowd {
+                        assert!(one.as_mut().poll(cx).is_pending());
+                    }
+                    Poll::<()>::Pending
+                });
+                tokio::select! {
+                    biased;
+                    () = all => panic!(),
+                    error = refused => error,
+                }
+            };
+            assert!(matches!(error, UpstreamError::Busy), "{error:?}");
+            drop(answer);
+            // The crowd is gone: the next is served.
+            assert!(fetch(&pool).await.is_ok());
+        };
+        let server = async {
+            let mut first = peer.accept().await;
+            first.answer(OK).await;
+            peer.accept().await.answer(OK).await;
+        };
+        both(server, held).await;
     });
 }

@@ -2,8 +2,11 @@
 
 use super::*;
 
-/// Decodes `input`, given in pieces of `step` bytes: data, trailers and what is left over.
-fn decode(framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, Option<Fields>, Vec<u8>), BodyError> {
+/// Data, trailers, and what is left over.
+type Body = (Vec<u8>, Option<Fields>, Vec<u8>);
+
+/// Decodes `input`, given in pieces of `step` bytes.
+fn decode(framing: Framing, input: &[u8], step: usize) -> Result<Body, BodyError> {
     let mut decoder = BodyDecoder::new(framing);
     let (mut buf, mut data, mut trailers) = (BytesMut::new(), Vec::new(), None);
     let mut pieces = input.chunks(step);
@@ -116,5 +119,91 @@ fn a_size_line_says_the_length_in_hexadecimal() {
         (0, ""),
     ] {
         assert_eq!(SizeLine::new(n).as_bytes(), line.as_bytes());
+    }
+}
+
+#[test]
+fn s6_extensions_are_dropped_and_bounded() {
+    let with = |n: usize| format!("2;{}\r\nab\r\n0\r\n\r\n", "e".repeat(n));
+    let limit = MAX_EXTENSION as usize;
+    assert_eq!(decode(Framing::Chunked, with(limit).as_bytes(), 1000).unwrap().0, b"ab");
+    assert_eq!(
+        decode(Framing::Chunked, with(limit + 1).as_bytes(), 1000).map(|d| d.0),
+        Err(BodyError::Framing)
+    );
+    let many = |n: usize| format!("{}0\r\n\r\n", format!("1;{}\r\na\r\n", "e".repeat(limit)).repeat(n));
+    let most = MAX_EXTENSIONS as usize / limit;
+    assert_eq!(decode(Framing::Chunked, many(most).as_bytes(), 1000).unwrap().0.len(), most);
+    assert_eq!(
+        decode(Framing::Chunked, many(most + 1).as_bytes(), 1000).map(|d| d.0),
+        Err(BodyError::Framing)
+    );
+}
+
+#[test]
+fn s6_a_size_has_at_most_16_digits() {
+    let zeros = "000000000000000a\r\n0123456789\r\n0000\r\n\r\n";
+    assert_eq!(decode(Framing::Chunked, zeros.as_bytes(), 4).unwrap().0, b"0123456789");
+    for bad in ["0000000000000000a\r\n0123456789\r\n0\r\n\r\n", "fffffffffffffffff\r\n"] {
+        assert_eq!(decode(Framing::Chunked, bad.as_bytes(), 4).map(|d| d.0), Err(BodyError::Framing));
+    }
+    assert_eq!(
+        decode(Framing::Chunked, b"ffffffffffffffff\r\nabc", 4).map(|d| d.0),
+        Err(BodyError::Aborted)
+    );
+}
+
+#[test]
+fn a_trailer_section_is_bounded() {
+    let fields = |n: usize| format!("0\r\n{}\r\n", "a: b\r\n".repeat(n));
+    assert_eq!(
+        decode(Framing::Chunked, fields(MAX_TRAILER_FIELDS).as_bytes(), 1000)
+            .unwrap()
+            .1
+            .unwrap()
+            .len(),
+        MAX_TRAILER_FIELDS
+    );
+    assert_eq!(
+        decode(Framing::Chunked, fields(MAX_TRAILER_FIELDS + 1).as_bytes(), 1000).map(|d| d.0),
+        Err(BodyError::Framing)
+    );
+    let long = |n: usize| format!("0\r\na: {}", "b".repeat(n - "a: ".len()));
+    assert_eq!(
+        decode(Framing::Chunked, (long(MAX_TRAILERS - 4) + "\r\n\r\n").as_bytes(), 1000)
+            .unwrap()
+            .1
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        decode(Framing::Chunked, (long(MAX_TRAILERS - 3) + "\r\n\r\n").as_bytes(), 1000).map(|d| d.0),
+        Err(BodyError::Framing)
+    );
+    assert_eq!(
+        decode(Framing::Chunked, long(MAX_TRAILERS).as_bytes(), 1).map(|d| d.0),
+        Err(BodyError::Framing)
+    );
+}
+
+#[test]
+fn what_is_written_as_chunks_is_read_as_the_same_body() {
+    let pieces: [&[u8]; 4] = [b"a", &[7; 300], b"", &[0; 70_000]];
+    let mut trailers = Fields::default();
+    trailers.push(b"Grpc-Status", b"0");
+    let mut wire = Vec::new();
+    for piece in pieces.iter().filter(|p| !p.is_empty()) {
+        wire.extend_from_slice(SizeLine::new(piece.len()).as_bytes());
+        wire.extend_from_slice(piece);
+        wire.extend_from_slice(CHUNK_END);
+    }
+    let mut plain = wire.clone();
+    plain.extend_from_slice(LAST_CHUNK);
+    write_trailers(&trailers, &mut wire);
+    for (wire, trailing) in [(plain, 0), (wire, 1)] {
+        let (data, trailers, rest) = decode(Framing::Chunked, &wire, 1000).unwrap();
+        assert_eq!((data, rest.len()), (pieces.concat(), 0));
+        assert_eq!(trailers.map_or(0, |t| t.len()), trailing);
     }
 }

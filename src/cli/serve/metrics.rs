@@ -1,0 +1,212 @@
+//! Plugs every part's figures into `/metrics`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Panics;
+use super::reload::Reloader;
+use crate::admin::probes::Readiness;
+use crate::base::clock::Clock;
+use crate::gateway::UpstreamRegistry;
+use crate::server::Running;
+use crate::store::cached::CachedStore;
+use crate::telemetry::metrics::{Kind, Metrics, Sample};
+
+/// Where the figures come from.
+pub(super) struct Sources<'a> {
+    pub(super) cached: Arc<CachedStore>,
+    pub(super) upstreams: Arc<UpstreamRegistry>,
+    pub(super) running: &'a Running,
+    pub(super) reloader: &'a Arc<Reloader>,
+    pub(super) readiness: &'a Arc<Readiness>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) panics: &'a Panics,
+}
+
+pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
+    register_cache(metrics, &sources.cached);
+    register_upstreams(metrics, &sources.upstreams);
+    register_connections(metrics, sources.running);
+    let (readiness, clock) = (sources.readiness.clone(), sources.clock.clone());
+    metrics.gauge_fn("durward_store_up", "Whether the store answered a moment ago", &[], move || {
+        u64::from(readiness.store_is_up(clock.now().boot))
+    });
+    let reloader = sources.reloader.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_config_reloads",
+        "Reloads of the configuration, by result",
+        move || {
+            let (done, failed) = reloader.counts();
+            vec![sample(&[("result", "ok")], done), sample(&[("result", "failed")], failed)]
+        },
+    );
+    let panics = sources.panics.clone();
+    metrics.counter_fn("durward_panics", "Defects that ended a request or a task", &[], move || {
+        panics.load(Ordering::Relaxed)
+    });
+}
+
+fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {
+    let cache = cached.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_cache_lookups",
+        "Look-ups in memory, by what was found",
+        move || {
+            let f = cache.figures();
+            vec![
+                sample(&[("found", "present")], f.hits_present),
+                sample(&[("found", "absent")], f.hits_absent),
+                sample(&[("found", "nothing")], f.misses),
+            ]
+        },
+    );
+    let cache = cached.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_reads",
+        "Reads of the store, by reason and result",
+        move || {
+            let f = cache.figures();
+            let row = |reason, result, value| sample(&[("reason", reason), ("result", result)], value);
+            vec![
+                row("request", "answered", f.loads.saturating_sub(f.load_errors)),
+                row("request", "failed", f.load_errors),
+                row("refresh", "answered", f.refreshes.saturating_sub(f.refresh_errors)),
+                row("refresh", "failed", f.refresh_errors),
+            ]
+        },
+    );
+    let cache = cached.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_lookups_avoided",
+        "Look-ups that did not read the store, by reason",
+        move || {
+            let f = cache.figures();
+            vec![
+                sample(&[("reason", "coalesced")], f.coalesced),
+                sample(&[("reason", "too_many")], f.rejected),
+                sample(&[("reason", "store_failing")], f.short_circuited),
+            ]
+        },
+    );
+    let cache = cached.clone();
+    metrics.counter_fn(
+        "durward_store_corrupt",
+        "Answers of the store that could not be trusted; any at all is an alarm",
+        &[],
+        move || cache.figures().corrupt,
+    );
+    let cache = cached.clone();
+    metrics.counter_fn(
+        "durward_store_outdated",
+        "Answers that an event had made out of date before they arrived",
+        &[],
+        move || cache.figures().outdated,
+    );
+    let cache = cached.clone();
+    metrics.family_fn(Kind::Gauge, "durward_cache_entries", "What is remembered", move || {
+        let f = cache.figures();
+        vec![
+            sample(&[("of", "credentials")], f.entries),
+            sample(&[("of", "absences")], f.absences),
+        ]
+    });
+    let cache = cached.clone();
+    metrics.gauge_fn(
+        "durward_store_position",
+        "The newest change this gateway has applied",
+        &[],
+        move || cache.positions().newest().0,
+    );
+}
+
+fn register_upstreams(metrics: &Metrics, upstreams: &Arc<UpstreamRegistry>) {
+    let registry = upstreams.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_upstream_events",
+        "What happened towards upstreams",
+        move || {
+            let mut samples = Vec::new();
+            registry.visit(|name, counters| {
+                for (event, value) in counters.totals() {
+                    samples.push(sample(&[("upstream", name), ("event", event)], value));
+                }
+            });
+            sum(samples)
+        },
+    );
+    let registry = upstreams.clone();
+    metrics.family_fn(Kind::Gauge, "durward_upstream_connections", "Connections to upstreams", move || {
+        let mut samples = Vec::new();
+        registry.visit(|name, counters| {
+            samples.push(sample(&[("upstream", name), ("state", "open")], counters.open.value()));
+            samples.push(sample(&[("upstream", name), ("state", "idle")], counters.idle.value()));
+        });
+        sum(samples)
+    });
+}
+
+fn register_connections(metrics: &Metrics, running: &Running) {
+    let accept = running.accept_counters().clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_connections_accepted",
+        "What became of accepted connections",
+        move || {
+            accept
+                .figures()
+                .into_iter()
+                .map(|(name, value)| sample(&[("result", name)], value))
+                .collect()
+        },
+    );
+    let workers = running.counters().to_vec();
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_connections_open",
+        "Open client connections, by worker",
+        move || {
+            workers
+                .iter()
+                .enumerate()
+                .map(|(index, c)| sample(&[("worker", &index.to_string())], c.open.read()))
+                .collect()
+        },
+    );
+    let workers = running.counters().to_vec();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_connection_events",
+        "What happened on client connections",
+        move || {
+            let all = workers.iter().flat_map(|c| c.figures());
+            sum(all
+                .filter(|(name, _)| !matches!(*name, "open" | "in_flight"))
+                .map(|(name, value)| sample(&[("event", name)], value))
+                .collect())
+        },
+    );
+}
+
+fn sample(labels: &[(&'static str, &str)], value: u64) -> Sample {
+    Sample {
+        labels: labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect(),
+        value,
+    }
+}
+
+/// Adds up what several workers say under the same labels.
+fn sum(samples: Vec<Sample>) -> Vec<Sample> {
+    let mut totals: Vec<Sample> = Vec::new();
+    for next in samples {
+        match totals.iter_mut().find(|known| known.labels == next.labels) {
+            Some(known) => known.value += next.value,
+            None => totals.push(next),
+        }
+    }
+    totals
+}

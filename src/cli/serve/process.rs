@@ -1,0 +1,283 @@
+//! A running gateway: its parts in the order they are started, and stopped in the reverse.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::metrics;
+use super::reload::Reloader;
+use super::{FLUSH_TIME, Lines, Panics};
+use crate::admin::Operations;
+use crate::admin::api::ListenerView;
+use crate::admin::http::{Bounds, Listener, serve as serve_admin};
+use crate::admin::probes::{Probes, Readiness, watch_store};
+use crate::admin::routes::OperatorApi;
+use crate::admin::socket::{self, SocketError, SocketName};
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::fingerprint::Peppers;
+use crate::config::Loaded;
+use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::server::{self, Running, Setup};
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
+use crate::store::cached::{CacheSettings, CachedStore};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::redis::{RedisSettings, RedisStore};
+use crate::store::{CredentialStore, StoreError};
+use crate::telemetry::{LineFormat, Output, Telemetry};
+
+/// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
+pub struct Process {
+    operations: Arc<Operations>,
+    reloader: Arc<Reloader>,
+    running: Running,
+    telemetry: Arc<Telemetry>,
+    limits: Limits,
+    stop: watch::Sender<()>,
+    admin: JoinSet<()>,
+    chores: Vec<JoinHandle<()>>,
+    _socket: SocketName,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error("the store cannot be opened: {0}")]
+    Store(#[from] StoreError),
+    /// The public side cannot be started.
+    #[error("{0}")]
+    Server(#[from] server::StartError),
+    /// The operator socket cannot be made.
+    #[error("{0}")]
+    Socket(#[from] SocketError),
+    /// The probes' address cannot be had.
+    #[error("probes cannot listen on {0}: {1}")]
+    Probes(SocketAddr, std::io::Error),
+    /// A thread, or randomness, is not to be had.
+    #[error("the machine refused a resource: {0}")]
+    Machine(#[from] std::io::Error),
+}
+
+impl Process {
+    /// Starts everything; must be called inside the control runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is left running.
+    pub async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+        let Loaded {
+            settings, snapshot, watch, ..
+        } = loaded;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let shared = Arc::new(SharedSnapshot::new(snapshot));
+        let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
+        // The socket first: a second gateway on the same state must not get as far as the store.
+        let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
+        let store = open_store(&settings, clock.clone()).await?;
+        let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
+        let upstreams = Arc::<UpstreamRegistry>::default();
+        let factories = worker_factories(&settings, &shared, &cached, &clock, &telemetry, &upstreams)?;
+        let setup = Setup {
+            listeners: settings.listeners.clone(),
+            limits: settings.limits,
+            certificates: shared.clone(),
+        };
+        let running = server::start(setup, factories)?;
+        let readiness = Arc::<Readiness>::default();
+        let reloader = Reloader::new(settings.clone(), watch, shared.clone());
+        metrics::register(
+            telemetry.metrics(),
+            &metrics::Sources {
+                cached,
+                upstreams,
+                running: &running,
+                reloader: &reloader,
+                readiness: &readiness,
+                clock: &clock,
+                panics,
+            },
+        );
+        let (stop, stopped) = watch::channel(());
+        let probes = bind_probes(settings.admin.probes).await?;
+        let operations = Arc::new(Operations {
+            store,
+            peppers: settings.peppers.clone(),
+            snapshot: shared,
+            clock,
+            telemetry: telemetry.clone(),
+            readiness: readiness.clone(),
+            reload: reloader.hook(),
+            listeners: bound(&settings, running.addresses()),
+            probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
+        });
+        let mut admin = JoinSet::new();
+        admin.spawn(serve_admin(
+            Listener::Unix(admin_socket),
+            Bounds::OPERATOR,
+            Arc::new(OperatorApi(operations.clone())),
+            stopped.clone(),
+        ));
+        if let Some(listener) = probes {
+            admin.spawn(serve_admin(
+                Listener::Tcp(listener),
+                Bounds::OPERATOR,
+                Arc::new(Probes(operations.clone())),
+                stopped,
+            ));
+        }
+        let chores = vec![tokio::spawn(watch_store(operations.clone())), tokio::spawn(reloader.clone().poll())];
+        readiness.configured();
+        Ok(Self {
+            operations,
+            reloader,
+            running,
+            telemetry,
+            limits: settings.limits,
+            stop,
+            admin,
+            chores,
+            _socket: socket_name,
+        })
+    }
+
+    /// What operators may do, for callers in the same process.
+    #[must_use]
+    pub const fn operations(&self) -> &Arc<Operations> {
+        &self.operations
+    }
+
+    /// Reads the configuration again; the outcome is logged and counted.
+    ///
+    /// # Errors
+    /// Why the old configuration stays in force.
+    pub async fn reload(&self) -> Result<(), String> {
+        self.reloader.reload().await
+    }
+
+    /// Stops in order: readiness off, a pause for load balancers to notice, no more connections,
+    /// what is in flight to its end or the deadline, then the operator side and the logs.
+    pub async fn stop(self) {
+        self.operations.readiness.draining();
+        tracing::info!("draining");
+        tokio::time::sleep(self.limits.drain_delay).await;
+        let report = self.running.drain().await;
+        tracing::info!(aborted = report.aborted, "drained");
+        for chore in &self.chores {
+            chore.abort();
+        }
+        drop(self.stop);
+        self.admin.join_all().await;
+        let telemetry = self.telemetry;
+        // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
+        let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
+    }
+}
+
+async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn CredentialStore>, StoreError> {
+    let check = settings.peppers.first().check_value();
+    match &settings.store.kind {
+        StoreKind::Embedded { path } => Ok(Arc::new(EmbeddedStore::open(path, &check)?)),
+        StoreKind::Redis {
+            url,
+            key_prefix,
+            wait_replicas,
+        } => {
+            let redis = RedisSettings {
+                url: url.clone(),
+                key_prefix: key_prefix.clone(),
+                wait_replicas: *wait_replicas,
+                lookup_timeout: settings.store.lookup_timeout,
+                pepper_check: check,
+            };
+            Ok(Arc::new(RedisStore::open(redis, clock, Handle::current()).await?))
+        }
+    }
+}
+
+fn cache_settings(store: &StoreSettings) -> CacheSettings {
+    CacheSettings {
+        max_age: store.max_age,
+        absent_age: store.absent_age,
+        lookup_timeout: store.lookup_timeout,
+        max_lookups: store.max_lookups,
+        cache_entries: store.cache_entries,
+        absent_entries: store.absent_entries,
+    }
+}
+
+/// What makes each worker's service, on the worker's own thread.
+type Factory = Box<dyn FnOnce() -> std::rc::Rc<Worker> + Send>;
+
+fn worker_factories(
+    settings: &Settings,
+    shared: &Arc<SharedSnapshot>,
+    cached: &Arc<CachedStore>,
+    clock: &Arc<dyn Clock>,
+    telemetry: &Arc<Telemetry>,
+    upstreams: &Arc<UpstreamRegistry>,
+) -> std::io::Result<Vec<Factory>> {
+    (0..settings.workers)
+        .map(|_| {
+            let parts = WorkerParts {
+                shared: shared.clone(),
+                cached: cached.clone(),
+                peppers: Peppers::clone(&settings.peppers),
+                clock: clock.clone(),
+                telemetry: telemetry.clone(),
+                upstreams: upstreams.clone(),
+                seed: random_seed()?,
+            };
+            Ok(Box::new(move || Worker::new(parts)) as Factory)
+        })
+        .collect()
+}
+
+fn random_seed() -> std::io::Result<[u64; 2]> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no randomness"))?;
+    let all = u128::from_le_bytes(bytes);
+    let half = |shift: u32| u64::try_from((all >> shift) & u128::from(u64::MAX)).unwrap_or(0);
+    Ok([half(0), half(64)])
+}
+
+const fn line_format(log: LogSettings) -> LineFormat {
+    match (log.access, log.format) {
+        (AccessLog::Off, _) => LineFormat::Off,
+        (AccessLog::On, LogFormat::Json) => LineFormat::Json,
+        (AccessLog::On, LogFormat::Pretty) => LineFormat::Pretty,
+    }
+}
+
+fn access_output(log: LogSettings, lines: Lines) -> std::io::Result<Option<Output>> {
+    match log.access {
+        AccessLog::Off => Ok(None),
+        AccessLog::On => match lines {
+            Lines::Stdout => Output::start("durward-access", std::io::stdout()).map(Some),
+            Lines::Stderr => Output::start("durward-access", std::io::stderr()).map(Some),
+        },
+    }
+}
+
+async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::TcpListener>, StartError> {
+    match address {
+        None => Ok(None),
+        Some(address) => tokio::net::TcpListener::bind(address)
+            .await
+            .map(Some)
+            .map_err(|error| StartError::Probes(address, error)),
+    }
+}
+
+fn bound(settings: &Settings, addresses: &[SocketAddr]) -> Vec<ListenerView> {
+    settings
+        .listeners
+        .iter()
+        .zip(addresses)
+        .map(|(listener, address)| ListenerView {
+            name: listener.name.clone(),
+            address: address.to_string(),
+        })
+        .collect()
+}

@@ -1,0 +1,126 @@
+//! Reload: on a signal, by command, or when a file changed; all or nothing.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::admin::Reload;
+use crate::config::{self, Disk, Loaded, Purpose, Watch};
+use crate::snapshot::{Settings, SharedSnapshot};
+
+/// How often files are looked at. Content is compared, not times or inotify events, so that symlink
+/// swaps of mounted configuration are seen like edits.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Replaces the shared snapshot by what the files say now.
+pub struct Reloader {
+    path: PathBuf,
+    settings: Settings,
+    shared: Arc<SharedSnapshot>,
+    /// What the last attempt read, good or bad: a bad file is reported once, not every two seconds.
+    watch: Mutex<Watch>,
+    /// One reload at a time: the last to begin is the last to be in force.
+    turn: tokio::sync::Mutex<()>,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Reloader {
+    /// For the configuration that is in force.
+    #[must_use]
+    pub fn new(settings: Settings, watch: Watch, shared: Arc<SharedSnapshot>) -> Arc<Self> {
+        Arc::new(Self {
+            path: settings.config_path.clone(),
+            settings,
+            shared,
+            // Looked at again: what serving created on the way is not a change.
+            watch: Mutex::new(watch.again(&Disk)),
+            turn: tokio::sync::Mutex::new(()),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    /// Reads the files and puts them in force. Requests that began before keep the old snapshot.
+    ///
+    /// # Errors
+    /// The report, with file, line and caret; nothing has changed.
+    pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
+        let this = Arc::clone(self);
+        let outcome = tokio::task::spawn_blocking(move || this.load())
+            .await
+            .unwrap_or_else(|_| Err("the reload ended by a defect".into()));
+        match &outcome {
+            Ok(()) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(version = self.shared.version(), "configuration reloaded");
+            }
+            Err(report) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("the configuration was not reloaded, the old one stays in force\n{report}");
+            }
+        }
+        outcome
+    }
+
+    fn load(&self) -> Result<(), String> {
+        match config::load(&self.path, Purpose::Reload) {
+            Ok(Loaded {
+                settings,
+                snapshot,
+                warnings,
+                watch,
+            }) => {
+                super::warn(&warnings);
+                for name in settings.needing_restart(&self.settings) {
+                    tracing::warn!("{name} changed: it takes effect at the next start");
+                }
+                self.shared.replace(snapshot);
+                *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+                Ok(())
+            }
+            Err(errors) => {
+                let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+                *watch = watch.again(&Disk);
+                Err(errors.to_string())
+            }
+        }
+    }
+
+    /// Looks at the files for ever.
+    pub async fn poll(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let this = Arc::clone(&self);
+            let changed = tokio::task::spawn_blocking(move || !this.known().is_current(&Disk))
+                .await
+                .unwrap_or(false);
+            if changed {
+                // The outcome is logged and counted; there is nobody else to tell.
+                let _ = self.reload().await;
+            }
+        }
+    }
+
+    fn known(&self) -> Watch {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The operator API's way here.
+    #[must_use]
+    pub fn hook(self: &Arc<Self>) -> Reload {
+        let this = Arc::clone(self);
+        Box::new(move || {
+            let this = Arc::clone(&this);
+            Box::pin(async move { this.reload().await })
+        })
+    }
+
+    /// Reloads that were put in force, and that were refused.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,55 @@
+//! What loads and is probably not what was meant.
+
+use std::path::Path;
+
+use crate::config::source::Located;
+use crate::config::written::{WrittenAccess, WrittenGateway, WrittenSurface, WrittenSurfaceKind, WrittenUpstream};
+
+use super::Builder;
+
+impl Builder<'_> {
+    /// Warnings about the whole.
+    pub(super) fn lint(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) {
+        if upstreams.is_empty() {
+            self.report.warning(
+                &gateway.upstreams.at,
+                "there is no upstream: every request would be answered with 404",
+                Some("put a `*.toml` file into the directory".to_owned()),
+            );
+        }
+        let routes = || upstreams.iter().flat_map(|(_, u)| &u.routes);
+        let accepted = |name: &str| {
+            routes()
+                .any(|r| matches!(&r.access, Some(WrittenAccess::Surfaces { surfaces, .. }) if surfaces.iter().any(|s| s.value == name)))
+        };
+        for surface in &gateway.surfaces {
+            let name = surface.name.value.as_str();
+            if !accepted(name) && !gateway.surfaces.iter().any(|s| hangs_on(s, name)) {
+                self.report.warning(
+                    &surface.name.at,
+                    format!("no route accepts the surface `{name}`"),
+                    Some("name it in `access` of a route, or remove it".to_owned()),
+                );
+            }
+        }
+        for dialect in &gateway.dialects {
+            let name = dialect.name.value.as_str();
+            let named = |d: &Option<Located<String>>| d.as_ref().is_some_and(|d| d.value == name);
+            let used = gateway.dialect.value == name
+                || upstreams
+                    .iter()
+                    .any(|(_, u)| named(&u.dialect) || u.routes.iter().any(|r| named(&r.dialect)));
+            if !used {
+                self.report.warning(
+                    &dialect.name.at,
+                    format!("nothing uses the dialect `{name}`"),
+                    Some("name it with `dialect`, or remove it".to_owned()),
+                );
+            }
+        }
+    }
+}
+
+fn hangs_on(surface: &WrittenSurface, records: &str) -> bool {
+    matches!(&surface.kind, WrittenSurfaceKind::SessionJwt { record_surface, .. } if record_surface.value == records)
+}

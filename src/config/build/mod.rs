@@ -1,0 +1,145 @@
+//! From the written form to settings and snapshot: everything that needs more than one key, or a file, to be judged.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use crate::decide::headers::HeaderPolicy;
+use crate::decide::route::DialectIndex;
+use crate::snapshot::{Settings, Snapshot};
+
+use super::Purpose;
+use super::report::{Report, suggest};
+use super::source::{Located, Place};
+use super::surroundings::Surroundings;
+use super::written::{WrittenGateway, WrittenUpstream};
+
+mod dialects;
+mod lints;
+mod listeners;
+mod material;
+mod names;
+mod overlaps;
+mod routes;
+mod store;
+mod surfaces;
+mod tls;
+mod upstreams;
+
+use material::Creation;
+
+/// One build. Errors go to the report and building goes on, so that all of them are found.
+pub(super) struct Builder<'b> {
+    path: &'b Path,
+    purpose: Purpose,
+    surroundings: &'b dyn Surroundings,
+    report: &'b Report,
+    created: RefCell<Vec<Creation>>,
+    /// Texts by number, to point inside a value.
+    texts: Vec<&'b str>,
+    /// Every surface that was written, sound or not: a route that names a broken one is not wrong.
+    surface_names: RefCell<Vec<String>>,
+}
+
+/// A path relative to the directory of the configuration file.
+pub(super) fn beside(config: &Path, path: &str) -> PathBuf {
+    config.parent().unwrap_or_else(|| Path::new("")).join(path)
+}
+
+impl<'b> Builder<'b> {
+    pub(super) fn new(
+        path: &'b Path,
+        purpose: Purpose,
+        surroundings: &'b dyn Surroundings,
+        report: &'b Report,
+        texts: Vec<&'b str>,
+    ) -> Self {
+        Self {
+            path,
+            purpose,
+            surroundings,
+            report,
+            created: RefCell::default(),
+            texts,
+            surface_names: RefCell::default(),
+        }
+    }
+
+    /// Builds everything. `None` when something is so wrong that a part is missing; the reasons are
+    /// in the report. What is answered may only be used if the report has no error.
+    pub(super) fn build(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) -> Option<(Settings, Snapshot)> {
+        self.surface_names.borrow_mut().clone_from(&gateway.surface_names);
+        let names = self.identity_names(&gateway.identity);
+        let surfaces = self.surfaces(gateway, &names);
+        let dialects = self.dialects(&gateway.dialects);
+        let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
+        let (specs, routes) = self.upstreams(upstreams, &surfaces, &dialects, default_dialect);
+        let router = self.router(upstreams, &routes);
+        let peers = self.peers(gateway);
+        let certificates = self.listener_certificates(&gateway.listeners);
+        let settings = self.settings(gateway);
+        self.overlaps(gateway, &surfaces, upstreams);
+        self.lint(gateway, upstreams);
+        let snapshot = Snapshot {
+            headers: HeaderPolicy::new(names, &surfaces),
+            surfaces,
+            dialects,
+            default_dialect,
+            upstreams: specs,
+            routes,
+            router: router?,
+            peers,
+            certificates,
+        };
+        let settings = settings?;
+        if !self.report.has_errors() {
+            self.create_files();
+        }
+        Some((settings, snapshot))
+    }
+
+    fn settings(&self, gateway: &WrittenGateway) -> Option<Settings> {
+        let listeners = self.listeners(&gateway.listeners);
+        let store = self.store(gateway);
+        let admin = self.admin(gateway);
+        let peppers = self.peppers(&gateway.store);
+        Some(Settings {
+            config_path: self.path.to_owned(),
+            listeners,
+            workers: gateway.workers.unwrap_or_else(default_workers),
+            store: store?,
+            peppers: peppers?,
+            admin: admin?,
+            limits: gateway.limits,
+            log: gateway.log,
+            revocation_bound: gateway.bound.value,
+        })
+    }
+
+    /// Whether a surface of this name was written, but not well enough to be built.
+    fn is_broken_surface(&self, name: &str) -> bool {
+        self.surface_names.borrow().iter().any(|n| n == name)
+    }
+
+    /// The raw text of a place.
+    fn source_text(&self, at: &Place) -> Option<&'b str> {
+        self.texts.get(at.source.0)?.get(at.start..at.end)
+    }
+
+    /// The dialect of a name; an unknown one is reported and the first stands in for it.
+    fn dialect_index(&self, dialects: &[crate::dialect::Dialect], name: &Located<String>) -> DialectIndex {
+        if let Some(found) = dialects.iter().position(|d| d.name == name.value) {
+            return DialectIndex(found);
+        }
+        self.report.error(
+            &name.at,
+            format!("there is no dialect `{}`", super::reader::shorten(&name.value)),
+            suggest(&name.value, dialects.iter().map(|d| d.name.as_str()), "a dialect"),
+        );
+        DialectIndex(0)
+    }
+}
+
+/// One worker for each core the process may use.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,176 @@
+//! Header names in the configuration: which may be chosen, and that no two meanings share one.
+
+use crate::config::reader::shorten;
+use crate::config::source::Located;
+use crate::decide::headers::IdentityNames;
+use crate::wire::framing::is_token;
+
+use super::Builder;
+
+/// Longest header name: real ones have at most 40 characters.
+const MAX_NAME: usize = 64;
+
+/// Names that mean something to HTTP or to the gateway itself: to set or read them as something else
+/// would break framing, routing or the trust in forwarded addresses.
+const TAKEN: &[&str] = &[
+    "accept-encoding",
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "origin",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "sec-fetch-site",
+    "set-cookie",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// Names a dialect may not set: they belong to framing or to the gateway.
+const NOT_IN_ANSWERS: &[&str] = &[
+    "allow",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "keep-alive",
+    "proxy-connection",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+];
+
+/// What two names have in common when some upstream cannot tell them apart: many map every
+/// character but letters and digits to `_` (hardening H2).
+pub(super) fn folded(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect()
+}
+
+impl Builder<'_> {
+    /// Names of the identity headers, all different.
+    pub(super) fn identity_names(&self, written: &[(&'static str, Located<String>)]) -> IdentityNames {
+        let mut names = IdentityNames::default();
+        let mut seen: Vec<(String, &'static str)> = Vec::new();
+        for (key, name) in written {
+            if !self.check_request_name(name) {
+                continue;
+            }
+            let fold = folded(&name.value);
+            if let Some((_, other)) = seen.iter().find(|(f, _)| *f == fold) {
+                self.report.error(
+                    &name.at,
+                    format!("`{}` is the name of `{other}` already", shorten(&name.value)),
+                    Some("upstreams must be able to tell identity headers apart".to_owned()),
+                );
+            }
+            seen.push((fold, key));
+            let slot = match *key {
+                "tenant" => &mut names.tenant,
+                "scopes" => &mut names.scopes,
+                "surface" => &mut names.surface,
+                "mode" => &mut names.mode,
+                "subject" => &mut names.subject,
+                _ => &mut names.credential_id,
+            };
+            slot.clone_from(&name.value);
+        }
+        names
+    }
+
+    /// Whether a name may be given to a request header that the gateway reads or sets.
+    pub(super) fn check_request_name(&self, name: &Located<String>) -> bool {
+        if !self.check_token(name) {
+            return false;
+        }
+        if name.value.contains(['_', '.']) {
+            self.report.error(
+                &name.at,
+                format!("`{}` cannot be used: headers with `_` or `.` are dropped", shorten(&name.value)),
+                Some(format!(
+                    "many services cannot tell it from `{}`; use that",
+                    name.value.replace(['_', '.'], "-")
+                )),
+            );
+            return false;
+        }
+        if TAKEN.contains(&name.value.to_ascii_lowercase().as_str()) {
+            self.report.error(
+                &name.at,
+                format!("`{}` has a meaning of its own", shorten(&name.value)),
+                Some(
+                    "choose a name of your own, for example one that begins with `X-`; for `Authorization: Bearer` write `bearer`"
+                        .to_owned(),
+                ),
+            );
+            return false;
+        }
+        true
+    }
+
+    /// Whether a header may be set by a dialect, with this value.
+    pub(super) fn check_answer_header(&self, name: &Located<String>, value: &Located<String>) -> bool {
+        if NOT_IN_ANSWERS.contains(&name.value.to_ascii_lowercase().as_str()) {
+            self.report.error(
+                &name.at,
+                format!("a dialect cannot set `{}`", shorten(&name.value)),
+                Some("it belongs to framing, to `content_type` or to the gateway".to_owned()),
+            );
+            return false;
+        }
+        self.check_token(name) && self.check_value(value)
+    }
+
+    /// Whether a text may be a header's value (RFC 9110, section 5.5).
+    pub(super) fn check_value(&self, value: &Located<String>) -> bool {
+        let fits = value.value.len() <= 1024 && value.value.bytes().all(|b| (0x20..0x7f).contains(&b)) && value.value.trim() == value.value;
+        if !fits {
+            self.report.error(
+                &value.at,
+                "this cannot be the value of a header",
+                Some("at most 1,024 visible ASCII characters and spaces, none at either end".to_owned()),
+            );
+        }
+        fits
+    }
+
+    fn check_token(&self, name: &Located<String>) -> bool {
+        let fits = (1..=MAX_NAME).contains(&name.value.len()) && name.value.bytes().all(is_token);
+        if !fits {
+            self.report.error(
+                &name.at,
+                format!("`{}` is not a header name", shorten(&name.value)),
+                Some("1 to 64 letters, digits and `-`, for example `X-Api-Key`".to_owned()),
+            );
+        }
+        fits
+    }
+}

@@ -1,0 +1,286 @@
+//! Routes: who may use them, which paths, and that no two are the same.
+
+use std::path::Path;
+
+use crate::base::scope::{Scope, ScopeSet};
+use crate::config::reader::shorten;
+use crate::config::report::suggest;
+use crate::config::source::Located;
+use crate::config::units::write_duration;
+use crate::config::written::{WrittenAccess, WrittenRewrite, WrittenRoute, WrittenUpstream};
+use crate::decide::method::Method;
+use crate::decide::route::{
+    Access, CredentialForwarding, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router, Trailers,
+    UpstreamIndex, shadows,
+};
+use crate::decide::surface::{Surface, SurfaceIndex};
+use crate::dialect::Dialect;
+
+use super::Builder;
+use super::upstreams::is_host;
+
+/// What routes of one file share.
+pub(super) struct Context<'c> {
+    pub(super) upstream: UpstreamIndex,
+    pub(super) upstream_name: &'c str,
+    pub(super) surfaces: &'c [Surface],
+    pub(super) dialects: &'c [Dialect],
+    pub(super) dialect: DialectIndex,
+}
+
+impl Builder<'_> {
+    /// One route. What is wrong is reported, and something harmless stands in for it: the result is
+    /// used only if nothing was.
+    pub(super) fn route(&self, context: &Context<'_>, number: usize, written: &WrittenRoute) -> Route {
+        if let Some(name) = &written.name {
+            self.check_name(name, "a route");
+        }
+        Route {
+            name: written
+                .name
+                .as_ref()
+                .map_or_else(|| format!("{}/{number}", context.upstream_name), |n| n.value.clone()),
+            hosts: written.hosts.iter().map(|h| self.host_pattern(h)).collect(),
+            methods: self.methods(written),
+            // A pattern of its own, so that a missing path is not told as a conflict too.
+            pattern: written
+                .path
+                .as_ref()
+                .map_or_else(|| format!("/no-path/{}/{number}", context.upstream.0), |p| p.value.clone()),
+            access: self.access(context, written),
+            upstream: context.upstream,
+            rewrite: self.rewrite(written),
+            dialect: written
+                .dialect
+                .as_ref()
+                .map_or(context.dialect, |d| self.dialect_index(context.dialects, d)),
+            options: self.options(written),
+        }
+    }
+
+    /// The table of routes. Two routes for the same requests are reported at the later one.
+    pub(super) fn router(&self, written: &[(&Path, WrittenUpstream)], routes: &[Route]) -> Option<Router> {
+        let places: Vec<&WrittenRoute> = written.iter().flat_map(|(_, u)| &u.routes).collect();
+        self.route_names(&places, routes);
+        let name = |index: RouteIndex| routes.get(index.0).map_or("", |r| r.name.as_str());
+        let path_of = |index: RouteIndex| {
+            let route = places.get(index.0)?;
+            Some(route.path.as_ref().map_or(&route.at, |p| &p.at))
+        };
+        for shadow in shadows(routes) {
+            let Some(at) = path_of(shadow.hidden) else { continue };
+            self.report.warning(
+                at,
+                format!("on host `{}` this route is never asked", shadow.host),
+                Some(format!(
+                    "`{}` is more specific by its host and takes all these paths",
+                    name(shadow.by)
+                )),
+            );
+        }
+        let conflicts = match Router::build(routes) {
+            Ok(router) => return Some(router),
+            Err(conflicts) => conflicts,
+        };
+        let mut told = Vec::new();
+        for conflict in conflicts {
+            match conflict {
+                RouteConflict::Pattern { route, error } => {
+                    let Some(at) = path_of(route) else { continue };
+                    let help = "for example `/v1/orders`, `/v1/orders/{id}` or `/v1/orders/**`";
+                    self.report.error(at, error.to_string(), Some(help.to_owned()));
+                }
+                RouteConflict::Same {
+                    first,
+                    second,
+                    host,
+                    method,
+                } => {
+                    let Some(at) = path_of(second).filter(|_| !told.contains(&(first, second))) else {
+                        continue;
+                    };
+                    told.push((first, second));
+                    let host = host.map_or_else(String::new, |h| format!(" on `{h}`"));
+                    self.report.error(
+                        at,
+                        format!(
+                            "the route `{}` takes {}{host} for these paths already",
+                            name(first),
+                            method.as_str()
+                        ),
+                        Some("two routes may not match the same requests: change `hosts`, `methods` or `path`".to_owned()),
+                    );
+                }
+            }
+        }
+        None
+    }
+
+    fn route_names(&self, written: &[&WrittenRoute], routes: &[Route]) {
+        for (i, route) in written.iter().enumerate() {
+            let taken = |name: &Located<String>| routes.iter().take(i).any(|r| r.name == name.value);
+            if let Some(name) = route.name.as_ref().filter(|n| taken(n)) {
+                self.twice(name, "route");
+            }
+        }
+    }
+
+    fn host_pattern(&self, written: &Located<String>) -> String {
+        let host = written.value.to_ascii_lowercase();
+        if !is_host(host.strip_prefix("*.").unwrap_or(&host)) {
+            let help = "a name without port, for example \"api.example.com\" or \"*.example.com\"; IPv6 literals cannot be matched";
+            self.report.error(
+                &written.at,
+                format!("`{}` is not a host", shorten(&written.value)),
+                Some(help.to_owned()),
+            );
+        }
+        host
+    }
+
+    fn methods(&self, written: &WrittenRoute) -> Vec<Method> {
+        let Some(names) = &written.methods else {
+            return Method::ALL.to_vec();
+        };
+        if names.is_empty() {
+            self.report.error(
+                &written.at,
+                "`methods` is empty: the route would match nothing",
+                Some("remove it for all methods".to_owned()),
+            );
+        }
+        let mut methods = Vec::new();
+        for name in names {
+            let Ok(method) = Method::parse(name.value.as_bytes()) else {
+                let known = Method::ALL.map(Method::as_str);
+                self.report.error(
+                    &name.at,
+                    format!("there is no method `{}` here", shorten(&name.value)),
+                    suggest(&name.value, known, "a method"),
+                );
+                continue;
+            };
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        methods
+    }
+
+    fn access(&self, context: &Context<'_>, written: &WrittenRoute) -> Access {
+        let Some(WrittenAccess::Surfaces { surfaces, scopes }) = &written.access else {
+            return Access::Public;
+        };
+        let indices: Vec<SurfaceIndex> = surfaces.iter().filter_map(|name| self.surface_index(context, name)).collect();
+        let scopes: ScopeSet = scopes
+            .iter()
+            .filter_map(|scope| {
+                let parsed = Scope::parse(&scope.value).ok();
+                if parsed.is_none() {
+                    self.report.error(
+                        &scope.at,
+                        format!("`{}` is not a scope", shorten(&scope.value)),
+                        Some("1 to 128 of A-Z a-z 0-9 . _ : -".to_owned()),
+                    );
+                }
+                parsed
+            })
+            .collect();
+        Access::Surfaces { surfaces: indices, scopes }
+    }
+
+    fn surface_index(&self, context: &Context<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        let found = context.surfaces.iter().position(|s| s.name.as_str() == name.value);
+        if found.is_none() && !self.is_broken_surface(&name.value) {
+            self.report.error(
+                &name.at,
+                format!("there is no surface `{}`", shorten(&name.value)),
+                suggest(&name.value, context.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
+            );
+        }
+        found.map(SurfaceIndex)
+    }
+
+    fn rewrite(&self, written: &WrittenRoute) -> Rewrite {
+        let Some(WrittenRewrite { from, to }) = &written.rewrite else {
+            return Rewrite::Keep;
+        };
+        for part in [from, to].into_iter().filter(|p| !p.value.is_empty()) {
+            if !is_prefix(&part.value) {
+                self.report.error(
+                    &part.at,
+                    format!("`{}` is not a prefix of whole segments", shorten(&part.value)),
+                    Some("for example \"/api/v1\": it begins with `/`, does not end with one, and has no parameters".to_owned()),
+                );
+            }
+        }
+        if from.value.is_empty() {
+            self.report.error(&from.at, "the prefix is empty", None);
+        }
+        if let Some(path) = &written.path
+            && !begins_with(&path.value, &from.value)
+        {
+            self.report.error(
+                &from.at,
+                format!("no path of this route begins with `{}`", shorten(&from.value)),
+                Some(format!("its pattern is `{}`", shorten(&path.value))),
+            );
+        }
+        Rewrite::Prefix {
+            prefix: from.value.clone(),
+            with: to.value.clone(),
+        }
+    }
+
+    fn options(&self, written: &WrittenRoute) -> RouteOptions {
+        if written.idle_timeout > written.response_timeout.saturating_mul(100) {
+            let message = format!(
+                "`idle_timeout` of {} is far longer than `response_timeout`",
+                write_duration(written.idle_timeout)
+            );
+            self.report.warning(&written.at, message, None);
+        }
+        RouteOptions {
+            max_body: written.max_body,
+            response_timeout: written.response_timeout,
+            idle_timeout: written.idle_timeout,
+            encoded_slashes: if written.encoded_slashes {
+                EncodedSlashes::Allowed
+            } else {
+                EncodedSlashes::Refused
+            },
+            trailers: if written.trailers { Trailers::Forwarded } else { Trailers::Dropped },
+            credentials: if written.forward_credentials {
+                CredentialForwarding::Forwarded
+            } else {
+                CredentialForwarding::Removed
+            },
+        }
+    }
+}
+
+/// A literal prefix of whole segments.
+fn is_prefix(text: &str) -> bool {
+    text.starts_with('/')
+        && text.len() > 1
+        && text
+            .split('/')
+            .skip(1)
+            .all(|s| !s.is_empty() && s != "." && s != ".." && s.bytes().all(is_plain))
+}
+
+/// A character that is in a canonical path as itself (RFC 3986, section 3.3).
+fn is_plain(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
+        )
+}
+
+/// Whether every path of a pattern begins with these segments.
+fn begins_with(pattern: &str, prefix: &str) -> bool {
+    pattern
+        .strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

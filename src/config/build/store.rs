@@ -1,0 +1,124 @@
+//! The store and its peppers.
+
+use std::time::Duration;
+
+use crate::base::fingerprint::{Pepper, Peppers};
+use crate::config::secret::Reference;
+use crate::config::units::write_duration;
+use crate::config::written::{WrittenGateway, WrittenStore, WrittenStoreKind};
+use crate::snapshot::{StoreKind, StoreSettings};
+
+use super::Builder;
+
+/// What must be left of the bound when a fact is as old as it may be: time for stalls, scheduling and
+/// the request that just passed the check.
+const MARGIN: Duration = Duration::from_secs(5);
+
+impl Builder<'_> {
+    /// Store settings.
+    pub(super) fn store(&self, gateway: &WrittenGateway) -> Option<StoreSettings> {
+        let written = &gateway.store;
+        let limit = gateway.bound.value.saturating_sub(MARGIN);
+        if written.max_age.value > limit {
+            self.report.error(
+                &written.max_age.at,
+                format!(
+                    "`max_age` may be at most {}: the revocation bound of {} less 5 s",
+                    write_duration(limit),
+                    write_duration(gateway.bound.value)
+                ),
+                Some("an older fact could admit a credential that was revoked longer ago than the bound promises".to_owned()),
+            );
+        }
+        Some(StoreSettings {
+            kind: self.store_kind(written)?,
+            max_age: written.max_age.value,
+            absent_age: written.absent_age,
+            lookup_timeout: written.lookup_timeout,
+            max_lookups: written.max_lookups,
+            cache_entries: written.cache_entries,
+            absent_entries: written.absent_entries,
+        })
+    }
+
+    fn store_kind(&self, written: &WrittenStore) -> Option<StoreKind> {
+        match &written.kind {
+            WrittenStoreKind::Embedded { path } => Some(StoreKind::Embedded {
+                path: self.resolve(&path.value),
+            }),
+            WrittenStoreKind::Redis {
+                url,
+                key_prefix,
+                wait_replicas,
+            } => {
+                let url = url.as_ref()?;
+                let bytes = self.read_secret(url, "the store's URL")?;
+                let text = std::str::from_utf8(&bytes).unwrap_or("");
+                if !text.starts_with("redis://") && !text.starts_with("rediss://") {
+                    self.report.error(
+                        &url.at,
+                        "the store's URL must begin with `redis://` or `rediss://`",
+                        Some("for example redis://user:password@host:6379/0; rediss:// is TLS".to_owned()),
+                    );
+                    return None;
+                }
+                Some(StoreKind::Redis {
+                    url: text.to_owned().into(),
+                    key_prefix: key_prefix.value.clone(),
+                    wait_replicas: *wait_replicas,
+                })
+            }
+        }
+    }
+
+    /// The peppers. A missing file is made only for an embedded store that is not there either: a
+    /// new pepper for an old store would find nobody, and with a shared store each gateway would
+    /// make its own.
+    pub(super) fn peppers(&self, written: &WrittenStore) -> Option<Peppers> {
+        let may_create = match &written.kind {
+            WrittenStoreKind::Embedded { path } => !self.surroundings.exists(&self.resolve(&path.value)),
+            WrittenStoreKind::Redis { .. } => false,
+        };
+        let peppers: Option<Vec<Pepper>> = written
+            .peppers
+            .iter()
+            .map(|pepper| {
+                let bytes = match &pepper.value {
+                    Reference::File(path) | Reference::Generate(path) if !self.surroundings.exists(&self.resolve(path)) => {
+                        if may_create {
+                            self.read_or_generate(&self.resolve(path), &pepper.at, "the pepper")?
+                        } else {
+                            self.missing_pepper(written, pepper);
+                            return None;
+                        }
+                    }
+                    _ => self.read_secret(pepper, "the pepper")?,
+                };
+                let made = Pepper::new(&bytes);
+                if made.is_none() {
+                    self.report.error(
+                        &pepper.at,
+                        "a pepper has at least 32 bytes",
+                        Some("make one with `head -c 32 /dev/urandom | base64 > FILE`".to_owned()),
+                    );
+                }
+                made
+            })
+            .collect();
+        Peppers::new(peppers?)
+    }
+
+    fn missing_pepper(&self, written: &WrittenStore, pepper: &crate::config::source::Located<Reference>) {
+        let (message, help) = match &written.kind {
+            WrittenStoreKind::Embedded { .. } => (
+                "the pepper is missing, and the store it belongs to is not empty",
+                "bring the file back from where it was kept: without it no stored credential can be recognised",
+            ),
+            WrittenStoreKind::Redis { .. } => (
+                "the pepper is missing, and a store that gateways share needs the same one everywhere",
+                "make it once with `head -c 32 /dev/urandom | base64 > FILE` and give the file to every gateway",
+            ),
+        };
+        self.report.error(&pepper.at, message, Some(help.to_owned()));
+    }
+}

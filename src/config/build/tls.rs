@@ -1,0 +1,252 @@
+//! TLS material: certificates of listeners, and what the gateway shows and trusts towards upstreams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
+
+use crate::base::clock::{Clock as _, SystemClock};
+use crate::config::reader::shorten;
+use crate::config::secret::Reference;
+use crate::config::source::{Located, Place};
+use crate::config::written::{WrittenCertificate, WrittenUpstreamTls};
+use crate::snapshot::CertificateSet;
+
+use super::Builder;
+
+/// A certificate that ends within this time is worth a warning: authorities renew at 30 days, so at
+/// 7 renewal has failed.
+const SOON: Duration = Duration::from_secs(7 * 86_400);
+
+impl Builder<'_> {
+    /// The certificates of one listener.
+    pub(super) fn certificate_set(&self, written: &[WrittenCertificate]) -> CertificateSet {
+        CertificateSet {
+            entries: written.iter().filter_map(|c| self.certificate(c)).collect(),
+        }
+    }
+
+    fn certificate(&self, written: &WrittenCertificate) -> Option<(Vec<String>, Arc<CertifiedKey>)> {
+        let (chain_pem, key_pem) = self.certificate_files(written)?;
+        let chain = self.chain(&chain_pem, &written.cert)?;
+        let key = self.private_key(&key_pem, &written.key)?;
+        let names = self.certificate_names(written, chain.first()?);
+        let certified = match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
+            Ok(certified) => certified,
+            Err(error) => {
+                self.report.error(
+                    &written.key.at,
+                    format!("the key cannot be used with its certificate: {error}"),
+                    Some("`cert` and `key` must belong together; the server's own certificate comes first in its file".to_owned()),
+                );
+                return None;
+            }
+        };
+        Some((names, Arc::new(certified)))
+    }
+
+    /// Both files, or a new self-signed pair where that is asked for and neither is there.
+    fn certificate_files(&self, written: &WrittenCertificate) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)> {
+        let cert_path = self.resolve(&written.cert.value);
+        if let (false, Reference::File(key)) = (written.self_signed.is_empty(), &written.key.value) {
+            let key_path = self.resolve(key);
+            if !self.surroundings.exists(&cert_path) && !self.surroundings.exists(&key_path) {
+                let names: Vec<String> = written.self_signed.iter().map(|n| n.value.clone()).collect();
+                let made = rcgen::generate_simple_self_signed(names);
+                let Ok(made) = made else {
+                    self.report.error(
+                        &written.cert.at,
+                        "no certificate can be made for these names",
+                        Some("write DNS names or IP addresses".to_owned()),
+                    );
+                    return None;
+                };
+                let cert = Zeroizing::new(made.cert.pem().into_bytes());
+                let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
+                self.will_create(key_path, key.clone(), &written.key.at);
+                self.will_create(cert_path, cert.clone(), &written.cert.at);
+                return Some((cert, key));
+            }
+        }
+        let cert = self.read_file(&written.cert, "the certificate");
+        let key = self.read_secret(&written.key, "the private key");
+        Some((cert?, key?))
+    }
+
+    fn chain(&self, pem: &[u8], from: &Located<String>) -> Option<Vec<CertificateDer<'static>>> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        match chain {
+            Ok(chain) if !chain.is_empty() => Some(chain),
+            other => {
+                let reason = other.err().map_or_else(|| "it holds none".to_owned(), |e| e.to_string());
+                self.report.error(
+                    &from.at,
+                    format!("`{}` is not a PEM file with certificates: {reason}", shorten(&from.value)),
+                    Some("it must have a part that begins with -----BEGIN CERTIFICATE-----".to_owned()),
+                );
+                None
+            }
+        }
+    }
+
+    fn private_key(&self, pem: &[u8], from: &Located<Reference>) -> Option<PrivateKeyDer<'static>> {
+        match PrivateKeyDer::from_pem_slice(pem) {
+            Ok(key) => Some(key),
+            Err(error) => {
+                // The error names a syntax, never contents.
+                self.report.error(
+                    &from.at,
+                    format!("this is not a PEM private key: {error}"),
+                    Some("it must have a part that begins with -----BEGIN PRIVATE KEY-----; encrypted keys cannot be used".to_owned()),
+                );
+                None
+            }
+        }
+    }
+
+    /// The names a certificate is used for, lower case; looks at its dates on the way.
+    fn certificate_names(&self, written: &WrittenCertificate, certificate: &CertificateDer<'_>) -> Vec<String> {
+        let parsed = webpki::EndEntityCert::try_from(certificate);
+        let Ok(parsed) = parsed else {
+            self.report
+                .error(&written.cert.at, "the certificate cannot be read: it is not X.509 version 3", None);
+            return Vec::new();
+        };
+        self.check_dates(&parsed, &written.cert.at);
+        let contained: Vec<String> = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
+        if written.names.is_empty() {
+            return contained;
+        }
+        for name in &written.names {
+            let lower = name.value.to_ascii_lowercase();
+            if !contained.iter().any(|c| covers(c, &lower)) {
+                self.report.warning(
+                    &name.at,
+                    format!("the certificate is not for `{}`: clients will refuse it", shorten(&name.value)),
+                    Some(if contained.is_empty() {
+                        "it names nothing".to_owned()
+                    } else {
+                        format!("it is for {}", contained.join(", "))
+                    }),
+                );
+            }
+        }
+        written.names.iter().map(|n| n.value.to_ascii_lowercase()).collect()
+    }
+
+    fn check_dates(&self, certificate: &webpki::EndEntityCert<'_>, at: &Place) {
+        let now = u64::try_from(SystemClock.now().wall.secs()).unwrap_or(0);
+        match dates(certificate, now) {
+            Some(webpki::Error::CertExpired { .. }) => {
+                self.report.warning(
+                    at,
+                    "the certificate has expired: clients will refuse it",
+                    Some("renew it; it reloads by itself".to_owned()),
+                );
+            }
+            Some(webpki::Error::CertNotValidYet { .. }) => {
+                self.report.warning(
+                    at,
+                    "the certificate is not valid yet: clients will refuse it",
+                    Some("is the clock right?".to_owned()),
+                );
+            }
+            _ if matches!(dates(certificate, now + SOON.as_secs()), Some(webpki::Error::CertExpired { .. })) => {
+                self.report.warning(
+                    at,
+                    "the certificate expires within 7 days",
+                    Some("renew it; it reloads by itself".to_owned()),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// TLS towards an upstream.
+    pub(super) fn upstream_tls(&self, written: Option<&WrittenUpstreamTls>, at: &Place) -> Option<Arc<rustls::ClientConfig>> {
+        let roots = self.authorities(written.and_then(|t| t.ca.as_ref()), at)?;
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .ok()?
+            .with_root_certificates(roots);
+        let identity = written.map(|t| (t, t.client_cert.as_ref(), t.client_key.as_ref()));
+        let mut config = match identity {
+            Some((_, Some(cert), Some(key))) => {
+                let chain = self.chain(&self.read_file(cert, "the client certificate")?, cert)?;
+                let key_der = self.private_key(&self.read_secret(key, "the client key")?, key)?;
+                match builder.with_client_auth_cert(chain, key_der) {
+                    Ok(config) => config,
+                    Err(error) => {
+                        self.report
+                            .error(&key.at, format!("the key cannot be used with its certificate: {error}"), None);
+                        return None;
+                    }
+                }
+            }
+            Some((_, Some(one), None)) => return self.half_identity(&one.at, "client_key"),
+            Some((_, None, Some(one))) => return self.half_identity(&one.at, "client_cert"),
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Some(Arc::new(config))
+    }
+
+    fn half_identity<T>(&self, at: &Place, missing: &str) -> Option<T> {
+        self.report.error(
+            at,
+            format!("`{missing}` is missing"),
+            Some("`client_cert` and `client_key` come together".to_owned()),
+        );
+        None
+    }
+
+    fn authorities(&self, ca: Option<&Located<String>>, at: &Place) -> Option<rustls::RootCertStore> {
+        let mut roots = rustls::RootCertStore::empty();
+        let Some(ca) = ca else {
+            for der in self.surroundings.system_authorities() {
+                // Systems ship a few certificates no verifier takes; they are not ours to judge.
+                let _ = roots.add(CertificateDer::from(der));
+            }
+            if roots.is_empty() {
+                self.report.error(
+                    at,
+                    "the system has no certificate authorities to verify this upstream with",
+                    Some("install ca-certificates, or name a PEM file with `tls.ca`".to_owned()),
+                );
+                return None;
+            }
+            return Some(roots);
+        };
+        let pem = self.read_file(ca, "the authorities' file")?;
+        for certificate in self.chain(&pem, ca)? {
+            if let Err(error) = roots.add(certificate) {
+                self.report
+                    .error(&ca.at, format!("a certificate in this file cannot be an authority: {error}"), None);
+                return None;
+            }
+        }
+        Some(roots)
+    }
+}
+
+/// What verifying against no authority says about a certificate's dates: they are judged first.
+fn dates(certificate: &webpki::EndEntityCert<'_>, at: u64) -> Option<webpki::Error> {
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(at));
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    certificate
+        .verify_for_usage(algorithms, &[], &[], time, webpki::KeyUsage::server_auth(), None, None)
+        .err()
+}
+
+/// Whether a name in a certificate stands for `name`, itself maybe a wildcard.
+fn covers(contained: &str, name: &str) -> bool {
+    contained == name
+        || contained
+            .strip_prefix("*.")
+            .zip(name.split_once('.'))
+            .is_some_and(|(suffix, (_, rest))| suffix == rest)
+}

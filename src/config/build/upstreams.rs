@@ -1,0 +1,231 @@
+//! Upstreams: endpoints, TLS, names.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls_pki_types::ServerName;
+
+use crate::config::reader::shorten;
+use crate::config::source::Located;
+use crate::config::written::WrittenUpstream;
+use crate::decide::route::{DialectIndex, Route, UpstreamIndex};
+use crate::decide::surface::Surface;
+use crate::dialect::Dialect;
+use crate::upstream::spec::{Ejection, EndpointSpec, HostHeader, UpstreamSpec};
+
+use super::Builder;
+
+/// Most endpoints of one upstream: beyond this, a name that resolves to several addresses or a load
+/// balancer is the better tool.
+const MAX_ENDPOINTS: usize = 64;
+
+/// Plain or TLS, by an endpoint's scheme.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    Plain,
+    Tls,
+}
+
+impl Builder<'_> {
+    /// Upstreams with their routes. Routes are numbered through all files, in order.
+    pub(super) fn upstreams(
+        &self,
+        written: &[(&Path, WrittenUpstream)],
+        surfaces: &[Surface],
+        dialects: &[Dialect],
+        default: DialectIndex,
+    ) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
+        let (mut specs, mut routes): (Vec<Arc<UpstreamSpec>>, Vec<Route>) = (Vec::new(), Vec::new());
+        for (path, upstream) in written {
+            let name = self.upstream_name(path, upstream);
+            if specs.iter().any(|s| *s.name == *name.value) {
+                self.twice(&name, "upstream");
+            }
+            let dialect = upstream.dialect.as_ref().map_or(default, |d| self.dialect_index(dialects, d));
+            let index = UpstreamIndex(specs.len());
+            specs.push(Arc::new(self.upstream(&name.value, upstream)));
+            if upstream.routes.is_empty() {
+                self.report.error(
+                    &upstream.at,
+                    format!("the upstream `{}` has no routes: nothing would reach it", shorten(&name.value)),
+                    Some("add `[[routes]]` with `path` and `access`".to_owned()),
+                );
+            }
+            let context = super::routes::Context {
+                upstream: index,
+                upstream_name: &name.value,
+                surfaces,
+                dialects,
+                dialect,
+            };
+            for (i, route) in upstream.routes.iter().enumerate() {
+                routes.push(self.route(&context, i + 1, route));
+            }
+        }
+        (specs, routes)
+    }
+
+    /// The configured name, or the file's.
+    pub(super) fn upstream_name(&self, path: &Path, written: &WrittenUpstream) -> Located<String> {
+        let name = written.name.clone().unwrap_or_else(|| Located {
+            value: path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+            at: written.at.clone(),
+        });
+        self.check_name(&name, "an upstream");
+        name
+    }
+
+    fn upstream(&self, name: &str, written: &WrittenUpstream) -> UpstreamSpec {
+        let server_name = written.tls.as_ref().and_then(|t| t.server_name.as_ref()).and_then(|n| {
+            let parsed = ServerName::try_from(n.value.clone()).ok();
+            if parsed.is_none() {
+                self.report
+                    .error(&n.at, format!("`{}` is not a server name", shorten(&n.value)), None);
+            }
+            parsed
+        });
+        let endpoints: Vec<(Wire, EndpointSpec)> = written
+            .endpoints
+            .iter()
+            .filter_map(|e| self.endpoint(e, server_name.as_ref()))
+            .collect();
+        if written.endpoints.is_empty() || written.endpoints.len() > MAX_ENDPOINTS {
+            self.report.error(
+                &written.endpoints_at,
+                format!("an upstream has 1 to {MAX_ENDPOINTS} endpoints"),
+                Some("endpoints = [\"http://127.0.0.1:9000\"]".to_owned()),
+            );
+        }
+        let tls = endpoints.iter().any(|(w, _)| *w == Wire::Tls);
+        if tls && endpoints.iter().any(|(w, _)| *w == Wire::Plain) {
+            self.report.error(
+                &written.endpoints_at,
+                "endpoints of one upstream are all `http` or all `https`",
+                Some("a retry must not change whether the connection is protected".to_owned()),
+            );
+        }
+        if let (Some(table), false) = (&written.tls, tls || endpoints.is_empty()) {
+            self.report.error(
+                &table.at,
+                "`tls` has no effect on `http://` endpoints",
+                Some("write `https://`, or remove the table".to_owned()),
+            );
+        }
+        UpstreamSpec {
+            name: name.into(),
+            tls: if tls {
+                self.upstream_tls(written.tls.as_ref(), &written.endpoints_at)
+            } else {
+                None
+            },
+            endpoints: endpoints.into_iter().map(|(_, e)| e).collect(),
+            connect_timeout: written.connect_timeout,
+            keep_alive: written.keep_alive,
+            max_connections: written.max_connections,
+            host: self.host_header(&written.host),
+            ejection: Ejection {
+                failures: written.failures,
+                duration: written.ejected_for,
+            },
+        }
+    }
+
+    fn endpoint(&self, written: &Located<String>, server_name: Option<&ServerName<'static>>) -> Option<(Wire, EndpointSpec)> {
+        let (wire, rest, port) = match written.value.split_once("://") {
+            Some(("http", rest)) => (Wire::Plain, rest, 80),
+            Some(("https", rest)) => (Wire::Tls, rest, 443),
+            _ => return self.bad_endpoint(written, "it must begin with `http://` or `https://`"),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@']) {
+            return self.bad_endpoint(written, "only host and port: no path, query or user");
+        }
+        let Some((host, port)) = split_authority(authority, port) else {
+            return self.bad_endpoint(written, "host or port cannot be read");
+        };
+        let own_name = match wire {
+            Wire::Plain => None,
+            Wire::Tls => Some(match server_name {
+                Some(name) => name.clone(),
+                None => match ServerName::try_from(host.clone()) {
+                    Ok(name) => name,
+                    Err(_) => return self.bad_endpoint(written, "its host cannot be in a certificate"),
+                },
+            }),
+        };
+        Some((
+            wire,
+            EndpointSpec {
+                host,
+                port,
+                authority: authority.to_ascii_lowercase(),
+                server_name: own_name,
+            },
+        ))
+    }
+
+    fn bad_endpoint<T>(&self, written: &Located<String>, why: &str) -> Option<T> {
+        self.report.error(
+            &written.at,
+            format!("`{}` is not an endpoint: {why}", shorten(&written.value)),
+            Some("for example \"http://127.0.0.1:9000\" or \"https://orders.internal\"".to_owned()),
+        );
+        None
+    }
+
+    fn host_header(&self, written: &Located<String>) -> HostHeader {
+        match written.value.as_str() {
+            "client" => HostHeader::Client,
+            "endpoint" => HostHeader::Endpoint,
+            fixed => {
+                if split_authority(fixed, 80).is_none() {
+                    self.report.error(
+                        &written.at,
+                        format!("`{}` is not a host", shorten(fixed)),
+                        Some("`client`, `endpoint`, or a fixed name like \"orders.internal\"".to_owned()),
+                    );
+                }
+                HostHeader::Fixed(fixed.to_owned())
+            }
+        }
+    }
+}
+
+/// Host (without brackets) and port of an authority.
+fn split_authority(authority: &str, default: u16) -> Option<(String, u16)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        host.parse::<std::net::Ipv6Addr>().ok()?;
+        let port = match rest.strip_prefix(':') {
+            Some(port) => parse_port(port)?,
+            None if rest.is_empty() => default,
+            None => return None,
+        };
+        return Some((host.to_owned(), port));
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, parse_port(port)?),
+        None => (authority, default),
+    };
+    is_host(host).then(|| (host.to_ascii_lowercase(), port))
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+        .filter(|p| *p != 0)
+}
+
+/// Whether a text is a host name or IPv4 address: labels of letters, digits, `-` and `_`.
+pub(super) fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 253
+        && host.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}

@@ -1,0 +1,172 @@
+//! Everything wrong with a configuration, all at once: with file, line, caret and what would be right.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::source::{Place, Sources};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// The configuration does not load.
+    Error,
+    /// It loads, and probably does not do what was meant.
+    Warning,
+}
+
+/// Where a problem is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In a text.
+    Place(Place),
+    /// A file that could not be read at all.
+    File(PathBuf),
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad it is.
+    pub weight: Weight,
+    /// Where it is.
+    pub at: Whereabouts,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+/// Whether a rendering may use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// For files, pipes and logs.
+    Plain,
+    /// For terminals.
+    Coloured,
+}
+
+/// Problems together with the texts they are in. Never empty when it is an error.
+#[derive(Debug)]
+pub struct Problems {
+    sources: Sources,
+    problems: Vec<Problem>,
+}
+
+/// Why a configuration did not load: every mistake that could be found, in order of file and place.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.render(Style::Plain))]
+pub struct ConfigErrors(pub Problems);
+
+impl Problems {
+    /// Sorts the problems by file and place and removes repetitions.
+    #[must_use]
+    pub fn new(sources: Sources, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|p| match &p.at {
+            Whereabouts::File(path) => (0, Some(path.clone()), None),
+            Whereabouts::Place(place) => (1, None, Some(place.clone())),
+        });
+        problems.dedup();
+        Self { sources, problems }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The problems in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter()
+    }
+
+    /// File, line and column (both from 1) of a problem; line 0 for a file that could not be read.
+    #[must_use]
+    pub fn position(&self, problem: &Problem) -> (PathBuf, usize, usize) {
+        match &problem.at {
+            Whereabouts::File(path) => (path.clone(), 0, 0),
+            Whereabouts::Place(place) => self.sources.find(place.source).map_or_else(
+                || (PathBuf::new(), 0, 0),
+                |source| {
+                    let (line, column) = source.line_column(place.start);
+                    (source.label.clone(), line, column)
+                },
+            ),
+        }
+    }
+
+    /// The problems as text with source lines and carets.
+    #[must_use]
+    pub fn render(&self, style: Style) -> String {
+        let renderer = match style {
+            Style::Plain => Renderer::plain(),
+            Style::Coloured => Renderer::styled(),
+        };
+        let blocks: Vec<String> = self.problems.iter().map(|p| self.render_one(p, &renderer)).collect();
+        blocks.join("\n\n")
+    }
+
+    /// The problems as a JSON array of `{"file","line","column","severity","message","help"}`.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        self.problems
+            .iter()
+            .map(|p| {
+                let (file, line, column) = self.position(p);
+                serde_json::json!({
+                    "file": file.display().to_string(),
+                    "line": line,
+                    "column": column,
+                    "severity": match p.weight { Weight::Error => "error", Weight::Warning => "warning" },
+                    "message": p.message,
+                    "help": p.help,
+                })
+            })
+            .collect()
+    }
+
+    fn render_one(&self, problem: &Problem, renderer: &Renderer) -> String {
+        let level = match problem.weight {
+            Weight::Error => Level::ERROR,
+            Weight::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(problem.message.as_str());
+        let mut group = match &problem.at {
+            Whereabouts::File(path) => Group::with_title(title).element(Origin::path(path.display().to_string())),
+            Whereabouts::Place(place) => match self.sources.find(place.source) {
+                Some(source) => title.element(
+                    Snippet::source(source.shown())
+                        .path(source.label.display().to_string())
+                        .annotation(AnnotationKind::Primary.span(source.clamp(place.start, place.end))),
+                ),
+                None => Group::with_title(title),
+            },
+        };
+        if let Some(help) = &problem.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        renderer.render(&[group])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(Style::Plain))
+    }
+}
+
+impl ConfigErrors {
+    /// The texts and problems.
+    #[must_use]
+    pub const fn problems(&self) -> &Problems {
+        &self.0
+    }
+}

@@ -1,0 +1,155 @@
+//! What a key of the configuration may be: one row for each, from which files are read, bounds are
+//! checked and `docs/configuration.md` is written.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::units::{write_duration, write_size};
+
+/// One table of a file.
+#[derive(Debug)]
+pub struct Schema {
+    /// How the documentation calls it, e.g. `[store]`.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Its keys, in the order of the documentation.
+    pub keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// What holds without it.
+    pub default: Fallback,
+    /// What it does, and why its bounds are these.
+    pub about: &'static str,
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A path; relative ones count from the directory of the configuration file.
+    Path,
+    /// `host:port` with a literal address.
+    Address,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Count {
+        /// Least.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
+    /// A duration as text.
+    Duration {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// A number of bytes, or text with a unit.
+    Size {
+        /// Least.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A reference to a secret.
+    Secret,
+    /// A reference to a secret, or a list of them.
+    Secrets,
+    /// `key = "text"` pairs.
+    Pairs,
+    /// A table.
+    Table(&'static Schema),
+    /// A list of tables.
+    Tables(&'static Schema),
+    /// Tables under names of the operator's choice.
+    Named(&'static Schema),
+    /// Something that has more than one form.
+    Either(&'static str, Option<&'static Schema>),
+}
+
+/// What holds when a key is absent.
+#[derive(Debug, Clone, Copy)]
+pub enum Fallback {
+    /// It must be there.
+    Required,
+    /// As if this had been written.
+    Value(&'static str),
+    /// What its absence means.
+    Absent(&'static str),
+}
+
+impl Schema {
+    /// The key of a name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+}
+
+impl Kind {
+    /// The table this kind leads to.
+    #[must_use]
+    pub const fn table(&self) -> Option<&'static Schema> {
+        match self {
+            Self::Table(schema) | Self::Tables(schema) | Self::Named(schema) | Self::Either(_, Some(schema)) => Some(schema),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("text"),
+            Self::Path => f.write_str("path"),
+            Self::Address => f.write_str("address and port"),
+            Self::Flag => f.write_str("`true` or `false`"),
+            Self::Count { min, max } => write!(f, "number, {min} to {max}"),
+            Self::Duration { min, max } => write!(f, "duration, {} to {}", write_duration(*min), write_duration(*max)),
+            Self::Size { min, max } => write!(f, "size, {} to {}", write_size(*min), write_size(*max)),
+            Self::Choice(words) => {
+                for (i, word) in words.iter().enumerate() {
+                    let separator = if i == 0 { "" } else { " or " };
+                    write!(f, "{separator}`\"{word}\"`")?;
+                }
+                Ok(())
+            }
+            Self::Texts => f.write_str("list of texts"),
+            Self::Secret => f.write_str("secret reference"),
+            Self::Secrets => f.write_str("secret reference, or a list of them"),
+            Self::Pairs => f.write_str("table of texts"),
+            Self::Table(schema) => write!(f, "table, see {}", schema.name),
+            Self::Tables(schema) => write!(f, "list of tables, see {}", schema.name),
+            Self::Named(schema) => write!(f, "named tables, see {}", schema.name),
+            Self::Either(text, Some(schema)) => write!(f, "{text}, see {}", schema.name),
+            Self::Either(text, None) => f.write_str(text),
+        }
+    }
+}
+
+/// Seconds, for bounds in tables.
+#[must_use]
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Milliseconds, for bounds in tables.
+#[must_use]
+pub const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}

@@ -1,0 +1,138 @@
+//! References to secrets: configuration says where a secret is, never what it is.
+
+use toml::de::DeValue;
+
+use super::reader::Section;
+use super::source::Located;
+
+/// Where a secret comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// A file.
+    File(String),
+    /// A file that `durward serve` creates when it is not there.
+    Generate(String),
+    /// An environment variable.
+    Variable(String),
+    /// Written in the configuration: only for URLs without a password.
+    Public(String),
+}
+
+impl std::fmt::Debug for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::Generate(path) => write!(f, "generate:{path}"),
+            Self::Variable(name) => write!(f, "env:{name}"),
+            Self::Public(_) => f.write_str("url"),
+        }
+    }
+}
+
+/// The text is not a reference; it may be a secret, so it is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a secret reference")]
+pub struct NotAReference;
+
+const HELP: &str = "write `file:<path>`, `env:<VARIABLE>` or `generate:<path>` (a file made on the first start); \
+                    if this was a real secret, replace it: it has been in a configuration file";
+
+impl Reference {
+    /// Reads `file:…`, `env:…` or `generate:…`.
+    ///
+    /// # Errors
+    /// [`NotAReference`] for everything else.
+    pub fn parse(text: &str) -> Result<Self, NotAReference> {
+        match text.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.to_owned())),
+            Some(("generate", path)) if !path.is_empty() => Ok(Self::Generate(path.to_owned())),
+            Some(("env", name)) if is_variable(name) => Ok(Self::Variable(name.to_owned())),
+            _ => Err(NotAReference),
+        }
+    }
+
+    /// Reads one reference; a literal is reported and masked.
+    #[must_use]
+    pub fn read(section: &Section<'_>, name: &str) -> Option<Located<Self>> {
+        let value = section.raw(name)?;
+        Self::read_value(section, name, value, Literals::Refused)
+    }
+
+    /// Reads a reference or a URL without a password.
+    #[must_use]
+    pub fn read_url(section: &Section<'_>, name: &str) -> Option<Located<Self>> {
+        let value = section.raw(name)?;
+        Self::read_value(section, name, value, Literals::PublicUrl)
+    }
+
+    /// Reads one reference or a list of them; empty if absent.
+    #[must_use]
+    pub fn read_list(section: &Section<'_>, name: &str) -> Vec<Located<Self>> {
+        let Some(value) = section.raw(name) else { return Vec::new() };
+        match value.get_ref() {
+            DeValue::Array(items) => {
+                if items.is_empty() {
+                    section.report().error(
+                        &section.place(value),
+                        format!("`{name}` is empty"),
+                        Some("name at least one secret".to_owned()),
+                    );
+                }
+                items
+                    .iter()
+                    .filter_map(|item| Self::read_value(section, name, item, Literals::Refused))
+                    .collect()
+            }
+            _ => Self::read_value(section, name, value, Literals::Refused).into_iter().collect(),
+        }
+    }
+
+    fn read_value(section: &Section<'_>, name: &str, value: &toml::Spanned<DeValue<'_>>, literals: Literals) -> Option<Located<Self>> {
+        let at = section.place(value);
+        let DeValue::String(text) = value.get_ref() else {
+            section.report().mask(&at);
+            return section.wrong(name, value, value.get_ref());
+        };
+        if let Ok(reference) = Self::parse(text) {
+            return Some(Located { value: reference, at });
+        }
+        if literals == Literals::PublicUrl && (text.starts_with("redis://") || text.starts_with("rediss://")) && !text.contains('@') {
+            return Some(Located {
+                value: Self::Public(text.clone().into_owned()),
+                at,
+            });
+        }
+        section.report().mask(&at);
+        section.report().error(
+            &at,
+            format!("`{name}` must be a reference, not the secret itself"),
+            Some(HELP.to_owned()),
+        );
+        None
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Literals {
+    Refused,
+    PublicUrl,
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_read_and_literals_are_not() {
+        assert_eq!(Reference::parse("file:a/b"), Ok(Reference::File("a/b".into())));
+        assert_eq!(Reference::parse("env:A_1"), Ok(Reference::Variable("A_1".into())));
+        assert_eq!(Reference::parse("generate:s"), Ok(Reference::Generate("s".into())));
+        for bad in ["", "file:", "env:", "env:A-B", "env:1A", "hunter2", "http://x", "File:a"] {
+            assert_eq!(Reference::parse(bad), Err(NotAReference), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Configuration files as texts with places in them, and the masking that keeps secrets out of every message.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Which file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub usize);
+
+/// A stretch of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The file.
+    pub source: SourceId,
+    /// Bytes from, to (exclusive).
+    pub start: usize,
+    /// See `start`.
+    pub end: usize,
+}
+
+impl Place {
+    /// A place from a parser's span.
+    #[must_use]
+    pub const fn new(source: SourceId, span: &Range<usize>) -> Self {
+        Self {
+            source,
+            start: span.start,
+            end: span.end,
+        }
+    }
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub at: Place,
+}
+
+impl<T> Located<T> {
+    /// The same place with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Located<U> {
+        Located {
+            value: change(self.value),
+            at: self.at,
+        }
+    }
+}
+
+/// One file's text.
+#[derive(Debug)]
+pub struct Source {
+    /// Its path as messages show it.
+    pub label: PathBuf,
+    text: String,
+    masked: Vec<Range<usize>>,
+}
+
+impl Source {
+    /// A file as read.
+    #[must_use]
+    pub const fn new(label: PathBuf, text: String) -> Self {
+        Self {
+            label,
+            text,
+            masked: Vec::new(),
+        }
+    }
+
+    /// The text as written: for parsing, never for messages.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Hides a stretch from every message about this file, whatever the message is about: a
+    /// literal secret must not be shown because something else on its line is wrong.
+    pub fn mask(&mut self, span: Range<usize>) {
+        self.masked.push(span);
+    }
+
+    /// The text for messages: each masked character is a `*`. Byte positions are kept.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let mut bytes = self.text.clone().into_bytes();
+        for span in &self.masked {
+            let end = span.end.min(bytes.len());
+            for byte in bytes.get_mut(span.start.min(end)..end).into_iter().flatten() {
+                if !matches!(byte, b'\n' | b'\r') {
+                    *byte = b'*';
+                }
+            }
+        }
+        String::from_utf8(bytes).unwrap_or_else(|_| self.text.chars().map(|c| if c == '\n' { c } else { '*' }).collect())
+    }
+
+    /// Line and column of a byte, both counted from 1; the column in characters.
+    #[must_use]
+    pub fn line_column(&self, at: usize) -> (usize, usize) {
+        let at = (0..=at.min(self.text.len()))
+            .rev()
+            .find(|i| self.text.is_char_boundary(*i))
+            .unwrap_or(0);
+        let before = &self.text[..at];
+        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// The stretch moved to whole characters inside the text, never empty unless the text is.
+    #[must_use]
+    pub fn clamp(&self, start: usize, end: usize) -> Range<usize> {
+        let floor = |mut i: usize| {
+            i = i.min(self.text.len());
+            while !self.text.is_char_boundary(i) {
+                i -= 1;
+            }
+            i
+        };
+        let start = floor(start);
+        let mut end = floor(end.max(start));
+        if end == start {
+            end = self.text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
+        }
+        start..end
+    }
+}
+
+/// What to hide of the lines a syntax error is shown with. Where the grammar is broken nobody can say
+/// which text is a secret, so on those lines everything in quotes is hidden unless it is a
+/// reference, and everything after `=` where the key is one of a secret.
+#[must_use]
+pub fn suspects(text: &str, at: &Place) -> Vec<Place> {
+    const SECRET_KEYS: [&str; 5] = ["secrets", "pepper", "url", "key", "client_key"];
+    let begin = text
+        .get(..at.start.min(text.len()))
+        .and_then(|t| t.rfind('\n'))
+        .map_or(0, |i| i + 1);
+    let end = at.end.max(at.start);
+    let end = text
+        .get(end.min(text.len())..)
+        .and_then(|t| t.find('\n'))
+        .map_or(text.len(), |i| end + i);
+    let mut places = Vec::new();
+    let mut start = begin;
+    for line in text.get(begin..end).unwrap_or("").split_inclusive('\n') {
+        let hide = |from: usize, to: usize| Place {
+            source: at.source,
+            start: start + from,
+            end: start + to,
+        };
+        let key = line.split('=').next().unwrap_or("");
+        match line.find('=') {
+            Some(equals) if SECRET_KEYS.iter().any(|k| key.contains(k)) && !line.contains("file:") && !line.contains("env:") => {
+                places.push(hide(equals + 1, line.len()));
+            }
+            _ => places.extend(quoted(line).map(|(from, to)| hide(from, to))),
+        }
+        start += line.len();
+    }
+    places
+}
+
+/// The insides of quotes on a line, to its end where a quote is not closed; references are left out.
+fn quoted(line: &str) -> impl Iterator<Item = (usize, usize)> {
+    let mut quotes = line.match_indices(['"', '\'']).map(|(i, _)| i);
+    std::iter::from_fn(move || {
+        let from = quotes.next()? + 1;
+        Some((from, quotes.next().unwrap_or(line.len())))
+    })
+    .filter(move |(from, to)| {
+        let inside = line.get(*from..*to).unwrap_or("");
+        !["file:", "env:", "generate:"].iter().any(|r| inside.starts_with(r))
+    })
+}
+
+/// Every file of one load.
+#[derive(Debug, Default)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// Adds a file.
+    pub fn add(&mut self, source: Source) -> SourceId {
+        self.0.push(source);
+        SourceId(self.0.len() - 1)
+    }
+
+    /// The file of an id.
+    #[must_use]
+    pub fn find(&self, id: SourceId) -> Option<&Source> {
+        self.0.get(id.0)
+    }
+
+    /// Masks a place.
+    pub fn mask(&mut self, at: &Place) {
+        if let Some(source) = self.0.get_mut(at.source.0) {
+            source.mask(at.start..at.end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_columns_count_characters_from_one() {
+        let source = Source::new("f".into(), "ab\näöx\n".into());
+        assert_eq!(source.line_column(0), (1, 1));
+        assert_eq!(source.line_column(1), (1, 2));
+        assert_eq!(source.line_column(3), (2, 1));
+        assert_eq!(source.line_column(7), (2, 3));
+        assert_eq!(source.line_column(4), (2, 1), "inside a character: its beginning");
+        assert_eq!(source.line_column(999), (3, 1));
+    }
+
+    #[test]
+    fn a_masked_stretch_is_never_shown_and_moves_nothing() {
+        let mut source = Source::new("f".into(), "a = \"canäry\" # b\n".into());
+        source.mask(4..13);
+        let shown = source.shown();
+        assert!(!shown.contains("can"));
+        assert_eq!(shown.len(), source.text().len());
+        assert!(shown.ends_with("# b\n"));
+    }
+}

@@ -1,0 +1,115 @@
+//! What loading needs of the outside: files and environment variables; a disk, or a table in tests and fuzzing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// Largest file that is read: a certificate bundle has 200 KiB; anything of this size is a mistake
+/// (hardening D14).
+pub(super) const MAX_FILE: u64 = 4 << 20;
+
+/// Files and variables.
+pub trait Surroundings {
+    /// Reads a whole file of at most [`MAX_FILE`] bytes.
+    ///
+    /// # Errors
+    /// As `std::fs::read`; [`io::ErrorKind::FileTooLarge`] beyond the limit.
+    fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>>;
+
+    /// The `*.toml` files of a directory, sorted by name; hidden ones are left out.
+    ///
+    /// # Errors
+    /// As `std::fs::read_dir`.
+    fn list_toml(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// An environment variable.
+    fn variable(&self, name: &str) -> Option<Zeroizing<String>>;
+
+    /// Whether something is there.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// The certificates of the authorities the system trusts, DER.
+    fn system_authorities(&self) -> Vec<Vec<u8>>;
+}
+
+/// The machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Surroundings for Disk {
+    fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        use std::io::Read as _;
+        let file = std::fs::File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        // A buffer that grows would leave copies of a secret behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len().min(MAX_FILE)).unwrap_or(0) + 1));
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    }
+
+    fn list_toml(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+            if !hidden && path.extension().is_some_and(|e| e == "toml") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+        std::env::var(name).ok().map(Zeroizing::new)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn system_authorities(&self) -> Vec<Vec<u8>> {
+        rustls_native_certs::load_native_certs().certs.iter().map(|c| c.to_vec()).collect()
+    }
+}
+
+/// A table of files and variables.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// Files by path.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Environment variables.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Surroundings for Table {
+    fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        let bytes = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Zeroizing::new(bytes.clone()))
+    }
+
+    fn list_toml(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let toml = |p: &&PathBuf| p.parent() == Some(directory) && p.extension().is_some_and(|e| e == "toml");
+        Ok(self.files.keys().filter(toml).cloned().collect())
+    }
+
+    fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+        self.variables.get(name).map(|v| Zeroizing::new(v.clone()))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
+    fn system_authorities(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,98 @@
+//! Remembers what a configuration was read from, so that a change of any of it can be noticed.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::base::fingerprint::sha256;
+
+use super::surroundings::Surroundings;
+
+/// Hashes of everything that was read; equal when nothing changed. Symlink swaps, missing files
+/// that appear and files added to a directory all count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watch {
+    files: BTreeMap<PathBuf, Option<[u8; 32]>>,
+    directories: BTreeMap<PathBuf, Option<Vec<PathBuf>>>,
+}
+
+impl Watch {
+    /// Looks at everything again: whether it is still as it was.
+    #[must_use]
+    pub fn is_current(&self, surroundings: &dyn Surroundings) -> bool {
+        self.again(surroundings) == *self
+    }
+
+    /// What the same files hold now.
+    #[must_use]
+    pub fn again(&self, surroundings: &dyn Surroundings) -> Self {
+        let hash = |path: &PathBuf| surroundings.read(path).ok().map(|bytes| sha256(&bytes));
+        let list = |path: &PathBuf| surroundings.list_toml(path).ok();
+        Self {
+            files: self.files.keys().map(|path| (path.clone(), hash(path))).collect(),
+            directories: self.directories.keys().map(|path| (path.clone(), list(path))).collect(),
+        }
+    }
+
+    /// One hash over all of it, lower-case hexadecimal.
+    #[must_use]
+    pub fn content_hash(&self) -> String {
+        crate::base::fingerprint::Fingerprint::from_bytes(sha256(format!("{self:?}").as_bytes())).to_hex()
+    }
+}
+
+/// Surroundings that remember what was asked of them.
+pub(super) struct Recording<'s> {
+    inner: &'s dyn Surroundings,
+    seen: RefCell<Watch>,
+}
+
+impl<'s> Recording<'s> {
+    /// Nothing was asked yet.
+    #[must_use]
+    pub(super) fn new(inner: &'s dyn Surroundings) -> Self {
+        Self {
+            inner,
+            seen: RefCell::default(),
+        }
+    }
+
+    /// Everything that was read.
+    #[must_use]
+    pub(super) fn into_watch(self) -> Watch {
+        self.seen.into_inner()
+    }
+}
+
+impl Surroundings for Recording<'_> {
+    fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        let result = self.inner.read(path);
+        let hash = result.as_ref().ok().map(|bytes| sha256(bytes));
+        self.seen.borrow_mut().files.insert(path.to_owned(), hash);
+        result
+    }
+
+    fn list_toml(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let result = self.inner.list_toml(directory);
+        self.seen
+            .borrow_mut()
+            .directories
+            .insert(directory.to_owned(), result.as_ref().ok().cloned());
+        result
+    }
+
+    fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+        self.inner.variable(name)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.inner.exists(path)
+    }
+
+    fn system_authorities(&self) -> Vec<Vec<u8>> {
+        self.inner.system_authorities()
+    }
+}

@@ -1,0 +1,422 @@
+//! `gateway.toml`: listeners, operator side, logs, identity headers, proxies; other tables have their own files.
+
+use std::net::SocketAddr;
+
+use crate::config::reader::Section;
+use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::secret::Reference;
+use crate::config::source::Located;
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings};
+
+use super::dialect::{self, DIALECT, WrittenDialect};
+use super::limits::{self, LIMITS};
+use super::store::{self, STORE, WrittenStore};
+use super::surface::{self, SURFACE, WrittenSurface};
+
+/// All of `gateway.toml`.
+pub const GATEWAY: Schema = Schema {
+    name: "`gateway.toml`",
+    about: "The gateway itself. Services and their routes are in the files of the `upstreams` directory.",
+    keys: &[
+        Key {
+            name: "workers",
+            kind: Kind::Count { min: 1, max: 256 },
+            default: Fallback::Absent("one for each core"),
+            about: "Threads that carry requests. More than cores only costs memory.",
+        },
+        Key {
+            name: "upstreams",
+            kind: Kind::Path,
+            default: Fallback::Value("upstreams"),
+            about: "The directory with one `*.toml` file for each service, read in the order of their names.",
+        },
+        Key {
+            name: "dialect",
+            kind: Kind::Text,
+            default: Fallback::Value("problem"),
+            about: "The dialect of refusals before a route is found, and of upstreams that name none.",
+        },
+        Key {
+            name: "listeners",
+            kind: Kind::Tables(&LISTENER),
+            default: Fallback::Required,
+            about: "Where clients connect. At least one.",
+        },
+        Key {
+            name: "store",
+            kind: Kind::Table(&STORE),
+            default: Fallback::Absent("the embedded store under `state/`"),
+            about: "Where credentials are kept, and how old facts about them may become.",
+        },
+        Key {
+            name: "revocation",
+            kind: Kind::Table(&REVOCATION),
+            default: Fallback::Absent("a bound of 60 s"),
+            about: "The promise about revoked credentials.",
+        },
+        Key {
+            name: "admin",
+            kind: Kind::Table(&ADMIN),
+            default: Fallback::Absent("a socket under `state/`, no probes over TCP"),
+            about: "The operator's side. Nothing of it is reachable through a listener.",
+        },
+        Key {
+            name: "limits",
+            kind: Kind::Table(&LIMITS),
+            default: Fallback::Absent("the defaults below"),
+            about: "Bounds of connections, requests and waits.",
+        },
+        Key {
+            name: "log",
+            kind: Kind::Table(&LOG),
+            default: Fallback::Absent("JSON with access lines"),
+            about: "What is written to standard output.",
+        },
+        Key {
+            name: "identity",
+            kind: Kind::Table(&IDENTITY),
+            default: Fallback::Absent("the names below"),
+            about: "Names of the identity headers. They are removed from every request before ours are set, public routes included.",
+        },
+        Key {
+            name: "proxies",
+            kind: Kind::Table(&PROXIES),
+            default: Fallback::Absent("nobody is trusted"),
+            about: "Proxies in front of the gateway.",
+        },
+        Key {
+            name: "surfaces",
+            kind: Kind::Named(&SURFACE),
+            default: Fallback::Absent("none: only public routes are possible"),
+            about: "Classes of callers. The name is part of every stored fingerprint: renaming a surface orphans its credentials.",
+        },
+        Key {
+            name: "dialects",
+            kind: Kind::Named(&DIALECT),
+            default: Fallback::Absent("the built-in `problem` and `plain`"),
+            about: "How refusals are written. `problem` (RFC 9457) and `plain` are always there.",
+        },
+    ],
+};
+
+/// One listener.
+pub const LISTENER: Schema = Schema {
+    name: "`[[listeners]]`",
+    about: "A socket for clients. With `tls` it speaks HTTP/2 and HTTP/1.1, without it HTTP/1.1 only.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text,
+            default: Fallback::Required,
+            about: "How logs and metrics call it.",
+        },
+        Key {
+            name: "address",
+            kind: Kind::Address,
+            default: Fallback::Required,
+            about: "Where it listens. Port 0 lets the system choose.",
+        },
+        Key {
+            name: "tls",
+            kind: Kind::Table(&TLS),
+            default: Fallback::Absent("plain HTTP, on loopback only"),
+            about: "Certificates; makes it a TLS listener (1.2 and 1.3).",
+        },
+        Key {
+            name: "insecure_plain",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Allows plain HTTP on an address that is not loopback: credentials then cross the network in the clear.",
+        },
+    ],
+};
+
+/// TLS of a listener.
+pub const TLS: Schema = Schema {
+    name: "`[listeners.tls]`",
+    about: "Certificates reload with the rest of the configuration, without dropping a connection.",
+    keys: &[Key {
+        name: "certificates",
+        kind: Kind::Tables(&CERTIFICATE),
+        default: Fallback::Required,
+        about: "Certificates, chosen by the server name the client asks for; the first one serves clients that name none.",
+    }],
+};
+
+/// One certificate.
+pub const CERTIFICATE: Schema = Schema {
+    name: "`[[listeners.tls.certificates]]`",
+    about: "A certificate chain with its key.",
+    keys: &[
+        Key {
+            name: "cert",
+            kind: Kind::Path,
+            default: Fallback::Required,
+            about: "PEM file with the chain, the server's own certificate first.",
+        },
+        Key {
+            name: "key",
+            kind: Kind::Secret,
+            default: Fallback::Required,
+            about: "PEM private key (PKCS #8, PKCS #1 or SEC 1). It must belong to the certificate.",
+        },
+        Key {
+            name: "names",
+            kind: Kind::Texts,
+            default: Fallback::Absent("the DNS names in the certificate"),
+            about: "Names it is used for; `*.example.com` stands for one label.",
+        },
+        Key {
+            name: "insecure_self_signed",
+            kind: Kind::Texts,
+            default: Fallback::Absent("nothing is created"),
+            about: "For development: when both files are missing, `durward serve` creates a self-signed certificate for these names.",
+        },
+    ],
+};
+
+/// The revocation bound.
+pub const REVOCATION: Schema = Schema {
+    name: "`[revocation]`",
+    about: "A revocation that was acknowledged holds everywhere after this time, whatever fails.",
+    keys: &[Key {
+        name: "bound",
+        kind: Kind::Duration {
+            min: secs(10),
+            max: secs(60),
+        },
+        default: Fallback::Value("60s"),
+        about: "60 s is the promise and can only be tightened; below 10 s a short outage of the store would refuse everybody.",
+    }],
+};
+
+/// The operator's side.
+pub const ADMIN: Schema = Schema {
+    name: "`[admin]`",
+    about: "The command line reaches the gateway through a Unix socket that only its owner may open.",
+    keys: &[
+        Key {
+            name: "socket",
+            kind: Kind::Path,
+            default: Fallback::Value("state/admin.sock"),
+            about: "Path of the Unix socket; at most 100 bytes, the kernel's limit.",
+        },
+        Key {
+            name: "probes",
+            kind: Kind::Address,
+            default: Fallback::Absent("probes and metrics only on the socket"),
+            about: "TCP address for `/livez`, `/readyz` and `/metrics`, and nothing else.",
+        },
+        Key {
+            name: "insecure_probes",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Allows probes on an address that is not loopback: figures are then readable without a credential.",
+        },
+    ],
+};
+
+/// Logs.
+pub const LOG: Schema = Schema {
+    name: "`[log]`",
+    about: "No secret, credential header or query string is ever logged.",
+    keys: &[
+        Key {
+            name: "format",
+            kind: Kind::Choice(&["json", "pretty"]),
+            default: Fallback::Value("json"),
+            about: "JSON lines, or text for people.",
+        },
+        Key {
+            name: "access",
+            kind: Kind::Choice(&["on", "off"]),
+            default: Fallback::Value("on"),
+            about: "One line for each request. Counters go on without it.",
+        },
+    ],
+};
+
+/// Identity headers.
+pub const IDENTITY: Schema = Schema {
+    name: "`[identity]`",
+    about: "What upstreams read. Each is set exactly once or absent.",
+    keys: &[
+        identity_key("tenant", "X-Tenant-Id", "The tenant."),
+        identity_key("scopes", "X-Scopes", "The scopes, separated by spaces."),
+        identity_key("surface", "X-Auth-Surface", "The surface the caller used."),
+        identity_key("mode", "X-Auth-Mode", "`test` or `live`, on surfaces with modes."),
+        identity_key("subject", "X-Auth-Subject", "Who acts within the tenant."),
+        identity_key("credential_id", "X-Auth-Credential-Id", "The credential's id; not a secret."),
+    ],
+};
+
+/// Trusted proxies.
+pub const PROXIES: Schema = Schema {
+    name: "`[proxies]`",
+    about: "`X-Forwarded-*`, `Forwarded`, `X-Request-Id` and `traceparent` count only from these peers; from everybody else they are dropped.",
+    keys: &[
+        Key {
+            name: "trusted",
+            kind: Kind::Texts,
+            default: Fallback::Absent("nobody"),
+            about: "Addresses or networks, for example \"10.0.0.0/8\".",
+        },
+        Key {
+            name: "insecure_trust_everyone",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Allows a network of all addresses in `trusted`: any client may then claim any address.",
+        },
+    ],
+};
+
+const fn identity_key(name: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key {
+        name,
+        kind: Kind::Text,
+        default: Fallback::Value(default),
+        about,
+    }
+}
+
+/// `gateway.toml` as written.
+#[derive(Debug)]
+pub struct WrittenGateway {
+    /// Threads; `None` = one for each core.
+    pub workers: Option<usize>,
+    /// Directory of upstream files.
+    pub upstreams: Located<String>,
+    /// Name of the default dialect.
+    pub dialect: Located<String>,
+    /// Listeners.
+    pub listeners: Vec<WrittenListener>,
+    /// The store.
+    pub store: WrittenStore,
+    /// The revocation bound.
+    pub bound: Located<std::time::Duration>,
+    /// Path of the operator socket.
+    pub socket: Located<String>,
+    /// Address of the probes.
+    pub probes: Option<Located<SocketAddr>>,
+    /// Whether probes may be off loopback.
+    pub insecure_probes: bool,
+    /// Limits.
+    pub limits: Limits,
+    /// Logs.
+    pub log: LogSettings,
+    /// Identity header names: key of `[identity]` and name.
+    pub identity: Vec<(&'static str, Located<String>)>,
+    /// Trusted networks.
+    pub trusted: Vec<Located<String>>,
+    /// Whether a network of all addresses may be among them.
+    pub insecure_trust_everyone: bool,
+    /// Surfaces that could be read.
+    pub surfaces: Vec<WrittenSurface>,
+    /// The names of all of them.
+    pub surface_names: Vec<String>,
+    /// Dialects.
+    pub dialects: Vec<WrittenDialect>,
+}
+
+/// One listener as written.
+#[derive(Debug)]
+pub struct WrittenListener {
+    /// Its name.
+    pub name: Located<String>,
+    /// Its address.
+    pub address: Located<SocketAddr>,
+    /// Certificates; `None` = plain.
+    pub certificates: Option<Vec<WrittenCertificate>>,
+    /// Whether plain is allowed off loopback.
+    pub insecure_plain: bool,
+}
+
+/// One certificate as written.
+#[derive(Debug)]
+pub struct WrittenCertificate {
+    /// PEM chain.
+    pub cert: Located<String>,
+    /// PEM key.
+    pub key: Located<Reference>,
+    /// Names it is for; empty = those it contains.
+    pub names: Vec<Located<String>>,
+    /// Names of a development certificate.
+    pub self_signed: Vec<Located<String>>,
+}
+
+/// Reads `gateway.toml`.
+#[must_use]
+pub fn read(section: &Section<'_>) -> WrittenGateway {
+    let admin = section.section("admin");
+    let proxies = section.section("proxies");
+    let surfaces = section.named("surfaces");
+    WrittenGateway {
+        workers: section.count("workers").and_then(|n| usize::try_from(n.value).ok()),
+        upstreams: section.text_or_default("upstreams"),
+        dialect: section.text_or_default("dialect"),
+        listeners: section.sections("listeners").iter().filter_map(read_listener).collect(),
+        store: store::read(section),
+        bound: sub_or_default(section, "revocation", &REVOCATION, |s| s.duration_or_default("bound")),
+        socket: sub_or_default(section, "admin", &ADMIN, |s| s.text_or_default("socket")),
+        probes: admin.and_then(|s| s.address("probes")),
+        insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),
+        limits: sub_or_default(section, "limits", &LIMITS, limits::read),
+        log: sub_or_default(section, "log", &LOG, read_log),
+        identity: sub_or_default(section, "identity", &IDENTITY, |s| {
+            IDENTITY.keys.iter().map(|k| (k.name, s.text_or_default(k.name))).collect()
+        }),
+        trusted: proxies.map(|s| s.texts("trusted")).unwrap_or_default(),
+        insecure_trust_everyone: proxies.is_some_and(|s| s.is_set("insecure_trust_everyone")),
+        surface_names: surfaces.iter().map(|(name, _)| name.value.clone()).collect(),
+        surfaces: surfaces.into_iter().filter_map(|(name, s)| surface::read(name, &s)).collect(),
+        dialects: section
+            .named("dialects")
+            .into_iter()
+            .map(|(name, s)| dialect::read(name, &s))
+            .collect(),
+    }
+}
+
+/// Reads a table, or an empty one in its place, so that defaults come from one path only.
+pub fn sub_or_default<T>(parent: &Section<'_>, name: &str, schema: &'static Schema, read: impl Fn(&Section<'_>) -> T) -> T {
+    if let Some(section) = parent.section(name) {
+        return read(&section);
+    }
+    let empty = toml::de::DeTable::new();
+    read(&Section::open(schema, &empty, &parent.at(), parent.report()))
+}
+
+fn read_listener(section: &Section<'_>) -> Option<WrittenListener> {
+    let certificates = section
+        .section("tls")
+        .map(|tls| tls.sections("certificates").iter().filter_map(read_certificate).collect());
+    Some(WrittenListener {
+        insecure_plain: section.is_set("insecure_plain"),
+        certificates,
+        name: section.text("name")?,
+        address: section.address("address")?,
+    })
+}
+
+fn read_certificate(section: &Section<'_>) -> Option<WrittenCertificate> {
+    let (cert, key) = (section.text("cert"), Reference::read(section, "key"));
+    Some(WrittenCertificate {
+        names: section.texts("names"),
+        self_signed: section.texts("insecure_self_signed"),
+        cert: cert?,
+        key: key?,
+    })
+}
+
+fn read_log(section: &Section<'_>) -> LogSettings {
+    LogSettings {
+        format: match section.choice("format").value {
+            "pretty" => LogFormat::Pretty,
+            _ => LogFormat::Json,
+        },
+        access: match section.choice("access").value {
+            "off" => AccessLog::Off,
+            _ => AccessLog::On,
+        },
+    }
+}

@@ -1,0 +1,124 @@
+//! `[limits]`: bounds of connections, requests and waits, with the defaults of hardening 3.2.
+
+use crate::config::reader::Section;
+use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::snapshot::Limits;
+
+/// `[limits]`.
+pub const LIMITS: Schema = Schema {
+    name: "`[limits]`",
+    about: "Each has a bound on both sides: too small refuses honest clients, too large is no limit.",
+    keys: &[
+        count(
+            "connections",
+            1,
+            1_000_000,
+            "10000",
+            "Open client connections of the process; further ones wait in the kernel's queue.",
+        ),
+        count(
+            "connections_per_address",
+            1,
+            1_000_000,
+            "1000",
+            "Open connections of one client address (of one /64 for IPv6).",
+        ),
+        count(
+            "handshakes",
+            1,
+            65_536,
+            "256",
+            "TLS handshakes at a time: they are the dearest thing a stranger may ask for.",
+        ),
+        count(
+            "requests",
+            1,
+            1_000_000,
+            "4096",
+            "Requests in flight; more are refused with 503 at once.",
+        ),
+        duration("handshake_timeout", 1, 60, "10s", "From accept to the end of the TLS handshake."),
+        duration(
+            "head_timeout",
+            1,
+            60,
+            "10s",
+            "From accept to the first byte, and from the first byte to the end of the head.",
+        ),
+        duration(
+            "keep_alive",
+            1,
+            3_600,
+            "60s",
+            "A connection without a request in flight is closed after this.",
+        ),
+        duration("body_idle", 1, 600, "30s", "A request body may stand still this long."),
+        Key {
+            name: "body_rate",
+            kind: Kind::Size { min: 0, max: 1 << 20 },
+            default: Fallback::Value("1KiB"),
+            about: "Slowest request body after its first 10 s, in bytes a second; 0 switches the rule off.",
+        },
+        count(
+            "requests_per_connection",
+            1,
+            1_000_000_000,
+            "10000",
+            "A connection is closed after this many requests, so that load spreads again.",
+        ),
+        duration("connection_age", 10, 86_400, "1h", "Oldest connection, give or take a tenth."),
+        count("h2_streams", 1, 1_000, "100", "HTTP/2 requests at a time on one connection."),
+        duration(
+            "drain_delay",
+            0,
+            60,
+            "5s",
+            "After SIGTERM: readiness is off this long before connections close.",
+        ),
+        duration("drain_timeout", 0, 600, "30s", "Then at most this long for what is in flight."),
+    ],
+};
+
+const fn count(name: &'static str, min: u64, max: u64, default: &'static str, about: &'static str) -> Key {
+    Key {
+        name,
+        kind: Kind::Count { min, max },
+        default: Fallback::Value(default),
+        about,
+    }
+}
+
+const fn duration(name: &'static str, min: u64, max: u64, default: &'static str, about: &'static str) -> Key {
+    Key {
+        name,
+        kind: Kind::Duration {
+            min: secs(min),
+            max: secs(max),
+        },
+        default: Fallback::Value(default),
+        about,
+    }
+}
+
+/// Reads `[limits]`.
+#[must_use]
+pub fn read(section: &Section<'_>) -> Limits {
+    let size = |name| usize::try_from(section.count_or_default(name)).unwrap_or(usize::MAX);
+    let wait = |name| section.duration_or_default(name).value;
+    Limits {
+        connections: size("connections"),
+        connections_per_address: size("connections_per_address"),
+        handshakes: size("handshakes"),
+        requests: size("requests"),
+        handshake_timeout: wait("handshake_timeout"),
+        head_timeout: wait("head_timeout"),
+        keep_alive: wait("keep_alive"),
+        body_idle: wait("body_idle"),
+        body_rate: section.size_or_default("body_rate"),
+        requests_per_connection: section.count_or_default("requests_per_connection"),
+        connection_age: wait("connection_age"),
+        h2_streams: u32::try_from(section.count_or_default("h2_streams")).unwrap_or(u32::MAX),
+        drain_delay: wait("drain_delay"),
+        drain_timeout: wait("drain_timeout"),
+    }
+}

@@ -1,0 +1,225 @@
+//! `[store]`: where credentials are kept, the peppers, and how old facts may become.
+
+use std::time::Duration;
+
+use crate::config::reader::{Section, shorten};
+use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::secret::Reference;
+use crate::config::source::Located;
+
+use super::gateway::sub_or_default;
+
+/// `[store]`.
+pub const STORE: Schema = Schema {
+    name: "`[store]`",
+    about: "`embedded` is one file for one gateway; `redis` is shared by several (Redis or Valkey, `noeviction`).",
+    keys: &[
+        Key {
+            name: "kind",
+            kind: Kind::Choice(&["embedded", "redis"]),
+            default: Fallback::Value("embedded"),
+            about: "Which store.",
+        },
+        Key {
+            name: "path",
+            kind: Kind::Path,
+            default: Fallback::Value("state/durward.redb"),
+            about: "`embedded`: the file. Created on the first start.",
+        },
+        Key {
+            name: "url",
+            kind: Kind::Either("`redis://` or `rediss://` URL, or a secret reference to one", None),
+            default: Fallback::Absent("required with `redis`"),
+            about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`).",
+        },
+        Key {
+            name: "key_prefix",
+            kind: Kind::Text,
+            default: Fallback::Value("durward"),
+            about: "`redis`: the beginning of every key. 1 to 64 letters, digits, `.`, `_`, `:`, `-`.",
+        },
+        Key {
+            name: "wait_replicas",
+            kind: Kind::Count { min: 0, max: 8 },
+            default: Fallback::Value("0"),
+            about: "`redis`: replicas that must have a change before it is acknowledged. With 0 a failover may lose an acknowledged revocation.",
+        },
+        Key {
+            name: "pepper",
+            kind: Kind::Secrets,
+            default: Fallback::Value("file:state/pepper"),
+            about: "The secret that turns credentials into fingerprints, at least 32 bytes, kept apart from the store; the first makes new fingerprints, all are tried. Of an empty embedded store a missing file is created by `durward serve`.",
+        },
+        Key {
+            name: "max_age",
+            kind: Kind::Duration {
+                min: secs(1),
+                max: secs(55),
+            },
+            default: Fallback::Value("30s"),
+            about: "Oldest fact that may be used; at most the revocation bound less 5 s, which are kept for stalls.",
+        },
+        Key {
+            name: "absent_age",
+            kind: Kind::Duration {
+                min: millis(0),
+                max: secs(5),
+            },
+            default: Fallback::Value("5s"),
+            about: "How long an unknown credential is remembered as absent. A key created meanwhile is pushed; 5 s bounds what a lost push may cost.",
+        },
+        Key {
+            name: "lookup_timeout",
+            kind: Kind::Duration {
+                min: millis(10),
+                max: secs(5),
+            },
+            default: Fallback::Value("250ms"),
+            about: "Deadline of one look-up. A caller waits this long before 503 when the store hangs.",
+        },
+        Key {
+            name: "max_lookups",
+            kind: Kind::Count { min: 1, max: 65_536 },
+            default: Fallback::Value("512"),
+            about: "Look-ups in flight; more are refused with 503 at once.",
+        },
+        Key {
+            name: "cache_entries",
+            kind: Kind::Count {
+                min: 1_000,
+                max: 10_000_000,
+            },
+            default: Fallback::Value("100000"),
+            about: "Credentials remembered, about 1 KiB each.",
+        },
+        Key {
+            name: "absent_entries",
+            kind: Kind::Count {
+                min: 1_000,
+                max: 10_000_000,
+            },
+            default: Fallback::Value("50000"),
+            about: "Absences remembered, in a memory of their own that cannot push real credentials out.",
+        },
+    ],
+};
+
+/// `[store]` as written.
+#[derive(Debug)]
+pub struct WrittenStore {
+    /// Which store.
+    pub kind: WrittenStoreKind,
+    /// Where `kind` stands.
+    pub kind_at: crate::config::source::Place,
+    /// Peppers.
+    pub peppers: Vec<Located<Reference>>,
+    /// Oldest usable fact.
+    pub max_age: Located<Duration>,
+    /// How long an absence is remembered.
+    pub absent_age: Duration,
+    /// Deadline of one look-up.
+    pub lookup_timeout: Duration,
+    /// Look-ups in flight.
+    pub max_lookups: usize,
+    /// Credentials remembered.
+    pub cache_entries: u64,
+    /// Absences remembered.
+    pub absent_entries: u64,
+}
+
+/// Which store, as written.
+#[derive(Debug)]
+pub enum WrittenStoreKind {
+    /// A redb file.
+    Embedded {
+        /// Its path.
+        path: Located<String>,
+    },
+    /// Redis or Valkey.
+    Redis {
+        /// The URL, or a reference to it.
+        url: Option<Located<Reference>>,
+        /// Beginning of every key.
+        key_prefix: Located<String>,
+        /// Replicas to wait for.
+        wait_replicas: u32,
+    },
+}
+
+/// Reads `[store]` of `gateway.toml`.
+#[must_use]
+pub fn read(gateway: &Section<'_>) -> WrittenStore {
+    sub_or_default(gateway, "store", &STORE, read_section)
+}
+
+fn read_section(section: &Section<'_>) -> WrittenStore {
+    let kind = section.choice("kind");
+    let redis = kind.value == "redis";
+    let foreign: &[&str] = if redis {
+        &["path"]
+    } else {
+        &["url", "key_prefix", "wait_replicas"]
+    };
+    for name in foreign.iter().filter(|n| section.raw(n).is_some()) {
+        section.report().error(
+            &section.place_of(name),
+            format!("`{name}` does not belong to the {} store", kind.value),
+            Some("remove it, or change `kind`".to_owned()),
+        );
+    }
+    let size = |name| usize::try_from(section.count_or_default(name)).unwrap_or(usize::MAX);
+    let mut peppers = Reference::read_list(section, "pepper");
+    if peppers.is_empty() {
+        peppers.extend(
+            Reference::parse("file:state/pepper")
+                .ok()
+                .map(|value| Located { value, at: section.at() }),
+        );
+    }
+    WrittenStore {
+        kind: if redis {
+            read_redis(section)
+        } else {
+            WrittenStoreKind::Embedded {
+                path: section.text_or_default("path"),
+            }
+        },
+        kind_at: kind.at,
+        peppers,
+        max_age: section.duration_or_default("max_age"),
+        absent_age: section.duration_or_default("absent_age").value,
+        lookup_timeout: section.duration_or_default("lookup_timeout").value,
+        max_lookups: size("max_lookups"),
+        cache_entries: section.count_or_default("cache_entries"),
+        absent_entries: section.count_or_default("absent_entries"),
+    }
+}
+
+fn read_redis(section: &Section<'_>) -> WrittenStoreKind {
+    let url = Reference::read_url(section, "url");
+    if section.raw("url").is_none() {
+        section.report().error(
+            &section.place_of("kind"),
+            "the redis store needs `url`",
+            Some("add `url = \"env:REDIS_URL\"`, or `url = \"redis://127.0.0.1:6379\"` where no password is needed".to_owned()),
+        );
+    }
+    let key_prefix = section.text_or_default("key_prefix");
+    let valid = (1..=64).contains(&key_prefix.value.len())
+        && key_prefix
+            .value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'));
+    if !valid {
+        section.report().error(
+            &key_prefix.at,
+            format!("`{}` cannot be a key prefix", shorten(&key_prefix.value)),
+            Some("1 to 64 of A-Z a-z 0-9 . _ : -".to_owned()),
+        );
+    }
+    WrittenStoreKind::Redis {
+        url,
+        key_prefix,
+        wait_replicas: u32::try_from(section.count_or_default("wait_replicas")).unwrap_or(0),
+    }
+}

@@ -1,0 +1,482 @@
+//! `upstreams/*.toml`: one service with its endpoints and routes.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use crate::config::reader::{Section, shorten};
+use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::secret::Reference;
+use crate::config::source::{Located, Place};
+
+use super::gateway::sub_or_default;
+
+/// One file of the `upstreams` directory.
+pub const UPSTREAM: Schema = Schema {
+    name: "`upstreams/*.toml`",
+    about: "A service behind the gateway. Requests reach it over HTTP/1.1.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text,
+            default: Fallback::Absent("the file's name without `.toml`"),
+            about: "How logs and metrics call it.",
+        },
+        Key {
+            name: "endpoints",
+            kind: Kind::Texts,
+            default: Fallback::Required,
+            about: "Addresses of the service, `http://host:port` or `https://host:port`, all of the same kind. Requests are spread over those that answer.",
+        },
+        Key {
+            name: "connect_timeout",
+            kind: Kind::Duration {
+                min: millis(50),
+                max: secs(30),
+            },
+            default: Fallback::Value("2s"),
+            about: "Deadline for connecting, TLS included: an endpoint that needs longer is ill.",
+        },
+        Key {
+            name: "keep_alive",
+            kind: Kind::Duration {
+                min: millis(0),
+                max: secs(300),
+            },
+            default: Fallback::Value("4s"),
+            about: "Idle connections are closed after this. It must be shorter than the service's own limit (Node has 5 s), or requests meet closing connections.",
+        },
+        Key {
+            name: "max_connections",
+            kind: Kind::Count { min: 1, max: 65_536 },
+            default: Fallback::Value("256"),
+            about: "Connections of one worker to one endpoint; further requests wait, at most as long as `connect_timeout`.",
+        },
+        Key {
+            name: "host",
+            kind: Kind::Text,
+            default: Fallback::Value("client"),
+            about: "`Host` upstream: `client` (what the client asked for), `endpoint` (its own address), or a fixed name.",
+        },
+        Key {
+            name: "ejection",
+            kind: Kind::Table(&EJECTION),
+            default: Fallback::Absent("the defaults below"),
+            about: "When an endpoint is left out.",
+        },
+        Key {
+            name: "tls",
+            kind: Kind::Table(&UPSTREAM_TLS),
+            default: Fallback::Absent("with `https://`, the system's authorities"),
+            about: "TLS towards the endpoints.",
+        },
+        Key {
+            name: "dialect",
+            kind: Kind::Text,
+            default: Fallback::Absent("the gateway's"),
+            about: "The dialect of refusals on these routes.",
+        },
+        Key {
+            name: "routes",
+            kind: Kind::Tables(&ROUTE),
+            default: Fallback::Required,
+            about: "What is let through to this service. At least one.",
+        },
+    ],
+};
+
+/// `[ejection]`.
+pub const EJECTION: Schema = Schema {
+    name: "`[ejection]`",
+    about: "Failures are refused connections, broken answers and missed deadlines. One endpoint is always kept.",
+    keys: &[
+        Key {
+            name: "failures",
+            kind: Kind::Count { min: 1, max: 1_000 },
+            default: Fallback::Value("5"),
+            about: "Failures in a row until it is left out.",
+        },
+        Key {
+            name: "duration",
+            kind: Kind::Duration {
+                min: millis(100),
+                max: secs(600),
+            },
+            default: Fallback::Value("10s"),
+            about: "How long, the first time; doubled with each repetition, up to 16 times as long.",
+        },
+    ],
+};
+
+/// `[tls]` of an upstream.
+pub const UPSTREAM_TLS: Schema = Schema {
+    name: "`[tls]`",
+    about: "Certificates of endpoints are always verified.",
+    keys: &[
+        Key {
+            name: "ca",
+            kind: Kind::Path,
+            default: Fallback::Absent("the system's authorities"),
+            about: "PEM file of the only authorities trusted for this service.",
+        },
+        Key {
+            name: "client_cert",
+            kind: Kind::Path,
+            default: Fallback::Absent("none"),
+            about: "PEM chain the gateway presents; together with `client_key`.",
+        },
+        Key {
+            name: "client_key",
+            kind: Kind::Secret,
+            default: Fallback::Absent("none"),
+            about: "Its key.",
+        },
+        Key {
+            name: "server_name",
+            kind: Kind::Text,
+            default: Fallback::Absent("the endpoint's host"),
+            about: "The name endpoints' certificates must have.",
+        },
+    ],
+};
+
+/// `[[routes]]`.
+pub const ROUTE: Schema = Schema {
+    name: "`[[routes]]`",
+    about: "The most specific route wins, wherever it is written: exact host before wildcard before any, literal segment before `{parameter}` before `**`.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text,
+            default: Fallback::Absent("`<upstream>/<number>`, from 1"),
+            about: "How logs and metrics call it.",
+        },
+        Key {
+            name: "hosts",
+            kind: Kind::Texts,
+            default: Fallback::Absent("any host"),
+            about: "Host names without port; `*.example.com` stands for one label or more.",
+        },
+        Key {
+            name: "methods",
+            kind: Kind::Texts,
+            default: Fallback::Absent("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            about: "Methods it is for; `GET` includes `HEAD`. Other methods do not exist here: they are 405 everywhere.",
+        },
+        Key {
+            name: "path",
+            kind: Kind::Text,
+            default: Fallback::Required,
+            about: "`/v1/orders`, `/v1/orders/{id}` (one segment), `/v1/orders/**` (that path and everything below it).",
+        },
+        Key {
+            name: "access",
+            kind: Kind::Either("`\"public\"`, or a table", Some(&ACCESS)),
+            default: Fallback::Required,
+            about: "Who may use it. There is no default: a route that does not say does not load.",
+        },
+        Key {
+            name: "strip_prefix",
+            kind: Kind::Text,
+            default: Fallback::Absent("the path is kept"),
+            about: "Whole segments taken off the front of the path, e.g. `/api`; the pattern must begin with them.",
+        },
+        Key {
+            name: "replace_prefix",
+            kind: Kind::Table(&REPLACE),
+            default: Fallback::Absent("the path is kept"),
+            about: "Whole segments put in the place of others. Not together with `strip_prefix`.",
+        },
+        Key {
+            name: "max_body",
+            kind: Kind::Size { min: 0, max: 1 << 40 },
+            default: Fallback::Value("10MiB"),
+            about: "Largest request body; it streams and is never held, so this protects the service, not the gateway.",
+        },
+        Key {
+            name: "response_timeout",
+            kind: Kind::Duration {
+                min: millis(10),
+                max: secs(3_600),
+            },
+            default: Fallback::Value("30s"),
+            about: "How long the service may take until the head of its response.",
+        },
+        Key {
+            name: "idle_timeout",
+            kind: Kind::Duration {
+                min: millis(100),
+                max: secs(3_600),
+            },
+            default: Fallback::Value("60s"),
+            about: "How long either body may stand still.",
+        },
+        Key {
+            name: "encoded_slashes",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Lets `%2F` stand in a segment; it stays encoded. Services that decode paths before routing must not have this.",
+        },
+        Key {
+            name: "trailers",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Forwards trailers both ways, except protected names.",
+        },
+        Key {
+            name: "forward_credentials",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Forwards the credential as well. The service then holds what its callers hold.",
+        },
+        Key {
+            name: "dialect",
+            kind: Kind::Text,
+            default: Fallback::Absent("the upstream's"),
+            about: "The dialect of refusals on this route.",
+        },
+    ],
+};
+
+/// `access` of a route, as a table.
+pub const ACCESS: Schema = Schema {
+    name: "`access`",
+    about: "A caller of one of the surfaces who holds all the scopes.",
+    keys: &[
+        Key {
+            name: "surfaces",
+            kind: Kind::Texts,
+            default: Fallback::Required,
+            about: "Accepted surfaces; at least one.",
+        },
+        Key {
+            name: "scopes",
+            kind: Kind::Texts,
+            default: Fallback::Absent("none: the credential is enough"),
+            about: "Scopes the caller must hold, all of them.",
+        },
+    ],
+};
+
+/// `replace_prefix` of a route.
+pub const REPLACE: Schema = Schema {
+    name: "`replace_prefix`",
+    about: "A prefix of whole segments for another.",
+    keys: &[
+        Key {
+            name: "from",
+            kind: Kind::Text,
+            default: Fallback::Required,
+            about: "What the path begins with; the pattern must begin with it too.",
+        },
+        Key {
+            name: "to",
+            kind: Kind::Text,
+            default: Fallback::Required,
+            about: "What stands there instead.",
+        },
+    ],
+};
+
+/// One upstream file as written.
+#[derive(Debug)]
+pub struct WrittenUpstream {
+    /// Its name, if it has one.
+    pub name: Option<Located<String>>,
+    /// Where the file begins.
+    pub at: Place,
+    /// Addresses.
+    pub endpoints: Vec<Located<String>>,
+    /// Where they stand.
+    pub endpoints_at: Place,
+    /// Deadline for connecting.
+    pub connect_timeout: Duration,
+    /// Idle connections live this long.
+    pub keep_alive: Duration,
+    /// Connections of one worker to one endpoint.
+    pub max_connections: usize,
+    /// `Host` upstream.
+    pub host: Located<String>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// How long an endpoint is left out.
+    pub ejected_for: Duration,
+    /// TLS.
+    pub tls: Option<WrittenUpstreamTls>,
+    /// Dialect of its routes.
+    pub dialect: Option<Located<String>>,
+    /// Its routes.
+    pub routes: Vec<WrittenRoute>,
+}
+
+/// TLS towards an upstream, as written.
+#[derive(Debug)]
+pub struct WrittenUpstreamTls {
+    /// Where the table stands.
+    pub at: Place,
+    /// Authorities.
+    pub ca: Option<Located<String>>,
+    /// Chain the gateway presents.
+    pub client_cert: Option<Located<String>>,
+    /// Its key.
+    pub client_key: Option<Located<Reference>>,
+    /// Name endpoints must have.
+    pub server_name: Option<Located<String>>,
+}
+
+/// One route as written.
+#[derive(Debug)]
+pub struct WrittenRoute {
+    /// Where it begins.
+    pub at: Place,
+    /// Its name, if it has one.
+    pub name: Option<Located<String>>,
+    /// Hosts.
+    pub hosts: Vec<Located<String>>,
+    /// Methods; `None` = all.
+    pub methods: Option<Vec<Located<String>>>,
+    /// Path pattern.
+    pub path: Option<Located<String>>,
+    /// Who may use it.
+    pub access: Option<WrittenAccess>,
+    /// How the path is changed.
+    pub rewrite: Option<WrittenRewrite>,
+    /// Largest request body.
+    pub max_body: u64,
+    /// Deadline of the response head.
+    pub response_timeout: Duration,
+    /// How long a body may stand still.
+    pub idle_timeout: Duration,
+    /// `%2F` allowed.
+    pub encoded_slashes: bool,
+    /// Trailers forwarded.
+    pub trailers: bool,
+    /// Credential forwarded.
+    pub forward_credentials: bool,
+    /// Dialect of its refusals.
+    pub dialect: Option<Located<String>>,
+}
+
+/// Who may use a route, as written.
+#[derive(Debug)]
+pub enum WrittenAccess {
+    /// Anybody.
+    Public,
+    /// Callers of these surfaces with these scopes.
+    Surfaces {
+        /// Surface names.
+        surfaces: Vec<Located<String>>,
+        /// Scopes.
+        scopes: Vec<Located<String>>,
+    },
+}
+
+/// How the path is changed, as written.
+#[derive(Debug)]
+pub struct WrittenRewrite {
+    /// What it begins with.
+    pub from: Located<String>,
+    /// What stands there instead.
+    pub to: Located<String>,
+}
+
+/// Reads one upstream file.
+#[must_use]
+pub fn read(section: &Section<'_>) -> WrittenUpstream {
+    let (failures, ejected_for) = sub_or_default(section, "ejection", &EJECTION, |s| {
+        (
+            u32::try_from(s.count_or_default("failures")).unwrap_or(u32::MAX),
+            s.duration_or_default("duration").value,
+        )
+    });
+    WrittenUpstream {
+        name: section.text("name"),
+        at: section.at(),
+        endpoints: section.texts("endpoints"),
+        endpoints_at: section.place_of("endpoints"),
+        connect_timeout: section.duration_or_default("connect_timeout").value,
+        keep_alive: section.duration_or_default("keep_alive").value,
+        max_connections: usize::try_from(section.count_or_default("max_connections")).unwrap_or(usize::MAX),
+        host: section.text_or_default("host"),
+        failures,
+        ejected_for,
+        tls: section.section("tls").map(|s| WrittenUpstreamTls {
+            at: s.at(),
+            ca: s.text("ca"),
+            client_cert: s.text("client_cert"),
+            client_key: Reference::read(&s, "client_key"),
+            server_name: s.text("server_name"),
+        }),
+        dialect: section.text("dialect"),
+        routes: section.sections("routes").iter().map(read_route).collect(),
+    }
+}
+
+fn read_route(section: &Section<'_>) -> WrittenRoute {
+    WrittenRoute {
+        at: section.at(),
+        name: section.text("name"),
+        hosts: section.texts("hosts"),
+        methods: section.raw("methods").map(|_| section.texts("methods")),
+        path: section.text("path"),
+        access: read_access(section),
+        rewrite: read_rewrite(section),
+        max_body: section.size_or_default("max_body"),
+        response_timeout: section.duration_or_default("response_timeout").value,
+        idle_timeout: section.duration_or_default("idle_timeout").value,
+        encoded_slashes: section.is_set("encoded_slashes"),
+        trailers: section.is_set("trailers"),
+        forward_credentials: section.is_set("forward_credentials"),
+        dialect: section.text("dialect"),
+    }
+}
+
+fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
+    let value = section.raw("access")?;
+    match value.get_ref() {
+        DeValue::String(word) if word == "public" => Some(WrittenAccess::Public),
+        DeValue::String(word) => {
+            section.report().error(
+                &section.place(value),
+                format!("`access` cannot be `{}`", shorten(word)),
+                Some("write `access = \"public\"`, or `access = { surfaces = [\"…\"], scopes = [\"…\"] }`".to_owned()),
+            );
+            None
+        }
+        DeValue::Table(_) => {
+            let access = section.section("access")?;
+            let (surfaces, scopes) = (access.texts("surfaces"), access.texts("scopes"));
+            if surfaces.is_empty() && access.raw("surfaces").is_some() {
+                section.report().error(
+                    &access.place_of("surfaces"),
+                    "`surfaces` names nobody",
+                    Some("name at least one surface, or say `access = \"public\"`".to_owned()),
+                );
+            }
+            Some(WrittenAccess::Surfaces { surfaces, scopes })
+        }
+        other => section.wrong("access", value, other),
+    }
+}
+
+fn read_rewrite(section: &Section<'_>) -> Option<WrittenRewrite> {
+    let strip = section.text("strip_prefix");
+    let replace = section.section("replace_prefix");
+    if let (Some(strip), Some(_)) = (&strip, &replace) {
+        section.report().error(
+            &strip.at,
+            "a route has `strip_prefix` or `replace_prefix`, not both",
+            Some("`replace_prefix = { from = \"…\", to = \"\" }` strips as well".to_owned()),
+        );
+    }
+    if let Some(from) = strip {
+        let to = Located {
+            value: String::new(),
+            at: from.at.clone(),
+        };
+        return Some(WrittenRewrite { from, to });
+    }
+    let replace = replace?;
+    let (from, to) = (replace.text("from"), replace.text("to"));
+    Some(WrittenRewrite { from: from?, to: to? })
+}

@@ -1,0 +1,116 @@
+//! Which fingerprints are looked up, and how the secret half is compared.
+
+use super::*;
+use crate::base::credential::TokenOrigin;
+use crate::base::fingerprint::sha256;
+use crate::base::ids::CredentialId;
+use crate::base::key::GeneratedKey;
+
+fn all(surface: &Surface, credential: Credential<'_>, claims: Option<&TokenClaims>, peppers: &Peppers) -> Vec<Fingerprint> {
+    fingerprints(surface, credential, claims, peppers).collect()
+}
+
+fn imported() -> Surface {
+    api_key("imp", &[Carrier::Bearer], "t_", "l_", KeyOrigin::Imported)
+}
+
+#[test]
+fn a_generated_key_is_looked_up_under_each_pepper_the_first_one_first() {
+    let (surface, both) = (&surfaces()[API.0], peppers(&[1, 2]));
+    let key = GeneratedKey::mint("hlive_").unwrap();
+    let text = key.expose().as_bytes();
+    let expected: Vec<_> = both.iter().map(|p| p.fingerprint(&surface.name, Part::Key, text)).collect();
+    assert_eq!(all(surface, Credential::Key(text), None, &both), expected);
+}
+
+#[test]
+fn an_imported_surface_looks_up_the_forms_that_can_exist() {
+    let (surface, both) = (imported(), peppers(&[1, 2]));
+    let hashed = |text: &[u8]| -> Vec<_> {
+        let hash = sha256(text);
+        both.iter()
+            .map(|p| p.fingerprint_of_sha256(&surface.name, Part::Key, &hash))
+            .collect()
+    };
+    let foreign = b"l_made-elsewhere".as_slice();
+    assert_eq!(all(&surface, Credential::Key(foreign), None, &both), hashed(foreign));
+
+    let ours = GeneratedKey::mint("l_").unwrap();
+    let text = ours.expose().as_bytes();
+    let mut expected: Vec<_> = both.iter().map(|p| p.fingerprint(&surface.name, Part::Key, text)).collect();
+    expected.extend(hashed(text));
+    assert_eq!(all(&surface, Credential::Key(text), None, &both), expected);
+}
+
+#[test]
+fn a_pair_is_looked_up_by_its_publishable_half_alone() {
+    let (surface, one) = (&surfaces()[PAIR.0], peppers(&[1]));
+    let (publishable, secret) = (b"pk_live_x".as_slice(), b"sk_live_y".as_slice());
+    let expected = one.first().fingerprint(&surface.name, Part::Key, publishable);
+    assert_eq!(all(surface, Credential::Pair { publishable, secret }, None, &one), [expected]);
+}
+
+#[test]
+fn a_token_is_looked_up_by_the_verified_subject_on_its_records_surface() {
+    let (surface, one) = (&surfaces()[SESSION.0], peppers(&[1, 2]));
+    let token = Credential::Jwt {
+        token: b"a.b.c",
+        origin: TokenOrigin::Header,
+    };
+    let claims = claims("at_1", NOW, NOW);
+    let expected = Fingerprint::of_id(surface.record_surface(), &CredentialId::parse("at_1").unwrap());
+    assert_eq!(all(surface, token, Some(&claims), &one), [expected]);
+    assert_eq!(all(surface, token, None, &one), [], "an unverified token is looked up by nothing");
+    assert_eq!(all(&surfaces()[API.0], Credential::Key(b"hlive_x"), Some(&claims), &one).len(), 2);
+}
+
+#[test]
+fn j13_tokens_are_looked_up_by_what_they_say_not_by_their_bytes() {
+    let (surface, one) = (&surfaces()[SESSION.0], peppers(&[1]));
+    let claims = claims("at_1", NOW, NOW);
+    let found = |token: &'static [u8]| {
+        let origin = TokenOrigin::Header;
+        all(surface, Credential::Jwt { token, origin }, Some(&claims), &one)
+    };
+    assert_eq!(found(b"a.b.c"), found(b"a.b.d"));
+}
+
+#[test]
+fn k5_a_secret_is_compared_under_every_pepper_and_form() {
+    let mut pair = surfaces().remove(PAIR.0);
+    let mut record = samples::facts("pair", "pair_1", "acme").credential;
+    let (publishable, secret) = (b"pk_live_x".as_slice(), b"sk_live_right".as_slice());
+    let hash = sha256(secret);
+    let second = Pepper::new(&[2; 32]).unwrap();
+    let mut holds = |stored: Option<Fingerprint>, keys: KeyOrigin, with: &Peppers| {
+        if let SurfaceKind::KeyPair { keys: own, .. } = &mut pair.kind {
+            *own = keys;
+        }
+        record.secret_fingerprint = stored;
+        check_secret(&pair, Credential::Pair { publishable, secret }, Some(&record), with).holds_for(&record)
+    };
+    let name = surfaces()[PAIR.0].name.clone();
+    let generated = Some(second.fingerprint(&name, Part::Secret, secret));
+    let imported = Some(second.fingerprint_of_sha256(&name, Part::Secret, &hash));
+    let as_key = Some(second.fingerprint(&name, Part::Key, secret));
+    assert!(holds(generated, KeyOrigin::Generated, &peppers(&[1, 2])));
+    assert!(holds(generated, KeyOrigin::Imported, &peppers(&[2])));
+    assert!(holds(imported, KeyOrigin::Imported, &peppers(&[1, 2, 3])));
+    assert!(!holds(generated, KeyOrigin::Generated, &peppers(&[1])));
+    assert!(!holds(imported, KeyOrigin::Generated, &peppers(&[2])));
+    assert!(!holds(as_key, KeyOrigin::Imported, &peppers(&[2])));
+    assert!(!holds(None, KeyOrigin::Imported, &peppers(&[2])));
+    assert!(!holds(Some(Fingerprint::from_bytes([0; 32])), KeyOrigin::Imported, &peppers(&[2])));
+}
+
+#[test]
+fn k5_without_a_record_the_answer_is_the_same_as_with_a_wrong_secret() {
+    let case = Case::pair();
+    let (publishable, secret) = (b"pk_live_x".as_slice(), b"sk_live_wrong".as_slice());
+    let pair = Credential::Pair { publishable, secret };
+    let absent = check_secret(&case.surfaces[PAIR.0], pair, None, &peppers(&[1]));
+    assert_eq!(absent, case.compare(b"sk_live_wrong"));
+    assert_eq!(absent, SecretCheck::NONE);
+    let no_pair = check_secret(&case.surfaces[API.0], Credential::Key(b"x"), None, &peppers(&[1]));
+    assert_eq!(no_pair, SecretCheck::NONE);
+}

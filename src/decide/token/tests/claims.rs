@@ -1,0 +1,266 @@
+//! What a rightly signed token may claim.
+
+use super::*;
+
+#[test]
+fn j4_a_token_of_one_kind_is_none_of_another() {
+    for kind in [
+        json!("dashboard_session"),
+        json!("Portal_session"),
+        json!("portal_session "),
+        json!(" portal_session"),
+        json!(""),
+        json!(["portal_session"]),
+        json!(1),
+        json!({"portal_session": 1}),
+        json!(null),
+    ] {
+        assert_invalid(with_claims(&json!({"kind": kind})), "another kind");
+    }
+    assert_invalid(with_payload(r#"{"sub":"at_1","kind":null,"exp":1000060}"#), "null kind");
+}
+
+#[test]
+fn j8_times_are_numbers_in_range() {
+    for good in ["1000060", "1000060.5", "1e10", "253402300799"] {
+        assert!(
+            with_payload(&format!(r#"{{"sub":"at_1","kind":"portal_session","exp":{good}}}"#)).is_ok(),
+            "{good}"
+        );
+    }
+    let bad = [
+        "\"9999999999\"",
+        "-1",
+        "-1.5",
+        "[1000060]",
+        "null",
+        "true",
+        "{}",
+        "253402300800",
+        "1e12",
+        "1e300",
+        "1e999",
+        "18446744073709551615",
+        "99999999999999999999999",
+        "-9223372036854775808",
+        "NaN",
+        "0x10",
+    ];
+    for bad in bad {
+        assert_invalid(
+            with_payload(&format!(r#"{{"sub":"at_1","kind":"portal_session","exp":{bad}}}"#)),
+            &format!("exp {bad}"),
+        );
+        for name in ["iat", "nbf"] {
+            let payload = format!(r#"{{"sub":"at_1","kind":"portal_session","exp":1000060,"{name}":{bad}}}"#);
+            assert_invalid(with_payload(&payload), &format!("{name} {bad}"));
+        }
+    }
+    assert_invalid(with_claims(&json!({"exp": null})), "no exp");
+    assert!(with_claims(&json!({"iat": null})).is_ok());
+}
+
+#[test]
+fn j9_issuer_audience_and_subject_are_exact() {
+    let rules = TokenRules {
+        issuer: Some("https://us.test".into()),
+        audience: Some("gate".into()),
+        ..rules()
+    };
+    let verdict = |changes: serde_json::Value| {
+        let mut all = json!({"iss": "https://us.test", "aud": "gate"});
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        rules.verify(forge(HEADER, &payload(&all), SECRET).as_bytes(), NOW)
+    };
+    for good in [json!({}), json!({"aud": ["gate"]}), json!({"aud": ["x", "gate"]})] {
+        assert!(verdict(good.clone()).is_ok(), "{good}");
+    }
+    for bad in [
+        json!({"iss": null}),
+        json!({"iss": ["https://us.test"]}),
+        json!({"iss": "https://us.test/"}),
+        json!({"iss": 1}),
+        json!({"aud": null}),
+        json!({"aud": 1}),
+        json!({"aud": "Gate"}),
+        json!({"aud": []}),
+        json!({"aud": ["x"]}),
+        json!({"aud": ["gate", 1]}),
+        json!({"aud": [["gate"]]}),
+        json!({"aud": vec!["gate"; 65]}),
+        json!({"sub": null}),
+        json!({"sub": ["at_1"]}),
+        json!({"sub": 1}),
+        json!({"sub": ""}),
+        json!({"sub": "at_1\r\nX-Tenant-Id: evil"}),
+        json!({"sub": "x".repeat(129)}),
+    ] {
+        assert_invalid(verdict(bad.clone()), &bad.to_string());
+    }
+}
+
+#[test]
+fn j11_a_payload_is_one_small_object() {
+    for payload in [
+        "[]",
+        r#"["at_1","portal_session",1000060]"#,
+        r#"[{"sub":"at_1","kind":"portal_session","exp":1000060}]"#,
+        "\"x\"",
+        "1",
+        "null",
+        "true",
+        r#"{"sub":"at_1","kind":"portal_session","exp":1000060"#,
+        r#"{"sub":"at_1","kind":"portal_session","exp":1000060}{}"#,
+    ] {
+        assert_invalid(with_payload(payload), payload);
+    }
+    let deep = |depth| {
+        format!(
+            r#"{{"sub":"at_1","kind":"portal_session","exp":1000060,"x":{}{}}}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        )
+    };
+    assert!(with_payload(&deep(20)).is_ok());
+    for depth in [200, 1_000, 10_000] {
+        assert_invalid(with_payload(&deep(depth)), "deep");
+    }
+    let big = |n| format!(r#"{{"sub":"at_1","kind":"portal_session","exp":1000060,"x":"{}"}}"#, "x".repeat(n));
+    assert!(with_payload(&big(2_500)).is_ok());
+    assert_invalid(with_payload(&big(3_100)), "above 4 KiB");
+    assert_invalid(with_payload(&big(1_000_000)), "1 MB");
+}
+
+#[test]
+fn j14_times_are_judged_by_our_clock_within_the_skew() {
+    let expired = |seconds: i64| with_claims(&json!({"exp": 1_000_000 - seconds})).err();
+    assert_eq!(expired(1), None);
+    assert_eq!(expired(4), None);
+    for seconds in [5, 59, 61, 3_600] {
+        assert_eq!(expired(seconds), Some(Denial::ExpiredCredential), "{seconds} s ago");
+    }
+    for name in ["nbf", "iat"] {
+        let ahead = |seconds: i64| with_claims(&json!({name: 1_000_000 + seconds}));
+        assert!(ahead(0).is_ok() && ahead(5).is_ok());
+        for seconds in [6, 10, 3_600] {
+            assert_invalid(ahead(seconds), name);
+        }
+    }
+}
+
+#[test]
+fn j14_a_stepped_clock_admits_only_what_its_time_admits() {
+    let token = forge(HEADER, &payload(&json!({"iat": 1_000_000, "exp": 1_001_800})), SECRET);
+    let at = |seconds: i64| rules().verify(token.as_bytes(), UnixMillis(seconds * 1000)).err();
+    assert_eq!(at(1_000_000), None);
+    assert_eq!(at(1_003_600), Some(Denial::ExpiredCredential));
+    assert_eq!(at(996_400), Some(Denial::InvalidToken), "issued in the future of a clock set back");
+    let rules = TokenRules {
+        skew: Duration::from_secs(3_600),
+        ..rules()
+    };
+    let verdict = rules.verify(token.as_bytes(), UnixMillis(1_001_805_000));
+    assert_eq!(verdict.err(), Some(Denial::ExpiredCredential), "no skew above five seconds counts");
+}
+
+#[test]
+fn j14_an_expired_token_with_a_wrong_signature_is_not_told_to_be_expired() {
+    let token = forge(HEADER, &payload(&json!({"exp": 1})), OTHER);
+    assert_invalid(verify(&token), "forged and expired");
+}
+
+#[test]
+fn j16_several_secrets_verify_while_one_is_rotated_and_the_old_one_ends_with_it() {
+    let (old, new) = (
+        forge(HEADER, &payload(&json!({})), SECRET),
+        forge(HEADER, &payload(&json!({})), OTHER),
+    );
+    let verdicts = |secrets: &[&[u8]]| {
+        let rules = TokenRules {
+            keys: TokenKeys::new(secrets).unwrap(),
+            ..rules()
+        };
+        [&old, &new].map(|token| rules.verify(token.as_bytes(), NOW).is_ok())
+    };
+    assert_eq!(verdicts(&[SECRET]), [true, false]);
+    assert_eq!(verdicts(&[OTHER, SECRET]), [true, true]);
+    assert_eq!(verdicts(&[OTHER]), [false, true]);
+}
+
+#[test]
+fn scopes_come_from_the_configured_claim_as_list_or_text() {
+    let rules = TokenRules {
+        scopes_claim: Some("perms".into()),
+        ..rules()
+    };
+    let scopes = |value: serde_json::Value| {
+        let token = forge(HEADER, &payload(&json!({"perms": value})), SECRET);
+        rules
+            .verify(token.as_bytes(), NOW)
+            .map(|claims| claims.scopes.unwrap().joined().to_owned())
+    };
+    assert_eq!(scopes(json!(["b", "a"])).unwrap(), "a b");
+    assert_eq!(scopes(json!("b a")).unwrap(), "a b");
+    assert_eq!(scopes(json!([])).unwrap(), "");
+    assert_eq!(scopes(json!(null)).unwrap(), "", "without the claim there is no scope");
+    for bad in [
+        json!(1),
+        json!({"a": 1}),
+        json!([1]),
+        json!(["a b"]),
+        json!(["a\r\nb"]),
+        json!(true),
+        json!("a,b"),
+    ] {
+        assert_eq!(scopes(bad.clone()).err(), Some(Denial::InvalidToken), "{bad}");
+    }
+}
+
+#[test]
+fn h8_claims_become_headers_only_when_they_are_safe_ones() {
+    let header = |claim: &str| ClaimHeader {
+        claim: claim.into(),
+        header: format!("X-{claim}"),
+    };
+    let rules = TokenRules {
+        claim_headers: vec![header("tid"), header("perms"), header("exp")],
+        ..rules()
+    };
+    let headers = |changes: serde_json::Value| {
+        let token = forge(HEADER, &payload(&changes), SECRET);
+        rules.verify(token.as_bytes(), NOW).map(|claims| claims.headers)
+    };
+    let text = |text: &str| Some(Arc::<str>::from(text));
+    assert_eq!(
+        headers(json!({"tid": "tx_1", "perms": ["b", "a"]})).unwrap(),
+        [text("tx_1"), text("b a"), text("1000060")]
+    );
+    assert_eq!(headers(json!({"perms": []})).unwrap(), [None, None, text("1000060")]);
+    assert_eq!(
+        headers(json!({"tid": "Ann O'Neil <a@b.c>"})).unwrap()[0],
+        text("Ann O'Neil <a@b.c>")
+    );
+    for bad in [
+        json!("a\r\nX-Tenant-Id: evil"),
+        json!("a\nb"),
+        json!("a\u{0}b"),
+        json!("a\tb"),
+        json!("\u{e4}"),
+        json!(""),
+        json!(" a"),
+        json!("a "),
+        json!("x".repeat(1025)),
+        json!(1.5),
+        json!(true),
+        json!({"a": 1}),
+        json!(["a b"]),
+        json!(["a\r\nb"]),
+        json!([1]),
+        json!([["a"]]),
+        json!(vec!["x".repeat(100); 11]),
+    ] {
+        assert_eq!(headers(json!({"tid": bad})).err(), Some(Denial::InvalidToken), "{bad}");
+    }
+    let null = format!(r#"{{"sub":"at_1","kind":"portal_session","exp":1000060,"tid":{}}}"#, "null");
+    assert_invalid(rules.verify(forge(HEADER, &null, SECRET).as_bytes(), NOW), "null claim");
+}

@@ -1,0 +1,125 @@
+//! What goes back: the upstream's answer without what is not the client's to see, or our refusal.
+
+use std::rc::Rc;
+
+use crate::decide::method::Method;
+use crate::decide::route::Access;
+use crate::dialect::RefusalContext;
+use crate::snapshot::Snapshot;
+use crate::upstream::Forwarded;
+use crate::wire::body::BodySource;
+use crate::wire::fields::Fields;
+use crate::wire::framing::Framing;
+use crate::wire::head::{RequestHead, ResponseHead};
+
+use super::worker::View;
+use super::{Admitted, Exchange, Refused, Reply, ReplyBody, Trailed, trailer_rules};
+
+/// The answer's own name for the request, on every answer, so that a caller can quote it.
+const REQUEST_ID: &[u8] = b"X-Request-Id";
+
+/// Passes an upstream's answer on.
+pub(super) fn returning<B: BodySource + Unpin>(
+    mut exchange: Exchange,
+    view: &Rc<View>,
+    admitted: &Admitted<'_>,
+    forwarded: Forwarded<Trailed<B>>,
+) -> Reply<B> {
+    let received = forwarded.head;
+    exchange.note_status(received.status);
+    let mut head = ResponseHead {
+        status: received.status,
+        ..ResponseHead::default()
+    };
+    view.snapshot
+        .headers
+        .filter_returning(&received.fields, admitted.route, &mut head.fields);
+    head.fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    let (framing, body) = match (admitted.method, forwarded.framing) {
+        // What a GET would have been answered with (RFC 9110, section 9.3.2).
+        (Method::Head, _) => (declared_length(&received.fields), ReplyBody::Empty),
+        (_, Framing::None) => (Framing::None, ReplyBody::Empty),
+        (_, framing) => (
+            framing,
+            ReplyBody::Upstream(Trailed::new(forwarded.body, trailer_rules(view, admitted.route))),
+        ),
+    };
+    Reply {
+        head,
+        framing,
+        body,
+        close: false,
+        exchange,
+    }
+}
+
+/// Refuses in the dialect of the route, or the default one where no route was found.
+pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &Refused, head: &RequestHead) -> Reply<B> {
+    let route = refused.route.and_then(|index| snapshot.routes.get(index.0));
+    let dialect = &snapshot.dialects[route.map_or(snapshot.default_dialect, |route| route.dialect).0];
+    let scopes = match route.map(|route| &route.access) {
+        Some(Access::Surfaces { scopes, .. }) => scopes.joined(),
+        _ => "",
+    };
+    let context = RefusalContext {
+        request_id: exchange.request_id(),
+        scopes,
+        allowed: refused.allowed,
+    };
+    let refusal = dialect.render(refused.denial, &context);
+    exchange.note_denial(refused.denial);
+    exchange.note_status(refusal.status);
+    let mut fields = Fields::default();
+    fields.push(b"Content-Type", &refusal.content_type);
+    for (name, value) in &refusal.fields {
+        fields.push(name, value);
+    }
+    fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    let framing = Framing::Length(refusal.body.len() as u64);
+    let body = if head.method == b"HEAD" {
+        ReplyBody::Empty
+    } else {
+        ReplyBody::Bytes(refusal.body)
+    };
+    let close = refused.denial.closes_connection();
+    Reply {
+        head: ResponseHead {
+            status: refusal.status,
+            fields,
+            ..ResponseHead::default()
+        },
+        framing,
+        body,
+        close,
+        exchange,
+    }
+}
+
+/// `OPTIONS *` asks about the server as a whole; there is nothing to say but that it is there.
+pub(super) fn server_options<B>(mut exchange: Exchange) -> Reply<B> {
+    exchange.note_status(204);
+    let mut fields = Fields::default();
+    fields.push(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    let head = ResponseHead {
+        status: 204,
+        fields,
+        ..ResponseHead::default()
+    };
+    Reply {
+        head,
+        framing: Framing::None,
+        body: ReplyBody::Empty,
+        close: false,
+        exchange,
+    }
+}
+
+fn declared_length(fields: &Fields) -> Framing {
+    fields
+        .one("content-length")
+        .ok()
+        .flatten()
+        .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
+        .map_or(Framing::None, Framing::Length)
+}

@@ -1,0 +1,77 @@
+//! One accepted connection: TLS if its listener has it, then the protocol the client chose.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::context::Context;
+use super::counters::WorkerCounters;
+use super::listener::Arrival;
+use super::service::Service;
+use super::tls::{HandshakeError, TlsListener};
+use super::transport::ClientStream;
+use super::{h1, h2};
+use crate::decide::headers::Scheme;
+use crate::gateway::Connection;
+
+/// Serves an accepted connection to its end. `tls` is its listener's, if it has any.
+pub(super) async fn serve<S: Service>(arrival: Arrival, tls: Option<Arc<TlsListener>>, context: Rc<Context<S>>) {
+    let Arrival {
+        stream,
+        peer,
+        listener,
+        accepted_at,
+        place,
+    } = arrival;
+    let _place = place;
+    let _open = OpenGauge::enter(&context.counters);
+    let Ok(tcp) = TcpStream::from_std(stream) else { return };
+    let mut connection = Connection {
+        peer,
+        scheme: Scheme::Http,
+        sni: None,
+        listener,
+    };
+    let Some(tls) = tls else {
+        return h1::serve(ClientStream::Plain(tcp), context, connection, accepted_at).await;
+    };
+    let stream = match tls.accept(tcp, accepted_at + context.limits.handshake_timeout).await {
+        Ok(stream) => stream,
+        Err(HandshakeError::Timeout) => return context.counters.handshakes_timed_out.add_one(),
+        Err(HandshakeError::Failed(error)) => {
+            context.counters.handshakes_failed.add_one();
+            tracing::debug!(%peer, %error, "the TLS handshake failed");
+            return;
+        }
+    };
+    context.counters.handshakes.add_one();
+    connection.scheme = Scheme::Https;
+    let (_, session) = stream.get_ref();
+    connection.sni = session.server_name().map(|name| name.to_ascii_lowercase().into());
+    let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+    // A client that took long to shake hands has not yet begun to be slow with its request.
+    let shaken_at = crate::base::clock::instant();
+    let stream = ClientStream::Tls(Box::new(stream));
+    match protocol.as_deref() {
+        Some(b"h2") => h2::serve(stream, context, connection, shaken_at).await,
+        _ => h1::serve(stream, context, connection, shaken_at).await,
+    }
+}
+
+/// Counts a connection as open while it exists.
+struct OpenGauge(Arc<WorkerCounters>);
+
+impl OpenGauge {
+    fn enter(counters: &Arc<WorkerCounters>) -> Self {
+        counters.connections.add_one();
+        counters.open.add_one();
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for OpenGauge {
+    fn drop(&mut self) {
+        self.0.open.take_one();
+    }
+}

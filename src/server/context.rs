@@ -1,0 +1,103 @@
+//! What the connections of one worker share.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::counters::WorkerCounters;
+use super::date::DateCell;
+use super::drain::DrainSignal;
+use crate::snapshot::Limits;
+
+/// One worker's service, limits, figures and signals.
+pub(super) struct Context<S> {
+    pub(super) service: S,
+    pub(super) limits: Limits,
+    pub(super) counters: Arc<WorkerCounters>,
+    pub(super) drain: Rc<DrainSignal>,
+    pub(super) date: DateCell,
+    in_flight: Rc<Cell<usize>>,
+    max_in_flight: usize,
+    sequence: Cell<u32>,
+}
+
+impl<S> Context<S> {
+    /// `share` is this worker's part of the requests in flight.
+    pub(super) fn new(service: S, limits: Limits, counters: Arc<WorkerCounters>, share: usize) -> Self {
+        Self {
+            service,
+            limits,
+            counters,
+            drain: Rc::default(),
+            date: DateCell::new(),
+            in_flight: Rc::default(),
+            max_in_flight: share,
+            sequence: Cell::new(0),
+        }
+    }
+
+    /// A place among the requests in flight, if there is one left.
+    pub(super) fn admit(&self) -> Option<InFlight> {
+        if self.in_flight.get() >= self.max_in_flight {
+            self.counters.overloaded.add_one();
+            return None;
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        Some(InFlight(Rc::clone(&self.in_flight)))
+    }
+
+    /// Brings the date and the published figures up to date.
+    pub(super) fn refresh(&self) {
+        self.date.refresh();
+        self.counters.in_flight.set(self.in_flight.get() as u64);
+    }
+
+    /// The age at which the next connection ends, and the idle time it is given, each spread by
+    /// ±10 % so that connections made together do not all come back together.
+    pub(super) fn spread_times(&self) -> (Duration, Duration) {
+        let n = self.sequence.get();
+        self.sequence.set(n.wrapping_add(1));
+        (spread(self.limits.connection_age, n), spread(self.limits.keep_alive, n))
+    }
+}
+
+/// `base` ± 10 %, evenly over successive `n`: multiples of the golden ratio fill an interval without clusters.
+fn spread(base: Duration, n: u32) -> Duration {
+    const GOLDEN: u32 = 0x9E37_79B9;
+    let fraction = f64::from(n.wrapping_mul(GOLDEN)) / f64::from(u32::MAX);
+    base.mul_f64(0.9 + 0.2 * fraction)
+}
+
+/// A request in flight; leaves when dropped.
+pub(super) struct InFlight(Rc<Cell<usize>>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_requests_are_admitted_than_the_share_until_one_leaves() {
+        let context = Context::new((), Limits::default(), Arc::default(), 2);
+        let (first, _second) = (context.admit(), context.admit());
+        assert!(first.is_some() && context.admit().is_none());
+        drop(first);
+        assert!(context.admit().is_some());
+        assert_eq!(context.counters.overloaded.read(), 1);
+    }
+
+    #[test]
+    fn times_are_spread_by_a_tenth_and_not_all_alike() {
+        let base = Duration::from_secs(100);
+        let times: Vec<_> = (0..100).map(|n| spread(base, n)).collect();
+        assert!(times.iter().all(|t| (90..=110).contains(&t.as_secs())));
+        let early = times.iter().filter(|t| **t < base).count();
+        assert!((40..=60).contains(&early), "{early}");
+    }
+}

@@ -1,0 +1,298 @@
+//! HTTP/1.1 connections: reads heads, asks the service, writes answers, in order, without a task or
+//! a channel for a request. This is the hot path.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::{Duration, Instant};
+
+use self::answer::{AnswerWriter, Broken};
+use self::body::H1Body;
+use self::incoming::MAX_DRAINED;
+use self::render::{Asked, Sent};
+use self::socket::{Socket, Stream};
+use super::context::Context;
+use super::drain::Phase;
+use super::service::{After, Answer, Outcome, Service};
+use crate::base::clock;
+use crate::base::denial::Denial;
+use crate::gateway::Connection;
+use crate::wire::body::{BodySource, Chunk};
+use crate::wire::head::{Progress, RequestHead};
+
+mod answer;
+mod body;
+mod incoming;
+mod output;
+mod render;
+pub(super) mod socket;
+
+/// After the last answer the client gets this long, and this much of what it still sends is read
+/// and forgotten, so that a reset caused by unread bytes does not destroy the answer on its way
+/// (RFC 9112, section 9.6). The same time bounds the draining of an unread body.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves one connection until it ends. `accepted_at` is what the first deadline counts from.
+///
+/// Dropping the future closes the connection and whatever its request uses upstream.
+pub(super) async fn serve<Io: Stream, S: Service>(io: Io, context: Rc<Context<S>>, connection: Connection, accepted_at: Instant) {
+    let (age, idle) = context.spread_times();
+    let first_deadline = accepted_at + context.limits.head_timeout;
+    let conversation = Conversation {
+        socket: Rc::new(RefCell::new(Socket::new(io, &context.limits, first_deadline))),
+        retire_at: accepted_at + age,
+        idle,
+        context,
+        connection,
+    };
+    conversation.run(first_deadline).await;
+}
+
+/// One connection's requests, one after the other.
+struct Conversation<Io, S> {
+    socket: Rc<RefCell<Socket<Io>>>,
+    context: Rc<Context<S>>,
+    connection: Connection,
+    retire_at: Instant,
+    idle: Duration,
+}
+
+/// What reading a head came to.
+enum Next {
+    Request,
+    Refuse(Denial),
+    /// The client is gone.
+    Gone,
+    /// Nothing came in time, or the gateway is leaving.
+    Idle,
+}
+
+/// How an exchange left the connection.
+enum Ended {
+    /// Ready for the next request.
+    Clean,
+    /// An answer was sent to its end and was the last one.
+    Last,
+    /// An answer broke off.
+    Broken(Sent),
+    /// The client is gone.
+    Gone,
+}
+
+/// How a service's answer, or the lack of one, came about.
+enum Handled<A> {
+    Answer(A),
+    Reset,
+}
+
+impl<Io: Stream, S: Service> Conversation<Io, S> {
+    async fn run(&self, first_deadline: Instant) {
+        let _registration = poll_fn(|cx| Poll::Ready(self.context.drain.register(cx.waker().clone()))).await;
+        let mut head = RequestHead::default();
+        let mut idle_deadline = first_deadline;
+        let mut served: u64 = 0;
+        loop {
+            let mut head_deadline = None;
+            match poll_fn(|cx| self.poll_head(cx, &mut head, idle_deadline, &mut head_deadline)).await {
+                Next::Request => {}
+                Next::Refuse(denial) => return self.refuse_unread(denial).await,
+                Next::Gone => return,
+                Next::Idle => return self.linger().await,
+            }
+            served += 1;
+            self.context.counters.h1_requests.add_one();
+            let wanted = if head.keep_alive && served < self.context.limits.requests_per_connection {
+                After::KeepAlive
+            } else {
+                After::Close
+            };
+            match self.exchange(&head, wanted).await {
+                Ended::Clean => {}
+                Ended::Last => return self.linger().await,
+                Ended::Broken(sent) => return self.break_off(sent),
+                Ended::Gone => return,
+            }
+            idle_deadline = clock::instant() + self.idle;
+            self.socket.borrow_mut().trim();
+        }
+    }
+
+    fn poll_head(
+        &self,
+        cx: &mut TaskContext<'_>,
+        head: &mut RequestHead,
+        idle_deadline: Instant,
+        head_deadline: &mut Option<Instant>,
+    ) -> Poll<Next> {
+        let mut socket = self.socket.borrow_mut();
+        loop {
+            if !socket.input.is_empty() {
+                match head.parse(&socket.input) {
+                    Ok(Progress::Complete(length)) => {
+                        bytes::Buf::advance(&mut socket.input, length);
+                        return Poll::Ready(Next::Request);
+                    }
+                    Ok(Progress::Partial) => {}
+                    Err(denial) => return Poll::Ready(Next::Refuse(denial)),
+                }
+            }
+            match socket.poll_head_bytes(cx) {
+                Poll::Ready(Ok(1..)) => continue,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Gone),
+                Poll::Pending => {}
+            }
+            if socket.input.is_empty() {
+                if !self.context.drain.is_closing() {
+                    ready!(socket.alarm.poll_until(cx, idle_deadline));
+                }
+                return Poll::Ready(Next::Idle);
+            }
+            let deadline = *head_deadline.get_or_insert_with(|| clock::instant() + self.context.limits.head_timeout);
+            ready!(socket.alarm.poll_until(cx, deadline));
+            self.context.counters.timed_out.add_one();
+            return Poll::Ready(Next::Refuse(Denial::RequestTimeout));
+        }
+    }
+
+    /// One request and its answer.
+    async fn exchange(&self, head: &RequestHead, wanted: After) -> Ended {
+        let number = self.socket.borrow_mut().incoming.begin(head);
+        let asked = Asked::of(head);
+        let Some(_in_flight) = self.context.admit() else {
+            let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, Denial::Overloaded);
+            return self.answer(answer, asked, wanted).await;
+        };
+        let body = H1Body::new(Rc::clone(&self.socket), number);
+        let handled = {
+            let mut handling = pin!(self.context.service.handle(&self.connection, head, body));
+            poll_fn(|cx| {
+                if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+                    return Poll::Ready(Handled::Answer(answer));
+                }
+                self.socket.borrow_mut().poll_reset(cx).map(|_| Handled::Reset)
+            })
+            .await
+        };
+        match handled {
+            Handled::Answer(answer) => self.answer(answer, asked, wanted).await,
+            Handled::Reset => Ended::Gone,
+        }
+    }
+
+    /// Sends an answer and makes the connection ready for the next request, if there is to be one.
+    async fn answer<B: BodySource, O: Outcome>(&self, answer: Answer<B, O>, asked: Asked, wanted: After) -> Ended {
+        let sent = asked.framing_of(answer.head.status, answer.framing);
+        let after = self.after(wanted, answer.after, sent);
+        {
+            let date = self.context.date.text();
+            let mut socket = self.socket.borrow_mut();
+            asked.write_head(&answer.head, sent, after, &date, socket.output.buffer());
+        }
+        let mut writer = AnswerWriter::new(Rc::clone(&self.socket), answer.body, sent);
+        let written = poll_fn(|cx| writer.poll(cx)).await;
+        let bytes = writer.bytes();
+        // Whatever it used of the request body and upstream ends here.
+        drop(writer);
+        if let Err(broken) = written {
+            answer.outcome.abort(bytes);
+            return match broken {
+                Broken::Client(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    self.context.counters.stalled_writes.add_one();
+                    Ended::Gone
+                }
+                Broken::Client(_) => Ended::Gone,
+                Broken::Body(_) | Broken::Length => Ended::Broken(sent),
+            };
+        }
+        answer.outcome.finish(bytes);
+        match after {
+            After::KeepAlive if self.drain_body().await => Ended::Clean,
+            _ => Ended::Last,
+        }
+    }
+
+    /// Whether the connection goes on after an answer.
+    fn after(&self, wanted: After, allowed: After, sent: Sent) -> After {
+        let goes_on = wanted == After::KeepAlive
+            && allowed == After::KeepAlive
+            && sent != Sent::UntilClose
+            && self.context.drain.phase() == Phase::Serving
+            && self.socket.borrow().incoming.may_drain()
+            && clock::instant() < self.retire_at;
+        if goes_on { After::KeepAlive } else { After::Close }
+    }
+
+    /// Reads what is left of the request body and forgets it; whether its end was reached.
+    async fn drain_body(&self) -> bool {
+        if self.socket.borrow().incoming.is_complete() {
+            return true;
+        }
+        let deadline = clock::instant() + LINGER;
+        let mut left = MAX_DRAINED;
+        poll_fn(|cx| {
+            let mut socket = self.socket.borrow_mut();
+            loop {
+                match socket.poll_body(cx) {
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                    Poll::Ready(Some(Ok(Chunk::Trailers(_)))) => {}
+                    Poll::Ready(Some(Ok(Chunk::Data(data)))) => match left.checked_sub(data.len() as u64) {
+                        Some(rest) => left = rest,
+                        None => return Poll::Ready(false),
+                    },
+                    Poll::Pending => return socket.alarm.poll_until(cx, deadline).map(|()| false),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Answers what was not a request, and closes.
+    async fn refuse_unread(&self, denial: Denial) {
+        self.context.counters.malformed.add_one();
+        let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, denial);
+        match self.answer(answer, Asked::UNREAD, After::Close).await {
+            Ended::Clean | Ended::Last => self.linger().await,
+            Ended::Broken(sent) => self.break_off(sent),
+            Ended::Gone => {}
+        }
+    }
+
+    /// Ends the connection in the middle of an answer. An answer that ends with the connection
+    /// would look complete to its client, so that one ends with a reset.
+    fn break_off(&self, sent: Sent) {
+        if sent == Sent::UntilClose {
+            self.socket.borrow_mut().make_abrupt();
+        }
+    }
+
+    /// Closes in an orderly way: says so, then gives the client a moment to read.
+    async fn linger(&self) {
+        let deadline = clock::instant() + LINGER;
+        let mut left = MAX_DRAINED;
+        let mut said = false;
+        poll_fn(|cx| {
+            let mut socket = self.socket.borrow_mut();
+            loop {
+                if !said {
+                    match socket.poll_shutdown(cx) {
+                        Poll::Ready(Ok(())) => said = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending => return socket.alarm.poll_until(cx, deadline),
+                    }
+                }
+                match socket.poll_discard(cx) {
+                    Poll::Ready(Ok(n @ 1..)) => match left.checked_sub(n as u64) {
+                        Some(rest) => left = rest,
+                        None => return Poll::Ready(()),
+                    },
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return socket.alarm.poll_until(cx, deadline),
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,154 @@
+//! Writes an answer with back-pressure: the head leaves with the first body bytes, what is there is
+//! flushed as soon as nothing more is at hand, and a body that breaks off can never look complete.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::output::Output;
+use super::render::Sent;
+use super::socket::{Socket, Stream};
+use crate::wire::body::{BodyError, BodySource, Chunk};
+use crate::wire::chunked::{CHUNK_END, LAST_CHUNK, SizeLine, write_trailers};
+
+/// Why an answer was not sent to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// The client went away or does not read.
+    #[error("the client went away")]
+    Client(#[source] io::Error),
+    /// The body broke off.
+    #[error("the answer's body broke off")]
+    Body(#[source] BodyError),
+    /// The body was longer or shorter than its head declared.
+    #[error("the answer's body is not as long as declared")]
+    Length,
+}
+
+/// Copies a body to the client. The head already waits in the output.
+pub(super) struct AnswerWriter<Io, B> {
+    socket: Rc<RefCell<Socket<Io>>>,
+    body: B,
+    sent: Sent,
+    state: State,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There may be more to come.
+    Streaming,
+    /// The whole answer is in the output.
+    Complete,
+}
+
+impl<Io: Stream, B: BodySource> AnswerWriter<Io, B> {
+    pub(super) const fn new(socket: Rc<RefCell<Socket<Io>>>, body: B, sent: Sent) -> Self {
+        let state = match sent {
+            Sent::Nothing(_) => State::Complete,
+            Sent::Length(_) | Sent::Chunked | Sent::UntilClose => State::Streaming,
+        };
+        Self {
+            socket,
+            body,
+            sent,
+            state,
+            bytes: 0,
+        }
+    }
+
+    /// Body bytes that were given to the output.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Ready when everything was handed to the kernel.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            let supply = self.poll_supply(cx)?;
+            let mut socket = self.socket.borrow_mut();
+            match socket.poll_flush(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error))),
+                Poll::Ready(Ok(())) if self.state == State::Complete => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if supply == Supply::Dry => {
+                    return socket.poll_reset(cx).map(|error| Err(Broken::Client(error)));
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    /// Moves what is at hand of the body into the output.
+    fn poll_supply(&mut self, cx: &mut Context<'_>) -> Result<Supply, Broken> {
+        while self.state == State::Streaming && self.socket.borrow().output.has_room() {
+            // Not borrowed while the body is polled: it may read the request body from the same socket.
+            match self.body.poll_chunk(cx) {
+                Poll::Pending => return Ok(Supply::Dry),
+                Poll::Ready(Some(Err(error))) => return Err(Broken::Body(error)),
+                Poll::Ready(Some(Ok(chunk))) => self.encode(chunk)?,
+                Poll::Ready(None) => self.end()?,
+            }
+        }
+        Ok(Supply::More)
+    }
+
+    fn encode(&mut self, chunk: Chunk) -> Result<(), Broken> {
+        match (chunk, &mut self.sent) {
+            (Chunk::Data(data), sent) => {
+                self.bytes += data.len() as u64;
+                push_data(&mut self.socket.borrow_mut().output, data, sent)?;
+                // A complete body of declared length need not be asked for its end: the answer
+                // leaves now, with its head.
+                if *sent == Sent::Length(0) && self.body.is_end() {
+                    self.state = State::Complete;
+                }
+            }
+            (Chunk::Trailers(trailers), Sent::Chunked) => {
+                write_trailers(&trailers, self.socket.borrow_mut().output.buffer());
+                self.state = State::Complete;
+            }
+            (Chunk::Trailers(_), _) => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Broken> {
+        match self.sent {
+            Sent::Length(1..) => return Err(Broken::Length),
+            Sent::Chunked => self.socket.borrow_mut().output.push(LAST_CHUNK),
+            Sent::Length(0) | Sent::UntilClose | Sent::Nothing(_) => {}
+        }
+        self.state = State::Complete;
+        Ok(())
+    }
+}
+
+/// Frames one piece.
+fn push_data(output: &mut Output, data: Bytes, sent: &mut Sent) -> Result<(), Broken> {
+    match sent {
+        Sent::Length(left) => {
+            *left = left.checked_sub(data.len() as u64).ok_or(Broken::Length)?;
+            output.push_data(data, b"");
+        }
+        Sent::Chunked if !data.is_empty() => {
+            output.push(SizeLine::new(data.len()).as_bytes());
+            output.push_data(data, CHUNK_END);
+        }
+        Sent::UntilClose => output.push_data(data, b""),
+        Sent::Chunked | Sent::Nothing(_) => {}
+    }
+    Ok(())
+}
+
+/// Whether the body has more at hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Supply {
+    /// Or the output is full, or the body is at its end.
+    More,
+    /// Not now.
+    Dry,
+}

@@ -1,0 +1,199 @@
+//! Answer heads as bytes: status line, the gateway's fields, `Date`, framing, `Connection`.
+
+use crate::server::service::After;
+use crate::wire::framing::Framing;
+use crate::wire::head::{RequestHead, ResponseHead, Version};
+
+/// How an answer's body goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Not at all; the head declares this, if anything.
+    Nothing(Option<Framing>),
+    /// So many bytes, declared.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// As it is, until the connection closes.
+    UntilClose,
+}
+
+/// What decides how an answer is framed, taken from its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    version: Version,
+    head_only: HeadOnly,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeadOnly {
+    Yes,
+    No,
+}
+
+impl Asked {
+    pub(super) fn of(head: &RequestHead) -> Self {
+        Self {
+            version: head.version,
+            head_only: if head.method == b"HEAD" { HeadOnly::Yes } else { HeadOnly::No },
+        }
+    }
+
+    /// For a request that could not be read: HTTP/1.1, any method.
+    pub(super) const UNREAD: Self = Self {
+        version: Version::Http11,
+        head_only: HeadOnly::No,
+    };
+
+    /// How an answer with this status and declared framing is sent (RFC 9112, section 6.3).
+    pub(super) fn framing_of(self, status: u16, declared: Framing) -> Sent {
+        let chunks = self.version != Version::Http10;
+        let bodiless = status < 200 || matches!(status, 204 | 304);
+        if self.head_only == HeadOnly::Yes || bodiless {
+            return Sent::Nothing(match declared {
+                Framing::Length(_) if status == 304 || !bodiless => Some(declared),
+                Framing::Chunked if chunks && !bodiless => Some(declared),
+                _ => None,
+            });
+        }
+        match declared {
+            Framing::None => Sent::Length(0),
+            Framing::Length(length) => Sent::Length(length),
+            Framing::Chunked | Framing::UntilClose if chunks => Sent::Chunked,
+            Framing::Chunked | Framing::UntilClose => Sent::UntilClose,
+        }
+    }
+
+    /// Appends the head.
+    pub(super) fn write_head(self, head: &ResponseHead, sent: Sent, after: After, date: &[u8], out: &mut Vec<u8>) {
+        write_status_line(head.status, out);
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+        for field in head.fields.iter() {
+            out.extend_from_slice(field.name);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(field.value);
+            out.extend_from_slice(b"\r\n");
+        }
+        match sent {
+            Sent::Length(length) | Sent::Nothing(Some(Framing::Length(length))) => write_length(length, out),
+            Sent::Chunked | Sent::Nothing(Some(Framing::Chunked)) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Sent::UntilClose | Sent::Nothing(_) => {}
+        }
+        match (after, self.version) {
+            (After::Close, _) => out.extend_from_slice(b"Connection: close\r\n"),
+            (After::KeepAlive, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (After::KeepAlive, _) => {}
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn write_status_line(status: u16, out: &mut Vec<u8>) {
+    match status {
+        200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        _ => {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            write_number(u64::from(status), out);
+            out.push(b' ');
+            // The reason phrase may be empty; the space before it may not (RFC 9112, section 4).
+            let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
+            out.extend_from_slice(reason.unwrap_or_default().as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn write_length(length: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Content-Length: ");
+    write_number(length, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Decimal digits without a detour over a `String`.
+fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let start = out.len();
+    loop {
+        // The remainder is below ten, so nothing is lost.
+        out.push(b'0' + u8::try_from(number % 10).unwrap_or_default());
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(version: Version, method: &str) -> Asked {
+        Asked::of(&RequestHead {
+            version,
+            method: method.into(),
+            ..RequestHead::default()
+        })
+    }
+
+    #[test]
+    fn an_answer_is_framed_by_version_method_and_status() {
+        use Framing::{Chunked, Length, None as NoBody, UntilClose};
+        let (new, old) = (Version::Http11, Version::Http10);
+        let table = [
+            (new, "GET", 200, Length(5), Sent::Length(5)),
+            (new, "GET", 200, NoBody, Sent::Length(0)),
+            (new, "GET", 200, Chunked, Sent::Chunked),
+            (new, "GET", 200, UntilClose, Sent::Chunked),
+            (old, "GET", 200, Length(5), Sent::Length(5)),
+            (old, "GET", 200, Chunked, Sent::UntilClose),
+            (old, "GET", 200, UntilClose, Sent::UntilClose),
+            (new, "HEAD", 200, Length(5), Sent::Nothing(Some(Length(5)))),
+            (new, "HEAD", 200, Chunked, Sent::Nothing(Some(Chunked))),
+            (old, "HEAD", 200, Chunked, Sent::Nothing(None)),
+            (new, "HEAD", 200, NoBody, Sent::Nothing(None)),
+            (new, "GET", 204, Length(0), Sent::Nothing(None)),
+            (new, "GET", 204, Chunked, Sent::Nothing(None)),
+            (new, "GET", 304, Length(5), Sent::Nothing(Some(Length(5)))),
+            (new, "GET", 304, Chunked, Sent::Nothing(None)),
+            (new, "GET", 304, UntilClose, Sent::Nothing(None)),
+        ];
+        for (version, method, status, declared, sent) in table {
+            let found = asked(version, method).framing_of(status, declared);
+            assert_eq!(found, sent, "{version:?} {method} {status} {declared:?}");
+        }
+    }
+
+    fn head(asked: Asked, status: u16, sent: Sent, after: After) -> String {
+        let mut head = ResponseHead {
+            status,
+            ..ResponseHead::default()
+        };
+        head.fields.push(b"X-A", b"1");
+        let mut out = Vec::new();
+        asked.write_head(&head, sent, after, b"now", &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn heads_hold_date_framing_and_connection() {
+        assert_eq!(
+            head(asked(Version::Http11, "GET"), 200, Sent::Length(1_020), After::KeepAlive),
+            "HTTP/1.1 200 OK\r\nDate: now\r\nX-A: 1\r\nContent-Length: 1020\r\n\r\n"
+        );
+        assert_eq!(
+            head(asked(Version::Http11, "GET"), 404, Sent::Chunked, After::Close),
+            "HTTP/1.1 404 Not Found\r\nDate: now\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            head(asked(Version::Http10, "GET"), 299, Sent::Length(0), After::KeepAlive),
+            "HTTP/1.1 299 \r\nDate: now\r\nX-A: 1\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
+        );
+        assert_eq!(
+            head(Asked::UNREAD, 204, Sent::Nothing(None), After::KeepAlive),
+            "HTTP/1.1 204 No Content\r\nDate: now\r\nX-A: 1\r\n\r\n"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! The seam between connections and the gateway: what a connection asks for an answer.
+//!
+//! It exists so that connections are tested with stand-ins; there is one production implementation
+//! and everything is static dispatch.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use crate::base::denial::Denial;
+use crate::gateway::{self, Connection, Exchange, Reply, ReplyBody, Worker};
+use crate::wire::body::{BodySource, RequestBody};
+use crate::wire::framing::Framing;
+use crate::wire::head::{RequestHead, ResponseHead};
+
+/// Answers the requests of one worker. Cloned for each connection, so it is an `Rc` or like one.
+pub trait Service: Clone + 'static {
+    /// The body of an answer to a request whose body is a `B`.
+    type Body<B: RequestBody + Unpin + 'static>: BodySource + Unpin + 'static;
+    /// Is told how an answer went.
+    type Outcome: Outcome;
+
+    /// Answers one request. Dropping the future means that the client is gone.
+    fn handle<B: RequestBody + Unpin + 'static>(
+        &self,
+        connection: &Connection,
+        head: &RequestHead,
+        body: B,
+    ) -> impl Future<Output = Answer<Self::Body<B>, Self::Outcome>>;
+
+    /// Answers a request that does not get as far as [`Service::handle`].
+    fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<Self::Body<B>, Self::Outcome>;
+
+    /// Called about every [`super::worker::TICK`] on the worker's thread, for what is done in batches.
+    fn tick(&self);
+}
+
+/// Is told how an answer went; dropped unused it counts as aborted.
+pub trait Outcome: 'static {
+    /// The answer was handed to the kernel to its end, with this many body bytes.
+    fn finish(self, bytes_out: u64);
+    /// The answer broke off after about this many body bytes.
+    fn abort(self, bytes_out: u64);
+}
+
+/// What goes back to a client.
+pub struct Answer<B, O> {
+    /// Status and fields, without `Date`, framing and `Connection`: those are the server's.
+    pub head: ResponseHead,
+    /// What the head declares.
+    pub framing: Framing,
+    /// The body; not sent where the request or the status forbids one.
+    pub body: B,
+    /// Whether the connection must close after this answer (HTTP/1 only).
+    pub after: After,
+    /// Is told how it went.
+    pub outcome: O,
+}
+
+/// What an answer means for its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It may carry further requests.
+    KeepAlive,
+    /// It closes.
+    Close,
+}
+
+impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Exchange> {
+    fn from(reply: Reply<B>) -> Self {
+        Self {
+            head: reply.head,
+            framing: reply.framing,
+            body: reply.body,
+            after: if reply.close { After::Close } else { After::KeepAlive },
+            outcome: reply.exchange,
+        }
+    }
+}
+
+impl Outcome for Exchange {
+    fn finish(self, bytes_out: u64) {
+        Self::finish(self, bytes_out);
+    }
+
+    fn abort(self, bytes_out: u64) {
+        Self::abort(self, bytes_out);
+    }
+}
+
+impl Service for Rc<Worker> {
+    type Body<B: RequestBody + Unpin + 'static> = ReplyBody<B>;
+    type Outcome = Exchange;
+
+    async fn handle<B: RequestBody + Unpin + 'static>(
+        &self,
+        connection: &Connection,
+        head: &RequestHead,
+        body: B,
+    ) -> Answer<ReplyBody<B>, Exchange> {
+        gateway::handle(self, connection, head, body).await.into()
+    }
+
+    fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Exchange> {
+        gateway::refuse(self, connection, denial).into()
+    }
+
+    fn tick(&self) {}
+}

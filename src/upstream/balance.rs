@@ -1,0 +1,228 @@
+//! Which endpoint an attempt goes to: the less loaded of two, in turn among equals, not the ill one.
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::time::Instant;
+
+use super::health::{Purpose, Standing};
+
+/// Endpoints a request has already failed at. Those beyond the 64th are not remembered and may be
+/// tried again, which only costs an attempt.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tried(u64);
+
+impl Tried {
+    pub(super) fn add(&mut self, endpoint: usize) {
+        self.0 |= bit(endpoint);
+    }
+
+    fn has(self, endpoint: usize) -> bool {
+        self.0 & bit(endpoint) != 0
+    }
+}
+
+fn bit(endpoint: usize) -> u64 {
+    u32::try_from(endpoint).ok().and_then(|n| 1_u64.checked_shl(n)).unwrap_or(0)
+}
+
+/// What is known of an endpoint when one is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    pub(super) standing: Standing,
+    /// Requests in flight; `None` if no more fit.
+    pub(super) load: Option<usize>,
+}
+
+impl View {
+    /// An endpoint that is not there.
+    pub(super) const NOBODY: Self = Self {
+        standing: Standing::Healthy,
+        load: None,
+    };
+}
+
+/// Chooses endpoints for one worker.
+pub(super) struct Balance {
+    /// Where the next choice begins, so that equals take turns.
+    turn: Cell<usize>,
+    /// State of the generator that draws the second candidate; never 0.
+    random: Cell<u64>,
+}
+
+impl Balance {
+    /// Begins somewhere, so that workers do not begin at the same endpoint.
+    pub(super) fn new() -> Self {
+        let seed = RandomState::new().hash_one(0_u8) | 1;
+        Self {
+            turn: Cell::new(usize::try_from(seed >> 40).unwrap_or(0)),
+            random: Cell::new(seed),
+        }
+    }
+
+    /// Power of two choices by requests in flight among those that are well and have room; `None`
+    /// when all that are well are full. If nobody is well, the one whose ejection ends first: a wrong
+    /// verdict about every endpoint must not turn into an outage of our making. Endpoints tried
+    /// before are taken only when no other has room.
+    pub(super) fn choose(&self, count: usize, tried: Tried, now: Instant, view: impl Fn(usize) -> View) -> Option<(usize, Purpose)> {
+        let (mut fresh, mut again) = (Candidates::default(), Candidates::default());
+        let mut ejected: Option<(Instant, usize)> = None;
+        let mut full = false;
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let drawn = if count > 2 { self.draw(count) } else { 1 };
+        for index in (0..count).map(|offset| turn.wrapping_add(offset) % count) {
+            let View { standing, load } = view(index);
+            let Some(load) = load else {
+                full |= !matches!(standing, Standing::Ejected(_));
+                continue;
+            };
+            let until = match standing {
+                Standing::Due if !tried.has(index) => return Some((index, Purpose::Probe)),
+                Standing::Healthy if tried.has(index) => {
+                    again.offer(index, load, drawn);
+                    continue;
+                }
+                Standing::Healthy => {
+                    fresh.offer(index, load, drawn);
+                    continue;
+                }
+                Standing::Due => now,
+                Standing::Ejected(until) => until,
+            };
+            if ejected.is_none_or(|(earliest, _)| until < earliest) {
+                ejected = Some((until, index));
+            }
+        }
+        let last_resort = || ejected.filter(|_| !full).map(|(_, index)| index);
+        fresh
+            .best()
+            .or_else(|| again.best())
+            .or_else(last_resort)
+            .map(|index| (index, Purpose::Request))
+    }
+
+    /// A number below `count`, by xorshift: only balance depends on it, nothing secret.
+    fn draw(&self, count: usize) -> usize {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        usize::try_from(x >> 33).unwrap_or(0) % count.max(1)
+    }
+}
+
+/// The two candidates among which the load decides: the first usable one in turn, and one drawn.
+#[derive(Default)]
+struct Candidates {
+    first: Option<(usize, usize)>,
+    second: Option<(usize, usize)>,
+    seen: usize,
+}
+
+impl Candidates {
+    fn offer(&mut self, index: usize, load: usize, drawn: usize) {
+        if self.first.is_none() {
+            self.first = Some((index, load));
+        } else if self.seen <= drawn.max(1) {
+            self.second = Some((index, load));
+        }
+        self.seen += 1;
+    }
+
+    fn best(&self) -> Option<usize> {
+        match (self.first, self.second) {
+            (Some((_, load)), Some((index, other))) if other < load => Some(index),
+            (first, _) => first.map(|(index, _)| index),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::clock;
+
+    const NONE: Tried = Tried(0);
+
+    fn well(load: usize) -> View {
+        View {
+            standing: Standing::Healthy,
+            load: Some(load),
+        }
+    }
+
+    fn choose(views: &[View], tried: Tried) -> Option<(usize, Purpose)> {
+        Balance::new().choose(views.len(), tried, clock::instant(), |i| views[i])
+    }
+
+    #[test]
+    fn the_less_loaded_of_two_is_chosen_and_equals_take_turns() {
+        assert_eq!(choose(&[well(3), well(2)], NONE), Some((1, Purpose::Request)));
+        let balance = Balance::new();
+        let mut seen = [0; 4];
+        for _ in 0..400 {
+            let (index, _) = balance.choose(4, NONE, clock::instant(), |_| well(1)).unwrap();
+            seen[index] += 1;
+        }
+        assert_eq!(seen, [100; 4]);
+    }
+
+    #[test]
+    fn the_most_loaded_of_many_is_never_chosen_and_every_other_is() {
+        let balance = Balance::new();
+        let mut seen = [0; 4];
+        for _ in 0..4_000 {
+            let (index, _) = balance
+                .choose(4, NONE, clock::instant(), |i| well(if i == 2 { 9 } else { 0 }))
+                .unwrap();
+            seen[index] += 1;
+        }
+        assert_eq!(seen[2], 0);
+        assert!(seen.iter().filter(|n| **n > 400).count() == 3, "{seen:?}");
+    }
+
+    #[test]
+    fn tried_endpoints_come_after_untried_but_before_none() {
+        let mut tried = Tried::default();
+        tried.add(0);
+        assert_eq!(choose(&[well(0), well(9)], tried), Some((1, Purpose::Request)));
+        assert_eq!(
+            choose(&[well(0), View { load: None, ..well(0) }], tried),
+            Some((0, Purpose::Request))
+        );
+        tried.add(1);
+        assert!(choose(&[well(0), well(9)], tried).is_some());
+        tried.add(64);
+        tried.add(usize::MAX);
+        assert!(!tried.has(64), "beyond 64 nothing is remembered, and nothing wraps");
+    }
+
+    #[test]
+    fn a_due_endpoint_is_probed_and_an_ejected_one_used_only_when_nobody_is_well() {
+        let soon = clock::instant() + Duration::from_secs(1);
+        let out = |until| View {
+            standing: Standing::Ejected(until),
+            load: Some(0),
+        };
+        let due = View {
+            standing: Standing::Due,
+            load: Some(0),
+        };
+        assert_eq!(choose(&[well(9), due], NONE), Some((1, Purpose::Probe)));
+        assert_eq!(choose(&[well(9), out(soon)], NONE), Some((0, Purpose::Request)));
+        assert_eq!(
+            choose(&[out(soon + Duration::from_secs(1)), out(soon)], NONE),
+            Some((1, Purpose::Request))
+        );
+        let full = View { load: None, ..well(0) };
+        assert_eq!(choose(&[full, out(soon)], NONE), None, "well but full: wait for it");
+        assert_eq!(choose(&[full, full], NONE), None);
+        let mut tried = Tried::default();
+        tried.add(0);
+        assert_eq!(choose(&[due], tried), Some((0, Purpose::Request)));
+    }
+}
