@@ -89,7 +89,11 @@ struct Refused {
 
 impl From<Denial> for Refused {
     fn from(denial: Denial) -> Self {
-        Self { denial, route: None, allowed: 0 }
+        Self {
+            denial,
+            route: None,
+            allowed: 0,
+        }
     }
 }
 
@@ -101,13 +105,19 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
     let admitted = match admit(worker, &view.snapshot, connection, head, &mut exchange).await {
         Ok(admitted) => admitted,
         // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
-        Err(Refused { denial: Denial::NoRoute, .. }) if head.target == b"*" => return reply::server_options(exchange),
+        Err(Refused {
+            denial: Denial::NoRoute, ..
+        }) if head.target == b"*" => return reply::server_options(exchange),
         Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
     };
     match forward(worker, &view, connection, head, &admitted, body, &mut exchange).await {
         Ok(forwarded) => reply::returning(exchange, &view, &admitted, forwarded),
         Err(denial) => {
-            let refused = Refused { denial, route: exchange.route(), allowed: 0 };
+            let refused = Refused {
+                denial,
+                route: exchange.route(),
+                allowed: 0,
+            };
             reply::refusal(exchange, &view.snapshot, &refused, head)
         }
     }
@@ -143,15 +153,28 @@ async fn admit<'a>(
     let index = snapshot.router.find(&target.host, method, &target.path).map_err(not_found)?;
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
-    let for_route = |denial| Refused { denial, route: Some(index), allowed: 0 };
+    let for_route = |denial| Refused {
+        denial,
+        route: Some(index),
+        allowed: 0,
+    };
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
         return Err(for_route(Denial::MalformedTarget));
     }
-    let permit = permit(worker, snapshot, connection, head, &target, route, method, exchange).await.map_err(for_route)?;
+    let permit = permit(worker, snapshot, connection, head, &target, route, method, exchange)
+        .await
+        .map_err(for_route)?;
     if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
         return Err(for_route(Denial::BodyTooLarge));
     }
-    Ok(Admitted { permit, route, method, target, origin, screened })
+    Ok(Admitted {
+        permit,
+        route,
+        method,
+        target,
+        origin,
+        screened,
+    })
 }
 
 /// Who is calling, and may they?
@@ -193,13 +216,20 @@ fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTar
     let Some(Some(certificates)) = snapshot.certificates.get(connection.listener) else {
         return false;
     };
-    connection.sni.as_deref().is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
+    connection
+        .sni
+        .as_deref()
+        .is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
 }
 
 fn not_found(why: NotFound) -> Refused {
     match why {
         NotFound::NoRoute => Denial::NoRoute.into(),
-        NotFound::Method { allowed } => Refused { denial: Denial::MethodNotAllowed, route: None, allowed },
+        NotFound::Method { allowed } => Refused {
+            denial: Denial::MethodNotAllowed,
+            route: None,
+            allowed,
+        },
     }
 }
 
@@ -218,7 +248,13 @@ async fn forward<B: RequestBody + Unpin>(
     mut body: B,
     exchange: &mut Exchange,
 ) -> Result<Forwarded<Trailed<B>>, Denial> {
-    let Admitted { permit, route, method, target, .. } = admitted;
+    let Admitted {
+        permit,
+        route,
+        method,
+        target,
+        ..
+    } = admitted;
     let snapshot = &view.snapshot;
     let mut scratch = worker.scratch();
     let facts = OutgoingHead {
@@ -231,7 +267,9 @@ async fn forward<B: RequestBody + Unpin>(
         credentials: route.options.credentials,
         trailers: route.options.trailers,
     };
-    snapshot.headers.write_outgoing(head, &admitted.screened, &facts, &mut scratch.fields)?;
+    snapshot
+        .headers
+        .write_outgoing(head, &admitted.screened, &facts, &mut scratch.fields)?;
     scratch.write_target(&route.rewrite, target);
     body.limit(route.options.max_body);
     let body = Trailed::new(body, trailer_rules(view, route));

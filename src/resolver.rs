@@ -32,7 +32,12 @@ impl Resolver {
     /// An empty table over a shared cache.
     #[must_use]
     pub fn new(cached: Arc<CachedStore>, peppers: Peppers, clock: Arc<dyn Clock>) -> Self {
-        Self { cached, peppers, clock, table: RefCell::new(vec![None; TABLE_SLOTS]) }
+        Self {
+            cached,
+            peppers,
+            clock,
+            table: RefCell::new(vec![None; TABLE_SLOTS]),
+        }
     }
 
     /// Finds the facts of a credential, what a token adds to them, and whether the secret half of a
@@ -49,7 +54,12 @@ impl Resolver {
         };
         let facts = self.find(surface, extracted.credential, token.as_ref(), now).await?;
         // An unknown publishable half costs the same comparison as a known one (hardening K5).
-        let secret = check_secret(surface, extracted.credential, facts.as_deref().map(|facts| &facts.credential), &self.peppers);
+        let secret = check_secret(
+            surface,
+            extracted.credential,
+            facts.as_deref().map(|facts| &facts.credential),
+            &self.peppers,
+        );
         let facts = facts.ok_or(Denial::UnknownCredential)?;
         Ok((Principal { facts, token }, secret))
     }

@@ -287,6 +287,20 @@ pub struct Status {
     pub routes: usize,
     /// Requests in flight.
     pub in_flight: u64,
+    /// Where the public side listens.
+    pub listeners: Vec<ListenerView>,
+    /// Where probes are answered over TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<String>,
+}
+
+/// One public listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// Its name.
+    pub name: String,
+    /// Where it listens; the real port where the configuration says 0.
+    pub address: String,
 }
 
 /// Why an operation was not done.

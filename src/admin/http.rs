@@ -19,8 +19,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Connections at a time; an operator has one, a scraper and two probes three.
-const CONNECTIONS: usize = 64;
 /// Largest request body.
 pub const MAX_BODY: usize = 64 * 1024;
 /// From accept, or from the last answer, to the end of the next head: local peers need milliseconds.
@@ -29,8 +27,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For an operation; a reload of a large configuration is the slowest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Oldest connection: also what ends a peer that does not read its answer.
-const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// After the stop, for what is in flight.
 const DRAIN: Duration = Duration::from_secs(5);
 /// After a failed accept (no descriptors left, most often), so that the loop does not spin.
@@ -43,8 +39,6 @@ pub struct Call {
     pub method: Method,
     /// The target.
     pub uri: Uri,
-    /// The fields.
-    pub headers: http::HeaderMap,
     /// The body, at most [`MAX_BODY`] bytes.
     pub body: Bytes,
 }
@@ -81,16 +75,33 @@ pub enum Listener {
     Tcp(TcpListener),
 }
 
-/// Answers calls.
+/// What a server gives its peers at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections at a time; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Oldest connection: also what ends a peer that does not read its answer.
+    pub age: Duration,
+}
+
+impl Bounds {
+    /// For operators and probes: an operator has one connection, a scraper and two probes three.
+    pub const OPERATOR: Self = Self {
+        connections: 64,
+        age: Duration::from_secs(60),
+    };
+}
+
+/// Answers requests.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one call.
-    fn answer(&self, call: Call) -> impl Future<Output = Answer> + Send;
+    /// Answers one request; [`read`] reads its body.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
 }
 
 /// Serves until `stop` changes (or its sender is dropped), then finishes what is in flight for at
 /// most five seconds. Owns its connections.
-pub async fn serve<S: Service>(listener: Listener, service: Arc<S>, mut stop: watch::Receiver<()>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn serve<S: Service>(listener: Listener, bounds: Bounds, service: Arc<S>, mut stop: watch::Receiver<()>) {
+    let permits = Arc::new(Semaphore::new(bounds.connections));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -102,7 +113,7 @@ pub async fn serve<S: Service>(listener: Listener, service: Arc<S>, mut stop: wa
             Ok((io, permit)) => {
                 let (service, stop) = (Arc::clone(&service), stop.clone());
                 connections.spawn(async move {
-                    let _ = timeout(CONNECTION_AGE, serve_connection(io, service, stop)).await;
+                    serve_connection(io, bounds.age, service, stop).await;
                     drop(permit);
                 });
             }
@@ -137,7 +148,7 @@ async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<(Bo
     Ok((io, permit))
 }
 
-async fn serve_connection<S: Service>(io: Box<dyn Stream>, service: Arc<S>, mut stop: watch::Receiver<()>) {
+async fn serve_connection<S: Service>(io: Box<dyn Stream>, age: Duration, service: Arc<S>, mut stop: watch::Receiver<()>) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(answer(&*service, request).await) }
@@ -152,42 +163,48 @@ async fn serve_connection<S: Service>(io: Box<dyn Stream>, service: Arc<S>, mut 
     // Errors of a connection are its peer's business: it went away or spoke no HTTP.
     tokio::select! {
         _ = connection.as_mut() => return,
-        _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+        _ = stop.changed() => {}
+        () = tokio::time::sleep(age) => {}
     }
-    let _ = connection.await;
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(DRAIN, connection).await;
 }
 
 async fn answer<S: Service>(service: &S, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return refuse(413, "usage", "the body is larger than 64 KiB, or broke off"),
-        Err(_) => return refuse(408, "usage", "the body did not arrive in time"),
-    };
-    let call = Call {
-        method: head.method,
-        uri: head.uri,
-        headers: head.headers,
-        body,
-    };
-    match timeout(ANSWER_TIMEOUT, service.answer(call)).await {
-        Ok(answer) => write(answer),
-        Err(_) => refuse(
+    let answer = timeout(ANSWER_TIMEOUT, service.answer(request)).await;
+    write(answer.unwrap_or_else(|_| {
+        refuse(
             503,
             "unavailable",
             "the operation did not end in time; whether it was done is not known",
-        ),
-    }
+        )
+    }))
 }
 
-fn refuse(status: u16, code: &str, message: &str) -> Response<Full<Bytes>> {
+/// Reads a request's body, up to [`MAX_BODY`] bytes and ten seconds.
+///
+/// # Errors
+/// The answer that says what was wrong with it.
+pub async fn read(request: Request<Incoming>) -> Result<Call, Answer> {
+    let (head, body) = request.into_parts();
+    let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return Err(refuse(413, "usage", "the body is larger than 64 KiB, or broke off")),
+        Err(_) => return Err(refuse(408, "usage", "the body did not arrive in time")),
+    };
+    Ok(Call {
+        method: head.method,
+        uri: head.uri,
+        body,
+    })
+}
+
+fn refuse(status: u16, code: &str, message: &str) -> Answer {
     let error = super::api::FailureBody {
         code: code.into(),
         message: message.into(),
     };
-    let mut response = write(Answer::json(status, &super::api::Failure { error }));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    Answer::json(status, &super::api::Failure { error })
 }
 
 fn write(answer: Answer) -> Response<Full<Bytes>> {

@@ -2,6 +2,7 @@
 
 use crate::base::fingerprint::Part;
 use crate::base::ids::{CredentialId, Subject, SurfaceName};
+use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
 use crate::base::principal::{CredentialRecord, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::Access;
@@ -9,11 +10,11 @@ use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, Surfac
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter};
 
+use super::Operations;
 use super::api::{CreateKey, Created, KeyList, KeyMade, KeyView, mode_word, scope_words};
 use super::error::OperationError;
 use super::tenants::{PAGE, parse_tenant};
 use super::times::{parse_expiry, printable};
-use super::{Operations, mint};
 
 /// Longest name for people, in bytes: one line of a list.
 const MAX_NAME: usize = 200;
@@ -123,7 +124,8 @@ impl Operations {
         let scopes = parse_scopes(words.scopes)?;
         let subject = words.subject.map(parse_subject).transpose()?;
         let name = words.name.map(parse_name).transpose()?;
-        let id = parse_id(&mint::mint_id()?)?;
+        let kind = if surface.is_pair() { IdKind::Pair } else { IdKind::Key };
+        let id = mint_id(kind).map_err(no_randomness)?;
         if self.store.find_tenant(tenant.clone()).await?.is_none() {
             return Err(OperationError::NotFound(format!(
                 "there is no tenant `{tenant}`; `durward tenants create {tenant}` makes it"
@@ -153,19 +155,20 @@ impl Operations {
 
     /// Mints the secrets of a blank record, stores the record and answers what is shown this once.
     pub(crate) async fn mint_into(&self, surface: &KeySurface<'_>, mut record: CredentialRecord) -> Result<KeyMade, OperationError> {
-        let key = mint::mint_key(surface.prefix(record.mode))?;
-        let secret = surface.secret_prefix(record.mode).map(mint::mint_key).transpose()?;
+        let key = GeneratedKey::mint(surface.prefix(record.mode)).map_err(no_randomness)?;
+        let secret = surface.secret_prefix(record.mode).map(GeneratedKey::mint).transpose();
+        let secret = secret.map_err(no_randomness)?;
         let pepper = self.peppers.first();
-        record.fingerprint = pepper.fingerprint(&surface.name, Part::Key, key.as_bytes());
+        record.fingerprint = pepper.fingerprint(&surface.name, Part::Key, key.expose().as_bytes());
         record.secret_fingerprint = secret
             .as_ref()
-            .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.as_bytes()));
-        record.last4 = last4(&key);
+            .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
+        record.last4 = key.last4().to_owned();
         let stored = self.store.create_credential(record).await?;
         Ok(KeyMade {
             id: stored.id.as_str().into(),
-            key,
-            secret,
+            key: key.expose().to_owned(),
+            secret: secret.map(|secret| secret.expose().to_owned()),
             prefix: stored.prefix,
             last4: stored.last4,
             surface: stored.surface.as_str().into(),
@@ -283,12 +286,6 @@ pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held:
         .collect()
 }
 
-/// The last four characters of a key.
-pub(crate) fn last4(key: &str) -> String {
-    let skip = key.chars().count().saturating_sub(4);
-    key.chars().skip(skip).collect()
-}
-
 pub(crate) fn parse_id(id: &str) -> Result<CredentialId, OperationError> {
     CredentialId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a credential id: {e}", printable(id))))
 }
@@ -314,4 +311,8 @@ fn parse_name(name: &str) -> Result<String, OperationError> {
         )));
     }
     Ok(name.to_owned())
+}
+
+fn no_randomness(error: NoRandomness) -> OperationError {
+    OperationError::Unavailable(error.to_string())
 }

@@ -17,7 +17,6 @@ pub mod error;
 pub mod http;
 mod import;
 mod keys;
-mod mint;
 pub mod probes;
 mod rotate;
 pub mod routes;
@@ -47,6 +46,10 @@ pub struct Operations {
     pub readiness: Arc<Readiness>,
     /// Reloads the configuration.
     pub reload: Reload,
+    /// Where the public side listens.
+    pub listeners: Vec<api::ListenerView>,
+    /// Where probes are answered over TCP, if anywhere.
+    pub probes: Option<std::net::SocketAddr>,
 }
 
 impl Operations {
@@ -75,6 +78,8 @@ impl Operations {
             upstreams: snapshot.upstreams.iter().map(|u| u.name.to_string()).collect(),
             routes: snapshot.routes.len(),
             in_flight: self.telemetry.in_flight(),
+            listeners: self.listeners.clone(),
+            probes: self.probes.map(|address| address.to_string()),
         }
     }
 }

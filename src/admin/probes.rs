@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
+
 use crate::base::clock::BootMillis;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
 use super::Operations;
 use super::api::Checks;
-use super::http::{Answer, Call, Service};
+use super::http::{Answer, Call, Service, read};
 
 /// How often the store is asked.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -84,8 +87,11 @@ struct Ready {
 pub struct Probes(pub Arc<Operations>);
 
 impl Service for Probes {
-    async fn answer(&self, call: Call) -> Answer {
-        answer(&self.0, &call).unwrap_or_else(|| super::routes::no_such_path(&call))
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        match read(request).await {
+            Ok(call) => answer(&self.0, &call).unwrap_or_else(|| super::routes::no_such_path(&call)),
+            Err(refusal) => refusal,
+        }
     }
 }
 

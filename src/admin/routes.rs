@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ::http::{Method, Request};
+use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -9,7 +11,7 @@ use crate::store::{CredentialChange, TenantState};
 
 use super::api::{CreateTenant, Failure, FailureBody};
 use super::error::OperationError;
-use super::http::{Answer, Call, Service};
+use super::http::{self, Answer, Call, Service};
 use super::{Operations, probes};
 
 /// The whole operator API, for the Unix socket.
@@ -17,7 +19,11 @@ use super::{Operations, probes};
 pub struct OperatorApi(pub Arc<Operations>);
 
 impl Service for OperatorApi {
-    async fn answer(&self, call: Call) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let call = match http::read(request).await {
+            Ok(call) => call,
+            Err(refusal) => return refusal,
+        };
         if let Some(answer) = probes::answer(&self.0, &call) {
             return answer;
         }
@@ -31,24 +37,24 @@ impl Service for OperatorApi {
 async fn operate(operations: &Operations, call: &Call) -> Result<Answer, OperationError> {
     let path: Vec<&str> = call.uri.path().split('/').skip(1).collect();
     let query = Query::parse(call.uri.query().unwrap_or_default())?;
-    let get = call.method == http::Method::GET;
-    let post = call.method == http::Method::POST;
+    let get = call.method == Method::GET;
+    let post = call.method == Method::POST;
     match path.as_slice() {
         ["v1", "tenants"] if get => done(&operations.list_tenants(query.after.as_deref(), query.limit).await?),
-        ["v1", "tenants"] if post => done(&operations.create_tenant(&read::<CreateTenant>(call)?).await?),
+        ["v1", "tenants"] if post => done(&operations.create_tenant(&parse::<CreateTenant>(call)?).await?),
         ["v1", "tenants", id, "enable"] if post => done(&operations.set_tenant(id, TenantState::Active).await?),
         ["v1", "tenants", id, "disable"] if post => done(&operations.set_tenant(id, TenantState::Inactive).await?),
         ["v1", "keys"] if get => {
             let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());
             done(&operations.list_keys(tenant, surface, query.after.as_deref(), query.limit).await?)
         }
-        ["v1", "keys"] if post => done(&operations.create_key(&read(call)?).await?),
-        ["v1", "keys", "import"] if post => done(&operations.import_key(&read(call)?).await?),
+        ["v1", "keys"] if post => done(&operations.create_key(&parse(call)?).await?),
+        ["v1", "keys", "import"] if post => done(&operations.import_key(&parse(call)?).await?),
         ["v1", "keys", id] if get => done(&operations.show_key(id).await?),
         ["v1", "keys", id, "disable"] if post => done(&operations.change_key(id, CredentialChange::Disable).await?),
         ["v1", "keys", id, "enable"] if post => done(&operations.change_key(id, CredentialChange::Enable).await?),
         ["v1", "keys", id, "revoke"] if post => done(&operations.change_key(id, CredentialChange::Revoke).await?),
-        ["v1", "keys", id, "rotate"] if post => done(&operations.rotate_key(id, &read(call)?).await?),
+        ["v1", "keys", id, "rotate"] if post => done(&operations.rotate_key(id, &parse(call)?).await?),
         ["v1", "reload"] if post => done(&operations.reload().await?),
         ["v1", "status"] if get => done(&operations.status()),
         _ => Ok(no_such_path(call)),
@@ -60,7 +66,7 @@ fn done(value: &impl Serialize) -> Result<Answer, OperationError> {
 }
 
 /// Reads a body; an empty one counts as `{}`.
-fn read<T: DeserializeOwned>(call: &Call) -> Result<T, OperationError> {
+fn parse<T: DeserializeOwned>(call: &Call) -> Result<T, OperationError> {
     let body: &[u8] = if call.body.is_empty() { b"{}" } else { &call.body };
     // serde's message may quote a value of the body, but only of a wrong type or field: no operation takes a secret.
     serde_json::from_slice(body).map_err(|error| OperationError::Usage(format!("the body is not what this operation takes: {error}")))

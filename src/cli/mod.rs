@@ -8,12 +8,12 @@ use clap::Parser as _;
 mod args;
 mod check;
 mod client;
-pub mod demo;
+mod demo;
 mod failure;
 mod keys;
 mod locate;
 mod output;
-pub mod serve;
+mod serve;
 mod tenants;
 
 use args::{Cli, Command};

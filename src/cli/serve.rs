@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Exit, Failure};
-use crate::config::{self, Loaded, Purpose};
+use crate::config::{self, Problems, Purpose, Style};
 use crate::snapshot::LogFormat;
 use crate::telemetry::diagnostics::{Diagnostics, Format};
 
@@ -21,32 +22,78 @@ pub use process::{Process, StartError};
 /// Diagnostics and access lines get this long to be written when the process ends.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
+/// Where access lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// Standard output.
+    Stdout,
+    /// Standard error: standard output belongs to the demo.
+    Stderr,
+}
+
+/// A gateway that serves, with its runtime and threads.
+pub(crate) struct Running {
+    process: Process,
+    control: Runtime,
+    diagnostics: Diagnostics,
+}
+
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
+    start(config, Lines::Stdout)?.wait()
+}
+
+/// Starts a gateway with this configuration; it serves when this returns.
+pub(crate) fn start(config: &Path, lines: Lines) -> Result<Running, Failure> {
     let loaded = config::load(config, Purpose::Serve).map_err(|errors| Failure::new(Exit::Configuration, errors.to_string()))?;
     let format = match loaded.settings.log.format {
         LogFormat::Json => Format::Json,
         LogFormat::Pretty => Format::Pretty,
     };
-    let diagnostics = Diagnostics::install(format).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    let result = serve(loaded, &diagnostics);
-    diagnostics.flush(FLUSH_TIME);
-    result
+    let diagnostics = Diagnostics::install(format).map_err(failed)?;
+    warn(&loaded.warnings);
+    let control = control_runtime().map_err(failed)?;
+    match control.block_on(Process::start(loaded, &diagnostics.panics(), lines)) {
+        Ok(process) => Ok(Running {
+            process,
+            control,
+            diagnostics,
+        }),
+        Err(error) => {
+            diagnostics.flush(FLUSH_TIME);
+            Err(failed(error))
+        }
+    }
 }
 
-fn serve(loaded: Loaded, diagnostics: &Diagnostics) -> Result<(), Failure> {
-    for warning in loaded.warnings.iter() {
-        tracing::warn!("{warning}");
-    }
-    let control = control_runtime().map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    control.block_on(async {
-        let process = Process::start(loaded, &diagnostics.panics()).await
-            .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-        notify(&[sd_notify::NotifyState::Ready]);
-        let outcome = until_stopped(&process).await;
-        notify(&[sd_notify::NotifyState::Stopping]);
-        process.stop().await;
+impl Running {
+    /// Waits for SIGINT or SIGTERM, drains, and ends everything it started.
+    pub(crate) fn wait(self) -> Result<(), Failure> {
+        let Self {
+            process,
+            control,
+            diagnostics,
+        } = self;
+        let outcome = control.block_on(async {
+            notify(&[sd_notify::NotifyState::Ready]);
+            let outcome = until_stopped(&process).await;
+            notify(&[sd_notify::NotifyState::Stopping]);
+            process.stop().await;
+            outcome
+        });
+        diagnostics.flush(FLUSH_TIME);
         outcome
-    })
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failed, error.to_string())
+}
+
+/// Logs what is probably not as it was meant.
+fn warn(warnings: &Problems) {
+    if !warnings.is_empty() {
+        tracing::warn!("the configuration has warnings\n{}", warnings.render(Style::Plain));
+    }
 }
 
 /// The runtime of everything that is not a request: two threads, so that one that computes (a
@@ -54,7 +101,7 @@ fn serve(loaded: Loaded, diagnostics: &Diagnostics) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When its threads cannot be started.
-pub fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
+pub fn control_runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("durward-control")
@@ -64,7 +111,7 @@ pub fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reloads.
 async fn until_stopped(process: &Process) -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, error.to_string()));
+    let listen = |kind| signal(kind).map_err(failed);
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hangup = listen(SignalKind::hangup())?;

@@ -107,7 +107,10 @@ impl Exchange {
     /// The id every answer and the upstream are told.
     #[must_use]
     pub fn request_id(&self) -> &str {
-        self.request_id.get(..self.request_id_len).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
+        self.request_id
+            .get(..self.request_id_len)
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .unwrap_or_default()
     }
 
     pub(super) const fn route(&self) -> Option<RouteIndex> {
@@ -195,9 +198,19 @@ impl Exchange {
             method: self.method.map(Method::as_str),
             host: some(&self.notes.host),
             path: some(&self.notes.path),
-            route: self.route.and_then(|index| snapshot.routes.get(index.0)).map(|route| route.name.as_str()),
-            route_slot: self.route.and_then(|index| self.view.route_slots.get(index.0)).copied().unwrap_or(RouteSlot::NONE),
-            surface: self.surface.and_then(|index| snapshot.surfaces.get(index.0)).map(|surface| surface.name.as_str()),
+            route: self
+                .route
+                .and_then(|index| snapshot.routes.get(index.0))
+                .map(|route| route.name.as_str()),
+            route_slot: self
+                .route
+                .and_then(|index| self.view.route_slots.get(index.0))
+                .copied()
+                .unwrap_or(RouteSlot::NONE),
+            surface: self
+                .surface
+                .and_then(|index| snapshot.surfaces.get(index.0))
+                .map(|surface| surface.name.as_str()),
             tenant: facts.map(|facts| facts.tenant.id.as_str()),
             principal: some(&self.notes.subject),
             credential: facts.map(|facts| facts.credential.id.as_str()),

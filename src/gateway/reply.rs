@@ -27,16 +27,30 @@ pub(super) fn returning<B: BodySource + Unpin>(
 ) -> Reply<B> {
     let received = forwarded.head;
     exchange.note_status(received.status);
-    let mut head = ResponseHead { status: received.status, ..ResponseHead::default() };
-    view.snapshot.headers.filter_returning(&received.fields, admitted.route, &mut head.fields);
+    let mut head = ResponseHead {
+        status: received.status,
+        ..ResponseHead::default()
+    };
+    view.snapshot
+        .headers
+        .filter_returning(&received.fields, admitted.route, &mut head.fields);
     head.fields.push(REQUEST_ID, exchange.request_id().as_bytes());
     let (framing, body) = match (admitted.method, forwarded.framing) {
         // What a GET would have been answered with (RFC 9110, section 9.3.2).
         (Method::Head, _) => (declared_length(&received.fields), ReplyBody::Empty),
         (_, Framing::None) => (Framing::None, ReplyBody::Empty),
-        (_, framing) => (framing, ReplyBody::Upstream(Trailed::new(forwarded.body, trailer_rules(view, admitted.route)))),
+        (_, framing) => (
+            framing,
+            ReplyBody::Upstream(Trailed::new(forwarded.body, trailer_rules(view, admitted.route))),
+        ),
     };
-    Reply { head, framing, body, close: false, exchange }
+    Reply {
+        head,
+        framing,
+        body,
+        close: false,
+        exchange,
+    }
 }
 
 /// Refuses in the dialect of the route, or the default one where no route was found.
@@ -47,7 +61,11 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
         Some(Access::Surfaces { scopes, .. }) => scopes.joined(),
         _ => "",
     };
-    let context = RefusalContext { request_id: exchange.request_id(), scopes, allowed: refused.allowed };
+    let context = RefusalContext {
+        request_id: exchange.request_id(),
+        scopes,
+        allowed: refused.allowed,
+    };
     let refusal = dialect.render(refused.denial, &context);
     exchange.note_denial(refused.denial);
     exchange.note_status(refusal.status);
@@ -58,9 +76,23 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
     }
     fields.push(REQUEST_ID, exchange.request_id().as_bytes());
     let framing = Framing::Length(refusal.body.len() as u64);
-    let body = if head.method == b"HEAD" { ReplyBody::Empty } else { ReplyBody::Bytes(refusal.body) };
+    let body = if head.method == b"HEAD" {
+        ReplyBody::Empty
+    } else {
+        ReplyBody::Bytes(refusal.body)
+    };
     let close = refused.denial.closes_connection();
-    Reply { head: ResponseHead { status: refusal.status, fields, ..ResponseHead::default() }, framing, body, close, exchange }
+    Reply {
+        head: ResponseHead {
+            status: refusal.status,
+            fields,
+            ..ResponseHead::default()
+        },
+        framing,
+        body,
+        close,
+        exchange,
+    }
 }
 
 /// `OPTIONS *` asks about the server as a whole; there is nothing to say but that it is there.
@@ -69,10 +101,19 @@ pub(super) fn server_options<B>(mut exchange: Exchange) -> Reply<B> {
     let mut fields = Fields::default();
     fields.push(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     fields.push(REQUEST_ID, exchange.request_id().as_bytes());
-    let head = ResponseHead { status: 204, fields, ..ResponseHead::default() };
-    Reply { head, framing: Framing::None, body: ReplyBody::Empty, close: false, exchange }
+    let head = ResponseHead {
+        status: 204,
+        fields,
+        ..ResponseHead::default()
+    };
+    Reply {
+        head,
+        framing: Framing::None,
+        body: ReplyBody::Empty,
+        close: false,
+        exchange,
+    }
 }
-
 
 fn declared_length(fields: &Fields) -> Framing {
     fields

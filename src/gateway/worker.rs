@@ -72,7 +72,12 @@ impl Worker {
     /// Makes a worker in its own thread.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Rc<Self> {
-        let sources = Sources { shared: parts.shared, telemetry: parts.telemetry, upstreams: parts.upstreams, counters: RefCell::default() };
+        let sources = Sources {
+            shared: parts.shared,
+            telemetry: parts.telemetry,
+            upstreams: parts.upstreams,
+            counters: RefCell::default(),
+        };
         let view = sources.adopt(&[]);
         Rc::new(Self {
             resolver: Resolver::new(parts.cached, parts.peppers, parts.clock.clone()),
@@ -80,7 +85,10 @@ impl Worker {
             clock: parts.clock,
             sources,
             view: RefCell::new(Rc::new(view)),
-            request_ids: RequestIds { high: parts.seed[0], next: Cell::new(parts.seed[1]) },
+            request_ids: RequestIds {
+                high: parts.seed[0],
+                next: Cell::new(parts.seed[1]),
+            },
             scratch: RefCell::default(),
             notes: RefCell::default(),
         })
@@ -178,7 +186,12 @@ impl Sources {
             })
             .collect();
         let route_slots = snapshot.routes.iter().map(|route| self.telemetry.route_slot(&route.name)).collect();
-        View { version, snapshot, upstreams, route_slots }
+        View {
+            version,
+            snapshot,
+            upstreams,
+            route_slots,
+        }
     }
 
     fn counters(&self, name: &Arc<str>) -> Arc<UpstreamCounters> {
@@ -197,7 +210,10 @@ impl UpstreamRegistry {
     #[must_use]
     pub fn counters(&self, name: &Arc<str>) -> Arc<UpstreamCounters> {
         let counters = Arc::new(UpstreamCounters::default());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), counters.clone()));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((name.clone(), counters.clone()));
         counters
     }
 
@@ -244,7 +260,10 @@ mod tests {
 
     #[test]
     fn request_ids_are_unique_hexadecimal() {
-        let ids = RequestIds { high: 1, next: Cell::new(7) };
+        let ids = RequestIds {
+            high: 1,
+            next: Cell::new(7),
+        };
         let all: std::collections::HashSet<_> = (0..10_000).map(|_| ids.next()).collect();
         assert_eq!(all.len(), 10_000);
         assert!(all.iter().flatten().all(u8::is_ascii_hexdigit));

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use crate::base::denial::Denial;
-use crate::gateway::{self, Access, Connection, Reply, ReplyBody, Worker};
+use crate::gateway::{self, Connection, Exchange, Reply, ReplyBody, Worker};
 use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
@@ -35,7 +35,7 @@ pub trait Service: Clone + 'static {
 }
 
 /// Is told how an answer went; dropped unused it counts as aborted.
-pub trait Outcome: 'static {
+pub trait Outcome: Unpin + 'static {
     /// The answer was handed to the kernel to its end, with this many body bytes.
     fn finish(self, bytes_out: u64);
     /// The answer broke off after about this many body bytes.
@@ -65,19 +65,19 @@ pub enum After {
     Close,
 }
 
-impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Access> {
+impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Exchange> {
     fn from(reply: Reply<B>) -> Self {
         Self {
             head: reply.head,
             framing: reply.framing,
             body: reply.body,
             after: if reply.close { After::Close } else { After::KeepAlive },
-            outcome: reply.access,
+            outcome: reply.exchange,
         }
     }
 }
 
-impl Outcome for Access {
+impl Outcome for Exchange {
     fn finish(self, bytes_out: u64) {
         Self::finish(self, bytes_out);
     }
@@ -89,18 +89,18 @@ impl Outcome for Access {
 
 impl Service for Rc<Worker> {
     type Body<B: RequestBody + Unpin + 'static> = ReplyBody<B>;
-    type Outcome = Access;
+    type Outcome = Exchange;
 
     async fn handle<B: RequestBody + Unpin + 'static>(
         &self,
         connection: &Connection,
         head: &RequestHead,
         body: B,
-    ) -> Answer<ReplyBody<B>, Access> {
+    ) -> Answer<ReplyBody<B>, Exchange> {
         gateway::handle(self, connection, head, body).await.into()
     }
 
-    fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Access> {
+    fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Exchange> {
         gateway::refuse(self, connection, denial).into()
     }
 

@@ -1,10 +1,33 @@
 //! `durward demo`: the shipped configuration, a sample upstream, credentials, and calls to paste.
 
-pub mod escrow;
+use std::path::Path;
 
+pub(crate) mod escrow;
+mod script;
+mod site;
+
+use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output::Printer;
+use super::serve::{self, Lines};
+use escrow::Escrow;
+use script::Script;
+use site::Site;
 
-pub(crate) fn run(_printer: &Printer) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Failed, "this build has no demo"))
+/// Runs until SIGINT or SIGTERM. What it made is removed last, after everything that uses it ended.
+pub(crate) fn run(printer: &Printer) -> Result<(), Failure> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let (site, socket) = Site::prepare(&here)?;
+    for remark in &site.remarks {
+        printer.remark(&format!("note: {remark}"));
+    }
+    let failed = |error| Failure::new(Exit::Failed, format!("the sample upstream cannot be started: {error}"));
+    let escrow = Escrow::start(socket).map_err(failed)?;
+    let running = serve::start(&site.config(), Lines::Stderr)?;
+    let script = Script::make(&site, &Client::new(site.socket(), Path::new(&site.config())))?;
+    printer.print(&script, |out| script.write(out))?;
+    let ended = running.wait();
+    drop(escrow);
+    drop(site);
+    ended
 }

@@ -32,68 +32,113 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
         u64::from(readiness.store_is_up(clock.now().boot))
     });
     let reloader = sources.reloader.clone();
-    metrics.family_fn(Kind::Counter, "durward_config_reloads", "Reloads of the configuration, by result", move || {
-        let (done, failed) = reloader.counts();
-        vec![sample(&[("result", "ok")], done), sample(&[("result", "failed")], failed)]
-    });
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_config_reloads",
+        "Reloads of the configuration, by result",
+        move || {
+            let (done, failed) = reloader.counts();
+            vec![sample(&[("result", "ok")], done), sample(&[("result", "failed")], failed)]
+        },
+    );
     let panics = sources.panics.clone();
-    metrics.counter_fn("durward_panics", "Defects that ended a request or a task", &[], move || panics.load(Ordering::Relaxed));
+    metrics.counter_fn("durward_panics", "Defects that ended a request or a task", &[], move || {
+        panics.load(Ordering::Relaxed)
+    });
 }
 
 fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let cache = cached.clone();
-    metrics.family_fn(Kind::Counter, "durward_cache_lookups", "Look-ups in memory, by what was found", move || {
-        let f = cache.figures();
-        vec![
-            sample(&[("found", "present")], f.hits_present),
-            sample(&[("found", "absent")], f.hits_absent),
-            sample(&[("found", "nothing")], f.misses),
-        ]
-    });
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_cache_lookups",
+        "Look-ups in memory, by what was found",
+        move || {
+            let f = cache.figures();
+            vec![
+                sample(&[("found", "present")], f.hits_present),
+                sample(&[("found", "absent")], f.hits_absent),
+                sample(&[("found", "nothing")], f.misses),
+            ]
+        },
+    );
     let cache = cached.clone();
-    metrics.family_fn(Kind::Counter, "durward_store_reads", "Reads of the store, by reason and result", move || {
-        let f = cache.figures();
-        let row = |reason, result, value| sample(&[("reason", reason), ("result", result)], value);
-        vec![
-            row("request", "answered", f.loads.saturating_sub(f.load_errors)),
-            row("request", "failed", f.load_errors),
-            row("refresh", "answered", f.refreshes.saturating_sub(f.refresh_errors)),
-            row("refresh", "failed", f.refresh_errors),
-        ]
-    });
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_reads",
+        "Reads of the store, by reason and result",
+        move || {
+            let f = cache.figures();
+            let row = |reason, result, value| sample(&[("reason", reason), ("result", result)], value);
+            vec![
+                row("request", "answered", f.loads.saturating_sub(f.load_errors)),
+                row("request", "failed", f.load_errors),
+                row("refresh", "answered", f.refreshes.saturating_sub(f.refresh_errors)),
+                row("refresh", "failed", f.refresh_errors),
+            ]
+        },
+    );
     let cache = cached.clone();
-    metrics.family_fn(Kind::Counter, "durward_store_lookups_avoided", "Look-ups that did not read the store, by reason", move || {
-        let f = cache.figures();
-        vec![
-            sample(&[("reason", "coalesced")], f.coalesced),
-            sample(&[("reason", "too_many")], f.rejected),
-            sample(&[("reason", "store_failing")], f.short_circuited),
-        ]
-    });
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_lookups_avoided",
+        "Look-ups that did not read the store, by reason",
+        move || {
+            let f = cache.figures();
+            vec![
+                sample(&[("reason", "coalesced")], f.coalesced),
+                sample(&[("reason", "too_many")], f.rejected),
+                sample(&[("reason", "store_failing")], f.short_circuited),
+            ]
+        },
+    );
     let cache = cached.clone();
-    metrics.counter_fn("durward_store_corrupt", "Answers of the store that could not be trusted; any at all is an alarm", &[], move || cache.figures().corrupt);
+    metrics.counter_fn(
+        "durward_store_corrupt",
+        "Answers of the store that could not be trusted; any at all is an alarm",
+        &[],
+        move || cache.figures().corrupt,
+    );
     let cache = cached.clone();
-    metrics.counter_fn("durward_store_outdated", "Answers that an event had made out of date before they arrived", &[], move || cache.figures().outdated);
+    metrics.counter_fn(
+        "durward_store_outdated",
+        "Answers that an event had made out of date before they arrived",
+        &[],
+        move || cache.figures().outdated,
+    );
     let cache = cached.clone();
     metrics.family_fn(Kind::Gauge, "durward_cache_entries", "What is remembered", move || {
         let f = cache.figures();
-        vec![sample(&[("of", "credentials")], f.entries), sample(&[("of", "absences")], f.absences)]
+        vec![
+            sample(&[("of", "credentials")], f.entries),
+            sample(&[("of", "absences")], f.absences),
+        ]
     });
     let cache = cached.clone();
-    metrics.gauge_fn("durward_store_position", "The newest change this gateway has applied", &[], move || cache.positions().newest().0);
+    metrics.gauge_fn(
+        "durward_store_position",
+        "The newest change this gateway has applied",
+        &[],
+        move || cache.positions().newest().0,
+    );
 }
 
 fn register_upstreams(metrics: &Metrics, upstreams: &Arc<UpstreamRegistry>) {
     let registry = upstreams.clone();
-    metrics.family_fn(Kind::Counter, "durward_upstream_events", "What happened towards upstreams", move || {
-        let mut samples = Vec::new();
-        registry.visit(|name, counters| {
-            for (event, value) in counters.totals() {
-                samples.push(sample(&[("upstream", name), ("event", event)], value));
-            }
-        });
-        sum(samples)
-    });
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_upstream_events",
+        "What happened towards upstreams",
+        move || {
+            let mut samples = Vec::new();
+            registry.visit(|name, counters| {
+                for (event, value) in counters.totals() {
+                    samples.push(sample(&[("upstream", name), ("event", event)], value));
+                }
+            });
+            sum(samples)
+        },
+    );
     let registry = upstreams.clone();
     metrics.family_fn(Kind::Gauge, "durward_upstream_connections", "Connections to upstreams", move || {
         let mut samples = Vec::new();
@@ -107,22 +152,51 @@ fn register_upstreams(metrics: &Metrics, upstreams: &Arc<UpstreamRegistry>) {
 
 fn register_connections(metrics: &Metrics, running: &Running) {
     let accept = running.accept_counters().clone();
-    metrics.family_fn(Kind::Counter, "durward_connections_accepted", "What became of accepted connections", move || {
-        accept.figures().into_iter().map(|(name, value)| sample(&[("result", name)], value)).collect()
-    });
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_connections_accepted",
+        "What became of accepted connections",
+        move || {
+            accept
+                .figures()
+                .into_iter()
+                .map(|(name, value)| sample(&[("result", name)], value))
+                .collect()
+        },
+    );
     let workers = running.counters().to_vec();
-    metrics.family_fn(Kind::Gauge, "durward_connections_open", "Open client connections, by worker", move || {
-        workers.iter().enumerate().map(|(index, c)| sample(&[("worker", &index.to_string())], c.open.read())).collect()
-    });
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_connections_open",
+        "Open client connections, by worker",
+        move || {
+            workers
+                .iter()
+                .enumerate()
+                .map(|(index, c)| sample(&[("worker", &index.to_string())], c.open.read()))
+                .collect()
+        },
+    );
     let workers = running.counters().to_vec();
-    metrics.family_fn(Kind::Counter, "durward_connection_events", "What happened on client connections", move || {
-        let all = workers.iter().flat_map(|c| c.figures());
-        sum(all.filter(|(name, _)| !matches!(*name, "open" | "in_flight")).map(|(name, value)| sample(&[("event", name)], value)).collect())
-    });
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_connection_events",
+        "What happened on client connections",
+        move || {
+            let all = workers.iter().flat_map(|c| c.figures());
+            sum(all
+                .filter(|(name, _)| !matches!(*name, "open" | "in_flight"))
+                .map(|(name, value)| sample(&[("event", name)], value))
+                .collect())
+        },
+    );
 }
 
 fn sample(labels: &[(&'static str, &str)], value: u64) -> Sample {
-    Sample { labels: labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect(), value }
+    Sample {
+        labels: labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect(),
+        value,
+    }
 }
 
 /// Adds up what several workers say under the same labels.

@@ -9,12 +9,13 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::metrics;
 use super::reload::Reloader;
-use super::{FLUSH_TIME, Panics};
-use crate::admin::http::{Listener, serve as serve_admin};
+use super::{FLUSH_TIME, Lines, Panics};
+use crate::admin::Operations;
+use crate::admin::api::ListenerView;
+use crate::admin::http::{Bounds, Listener, serve as serve_admin};
 use crate::admin::probes::{Probes, Readiness, watch_store};
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
-use crate::admin::{BoundListener, Operations};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
@@ -65,22 +66,39 @@ impl Process {
     ///
     /// # Errors
     /// [`StartError`]; then nothing is left running.
-    pub async fn start(loaded: Loaded, panics: &Panics) -> Result<Self, StartError> {
-        let Loaded { settings, snapshot, watch, .. } = loaded;
+    pub async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+        let Loaded {
+            settings, snapshot, watch, ..
+        } = loaded;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
-        let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log)?);
+        let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
-        let store = open_store(&settings, clock.clone())?;
+        let store = open_store(&settings, clock.clone()).await?;
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
         let factories = worker_factories(&settings, &shared, &cached, &clock, &telemetry, &upstreams)?;
-        let setup = Setup { listeners: settings.listeners.clone(), limits: settings.limits, certificates: shared.clone() };
+        let setup = Setup {
+            listeners: settings.listeners.clone(),
+            limits: settings.limits,
+            certificates: shared.clone(),
+        };
         let running = server::start(setup, factories)?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), watch, shared.clone());
-        metrics::register(telemetry.metrics(), &metrics::Sources { cached, upstreams, running: &running, reloader: &reloader, readiness: &readiness, clock: &clock, panics });
+        metrics::register(
+            telemetry.metrics(),
+            &metrics::Sources {
+                cached,
+                upstreams,
+                running: &running,
+                reloader: &reloader,
+                readiness: &readiness,
+                clock: &clock,
+                panics,
+            },
+        );
         let (stop, stopped) = watch::channel(());
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
@@ -95,13 +113,33 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let mut admin = JoinSet::new();
-        admin.spawn(serve_admin(Listener::Unix(admin_socket), Arc::new(OperatorApi(operations.clone())), stopped.clone()));
+        admin.spawn(serve_admin(
+            Listener::Unix(admin_socket),
+            Bounds::OPERATOR,
+            Arc::new(OperatorApi(operations.clone())),
+            stopped.clone(),
+        ));
         if let Some(listener) = probes {
-            admin.spawn(serve_admin(Listener::Tcp(listener), Arc::new(Probes(operations.clone())), stopped));
+            admin.spawn(serve_admin(
+                Listener::Tcp(listener),
+                Bounds::OPERATOR,
+                Arc::new(Probes(operations.clone())),
+                stopped,
+            ));
         }
         let chores = vec![tokio::spawn(watch_store(operations.clone())), tokio::spawn(reloader.clone().poll())];
         readiness.configured();
-        Ok(Self { operations, reloader, running, telemetry, limits: settings.limits, stop, admin, chores, _socket: socket_name })
+        Ok(Self {
+            operations,
+            reloader,
+            running,
+            telemetry,
+            limits: settings.limits,
+            stop,
+            admin,
+            chores,
+            _socket: socket_name,
+        })
     }
 
     /// What operators may do, for callers in the same process.
@@ -137,19 +175,23 @@ impl Process {
     }
 }
 
-fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn CredentialStore>, StoreError> {
+async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn CredentialStore>, StoreError> {
     let check = settings.peppers.first().check_value();
     match &settings.store.kind {
         StoreKind::Embedded { path } => Ok(Arc::new(EmbeddedStore::open(path, &check)?)),
-        StoreKind::Redis { url, key_prefix, wait_replicas } => {
+        StoreKind::Redis {
+            url,
+            key_prefix,
+            wait_replicas,
+        } => {
             let redis = RedisSettings {
                 url: url.clone(),
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
-                response_timeout: settings.store.lookup_timeout,
+                lookup_timeout: settings.store.lookup_timeout,
                 pepper_check: check,
             };
-            Ok(Arc::new(RedisStore::start(redis, clock, Handle::current())?))
+            Ok(Arc::new(RedisStore::open(redis, clock, Handle::current()).await?))
         }
     }
 }
@@ -208,25 +250,34 @@ const fn line_format(log: LogSettings) -> LineFormat {
     }
 }
 
-fn access_output(log: LogSettings) -> std::io::Result<Option<Output>> {
+fn access_output(log: LogSettings, lines: Lines) -> std::io::Result<Option<Output>> {
     match log.access {
-        AccessLog::On => Output::start("durward-access", std::io::stdout()).map(Some),
         AccessLog::Off => Ok(None),
+        AccessLog::On => match lines {
+            Lines::Stdout => Output::start("durward-access", std::io::stdout()).map(Some),
+            Lines::Stderr => Output::start("durward-access", std::io::stderr()).map(Some),
+        },
     }
 }
 
 async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::TcpListener>, StartError> {
     match address {
         None => Ok(None),
-        Some(address) => tokio::net::TcpListener::bind(address).await.map(Some).map_err(|error| StartError::Probes(address, error)),
+        Some(address) => tokio::net::TcpListener::bind(address)
+            .await
+            .map(Some)
+            .map_err(|error| StartError::Probes(address, error)),
     }
 }
 
-fn bound(settings: &Settings, addresses: &[SocketAddr]) -> Vec<BoundListener> {
+fn bound(settings: &Settings, addresses: &[SocketAddr]) -> Vec<ListenerView> {
     settings
         .listeners
         .iter()
         .zip(addresses)
-        .map(|(listener, address)| BoundListener { name: listener.name.clone(), address: *address })
+        .map(|(listener, address)| ListenerView {
+            name: listener.name.clone(),
+            address: address.to_string(),
+        })
         .collect()
 }

@@ -34,7 +34,8 @@ impl Reloader {
             path: settings.config_path.clone(),
             settings,
             shared,
-            watch: Mutex::new(watch),
+            // Looked at again: what serving created on the way is not a change.
+            watch: Mutex::new(watch.again(&Disk)),
             turn: tokio::sync::Mutex::new(()),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -48,7 +49,9 @@ impl Reloader {
     pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         let this = Arc::clone(self);
-        let outcome = tokio::task::spawn_blocking(move || this.load()).await.unwrap_or_else(|_| Err("the reload ended by a defect".into()));
+        let outcome = tokio::task::spawn_blocking(move || this.load())
+            .await
+            .unwrap_or_else(|_| Err("the reload ended by a defect".into()));
         match &outcome {
             Ok(()) => {
                 self.done.fetch_add(1, Ordering::Relaxed);
@@ -64,10 +67,13 @@ impl Reloader {
 
     fn load(&self) -> Result<(), String> {
         match config::load(&self.path, Purpose::Reload) {
-            Ok(Loaded { settings, snapshot, warnings, watch }) => {
-                for warning in warnings.iter() {
-                    tracing::warn!("{warning}");
-                }
+            Ok(Loaded {
+                settings,
+                snapshot,
+                warnings,
+                watch,
+            }) => {
+                super::warn(&warnings);
                 for name in settings.needing_restart(&self.settings) {
                     tracing::warn!("{name} changed: it takes effect at the next start");
                 }
@@ -88,7 +94,9 @@ impl Reloader {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             let this = Arc::clone(&self);
-            let changed = tokio::task::spawn_blocking(move || !this.known().is_current(&Disk)).await.unwrap_or(false);
+            let changed = tokio::task::spawn_blocking(move || !this.known().is_current(&Disk))
+                .await
+                .unwrap_or(false);
             if changed {
                 // The outcome is logged and counted; there is nobody else to tell.
                 let _ = self.reload().await;
