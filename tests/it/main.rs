@@ -1,4 +1,10 @@
 //! Every test that needs more than one module: one binary, one link.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod hostile;
 mod server;
