@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     reason = "a test that cannot go on fails; the helpers between tests are tests too"
+    reason = "a test that cannot go on has failed"
 )]
 
 mod e2e;
