@@ -80,44 +80,54 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The sections that differ from what runs: a reload cannot put them in force.
+    /// Which parts differ from those of the running gateway, and so wait for a restart; as the
+    /// configuration calls them.
     #[must_use]
     pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
-        let peppers = |settings: &Self| settings.peppers.iter().map(Pepper::check_value).collect::<Vec<_>>();
-        let changed = [
+        let parts = [
             ("listeners", self.listeners != running.listeners),
             ("workers", self.workers != running.workers),
             ("store", !self.store.is_same(&running.store)),
-            ("pepper", peppers(self) != peppers(running)),
+            ("store.pepper", !self.peppers_are(&running.peppers)),
             ("admin", self.admin != running.admin),
             ("limits", self.limits != running.limits),
             ("log", self.log != running.log),
+            ("revocation.bound", self.revocation_bound != running.revocation_bound),
         ];
-        changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+        parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    fn peppers_are(&self, running: &Peppers) -> bool {
+        let values = |peppers: &Peppers| peppers.iter().map(Pepper::check_value).collect::<Vec<_>>();
+        values(&self.peppers) == values(running)
     }
 }
 
 impl StoreSettings {
     fn is_same(&self, other: &Self) -> bool {
-        let same_kind = match (&self.kind, &other.kind) {
-            (StoreKind::Embedded { path }, StoreKind::Embedded { path: other }) => path == other,
+        let numbers = |s: &Self| {
+            (
+                (s.max_age, s.absent_age, s.lookup_timeout),
+                (s.max_lookups, s.cache_entries, s.absent_entries),
+            )
+        };
+        let kinds = match (&self.kind, &other.kind) {
+            (StoreKind::Embedded { path: a }, StoreKind::Embedded { path: b }) => a == b,
             (
                 StoreKind::Redis {
-                    url,
-                    key_prefix,
-                    wait_replicas,
+                    url: a,
+                    key_prefix: prefix_a,
+                    wait_replicas: wait_a,
                 },
                 StoreKind::Redis {
-                    url: other_url,
-                    key_prefix: other_prefix,
-                    wait_replicas: other_wait,
+                    url: b,
+                    key_prefix: prefix_b,
+                    wait_replicas: wait_b,
                 },
-            ) => url.expose_secret() == other_url.expose_secret() && key_prefix == other_prefix && wait_replicas == other_wait,
+            ) => a.expose_secret() == b.expose_secret() && prefix_a == prefix_b && wait_a == wait_b,
             _ => false,
         };
-        same_kind
-            && (self.max_age, self.absent_age, self.lookup_timeout) == (other.max_age, other.absent_age, other.lookup_timeout)
-            && (self.max_lookups, self.cache_entries, self.absent_entries) == (other.max_lookups, other.cache_entries, other.absent_entries)
+        kinds && numbers(self) == numbers(other)
     }
 }
 

@@ -1,13 +1,74 @@
-//! `durward check`.
+//! `durward check`: every mistake of a configuration at once, with file, line and caret.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
-use super::failure::{Exit, Failure};
-use super::output::Printer;
+use serde::Serialize;
 
-pub(crate) fn run(config: &Path, _printer: &Printer) -> Result<(), Failure> {
-    Err(Failure::new(
-        Exit::Configuration,
-        format!("{} cannot be checked by this build", config.display()),
-    ))
+use crate::config::{self, Purpose, Style};
+
+use super::failure::{Exit, Failure};
+use super::output::{Form, Printer};
+
+/// The answer in JSON: the same members whether there are mistakes or not.
+#[derive(Serialize)]
+struct Report {
+    valid: bool,
+    problems: serde_json::Value,
+}
+
+pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
+    match config::load(config, Purpose::Check) {
+        Ok(loaded) => {
+            if printer.form() == Form::Text && !loaded.warnings.is_empty() {
+                printer.remark(&loaded.warnings.render(style()));
+            }
+            let report = Report {
+                valid: true,
+                problems: loaded.warnings.to_json(),
+            };
+            let snapshot = &loaded.snapshot;
+            printer.print(&report, |out| {
+                writeln!(
+                    out,
+                    "{} is valid: {}, {}, {}{}",
+                    config.display(),
+                    count(snapshot.surfaces.len(), "surface"),
+                    count(snapshot.upstreams.len(), "upstream"),
+                    count(snapshot.routes.len(), "route"),
+                    if loaded.warnings.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; {}", count(loaded.warnings.len(), "warning"))
+                    }
+                )
+            })
+        }
+        Err(errors) => {
+            let found = count(errors.0.len(), "mistake");
+            match printer.form() {
+                Form::Json => printer.print(
+                    &Report {
+                        valid: false,
+                        problems: errors.0.to_json(),
+                    },
+                    |_| Ok(()),
+                )?,
+                Form::Text => printer.remark(&errors.0.render(style())),
+            }
+            Err(Failure::new(Exit::Configuration, format!("{} has {found}", config.display())))
+        }
+    }
+}
+
+fn style() -> Style {
+    if std::io::stderr().is_terminal() {
+        Style::Coloured
+    } else {
+        Style::Plain
+    }
+}
+
+fn count(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }

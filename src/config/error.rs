@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::source::{Place, Sources};
+use super::watch::Watch;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +15,20 @@ pub enum Weight {
     Error,
     /// It loads, and probably does not do what was meant.
     Warning,
+    /// It loads and is right; something will happen that is good to know.
+    Note,
+}
+
+impl Weight {
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
 }
 
 /// Where a problem is.
@@ -56,8 +71,36 @@ pub struct Problems {
 
 /// Why a configuration did not load: every mistake that could be found, in order of file and place.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.render(Style::Plain))]
-pub struct ConfigErrors(pub Problems);
+#[error("{}", .problems.render(Style::Plain))]
+pub struct ConfigErrors {
+    /// The mistakes; at least one.
+    pub problems: Problems,
+    /// What was read, so that a repair is noticed wherever it happens.
+    pub watch: Watch,
+}
+
+/// One problem with its position, for a log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis<'p> {
+    /// The problem.
+    pub problem: &'p Problem,
+    /// Its file.
+    pub file: PathBuf,
+    /// Line from 1; 0 for a file that could not be read.
+    pub line: usize,
+    /// Column from 1, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for Diagnosis<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file.display(), self.line, self.column, self.problem.message)?;
+        match &self.problem.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
 
 impl Problems {
     /// Sorts the problems by file and place and removes repetitions.
@@ -83,14 +126,20 @@ impl Problems {
         self.problems.is_empty()
     }
 
-    /// The problems in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.iter()
+    /// The problems in order, with their positions.
+    pub fn iter(&self) -> impl Iterator<Item = Diagnosis<'_>> {
+        self.problems.iter().map(|problem| {
+            let (file, line, column) = self.position(problem);
+            Diagnosis {
+                problem,
+                file,
+                line,
+                column,
+            }
+        })
     }
 
-    /// File, line and column (both from 1) of a problem; line 0 for a file that could not be read.
-    #[must_use]
-    pub fn position(&self, problem: &Problem) -> (PathBuf, usize, usize) {
+    fn position(&self, problem: &Problem) -> (PathBuf, usize, usize) {
         match &problem.at {
             Whereabouts::File(path) => (path.clone(), 0, 0),
             Whereabouts::Place(place) => self.sources.find(place.source).map_or_else(
@@ -117,17 +166,15 @@ impl Problems {
     /// The problems as a JSON array of `{"file","line","column","severity","message","help"}`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        self.problems
-            .iter()
-            .map(|p| {
-                let (file, line, column) = self.position(p);
+        self.iter()
+            .map(|d| {
                 serde_json::json!({
-                    "file": file.display().to_string(),
-                    "line": line,
-                    "column": column,
-                    "severity": match p.weight { Weight::Error => "error", Weight::Warning => "warning" },
-                    "message": p.message,
-                    "help": p.help,
+                    "file": d.file.display().to_string(),
+                    "line": d.line,
+                    "column": d.column,
+                    "severity": d.problem.weight.as_str(),
+                    "message": d.problem.message,
+                    "help": d.problem.help,
                 })
             })
             .collect()
@@ -137,6 +184,7 @@ impl Problems {
         let level = match problem.weight {
             Weight::Error => Level::ERROR,
             Weight::Warning => Level::WARNING,
+            Weight::Note => Level::NOTE,
         };
         let title = level.primary_title(problem.message.as_str());
         let mut group = match &problem.at {
@@ -160,13 +208,5 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(Style::Plain))
-    }
-}
-
-impl ConfigErrors {
-    /// The texts and problems.
-    #[must_use]
-    pub const fn problems(&self) -> &Problems {
-        &self.0
     }
 }

@@ -13,6 +13,7 @@ use crate::snapshot::{Settings, Snapshot};
 mod build;
 pub mod error;
 mod reader;
+pub mod reload;
 mod report;
 pub mod schema;
 mod secret;
@@ -22,7 +23,7 @@ pub mod units;
 mod watch;
 pub mod written;
 
-pub use error::{ConfigErrors, Problem, Problems, Style};
+pub use error::{ConfigErrors, Diagnosis, Problem, Problems, Style};
 pub use surroundings::{Disk, Surroundings, Table};
 pub use watch::Watch;
 
@@ -93,7 +94,10 @@ pub fn load_from(path: &Path, purpose: Purpose, surroundings: &dyn Surroundings)
             warnings: Problems::new(sources, warnings),
             watch: recording.into_watch(),
         }),
-        _ => Err(ConfigErrors(Problems::new(sources, errors))),
+        _ => Err(ConfigErrors {
+            problems: Problems::new(sources, errors),
+            watch: recording.into_watch(),
+        }),
     }
 }
 

@@ -28,6 +28,11 @@ impl Report {
         self.add(Weight::Warning, Whereabouts::Place(at.clone()), message.into(), help.into());
     }
 
+    /// Adds something good to know.
+    pub fn note(&self, at: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.add(Weight::Note, Whereabouts::Place(at.clone()), message.into(), help.into());
+    }
+
     /// Adds an error about a file that could not be read.
     pub fn unreadable(&self, path: PathBuf, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.add(Weight::Error, Whereabouts::File(path), message.into(), help.into());
@@ -44,7 +49,7 @@ impl Report {
         self.problems.borrow().iter().any(|p| p.weight == Weight::Error)
     }
 
-    /// What was collected: errors, warnings, masks.
+    /// What was collected: errors, the rest, masks.
     #[must_use]
     pub fn into_parts(self) -> (Vec<Problem>, Vec<Problem>, Vec<Place>) {
         let (errors, warnings) = self.problems.into_inner().into_iter().partition(|p| p.weight == Weight::Error);

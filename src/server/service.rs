@@ -35,7 +35,7 @@ pub trait Service: Clone + 'static {
 }
 
 /// Is told how an answer went; dropped unused it counts as aborted.
-pub trait Outcome: 'static {
+pub trait Outcome: Unpin + 'static {
     /// The answer was handed to the kernel to its end, with this many body bytes.
     fn finish(self, bytes_out: u64);
     /// The answer broke off after about this many body bytes.

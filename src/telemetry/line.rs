@@ -72,8 +72,11 @@ impl LineFormatter {
         out.push(b' ');
         out.extend_from_slice(line.method.unwrap_or("-").as_bytes());
         out.push(b' ');
-        escape(out, line.host.unwrap_or("-"), Style::Terminal);
-        escape(out, line.path.unwrap_or(" -"), Style::Terminal);
+        if line.host.is_none() && line.path.is_none() {
+            out.push(b'-');
+        }
+        escape(out, line.host.unwrap_or_default(), Style::Terminal);
+        escape(out, line.path.unwrap_or_default(), Style::Terminal);
         out.push(b' ');
         decimal(out, u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(b"us");

@@ -120,6 +120,17 @@ impl Fields {
         self.spans.get(index).map(|span| self.field(*span))
     }
 
+    /// The fields in order, each with its line as `Name: value\r\n` where it was received just so and
+    /// can be copied in one piece.
+    pub fn lines(&self) -> impl Iterator<Item = (Field<'_>, Option<&[u8]>)> {
+        self.spans.iter().map(|span| {
+            let (start, colon) = (span.name_start as usize, (span.name_start + span.name_len) as usize);
+            let (value, end) = (span.value_start as usize, (span.value_start + span.value_len) as usize);
+            let usual = self.bytes.get(colon..value) == Some(b": ") && self.bytes.get(end..end + 2) == Some(b"\r\n");
+            (self.field(*span), if usual { self.bytes.get(start..end + 2) } else { None })
+        })
+    }
+
     fn field(&self, span: Span) -> Field<'_> {
         let slice = |start: u32, len: u32| {
             let start = start as usize;

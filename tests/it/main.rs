@@ -8,6 +8,8 @@
 
 mod e2e;
 mod hostile;
+mod ops;
 mod server;
+mod store;
 mod support;
 mod tidy;

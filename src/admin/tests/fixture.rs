@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::admin::api::{CreateKey, CreateTenant};
 use crate::admin::*;
-use crate::base::clock::{ManualClock, Now, UnixMillis};
+use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Position, State, TenantRecord};
@@ -19,7 +19,7 @@ use crate::decide::route::{
 };
 use crate::decide::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 use crate::snapshot::Snapshot;
-use crate::store::{ChangeError, CredentialChange, CredentialFilter, EventSink, Found, StoreError, TenantState};
+use crate::store::{ChangeError, CredentialChange, CredentialFilter, EventSink, Found, StoreError, StoreStatus, TenantState};
 use crate::telemetry::LineFormat;
 
 /// A store in memory; after `fail_changes` every change of a state fails.
@@ -169,6 +169,14 @@ impl CredentialStore for Memory {
     fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus {
+            reader: crate::store::events::ReaderState::Live,
+            applied: Position(1),
+            heard_at: BootMillis(0),
+        }
+    }
 }
 
 pub(super) const NOW: i64 = 1_795_307_838_000;
@@ -188,7 +196,7 @@ pub(super) fn surface(name: &str, kind: SurfaceKind) -> Surface {
 pub(super) fn surfaces() -> Vec<Surface> {
     let both = |t: &str, l: &str| vec![prefix(t, Some(Mode::Test)), prefix(l, Some(Mode::Live))];
     let rules = crate::decide::token::TokenRules {
-        keys: Vec::new(),
+        keys: crate::decide::token::TokenKeys::new([[1; 32]]).unwrap(),
         kind: "k".into(),
         issuer: None,
         audience: None,
@@ -283,6 +291,8 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         clock: Arc::new(ManualClock::new(now)),
         telemetry: Telemetry::new(LineFormat::Off, None),
         readiness: Arc::default(),
+        listeners: Vec::new(),
+        probes: None,
         reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };
     (store, operations)

@@ -108,7 +108,7 @@ impl Builder<'_> {
         if self.purpose == Purpose::Check {
             let message = format!("`{}` is not there yet", path.display());
             self.report
-                .warning(at, message, Some("`durward serve` creates it on its first start".to_owned()));
+                .note(at, message, Some("`durward serve` creates it on its first start".to_owned()));
         }
         self.created.borrow_mut().push(Creation {
             path,

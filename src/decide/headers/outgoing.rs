@@ -29,13 +29,21 @@ pub(super) fn write(
 ) -> Result<(), Denial> {
     out.reserve(head.fields.byte_len() + head.fields.len() * 4 + ADDED);
     let mut cookies = false;
-    for (field, role) in head.fields.iter().zip(&screened.roles) {
-        match role {
-            Role::Plain => push(out, field.name, field.value),
-            Role::Credential if facts.credentials == CredentialForwarding::Forwarded => push(out, field.name, field.value),
-            Role::Cookie => cookies = true,
-            Role::Forwarding if facts.origin.trusted && is_trace(field) => push(out, field.name, field.value),
-            Role::Credential | Role::Forwarding | Role::Dropped => {}
+    for ((field, line), role) in head.fields.lines().zip(&screened.roles) {
+        let passes = match role {
+            Role::Plain => true,
+            Role::Credential => facts.credentials == CredentialForwarding::Forwarded,
+            Role::Forwarding => facts.origin.trusted && is_trace(field),
+            Role::Cookie => {
+                cookies = true;
+                false
+            }
+            Role::Dropped => false,
+        };
+        match line {
+            Some(line) if passes => out.extend_from_slice(line),
+            None if passes => push(out, field.name, field.value),
+            _ => {}
         }
     }
     if cookies {
@@ -188,6 +196,27 @@ fn write_forwarded_for(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<
 }
 
 fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    // Writing into memory does not fail.
-    let _ = write!(out, "{ip}");
+    match ip {
+        IpAddr::V4(ip) => {
+            for (place, octet) in ip.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                push_octet(out, octet);
+            }
+        }
+        // Writing into memory does not fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
+}
+
+/// A number in decimal: on every request, so without the formatting machinery.
+fn push_octet(out: &mut Vec<u8>, octet: u8) {
+    if octet >= 100 {
+        out.push(b'0' + octet / 100);
+    }
+    if octet >= 10 {
+        out.push(b'0' + octet / 10 % 10);
+    }
+    out.push(b'0' + octet % 10);
 }

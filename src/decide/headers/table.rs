@@ -260,7 +260,7 @@ impl NameTable {
 
     /// What a received name is.
     pub(super) fn find(&self, name: &[u8]) -> Found {
-        if name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
+        if name.iter().fold(true, |ordinary, b| ordinary & ORDINARY[usize::from(*b)]) {
             return match self.probe(name, name) {
                 Found::Unknown => prefixed(name).map_or(Found::Unknown, Found::Known),
                 found => found,
@@ -285,13 +285,11 @@ impl NameTable {
             .get(at)
             .and_then(|slot| self.entries.get(usize::from(*slot).wrapping_sub(1)))
         {
-            if entry.normal.eq_ignore_ascii_case(normal) {
-                if entry.literal.eq_ignore_ascii_case(name) {
-                    return Found::Known(entry.kind);
-                }
-                if entry.kind.is_protected() {
-                    found = Found::Disguised;
-                }
+            if entry.literal.eq_ignore_ascii_case(name) {
+                return Found::Known(entry.kind);
+            }
+            if entry.kind.is_protected() && entry.normal.eq_ignore_ascii_case(normal) {
+                found = Found::Disguised;
             }
             at = (at + 1) & mask;
         }
@@ -312,6 +310,17 @@ fn prefixed(name: &[u8]) -> Option<Kind> {
         })
         .map(|(kind, _)| *kind)
 }
+
+/// Characters that no service folds into others: letters, digits and `-`.
+const ORDINARY: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0_u8;
+    while b < 128 {
+        table[b as usize] = b.is_ascii_alphanumeric() || b == b'-';
+        b += 1;
+    }
+    table
+};
 
 /// Letters in lower case, digits as they are, everything else `-`: what CGI, WSGI and their
 /// successors make of a name before it becomes a variable.

@@ -246,10 +246,7 @@ fn all_attempts_together_have_the_time_of_one() {
         let allowed = Duration::from_millis(600);
         // Whichever is asked first closes late; the other never answers.
         let server = async {
-            let (mut first, other) = tokio::select! {
-                talk = peers[0].accept() => (talk, &peers[1]),
-                talk = peers[1].accept() => (talk, &peers[0]),
-            };
+            let (mut first, other) = first_asked(&peers).await;
             first.read_head().await;
             tokio::time::sleep(allowed * 5 / 6).await;
             drop(first);
@@ -288,12 +285,14 @@ fn host_names_are_resolved_when_connecting() {
 #[test]
 fn fresh_connection_closed_without_an_answer_is_retried_only_if_idempotent() {
     run(async {
-        let (deaf, well) = (Peer::listen().await, Peer::listen().await);
+        let peers = [Peer::listen().await, Peer::listen().await];
         for (method, attempts) in [(Method::Get, Some(2)), (Method::Post, None)] {
-            let pool = pool(&[deaf.port, well.port]);
+            let pool = pool(&peers.each_ref().map(|p| p.port));
             let server = async {
-                let lost = deaf.accept().await.read_head().await;
+                let (mut deaf, well) = first_asked(&peers).await;
+                let lost = deaf.read_head().await;
                 assert!(lost.starts_with(method.as_str()));
+                drop(deaf);
                 if attempts.is_some() {
                     well.accept().await.answer(OK).await;
                 }

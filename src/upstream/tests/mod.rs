@@ -111,6 +111,14 @@ impl Talk<TcpStream> {
     }
 }
 
+/// The endpoint that is asked first, and the other one: which is which differs from pool to pool.
+async fn first_asked(peers: &[Peer; 2]) -> (Talk<TcpStream>, &Peer) {
+    tokio::select! {
+        talk = peers[0].accept() => (talk, &peers[1]),
+        talk = peers[1].accept() => (talk, &peers[0]),
+    }
+}
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn spec(ports: &[u16]) -> UpstreamSpec {

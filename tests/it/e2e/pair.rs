@@ -6,7 +6,7 @@ use durward::base::clock;
 
 use crate::support::gateway::Gateway;
 use crate::support::raw::Client;
-use crate::support::redis::Redis;
+use crate::support::redis::RedisServer;
 use crate::support::site::{Plan, Site};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
@@ -20,7 +20,7 @@ const BOUND: Duration = Duration::from_secs(1);
 #[test]
 fn a_key_made_here_works_there_and_revoked_here_is_refused_there_within_a_second() {
     let upstream = Upstream::echoing();
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     let folder = tempfile::tempdir().unwrap();
     let pepper = folder.path().join("pepper");
     std::fs::write(&pepper, "pepper-of-a-test-0123456789abcdef0123456789abcdef").unwrap();

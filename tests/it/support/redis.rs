@@ -1,90 +1,149 @@
-//! A Redis server of a test's own.
+//! Real redis-server processes: started on a free port, watched until ready, killed on drop.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use tempfile::TempDir;
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::wait::{PATIENCE, until};
+/// Ports to try: another process can take the one that was free a moment ago.
+const TRIES: usize = 20;
 
-/// A running `redis-server`. Dropping it kills the process.
-pub(crate) struct Redis {
-    child: Child,
+/// A server of this test's own, without persistence.
+pub(crate) struct RedisServer {
+    child: Option<Child>,
     port: u16,
-    folder: TempDir,
+    replica_of: Option<u16>,
+    _directory: tempfile::TempDir,
 }
 
-impl Redis {
-    /// Starts one on a free port and waits until it answers.
+impl RedisServer {
+    /// Starts a primary.
     pub(crate) fn start() -> Self {
-        // The port is free now; should somebody take it meanwhile, the next one is tried.
-        until("a redis-server to start (is it installed?)", PATIENCE, || {
-            let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-            let folder = tempfile::tempdir().ok()?;
-            Self::launch(port, folder)
-        })
+        Self::launch(None)
     }
 
-    fn launch(port: u16, folder: TempDir) -> Option<Self> {
-        let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "yes",
-            ])
-            .args(["--appendfsync", "no", "--maxmemory-policy", "noeviction", "--dir"])
-            .arg(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server starts");
-        let mut redis = Self { child, port, folder };
-        until("redis to answer or to end", PATIENCE, || {
-            if redis.child.try_wait().unwrap().is_some() {
-                return Some(false);
+    /// Starts a replica of another server.
+    pub(crate) fn replica_of(primary: &Self) -> Self {
+        Self::launch(Some(primary.port))
+    }
+
+    fn launch(replica_of: Option<u16>) -> Self {
+        for _ in 0..TRIES {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let directory = tempfile::tempdir().unwrap();
+            if let Some(child) = spawn(port, replica_of, &directory) {
+                return Self {
+                    child: Some(child),
+                    port,
+                    replica_of,
+                    _directory: directory,
+                };
             }
-            redis.answers().then_some(true)
-        })
-        .then_some(redis)
+        }
+        panic!("redis-server did not start on any of {TRIES} ports");
     }
 
-    /// Where it listens.
+    /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it without notice.
+    /// Its port on 127.0.0.1.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs one command on a connection of its own.
+    pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        command.query(&mut connection).unwrap()
+    }
+
+    /// Runs one command with a binary last argument.
+    pub(crate) fn command_with_bytes(&self, words: &[&str], last: &[u8]) {
+        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        command.arg(last).exec(&mut connection).unwrap();
+    }
+
+    /// Stops it as a crash does.
     pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
-    /// Starts it again after [`kill`](Self::kill), on the same port and the same files.
-    pub(crate) fn start_again(self) -> Self {
-        let port = self.port;
-        let mut old = self;
-        old.kill();
-        let folder = std::mem::replace(&mut old.folder, tempfile::tempdir().unwrap());
-        drop(old);
-        Self::launch(port, folder).expect("redis starts again on its port")
+    /// Starts it again, empty, on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let directory = tempfile::tempdir().unwrap();
+        self.child = spawn(self.port, self.replica_of, &directory);
+        self._directory = directory;
+        assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
 
-    fn answers(&self) -> bool {
-        let client = redis::Client::open(self.url()).unwrap();
-        client
-            .get_connection_with_timeout(std::time::Duration::from_secs(1))
-            .is_ok_and(|mut c| redis::cmd("PING").query::<String>(&mut c).is_ok())
+    /// Makes it hang: it accepts and never answers.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.as_ref().unwrap().id();
+        kill_process(Pid::from_raw(i32::try_from(id).unwrap()).unwrap(), signal).unwrap();
     }
 }
 
-impl Drop for Redis {
+impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Starts a process and waits for its own word that it is ready; `None` when it ended instead.
+fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir) -> Option<Child> {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no", "--logfile", ""])
+        .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"])
+        .arg("--dir")
+        .arg(directory.path());
+    if let Some(primary) = replica_of {
+        command.args(["--replicaof", "127.0.0.1", &primary.to_string()]);
+    }
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => panic!(
+            "redis-server cannot be started ({error}): these tests run against real Redis processes; \
+             scripts/test installs what they need"
+        ),
+    };
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.contains("Ready to accept connections"));
+    if !ready {
+        let _ = child.kill();
+        let _ = child.wait();
+        return None;
+    }
+    // The pipe must be emptied, or a talkative server would stand still.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    Some(child)
 }

@@ -268,3 +268,27 @@ fn h10_cookie_crumbs_are_joined_without_the_gateway_s_sessions() {
     );
     assert!(Way::public().passes(&[("cookie", "portal=x"), ("cookie", ";;")]).is_empty());
 }
+
+#[test]
+fn a_line_is_sent_on_as_one_name_colon_space_value_however_it_was_spaced() {
+    let text = "GET /x HTTP/1.1\r\nHost:api.test\r\nX-A:1\r\nX-B: 2\r\nX-C:\t 3 \t\r\nX-D:\r\nX-E: \r\nX-Tenant-Id: evil\r\nX-F: 6\r\n\r\n";
+    let mut head = RequestHead::default();
+    assert!(head.parse(text.as_bytes()).is_ok());
+    let (policy, mut out) = (policy(), Vec::new());
+    let (screened, target) = (policy.screen(&head).unwrap(), RequestTarget::parse(&head, Method::Get).unwrap());
+    let origin = Way::public().origin;
+    let facts = OutgoingHead {
+        principal: None,
+        origin,
+        peer: origin.client,
+        scheme: Scheme::Http,
+        request_id: "r",
+        target: &target,
+        credentials: CredentialForwarding::Removed,
+        trailers: Trailers::Dropped,
+    };
+    policy.write_outgoing(&head, &screened, &facts, &mut out).unwrap();
+    let ours = "X-Request-Id: r\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: api.test\r\n";
+    let expected = format!("X-A: 1\r\nX-B: 2\r\nX-C: 3\r\nX-D: \r\nX-E: \r\nX-F: 6\r\n{ours}");
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}

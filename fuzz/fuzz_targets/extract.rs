@@ -1,0 +1,123 @@
+//! Whatever fields a client sends, at most one credential is found, where it may stand and of a surface the route accepts.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use durward::base::credential::{Credential, TokenOrigin};
+use durward::base::denial::Denial;
+use durward::base::ids::SurfaceName;
+use durward::base::key::{MAX_KEY_LEN, checksum_holds};
+use durward::base::scope::Mode;
+use durward::decide::extract::{Extracted, extract};
+use durward::decide::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
+use durward::wire::fields::Fields;
+use libfuzzer_sys::fuzz_target;
+
+/// Every header that carries a credential on some surface below.
+const EXPLICIT: [&str; 5] = ["authorization", "x-api-key", "x-api-secret", "x-portal-session", "x-legacy-key"];
+
+fn surface(name: &str, kind: SurfaceKind) -> Surface {
+    Surface { name: SurfaceName::parse(name).unwrap(), kind, mode: None }
+}
+
+fn prefixes(test: &str, live: &str) -> Vec<KeyPrefix> {
+    vec![KeyPrefix::parse(test, Some(Mode::Test)).unwrap(), KeyPrefix::parse(live, Some(Mode::Live)).unwrap()]
+}
+
+fn session(name: &str, carriers: Vec<Carrier>) -> Surface {
+    let rules = TokenRules {
+        keys: TokenKeys::new([[1; 32]]).unwrap(),
+        kind: name.into(),
+        issuer: None,
+        audience: None,
+        skew: std::time::Duration::ZERO,
+        scopes_claim: None,
+        claim_headers: Vec::new(),
+    };
+    surface(name, SurfaceKind::SessionJwt { carriers, rules: Box::new(rules), record_surface: SurfaceName::parse("records").unwrap() })
+}
+
+fn surfaces() -> &'static [Surface] {
+    static SURFACES: OnceLock<Vec<Surface>> = OnceLock::new();
+    SURFACES.get_or_init(|| {
+        let header = |name: &str| Carrier::Header(name.into());
+        vec![
+            surface("api", SurfaceKind::ApiKey { carriers: vec![Carrier::Bearer], prefixes: prefixes("htst_", "hlive_"), keys: KeyOrigin::Generated }),
+            session("dashboard", vec![Carrier::Bearer, Carrier::Cookie("session".into())]),
+            session("portal", vec![header("x-portal-session"), Carrier::Bearer]),
+            surface(
+                "pair",
+                SurfaceKind::KeyPair {
+                    key_header: "x-api-key".into(),
+                    secret_header: "x-api-secret".into(),
+                    key_prefixes: prefixes("pk_test_", "pk_live_"),
+                    secret_prefixes: prefixes("sk_test_", "sk_live_"),
+                    keys: KeyOrigin::Imported,
+                },
+            ),
+            surface(
+                "legacy",
+                SurfaceKind::ApiKey { carriers: vec![header("x-legacy-key")], prefixes: prefixes("lgt-", "lgl-"), keys: KeyOrigin::Imported },
+            ),
+        ]
+    })
+}
+
+// The first byte chooses the accepted surfaces; the rest is lines of `name: value`.
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, lines)) = data.split_first() else { return };
+    let accepted: Vec<_> = (0..surfaces().len()).filter(|i| choice >> i & 1 == 1).map(SurfaceIndex).collect();
+    let mut fields = Fields::default();
+    for line in lines.split(|b| *b == b'\n').take(100) {
+        let at = line.iter().position(|b| *b == b':').unwrap_or(line.len());
+        fields.push(&line[..at], line.get(at + 1..).unwrap_or_default().trim_ascii());
+    }
+    let found = extract(&fields, surfaces(), &accepted);
+    let explicit: Vec<_> = fields.iter().filter(|f| EXPLICIT.iter().any(|name| f.is(name))).collect();
+    let is_pair = explicit.len() == 2 && ["x-api-key", "x-api-secret"].iter().all(|half| explicit.iter().any(|f| f.is(half)));
+    if explicit.len() > 1 && !is_pair {
+        assert_eq!(found.map(|_| ()), Err(Denial::AmbiguousCredentials));
+        return;
+    }
+    if let Ok(found) = found {
+        assert!(accepted.contains(&found.surface));
+        judge(&found, &fields, explicit.len());
+    }
+});
+
+fn judge(found: &Extracted<'_>, fields: &Fields, explicit: usize) {
+    let kind = &surfaces()[found.surface.0].kind;
+    match (kind, found.credential) {
+        (SurfaceKind::ApiKey { keys, .. }, Credential::Key(text)) => {
+            let prefix = surfaces()[found.surface.0].prefix_of(text).expect("a key has its prefix");
+            assert!(text.len() <= MAX_KEY_LEN && found.mode == prefix.mode);
+            assert!(*keys == KeyOrigin::Imported || checksum_holds(text, &prefix.text).is_ok());
+            assert_eq!(explicit, 1);
+        }
+        (SurfaceKind::KeyPair { .. }, Credential::Pair { publishable, secret }) => {
+            assert!(publishable.starts_with(b"pk_") && secret.starts_with(b"sk_") && publishable[3..7] == secret[3..7]);
+            assert_eq!(explicit, 2);
+        }
+        (SurfaceKind::SessionJwt { .. }, Credential::Jwt { token, origin }) => {
+            assert!(is_token_shaped(token) && token.len() <= MAX_TOKEN_LEN);
+            match origin {
+                TokenOrigin::Header => assert_eq!(explicit, 1),
+                // Of an explicit field only another scheme of `Authorization` may stand beside it.
+                TokenOrigin::Cookie => {
+                    assert_eq!(explicit, fields.all("authorization").count());
+                    let named = |line: &[u8]| line.split(|b| *b == b';').filter(|c| is_session(c)).count();
+                    assert_eq!(fields.all("cookie").map(named).sum::<usize>(), 1);
+                }
+            }
+        }
+        (_, credential) => panic!("{credential:?} on another kind of surface"),
+    }
+}
+
+fn is_session(mut cookie: &[u8]) -> bool {
+    while let [b' ' | b'\t', rest @ ..] = cookie {
+        cookie = rest;
+    }
+    cookie.starts_with(b"session=")
+}

@@ -1,0 +1,70 @@
+//! What a reload puts in force: a new snapshot that fits the sockets and stores that stay as they are.
+
+use std::path::Path;
+
+use crate::snapshot::{Settings, Snapshot};
+
+use super::error::{ConfigErrors, Problems};
+use super::surroundings::{Disk, Surroundings};
+use super::watch::Watch;
+use super::{Loaded, Purpose, load_from};
+
+/// A configuration that was read while another one runs.
+#[derive(Debug)]
+pub struct Replacement {
+    /// To be put in force. Its certificates are in the order of the *running* listeners.
+    pub snapshot: Snapshot,
+    /// What changed and waits for a restart, as the configuration calls it.
+    pub waits: Vec<&'static str>,
+    /// What is probably not as it was meant.
+    pub warnings: Problems,
+    /// What it was read from.
+    pub watch: Watch,
+}
+
+/// Reads the configuration of a running gateway again.
+///
+/// Sockets, workers, store, limits and logs stay as they were started; what changed among them is
+/// named in [`Replacement::waits`]. A running listener that is in the new configuration no more keeps the
+/// certificates it has: taking them away would break its connections without closing it.
+///
+/// # Errors
+/// Every mistake at once; then nothing may change. [`ConfigErrors::watch`] tells when to look again.
+pub fn reload(path: &Path, running: &Settings, current: &Snapshot) -> Result<Replacement, ConfigErrors> {
+    reload_from(path, running, current, &Disk)
+}
+
+/// [`reload`] from these surroundings.
+///
+/// # Errors
+/// As [`reload`].
+pub fn reload_from(
+    path: &Path,
+    running: &Settings,
+    current: &Snapshot,
+    surroundings: &dyn Surroundings,
+) -> Result<Replacement, ConfigErrors> {
+    let Loaded {
+        settings,
+        mut snapshot,
+        warnings,
+        watch,
+    } = load_from(path, Purpose::Reload, surroundings)?;
+    let certificates = running.listeners.iter().enumerate().map(|(i, listener)| {
+        let same = settings
+            .listeners
+            .iter()
+            .position(|l| l.name == listener.name && l.transport == listener.transport);
+        match same {
+            Some(new) => snapshot.certificates.get(new).cloned().flatten(),
+            None => current.certificates.get(i).cloned().flatten(),
+        }
+    });
+    snapshot.certificates = certificates.collect();
+    Ok(Replacement {
+        snapshot,
+        waits: settings.needing_restart(running),
+        warnings,
+        watch,
+    })
+}

@@ -1,0 +1,147 @@
+//! HTTP/2 request heads in the form both versions share.
+//!
+//! The library has refused what RFC 9113 calls malformed (upper case, connection-specific fields,
+//! `TE` other than `trailers`, bad pseudo-fields, contradictory lengths) by resetting the stream.
+//! What is left here are our limits, and nothing is repaired.
+
+use http::request::Parts;
+
+use crate::base::denial::Denial;
+use crate::wire::fields::{Fields, MAX_FIELDS};
+use crate::wire::framing::{Framing, parse_length};
+use crate::wire::head::{MAX_FIELD, MAX_HEAD, MAX_TARGET, RequestHead, Version};
+
+/// Longest method: as on HTTP/1.
+const MAX_METHOD: usize = 24;
+
+/// Whether a request's stream ended with its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    None,
+    Follows,
+}
+
+/// Fills `head`. Cookie crumbs stay the fields they are, and each counts.
+///
+/// # Errors
+/// The denial to answer with.
+pub(super) fn read(parts: &Parts, body: Body, head: &mut RequestHead) -> Result<(), Denial> {
+    head.version = Version::Http2;
+    head.keep_alive = true;
+    head.method.clear();
+    head.method.extend_from_slice(parts.method.as_str().as_bytes());
+    head.target.clear();
+    head.target
+        .extend_from_slice(parts.uri.path_and_query().map_or(b"", |path| path.as_str().as_bytes()));
+    head.authority = parts.uri.authority().map(|authority| authority.as_str().into());
+    head.fields.clear();
+    if parts.method == http::Method::CONNECT {
+        return Err(Denial::MethodNotAllowed);
+    }
+    if head.method.len() > MAX_METHOD || !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+        return Err(Denial::MalformedRequest);
+    }
+    if head.target.len() > MAX_TARGET {
+        return Err(Denial::TargetTooLong);
+    }
+    if parts.headers.len() > MAX_FIELDS {
+        return Err(Denial::HeadTooLarge);
+    }
+    for (name, value) in &parts.headers {
+        if name.as_str().len() + value.len() > MAX_FIELD {
+            return Err(Denial::HeadTooLarge);
+        }
+        head.fields.push(name.as_str().as_bytes(), value.as_bytes());
+    }
+    let authority = head.authority.as_ref().map_or(0, Vec::len);
+    if head.fields.byte_len() + head.target.len() + authority > MAX_HEAD {
+        return Err(Denial::HeadTooLarge);
+    }
+    head.framing = framing(&head.fields, body)?;
+    Ok(())
+}
+
+fn framing(fields: &Fields, body: Body) -> Result<Framing, Denial> {
+    let declared = match fields.one("content-length") {
+        Ok(None) => None,
+        Ok(Some(value)) => Some(parse_length(value).ok_or(Denial::MalformedFraming)?),
+        Err(_) => return Err(Denial::MalformedFraming),
+    };
+    match (declared, body) {
+        (None, Body::None) => Ok(Framing::None),
+        (None, Body::Follows) => Ok(Framing::Chunked),
+        (Some(length @ 1..), Body::None) => {
+            let _ = length;
+            Err(Denial::MalformedFraming)
+        }
+        (Some(length), _) => Ok(Framing::Length(length)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(fields: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().method("POST").uri("https://a.test/x?y=1");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn read_parts(parts: &Parts, body: Body) -> Result<RequestHead, Denial> {
+        let mut head = RequestHead::default();
+        read(parts, body, &mut head).map(|()| head)
+    }
+
+    #[test]
+    fn pseudo_fields_and_crumbs_arrive_as_they_were() {
+        let head = read_parts(&parts(&[("cookie", "a=1"), ("x", "1"), ("cookie", "b=2")]), Body::Follows).unwrap();
+        assert_eq!(
+            (head.method.as_slice(), head.target.as_slice()),
+            (b"POST".as_slice(), b"/x?y=1".as_slice())
+        );
+        assert_eq!(head.authority.as_deref(), Some(b"a.test".as_slice()));
+        assert_eq!(head.fields.all("cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
+        assert_eq!((head.framing, head.version), (Framing::Chunked, Version::Http2));
+    }
+
+    #[test]
+    fn the_length_is_believed_when_it_is_one_number_and_fits_the_stream() {
+        let of = |fields: &[(&str, &str)], body| read_parts(&parts(fields), body).map(|h| h.framing);
+        assert_eq!(of(&[], Body::None), Ok(Framing::None));
+        assert_eq!(of(&[("content-length", "0")], Body::None), Ok(Framing::Length(0)));
+        assert_eq!(of(&[("content-length", "7")], Body::Follows), Ok(Framing::Length(7)));
+        let refused = Err(Denial::MalformedFraming);
+        assert_eq!(of(&[("content-length", "7")], Body::None), refused);
+        assert_eq!(of(&[("content-length", "+7")], Body::Follows), refused);
+        assert_eq!(of(&[("content-length", "7"), ("content-length", "7")], Body::Follows), refused);
+    }
+
+    #[test]
+    fn limits_are_those_of_http_1() {
+        let many: Vec<_> = (0..=MAX_FIELDS).map(|_| ("cookie", "a")).collect();
+        assert_eq!(read_parts(&parts(&many), Body::None).err(), Some(Denial::HeadTooLarge));
+        assert!(read_parts(&parts(&many[1..]), Body::None).is_ok());
+        let long = "x".repeat(MAX_FIELD);
+        assert_eq!(read_parts(&parts(&[("x", &long)]), Body::None).err(), Some(Denial::HeadTooLarge));
+        let half = "x".repeat(MAX_FIELD - 10);
+        let three = [("x", half.as_str()); 3];
+        assert_eq!(read_parts(&parts(&three), Body::None).err(), Some(Denial::HeadTooLarge));
+        let mut far = parts(&[]);
+        far.uri = format!("https://a.test/{}", "x".repeat(MAX_TARGET)).parse().unwrap();
+        assert_eq!(read_parts(&far, Body::None).err(), Some(Denial::TargetTooLong));
+    }
+
+    #[test]
+    fn connect_and_strange_schemes_are_refused() {
+        let mut connect = parts(&[]);
+        connect.method = http::Method::CONNECT;
+        connect.uri = "a.test:443".parse().unwrap();
+        assert_eq!(read_parts(&connect, Body::None).err(), Some(Denial::MethodNotAllowed));
+        let mut strange = parts(&[]);
+        strange.uri = "ftp://a.test/x".parse().unwrap();
+        assert_eq!(read_parts(&strange, Body::None).err(), Some(Denial::MalformedRequest));
+    }
+}

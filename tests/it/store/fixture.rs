@@ -1,0 +1,269 @@
+//! A store under test, whichever it is, and the few things a test may do to it from outside.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use durward::base::clock::{BootMillis, ManualClock, Now, SystemClock, UnixMillis};
+use durward::base::fingerprint::Fingerprint;
+use durward::base::ids::{CredentialId, SurfaceName, TenantId};
+use durward::base::principal::{CredentialRecord, Position, State, TenantRecord};
+use durward::base::scope::{Mode, Scope};
+use durward::store::cached::{CacheSettings, CachedStore, Remembered};
+use durward::store::embedded::EmbeddedStore;
+use durward::store::redis::{RedisSettings, RedisStore};
+use durward::store::{CredentialStore, Event, EventSink, StoreError};
+use tokio::runtime::{Handle, Runtime};
+
+use crate::support::redis::RedisServer;
+use crate::support::wait::PATIENCE;
+
+pub(super) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+pub(super) const PEPPER: &str = "check-value-of-the-pepper";
+
+/// The runtime that stores and caches work on; tests wait on runtimes of their own.
+pub(super) fn control() -> Handle {
+    static CONTROL: OnceLock<Runtime> = OnceLock::new();
+    CONTROL
+        .get_or_init(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap()
+        })
+        .handle()
+        .clone()
+}
+
+/// Runs a test on a runtime of its own, as a worker is one.
+pub(super) fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async { tokio::time::timeout(PATIENCE * 3, test).await.expect("the test hangs") });
+}
+
+/// Waits until a condition holds, without a fixed pause.
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "waited for {what}");
+}
+
+pub(super) fn tenant(id: &str) -> TenantId {
+    TenantId::parse(id).unwrap()
+}
+
+pub(super) fn credential_id(id: &str) -> CredentialId {
+    CredentialId::parse(id).unwrap()
+}
+
+/// A fingerprint that depends on the name only.
+pub(super) fn fingerprint(name: &str) -> Fingerprint {
+    Fingerprint::of_id(&SurfaceName::parse("test-key").unwrap(), &credential_id(name))
+}
+
+pub(super) fn surface() -> SurfaceName {
+    SurfaceName::parse("api").unwrap()
+}
+
+/// A credential `id` of tenant `owner`, found by `fingerprint(id)`.
+pub(super) fn record(id: &str, owner: &str) -> CredentialRecord {
+    CredentialRecord {
+        id: credential_id(id),
+        surface: surface(),
+        tenant: tenant(owner),
+        subject: None,
+        mode: Some(Mode::Live),
+        scopes: ["orders:read"].iter().map(|s| Scope::parse(s).unwrap()).collect(),
+        state: State::Active,
+        fingerprint: fingerprint(id),
+        secret_fingerprint: None,
+        prefix: "hlive_".into(),
+        last4: "wxyz".into(),
+        name: Some("a name".into()),
+        created_at: NOW,
+        not_before: None,
+        expires_at: None,
+        valid_after: None,
+        epoch: 1,
+    }
+}
+
+/// Writes down what the store tells its subscribers.
+#[derive(Default)]
+pub(super) struct Recorder {
+    events: Mutex<Vec<Event>>,
+    floors: Mutex<Vec<Position>>,
+}
+
+impl EventSink for Recorder {
+    fn apply(&self, event: &Event) {
+        self.events.lock().unwrap().push(event.clone());
+    }
+
+    fn forget_before(&self, position: Position) {
+        self.floors.lock().unwrap().push(position);
+    }
+}
+
+impl Recorder {
+    pub(super) fn events(&self) -> Vec<Event> {
+        self.events.lock().unwrap().clone()
+    }
+
+    pub(super) fn floors(&self) -> Vec<Position> {
+        self.floors.lock().unwrap().clone()
+    }
+
+    /// Waits for this many events.
+    pub(super) async fn wait_for(&self, count: usize) -> Vec<Event> {
+        until("events", async || self.events().len() >= count).await;
+        self.events()
+    }
+}
+
+/// What is behind a store.
+pub(super) enum Backend {
+    Embedded {
+        directory: tempfile::TempDir,
+        store: Arc<EmbeddedStore>,
+    },
+    Redis(RedisServer),
+}
+
+/// A store, cached or not.
+pub(super) struct Fixture {
+    pub(super) store: Arc<dyn CredentialStore>,
+    pub(super) cache: Option<Arc<CachedStore>>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) backend: Backend,
+}
+
+impl Fixture {
+    pub(super) async fn embedded() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(EmbeddedStore::open(&directory.path().join("durward.redb"), PEPPER).unwrap());
+        Self::over(store.clone(), Backend::Embedded { directory, store })
+    }
+
+    pub(super) async fn redis() -> Self {
+        let server = RedisServer::start();
+        let store = open_redis(&server, 0).await.unwrap();
+        Self::over(Arc::new(store), Backend::Redis(server))
+    }
+
+    pub(super) async fn cached_embedded() -> Self {
+        Self::embedded().await.with_cache()
+    }
+
+    pub(super) async fn cached_redis() -> Self {
+        Self::redis().await.with_cache()
+    }
+
+    fn over(store: Arc<dyn CredentialStore>, backend: Backend) -> Self {
+        let recorder = Arc::new(Recorder::default());
+        store.subscribe(recorder.clone());
+        Self {
+            store,
+            cache: None,
+            clock: Arc::new(ManualClock::new(Now {
+                wall: NOW,
+                boot: BootMillis(1_000_000),
+            })),
+            recorder,
+            backend,
+        }
+    }
+
+    fn with_cache(mut self) -> Self {
+        self.cache = Some(CachedStore::new(
+            Arc::clone(&self.store),
+            &settings(),
+            self.clock.clone(),
+            control(),
+        ));
+        self
+    }
+
+    /// Looks up as a worker does: memory, then the store.
+    pub(super) async fn find(&self, fingerprint: Fingerprint) -> Result<Option<(CredentialRecord, TenantRecord)>, StoreError> {
+        use durward::base::clock::Clock;
+        let Some(cache) = &self.cache else {
+            return self.store.find(fingerprint).await.map(|found| found.facts);
+        };
+        let facts = match cache.peek(&fingerprint, self.clock.now()) {
+            Remembered::Present(facts) => Some(facts),
+            Remembered::Absent => None,
+            Remembered::Nothing => cache.load(fingerprint).await?,
+        };
+        Ok(facts.map(|f| (f.credential.clone(), f.tenant.clone())))
+    }
+
+    /// Ends what is behind the store.
+    pub(super) fn stop(&mut self) {
+        match &mut self.backend {
+            Backend::Embedded { store, .. } => store.close(),
+            Backend::Redis(server) => server.kill(),
+        }
+    }
+
+    /// Writes these bytes where the record of a credential is, and begins anew with an empty memory.
+    pub(super) async fn overwrite_credential(self, id: &str, bytes: &[u8]) -> Self {
+        let cached = self.cache.is_some();
+        let after = match self.backend {
+            Backend::Embedded { directory, store } => {
+                store.close();
+                let path = directory.path().join("durward.redb");
+                overwrite_in_file(&path, id, bytes);
+                let store = Arc::new(EmbeddedStore::open(&path, PEPPER).unwrap());
+                Self::over(store.clone(), Backend::Embedded { directory, store })
+            }
+            Backend::Redis(server) => {
+                server.command_with_bytes(&["HSET", "{durward}:c", id], bytes);
+                let store = open_redis(&server, 0).await.unwrap();
+                Self::over(Arc::new(store), Backend::Redis(server))
+            }
+        };
+        if cached { after.with_cache() } else { after }
+    }
+}
+
+pub(super) fn settings() -> CacheSettings {
+    CacheSettings {
+        // Far above what a loaded machine needs: these tests are not about the deadline.
+        lookup_timeout: Duration::from_secs(5),
+        ..CacheSettings::default()
+    }
+}
+
+pub(super) async fn open_redis(server: &RedisServer, wait_replicas: u32) -> Result<RedisStore, StoreError> {
+    open_redis_with(server, wait_replicas, PEPPER).await
+}
+
+pub(super) async fn open_redis_with(server: &RedisServer, wait_replicas: u32, pepper: &str) -> Result<RedisStore, StoreError> {
+    let settings = RedisSettings {
+        url: server.url().into(),
+        key_prefix: "durward".into(),
+        wait_replicas,
+        lookup_timeout: Duration::from_secs(5),
+        pepper_check: pepper.into(),
+    };
+    RedisStore::open(settings, Arc::new(SystemClock), control()).await
+}
+
+fn overwrite_in_file(path: &std::path::Path, id: &str, bytes: &[u8]) {
+    let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("credentials");
+    let database = redb::Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(
+        transaction.open_table(table).unwrap().insert(id, bytes).unwrap().is_some(),
+        "{id} was there"
+    );
+    transaction.commit().unwrap();
+}

@@ -1,0 +1,155 @@
+//! A store that fails, delays, counts and lies on demand, in front of a real one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use durward::base::clock::UnixMillis;
+use durward::base::fingerprint::Fingerprint;
+use durward::base::ids::{CredentialId, TenantId};
+use durward::base::principal::{CredentialRecord, TenantRecord};
+use durward::store::{
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, StoreError, StoreStatus, TenantState,
+};
+use tokio::sync::watch;
+
+/// What happens to look-ups.
+#[derive(Clone)]
+pub(super) enum Behaviour {
+    /// They pass.
+    Pass,
+    /// They fail.
+    Fail(StoreError),
+    /// They are made, and their answers wait for `release`.
+    HoldAnswers,
+    /// They wait for `release` before they are made.
+    HoldQuestions,
+    /// They are answered with what another fingerprint finds.
+    Swap(Fingerprint),
+    /// They are answered with another tenant's record.
+    OtherTenant(TenantId),
+}
+
+pub(super) struct Wrapper {
+    inner: Arc<dyn CredentialStore>,
+    behaviour: Mutex<Behaviour>,
+    started: AtomicU64,
+    held: AtomicU64,
+    released: watch::Sender<u64>,
+}
+
+impl Wrapper {
+    pub(super) fn new(inner: Arc<dyn CredentialStore>) -> Self {
+        Self {
+            inner,
+            behaviour: Mutex::new(Behaviour::Pass),
+            started: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            released: watch::channel(0).0,
+        }
+    }
+
+    pub(super) fn set(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    /// Look-ups begun so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.started.load(Ordering::SeqCst)
+    }
+
+    /// Look-ups that wait now or have waited.
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// Lets go of everything that waits now; what comes later waits again.
+    pub(super) fn release(&self) {
+        let held = self.held();
+        self.released.send_replace(held);
+    }
+
+    async fn hold(&self) {
+        let number = self.held.fetch_add(1, Ordering::SeqCst) + 1;
+        let _ = self.released.subscribe().wait_for(|released| *released >= number).await;
+    }
+}
+
+impl CredentialStore for Wrapper {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+        let behaviour = self.behaviour.lock().unwrap().clone();
+        self.started.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            match behaviour {
+                Behaviour::Pass => self.inner.find(fingerprint).await,
+                Behaviour::Fail(error) => Err(error),
+                Behaviour::HoldAnswers => {
+                    let answer = self.inner.find(fingerprint).await;
+                    self.hold().await;
+                    answer
+                }
+                Behaviour::HoldQuestions => {
+                    self.hold().await;
+                    self.inner.find(fingerprint).await
+                }
+                Behaviour::Swap(other) => self.inner.find(other).await,
+                Behaviour::OtherTenant(id) => {
+                    let mut found = self.inner.find(fingerprint).await?;
+                    if let Some((_, tenant)) = &mut found.facts {
+                        tenant.id = id;
+                    }
+                    Ok(found)
+                }
+            }
+        })
+    }
+
+    fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
+        self.inner.find_credential(id)
+    }
+
+    fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
+        self.inner.list_credentials(filter)
+    }
+
+    fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
+        self.inner.find_tenant(id)
+    }
+
+    fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
+        self.inner.list_tenants(after, limit)
+    }
+
+    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        self.inner.create_credential(record)
+    }
+
+    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        self.inner.create_tenant(id, now)
+    }
+
+    fn change_credential(
+        &self,
+        id: CredentialId,
+        change: CredentialChange,
+        now: UnixMillis,
+    ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        self.inner.change_credential(id, change, now)
+    }
+
+    fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        self.inner.set_tenant_active(id, state)
+    }
+
+    fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.inner.subscribe(sink);
+    }
+
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.probe(deadline)
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.inner.status()
+    }
+}
