@@ -3,6 +3,7 @@
 mod h1;
 mod limits;
 mod stub;
+mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
