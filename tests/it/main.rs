@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on fails; the helpers between tests are tests too"
     reason = "a test that cannot go on has failed"
 )]
 

@@ -9,8 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Ports to try: another process can take the one that was free a moment ago.
 const TRIES: usize = 20;
 
-/// A server of this test's own. It writes an append-only file, as `docs/` asks of a real one, so that
-/// [`start_again`](RedisServer::start_again) finds its data; [`restart`](RedisServer::restart) loses it.
+/// A server of this test's own, without persistence.
 pub(crate) struct RedisServer {
     child: Option<Child>,
     port: u16,
@@ -50,11 +49,6 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its port on 127.0.0.1.
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Runs one command on a connection of its own.
     pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
@@ -92,13 +86,6 @@ impl RedisServer {
         assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
 
-    /// Starts it again with the data it had, on the same port.
-    pub(crate) fn start_again(&mut self) {
-        self.kill();
-        self.child = spawn(self.port, self.replica_of, &self.directory);
-        assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
-    }
-
     /// Makes it hang: it accepts and never answers.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
@@ -126,7 +113,7 @@ fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir) -> O
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--logfile", ""])
+        .args(["--save", "", "--appendonly", "no", "--logfile", ""])
         .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"])
         .arg("--dir")
         .arg(directory.path());
