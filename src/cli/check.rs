@@ -45,16 +45,16 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             })
         }
         Err(errors) => {
-            let found = count(errors.0.len(), "mistake");
+            let found = count(errors.problems.len(), "mistake");
             match printer.form() {
                 Form::Json => printer.print(
                     &Report {
                         valid: false,
-                        problems: errors.0.to_json(),
+                        problems: errors.problems.to_json(),
                     },
                     |_| Ok(()),
                 )?,
-                Form::Text => printer.remark(&errors.0.render(style())),
+                Form::Text => printer.remark(&errors.problems.render(style())),
             }
             Err(Failure::new(Exit::Configuration, format!("{} has {found}", config.display())))
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Report, suggest};
+use super::report::{Report, closest, suggest};
 use super::schema::{Fallback, Key, Kind, Schema};
+use super::secret::Reference;
 use super::source::{Located, Place, SourceId};
 use super::units::{parse_duration, parse_size, write_duration, write_size};
 
@@ -34,13 +35,17 @@ impl<'d> Section<'d> {
             end: at.end,
             report,
         };
+        let mut misspelt = Vec::new();
         for (key, value) in table {
-            if schema.find(key.get_ref()).is_none() {
-                section.unknown(key.get_ref(), key.span(), value);
+            match schema.find(key.get_ref()) {
+                Some(known) if matches!(known.kind, Kind::Secret | Kind::Secrets | Kind::Url) => section.mask_literals(value),
+                Some(_) => {}
+                None => misspelt.extend(section.unknown(key.get_ref(), key.span(), value)),
             }
         }
         for key in schema.keys {
-            if matches!(key.default, Fallback::Required) && !table.contains_key(key.name) {
+            let missing = matches!(key.default, Fallback::Required) && !table.contains_key(key.name);
+            if missing && !misspelt.contains(&key.name) {
                 report.error(
                     &section.at(),
                     format!("`{}` is missing in {}", key.name, schema.name),
@@ -393,15 +398,28 @@ impl<'d> Section<'d> {
         );
     }
 
-    fn unknown(&self, key: &str, span: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>) {
+    /// Reports a key that does not exist; answers the one that was probably meant.
+    fn unknown(&self, key: &str, span: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>) -> Option<&'static str> {
         let names = self.schema.keys.iter().map(|k| k.name);
         // A misspelt `secrets` may hold what its author took for a secret.
-        self.report.mask(&self.place(value));
+        if matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)) {
+            self.report.mask(&self.place(value));
+        }
         self.report.error(
             &Place::new(self.source, &span),
             format!("there is no key `{}` in {}", shorten(key), self.schema.name),
-            suggest(key, names, "a key here"),
+            suggest(key, names.clone(), "a key here"),
         );
+        closest(key, names)
+    }
+
+    /// Hides everything at a secret's key that is not a reference, whatever will be said about it.
+    fn mask_literals(&self, value: &Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            DeValue::String(text) if Reference::parse(text).is_ok() => {}
+            DeValue::Array(items) => items.iter().for_each(|item| self.mask_literals(item)),
+            _ => self.report.mask(&self.place(value)),
+        }
     }
 }
 

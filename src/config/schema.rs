@@ -70,6 +70,8 @@ pub enum Kind {
     Secret,
     /// A reference to a secret, or a list of them.
     Secrets,
+    /// A reference to a URL, or one without a password.
+    Url,
     /// `key = "text"` pairs.
     Pairs,
     /// A table.
@@ -132,6 +134,7 @@ impl fmt::Display for Kind {
             Self::Texts => f.write_str("list of texts"),
             Self::Secret => f.write_str("secret reference"),
             Self::Secrets => f.write_str("secret reference, or a list of them"),
+            Self::Url => f.write_str("secret reference, or a `redis://` or `rediss://` URL without a password"),
             Self::Pairs => f.write_str("table of texts"),
             Self::Table(schema) => write!(f, "table, see {}", schema.name),
             Self::Tables(schema) => write!(f, "list of tables, see {}", schema.name),

@@ -51,7 +51,7 @@ impl Reference {
         }
     }
 
-    /// Reads one reference; a literal is reported and masked.
+    /// Reads one reference; a literal is reported.
     #[must_use]
     pub fn read(section: &Section<'_>, name: &str) -> Option<Located<Self>> {
         let value = section.raw(name)?;
@@ -90,7 +90,6 @@ impl Reference {
     fn read_value(section: &Section<'_>, name: &str, value: &toml::Spanned<DeValue<'_>>, literals: Literals) -> Option<Located<Self>> {
         let at = section.place(value);
         let DeValue::String(text) = value.get_ref() else {
-            section.report().mask(&at);
             return section.wrong(name, value, value.get_ref());
         };
         if let Ok(reference) = Self::parse(text) {
@@ -102,7 +101,6 @@ impl Reference {
                 at,
             });
         }
-        section.report().mask(&at);
         section.report().error(
             &at,
             format!("`{name}` must be a reference, not the secret itself"),

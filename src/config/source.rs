@@ -1,5 +1,6 @@
 //! Configuration files as texts with places in them, and the masking that keeps secrets out of every message.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -50,7 +51,6 @@ impl<T> Located<T> {
 }
 
 /// One file's text.
-#[derive(Debug)]
 pub struct Source {
     /// Its path as messages show it.
     pub label: PathBuf,
@@ -124,6 +124,13 @@ impl Source {
             end = self.text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
         }
         start..end
+    }
+}
+
+impl fmt::Debug for Source {
+    /// The name only: the text may hold what should not be in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({})", self.label.display())
     }
 }
 

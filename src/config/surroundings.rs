@@ -27,7 +27,7 @@ pub trait Surroundings {
     /// An environment variable.
     fn variable(&self, name: &str) -> Option<Zeroizing<String>>;
 
-    /// Whether something is there.
+    /// Whether something is there; for files that are not part of the configuration.
     fn exists(&self, path: &Path) -> bool;
 
     /// The certificates of the authorities the system trusts, DER.

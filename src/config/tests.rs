@@ -4,7 +4,12 @@ use std::path::Path;
 
 use super::*;
 
-const GATEWAY: &str = r#"
+mod documentation;
+mod lifecycle;
+mod mistakes;
+mod secrets;
+
+pub(super) const GATEWAY: &str = r#"
 [[listeners]]
 name = "public"
 address = "127.0.0.1:8080"
@@ -14,21 +19,17 @@ kind = "api_key"
 prefixes = { live = "hlive_", test = "htst_" }
 "#;
 
-const ORDERS: &str = r#"
+pub(super) const ORDERS: &str = r#"
 endpoints = ["http://127.0.0.1:9000"]
 
 [[routes]]
 methods = ["GET"]
 path = "/v1/orders/**"
 access = { surfaces = ["api"], scopes = ["orders:read"] }
-
-[[routes]]
-path = "/health"
-access = "public"
 "#;
 
 /// Files beside each other in `/c`.
-fn table(files: &[(&str, &str)]) -> Table {
+pub(super) fn table(files: &[(&str, &str)]) -> Table {
     Table {
         files: files
             .iter()
@@ -38,16 +39,93 @@ fn table(files: &[(&str, &str)]) -> Table {
     }
 }
 
-fn check(table: &Table) -> Result<Loaded, ConfigErrors> {
+pub(super) fn check(table: &Table) -> Result<Loaded, ConfigErrors> {
     load_from(Path::new("/c/gateway.toml"), Purpose::Check, table)
 }
 
+/// Checks a gateway file with more lines, beside an upstream file with more lines.
+pub(super) fn check_with(gateway: &str, upstream: &str) -> Result<Loaded, ConfigErrors> {
+    check(&table(&[
+        ("gateway.toml", &format!("{gateway}{GATEWAY}")),
+        ("upstreams/orders.toml", &format!("{ORDERS}{upstream}")),
+    ]))
+}
+
 #[test]
-fn a_minimal_configuration_loads() {
-    let loaded = check(&table(&[("gateway.toml", GATEWAY), ("upstreams/orders.toml", ORDERS)])).unwrap();
-    assert_eq!(loaded.snapshot.routes.len(), 2);
-    assert_eq!(loaded.snapshot.routes[0].name, "orders/1");
-    assert_eq!(loaded.snapshot.surfaces.len(), 1);
-    assert_eq!(loaded.settings.listeners.len(), 1);
-    assert_eq!(loaded.settings.limits, crate::snapshot::Limits::default());
+fn a_minimal_configuration_loads_with_the_documented_defaults() {
+    let loaded = check_with("", "").unwrap();
+    let (settings, snapshot) = (&loaded.settings, &loaded.snapshot);
+    assert_eq!(snapshot.routes[0].name, "orders/1");
+    assert_eq!(snapshot.surfaces.len(), 1);
+    assert_eq!(snapshot.certificates.len(), 1);
+    assert!(snapshot.certificates[0].is_none());
+    assert_eq!(settings.listeners.len(), 1);
+    assert_eq!(settings.limits, crate::snapshot::Limits::default());
+    assert_eq!(settings.store.max_age, std::time::Duration::from_secs(30));
+    assert_eq!(settings.revocation_bound, std::time::Duration::from_secs(60));
+    assert_eq!(settings.admin.socket, Path::new("/c/state/admin.sock"));
+    assert!(settings.workers >= 1);
+}
+
+#[test]
+fn routes_are_found_through_the_built_router() {
+    use crate::decide::method::Method;
+    use crate::decide::route::RouteIndex;
+    let loaded = check_with(
+        "",
+        "[[routes]]\npath = \"/v1/orders/{id}\"\nhosts = [\"API.example.com\"]\nmethods = [\"POST\"]\naccess = \"public\"\n",
+    )
+    .unwrap();
+    let router = &loaded.snapshot.router;
+    assert_eq!(router.find("api.example.com", Method::Post, "/v1/orders/1"), Ok(RouteIndex(1)));
+    assert_eq!(router.find("other", Method::Get, "/v1/orders/1"), Ok(RouteIndex(0)));
+    assert!(router.find("other", Method::Post, "/v1/orders/1").is_err());
+}
+
+#[test]
+fn the_shipped_configuration_is_right_before_anything_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Table::default();
+    for name in ["gateway.toml", "upstreams/escrow.toml"] {
+        files
+            .files
+            .insert(Path::new("/c").join(name), std::fs::read(root.join(name)).unwrap());
+    }
+    let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
+    for diagnosis in loaded.warnings.iter() {
+        assert_eq!(diagnosis.problem.weight, error::Weight::Note, "{diagnosis}");
+        assert!(diagnosis.problem.message.ends_with("is not there yet"), "{diagnosis}");
+    }
+    assert_eq!(loaded.snapshot.routes.len(), 4);
+    assert_eq!(loaded.snapshot.certificates[1].as_ref().unwrap().entries.len(), 1);
+}
+
+#[test]
+fn every_default_of_the_tables_lies_within_its_bounds() {
+    fn visit(schema: &schema::Schema) {
+        use schema::{Fallback, Kind};
+        for key in schema.keys {
+            let text = match key.default {
+                Fallback::Value(text) => text,
+                _ => "",
+            };
+            let within = match (key.kind, key.default) {
+                (_, Fallback::Required | Fallback::Absent(_)) => true,
+                (Kind::Count { min, max }, _) => (min..=max).contains(&text.parse().unwrap()),
+                (Kind::Duration { min, max }, _) => (min..=max).contains(&units::parse_duration(text).unwrap()),
+                (Kind::Size { min, max }, _) => (min..=max).contains(&units::parse_size(text).unwrap()),
+                (Kind::Choice(words), _) => words.contains(&text),
+                (Kind::Flag, _) => text == "false",
+                (Kind::Text | Kind::Path | Kind::Secrets, _) => !text.is_empty(),
+                _ => false,
+            };
+            assert!(within, "{} {}", schema.name, key.name);
+            assert!(!key.about.is_empty(), "{} {}", schema.name, key.name);
+            if let Some(inner) = key.kind.table() {
+                visit(inner);
+            }
+        }
+    }
+    visit(&written::gateway::GATEWAY);
+    visit(&written::upstream::UPSTREAM);
 }

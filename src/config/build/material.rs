@@ -34,6 +34,11 @@ impl Builder<'_> {
         self.read_path(&self.resolve(&path.value), &path.at, what)
     }
 
+    /// Whether a file is not there. Asked by reading, so that its appearance is noticed later.
+    pub(super) fn is_absent(&self, path: &Path) -> bool {
+        matches!(self.surroundings.read(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
     fn read_path(&self, path: &Path, at: &Place, what: &str) -> Option<Zeroizing<Vec<u8>>> {
         match self.surroundings.read(path) {
             Ok(bytes) => Some(bytes),

@@ -205,31 +205,30 @@ impl Builder<'_> {
         let Some(WrittenRewrite { from, to }) = &written.rewrite else {
             return Rewrite::Keep;
         };
-        for part in [from, to].into_iter().filter(|p| !p.value.is_empty()) {
-            if !is_prefix(&part.value) {
-                self.report.error(
-                    &part.at,
-                    format!("`{}` is not a prefix of whole segments", shorten(&part.value)),
-                    Some("for example \"/api/v1\": it begins with `/`, does not end with one, and has no parameters".to_owned()),
-                );
-            }
+        if !to.value.is_empty() && !is_prefix(&to.value) {
+            self.not_a_prefix(to);
         }
-        if from.value.is_empty() {
-            self.report.error(&from.at, "the prefix is empty", None);
-        }
-        if let Some(path) = &written.path
-            && !begins_with(&path.value, &from.value)
-        {
-            self.report.error(
+        match &written.path {
+            _ if !is_prefix(&from.value) => self.not_a_prefix(from),
+            Some(path) if !begins_with(&path.value, &from.value) => self.report.error(
                 &from.at,
                 format!("no path of this route begins with `{}`", shorten(&from.value)),
                 Some(format!("its pattern is `{}`", shorten(&path.value))),
-            );
+            ),
+            _ => {}
         }
         Rewrite::Prefix {
             prefix: from.value.clone(),
             with: to.value.clone(),
         }
+    }
+
+    fn not_a_prefix(&self, part: &Located<String>) {
+        self.report.error(
+            &part.at,
+            format!("`{}` is not a prefix of whole segments", shorten(&part.value)),
+            Some("for example \"/api/v1\": it begins with `/`, does not end with one, and has no parameters".to_owned()),
+        );
     }
 
     fn options(&self, written: &WrittenRoute) -> RouteOptions {

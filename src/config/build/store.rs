@@ -84,7 +84,7 @@ impl Builder<'_> {
             .iter()
             .map(|pepper| {
                 let bytes = match &pepper.value {
-                    Reference::File(path) | Reference::Generate(path) if !self.surroundings.exists(&self.resolve(path)) => {
+                    Reference::File(path) | Reference::Generate(path) if self.is_absent(&self.resolve(path)) => {
                         if may_create {
                             self.read_or_generate(&self.resolve(path), &pepper.at, "the pepper")?
                         } else {

@@ -212,15 +212,7 @@ impl Builder<'_> {
 
     fn prefixes(&self, written: &WrittenPrefixes) -> Option<Vec<KeyPrefix>> {
         let mut prefixes: Vec<KeyPrefix> = Vec::new();
-        let mut sound = true;
-        if written.all.is_empty() {
-            self.report.error(
-                &written.at,
-                "at least one prefix is needed",
-                Some("for example { live = \"acme_live_\", test = \"acme_test_\" }".to_owned()),
-            );
-            return None;
-        }
+        let mut sound = !written.all.is_empty();
         for (text, mode) in &written.all {
             let prefix = match KeyPrefix::parse(&text.value, *mode) {
                 Ok(prefix) => prefix,

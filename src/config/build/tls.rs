@@ -54,7 +54,7 @@ impl Builder<'_> {
         let cert_path = self.resolve(&written.cert.value);
         if let (false, Reference::File(key)) = (written.self_signed.is_empty(), &written.key.value) {
             let key_path = self.resolve(key);
-            if !self.surroundings.exists(&cert_path) && !self.surroundings.exists(&key_path) {
+            if self.is_absent(&cert_path) && self.is_absent(&key_path) {
                 let names: Vec<String> = written.self_signed.iter().map(|n| n.value.clone()).collect();
                 let made = rcgen::generate_simple_self_signed(names);
                 let Ok(made) = made else {

@@ -362,9 +362,7 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
         insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),
         limits: sub_or_default(section, "limits", &LIMITS, limits::read),
         log: sub_or_default(section, "log", &LOG, read_log),
-        identity: sub_or_default(section, "identity", &IDENTITY, |s| {
-            IDENTITY.keys.iter().map(|k| (k.name, s.text_or_default(k.name))).collect()
-        }),
+        identity: sub_or_default(section, "identity", &IDENTITY, read_identity),
         trusted: proxies.map(|s| s.texts("trusted")).unwrap_or_default(),
         insecure_trust_everyone: proxies.is_some_and(|s| s.is_set("insecure_trust_everyone")),
         surface_names: surfaces.iter().map(|(name, _)| name.value.clone()).collect(),
@@ -406,6 +404,13 @@ fn read_certificate(section: &Section<'_>) -> Option<WrittenCertificate> {
         cert: cert?,
         key: key?,
     })
+}
+
+/// Defaults first: a name that meets one of them is the mistake, not the default.
+fn read_identity(section: &Section<'_>) -> Vec<(&'static str, Located<String>)> {
+    let mut names: Vec<_> = IDENTITY.keys.iter().map(|k| (k.name, section.text_or_default(k.name))).collect();
+    names.sort_by_key(|(key, _)| section.raw(key).is_some());
+    names
 }
 
 fn read_log(section: &Section<'_>) -> LogSettings {

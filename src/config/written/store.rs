@@ -28,7 +28,7 @@ pub const STORE: Schema = Schema {
         },
         Key {
             name: "url",
-            kind: Kind::Either("`redis://` or `rediss://` URL, or a secret reference to one", None),
+            kind: Kind::Url,
             default: Fallback::Absent("required with `redis`"),
             about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`).",
         },

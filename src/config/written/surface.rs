@@ -374,6 +374,10 @@ fn read_prefixes(section: &Section<'_>, name: &str) -> WrittenPrefixes {
     let Some(value) = section.raw(name) else {
         return WrittenPrefixes { all: Vec::new(), at };
     };
+    if matches!(value.get_ref(), DeValue::Array(a) if a.is_empty()) || matches!(value.get_ref(), DeValue::Table(t) if t.is_empty()) {
+        let help = "for example { live = \"acme_live_\", test = \"acme_test_\" }";
+        section.report().error(&at, "at least one prefix is needed", Some(help.to_owned()));
+    }
     let all = match value.get_ref() {
         DeValue::Array(_) => section.texts(name).into_iter().map(|text| (text, None)).collect(),
         DeValue::Table(_) => section

@@ -1,0 +1,1 @@
+//! `docs/configuration.md` says of every key what the code does.
