@@ -94,12 +94,6 @@ fn a_public_route_passes_without_identity() {
 fn each_bad_credential_has_its_documented_answer_and_nothing_arrives() {
     let house = open();
     let (_, key) = house.key(&["orders:read"]);
-    let test = text(
-        &house
-            .gateway
-            .create_key("api", "acme", &["--mode", "test", "--scope", "orders:read"]),
-        "key",
-    );
     let pair = house
         .gateway
         .create_key("pair", "acme", &["--mode", "live", "--scope", "orders:read"]);
