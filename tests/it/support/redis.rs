@@ -1,4 +1,10 @@
 //! Real redis-server processes: started on a free port, watched until ready, killed on drop.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed, and this says where"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -47,11 +53,6 @@ impl RedisServer {
     /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Its port on 127.0.0.1.
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
     }
 
     /// Runs one command on a connection of its own.
