@@ -84,12 +84,13 @@ async fn a_pair_shows_both_halves_once_and_keeps_both_fingerprints() {
 #[tokio::test]
 async fn a_wrong_request_is_told_what_would_have_been_right() {
     let (_, operations) = with_acme().await;
-    let try_key = async |change: &dyn Fn(&mut CreateKey)| {
+    type Change = dyn Fn(&mut CreateKey);
+    let try_key = async |change: &Change| {
         let mut request = key("api");
         change(&mut request);
         usage_of(operations.create_key(&request).await)
     };
-    let cases: [(&dyn Fn(&mut CreateKey), &str); 9] = [
+    let cases: [(&Change, &str); 9] = [
         (&|r| r.surface = "apj".into(), "api, pair, old"),
         (&|r| r.surface = "portal".into(), "hangs on a credential of surface `api`"),
         (&|r| r.mode = None, "--mode test or live"),

@@ -13,7 +13,7 @@ mod failure;
 mod keys;
 mod locate;
 mod output;
-mod serve;
+pub mod serve;
 mod tenants;
 
 use args::{Cli, Command};

@@ -17,14 +17,14 @@ mod metrics;
 mod process;
 mod reload;
 
-pub use process::{Process, StartError};
+pub(crate) use process::Process;
 
 /// Diagnostics and access lines get this long to be written when the process ends.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 /// Where access lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lines {
+pub(crate) enum Lines {
     /// Standard output.
     Stdout,
     /// Standard error: standard output belongs to the demo.
@@ -101,7 +101,7 @@ fn warn(warnings: &Problems) {
 ///
 /// # Errors
 /// When its threads cannot be started.
-pub fn control_runtime() -> io::Result<Runtime> {
+fn control_runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("durward-control")
@@ -134,4 +134,4 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 }
 
 /// Shared by everything that counts panics.
-pub type Panics = Arc<std::sync::atomic::AtomicU64>;
+type Panics = Arc<std::sync::atomic::AtomicU64>;

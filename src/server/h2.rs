@@ -205,7 +205,11 @@ impl<S: Service> Watch<S> {
     async fn leave_flood(&mut self) {
         self.shared.context.counters.h2_abuse.add_one();
         tracing::warn!(peer = %self.shared.connection.peer, "an HTTP/2 connection was cut off for flooding");
-        poll_fn(|cx| Poll::Ready(self.wire.borrow_mut().say_last_words(cx))).await;
+        poll_fn(|cx| {
+            self.wire.borrow_mut().say_last_words(cx);
+            Poll::Ready(())
+        })
+        .await;
         let (mut left, deadline) = (LINGER.0, clock::instant() + LINGER.1);
         poll_fn(|cx| match self.wire.borrow_mut().poll_leave(cx, &mut left) {
             Poll::Ready(()) => Poll::Ready(()),

@@ -104,5 +104,7 @@ impl Service for Rc<Worker> {
         gateway::refuse(self, connection, denial).into()
     }
 
-    fn tick(&self) {}
+    fn tick(&self) {
+        Worker::tick(self);
+    }
 }

@@ -1,5 +1,12 @@
 //! Every test that needs more than one module: one binary, one link.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
+mod e2e;
 mod hostile;
 mod ops;
 mod server;

@@ -29,12 +29,11 @@ use crate::store::{CredentialStore, StoreError};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
-pub struct Process {
+pub(crate) struct Process {
     operations: Arc<Operations>,
     reloader: Arc<Reloader>,
     running: Running,
     telemetry: Arc<Telemetry>,
-    limits: Limits,
     stop: watch::Sender<()>,
     admin: JoinSet<()>,
     chores: Vec<JoinHandle<()>>,
@@ -43,7 +42,7 @@ pub struct Process {
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The store cannot be opened.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] StoreError),
@@ -66,7 +65,7 @@ impl Process {
     ///
     /// # Errors
     /// [`StartError`]; then nothing is left running.
-    pub async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+    pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
         let Loaded {
             settings, snapshot, watch, ..
         } = loaded;
@@ -134,7 +133,6 @@ impl Process {
             reloader,
             running,
             telemetry,
-            limits: settings.limits,
             stop,
             admin,
             chores,
@@ -142,26 +140,19 @@ impl Process {
         })
     }
 
-    /// What operators may do, for callers in the same process.
-    #[must_use]
-    pub const fn operations(&self) -> &Arc<Operations> {
-        &self.operations
-    }
-
     /// Reads the configuration again; the outcome is logged and counted.
     ///
     /// # Errors
     /// Why the old configuration stays in force.
-    pub async fn reload(&self) -> Result<(), String> {
+    pub(crate) async fn reload(&self) -> Result<(), String> {
         self.reloader.reload().await
     }
 
     /// Stops in order: readiness off, a pause for load balancers to notice, no more connections,
     /// what is in flight to its end or the deadline, then the operator side and the logs.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.operations.readiness.draining();
         tracing::info!("draining");
-        tokio::time::sleep(self.limits.drain_delay).await;
         let report = self.running.drain().await;
         tracing::info!(aborted = report.aborted, "drained");
         for chore in &self.chores {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::admin::Reload;
-use crate::config::{self, Disk, Loaded, Purpose, Watch};
+use crate::config::reload::{Replacement, reload};
+use crate::config::{Disk, Watch};
 use crate::snapshot::{Settings, SharedSnapshot};
 
 /// How often files are looked at. Content is compared, not times or inotify events, so that symlink
@@ -14,7 +15,7 @@ use crate::snapshot::{Settings, SharedSnapshot};
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Replaces the shared snapshot by what the files say now.
-pub struct Reloader {
+pub(super) struct Reloader {
     path: PathBuf,
     settings: Settings,
     shared: Arc<SharedSnapshot>,
@@ -29,7 +30,7 @@ pub struct Reloader {
 impl Reloader {
     /// For the configuration that is in force.
     #[must_use]
-    pub fn new(settings: Settings, watch: Watch, shared: Arc<SharedSnapshot>) -> Arc<Self> {
+    pub(super) fn new(settings: Settings, watch: Watch, shared: Arc<SharedSnapshot>) -> Arc<Self> {
         Arc::new(Self {
             path: settings.config_path.clone(),
             settings,
@@ -46,7 +47,7 @@ impl Reloader {
     ///
     /// # Errors
     /// The report, with file, line and caret; nothing has changed.
-    pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
+    pub(super) async fn reload(self: &Arc<Self>) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         let this = Arc::clone(self);
         let outcome = tokio::task::spawn_blocking(move || this.load())
@@ -66,31 +67,34 @@ impl Reloader {
     }
 
     fn load(&self) -> Result<(), String> {
-        match config::load(&self.path, Purpose::Reload) {
-            Ok(Loaded {
-                settings,
+        match reload(&self.path, &self.settings, &self.shared.load()) {
+            Ok(Replacement {
                 snapshot,
+                waits,
                 warnings,
                 watch,
             }) => {
                 super::warn(&warnings);
-                for name in settings.needing_restart(&self.settings) {
+                for name in waits {
                     tracing::warn!("{name} changed: it takes effect at the next start");
                 }
                 self.shared.replace(snapshot);
-                *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+                self.remember(watch);
                 Ok(())
             }
             Err(errors) => {
-                let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-                *watch = watch.again(&Disk);
+                self.remember(errors.watch.clone());
                 Err(errors.to_string())
             }
         }
     }
 
+    fn remember(&self, watch: Watch) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
     /// Looks at the files for ever.
-    pub async fn poll(self: Arc<Self>) {
+    pub(super) async fn poll(self: Arc<Self>) {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             let this = Arc::clone(&self);
@@ -110,7 +114,7 @@ impl Reloader {
 
     /// The operator API's way here.
     #[must_use]
-    pub fn hook(self: &Arc<Self>) -> Reload {
+    pub(super) fn hook(self: &Arc<Self>) -> Reload {
         let this = Arc::clone(self);
         Box::new(move || {
             let this = Arc::clone(&this);
@@ -120,7 +124,7 @@ impl Reloader {
 
     /// Reloads that were put in force, and that were refused.
     #[must_use]
-    pub fn counts(&self) -> (u64, u64) {
+    pub(super) fn counts(&self) -> (u64, u64) {
         (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 }

@@ -28,8 +28,16 @@ fn call(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)]) 
     client.response().expect("an answer")
 }
 
-#[test]
-fn the_demo_admits_refuses_revokes_and_leaves_nothing_behind() {
+/// A demo and what it printed.
+struct Started {
+    demo: Demo,
+    script: Value,
+    http: SocketAddr,
+    here: tempfile::TempDir,
+    temporary: tempfile::TempDir,
+}
+
+fn start() -> Started {
     let (here, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut demo = Demo(
         Command::new(env!("CARGO_BIN_EXE_durward"))
@@ -44,7 +52,25 @@ fn the_demo_admits_refuses_revokes_and_leaves_nothing_behind() {
     let mut line = String::new();
     BufReader::new(demo.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let script: Value = serde_json::from_str(&line).unwrap();
-    let http: SocketAddr = script["http"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    let http = script["http"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    Started {
+        demo,
+        script,
+        http,
+        here,
+        temporary,
+    }
+}
+
+#[test]
+fn the_demo_admits_refuses_revokes_and_leaves_nothing_behind() {
+    let Started {
+        mut demo,
+        script,
+        http,
+        here,
+        temporary,
+    } = start();
     let text = |of: &str, member: &str| script["credentials"][of][member].as_str().unwrap().to_owned();
     let live = format!("Bearer {}", text("api_live", "key"));
     let passed = call(

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use durward::base::denial::Denial;
+use durward::snapshot::Limits;
 use durward::wire::body::BodyError;
 
 use super::stub::Event;
-use super::{field, plain, quick};
+use super::{PATIENCE, field, plain, quick};
 
 const GET: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -295,7 +296,10 @@ async fn a_client_that_does_not_read_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_ends_one_connection_only() {
-    let bench = plain(quick());
+    let bench = plain(Limits {
+        keep_alive: PATIENCE,
+        ..quick()
+    });
     let mut other = bench.connect();
     other.send(GET).answer();
     assert_eq!(

@@ -1,8 +1,10 @@
 //! The public side over real sockets, with a stand-in for the gateway.
 
 mod h1;
+mod h2;
 mod limits;
 mod stub;
+mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

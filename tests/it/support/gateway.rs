@@ -136,11 +136,6 @@ impl Gateway {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();

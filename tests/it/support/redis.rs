@@ -14,7 +14,7 @@ pub(crate) struct RedisServer {
     child: Option<Child>,
     port: u16,
     replica_of: Option<u16>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl RedisServer {
@@ -37,7 +37,7 @@ impl RedisServer {
                     child: Some(child),
                     port,
                     replica_of,
-                    _directory: directory,
+                    directory,
                 };
             }
         }
@@ -47,11 +47,6 @@ impl RedisServer {
     /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Its port on 127.0.0.1.
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
     }
 
     /// Runs one command on a connection of its own.
@@ -87,7 +82,7 @@ impl RedisServer {
         self.kill();
         let directory = tempfile::tempdir().unwrap();
         self.child = spawn(self.port, self.replica_of, &directory);
-        self._directory = directory;
+        self.directory = directory;
         assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
 

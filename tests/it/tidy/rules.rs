@@ -69,7 +69,7 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     code.match_indices(word).map(|(i, _)| i).filter(move |i| {
         let before = i.checked_sub(1).map(|p| bytes[p]);
         let after = bytes.get(i + word.len()).copied();
-        !(ident(first) && before.is_some_and(ident)) && !(ident(last) && after.is_some_and(ident))
+        !(ident(first) && before.is_some_and(ident) || ident(last) && after.is_some_and(ident))
     })
 }
 
