@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 
+mod cases;
 mod documentation;
 mod lifecycle;
 mod mistakes;
