@@ -6,6 +6,7 @@ use super::*;
 
 mod cases;
 mod documentation;
+mod garbage;
 mod lifecycle;
 mod mistakes;
 mod secrets;
