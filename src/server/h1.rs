@@ -251,7 +251,9 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
 
     /// Answers what was not a request, and closes.
     async fn refuse_unread(&self, denial: Denial) {
-        self.context.counters.malformed.add_one();
+        if denial != Denial::RequestTimeout {
+            self.context.counters.malformed.add_one();
+        }
         let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, denial);
         match self.answer(answer, Asked::UNREAD, After::Close).await {
             Ended::Clean | Ended::Last => self.linger().await,

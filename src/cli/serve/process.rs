@@ -21,7 +21,7 @@ use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::server::{self, Running, Setup};
-use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
+use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisSettings, RedisStore};
@@ -34,7 +34,6 @@ pub(crate) struct Process {
     reloader: Arc<Reloader>,
     running: Running,
     telemetry: Arc<Telemetry>,
-    limits: Limits,
     stop: watch::Sender<()>,
     admin: JoinSet<()>,
     chores: Vec<JoinHandle<()>>,
@@ -134,7 +133,6 @@ impl Process {
             reloader,
             running,
             telemetry,
-            limits: settings.limits,
             stop,
             admin,
             chores,
@@ -155,7 +153,6 @@ impl Process {
     pub(crate) async fn stop(self) {
         self.operations.readiness.draining();
         tracing::info!("draining");
-        tokio::time::sleep(self.limits.drain_delay).await;
         let report = self.running.drain().await;
         tracing::info!(aborted = report.aborted, "drained");
         for chore in &self.chores {

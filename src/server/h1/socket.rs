@@ -90,6 +90,11 @@ impl<Io: Stream> Socket<Io> {
 
     /// Reads more of a head.
     pub(super) fn poll_head_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // An empty buffer whose beginning was consumed takes its room back, without allocating, so
+        // that a head is one read.
+        if self.input.is_empty() && self.input.capacity() < HEAD_READ {
+            self.input.reserve(HEAD_READ);
+        }
         self.poll_fill(cx, HEAD_READ)
     }
 

@@ -1,6 +1,7 @@
 //! The public side over real sockets, with a stand-in for the gateway.
 
 mod h1;
+mod h2;
 mod limits;
 mod stub;
 mod tls;
