@@ -218,3 +218,14 @@ fn strings_and_comments_hide_nothing_else() {
     let tricky = "let a = '\"'; let b = 'x'; fn f<'a>(x: &'a str) {} let c = \"\\\"\"; /* /* */ */ let d = br##\"\"#\"##; unsafe {}";
     assert_eq!(rules::nothing_is_unsafe(&Source::parse("src/a.rs", tricky)).len(), 1);
 }
+
+#[test]
+fn every_fuzz_target_is_built() {
+    let manifest = std::fs::read_to_string(source::root().join("fuzz/Cargo.toml")).unwrap();
+    let targets = source::read_all(&["fuzz/fuzz_targets"]);
+    assert!(targets.len() >= 6, "{} targets", targets.len());
+    for target in targets {
+        let path = target.path.trim_start_matches("fuzz/");
+        assert!(manifest.contains(&format!("path = \"{path}\"")), "{path} has no [[bin]]");
+    }
+}
