@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod config;
 mod e2e;
 mod hostile;
 mod ops;
