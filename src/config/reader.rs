@@ -12,6 +12,8 @@ use super::secret::Reference;
 use super::source::{Located, Place, SourceId};
 use super::units::{parse_duration, parse_size, write_duration, write_size};
 
+mod collections;
+
 /// A table being read.
 #[derive(Debug, Clone, Copy)]
 pub struct Section<'d> {
@@ -242,97 +244,6 @@ impl<'d> Section<'d> {
         None
     }
 
-    /// A list of texts; empty if absent.
-    #[must_use]
-    pub fn texts(&self, name: &str) -> Vec<Located<String>> {
-        let Some(value) = self.raw(name) else { return Vec::new() };
-        match value.get_ref() {
-            DeValue::Array(items) => items.iter().filter_map(|item| self.item_text(name, item)).collect(),
-            other => self.wrong(name, value, other).unwrap_or_default(),
-        }
-    }
-
-    /// `key = "text"` pairs in the order they are written; empty if absent.
-    #[must_use]
-    pub fn pairs(&self, name: &str) -> Vec<(Located<String>, Located<String>)> {
-        let Some(value) = self.raw(name) else { return Vec::new() };
-        let DeValue::Table(table) = value.get_ref() else {
-            return self.wrong(name, value, value.get_ref()).unwrap_or_default();
-        };
-        let mut pairs: Vec<_> = table
-            .iter()
-            .filter_map(|(key, value)| {
-                let text = self.item_text(name, value)?;
-                let at = Place::new(self.source, &key.span());
-                Some((
-                    Located {
-                        value: key.get_ref().clone().into_owned(),
-                        at,
-                    },
-                    text,
-                ))
-            })
-            .collect();
-        pairs.sort_by_key(|(key, _)| key.at.start);
-        pairs
-    }
-
-    /// A table under this key.
-    #[must_use]
-    pub fn section(&self, name: &str) -> Option<Self> {
-        let value = self.raw(name)?;
-        let schema = self.kind(name)?.table()?;
-        match value.get_ref() {
-            DeValue::Table(table) => Some(Self::open(schema, table, &self.place(value), self.report)),
-            other => self.wrong(name, value, other),
-        }
-    }
-
-    /// The tables of a list.
-    #[must_use]
-    pub fn sections(&self, name: &str) -> Vec<Self> {
-        let (Some(value), Some(schema)) = (self.raw(name), self.kind(name).and_then(|k| k.table())) else {
-            return Vec::new();
-        };
-        let DeValue::Array(items) = value.get_ref() else {
-            return self.wrong(name, value, value.get_ref()).unwrap_or_default();
-        };
-        items
-            .iter()
-            .filter_map(|item| match item.get_ref() {
-                DeValue::Table(table) => Some(Self::open(schema, table, &self.place(item), self.report)),
-                other => self.wrong(name, item, other),
-            })
-            .collect()
-    }
-
-    /// The tables under names of the operator's choice, in the order they are written.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Vec<(Located<String>, Self)> {
-        let (Some(value), Some(schema)) = (self.raw(name), self.kind(name).and_then(|k| k.table())) else {
-            return Vec::new();
-        };
-        let DeValue::Table(tables) = value.get_ref() else {
-            return self.wrong(name, value, value.get_ref()).unwrap_or_default();
-        };
-        let mut found: Vec<_> = tables
-            .iter()
-            .filter_map(|(key, item)| match item.get_ref() {
-                DeValue::Table(table) => {
-                    let at = Place::new(self.source, &key.span());
-                    let name = Located {
-                        value: key.get_ref().clone().into_owned(),
-                        at: at.clone(),
-                    };
-                    Some((name, Self::open(schema, table, &at, self.report)))
-                }
-                other => self.wrong(name, item, other),
-            })
-            .collect();
-        found.sort_by_key(|(key, _)| key.at.start);
-        found
-    }
-
     /// The value itself, for keys with more than one form.
     #[must_use]
     pub fn raw(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
@@ -361,13 +272,6 @@ impl<'d> Section<'d> {
         None
     }
 
-    fn item_text(&self, name: &str, item: &Spanned<DeValue<'_>>) -> Option<Located<String>> {
-        match item.get_ref() {
-            DeValue::String(text) => Some(self.located(item, text.clone().into_owned())),
-            other => self.wrong(name, item, other),
-        }
-    }
-
     fn located<T>(&self, value: &Spanned<DeValue<'_>>, inner: T) -> Located<T> {
         Located {
             value: inner,
@@ -377,6 +281,10 @@ impl<'d> Section<'d> {
 
     fn kind(&self, name: &str) -> Option<Kind> {
         self.schema.find(name).map(|k| k.kind)
+    }
+
+    fn about(&self, name: &str) -> &'static str {
+        self.schema.find(name).map_or("", |k| k.about)
     }
 
     fn default_of(&self, name: &str) -> &'static str {

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::*;
 
+mod cases;
 mod documentation;
+mod garbage;
 mod lifecycle;
 mod mistakes;
 mod secrets;

@@ -38,26 +38,26 @@ impl LineFormatter {
         out.extend_from_slice(b"\",\"level\":\"");
         out.extend_from_slice(level(line).as_bytes());
         out.push(b'"');
-        text(out, b"request_id", Some(line.request_id));
+        text(out, b",\"request_id\":\"", Some(line.request_id));
         out.extend_from_slice(b",\"client\":\"");
         address(out, line.client);
         out.push(b'"');
-        text(out, b"version", Some(line.version));
-        text(out, b"method", line.method);
-        text(out, b"host", line.host);
-        text(out, b"path", line.path);
-        text(out, b"route", line.route);
-        text(out, b"surface", line.surface);
-        text(out, b"tenant", line.tenant);
-        text(out, b"principal", line.principal);
-        text(out, b"credential", line.credential);
-        text(out, b"denial", line.denial.map(|denial| denial.label()));
-        number(out, b"status", u64::from(line.status));
-        text(out, b"upstream", line.upstream);
-        text(out, b"endpoint", line.endpoint);
-        number(out, b"attempts", u64::from(line.attempts));
-        number(out, b"bytes_out", line.bytes_out);
-        number(out, b"took_us", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
+        text(out, b",\"version\":\"", Some(line.version));
+        text(out, b",\"method\":\"", line.method);
+        text(out, b",\"host\":\"", line.host);
+        text(out, b",\"path\":\"", line.path);
+        text(out, b",\"route\":\"", line.route);
+        text(out, b",\"surface\":\"", line.surface);
+        text(out, b",\"tenant\":\"", line.tenant);
+        text(out, b",\"principal\":\"", line.principal);
+        text(out, b",\"credential\":\"", line.credential);
+        text(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        number(out, b",\"status\":", u64::from(line.status));
+        text(out, b",\"upstream\":\"", line.upstream);
+        text(out, b",\"endpoint\":\"", line.endpoint);
+        number(out, b",\"attempts\":", u64::from(line.attempts));
+        number(out, b",\"bytes_out\":", line.bytes_out);
+        number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(if line.completed {
             b",\"completed\":true}\n"
         } else {
@@ -118,21 +118,17 @@ const fn level(line: &AccessLine<'_>) -> &'static str {
     }
 }
 
-/// Appends `,"name":"value"`, or nothing for an absent value.
-fn text(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
+/// Appends a member, or nothing for an absent value. `before` is everything up to the value.
+fn text(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        out.extend_from_slice(b",\"");
-        out.extend_from_slice(name);
-        out.extend_from_slice(b"\":\"");
+        out.extend_from_slice(before);
         escape(out, value, Style::Json);
         out.push(b'"');
     }
 }
 
-fn number(out: &mut Vec<u8>, name: &[u8], value: u64) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name);
-    out.extend_from_slice(b"\":");
+fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
+    out.extend_from_slice(before);
     decimal(out, value);
 }
 
@@ -152,6 +148,10 @@ fn address(out: &mut Vec<u8>, address: IpAddr) {
 }
 
 fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    if let (Ok(digit), 0..=9) = (u8::try_from(value), value) {
+        out.push(b'0' + digit);
+        return;
+    }
     // 20 digits hold any u64.
     let mut digits = [b'0'; 20];
     let mut used = 0;
@@ -180,7 +180,7 @@ enum Style {
 /// readers), bidirectional overrides and look-alikes (hardening K9). Nothing a client sends can end
 /// a line, move a cursor, or look like another name.
 fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
-    if value.bytes().all(|b| is_plain(b, style)) {
+    if all_plain(value.as_bytes(), style) {
         out.extend_from_slice(value.as_bytes());
         return;
     }
@@ -204,9 +204,53 @@ fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
     }
 }
 
+/// Whether every byte is plain, eight at a time: nearly every text of a line is.
+fn all_plain(bytes: &[u8], style: Style) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    // Its top bit is set in each byte of `word` that is below `limit`; bytes of 0x80 and above are
+    // found by their own top bit, so borrows between bytes can only follow a true finding.
+    let below = |word: u64, limit: u8| word.wrapping_sub(each(limit)) & !word;
+    let is = |word: u64, byte: u8| below(word ^ each(byte), 1);
+    let suspects = |chunk: [u8; 8]| {
+        let word = u64::from_le_bytes(chunk);
+        let other = match style {
+            Style::Json => below(word, b' ') | is(word, b'"'),
+            Style::Terminal => below(word, b'!'),
+        };
+        (word | other | is(word, b'\\') | is(word, 0x7f)) & each(0x80)
+    };
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut last = [b'a'; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    chunks.iter().fold(suspects(last), |found, chunk| found | suspects(*chunk)) == 0
+}
+
 const fn is_plain(b: u8, style: Style) -> bool {
     match style {
         Style::Json => matches!(b, b' '..=b'~') && b != b'"' && b != b'\\',
         Style::Terminal => matches!(b, b'!'..=b'~') && b != b'\\',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_in_every_place_is_judged_as_by_itself() {
+        for style in [Style::Json, Style::Terminal] {
+            for byte in 0..=u8::MAX {
+                for length in 1..=17 {
+                    for place in 0..length {
+                        let mut text = vec![b'~'; length];
+                        text[place] = byte;
+                        assert_eq!(all_plain(&text, style), is_plain(byte, style), "{byte:#x} at {place} of {length}");
+                    }
+                }
+            }
+            assert!(all_plain(b"", style));
+        }
     }
 }

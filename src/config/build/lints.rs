@@ -2,12 +2,32 @@
 
 use std::path::Path;
 
+use crate::config::secret::Reference;
 use crate::config::source::Located;
-use crate::config::written::{WrittenAccess, WrittenGateway, WrittenSurface, WrittenSurfaceKind, WrittenUpstream};
+use crate::config::written::{WrittenAccess, WrittenGateway, WrittenStoreKind, WrittenSurface, WrittenSurfaceKind, WrittenUpstream};
 
 use super::Builder;
 
 impl Builder<'_> {
+    /// Secrets that would be made by each gateway for itself, beside a store that all of them share.
+    pub(super) fn shared_secrets(&self, gateway: &WrittenGateway) {
+        if !matches!(gateway.store.kind, WrittenStoreKind::Redis { .. }) {
+            return;
+        }
+        for surface in &gateway.surfaces {
+            let WrittenSurfaceKind::SessionJwt { secrets, .. } = &surface.kind else {
+                continue;
+            };
+            for secret in secrets.iter().filter(|s| matches!(s.value, Reference::Generate(_))) {
+                self.report.error(
+                    &secret.at,
+                    "a secret of gateways that share a store cannot be generated: each would make its own",
+                    Some("make it once with `head -c 32 /dev/urandom | base64 > FILE` and write `file:FILE`".to_owned()),
+                );
+            }
+        }
+    }
+
     /// Warnings about the whole.
     pub(super) fn lint(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) {
         if upstreams.is_empty() {

@@ -78,6 +78,7 @@ impl<'b> Builder<'b> {
         let certificates = self.listener_certificates(&gateway.listeners);
         let settings = self.settings(gateway);
         self.overlaps(gateway, &surfaces, upstreams);
+        self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
         let snapshot = Snapshot {
             headers: HeaderPolicy::new(names, &surfaces),

@@ -1,5 +1,6 @@
 //! TLS material: certificates of listeners, and what the gateway shows and trusts towards upstreams.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use crate::base::clock::{Clock as _, SystemClock};
+use crate::config::Purpose;
 use crate::config::reader::shorten;
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
@@ -22,6 +24,12 @@ use super::Builder;
 /// 7 renewal has failed.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
 
+/// A certificate's two files as read.
+struct PemPair {
+    cert: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+}
+
 impl Builder<'_> {
     /// The certificates of one listener.
     pub(super) fn certificate_set(&self, written: &[WrittenCertificate]) -> CertificateSet {
@@ -31,9 +39,9 @@ impl Builder<'_> {
     }
 
     fn certificate(&self, written: &WrittenCertificate) -> Option<(Vec<String>, Arc<CertifiedKey>)> {
-        let (chain_pem, key_pem) = self.certificate_files(written)?;
-        let chain = self.chain(&chain_pem, &written.cert)?;
-        let key = self.private_key(&key_pem, &written.key)?;
+        let pem = self.certificate_files(written)?;
+        let chain = self.chain(&pem.cert, &written.cert)?;
+        let key = self.private_key(&pem.key, &written.key)?;
         let names = self.certificate_names(written, chain.first()?);
         let certified = match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
             Ok(certified) => certified,
@@ -49,32 +57,40 @@ impl Builder<'_> {
         Some((names, Arc::new(certified)))
     }
 
-    /// Both files, or a new self-signed pair where that is asked for and neither is there.
-    fn certificate_files(&self, written: &WrittenCertificate) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)> {
-        let cert_path = self.resolve(&written.cert.value);
-        if let (false, Reference::File(key)) = (written.self_signed.is_empty(), &written.key.value) {
-            let key_path = self.resolve(key);
-            if self.is_absent(&cert_path) && self.is_absent(&key_path) {
-                let names: Vec<String> = written.self_signed.iter().map(|n| n.value.clone()).collect();
-                let made = rcgen::generate_simple_self_signed(names);
-                let Ok(made) = made else {
-                    self.report.error(
-                        &written.cert.at,
-                        "no certificate can be made for these names",
-                        Some("write DNS names or IP addresses".to_owned()),
-                    );
-                    return None;
-                };
-                let cert = Zeroizing::new(made.cert.pem().into_bytes());
-                let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
-                self.will_create(key_path, key.clone(), &written.key.at);
-                self.will_create(cert_path, cert.clone(), &written.cert.at);
-                return Some((cert, key));
+    /// Both files, or a new self-signed pair where that is asked for and neither is there. A running
+    /// gateway had its files: a reload makes none.
+    fn certificate_files(&self, written: &WrittenCertificate) -> Option<PemPair> {
+        if let (false, Reference::File(key)) = (
+            written.self_signed.is_empty() || self.purpose == Purpose::Reload,
+            &written.key.value,
+        ) {
+            let (cert, key) = (self.resolve(&written.cert.value), self.resolve(key));
+            if self.is_absent(&cert) && self.is_absent(&key) {
+                return self.self_signed(written, cert, key);
             }
         }
         let cert = self.read_file(&written.cert, "the certificate");
         let key = self.read_secret(&written.key, "the private key");
-        Some((cert?, key?))
+        Some(PemPair { cert: cert?, key: key? })
+    }
+
+    fn self_signed(&self, written: &WrittenCertificate, cert: PathBuf, key: PathBuf) -> Option<PemPair> {
+        let names: Vec<String> = written.self_signed.iter().map(|n| n.value.clone()).collect();
+        let Ok(made) = rcgen::generate_simple_self_signed(names) else {
+            self.report.error(
+                &written.cert.at,
+                "no certificate can be made for these names",
+                Some("write DNS names or IP addresses".to_owned()),
+            );
+            return None;
+        };
+        let pair = PemPair {
+            cert: Zeroizing::new(made.cert.pem().into_bytes()),
+            key: Zeroizing::new(made.signing_key.serialize_pem().into_bytes()),
+        };
+        self.will_create(key, pair.key.clone(), &written.key.at);
+        self.will_create(cert, pair.cert.clone(), &written.cert.at);
+        Some(pair)
     }
 
     fn chain(&self, pem: &[u8], from: &Located<String>) -> Option<Vec<CertificateDer<'static>>> {

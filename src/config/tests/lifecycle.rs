@@ -141,6 +141,17 @@ fn a_reload_takes_new_certificates_by_listener_name() {
 }
 
 #[test]
+fn a_reload_makes_no_certificate_in_the_place_of_a_lost_one() {
+    let (directory, path) = directory(TLS);
+    let Loaded { settings, snapshot, .. } = load(&path, Purpose::Serve).unwrap();
+    for name in ["state/a.crt", "state/a.key"] {
+        std::fs::remove_file(directory.path().join(name)).unwrap();
+    }
+    let errors = reload(&path, &settings, &snapshot).unwrap_err();
+    assert!(errors.to_string().contains("a.crt` cannot be read"), "{errors}");
+}
+
+#[test]
 fn a_key_of_another_certificate_is_refused() {
     let (directory, path) = directory(TLS);
     let Loaded { settings, snapshot, .. } = load(&path, Purpose::Serve).unwrap();
@@ -165,12 +176,64 @@ fn a_certificate_past_its_date_is_a_warning() {
         std::fs::write(directory.path().join("state/a.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
         std::fs::write(directory.path().join("state/a.key"), key.serialize_pem()).unwrap();
         let loaded = load(&path, Purpose::Check).unwrap();
-        let expired = loaded
-            .warnings
-            .iter()
-            .any(|d| d.problem.message.contains("the certificate has expired"));
-        expired
+        loaded.warnings.render(Style::Plain).contains("the certificate has expired")
     };
     assert!(write(2001));
     assert!(!write(4000));
+}
+
+/// An upstream over TLS with this table.
+fn with_upstream_tls(lines: &str) -> (tempfile::TempDir, PathBuf) {
+    let (directory, path) = directory("");
+    let text = ORDERS.replace(
+        "\"http://127.0.0.1:9000\"",
+        "\"https://orders.internal:9443\", \"https://127.0.0.1\"",
+    );
+    std::fs::write(directory.path().join("upstreams/orders.toml"), format!("{text}[tls]\n{lines}")).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["orders.internal".into()]).unwrap();
+    std::fs::write(directory.path().join("ca.pem"), made.cert.pem()).unwrap();
+    std::fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn an_upstream_over_tls_trusts_its_own_authority_and_shows_its_certificate() {
+    let (_directory, path) = with_upstream_tls("ca = \"ca.pem\"\nclient_cert = \"ca.pem\"\nclient_key = \"file:key.pem\"\n");
+    let loaded = load(&path, Purpose::Check).unwrap();
+    let upstream = &loaded.snapshot.upstreams[0];
+    let tls = upstream.tls.as_ref().unwrap();
+    assert!(tls.client_auth_cert_resolver.has_certs());
+    assert_eq!(tls.alpn_protocols, [b"http/1.1"]);
+    assert_eq!(
+        (upstream.endpoints[0].host.as_str(), upstream.endpoints[0].port),
+        ("orders.internal", 9443)
+    );
+    assert_eq!(upstream.endpoints[0].authority, "orders.internal:9443");
+    assert_eq!(
+        (upstream.endpoints[1].port, upstream.endpoints[1].authority.as_str()),
+        (443, "127.0.0.1")
+    );
+    assert!(upstream.endpoints.iter().all(|e| e.server_name.is_some()));
+    let (_directory, path) = with_upstream_tls("ca = \"ca.pem\"\nserver_name = \"orders.internal\"\n");
+    let loaded = load(&path, Purpose::Check).unwrap();
+    let upstream = &loaded.snapshot.upstreams[0];
+    assert!(!upstream.tls.as_ref().unwrap().client_auth_cert_resolver.has_certs());
+    assert_eq!(upstream.endpoints[0].server_name, upstream.endpoints[1].server_name);
+}
+
+#[test]
+fn half_a_client_certificate_and_a_file_that_is_none_are_refused() {
+    for (lines, message) in [
+        ("ca = \"ca.pem\"\nclient_cert = \"ca.pem\"\n", "`client_key` is missing"),
+        ("ca = \"ca.pem\"\nclient_key = \"file:key.pem\"\n", "`client_cert` is missing"),
+        ("ca = \"gateway.toml\"\n", "is not a PEM file with certificates"),
+        (
+            "ca = \"ca.pem\"\nclient_cert = \"ca.pem\"\nclient_key = \"file:ca.pem\"\n",
+            "not a PEM private key",
+        ),
+    ] {
+        let (_directory, path) = with_upstream_tls(lines);
+        let errors = load(&path, Purpose::Check).unwrap_err();
+        assert!(errors.to_string().contains(message), "{errors}");
+    }
 }

@@ -1,14 +1,20 @@
 //! The written form: what files say, checked key by key but not yet against each other.
 
+pub mod carrier;
 pub mod dialect;
 pub mod gateway;
 pub mod limits;
+pub mod listener;
+pub mod route;
 pub mod store;
 pub mod surface;
 pub mod upstream;
 
+pub use carrier::WrittenPrefixes;
 pub use dialect::{WrittenDenial, WrittenDialect};
-pub use gateway::{WrittenCertificate, WrittenGateway, WrittenListener};
+pub use gateway::WrittenGateway;
+pub use listener::{WrittenCertificate, WrittenListener};
+pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
 pub use store::{WrittenStore, WrittenStoreKind};
-pub use surface::{WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
-pub use upstream::{WrittenAccess, WrittenRewrite, WrittenRoute, WrittenUpstream, WrittenUpstreamTls};
+pub use surface::{WrittenSurface, WrittenSurfaceKind};
+pub use upstream::{WrittenUpstream, WrittenUpstreamTls};

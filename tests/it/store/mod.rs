@@ -1,8 +1,16 @@
 //! The behaviour of stores: one suite over every implementation, cached and not, against real processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed, and this says where"
+)]
 
+mod bench;
 mod cached;
 mod contract;
 mod embedded;
 mod fixture;
+mod flights;
 mod redis;
 mod wrapper;

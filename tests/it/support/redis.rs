@@ -1,4 +1,10 @@
 //! Real redis-server processes: started on a free port, watched until ready, killed on drop.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed, and this says where"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

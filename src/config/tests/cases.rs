@@ -1,0 +1,334 @@
+//! One mistake a row: what is written, where the caret stands, what is said.
+
+/// One mistake in a file: what is added to it, what the caret points at, what is said.
+pub(super) struct Case(pub(super) &'static str, pub(super) &'static str, pub(super) &'static str);
+
+/// Mistakes in `gateway.toml`.
+pub(super) const GATEWAY_CASES: &[Case] = &[
+    Case("wrokers = 2\n", "wrokers", "there is no key `wrokers`"),
+    Case("workers = \"two\"\n", "\"two\"", "`workers` cannot be a text"),
+    Case("workers = 0\n", "0", "`workers` must be 1 to 256"),
+    Case("workers = -1\n", "-1", "`workers` cannot be this number"),
+    Case("dialect = \"plian\"\n", "\"plian\"", "there is no dialect `plian`"),
+    Case("[store]\nmax_age = \"56s\"\n", "\"56s\"", "`max_age` must be 1s to 55s"),
+    Case("[store]\nmax_age = \"30\"\n", "\"30\"", "`max_age` is not a duration"),
+    Case("[store]\nmax_age = 30\n", "30", "`max_age` cannot be this number"),
+    Case(
+        "revocation.bound = \"30s\"\n[store]\nmax_age = \"26s\"\n",
+        "\"26s\"",
+        "`max_age` may be at most 25s",
+    ),
+    Case("revocation.bound = \"61s\"\n", "\"61s\"", "`bound` must be 10s to 1m"),
+    Case("[store]\nkind = \"postgres\"\n", "\"postgres\"", "`kind` cannot be `postgres`"),
+    Case(
+        "[store]\nkind = \"redis\"\npepper = \"env:P\"\n",
+        "\"redis\"",
+        "the redis store needs `url`",
+    ),
+    Case(
+        "[store]\nurl = \"redis://h\"\n",
+        "\"redis://h\"",
+        "`url` does not belong to the embedded store",
+    ),
+    Case(
+        "[store]\nkind = \"redis\"\nurl = \"redis://h\"\npepper = \"file:p\"\n",
+        "\"file:p\"",
+        "the pepper is missing",
+    ),
+    Case(
+        "[store]\nkind = \"redis\"\nurl = \"env:NONE\"\npepper = \"env:P\"\n",
+        "\"env:NONE\"",
+        "the environment variable `NONE` is not set",
+    ),
+    Case(
+        "[store]\npepper = \"env:SHORT\"\n",
+        "\"env:SHORT\"",
+        "a pepper has at least 32 bytes",
+    ),
+    Case("[limits]\nbody_rate = \"2MB\"\n", "\"2MB\"", "`body_rate` is not a size"),
+    Case("[limits]\nconnections = 0\n", "0", "`connections` must be 1 to 1000000"),
+    Case("[log]\nformat = \"text\"\n", "\"text\"", "`format` cannot be `text`"),
+    Case(
+        "[admin]\nprobes = \"0.0.0.0:8081\"\n",
+        "\"0.0.0.0:8081\"",
+        "probes must be on loopback",
+    ),
+    Case(
+        "[admin]\nprobes = \"localhost:8081\"\n",
+        "\"localhost:8081\"",
+        "`probes` is not an address with a port",
+    ),
+    Case(
+        "[admin]\nprobes = \"127.0.0.1:8080\"\n",
+        "\"127.0.0.1:8080\"",
+        "is the address of a listener already",
+    ),
+    Case(
+        "[proxies]\ntrusted = [\"0.0.0.0/0\"]\n",
+        "\"0.0.0.0/0\"",
+        "every address would be trusted",
+    ),
+    Case(
+        "[proxies]\ntrusted = [\"10.0.0.0/40\"]\n",
+        "\"10.0.0.0/40\"",
+        "is not an address or a network",
+    ),
+    Case("[identity]\ntenant = \"Host\"\n", "\"Host\"", "`Host` has a meaning of its own"),
+    Case(
+        "[identity]\ntenant = \"X_Tenant\"\n",
+        "\"X_Tenant\"",
+        "headers with `_` or `.` are dropped",
+    ),
+    Case("[identity]\ntenant = \"X-Scopes\"\n", "\"X-Scopes\"", "is the name of"),
+    Case("[identity]\ntenant = \"X Tenant\"\n", "\"X Tenant\"", "is not a header name"),
+    Case(
+        "[[listeners]]\nname = \"b\"\naddress = \"0.0.0.0:80\"\n",
+        "\"0.0.0.0:80\"",
+        "a plain listener must be on loopback",
+    ),
+    Case(
+        "[[listeners]]\nname = \"public\"\naddress = \"127.0.0.1:81\"\n",
+        "\"public\"",
+        "there is a listener `public` already",
+    ),
+    Case("[[listeners]]\naddress = \"127.0.0.1:81\"\n", "[[listeners]]", "`name` is missing"),
+    Case(
+        "[[listeners]]\nname = \"t\"\naddress = \"127.0.0.1:82\"\ntls.certificates = [{ cert = \"no.pem\", key = \"env:SHORT\" }]\n",
+        "\"no.pem\"",
+        "the certificate `/c/no.pem` cannot be read",
+    ),
+    Case("[dialects.problem]\n", "problem]", "is built in"),
+    Case(
+        "[dialects.d.denials.missing_credentail]\nstatus = 401\n",
+        "missing_credentail]",
+        "there is no denial `missing_credentail`",
+    ),
+    Case(
+        "[dialects.d.denials.store_unavailable]\nstatus = 401\n",
+        "401",
+        "`store_unavailable` must stay 5xx",
+    ),
+    Case(
+        "[dialects.d.denials.unavailable]\nstatus = 403\n",
+        "403",
+        "`unavailable` must stay 5xx",
+    ),
+    Case(
+        "[dialects.d.denials.unknown_credential]\nstatus = 503\n",
+        "503",
+        "`unknown_credential` must stay 4xx",
+    ),
+    Case(
+        "[dialects.d.denials.no_route]\nstatus = 200\n",
+        "200",
+        "`status` must be 400 to 599",
+    ),
+    Case(
+        "[dialects.d]\nbody = '{\"e\":\"{cod}\"}'\n",
+        "{cod}",
+        "there is no placeholder `{cod}`",
+    ),
+    Case("[dialects.d]\nbody = '{\"e\":{code}}'\n", "'{\"e\"", "the body is not JSON"),
+    Case(
+        "[dialects.d]\nheaders = { Content-Length = \"1\" }\n",
+        "Content-Length",
+        "a dialect cannot set `Content-Length`",
+    ),
+    Case(
+        "[dialects.d]\nheaders = { X-A = \"1\\r\\nX-B: 2\" }\n",
+        "\"1\\r\\n",
+        "this cannot be the value of a header",
+    ),
+    Case("[dialects.d]\nrealm = 'a\"b'\n", "'a\"b'", "a realm holds no"),
+    Case("[surfaces.x]\n", "x]", "`kind` is missing"),
+    Case("[surfaces.x]\nkind = \"apikey\"\n", "\"apikey\"", "`kind` cannot be `apikey`"),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\n",
+        "x]",
+        "a surface of kind `api_key` needs `prefixes`",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"eyJx\"]\n",
+        "\"eyJx\"",
+        "`eyJx` cannot be a prefix",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\", \"a_b_\"]\n",
+        "\"a_b_\"",
+        "begin alike",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = { prod = \"a_\" }\n",
+        "prod",
+        "there is no mode `prod`",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\nmode = \"live\"\n",
+        "\"live\"",
+        "no prefix of this surface is of mode `live`",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\ncarry = [\"cookie:c\"]\n",
+        "\"cookie:c\"",
+        "cannot be carried in `cookie:c`",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\ncarry = [\"header:Cookie\"]\n",
+        "\"header:Cookie\"",
+        "has a meaning of its own",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\ncarry = [\"header:X-Tenant-Id\"]\n",
+        "\"header:X-Tenant-Id\"",
+        "carries an identity",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"hlive_\"]\n",
+        "x]",
+        "have keys that begin with `hlive_`",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\nsecrets = \"env:S\"\n",
+        "\"env:S\"",
+        "`secrets` does not belong",
+    ),
+    Case(
+        "[[listeners]]\nname = \"t\"\naddress = \"127.0.0.1:82\"\ntls.certificates = []\n",
+        "[]",
+        "`certificates` is empty",
+    ),
+    Case(
+        "[store]\nkind = \"redis\"\nurl = \"redis://h\"\npepper = \"env:P\"\n[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"generate:s\"\n",
+        "\"generate:s\"",
+        "cannot be generated",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"key_pair\"\nkey_header = \"X-K\"\nsecret_header = \"x-k\"\nkey_prefixes = [\"p_\"]\nsecret_prefixes = [\"s_\"]\n",
+        "\"x-k\"",
+        "both halves of a pair would be in the same header",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"key_pair\"\nkey_header = \"X-K\"\nsecret_header = \"X-S\"\nkey_prefixes = { live = \"p_\" }\nsecret_prefixes = [\"s_\"]\n",
+        "[\"s_\"]",
+        "must have the same modes",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\n",
+        "x]",
+        "needs `secrets`",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"apii\"\nsecrets = \"env:S\"\n",
+        "\"apii\"",
+        "there is no surface `apii`",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:SHORT\"\n",
+        "\"env:SHORT\"",
+        "a token secret has at least 32 bytes",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:S\"\nskew = \"6s\"\n",
+        "\"6s\"",
+        "`skew` must be 0s to 5s",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:S\"\nclaim_headers = { t = \"X-Tenant-Id\" }\n",
+        "\"X-Tenant-Id\"",
+        "`X-Tenant-Id` is taken",
+    ),
+    Case(
+        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:S\"\n[surfaces.y]\nkind = \"session_jwt\"\ntoken_kind = \"b\"\nrecord_surface = \"api\"\nsecrets = [\"env:S2\"]\n",
+        "\"env:S2\"",
+        "this secret is also one of the surface `x`",
+    ),
+];
+
+/// Mistakes in an upstream file.
+pub(super) const UPSTREAM_CASES: &[Case] = &[
+    Case("[[routes]]\npath = \"/a\"\n", "[[routes]]", "`access` is missing"),
+    Case("[[routes]]\naccess = \"public\"\n", "[[routes]]", "`path` is missing"),
+    Case(
+        "[[routes]]\npath = \"/a\"\naccess = \"pubic\"\n",
+        "\"pubic\"",
+        "`access` cannot be `pubic`",
+    ),
+    Case("[[routes]]\npath = \"/a\"\naccess = true\n", "true", "`access` cannot be"),
+    Case(
+        "[[routes]]\npath = \"/a\"\naccess = { surfaces = [] }\n",
+        "[]",
+        "`surfaces` names nobody",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"apu\"] }\n",
+        "\"apu\"",
+        "there is no surface `apu`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"api\"], scopes = [\"a b\"] }\n",
+        "\"a b\"",
+        "`a b` is not a scope",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\naccess = { surface = [\"api\"] }\n",
+        "surface",
+        "there is no key `surface`",
+    ),
+    Case(
+        "[[routes]]\npath = \"a\"\naccess = \"public\"\n",
+        "\"a\"",
+        "a path pattern begins with `/`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/**/b\"\naccess = \"public\"\n",
+        "\"/a/**/b\"",
+        "`**` stands only at the end",
+    ),
+    Case(
+        "[[routes]]\npath = \"/v1/orders/**\"\naccess = \"public\"\n",
+        "\"/v1/orders/**\"",
+        "takes GET",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"FETCH\"]\naccess = \"public\"\n",
+        "\"FETCH\"",
+        "there is no method `FETCH`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmethods = []\naccess = \"public\"\n",
+        "[[routes]]",
+        "`methods` is empty",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nhosts = [\"a:80\"]\naccess = \"public\"\n",
+        "\"a:80\"",
+        "`a:80` is not a host",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nstrip_prefix = \"/b\"\naccess = \"public\"\n",
+        "\"/b\"",
+        "no path of this route begins with `/b`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/b\"\nstrip_prefix = \"/a/\"\naccess = \"public\"\n",
+        "\"/a/\"",
+        "is not a prefix of whole segments",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/b\"\nstrip_prefix = \"/a\"\nreplace_prefix = { from = \"/a\", to = \"\" }\naccess = \"public\"\n",
+        "\"/a\"",
+        "not both",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmax_body = \"10MB\"\naccess = \"public\"\n",
+        "\"10MB\"",
+        "`max_body` is not a size",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\ndialect = \"plan\"\naccess = \"public\"\n",
+        "\"plan\"",
+        "there is no dialect `plan`",
+    ),
+    Case("[ejection]\nfailures = 0\n", "0", "`failures` must be 1 to 1000"),
+    Case("[tls]\nca = \"ca.pem\"\n", "[tls]", "`tls` has no effect on `http://` endpoints"),
+];

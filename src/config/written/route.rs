@@ -1,0 +1,274 @@
+//! `[[routes]]` of an upstream file: which requests, who may make them, and how they are passed on.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use crate::config::reader::{Section, shorten};
+use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::source::{Located, Place};
+
+/// `[[routes]]`.
+pub const ROUTE: Schema = Schema {
+    name: "`[[routes]]`",
+    about: "The most specific route wins, wherever it is written: exact host before wildcard before any, literal segment before `{parameter}` before `**`.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: Kind::Text,
+            default: Fallback::Absent("`<upstream>/<number>`, from 1"),
+            about: "How logs and metrics call it.",
+        },
+        Key {
+            name: "hosts",
+            kind: Kind::Texts,
+            default: Fallback::Absent("any host"),
+            about: "Host names without port; `*.example.com` stands for one label or more.",
+        },
+        Key {
+            name: "methods",
+            kind: Kind::Texts,
+            default: Fallback::Absent("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            about: "Methods it is for; `GET` includes `HEAD`. Other methods do not exist here: they are 405 everywhere.",
+        },
+        Key {
+            name: "path",
+            kind: Kind::Text,
+            default: Fallback::Required,
+            about: "`/v1/orders`, `/v1/orders/{id}` (one segment), `/v1/orders/**` (that path and everything below it).",
+        },
+        Key {
+            name: "access",
+            kind: Kind::Either("`\"public\"`, or a table", Some(&ACCESS)),
+            default: Fallback::Required,
+            about: "Who may use it. There is no default: a route that does not say does not load.",
+        },
+        Key {
+            name: "strip_prefix",
+            kind: Kind::Text,
+            default: Fallback::Absent("the path is kept"),
+            about: "Whole segments taken off the front of the path, e.g. `/api`; the pattern must begin with them.",
+        },
+        Key {
+            name: "replace_prefix",
+            kind: Kind::Table(&REPLACE),
+            default: Fallback::Absent("the path is kept"),
+            about: "Whole segments put in the place of others. Not together with `strip_prefix`.",
+        },
+        Key {
+            name: "max_body",
+            kind: Kind::Size { min: 0, max: 1 << 40 },
+            default: Fallback::Value("10MiB"),
+            about: "Largest request body; it streams and is never held, so this protects the service, not the gateway.",
+        },
+        Key {
+            name: "response_timeout",
+            kind: Kind::Duration {
+                min: millis(10),
+                max: secs(3_600),
+            },
+            default: Fallback::Value("30s"),
+            about: "How long the service may take until the head of its response.",
+        },
+        Key {
+            name: "idle_timeout",
+            kind: Kind::Duration {
+                min: millis(100),
+                max: secs(3_600),
+            },
+            default: Fallback::Value("60s"),
+            about: "How long either body may stand still.",
+        },
+        Key {
+            name: "encoded_slashes",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Lets `%2F` stand in a segment; it stays encoded. Services that decode paths before routing must not have this.",
+        },
+        Key {
+            name: "trailers",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Forwards trailers both ways, except protected names.",
+        },
+        Key {
+            name: "forward_credentials",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Forwards the credential as well. The service then holds what its callers hold.",
+        },
+        Key {
+            name: "dialect",
+            kind: Kind::Text,
+            default: Fallback::Absent("the upstream's"),
+            about: "The dialect of refusals on this route.",
+        },
+    ],
+};
+
+/// `access` of a route, as a table.
+pub const ACCESS: Schema = Schema {
+    name: "`access`",
+    about: "A caller of one of the surfaces who holds all the scopes.",
+    keys: &[
+        Key {
+            name: "surfaces",
+            kind: Kind::Texts,
+            default: Fallback::Required,
+            about: "Accepted surfaces; at least one.",
+        },
+        Key {
+            name: "scopes",
+            kind: Kind::Texts,
+            default: Fallback::Absent("none: the credential is enough"),
+            about: "Scopes the caller must hold, all of them.",
+        },
+    ],
+};
+
+/// `replace_prefix` of a route.
+pub const REPLACE: Schema = Schema {
+    name: "`replace_prefix`",
+    about: "A prefix of whole segments for another.",
+    keys: &[
+        Key {
+            name: "from",
+            kind: Kind::Text,
+            default: Fallback::Required,
+            about: "What the path begins with; the pattern must begin with it too.",
+        },
+        Key {
+            name: "to",
+            kind: Kind::Text,
+            default: Fallback::Required,
+            about: "What stands there instead.",
+        },
+    ],
+};
+
+/// One route as written.
+#[derive(Debug)]
+pub struct WrittenRoute {
+    /// Where it begins.
+    pub at: Place,
+    /// Its name, if it has one.
+    pub name: Option<Located<String>>,
+    /// Hosts.
+    pub hosts: Vec<Located<String>>,
+    /// Methods; `None` = all.
+    pub methods: Option<Vec<Located<String>>>,
+    /// Path pattern.
+    pub path: Option<Located<String>>,
+    /// Who may use it.
+    pub access: Option<WrittenAccess>,
+    /// How the path is changed.
+    pub rewrite: Option<WrittenRewrite>,
+    /// Largest request body.
+    pub max_body: u64,
+    /// Deadline of the response head.
+    pub response_timeout: Duration,
+    /// How long a body may stand still.
+    pub idle_timeout: Duration,
+    /// `%2F` allowed.
+    pub encoded_slashes: bool,
+    /// Trailers forwarded.
+    pub trailers: bool,
+    /// Credential forwarded.
+    pub forward_credentials: bool,
+    /// Dialect of its refusals.
+    pub dialect: Option<Located<String>>,
+}
+
+/// Who may use a route, as written.
+#[derive(Debug)]
+pub enum WrittenAccess {
+    /// Anybody.
+    Public,
+    /// Callers of these surfaces with these scopes.
+    Surfaces {
+        /// Surface names.
+        surfaces: Vec<Located<String>>,
+        /// Scopes.
+        scopes: Vec<Located<String>>,
+    },
+}
+
+/// How the path is changed, as written.
+#[derive(Debug)]
+pub struct WrittenRewrite {
+    /// What it begins with.
+    pub from: Located<String>,
+    /// What stands there instead.
+    pub to: Located<String>,
+}
+
+/// Reads one route.
+#[must_use]
+pub fn read(section: &Section<'_>) -> WrittenRoute {
+    WrittenRoute {
+        at: section.at(),
+        name: section.text("name"),
+        hosts: section.texts("hosts"),
+        methods: section.raw("methods").map(|_| section.texts("methods")),
+        path: section.text("path"),
+        access: read_access(section),
+        rewrite: read_rewrite(section),
+        max_body: section.size_or_default("max_body"),
+        response_timeout: section.duration_or_default("response_timeout").value,
+        idle_timeout: section.duration_or_default("idle_timeout").value,
+        encoded_slashes: section.is_set("encoded_slashes"),
+        trailers: section.is_set("trailers"),
+        forward_credentials: section.is_set("forward_credentials"),
+        dialect: section.text("dialect"),
+    }
+}
+
+fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
+    let value = section.raw("access")?;
+    match value.get_ref() {
+        DeValue::String(word) if word == "public" => Some(WrittenAccess::Public),
+        DeValue::String(word) => {
+            section.report().error(
+                &section.place(value),
+                format!("`access` cannot be `{}`", shorten(word)),
+                Some("write `access = \"public\"`, or `access = { surfaces = [\"…\"], scopes = [\"…\"] }`".to_owned()),
+            );
+            None
+        }
+        DeValue::Table(_) => {
+            let access = section.section("access")?;
+            let (surfaces, scopes) = (access.texts("surfaces"), access.texts("scopes"));
+            if surfaces.is_empty() && access.raw("surfaces").is_some() {
+                section.report().error(
+                    &access.place_of("surfaces"),
+                    "`surfaces` names nobody",
+                    Some("name at least one surface, or say `access = \"public\"`".to_owned()),
+                );
+            }
+            Some(WrittenAccess::Surfaces { surfaces, scopes })
+        }
+        other => section.wrong("access", value, other),
+    }
+}
+
+fn read_rewrite(section: &Section<'_>) -> Option<WrittenRewrite> {
+    let strip = section.text("strip_prefix");
+    let replace = section.section("replace_prefix");
+    if let (Some(strip), Some(_)) = (&strip, &replace) {
+        section.report().error(
+            &strip.at,
+            "a route has `strip_prefix` or `replace_prefix`, not both",
+            Some("`replace_prefix = { from = \"…\", to = \"\" }` strips as well".to_owned()),
+        );
+    }
+    if let Some(from) = strip {
+        let to = Located {
+            value: String::new(),
+            at: from.at.clone(),
+        };
+        return Some(WrittenRewrite { from, to });
+    }
+    let replace = replace?;
+    let (from, to) = (replace.text("from"), replace.text("to"));
+    Some(WrittenRewrite { from: from?, to: to? })
+}
