@@ -1,10 +1,12 @@
-//! What `scripts/bench` needs beside the contestants: the floor relay, the service behind, free ports, key hashes.
+//! What `scripts/bench` needs beside the contestants: the floor relay, the service behind, free ports, many keys.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use serde_json::{Value, json};
 
 /// The listener's token; connections count from zero.
 const LISTENER: Token = Token(usize::MAX - 1);
@@ -20,8 +22,10 @@ fn main() -> io::Result<()> {
         ["floor", port, upstream] => relay(local(port)?, local(upstream)?),
         ["upstream", port] => serve(local(port)?),
         ["port"] => free_port(),
-        ["import", keys] => write_import(keys),
-        _ => Err(io::Error::other("relay floor PORT UPSTREAM | upstream PORT | port | import KEYS")),
+        ["keys", socket, count] => make_keys(socket, count),
+        _ => Err(io::Error::other(
+            "relay floor PORT UPSTREAM | upstream PORT | port | keys SOCKET COUNT",
+        )),
     }
 }
 
@@ -35,22 +39,59 @@ fn free_port() -> io::Result<()> {
     writeln!(io::stdout(), "{}", listener.local_addr()?.port())
 }
 
-/// Lines of `key number` as import lines: the SHA-256 of each key, one of a hundred tenants.
-fn write_import(keys: &str) -> io::Result<()> {
+/// Makes as many tenants, each with one key, through an operator socket, and writes `key tenant` lines.
+fn make_keys(socket: &str, count: &str) -> io::Result<()> {
+    let mut operator = UnixStream::connect(socket)?;
     let mut out = io::BufWriter::new(io::stdout());
-    for line in io::BufReader::new(std::fs::File::open(keys)?).lines() {
-        let line = line?;
-        let (key, number) = line.split_once(' ').ok_or_else(|| io::Error::other("a line without a number"))?;
-        let number: u32 = number.parse().map_err(io::Error::other)?;
-        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
-        let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-        writeln!(
-            out,
-            r#"{{"surface":"api","tenant":"tenant_{}","mode":"live","sha256":"{hex}","scopes":["transactions:read","transactions:write"]}}"#,
-            number % 100
-        )?;
+    for number in 0..count.parse::<u32>().map_err(io::Error::other)? {
+        let tenant = format!("tenant_{number}");
+        post(&mut operator, "/v1/tenants", &json!({ "id": tenant }))?;
+        let wanted = json!({
+            "surface": "api", "tenant": tenant, "mode": "live", "scopes": ["transactions:read", "transactions:write"],
+        });
+        let made = post(&mut operator, "/v1/keys", &wanted)?;
+        let key = made["credential"]["key"]
+            .as_str()
+            .ok_or_else(|| io::Error::other(made.to_string()))?;
+        writeln!(out, "{key} {tenant}")?;
     }
     out.flush()
+}
+
+/// One call of the operator API on a connection that is kept.
+fn post(operator: &mut UnixStream, path: &str, body: &Value) -> io::Result<Value> {
+    let body = body.to_string();
+    write!(
+        operator,
+        "POST {path} HTTP/1.1\r\nHost: operator\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut received = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = operator.read(&mut buffer)?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        received.extend_from_slice(&buffer[..n]);
+        let Some(end) = memchr::memmem::find(&received, b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
+        let length = head
+            .lines()
+            .find_map(|l| l.strip_prefix("content-length: "))
+            .and_then(|l| l.trim().parse::<usize>().ok())
+            .ok_or_else(|| io::Error::other(format!("no length in {head}")))?;
+        if received.len() >= end + 4 + length {
+            let answer = serde_json::from_slice(&received[end + 4..]).map_err(io::Error::other)?;
+            return if head.starts_with("http/1.1 200") {
+                Ok(answer)
+            } else {
+                Err(io::Error::other(format!("{path}: {answer}")))
+            };
+        }
+    }
 }
 
 /// The floor: one thread, one upstream connection for each client connection, two reads and two

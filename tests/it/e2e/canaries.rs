@@ -2,19 +2,21 @@
 
 use serde_json::json;
 
+use rustix::process::Signal;
+
 use crate::support::canary::Canaries;
 use crate::support::gateway::Gateway;
 use crate::support::raw::Client;
-use crate::support::site::{SESSION_SECRET, Site};
+use crate::support::site::{Plan, SESSION_SECRET, Site};
 use crate::support::upstream::Upstream;
+use crate::support::wait::{PATIENCE, until};
 
 use super::{call, text};
 
 #[test]
 fn no_planted_secret_is_in_anything_the_gateway_writes() {
     let upstream = Upstream::echoing();
-    let site = Site::usual(upstream.address);
-    let gateway = Gateway::start(&site);
+    let (site, mut gateway) = start(&upstream);
     let mut canaries = Canaries::default();
     canaries.plant(SESSION_SECRET);
     gateway.json(&["tenants", "create", "acme"]);
@@ -70,12 +72,69 @@ fn no_planted_secret_is_in_anything_the_gateway_writes() {
     found.extend(canaries.found_in("answers", &answers));
     found.extend(canaries.found_in("lists", listed.as_bytes()));
     found.extend(canaries.found_in("what went upstream", &without_plain_text(&upstream)));
-    let output = gateway.output();
+    let output = ended(&mut gateway);
     assert!(output.len() > 10_000, "the access log is not there");
     found.extend(canaries.found_in("output", &output));
     drop(gateway);
     found.extend(canaries.found_below(site.folder(), &["session.secret", "pepper"]));
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A gateway that ends without a pause when it is told to.
+fn start(upstream: &Upstream) -> (Site, Gateway) {
+    let plan = Plan {
+        tables: "\n[limits]\ndrain_delay = \"0s\"\n".to_owned(),
+        ..Plan::usual()
+    };
+    let site = Site::of(&plan, upstream.address);
+    let gateway = Gateway::start(&site);
+    (site, gateway)
+}
+
+/// All it wrote, to its last line.
+fn ended(gateway: &mut Gateway) -> Vec<u8> {
+    gateway.signal(Signal::TERM);
+    gateway.wait_exit(PATIENCE);
+    until("the last of its output", PATIENCE, || {
+        let output = gateway.output();
+        crate::support::canary::contains(&output, b"drained").then_some(output)
+    })
+}
+
+/// What would break a log that does not escape, or a reader of it (hardening K9).
+const HOSTILE: [&str; 6] = ["\"}", "\\", "\u{2028}", "\u{9b}31m", "%0a{\"level\":\"info\"}", "\u{202e}"];
+
+#[test]
+fn each_request_has_one_access_line_and_each_line_is_json() {
+    let upstream = Upstream::echoing();
+    let (_site, mut gateway) = start(&upstream);
+    let mut statuses = Vec::new();
+    for hostile in HOSTILE {
+        let mut client = Client::connect(gateway.address("plain"));
+        client.send(
+            format!(
+                "GET /public/{hostile} HTTP/1.1\r\nHost: {hostile}\r\nUser-Agent: {hostile}\r\nAuthorization: Bearer {hostile}\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        statuses.push(client.final_response_to("GET").expect("an answer").status);
+        statuses.push(call(&gateway, "GET", "/public/x", &[("User-Agent", hostile), ("X-Request-Id", hostile)]).status);
+        statuses.push(call(&gateway, "GET", "/v1/orders/1", &[("Authorization", &format!("Bearer {hostile}"))]).status);
+    }
+    let output = String::from_utf8(ended(&mut gateway)).expect("text");
+    let lines: Vec<serde_json::Value> = output
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let mut logged: Vec<u64> = lines
+        .iter()
+        .filter(|l| l.get("request_id").is_some())
+        .map(|l| l["status"].as_u64().unwrap())
+        .collect();
+    let mut told: Vec<u64> = statuses.iter().map(|s| u64::from(*s)).collect();
+    logged.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(logged, told, "one line for each answer, with its status");
 }
 
 /// What the upstream was sent, without the two places in which a client may write what it likes: the

@@ -7,6 +7,7 @@ mod h2;
 mod lifecycle;
 mod outage;
 mod pair;
+mod readme;
 mod streams;
 
 use serde_json::Value;

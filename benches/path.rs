@@ -1,0 +1,27 @@
+//! Time of each stage of the pure path and of the cached look-up: `cargo bench --bench path`.
+
+mod stages;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn path(criterion: &mut Criterion) {
+    let mut bench = match stages::Bench::new() {
+        Ok(bench) => bench,
+        Err(error) => return criterion_is_told(&error.to_string()),
+    };
+    let mut group = criterion.benchmark_group("path");
+    for stage in stages::STAGES {
+        group.bench_function(stage, |b| b.iter(|| bench.run(stage).is_ok()));
+    }
+    group.bench_function("all", |b| b.iter(|| stages::STAGES.iter().all(|stage| bench.run(stage).is_ok())));
+    group.finish();
+}
+
+/// A benchmark that cannot be set up must not look like a fast one.
+#[expect(clippy::panic, reason = "the only way to fail a criterion run")]
+fn criterion_is_told(why: &str) {
+    panic!("{why}");
+}
+
+criterion_group!(benches, path);
+criterion_main!(benches);

@@ -1,0 +1,247 @@
+//! The stages of the pure path, each on the same typical request: one setup for times and for instruction counts.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use durward::base::clock::{SystemClock, UnixMillis};
+use durward::base::fingerprint::{Part, Peppers};
+use durward::base::ids::{CredentialId, TenantId};
+use durward::base::key::GeneratedKey;
+use durward::base::principal::{CredentialRecord, Principal, State};
+use durward::base::scope::{Mode, Scope};
+use durward::config::{self, Purpose, Table};
+use durward::decide::authorize::{AccessRequest, Carried, SecretCheck, authorize};
+use durward::decide::extract::extract;
+use durward::decide::headers::{OutgoingHead, Scheme};
+use durward::decide::method::Method;
+use durward::decide::route::Access;
+use durward::decide::target::RequestTarget;
+use durward::resolver::Resolver;
+use durward::snapshot::Snapshot;
+use durward::store::CredentialStore;
+use durward::store::cached::{CacheSettings, CachedStore};
+use durward::store::embedded::EmbeddedStore;
+use durward::wire::fields::Fields;
+use durward::wire::head::{RequestHead, ResponseHead};
+
+const GATEWAY: &str = r#"
+[[listeners]]
+name = "bench"
+address = "127.0.0.1:0"
+
+[store]
+pepper = "env:PEPPER"
+
+[surfaces.api]
+kind = "api_key"
+prefixes = { live = "hlive_", test = "htest_" }
+"#;
+
+const UPSTREAM: &str = r#"
+endpoints = ["http://127.0.0.1:9000"]
+
+[[routes]]
+path = "/api/v1/transactions/**"
+methods = ["GET"]
+access = { surfaces = ["api"], scopes = ["transactions:read"] }
+"#;
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 22 Nov 2026 00:00:00 GMT\r\nContent-Type: application/json\r\n\
+    Content-Length: 95\r\nConnection: keep-alive\r\nX-Request-Id: 0\r\nCache-Control: private\r\n\r\n";
+
+/// What a stage is called, in the order of a request.
+pub(crate) const STAGES: [&str; 9] = [
+    "head",
+    "screen",
+    "target",
+    "route",
+    "extract",
+    "resolve",
+    "authorize",
+    "outgoing",
+    "returning",
+];
+
+/// Everything a request needs, made once.
+pub(crate) struct Bench {
+    runtime: tokio::runtime::Runtime,
+    snapshot: Snapshot,
+    resolver: Resolver,
+    received: Vec<u8>,
+    head: RequestHead,
+    answer: ResponseHead,
+    resolved: Option<(Principal, SecretCheck)>,
+    out: Vec<u8>,
+    fields: Fields,
+    _folder: tempfile::TempDir,
+}
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+impl Bench {
+    /// A snapshot from a configuration, a store with one key, and that key's request.
+    pub(crate) fn new() -> Fallible<Self> {
+        let mut files = Table::default();
+        for (path, text) in [("/bench/gateway.toml", GATEWAY), ("/bench/upstreams/main.toml", UPSTREAM)] {
+            files.files.insert(path.into(), text.into());
+        }
+        files
+            .variables
+            .insert("PEPPER".into(), "a-pepper-of-a-benchmark-0123456789abcdef".into());
+        let loaded =
+            config::load_from(Path::new("/bench/gateway.toml"), Purpose::Check, &files).map_err(|_| "the configuration is wrong")?;
+        let peppers = loaded.settings.peppers.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let folder = tempfile::tempdir()?;
+        let store = Arc::new(EmbeddedStore::open(&folder.path().join("store"), &peppers.first().check_value())?);
+        let key = runtime.block_on(one_key(&store, &loaded.snapshot, &peppers))?;
+        let cached = CachedStore::new(store, &CacheSettings::default(), Arc::new(SystemClock), runtime.handle().clone());
+        let received = format!(
+            "GET /api/v1/transactions/txn_123 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: application/json\r\n\
+             Accept-Encoding: gzip, deflate, br\r\nAuthorization: Bearer {}\r\nX-Request-Id: 3d1e5a\r\nConnection: keep-alive\r\n\r\n",
+            key.expose()
+        );
+        let mut bench = Self {
+            runtime,
+            snapshot: loaded.snapshot,
+            resolver: Resolver::new(cached, peppers, Arc::new(SystemClock)),
+            received: received.into_bytes(),
+            head: RequestHead::default(),
+            answer: ResponseHead::default(),
+            resolved: None,
+            out: Vec::with_capacity(4096),
+            fields: Fields::default(),
+            _folder: folder,
+        };
+        bench.run("head")?;
+        bench.run("resolve")?;
+        Ok(bench)
+    }
+
+    /// Runs one stage once.
+    pub(crate) fn run(&mut self, stage: &str) -> Fallible<()> {
+        let denied = |denial: durward::base::denial::Denial| denial.label();
+        match stage {
+            "head" => {
+                let _ = black_box(self.head.parse(black_box(&self.received)).map_err(denied)?);
+            }
+            "screen" => drop(black_box(self.snapshot.headers.screen(black_box(&self.head)).map_err(denied)?)),
+            "target" => drop(black_box(RequestTarget::parse(black_box(&self.head), Method::Get).map_err(denied)?)),
+            "route" => {
+                let found = self
+                    .snapshot
+                    .router
+                    .find("api.example.com", Method::Get, black_box("/api/v1/transactions/txn_123"));
+                let _ = black_box(found.map_err(|_| "no route")?);
+            }
+            "extract" => {
+                let _ = black_box(extract(black_box(&self.head.fields), &self.snapshot.surfaces, self.accepted()?).map_err(denied)?);
+            }
+            "resolve" => self.resolve()?,
+            "authorize" => self.authorize()?,
+            "outgoing" => self.outgoing()?,
+            "returning" => {
+                let _ = self.answer.parse(black_box(ANSWER))?;
+                self.fields.clear();
+                self.snapshot
+                    .headers
+                    .filter_returning(&self.answer.fields, &self.snapshot.routes[0], &mut self.fields);
+                black_box(&self.fields);
+            }
+            other => return Err(format!("there is no stage {other}").into()),
+        }
+        Ok(())
+    }
+
+    fn accepted(&self) -> Fallible<&[durward::decide::surface::SurfaceIndex]> {
+        match &self.snapshot.routes[0].access {
+            Access::Surfaces { surfaces, .. } => Ok(surfaces),
+            Access::Public => Err("the route is public".into()),
+        }
+    }
+
+    fn resolve(&mut self) -> Fallible<()> {
+        let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
+        let surface = &self.snapshot.surfaces[extracted.surface.0];
+        let (resolver, now) = (&self.resolver, self.resolver.now());
+        let found = self.runtime.block_on(resolver.resolve(surface, black_box(&extracted), now));
+        self.resolved = Some(black_box(found.map_err(|d| d.label())?));
+        Ok(())
+    }
+
+    fn authorize(&self) -> Fallible<()> {
+        let (principal, secret) = self.resolved.clone().ok_or("nobody was resolved")?;
+        let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
+        let surface = &self.snapshot.surfaces[extracted.surface.0];
+        let request = AccessRequest {
+            route: &self.snapshot.routes[0],
+            surface_index: extracted.surface,
+            surface,
+            method: Method::Get,
+            presented_mode: extracted.mode,
+            carried: Carried::of(&extracted.credential, &self.head.fields, "api.example.com", Scheme::Http),
+            secret,
+        };
+        drop(black_box(
+            authorize(black_box(&request), principal, self.resolver.now().wall).map_err(|d| d.label())?,
+        ));
+        Ok(())
+    }
+
+    fn outgoing(&mut self) -> Fallible<()> {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+        let screened = self.snapshot.headers.screen(&self.head).map_err(|d| d.label())?;
+        let target = RequestTarget::parse(&self.head, Method::Get).map_err(|d| d.label())?;
+        let route = &self.snapshot.routes[0];
+        let facts = OutgoingHead {
+            principal: self.resolved.as_ref().map(|(p, _)| p).zip(self.snapshot.surfaces.first()),
+            origin: self.snapshot.peers.origin(peer, &self.head.fields),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            scheme: Scheme::Http,
+            request_id: "0198c1f2-7c3b-7000-8000-000000000000",
+            target: &target,
+            credentials: route.options.credentials,
+            trailers: route.options.trailers,
+        };
+        self.out.clear();
+        self.snapshot
+            .headers
+            .write_outgoing(&self.head, &screened, &facts, &mut self.out)
+            .map_err(|d| d.label())?;
+        black_box(&self.out);
+        Ok(())
+    }
+}
+
+/// Makes a tenant with one key that may read transactions.
+async fn one_key(store: &EmbeddedStore, snapshot: &Snapshot, peppers: &Peppers) -> Fallible<GeneratedKey> {
+    let surface = snapshot.surfaces.first().ok_or("no surface")?;
+    let now = UnixMillis(1_790_000_000_000);
+    let tenant = store.create_tenant(TenantId::parse("acme")?, now).await?;
+    let key = GeneratedKey::mint("hlive_")?;
+    let record = CredentialRecord {
+        id: CredentialId::parse("key_bench")?,
+        surface: surface.name.clone(),
+        tenant: tenant.id,
+        subject: None,
+        mode: Some(Mode::Live),
+        scopes: [Scope::parse("transactions:read")?, Scope::parse("transactions:write")?]
+            .into_iter()
+            .collect(),
+        state: State::Active,
+        fingerprint: peppers.first().fingerprint(&surface.name, Part::Key, key.expose().as_bytes()),
+        secret_fingerprint: None,
+        prefix: key.prefix().to_owned(),
+        last4: key.last4().to_owned(),
+        name: None,
+        created_at: now,
+        not_before: None,
+        expires_at: None,
+        valid_after: None,
+        epoch: 0,
+    };
+    store.create_credential(record).await?;
+    Ok(key)
+}
