@@ -61,6 +61,10 @@ pub struct Reply<B> {
 }
 
 /// A reply's body.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most replies are the large one: a box would cost each of them an allocation"
+)]
 pub enum ReplyBody<B> {
     /// Nothing.
     Empty,
@@ -68,6 +72,15 @@ pub enum ReplyBody<B> {
     Bytes(Bytes),
     /// The upstream's, as it comes.
     Upstream(Trailed<UpstreamBody<Trailed<B>>>),
+}
+
+/// What every step of one request may look at.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    worker: &'a Rc<Worker>,
+    view: &'a Rc<View>,
+    connection: &'a Connection,
+    head: &'a RequestHead,
 }
 
 /// A request that may be forwarded.
@@ -102,7 +115,13 @@ impl From<Denial> for Refused {
 pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, body: B) -> Reply<B> {
     let view = worker.view();
     let mut exchange = Exchange::begin(worker, view.clone(), connection, head.version);
-    let admitted = match admit(worker, &view.snapshot, connection, head, &mut exchange).await {
+    let asked = Asked {
+        worker,
+        view: &view,
+        connection,
+        head,
+    };
+    let admitted = match admit(asked, &mut exchange).await {
         Ok(admitted) => admitted,
         // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
         Err(Refused {
@@ -110,7 +129,7 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         }) if head.target == b"*" => return reply::server_options(exchange),
         Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
     };
-    match forward(worker, &view, connection, head, &admitted, body, &mut exchange).await {
+    match forward(asked, &admitted, body, &mut exchange).await {
         Ok(forwarded) => reply::returning(exchange, &view, &admitted, forwarded),
         Err(denial) => {
             let refused = Refused {
@@ -133,13 +152,11 @@ pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -
 }
 
 /// Everything that can say no before a byte goes upstream, in its order.
-async fn admit<'a>(
-    worker: &Worker,
-    snapshot: &'a Snapshot,
-    connection: &Connection,
-    head: &'a RequestHead,
-    exchange: &mut Exchange,
-) -> Result<Admitted<'a>, Refused> {
+async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted<'a>, Refused> {
+    let Asked {
+        view, connection, head, ..
+    } = asked;
+    let snapshot = &view.snapshot;
     let origin = snapshot.peers.origin(connection.peer, &head.fields);
     exchange.note_origin(origin, &head.fields);
     let screened = snapshot.headers.screen(head)?;
@@ -161,9 +178,7 @@ async fn admit<'a>(
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
         return Err(for_route(Denial::MalformedTarget));
     }
-    let permit = permit(worker, snapshot, connection, head, &target, route, method, exchange)
-        .await
-        .map_err(for_route)?;
+    let permit = permit(asked, route, method, &target, exchange).await.map_err(for_route)?;
     if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
         return Err(for_route(Denial::BodyTooLarge));
     }
@@ -178,22 +193,25 @@ async fn admit<'a>(
 }
 
 /// Who is calling, and may they?
-#[expect(clippy::too_many_arguments, reason = "the facts of one decision, each of another kind")]
 async fn permit(
-    worker: &Worker,
-    snapshot: &Snapshot,
-    connection: &Connection,
-    head: &RequestHead,
-    target: &RequestTarget<'_>,
+    asked: Asked<'_>,
     route: &Route,
     method: Method,
+    target: &RequestTarget<'_>,
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Access::Surfaces { surfaces: accepted, .. } = &route.access else {
         return authorize_public(route);
     };
-    let extracted = extract(&head.fields, &snapshot.surfaces, accepted)?;
-    let surface = &snapshot.surfaces[extracted.surface.0];
+    let Asked {
+        worker,
+        view,
+        connection,
+        head,
+    } = asked;
+    let surfaces = &view.snapshot.surfaces;
+    let extracted = extract(&head.fields, surfaces, accepted)?;
+    let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
     let (principal, secret) = worker.resolver.resolve(surface, &extracted, worker.resolver.now()).await?;
     exchange.note_principal(&principal);
@@ -240,14 +258,17 @@ fn trailer_rules(view: &Rc<View>, route: &Route) -> Option<Rc<View>> {
 
 /// Writes the outgoing head and waits for the upstream's.
 async fn forward<B: RequestBody + Unpin>(
-    worker: &Rc<Worker>,
-    view: &Rc<View>,
-    connection: &Connection,
-    head: &RequestHead,
+    asked: Asked<'_>,
     admitted: &Admitted<'_>,
     mut body: B,
     exchange: &mut Exchange,
 ) -> Result<Forwarded<Trailed<B>>, Denial> {
+    let Asked {
+        worker,
+        view,
+        connection,
+        head,
+    } = asked;
     let Admitted {
         permit,
         route,

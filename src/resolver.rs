@@ -25,8 +25,11 @@ pub struct Resolver {
     cached: Arc<CachedStore>,
     peppers: Peppers,
     clock: Arc<dyn Clock>,
-    table: RefCell<Vec<Option<(Fingerprint, Arc<Facts>)>>>,
+    table: RefCell<Vec<Option<Tabled>>>,
 }
+
+/// One entry of the table.
+type Tabled = (Fingerprint, Arc<Facts>);
 
 impl Resolver {
     /// An empty table over a shared cache.

@@ -35,9 +35,14 @@ pub(super) fn returning<B: BodySource + Unpin>(
         .headers
         .filter_returning(&received.fields, admitted.route, &mut head.fields);
     head.fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    let declared = match admitted.method {
+        Method::Head => declared_length(&received.fields),
+        _ => Framing::None,
+    };
+    view.upstreams[admitted.route.upstream.0].recycle(received);
     let (framing, body) = match (admitted.method, forwarded.framing) {
         // What a GET would have been answered with (RFC 9110, section 9.3.2).
-        (Method::Head, _) => (declared_length(&received.fields), ReplyBody::Empty),
+        (Method::Head, _) => (declared, ReplyBody::Empty),
         (_, Framing::None) => (Framing::None, ReplyBody::Empty),
         (_, framing) => (
             framing,

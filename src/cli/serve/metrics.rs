@@ -25,6 +25,7 @@ pub(super) struct Sources<'a> {
 
 pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     register_cache(metrics, &sources.cached);
+    register_trust(metrics, &sources.cached);
     register_upstreams(metrics, &sources.upstreams);
     register_connections(metrics, sources.running);
     let (readiness, clock) = (sources.readiness.clone(), sources.clock.clone());
@@ -92,6 +93,9 @@ fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {
             ]
         },
     );
+}
+
+fn register_trust(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let cache = cached.clone();
     metrics.counter_fn(
         "durward_store_corrupt",

@@ -85,7 +85,7 @@ impl Process {
         };
         let running = server::start(setup, factories)?;
         let readiness = Arc::<Readiness>::default();
-        let reloader = Reloader::new(settings.clone(), watch, shared.clone());
+        let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         metrics::register(
             telemetry.metrics(),
             &metrics::Sources {
@@ -111,21 +111,7 @@ impl Process {
             listeners: bound(&settings, running.addresses()),
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
-        let mut admin = JoinSet::new();
-        admin.spawn(serve_admin(
-            Listener::Unix(admin_socket),
-            Bounds::OPERATOR,
-            Arc::new(OperatorApi(operations.clone())),
-            stopped.clone(),
-        ));
-        if let Some(listener) = probes {
-            admin.spawn(serve_admin(
-                Listener::Tcp(listener),
-                Bounds::OPERATOR,
-                Arc::new(Probes(operations.clone())),
-                stopped,
-            ));
-        }
+        let admin = serve_operators(&operations, admin_socket, probes, &stopped);
         let chores = vec![tokio::spawn(watch_store(operations.clone())), tokio::spawn(reloader.clone().poll())];
         readiness.configured();
         Ok(Self {
@@ -249,6 +235,23 @@ fn access_output(log: LogSettings, lines: Lines) -> std::io::Result<Option<Outpu
             Lines::Stderr => Output::start("durward-access", std::io::stderr()).map(Some),
         },
     }
+}
+
+/// Opens the operator side: the socket for everything, TCP for probes alone.
+fn serve_operators(
+    operations: &Arc<Operations>,
+    socket: tokio::net::UnixListener,
+    probes: Option<tokio::net::TcpListener>,
+    stopped: &watch::Receiver<()>,
+) -> JoinSet<()> {
+    let mut admin = JoinSet::new();
+    let api = Arc::new(OperatorApi(operations.clone()));
+    admin.spawn(serve_admin(Listener::Unix(socket), Bounds::OPERATOR, api, stopped.clone()));
+    if let Some(listener) = probes {
+        let probes = Arc::new(Probes(operations.clone()));
+        admin.spawn(serve_admin(Listener::Tcp(listener), Bounds::OPERATOR, probes, stopped.clone()));
+    }
+    admin
 }
 
 async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::TcpListener>, StartError> {

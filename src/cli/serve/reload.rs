@@ -30,7 +30,7 @@ pub(super) struct Reloader {
 impl Reloader {
     /// For the configuration that is in force.
     #[must_use]
-    pub(super) fn new(settings: Settings, watch: Watch, shared: Arc<SharedSnapshot>) -> Arc<Self> {
+    pub(super) fn new(settings: Settings, watch: &Watch, shared: Arc<SharedSnapshot>) -> Arc<Self> {
         Arc::new(Self {
             path: settings.config_path.clone(),
             settings,

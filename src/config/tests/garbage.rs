@@ -14,11 +14,11 @@ fn damaged() -> impl Strategy<Value = (String, String)> {
     (prop::collection::vec(edit.clone(), 0..6), prop::collection::vec(edit, 0..6)).prop_map(|(a, b)| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
-        (apply(read("gateway.toml"), &a), apply(read("upstreams/escrow.toml"), &b))
+        (apply(&read("gateway.toml"), &a), apply(&read("upstreams/escrow.toml"), &b))
     })
 }
 
-fn apply(text: String, edits: &[(prop::sample::Index, usize, String)]) -> String {
+fn apply(text: &str, edits: &[(prop::sample::Index, usize, String)]) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     for (at, len, new) in edits {
         let at = at.index(chars.len() + 1);
