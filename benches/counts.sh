@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # addresses and the allocator's state make the rest.
 tolerance=3
 
-binary=$(cargo bench --bench counts --no-run --message-format json 2> /dev/null | sed -n 's/.*"executable":"\([^"]*counts-[^"]*\)".*/\1/p' | tail -1)
+binary=$(cargo bench --bench counts --no-run --message-format json 2> /dev/null | sed -n 's|.*"executable":"\([^"]*/counts-[^"]*\)".*|\1|p' | tail -1)
 [ -x "$binary" ] || { cargo bench --bench counts --no-run; echo "the benchmark was not built" >&2; exit 1; }
 
 # instructions STAGE TIMES
