@@ -8,6 +8,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
+COPY gateway.toml ./
+COPY upstreams ./upstreams
 COPY src ./src
 COPY benches ./benches
 RUN cargo build --release --locked --bin durward \

@@ -17,6 +17,7 @@ use crate::decide::method::Method;
 use crate::decide::peer::Origin;
 use crate::decide::route::{Access, EncodedSlashes, NotFound, Route, RouteIndex, Trailers};
 use crate::decide::target::RequestTarget;
+use crate::resolver::Resolved;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Forwarded, Outgoing, UpstreamBody};
 use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
@@ -213,7 +214,7 @@ async fn permit(
     let extracted = extract(&head.fields, surfaces, accepted)?;
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
-    let (principal, secret) = worker.resolver.resolve(surface, &extracted, worker.resolver.now()).await?;
+    let Resolved { principal, secret, now } = worker.resolver.resolve(surface, &extracted, exchange.now()).await?;
     exchange.note_principal(&principal);
     let request = AccessRequest {
         route,
@@ -224,8 +225,7 @@ async fn permit(
         carried: Carried::of(&extracted.credential, &head.fields, &target.authority, connection.scheme),
         secret,
     };
-    // Time may have passed while the store was asked: the decision is made at the time it is now.
-    authorize(&request, principal, worker.resolver.now().wall)
+    authorize(&request, principal, now.wall)
 }
 
 /// Whether the certificate this connection was opened with is another one than the requested host

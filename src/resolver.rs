@@ -14,9 +14,9 @@ use crate::decide::surface::{Surface, SurfaceKind};
 use crate::store::StoreError;
 use crate::store::cached::{CachedStore, Remembered};
 
-/// Entries of a worker's own table. 16,384 pointers are 640 KiB; with 10,000 busy keys about a
-/// quarter collide and cost a look into the shared cache instead, which is cheap too.
-const TABLE_SLOTS: usize = 16_384;
+/// Entries of a worker's own table: 2.6 MB, and with 10,000 busy keys one look-up in fourteen
+/// collides and costs a look into the shared cache instead, which is cheap too.
+const TABLE_SLOTS: usize = 65_536;
 
 /// Resolves credentials for one worker. In front of the shared cache it keeps a small table of its
 /// own: the same facts under the same rules of age and position, found without touching memory that
@@ -50,12 +50,12 @@ impl Resolver {
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent; what
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token;
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
-    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<(Principal, SecretCheck), Denial> {
+    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
         let token = match (&surface.kind, extracted.credential) {
             (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, now.wall)?),
             _ => None,
         };
-        let facts = self.find(surface, extracted.credential, token.as_ref(), now).await?;
+        let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
         // An unknown publishable half costs the same comparison as a known one (hardening K5).
         let secret = check_secret(
             surface,
@@ -64,38 +64,49 @@ impl Resolver {
             &self.peppers,
         );
         let facts = facts.ok_or(Denial::UnknownCredential)?;
-        Ok((Principal { facts, token }, secret))
+        Ok(Resolved {
+            principal: Principal { facts, token },
+            secret,
+            now,
+        })
     }
 
-    /// Tries the fingerprints a credential may have; the first that exists decides.
+    /// Tries the fingerprints a credential may have; the first that exists decides. Tells the time
+    /// too: asking the store takes some.
     async fn find(
         &self,
         surface: &Surface,
         credential: Credential<'_>,
         token: Option<&TokenClaims>,
-        now: Now,
-    ) -> Result<Option<Arc<Facts>>, Denial> {
+        mut now: Now,
+    ) -> Result<(Option<Arc<Facts>>, Now), Denial> {
         for fingerprint in fingerprints(surface, credential, token, &self.peppers) {
-            if let Some(facts) = self.facts(fingerprint, now).await? {
-                return Ok(Some(facts));
+            let facts = match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => Some(facts),
+                Remembered::Absent => None,
+                Remembered::Nothing => {
+                    let loaded = self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))?;
+                    now = self.clock.now();
+                    loaded
+                }
+            };
+            if facts.is_some() {
+                return Ok((facts, now));
             }
         }
-        Ok(None)
+        Ok((None, now))
     }
 
-    /// Facts of a fingerprint: own table, shared cache, store, in this order.
-    async fn facts(&self, key: Fingerprint, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
+    /// What is known of a fingerprint without asking the store: own table, then shared cache.
+    fn remembered(&self, key: Fingerprint, now: Now) -> Remembered {
         if let Some(facts) = self.tabled(&key, now) {
-            return Ok(Some(facts));
+            return Remembered::Present(facts);
         }
-        match self.cached.peek(&key, now) {
-            Remembered::Present(facts) => {
-                self.table_facts(key, &facts);
-                Ok(Some(facts))
-            }
-            Remembered::Absent => Ok(None),
-            Remembered::Nothing => self.cached.load(key).await.map_err(|error| denial_of(&error)),
+        let remembered = self.cached.peek(&key, now);
+        if let Remembered::Present(facts) = &remembered {
+            self.table_facts(key, facts);
         }
+        remembered
     }
 
     fn tabled(&self, key: &Fingerprint, now: Now) -> Option<Arc<Facts>> {
@@ -109,12 +120,16 @@ impl Resolver {
             *place = Some((key, facts.clone()));
         }
     }
+}
 
-    /// The clock decisions of this worker are made by.
-    #[must_use]
-    pub fn now(&self) -> Now {
-        self.clock.now()
-    }
+/// Proven facts, and what authorization needs besides.
+pub struct Resolved {
+    /// Who it is, if the decision agrees.
+    pub principal: Principal,
+    /// Whether the secret half of a pair was right.
+    pub secret: SecretCheck,
+    /// The time of the decision: later than that of the request if the store was asked.
+    pub now: Now,
 }
 
 fn slot(key: &Fingerprint) -> usize {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::{self, Purpose, Style};
+use crate::config::error::Weight;
+use crate::config::{self, Problems, Purpose, Style};
 
 use super::failure::{Exit, Failure};
 use super::output::{Form, Printer};
@@ -36,10 +37,9 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
                     count(snapshot.surfaces.len(), "surface"),
                     count(snapshot.upstreams.len(), "upstream"),
                     count(snapshot.routes.len(), "route"),
-                    if loaded.warnings.is_empty() {
-                        String::new()
-                    } else {
-                        format!("; {}", count(loaded.warnings.len(), "warning"))
+                    match warnings(&loaded.warnings) {
+                        0 => String::new(),
+                        number => format!("; {}", count(number, "warning")),
                     }
                 )
             })
@@ -59,6 +59,11 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             Err(Failure::new(Exit::Configuration, format!("{} has {found}", config.display())))
         }
     }
+}
+
+/// Notes say what will happen; only warnings count.
+fn warnings(problems: &Problems) -> usize {
+    problems.iter().filter(|d| d.problem.weight == Weight::Warning).count()
 }
 
 fn style() -> Style {

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::clock::{UnixMillis, instant};
+use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
+use crate::base::ids::{MAX_ID_LEN, is_valid_id};
 use crate::base::principal::{Facts, Principal};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
@@ -21,17 +22,26 @@ use super::Connection;
 use super::worker::{REQUEST_ID_LEN, View, Worker};
 
 /// Collects what the access line says; written when finished, or as aborted when dropped unfinished.
+/// One pointer to a reused record, so that handing it along with a reply costs nothing.
 pub struct Exchange {
     worker: Rc<Worker>,
-    view: Rc<View>,
+    /// Taken when the line is written.
+    record: Option<Box<Record>>,
+}
+
+/// What is known of one request; reused by the worker for later ones.
+pub(super) struct Record {
+    view: Option<Rc<View>>,
     started: Instant,
-    at: UnixMillis,
-    request_id: [u8; 128],
+    now: Now,
+    request_id: [u8; MAX_ID_LEN],
     request_id_len: usize,
     client: IpAddr,
     version: Version,
     method: Option<Method>,
-    notes: Notes,
+    host: String,
+    path: String,
+    subject: String,
     route: Option<RouteIndex>,
     surface: Option<SurfaceIndex>,
     facts: Option<Arc<Facts>>,
@@ -40,48 +50,23 @@ pub struct Exchange {
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
     attempts: u32,
-    ended: Ended,
 }
 
-/// Texts of a request that outlive its head; reused.
-#[derive(Default)]
-pub(super) struct Notes {
-    host: String,
-    path: String,
-    subject: String,
-}
-
-impl Notes {
-    pub(super) fn clear(&mut self) {
-        self.host.clear();
-        self.path.clear();
-        self.subject.clear();
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    NotYet,
-    Recorded,
-}
-
-impl Exchange {
-    /// Begins when a head has arrived (or failed to).
-    pub(super) fn begin(worker: &Rc<Worker>, view: Rc<View>, connection: &Connection, version: Version) -> Self {
-        worker.telemetry.begin();
-        let mut request_id = [0; 128];
-        request_id[..REQUEST_ID_LEN].copy_from_slice(&worker.next_request_id());
+impl Record {
+    /// A record of nothing yet.
+    pub(super) fn new() -> Self {
         Self {
-            worker: worker.clone(),
-            view,
+            view: None,
             started: instant(),
-            at: worker.clock.now().wall,
-            request_id,
-            request_id_len: REQUEST_ID_LEN,
-            client: connection.peer.ip(),
-            version,
+            now: Now::default(),
+            request_id: [0; MAX_ID_LEN],
+            request_id_len: 0,
+            client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            version: Version::Http11,
             method: None,
-            notes: worker.notes(),
+            host: String::new(),
+            path: String::new(),
+            subject: String::new(),
             route: None,
             surface: None,
             facts: None,
@@ -90,7 +75,56 @@ impl Exchange {
             upstream: None,
             endpoint: None,
             attempts: 0,
-            ended: Ended::NotYet,
+        }
+    }
+
+    /// Forgets the request, keeps the allocations.
+    fn clear(&mut self) {
+        for text in [&mut self.host, &mut self.path, &mut self.subject] {
+            text.clear();
+        }
+        self.view = None;
+        self.facts = None;
+        (self.method, self.route, self.surface, self.denial) = (None, None, None, None);
+        (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
+    }
+
+    fn request_id(&self) -> &str {
+        self.request_id
+            .get(..self.request_id_len)
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Exchange {
+    /// Begins when a head has arrived (or failed to).
+    pub(super) fn begin(worker: &Rc<Worker>, view: Rc<View>, connection: &Connection, version: Version) -> Self {
+        worker.telemetry.begin();
+        let mut record = worker.record();
+        record.view = Some(view);
+        record.started = instant();
+        record.now = worker.clock.now();
+        record.client = connection.peer.ip();
+        record.version = version;
+        if let Some(place) = record.request_id.get_mut(..REQUEST_ID_LEN) {
+            place.copy_from_slice(&worker.next_request_id());
+            record.request_id_len = REQUEST_ID_LEN;
+        }
+        Self {
+            worker: worker.clone(),
+            record: Some(record),
+        }
+    }
+
+    /// When the request's head had arrived.
+    pub(super) fn now(&self) -> Now {
+        self.record.as_ref().map_or_else(|| self.worker.clock.now(), |record| record.now)
+    }
+
+    fn note(&mut self, what: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            what(record);
         }
     }
 
@@ -107,123 +141,138 @@ impl Exchange {
     /// The id every answer and the upstream are told.
     #[must_use]
     pub fn request_id(&self) -> &str {
-        self.request_id
-            .get(..self.request_id_len)
-            .and_then(|id| std::str::from_utf8(id).ok())
-            .unwrap_or_default()
+        self.record.as_ref().map_or("", |record| record.request_id())
     }
 
-    pub(super) const fn route(&self) -> Option<RouteIndex> {
-        self.route
+    pub(super) fn route(&self) -> Option<RouteIndex> {
+        self.record.as_ref()?.route
     }
 
-    pub(super) const fn surface(&self) -> Option<SurfaceIndex> {
-        self.surface
+    pub(super) fn surface(&self) -> Option<SurfaceIndex> {
+        self.record.as_ref()?.surface
     }
 
     /// A trusted proxy's request id is kept, if it is an identifier; anybody else's is not.
     pub(super) fn note_origin(&mut self, origin: Origin, fields: &Fields) {
-        self.client = origin.client;
+        self.note(|record| record.client = origin.client);
         if !origin.trusted {
             return;
         }
-        let Ok(Some(id)) = fields.one("x-request-id") else { return };
-        let valid = std::str::from_utf8(id).is_ok_and(crate::base::ids::is_valid_id);
-        if let (true, Some(place)) = (valid, self.request_id.get_mut(..id.len())) {
-            place.copy_from_slice(id);
-            self.request_id_len = id.len();
+        let Ok(Some(id)) = fields.one("x-request-id") else {
+            return;
+        };
+        if std::str::from_utf8(id).is_ok_and(is_valid_id) {
+            self.note(|record| {
+                if let Some(place) = record.request_id.get_mut(..id.len()) {
+                    place.copy_from_slice(id);
+                    record.request_id_len = id.len();
+                }
+            });
         }
     }
 
-    pub(super) const fn note_method(&mut self, method: Method) {
-        self.method = Some(method);
+    pub(super) fn note_method(&mut self, method: Method) {
+        self.note(|record| record.method = Some(method));
     }
 
     pub(super) fn note_target(&mut self, target: &RequestTarget<'_>) {
-        self.notes.host.push_str(&target.host);
-        self.notes.path.push_str(&target.path);
+        self.note(|record| {
+            record.host.push_str(&target.host);
+            record.path.push_str(&target.path);
+        });
     }
 
-    pub(super) const fn note_route(&mut self, route: RouteIndex) {
-        self.route = Some(route);
+    pub(super) fn note_route(&mut self, route: RouteIndex) {
+        self.note(|record| record.route = Some(route));
     }
 
-    pub(super) const fn note_surface(&mut self, surface: SurfaceIndex) {
-        self.surface = Some(surface);
+    pub(super) fn note_surface(&mut self, surface: SurfaceIndex) {
+        self.note(|record| record.surface = Some(surface));
     }
 
     pub(super) fn note_principal(&mut self, principal: &Principal) {
-        if let Some(subject) = principal.subject() {
-            self.notes.subject.push_str(subject.as_str());
-        }
-        self.facts = Some(principal.facts.clone());
+        self.note(|record| {
+            if let Some(subject) = principal.subject() {
+                record.subject.push_str(subject.as_str());
+            }
+            record.facts = Some(principal.facts.clone());
+        });
     }
 
-    pub(super) const fn note_upstream(&mut self, upstream: UpstreamIndex) {
-        self.upstream = Some(upstream);
+    pub(super) fn note_upstream(&mut self, upstream: UpstreamIndex) {
+        self.note(|record| record.upstream = Some(upstream));
     }
 
-    pub(super) const fn note_forwarded(&mut self, upstream: UpstreamIndex, endpoint: usize, attempts: u32) {
-        self.upstream = Some(upstream);
-        self.endpoint = Some(endpoint);
-        self.attempts = attempts;
+    pub(super) fn note_forwarded(&mut self, upstream: UpstreamIndex, endpoint: usize, attempts: u32) {
+        self.note(|record| {
+            record.upstream = Some(upstream);
+            record.endpoint = Some(endpoint);
+            record.attempts = attempts;
+        });
     }
 
-    pub(super) const fn note_status(&mut self, status: u16) {
-        self.status = status;
+    pub(super) fn note_status(&mut self, status: u16) {
+        self.note(|record| record.status = status);
     }
 
-    pub(super) const fn note_denial(&mut self, denial: Denial) {
-        self.denial = Some(denial);
+    pub(super) fn note_denial(&mut self, denial: Denial) {
+        self.note(|record| record.denial = Some(denial));
     }
 
     fn record(&mut self, bytes_out: u64, completion: Completion) {
-        if self.ended == Ended::Recorded {
+        let Some(mut record) = self.record.take() else {
             return;
+        };
+        if let Some(view) = &record.view {
+            self.worker.telemetry.record(&line(&record, view, bytes_out, completion));
         }
-        self.ended = Ended::Recorded;
-        let snapshot = &self.view.snapshot;
-        let upstream = self.upstream.and_then(|index| snapshot.upstreams.get(index.0));
-        let endpoint = upstream.zip(self.endpoint).and_then(|(spec, index)| spec.endpoints.get(index));
-        let facts = self.facts.as_deref();
-        self.worker.telemetry.record(&AccessLine {
-            at: self.at,
-            request_id: self.request_id(),
-            client: self.client,
-            version: match self.version {
-                Version::Http10 => "1.0",
-                Version::Http11 => "1.1",
-                Version::Http2 => "2",
-            },
-            method: self.method.map(Method::as_str),
-            host: some(&self.notes.host),
-            path: some(&self.notes.path),
-            route: self
-                .route
-                .and_then(|index| snapshot.routes.get(index.0))
-                .map(|route| route.name.as_str()),
-            route_slot: self
-                .route
-                .and_then(|index| self.view.route_slots.get(index.0))
-                .copied()
-                .unwrap_or(RouteSlot::NONE),
-            surface: self
-                .surface
-                .and_then(|index| snapshot.surfaces.get(index.0))
-                .map(|surface| surface.name.as_str()),
-            tenant: facts.map(|facts| facts.tenant.id.as_str()),
-            principal: some(&self.notes.subject),
-            credential: facts.map(|facts| facts.credential.id.as_str()),
-            denial: self.denial,
-            status: self.status,
-            upstream: upstream.map(|spec| &*spec.name),
-            endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),
-            attempts: self.attempts,
-            bytes_out,
-            took: instant().duration_since(self.started),
-            completed: completion == Completion::Complete,
-        });
-        self.worker.return_notes(std::mem::take(&mut self.notes));
+        record.clear();
+        self.worker.return_record(record);
+    }
+}
+
+/// The access line of a record.
+fn line<'a>(record: &'a Record, view: &'a View, bytes_out: u64, completion: Completion) -> AccessLine<'a> {
+    let snapshot = &view.snapshot;
+    let upstream = record.upstream.and_then(|index| snapshot.upstreams.get(index.0));
+    let endpoint = upstream.zip(record.endpoint).and_then(|(spec, index)| spec.endpoints.get(index));
+    let facts = record.facts.as_deref();
+    AccessLine {
+        at: record.now.wall,
+        request_id: record.request_id(),
+        client: record.client,
+        version: match record.version {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+            Version::Http2 => "2",
+        },
+        method: record.method.map(Method::as_str),
+        host: some(&record.host),
+        path: some(&record.path),
+        route: record
+            .route
+            .and_then(|index| snapshot.routes.get(index.0))
+            .map(|route| route.name.as_str()),
+        route_slot: record
+            .route
+            .and_then(|index| view.route_slots.get(index.0))
+            .copied()
+            .unwrap_or(RouteSlot::NONE),
+        surface: record
+            .surface
+            .and_then(|index| snapshot.surfaces.get(index.0))
+            .map(|surface| surface.name.as_str()),
+        tenant: facts.map(|facts| facts.tenant.id.as_str()),
+        principal: some(&record.subject),
+        credential: facts.map(|facts| facts.credential.id.as_str()),
+        denial: record.denial,
+        status: record.status,
+        upstream: upstream.map(|spec| &*spec.name),
+        endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),
+        attempts: record.attempts,
+        bytes_out,
+        took: instant().duration_since(record.started),
+        completed: completion == Completion::Complete,
     }
 }
 

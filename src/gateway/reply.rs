@@ -31,6 +31,7 @@ pub(super) fn returning<B: BodySource + Unpin>(
         status: received.status,
         ..ResponseHead::default()
     };
+    head.fields.reserve(received.fields.len() + 2, received.fields.byte_len() + 64);
     view.snapshot
         .headers
         .filter_returning(&received.fields, admitted.route, &mut head.fields);

@@ -15,7 +15,7 @@ use crate::store::cached::CachedStore;
 use crate::telemetry::{RouteSlot, Telemetry, WorkerTelemetry};
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
-use super::exchange::Notes;
+use super::exchange::Record;
 
 /// Length of a request id: 128 bits in hexadecimal, as W3C trace ids are.
 pub(super) const REQUEST_ID_LEN: usize = 32;
@@ -29,7 +29,8 @@ pub struct Worker {
     view: RefCell<Rc<View>>,
     request_ids: RequestIds,
     scratch: RefCell<Vec<Scratch>>,
-    notes: RefCell<Vec<Notes>>,
+    #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
+    records: RefCell<Vec<Box<Record>>>,
 }
 
 /// What a worker is made of; `Send`, so that it can be prepared outside the worker's thread.
@@ -90,7 +91,7 @@ impl Worker {
                 next: Cell::new(parts.seed[1]),
             },
             scratch: RefCell::default(),
-            notes: RefCell::default(),
+            records: RefCell::default(),
         })
     }
 
@@ -132,13 +133,13 @@ impl Worker {
         recycle(&mut self.scratch.borrow_mut(), scratch);
     }
 
-    pub(super) fn notes(&self) -> Notes {
-        self.notes.borrow_mut().pop().unwrap_or_default()
+    pub(super) fn record(&self) -> Box<Record> {
+        self.records.borrow_mut().pop().unwrap_or_else(|| Box::new(Record::new()))
     }
 
-    pub(super) fn return_notes(&self, mut notes: Notes) {
-        notes.clear();
-        recycle(&mut self.notes.borrow_mut(), notes);
+    /// Takes a cleared record back.
+    pub(super) fn return_record(&self, record: Box<Record>) {
+        recycle(&mut self.records.borrow_mut(), record);
     }
 }
 

@@ -90,6 +90,12 @@ impl Fields {
         self.spans.push(span);
     }
 
+    /// Makes room for this many more fields and bytes of names and values, in one step each.
+    pub fn reserve(&mut self, fields: usize, bytes: usize) {
+        self.spans.reserve(fields);
+        self.bytes.reserve(bytes);
+    }
+
     /// How many fields there are.
     #[must_use]
     pub fn len(&self) -> usize {
