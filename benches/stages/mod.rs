@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use durward::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
+use durward::base::clock::{BootMillis, Clock, ManualClock, Now, UnixMillis};
 use durward::base::fingerprint::{Part, Peppers};
 use durward::base::ids::{CredentialId, TenantId};
 use durward::base::key::GeneratedKey;
@@ -70,6 +70,7 @@ pub(crate) struct Bench {
     runtime: tokio::runtime::Runtime,
     snapshot: Snapshot,
     resolver: Resolver,
+    clock: Arc<ManualClock>,
     received: Vec<u8>,
     head: RequestHead,
     answer: ResponseHead,
@@ -112,7 +113,8 @@ impl Bench {
         let mut bench = Self {
             runtime,
             snapshot: loaded.snapshot,
-            resolver: Resolver::new(cached, peppers, clock),
+            resolver: Resolver::new(cached, peppers, clock.clone()),
+            clock,
             received: received.into_bytes(),
             head: RequestHead::default(),
             answer: ResponseHead::default(),
@@ -171,9 +173,10 @@ impl Bench {
     fn resolve(&mut self) -> Fallible<()> {
         let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
         let surface = &self.snapshot.surfaces[extracted.surface.0];
-        let (resolver, now) = (&self.resolver, self.resolver.now());
+        let (resolver, now) = (&self.resolver, self.clock.now());
         let found = self.runtime.block_on(resolver.resolve(surface, black_box(&extracted), now));
-        self.resolved = Some(black_box(found.map_err(|d| d.label())?));
+        let found = black_box(found.map_err(|d| d.label())?);
+        self.resolved = Some((found.principal, found.secret));
         Ok(())
     }
 
@@ -191,7 +194,7 @@ impl Bench {
             secret,
         };
         drop(black_box(
-            authorize(black_box(&request), principal, self.resolver.now().wall).map_err(|d| d.label())?,
+            authorize(black_box(&request), principal, self.clock.now().wall).map_err(|d| d.label())?,
         ));
         Ok(())
     }

@@ -72,7 +72,7 @@ redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return p
 ";
 
-/// KEYS meta c f ids ids:<t> t events; ARGV pepper id record event kept tenant fingerprint fingerprint.
+/// KEYS meta c f ids `ids:<t>` t events; ARGV pepper id record event kept tenant fingerprint fingerprint.
 pub(super) const CREATE_CREDENTIAL: &str = "
 if redis.call('HEXISTS', KEYS[6], ARGV[6]) == 0 then return 'tenant' end
 if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return 'id' end
