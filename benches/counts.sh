@@ -4,9 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Above this many percent more than the file says, the run fails. Counts repeat to well under one percent; hashing of
-# addresses and the allocator's state make the rest.
-tolerance=3
+# Above this many percent more than the file says, the run fails. Hash maps are seeded anew in each process, so the
+# least of three runs counts; what is left varies by one or two percent.
+tolerance=4
 
 binary=$(cargo bench --bench counts --no-run --message-format json 2> /dev/null | sed -n 's|.*"executable":"\([^"]*/counts-[^"]*\)".*|\1|p' | tail -1)
 [ -x "$binary" ] || { cargo bench --bench counts --no-run; echo "the benchmark was not built" >&2; exit 1; }
@@ -21,9 +21,13 @@ trap 'rm -f "$new"' EXIT
 printf '# Instructions for one request, by stage (scripts/bench --counts --save).\n' > "$new"
 failed=0
 for stage in $("$binary"); do
-  few=$(instructions "$stage" 100)
-  many=$(instructions "$stage" 1100)
-  count=$(((many - few) / 1000))
+  count=
+  for _ in 1 2 3; do
+    few=$(instructions "$stage" 100)
+    many=$(instructions "$stage" 1100)
+    once=$(((many - few) / 1000))
+    if [ -z "$count" ] || [ "$once" -lt "$count" ]; then count=$once; fi
+  done
   echo "$stage $count" >> "$new"
   before=$(awk -v s="$stage" '$1 == s { print $2 }' benches/counts.txt 2> /dev/null || true)
   if [ -z "$before" ]; then

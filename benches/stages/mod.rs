@@ -51,7 +51,8 @@ access = { surfaces = ["api"], scopes = ["transactions:read"] }
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 22 Nov 2026 00:00:00 GMT\r\nContent-Type: application/json\r\n\
     Content-Length: 95\r\nConnection: keep-alive\r\nX-Request-Id: 0\r\nCache-Control: private\r\n\r\n";
 
-/// What a stage is called, in the order of a request.
+/// What a stage is called, in the order of a request. `resolve` and `authorize` contain `extract`,
+/// `outgoing` contains `screen` and `target`.
 pub(crate) const STAGES: [&str; 9] = [
     "head",
     "screen",
