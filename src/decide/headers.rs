@@ -160,11 +160,11 @@ impl HeaderPolicy {
         screen::screen(self, head)
     }
 
-    /// Appends the outgoing fields to `out` as `Name: value\r\n`, without `Host`, framing and `Connection`.
+    /// Appends the outgoing fields to `out` as `Name: value\r\n`, without `Host` and framing.
     /// `screened` is what [`Self::screen`] gave for this head.
     ///
     /// Identity fields are there exactly once, or not at all where the principal has no such
-    /// property. `TE: trailers` may be among the fields; whoever writes `Connection` then names it there.
+    /// property. `TE: trailers` may be among the fields, and then `Connection: TE` is too.
     ///
     /// # Errors
     /// [`Denial::CorruptRecord`] if a value of the principal may not stand in a header, or record and

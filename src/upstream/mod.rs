@@ -37,7 +37,7 @@ pub struct Outgoing<'a> {
     pub target: &'a [u8],
     /// The client's validated host, for [`spec::HostHeader::Client`].
     pub client_host: &'a [u8],
-    /// Every other field, serialised as `Name: value\r\n`, without `Host`, framing and `Connection`.
+    /// Every other field, serialised as `Name: value\r\n`, without `Host` and framing.
     pub fields: &'a [u8],
     /// How the body is framed upstream.
     pub framing: Framing,

@@ -51,6 +51,8 @@ pub(super) fn write(
     }
     if facts.trailers == Trailers::Forwarded && screened.trailers == TrailersAsked::Yes {
         push(out, b"TE", b"trailers");
+        // Whoever says TE must name it as a connection option (RFC 9110, section 10.1.4).
+        push(out, b"Connection", b"TE");
     }
     if let Some((principal, surface)) = facts.principal {
         write_identity(policy, principal, surface, out)?;

@@ -103,7 +103,7 @@ fn te_trailers_is_said_on_only_where_both_sides_want_it() {
         trailers: Trailers::Forwarded,
         ..Way::public()
     };
-    assert_eq!(way.passes(&[("TE", "gzip, Trailers")]), ["TE: trailers"]);
+    assert_eq!(way.passes(&[("TE", "gzip, Trailers")]), ["TE: trailers", "Connection: TE"]);
     assert!(way.passes(&[("TE", "gzip")]).is_empty());
     assert!(Way::public().passes(&[("TE", "trailers")]).is_empty());
 }
