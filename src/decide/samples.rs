@@ -49,7 +49,10 @@ pub(crate) fn facts(surface: &str, id: &str, tenant: &str) -> Facts {
             expires_at: None,
             valid_after: None,
             epoch: 1,
+            extras: None,
         },
+        ancestors: Vec::new(),
+        roles: Vec::new(),
         sent_at: BootMillis(0),
         position: Position(1),
     }
@@ -58,6 +61,7 @@ pub(crate) fn facts(surface: &str, id: &str, tenant: &str) -> Facts {
 pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> TokenClaims {
     TokenClaims {
         subject: Subject::parse(subject).unwrap(),
+        record: CredentialId::parse(subject).unwrap(),
         expires_at: expires,
         issued_at: Some(issued),
         scopes: None,

@@ -11,11 +11,12 @@ use tokio::task::AbortHandle;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{CredentialRecord, TenantRecord};
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, StoreError, StoreStatus, TenantState,
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
+    StoreStatus, TenantState,
 };
 use dial::Address;
 use link::{Link, LinkState, Live};
@@ -26,6 +27,7 @@ use session::Session;
 mod dial;
 mod guard;
 mod history;
+mod judge;
 mod link;
 mod lua;
 mod reader;
@@ -230,14 +232,9 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.list_tenants(after, limit).await })
     }
 
-    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+    fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
         let session = self.session();
-        self.run(async move { session.create_credential(record).await })
-    }
-
-    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.create_tenant(id, now).await })
+        self.run(async move { session.create(new, now).await })
     }
 
     fn change_credential(
@@ -247,12 +244,42 @@ impl CredentialStore for RedisStore {
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         let session = self.session();
-        self.run(async move { session.change_credential(&id, change, now).await })
+        self.run(async move { session.change_credential(&id, &change, now).await })
     }
 
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
         let session = self.session();
         self.run(async move { session.set_tenant_active(&id, state).await })
+    }
+
+    fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move { session.touch(&used).await })
+    }
+
+    fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.create_role(role).await })
+    }
+
+    fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.change_role(&id, &change).await })
+    }
+
+    fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.delete_role(&id).await })
+    }
+
+    fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.find_role(&id).await })
+    }
+
+    fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.list_roles(&tenant).await })
     }
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {
