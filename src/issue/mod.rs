@@ -1,0 +1,3 @@
+//! Issuers: routes that the gateway serves itself, which make, list, change and end credentials.
+
+pub mod spec;
