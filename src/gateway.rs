@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::base::denial::Denial;
+use crate::base::field_errors::FieldErrors;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
 use crate::decide::extract::extract;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
@@ -99,6 +100,10 @@ struct Refused {
     denial: Denial,
     route: Option<RouteIndex>,
     allowed: u8,
+    /// What is wrong with which field, on served routes.
+    details: Option<Box<FieldErrors>>,
+    /// Seconds until another try makes sense, where a limit knows.
+    retry_after: Option<u64>,
 }
 
 impl From<Denial> for Refused {
@@ -107,6 +112,8 @@ impl From<Denial> for Refused {
             denial,
             route: None,
             allowed: 0,
+            details: None,
+            retry_after: None,
         }
     }
 }
@@ -142,9 +149,8 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         Ok(forwarded) => reply::returning(exchange, &view, &admitted, upstream, forwarded),
         Err(denial) => {
             let refused = Refused {
-                denial,
                 route: exchange.route(),
-                allowed: 0,
+                ..Refused::from(denial)
             };
             reply::refusal(exchange, &view.snapshot, &refused, head)
         }
@@ -180,9 +186,8 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
     let for_route = |denial| Refused {
-        denial,
         route: Some(index),
-        allowed: 0,
+        ..Refused::from(denial)
     };
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
         return Err(for_route(Denial::MalformedTarget));
@@ -252,9 +257,8 @@ fn not_found(why: NotFound) -> Refused {
     match why {
         NotFound::NoRoute => Denial::NoRoute.into(),
         NotFound::Method { allowed } => Refused {
-            denial: Denial::MethodNotAllowed,
-            route: None,
             allowed,
+            ..Refused::from(Denial::MethodNotAllowed)
         },
     }
 }
