@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::base::field_errors::FieldErrors;
 use crate::base::ids::is_valid_id;
 
 use super::body::{Body, Member};
@@ -9,37 +10,6 @@ use super::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFor
 
 /// Longest e-mail address (RFC 5321, section 4.5.3.1.3, without the brackets).
 const MAX_EMAIL: usize = 254;
-
-/// What is wrong with fields: each one's messages, in the order of the schema; unknown ones last.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FieldErrors(Vec<(String, Vec<String>)>);
-
-impl FieldErrors {
-    /// One message of one field.
-    #[must_use]
-    pub fn one(field: &str, message: String) -> Self {
-        Self(vec![(field.to_owned(), vec![message])])
-    }
-
-    /// Each field with its messages.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
-        self.0.iter().map(|(field, messages)| (field.as_str(), messages.as_slice()))
-    }
-
-    /// As a JSON object: a list of messages by field.
-    #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        let lists = self.0.iter().map(|(field, messages)| (field.clone(), messages.clone().into()));
-        serde_json::Value::Object(lists.collect())
-    }
-
-    fn push(&mut self, field: &str, message: String) {
-        match self.0.iter_mut().find(|(own, _)| own == field) {
-            Some((_, messages)) => messages.push(message),
-            None => self.0.push((field.to_owned(), vec![message])),
-        }
-    }
-}
 
 /// A body that fits its schema. Fields that are absent, `null` or an empty text are not in it.
 #[derive(Debug, Default)]
@@ -59,7 +29,7 @@ impl Checked {
             let template = schema.unknown.as_deref().unwrap_or("The {field} field is not known.");
             errors.push(name, template.replace("{field}", &spaced(name)));
         }
-        if errors.0.is_empty() { Ok(Self(body)) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self(body)) } else { Err(errors) }
     }
 
     /// A field's text.
@@ -311,7 +281,11 @@ mod tests {
         };
         match Checked::check(&schema, Body::parse(json.as_bytes()).unwrap()) {
             Ok(_) => serde_json::json!({}),
-            Err(errors) => errors.to_json(),
+            Err(errors) => errors
+                .iter()
+                .map(|(f, m)| (f.to_owned(), serde_json::json!(m)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         }
     }
 
