@@ -139,9 +139,8 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
     };
     let Destination::Upstream(upstream) = admitted.route.destination else {
         let refused = Refused {
-            denial: Denial::Internal,
             route: exchange.route(),
-            allowed: 0,
+            ..Refused::from(Denial::Internal)
         };
         return reply::refusal(exchange, &view.snapshot, &refused, head);
     };
