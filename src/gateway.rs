@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::base::denial::Denial;
+use crate::base::field_errors::FieldErrors;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
 use crate::decide::extract::extract;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Access, EncodedSlashes, NotFound, Route, RouteIndex, Trailers};
+use crate::decide::route::{Access, Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::resolver::Resolved;
 use crate::snapshot::Snapshot;
@@ -99,6 +100,10 @@ struct Refused {
     denial: Denial,
     route: Option<RouteIndex>,
     allowed: u8,
+    /// What is wrong with which field, on served routes.
+    details: Option<Box<FieldErrors>>,
+    /// Seconds until another try makes sense, where a limit knows.
+    retry_after: Option<u64>,
 }
 
 impl From<Denial> for Refused {
@@ -107,6 +112,8 @@ impl From<Denial> for Refused {
             denial,
             route: None,
             allowed: 0,
+            details: None,
+            retry_after: None,
         }
     }
 }
@@ -130,13 +137,19 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         }) if head.target == b"*" => return reply::server_options(exchange),
         Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
     };
-    match forward(asked, &admitted, body, &mut exchange).await {
-        Ok(forwarded) => reply::returning(exchange, &view, &admitted, forwarded),
+    let Destination::Upstream(upstream) = admitted.route.destination else {
+        let refused = Refused {
+            route: exchange.route(),
+            ..Refused::from(Denial::Internal)
+        };
+        return reply::refusal(exchange, &view.snapshot, &refused, head);
+    };
+    match forward(asked, &admitted, upstream, body, &mut exchange).await {
+        Ok(forwarded) => reply::returning(exchange, &view, &admitted, upstream, forwarded),
         Err(denial) => {
             let refused = Refused {
-                denial,
                 route: exchange.route(),
-                allowed: 0,
+                ..Refused::from(denial)
             };
             reply::refusal(exchange, &view.snapshot, &refused, head)
         }
@@ -172,9 +185,8 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
     let for_route = |denial| Refused {
-        denial,
         route: Some(index),
-        allowed: 0,
+        ..Refused::from(denial)
     };
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
         return Err(for_route(Denial::MalformedTarget));
@@ -244,9 +256,8 @@ fn not_found(why: NotFound) -> Refused {
     match why {
         NotFound::NoRoute => Denial::NoRoute.into(),
         NotFound::Method { allowed } => Refused {
-            denial: Denial::MethodNotAllowed,
-            route: None,
             allowed,
+            ..Refused::from(Denial::MethodNotAllowed)
         },
     }
 }
@@ -260,6 +271,7 @@ fn trailer_rules(view: &Rc<View>, route: &Route) -> Option<Rc<View>> {
 async fn forward<B: RequestBody + Unpin>(
     asked: Asked<'_>,
     admitted: &Admitted<'_>,
+    upstream: UpstreamIndex,
     mut body: B,
     exchange: &mut Exchange,
 ) -> Result<Forwarded<Trailed<B>>, Denial> {
@@ -304,15 +316,15 @@ async fn forward<B: RequestBody + Unpin>(
         idle_timeout: route.options.idle_timeout,
         trailers: route.options.trailers,
     };
-    let answer = view.upstreams[route.upstream.0].forward(permit, request, body).await;
+    let answer = view.upstreams[upstream.0].forward(permit, request, body).await;
     worker.return_scratch(scratch);
     match answer {
         Ok(forwarded) => {
-            exchange.note_forwarded(route.upstream, forwarded.endpoint, forwarded.attempts);
+            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
             Ok(forwarded)
         }
         Err((error, _body)) => {
-            exchange.note_upstream(route.upstream);
+            exchange.note_upstream(upstream);
             Err(error.denial())
         }
     }

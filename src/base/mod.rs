@@ -3,8 +3,10 @@
 pub mod clock;
 pub mod credential;
 pub mod denial;
+pub mod field_errors;
 pub mod fingerprint;
 pub mod ids;
 pub mod key;
+pub mod login;
 pub mod principal;
 pub mod scope;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::decide::method::Method;
-use crate::decide::route::Access;
+use crate::decide::route::{Access, UpstreamIndex};
 use crate::dialect::RefusalContext;
 use crate::snapshot::Snapshot;
 use crate::upstream::Forwarded;
@@ -23,6 +23,7 @@ pub(super) fn returning<B: BodySource + Unpin>(
     mut exchange: Exchange,
     view: &Rc<View>,
     admitted: &Admitted<'_>,
+    upstream: UpstreamIndex,
     forwarded: Forwarded<Trailed<B>>,
 ) -> Reply<B> {
     let received = forwarded.head;
@@ -40,7 +41,7 @@ pub(super) fn returning<B: BodySource + Unpin>(
         Method::Head => declared_length(&received.fields),
         _ => Framing::None,
     };
-    view.upstreams[admitted.route.upstream.0].recycle(received);
+    view.upstreams[upstream.0].recycle(received);
     let (framing, body) = match (admitted.method, forwarded.framing) {
         // What a GET would have been answered with (RFC 9110, section 9.3.2).
         (Method::Head, _) => (declared, ReplyBody::Empty),
@@ -71,6 +72,8 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
         request_id: exchange.request_id(),
         scopes,
         allowed: refused.allowed,
+        details: refused.details.as_deref(),
+        retry_after: refused.retry_after,
     };
     let refusal = dialect.render(refused.denial, &context);
     exchange.note_denial(refused.denial);

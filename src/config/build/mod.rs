@@ -81,6 +81,7 @@ impl<'b> Builder<'b> {
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
         let snapshot = Snapshot {
+            issuers: Vec::new(),
             headers: HeaderPolicy::new(names, &surfaces),
             surfaces,
             dialects,
