@@ -37,6 +37,7 @@ pub mod config;
 pub mod decide;
 pub mod dialect;
 pub mod gateway;
+pub mod limit;
 pub mod resolver;
 pub mod server;
 pub mod snapshot;

@@ -20,11 +20,12 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisSettings, RedisStore};
+use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
@@ -74,10 +75,11 @@ impl Process {
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
-        let store = open_store(&settings, clock.clone()).await?;
+        let (store, shared_counts) = open_store(&settings, clock.clone()).await?;
+        let limiter = Arc::new(Limiter::new(shared_counts));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
-        let factories = worker_factories(&settings, &shared, &cached, &clock, &telemetry, &upstreams)?;
+        let factories = worker_factories(&settings, &shared, &cached, &clock, &telemetry, &upstreams, &limiter)?;
         let setup = Setup {
             listeners: settings.listeners.clone(),
             limits: settings.limits,
@@ -91,6 +93,7 @@ impl Process {
             &metrics::Sources {
                 cached,
                 upstreams,
+                limiter,
                 running: &running,
                 reloader: &reloader,
                 readiness: &readiness,
@@ -152,10 +155,13 @@ impl Process {
     }
 }
 
-async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn CredentialStore>, StoreError> {
+/// The store, and where rate limits are counted by all gateways together, if it is a shared one.
+type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
+
+async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
     let check = settings.peppers.first().check_value();
     match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok(Arc::new(EmbeddedStore::open(path, &check)?)),
+        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &check)?), None)),
         StoreKind::Redis {
             url,
             key_prefix,
@@ -168,7 +174,9 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dy
                 lookup_timeout: settings.store.lookup_timeout,
                 pepper_check: check,
             };
-            Ok(Arc::new(RedisStore::open(redis, clock, Handle::current()).await?))
+            let store = RedisStore::open(redis, clock, Handle::current()).await?;
+            let counts = store.counts();
+            Ok((Arc::new(store), Some(counts)))
         }
     }
 }
@@ -194,6 +202,7 @@ fn worker_factories(
     clock: &Arc<dyn Clock>,
     telemetry: &Arc<Telemetry>,
     upstreams: &Arc<UpstreamRegistry>,
+    limiter: &Arc<Limiter>,
 ) -> std::io::Result<Vec<Factory>> {
     (0..settings.workers)
         .map(|_| {
@@ -204,6 +213,7 @@ fn worker_factories(
                 clock: clock.clone(),
                 telemetry: telemetry.clone(),
                 upstreams: upstreams.clone(),
+                limiter: limiter.clone(),
                 seed: random_seed()?,
             };
             Ok(Box::new(move || Worker::new(parts)) as Factory)

@@ -11,6 +11,7 @@
 //! {durward}:ids:<t>   zset   those of tenant t
 //! {durward}:tids      zset   tenant ids
 //! {durward}:events    stream p = position, e = event
+//! {durward}:l:<key>   text   rate limits, see `counts`
 //! ```
 //!
 //! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
@@ -38,6 +39,7 @@ struct Keys {
     ids: String,
     tenant_ids: String,
     events: String,
+    prefix: String,
 }
 
 impl Keys {
@@ -51,6 +53,7 @@ impl Keys {
             ids: key("ids"),
             tenant_ids: key("tids"),
             events: key("events"),
+            prefix: key(""),
         }
     }
 
@@ -104,6 +107,11 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
+    /// A key of ours by its name.
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.keys.prefix)
+    }
+
     pub(super) fn new(prefix: &str, pepper_check: &str) -> Self {
         let ours = |body: &str| Script::new(&format!("{PROLOGUE}{body}"));
         let change = |body: &str| Script::new(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));

@@ -12,6 +12,7 @@ const MAY_USE: [(&str, &str); 13] = [
     ("dialect", "base wire decide telemetry"),
     ("upstream", "base wire decide telemetry"),
     ("snapshot", "base wire decide telemetry store dialect upstream"),
+    ("limit", "base wire decide telemetry store"),
     ("resolver", "base wire decide telemetry store snapshot"),
     ("gateway", "base wire decide telemetry store dialect upstream snapshot resolver"),
     ("config", "base wire decide telemetry store dialect upstream snapshot"),
