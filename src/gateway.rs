@@ -15,7 +15,7 @@ use crate::decide::extract::extract;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Access, EncodedSlashes, NotFound, Route, RouteIndex, Trailers};
+use crate::decide::route::{Access, Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::resolver::Resolved;
 use crate::snapshot::Snapshot;
@@ -131,8 +131,16 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         }) if head.target == b"*" => return reply::server_options(exchange),
         Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
     };
-    match forward(asked, &admitted, body, &mut exchange).await {
-        Ok(forwarded) => reply::returning(exchange, &view, &admitted, forwarded),
+    let Destination::Upstream(upstream) = admitted.route.destination else {
+        let refused = Refused {
+            denial: Denial::Internal,
+            route: exchange.route(),
+            allowed: 0,
+        };
+        return reply::refusal(exchange, &view.snapshot, &refused, head);
+    };
+    match forward(asked, &admitted, upstream, body, &mut exchange).await {
+        Ok(forwarded) => reply::returning(exchange, &view, &admitted, upstream, forwarded),
         Err(denial) => {
             let refused = Refused {
                 denial,
@@ -271,6 +279,7 @@ fn trailer_rules(view: &Rc<View>, route: &Route) -> Option<Rc<View>> {
 async fn forward<B: RequestBody + Unpin>(
     asked: Asked<'_>,
     admitted: &Admitted<'_>,
+    upstream: UpstreamIndex,
     mut body: B,
     exchange: &mut Exchange,
 ) -> Result<Forwarded<Trailed<B>>, Denial> {
@@ -315,15 +324,15 @@ async fn forward<B: RequestBody + Unpin>(
         idle_timeout: route.options.idle_timeout,
         trailers: route.options.trailers,
     };
-    let answer = view.upstreams[route.upstream.0].forward(permit, request, body).await;
+    let answer = view.upstreams[upstream.0].forward(permit, request, body).await;
     worker.return_scratch(scratch);
     match answer {
         Ok(forwarded) => {
-            exchange.note_forwarded(route.upstream, forwarded.endpoint, forwarded.attempts);
+            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
             Ok(forwarded)
         }
         Err((error, _body)) => {
-            exchange.note_upstream(route.upstream);
+            exchange.note_upstream(upstream);
             Err(error.denial())
         }
     }

@@ -11,8 +11,8 @@
 //! Arrows point down and `tests/it/tidy.rs` holds them:
 //!
 //! ```text
-//! cli -> admin -> config, server -> gateway -> resolver, dialect, upstream -> store, telemetry
-//!     -> decide -> wire -> base
+//! cli -> admin -> config, server -> gateway -> issue, upstream -> resolver, dialect
+//!     -> store, telemetry -> decide -> wire -> base
 //! ```
 //!
 //! # Invariants (each is a test)
@@ -37,6 +37,7 @@ pub mod config;
 pub mod decide;
 pub mod dialect;
 pub mod gateway;
+pub mod issue;
 pub mod limit;
 pub mod resolver;
 pub mod server;

@@ -14,6 +14,7 @@ use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
+use crate::issue::spec::Issuer;
 use crate::upstream::spec::UpstreamSpec;
 
 /// What a reload replaces as a whole. Indices of [`Route`] point into the lists of the same snapshot.
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub default_dialect: DialectIndex,
     /// Upstreams.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
+    /// What served routes do.
+    pub issuers: Vec<Issuer>,
     /// Routes.
     pub routes: Vec<Route>,
     /// Finds a route by host, method and path.

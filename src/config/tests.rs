@@ -8,6 +8,7 @@ mod cases;
 mod documentation;
 mod garbage;
 mod lifecycle;
+mod limits;
 mod mistakes;
 mod secrets;
 

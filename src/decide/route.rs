@@ -25,6 +25,19 @@ pub struct RouteIndex(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamIndex(pub usize);
 
+/// Index of an issuer in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerIndex(pub usize);
+
+/// Who answers an admitted request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// A service behind.
+    Upstream(UpstreamIndex),
+    /// The gateway itself.
+    Served(IssuerIndex),
+}
+
 /// Index of a dialect in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialectIndex(pub usize);
@@ -43,7 +56,7 @@ pub struct Route {
     /// Who may use it.
     pub access: Access,
     /// Where it goes.
-    pub upstream: UpstreamIndex,
+    pub destination: Destination,
     /// How the path is changed on the way.
     pub rewrite: Rewrite,
     /// How refusals are written.

@@ -9,7 +9,9 @@ use crate::base::principal::{CredentialRecord, Facts, Position, State, TenantRec
 use crate::base::scope::{Mode, Scope, ScopeSet};
 
 use super::method::Method;
-use super::route::{Access, CredentialForwarding, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex};
+use super::route::{
+    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
+};
 use super::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 use super::token::{TokenKeys, TokenRules};
 
@@ -134,7 +136,7 @@ pub(crate) fn route(methods: &[Method], pattern: &str) -> Route {
         methods: methods.to_vec(),
         pattern: pattern.into(),
         access: Access::Public,
-        upstream: UpstreamIndex(0),
+        destination: Destination::Upstream(UpstreamIndex(0)),
         rewrite: Rewrite::Keep,
         dialect: DialectIndex(0),
         options: RouteOptions {

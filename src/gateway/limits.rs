@@ -51,7 +51,7 @@ async fn admit(asked: Asked<'_>, limit: &Limit, key: LimitKey, number: usize, ex
     let worker = asked.worker;
     let verdict = worker
         .limiter
-        .admit(limit, key, exchange.now(), &*worker.clock)
+        .admit(limit, key, exchange.now().boot)
         .await
         .map_err(|_| Denial::StoreUnavailable)?;
     exchange.note_standing(Standing { limit: number, verdict });

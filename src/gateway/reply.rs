@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::base::denial::Denial;
 use crate::decide::method::Method;
-use crate::decide::route::Access;
+use crate::decide::route::{Access, UpstreamIndex};
 use crate::dialect::RefusalContext;
 use crate::limit;
 use crate::snapshot::Snapshot;
@@ -25,6 +25,7 @@ pub(super) fn returning<B: BodySource + Unpin>(
     mut exchange: Exchange,
     view: &Rc<View>,
     admitted: &Admitted<'_>,
+    upstream: UpstreamIndex,
     forwarded: Forwarded<Trailed<B>>,
 ) -> Reply<B> {
     let received = forwarded.head;
@@ -45,7 +46,7 @@ pub(super) fn returning<B: BodySource + Unpin>(
         Method::Head => declared_length(&received.fields),
         _ => Framing::None,
     };
-    view.upstreams[admitted.route.upstream.0].recycle(received);
+    view.upstreams[upstream.0].recycle(received);
     let (framing, body) = match (admitted.method, forwarded.framing) {
         // What a GET would have been answered with (RFC 9110, section 9.3.2).
         (Method::Head, _) => (declared, ReplyBody::Empty),

@@ -36,6 +36,7 @@ pub struct Worker {
 }
 
 /// What a worker is made of; `Send`, so that it can be prepared outside the worker's thread.
+#[derive(Clone)]
 pub struct WorkerParts {
     /// The shared snapshot.
     pub shared: Arc<SharedSnapshot>,

@@ -5,9 +5,10 @@
 //! then the answer is noted in the table. So when Redis goes away, a gateway goes on with what it has
 //! counted itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::clock::{Clock, Now};
+use crate::base::clock::{BootMillis, Clock};
 use crate::decide::rate::{Counted, Limit, LimitKey, Verdict, WhenUnavailable};
 use crate::store::redis::SharedCounts;
 
@@ -34,6 +35,7 @@ pub struct CountUnavailable;
 pub struct Limiter {
     table: Table,
     shared: Option<SharedCounts>,
+    clock: Arc<dyn Clock>,
     counters: Counters,
 }
 
@@ -41,10 +43,11 @@ impl Limiter {
     /// An empty table; `shared` is where limits of several gateways are counted. Without it, as with
     /// the embedded store, one process is all there is.
     #[must_use]
-    pub fn new(shared: Option<SharedCounts>) -> Self {
+    pub fn new(shared: Option<SharedCounts>, clock: Arc<dyn Clock>) -> Self {
         Self {
             table: Table::new(),
             shared,
+            clock,
             counters: Counters::default(),
         }
     }
@@ -55,10 +58,10 @@ impl Limiter {
     ///
     /// # Errors
     /// [`CountUnavailable`] under a limit that refuses when the shared count cannot be had.
-    pub async fn admit(&self, limit: &Limit, key: LimitKey, now: Now, clock: &dyn Clock) -> Result<Verdict, CountUnavailable> {
+    pub async fn admit(&self, limit: &Limit, key: LimitKey, now: BootMillis) -> Result<Verdict, CountUnavailable> {
         let verdict = match (limit.counted, &self.shared) {
-            (Counted::Together(policy), Some(shared)) => self.admit_together(shared, policy, limit, key, now, clock).await?,
-            _ => self.table.admit(key, limit.rate, now.boot),
+            (Counted::Together(policy), Some(shared)) => self.admit_together(shared, policy, limit, key, now).await?,
+            _ => self.table.admit(key, limit.rate, now),
         };
         self.counters.note(&verdict);
         Ok(verdict)
@@ -70,16 +73,15 @@ impl Limiter {
         policy: WhenUnavailable,
         limit: &Limit,
         key: LimitKey,
-        now: Now,
-        clock: &dyn Clock,
+        now: BootMillis,
     ) -> Result<Verdict, CountUnavailable> {
-        let known = self.table.judge(key, limit.rate, now.boot);
+        let known = self.table.judge(key, limit.rate, now);
         if matches!(known, Verdict::Refused { .. }) {
             return Ok(known);
         }
         match tokio::time::timeout(SHARED_TIMEOUT, shared.admit(key, limit.rate)).await {
             Ok(Ok(verdict)) => {
-                let now = clock.now().boot;
+                let now = self.clock.now().boot;
                 match verdict {
                     Verdict::Admitted { .. } => self.table.count(key, limit.rate, now),
                     Verdict::Refused { retry_after } => self.table.block(key, limit.rate, now, now.plus(retry_after)),
@@ -89,7 +91,7 @@ impl Limiter {
             Ok(Err(_)) | Err(_) => {
                 self.counters.note_unavailable();
                 match policy {
-                    WhenUnavailable::CountHere => Ok(self.table.admit(key, limit.rate, clock.now().boot)),
+                    WhenUnavailable::CountHere => Ok(self.table.admit(key, limit.rate, self.clock.now().boot)),
                     WhenUnavailable::Refuse => Err(CountUnavailable),
                 }
             }

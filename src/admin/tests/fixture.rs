@@ -15,7 +15,7 @@ use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::method::Method;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{
-    Access, CredentialForwarding, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
+    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
 };
 use crate::decide::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 use crate::snapshot::Snapshot;
@@ -252,7 +252,7 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
             surfaces: vec![SurfaceIndex(surface)],
             scopes: [Scope::parse(scope).unwrap()].into_iter().collect(),
         },
-        upstream: UpstreamIndex(0),
+        destination: Destination::Upstream(UpstreamIndex(0)),
         rewrite: Rewrite::Keep,
         dialect: DialectIndex(0),
         options: RouteOptions {
@@ -270,6 +270,7 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
 pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let surfaces = surfaces();
     let snapshot = Snapshot {
+        issuers: Vec::new(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         dialects: Vec::new(),

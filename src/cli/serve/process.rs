@@ -76,16 +76,21 @@ impl Process {
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let (store, shared_counts) = open_store(&settings, clock.clone()).await?;
-        let limiter = Arc::new(Limiter::new(shared_counts));
+        let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
-        let factories = worker_factories(&settings, &shared, &cached, &clock, &telemetry, &upstreams, &limiter)?;
-        let setup = Setup {
-            listeners: settings.listeners.clone(),
-            limits: settings.limits,
-            certificates: shared.clone(),
+        let parts = WorkerParts {
+            shared: shared.clone(),
+            cached: cached.clone(),
+            peppers: Peppers::clone(&settings.peppers),
+            clock: clock.clone(),
+            telemetry: telemetry.clone(),
+            limiter: limiter.clone(),
+            upstreams: upstreams.clone(),
+            seed: [0; 2],
         };
-        let running = server::start(setup, factories)?;
+        let factories = worker_factories(settings.workers, &parts)?;
+        let running = server::start(server_setup(&settings, &shared), factories)?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         metrics::register(
@@ -192,30 +197,22 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
     }
 }
 
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>) -> Setup {
+    Setup {
+        listeners: settings.listeners.clone(),
+        limits: settings.limits,
+        certificates: shared.clone(),
+    }
+}
+
 /// What makes each worker's service, on the worker's own thread.
 type Factory = Box<dyn FnOnce() -> std::rc::Rc<Worker> + Send>;
 
-fn worker_factories(
-    settings: &Settings,
-    shared: &Arc<SharedSnapshot>,
-    cached: &Arc<CachedStore>,
-    clock: &Arc<dyn Clock>,
-    telemetry: &Arc<Telemetry>,
-    upstreams: &Arc<UpstreamRegistry>,
-    limiter: &Arc<Limiter>,
-) -> std::io::Result<Vec<Factory>> {
-    (0..settings.workers)
+fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<Factory>> {
+    (0..workers)
         .map(|_| {
-            let parts = WorkerParts {
-                shared: shared.clone(),
-                cached: cached.clone(),
-                peppers: Peppers::clone(&settings.peppers),
-                clock: clock.clone(),
-                telemetry: telemetry.clone(),
-                upstreams: upstreams.clone(),
-                limiter: limiter.clone(),
-                seed: random_seed()?,
-            };
+            let mut parts = parts.clone();
+            parts.seed = random_seed()?;
             Ok(Box::new(move || Worker::new(parts)) as Factory)
         })
         .collect()

@@ -84,6 +84,7 @@ impl<'b> Builder<'b> {
         let routes_written = upstreams.iter().flat_map(|(_, upstream)| &upstream.routes);
         self.lint_limits(gateway, routes_written.flat_map(|route| route.limits.iter().flatten()));
         let snapshot = Snapshot {
+            issuers: Vec::new(),
             headers: HeaderPolicy::new(names, &surfaces),
             surfaces,
             dialects,

@@ -10,8 +10,8 @@ use crate::config::units::write_duration;
 use crate::config::written::{WrittenAccess, WrittenRateLimit, WrittenRewrite, WrittenRoute, WrittenUpstream};
 use crate::decide::method::Method;
 use crate::decide::route::{
-    Access, CredentialForwarding, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router, Trailers,
-    UpstreamIndex, shadows,
+    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions,
+    Router, Trailers, UpstreamIndex, shadows,
 };
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::dialect::Dialect;
@@ -53,7 +53,7 @@ impl Builder<'_> {
                 .as_ref()
                 .map_or_else(|| format!("/no-path/{}/{number}", context.upstream.0), |p| p.value.clone()),
             access,
-            upstream: context.upstream,
+            destination: Destination::Upstream(context.upstream),
             rewrite: self.rewrite(written),
             dialect: written
                 .dialect

@@ -1,0 +1,250 @@
+//! Passwords: Argon2id off the workers, bounded in memory, and the same work whoever is asked for.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use argon2::password_hash::phc::PasswordHash as Phc;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::rand;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+/// Memory of one hash in KiB, passes and lanes: the OWASP password storage recommendation for
+/// Argon2id (19 MiB, 2, 1), the largest memory of its table that needs one lane only.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// Largest cost a stored hash may ask for (imported ones may be dearer than ours): more would let one
+/// record use up the machine.
+const MAX_MEMORY_KIB: u32 = 128 * 1024;
+const MAX_PASSES: u32 = 10;
+/// Random bytes of a salt (RFC 9106, section 3.1 recommends 16).
+const SALT_LEN: usize = 16;
+/// Longest password in bytes: a sentence of 200 words; beyond it only the hashing gets longer.
+pub const MAX_PASSWORD: usize = 1024;
+/// Hashes waiting for their turn. At some 20 ms each and two at a time this is half a second of
+/// work; whoever comes later is told 503 at once instead of waiting for a time-out.
+const MAX_WAITING: usize = 48;
+
+/// Why a password was neither proven right nor wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// Too many are being hashed.
+    #[error("too many passwords are being checked")]
+    Busy,
+    /// It is empty or longer than 1,024 bytes.
+    #[error("a password has 1 to 1024 bytes")]
+    Length,
+    /// The stored hash is not one of Argon2 within the bounds.
+    #[error("the stored password hash cannot be used")]
+    Hash,
+    /// The system has no randomness, or no thread was there to do it.
+    #[error("the password could not be hashed")]
+    System,
+}
+
+/// Hashes a password into a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`). Takes some 20 ms of a
+/// core and 19 MiB: never call it on a worker; see [`Passwords::hash`].
+///
+/// # Errors
+/// [`PasswordError::Length`], [`PasswordError::System`].
+pub fn hash_password(password: &str) -> Result<Zeroizing<String>, PasswordError> {
+    check_length(password)?;
+    let mut salt = [0_u8; SALT_LEN];
+    rand::fill(&mut salt).map_err(|_| PasswordError::System)?;
+    let hash = hasher()?
+        .hash_password_with_salt(password.as_bytes(), &salt)
+        .map_err(|_| PasswordError::System)?;
+    Ok(Zeroizing::new(hash.to_string()))
+}
+
+/// Whether a password is the one of a PHC string. As dear as [`hash_password`], or as its own cost
+/// says.
+///
+/// # Errors
+/// [`PasswordError::Hash`]; a password that is too long is a wrong one.
+pub fn verify_password(phc: &str, password: &str) -> Result<bool, PasswordError> {
+    let hash = Phc::new(phc).map_err(|_| PasswordError::Hash)?;
+    let params = Params::try_from(&hash).map_err(|_| PasswordError::Hash)?;
+    let is_argon2 = matches!(hash.algorithm.as_str(), "argon2id" | "argon2i" | "argon2d");
+    if !is_argon2 || params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES {
+        return Err(PasswordError::Hash);
+    }
+    if check_length(password).is_err() {
+        return Ok(false);
+    }
+    match hasher()?.verify_password(password.as_bytes(), &hash) {
+        Ok(()) => Ok(true),
+        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+        Err(_) => Err(PasswordError::Hash),
+    }
+}
+
+/// The places where passwords are hashed: a bounded number at a time, a bounded number waiting, none
+/// on a worker's thread. Cloned freely.
+#[derive(Debug, Clone)]
+pub struct Passwords {
+    runtime: Handle,
+    places: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    max_waiting: usize,
+}
+
+impl Passwords {
+    /// Hashes on threads of this runtime, at most `at_once` at a time (at least one).
+    #[must_use]
+    pub fn new(runtime: Handle, at_once: usize) -> Self {
+        Self {
+            runtime,
+            places: Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS))),
+            waiting: Arc::default(),
+            max_waiting: MAX_WAITING,
+        }
+    }
+
+    /// Hashes a new password. Cancel-safe: a hash that has begun is finished and dropped.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn hash(&self, password: Zeroizing<String>) -> Result<Zeroizing<String>, PasswordError> {
+        self.run(move || hash_password(&password)).await
+    }
+
+    /// Whether a password is the one of this hash. Without a hash (there is no such account) the same
+    /// work is done and the answer is no. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn verify(&self, hash: Option<Zeroizing<String>>, password: Zeroizing<String>) -> Result<bool, PasswordError> {
+        self.run(move || match &hash {
+            Some(hash) => verify_password(hash, &password),
+            None => verify_password(dummy_hash()?, &password).map(|_| false),
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static) -> Result<T, PasswordError> {
+        let _queued = Queued::enter(&self.waiting, self.max_waiting)?;
+        let place = self.places.clone().acquire_owned().await.map_err(|_| PasswordError::System)?;
+        let hashing = self.runtime.spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        hashing.await.map_err(|_| PasswordError::System)?
+    }
+}
+
+/// One that waits or is being served; leaves when dropped.
+struct Queued<'q>(&'q AtomicUsize);
+
+impl<'q> Queued<'q> {
+    fn enter(waiting: &'q AtomicUsize, max: usize) -> Result<Self, PasswordError> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::AcqRel) < max {
+            Ok(place)
+        } else {
+            Err(PasswordError::Busy)
+        }
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn check_length(password: &str) -> Result<(), PasswordError> {
+    if (1..=MAX_PASSWORD).contains(&password.len()) {
+        Ok(())
+    } else {
+        Err(PasswordError::Length)
+    }
+}
+
+fn hasher() -> Result<Argon2<'static>, PasswordError> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| PasswordError::System)?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// A hash of a password nobody has, made once: what unknown accounts are compared with.
+fn dummy_hash() -> Result<&'static str, PasswordError> {
+    static DUMMY: LazyLock<Option<Zeroizing<String>>> = LazyLock::new(|| {
+        let mut unknown = Zeroizing::new([0_u8; 32]);
+        rand::fill(unknown.as_mut_slice()).ok()?;
+        let text: Zeroizing<String> = Zeroizing::new(unknown.iter().map(|b| char::from(b'a' + b % 26)).collect());
+        hash_password(&text).ok()
+    });
+    DUMMY.as_deref().map(String::as_str).ok_or(PasswordError::System)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(password: &str) -> Zeroizing<String> {
+        Zeroizing::new(password.to_owned())
+    }
+
+    #[test]
+    fn a_password_verifies_against_its_own_hash_and_no_other() {
+        let hash = hash_password("correct horse").unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", &hash[..30]);
+        assert_eq!(verify_password(&hash, "correct horse"), Ok(true));
+        assert_eq!(verify_password(&hash, "correct horsf"), Ok(false));
+        assert_ne!(*hash, *hash_password("correct horse").unwrap(), "each has its own salt");
+    }
+
+    #[test]
+    fn a_hash_that_is_none_or_too_dear_is_refused_before_any_work() {
+        for bad in [
+            "",
+            "secret",
+            "$2b$12$abcdefghijklmnopqrstuv",
+            "$argon2id$v=19$m=4194304,t=2,p=1$c29tZXNhbHQxMjM0NTY$YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE",
+            "$argon2id$v=19$m=19456,t=9999,p=1$c29tZXNhbHQxMjM0NTY$YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE",
+        ] {
+            assert_eq!(verify_password(bad, "x"), Err(PasswordError::Hash), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        assert_eq!(hash_password("").unwrap_err(), PasswordError::Length);
+        assert_eq!(hash_password(&"x".repeat(1025)).unwrap_err(), PasswordError::Length);
+        assert_eq!(verify_password(dummy_hash().unwrap(), &"x".repeat(1025)), Ok(false));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_account_costs_the_same_work_and_is_never_right() {
+        let passwords = Passwords::new(Handle::current(), 1);
+        assert_eq!(passwords.verify(None, text("guess")).await, Ok(false));
+        let hash = passwords.hash(text("mine")).await.unwrap();
+        assert_eq!(passwords.verify(Some(hash.clone()), text("mine")).await, Ok(true));
+        assert_eq!(passwords.verify(Some(hash), text("yours")).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_when_the_queue_is_full_is_told_at_once() {
+        let mut passwords = Passwords::new(Handle::current(), 1);
+        passwords.max_waiting = 2;
+        let held = passwords.places.clone().acquire_owned().await.unwrap();
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let passwords = passwords.clone();
+                tokio::spawn(async move { passwords.hash(text("a")).await.is_ok() })
+            })
+            .collect();
+        while passwords.waiting.load(Ordering::Acquire) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(passwords.hash(text("b")).await.unwrap_err(), PasswordError::Busy);
+        drop(held);
+        for one in waiting {
+            assert!(one.await.unwrap());
+        }
+        assert!(passwords.hash(text("b")).await.is_ok(), "places come free again");
+    }
+}

@@ -1,0 +1,430 @@
+//! What an issuer does, as configuration says it: data only, built by `config`, run by this module.
+//!
+//! Everything here was checked at load: indices point into the same snapshot, path parameters and
+//! body fields exist, surfaces are of the right kind. What is found wrong at run time all the same
+//! is answered as [`Denial::Internal`](crate::base::denial::Denial::Internal), never guessed at.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::scope::{Mode, ScopeSet};
+use crate::decide::surface::SurfaceIndex;
+
+/// What a served route does: reads a body, acts, answers.
+#[derive(Debug)]
+pub struct Issuer {
+    /// How logs call it: the route's name.
+    pub name: String,
+    /// What it does.
+    pub action: Action,
+    /// What its body may hold.
+    pub body: BodySchema,
+    /// What it answers.
+    pub answer: AnswerSpec,
+}
+
+/// What an issuer does.
+#[derive(Debug)]
+pub enum Action {
+    /// Makes credentials in order, all of them or none.
+    Mint {
+        /// Whose they are.
+        tenant: TenantSource,
+        /// What is made; never empty.
+        mints: Vec<Mint>,
+        /// Which of them (index into `mints`, a session surface with a cookie) is set as a cookie.
+        cookie: Option<usize>,
+    },
+    /// Lists records of a surface, oldest id first; never with a secret.
+    List {
+        /// Of this surface.
+        surface: SurfaceIndex,
+        /// Which of them.
+        reach: Reach,
+    },
+    /// Ends a record for ever, and everything that hangs on it.
+    Revoke {
+        /// Of this surface.
+        surface: SurfaceIndex,
+        /// Its id.
+        id: Source,
+        /// Which records may be ended.
+        reach: Reach,
+    },
+    /// Makes a credential like the named one; the old one ends after `grace`, or goes on until it is
+    /// revoked.
+    Rotate {
+        /// Of this surface.
+        surface: SurfaceIndex,
+        /// Its id.
+        id: Source,
+        /// Which records may be rotated.
+        reach: Reach,
+        /// How long the old one goes on; `None`: until it is revoked.
+        grace: Option<Duration>,
+    },
+    /// Replaces the roles of a record. Neither the new roles nor those taken away may hold a scope
+    /// that the caller lacks.
+    SetRoles {
+        /// Of this surface.
+        surface: SurfaceIndex,
+        /// Its id.
+        id: Source,
+        /// The body field with the list of role ids.
+        roles: String,
+        /// Which records may be changed.
+        reach: Reach,
+    },
+    /// Lists the roles of the configuration and of the caller's tenant.
+    ListRoles,
+    /// Lists the scopes that the configuration's routes and roles know.
+    ListScopes,
+    /// Ends the caller's session, or all sessions of what it hangs on; removes its cookie.
+    LogOut {
+        /// This one, or everywhere.
+        extent: Extent,
+    },
+    /// Changes the password of the account that the caller is, or hangs on.
+    SetPassword {
+        /// The account surface.
+        surface: SurfaceIndex,
+        /// The body field with the present password, proven first; `None` only where the caller
+        /// proved it in this very request (the account surface's own password field).
+        current: Option<String>,
+        /// The body field with the new one.
+        new: String,
+        /// What becomes of the account's sessions.
+        sessions: Sessions,
+    },
+}
+
+/// Whose the new credentials are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantSource {
+    /// The caller's tenant.
+    Caller,
+    /// The caller's tenant, which this path parameter must name (another one: 403 `foreign_tenant`).
+    CallerNamed(String),
+    /// A new tenant with a generated id, made in the same step (sign-up). Only on public routes.
+    New,
+}
+
+/// Where a value comes from. In TOML: `path.id`, `body.role`, `caller.id`, `caller.claims.tid`,
+/// `parent.login`, or a constant as `"=text"` or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The operator's word.
+    Constant(Value),
+    /// A path parameter.
+    Path(String),
+    /// A body field; nothing when the field is optional and absent.
+    Body(String),
+    /// The caller's.
+    Caller(Fact),
+    /// That of the record the new one hangs on.
+    Parent(Fact),
+}
+
+/// What can be asked of a caller or of a parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The record's id.
+    Id,
+    /// Its subject (of a token: its `sub`).
+    Subject,
+    /// Its tenant.
+    Tenant,
+    /// Its mode, as a word.
+    Mode,
+    /// The scopes that count, as a list.
+    Scopes,
+    /// An account's e-mail address.
+    Login,
+    /// Its name for people.
+    Name,
+    /// A claim of its record.
+    Claim(String),
+}
+
+/// A text or a list of texts: what claims, fields and constants hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// One text.
+    Text(String),
+    /// Several.
+    List(Vec<String>),
+}
+
+/// One credential that is made.
+#[derive(Debug, Clone)]
+pub struct Mint {
+    /// On this surface: keys, pairs, accounts or session tokens. A session surface with
+    /// `record = Sub` makes a token alone, whose `sub` is its parent; all others make a record.
+    pub surface: SurfaceIndex,
+    /// What it hangs on, and ends with.
+    pub parent: ParentSource,
+    /// Who acts by it.
+    pub subject: Option<Source>,
+    /// Its name for people.
+    pub name: Option<Source>,
+    /// Of an account: its e-mail address. Taken within the surface: 409 `taken`.
+    pub login: Option<Source>,
+    /// Of an account: its password, which is hashed and never shown.
+    pub password: Option<Source>,
+    /// Its mode. Never another than the caller's, if the caller has one.
+    pub mode: ModeSource,
+    /// Its scopes, within the caller's and `grants`; otherwise 403 `insufficient_scope`.
+    pub scopes: ScopeSource,
+    /// Scopes this route may give although the caller lacks them: the operator's word.
+    pub grants: ScopeSet,
+    /// Ids of its roles, whose scopes count as `scopes` do. `None`: no role.
+    pub roles: Option<Source>,
+    /// Its claims: kept on the record, and written into a session token.
+    pub claims: Vec<(String, Source)>,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+    /// It ends after so long without use; its lifetime is then the absolute limit.
+    pub idle: Option<Duration>,
+}
+
+/// What a new record hangs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParentSource {
+    /// Nothing but its tenant.
+    None,
+    /// The caller's record.
+    Caller,
+    /// What the caller's record hangs on.
+    CallersParent,
+    /// One that this issuer made before (index into the mints, smaller than its own).
+    Minted(usize),
+    /// A record of the caller's tenant, in force; otherwise 404 `not_found`.
+    Record {
+        /// Of this surface.
+        surface: SurfaceIndex,
+        /// Its id.
+        id: Source,
+    },
+}
+
+/// Where a new credential's mode comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModeSource {
+    /// The caller's (none if the caller has none).
+    Caller,
+    /// The caller's, or this one for a caller without a mode.
+    CallerOr(Mode),
+    /// From a value, `test` or `live`.
+    From(Source),
+    /// None.
+    Unset,
+}
+
+/// Where a new credential's scopes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScopeSource {
+    /// All of the caller's.
+    Caller,
+    /// A list (or one text with spaces) from a value.
+    From(Source),
+    /// The operator's word; still only what the caller holds or `grants` names.
+    Fixed(ScopeSet),
+    /// None.
+    None,
+}
+
+/// How long a new credential lives. Never beyond what it hangs on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lifetime {
+    /// Unless the caller says; `None`: without end (not on session surfaces).
+    pub default: Option<Duration>,
+    /// The longest that may be asked for; more is a validation error of the field.
+    pub max: Option<Duration>,
+    /// Where the caller says it, in whole seconds; must be a body field of kind integer.
+    pub from: Option<Source>,
+}
+
+/// Which records an action may touch. What is out of reach looks as if it were not there (404),
+/// except another tenant that is named, which is 403.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of the caller's tenant.
+    Tenant,
+    /// Those of the caller's tenant, which this path parameter must name (403 `foreign_tenant`).
+    TenantNamed(String),
+    /// Those of the caller's tenant whose claim has this value.
+    Claim {
+        /// The claim's name.
+        claim: String,
+        /// The value.
+        from: Source,
+    },
+    /// Those of the caller's tenant that hang on the caller's record.
+    Children,
+}
+
+/// How far a log-out goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// This session.
+    This,
+    /// Every session of the record it hangs on.
+    Everywhere,
+}
+
+/// What becomes of an account's sessions when its password changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// They go on.
+    Kept,
+    /// All end, the caller's too.
+    Ended,
+}
+
+/// Default for the largest body, in bytes: the richest documented body is a few hundred, and it is
+/// kept in memory whole.
+pub const DEFAULT_MAX_BODY: usize = 16 * 1024;
+
+/// What a body may hold: a JSON object of these fields and no others. Without fields an empty body
+/// will do as well as `{}`.
+#[derive(Debug, Clone)]
+pub struct BodySchema {
+    /// Largest body in bytes ([`DEFAULT_MAX_BODY`]); more is 413.
+    pub max: usize,
+    /// Its fields, in the order in which their errors are told.
+    pub fields: Vec<Field>,
+    /// What an unknown field is told; default `The {field} field is not known.`
+    pub unknown: Option<String>,
+}
+
+impl Default for BodySchema {
+    fn default() -> Self {
+        Self {
+            max: DEFAULT_MAX_BODY,
+            fields: Vec::new(),
+            unknown: None,
+        }
+    }
+}
+
+/// One field of a body.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its name in the JSON object.
+    pub name: String,
+    /// What it holds.
+    pub kind: FieldKind,
+    /// Whether it may be missing (or `null`, or an empty text).
+    pub presence: Presence,
+    /// The only values admitted, of the text or of each item; empty: any.
+    pub one_of: Vec<String>,
+    /// What its errors say, where not the default.
+    pub messages: FieldMessages,
+}
+
+/// Whether a field may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It must be there.
+    Required,
+    /// It may be left out.
+    Optional,
+}
+
+/// What a field holds. Lengths are in characters. Texts never hold control characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldKind {
+    /// A text.
+    Text {
+        /// Shortest.
+        min: usize,
+        /// Longest.
+        max: usize,
+        /// Its form.
+        format: TextFormat,
+    },
+    /// A text that is a secret (password, key, secret half): never in answers, logs or messages.
+    Secret {
+        /// Shortest.
+        min: usize,
+        /// Longest.
+        max: usize,
+    },
+    /// A whole number.
+    Integer {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
+    },
+    /// A list of texts, without repetition.
+    TextList {
+        /// Most items.
+        max_items: usize,
+        /// Longest item.
+        max: usize,
+    },
+}
+
+/// The form of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    /// Any.
+    Any,
+    /// An e-mail address.
+    Email,
+    /// `[A-Za-z0-9._:-]{1,128}`
+    Id,
+}
+
+/// What a field's errors say. `{field}` is the field's name with spaces for `_`; `{min}`, `{max}` and
+/// `{values}` are those of its rule. `None`: the default beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldMessages {
+    /// `The {field} field is required.`
+    pub required: Option<String>,
+    /// Of the wrong JSON type: `The {field} field must be a string.` (`an integer`, `a list of strings`)
+    pub kind: Option<String>,
+    /// Of the wrong form: `The {field} field is not valid.` (an e-mail address: `The {field} field must be a valid email address.`)
+    pub format: Option<String>,
+    /// Too short or too small: `The {field} field must be at least {min} characters.` (integers: `at least {min}.`)
+    pub min: Option<String>,
+    /// Too long, too large or too many: `The {field} field must not be greater than {max} characters.`
+    /// (integers: `greater than {max}.`; lists: `have more than {max} items.`)
+    pub max: Option<String>,
+    /// Not one of the values: `The selected {field} is invalid.`
+    pub one_of: Option<String>,
+}
+
+/// What is answered when the action succeeded. `Cache-Control: no-store` is always added.
+#[derive(Debug)]
+pub struct AnswerSpec {
+    /// The status: 200, 201, 202 or 204.
+    pub status: u16,
+    /// The body; `None` (and always with 204): none.
+    pub body: Option<Arc<dyn AnswerBody>>,
+    /// Fields besides, as they are sent.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A body template compiled at load; its output is JSON by construction.
+///
+/// The context is one JSON object: `credential` (the last that was made; `minted` lists all): `id`,
+/// `key`, `secret`, `token`, `prefix`, `last4`, `mode`, `scopes`, `roles`, `name`, `subject`, `login`,
+/// `claims`, `created_at`, `expires_at` (RFC 3339), `expires_in` (seconds); `caller`: `id`, `tenant`,
+/// `subject`, `mode`, `scopes`, `login`, `name`, `claims`; `path`; `body` (without secret fields);
+/// `request_id`; for lists `items`, like `credential` but never with `key`, `secret` or `token`.
+/// What is not there is `null`.
+pub trait AnswerBody: fmt::Debug + Send + Sync {
+    /// Renders it.
+    ///
+    /// # Errors
+    /// [`RenderError`]; the answer is 500. Rendered before anything is stored, so nothing is made.
+    fn render(&self, context: &serde_json::Value) -> Result<Vec<u8>, RenderError>;
+}
+
+/// A template that could not be rendered; says where, never with what.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the answer cannot be written: {0}")]
+pub struct RenderError(pub String);
