@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::base::denial::Denial;
+use crate::base::field_errors::FieldErrors;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
 use crate::decide::extract::extract;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
@@ -100,6 +101,10 @@ struct Refused {
     denial: Denial,
     route: Option<RouteIndex>,
     allowed: u8,
+    /// What is wrong with which field, on served routes.
+    details: Option<Box<FieldErrors>>,
+    /// Seconds until another try makes sense, where a limit knows.
+    retry_after: Option<u64>,
 }
 
 impl From<Denial> for Refused {
@@ -108,6 +113,8 @@ impl From<Denial> for Refused {
             denial,
             route: None,
             allowed: 0,
+            details: None,
+            retry_after: None,
         }
     }
 }
@@ -133,9 +140,8 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
     };
     let Destination::Upstream(upstream) = admitted.route.destination else {
         let refused = Refused {
-            denial: Denial::Internal,
             route: exchange.route(),
-            allowed: 0,
+            ..Refused::from(Denial::Internal)
         };
         return reply::refusal(exchange, &view.snapshot, &refused, head);
     };
@@ -143,9 +149,8 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         Ok(forwarded) => reply::returning(exchange, &view, &admitted, upstream, forwarded),
         Err(denial) => {
             let refused = Refused {
-                denial,
                 route: exchange.route(),
-                allowed: 0,
+                ..Refused::from(denial)
             };
             reply::refusal(exchange, &view.snapshot, &refused, head)
         }
@@ -181,9 +186,8 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
     let for_route = |denial| Refused {
-        denial,
         route: Some(index),
-        allowed: 0,
+        ..Refused::from(denial)
     };
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
         return Err(for_route(Denial::MalformedTarget));
@@ -263,9 +267,8 @@ fn not_found(why: NotFound) -> Refused {
     match why {
         NotFound::NoRoute => Denial::NoRoute.into(),
         NotFound::Method { allowed } => Refused {
-            denial: Denial::MethodNotAllowed,
-            route: None,
             allowed,
+            ..Refused::from(Denial::MethodNotAllowed)
         },
     }
 }

@@ -17,16 +17,22 @@ pub enum Denial {
     ForgedHeader,
     /// More than one credential was presented.
     AmbiguousCredentials,
+    /// A body where a served route needs JSON is something else.
+    InvalidBody,
     /// The client was too slow to send its request.
     RequestTimeout,
     /// The body is larger than the route allows.
     BodyTooLarge,
     /// The request-target is longer than 8 KiB.
     TargetTooLong,
+    /// The body's media type is not the one a served route takes.
+    WrongMediaType,
     /// `Expect` holds something else than `100-continue`.
     ExpectationFailed,
     /// This name is not served on this connection.
     Misdirected,
+    /// Fields of the body are missing or wrong; which, is told beside the denial.
+    InvalidFields,
     /// The head is larger than 16 KiB or has more than 100 fields.
     HeadTooLarge,
     /// A transfer coding other than `chunked`.
@@ -35,8 +41,12 @@ pub enum Denial {
     UnsupportedVersion,
     /// No route matches.
     NoRoute,
+    /// A record that is not there, or that the caller may not know of.
+    NotFound,
     /// A route matches the path but not the method.
     MethodNotAllowed,
+    /// What is to be made is there already.
+    Taken,
     /// No credential where the route needs one.
     MissingCredential,
     /// The credential has not the form its surface has.
@@ -63,6 +73,8 @@ pub enum Denial {
     InactiveTenant,
     /// The principal lacks a scope the route needs.
     InsufficientScope,
+    /// The caller named another tenant than its own.
+    ForeignTenant,
     /// A cookie credential on a changing method without proof that the request is same-origin.
     CrossSite,
     /// Too many requests.
@@ -127,16 +139,21 @@ table! {
     MalformedFraming "malformed_framing" 400 "malformed_framing" Warn "The message framing is malformed or ambiguous.";
     ForgedHeader "forged_header" 400 "forged_header" Warn "A protected header was sent in disguise.";
     AmbiguousCredentials "ambiguous_credentials" 400 "ambiguous_credentials" Warn "More than one credential was presented.";
+    InvalidBody "invalid_body" 400 "invalid_body" Info "The request body is not valid JSON.";
     RequestTimeout "request_timeout" 408 "request_timeout" Info "The request was not received in time.";
     BodyTooLarge "body_too_large" 413 "body_too_large" Info "The request body is too large.";
     TargetTooLong "target_too_long" 414 "target_too_long" Info "The request target is too long.";
+    WrongMediaType "wrong_media_type" 415 "unsupported_media_type" Info "The request body must be application/json.";
     ExpectationFailed "expectation_failed" 417 "expectation_failed" Info "The expectation cannot be met.";
     Misdirected "misdirected" 421 "misdirected_request" Info "This name is not served on this connection.";
+    InvalidFields "invalid_fields" 422 "invalid_fields" Info "Some fields are missing or not valid.";
     HeadTooLarge "head_too_large" 431 "head_too_large" Info "The request head is too large.";
     UnsupportedCoding "unsupported_coding" 501 "unsupported_transfer_coding" Warn "The transfer coding is not supported.";
     UnsupportedVersion "unsupported_version" 505 "unsupported_http_version" Info "The HTTP version is not supported.";
     NoRoute "no_route" 404 "not_found" Info "There is nothing here.";
+    NotFound "record_not_found" 404 "not_found" Info "There is nothing here.";
     MethodNotAllowed "method_not_allowed" 405 "method_not_allowed" Info "The method is not allowed here.";
+    Taken "taken" 409 "taken" Info "This exists already.";
     MissingCredential "missing_credential" 401 "missing_credential" Info "A credential is required.";
     MalformedCredential "malformed_credential" 401 "invalid_credential" Info "The credential is not valid.";
     WrongSurface "wrong_surface" 401 "invalid_credential" Warn "The credential is not valid.";
@@ -150,6 +167,7 @@ table! {
     InvalidToken "invalid_token" 401 "invalid_credential" Warn "The credential is not valid.";
     InactiveTenant "inactive_tenant" 403 "inactive_tenant" Info "The account of this credential is inactive.";
     InsufficientScope "insufficient_scope" 403 "insufficient_scope" Info "The credential lacks a scope this call needs.";
+    ForeignTenant "foreign_tenant" 403 "foreign_tenant" Warn "Another tenant's data cannot be reached.";
     CrossSite "cross_site" 403 "cross_site_request" Warn "The request may come from another site.";
     RateLimited "rate_limited" 429 "rate_limited" Info "Too many requests.";
     StoreUnavailable "store_unavailable" 503 "unavailable" Error "The service is temporarily unavailable.";

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 
 mod cases;
+mod dialects;
 mod documentation;
 mod garbage;
 mod lifecycle;

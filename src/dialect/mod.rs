@@ -3,13 +3,16 @@
 use bytes::Bytes;
 
 use crate::base::denial::{DENIALS, Denial};
+use crate::base::field_errors::FieldErrors;
 use crate::decide::method::Method;
 
+pub mod answer;
+pub mod pieces;
 pub mod spec;
 pub mod template;
 
-use spec::{DialectSpec, Override};
-use template::Piece;
+use pieces::{Detailed, Piece, splice};
+use spec::DialectSpec;
 
 /// Seconds after which a caller may try again: the store and the limits recover within a second or
 /// two, and a longer wait would outlast most outages the gateway rides through.
@@ -32,7 +35,8 @@ struct Prepared {
     fields: Vec<(Bytes, Bytes)>,
     challenge: Challenge,
     body: Vec<Piece>,
-    body_len: usize,
+    /// The body of a refusal with details, where its template makes a difference.
+    detailed: Option<Vec<Piece>>,
 }
 
 /// What is left to be added to an answer's fields.
@@ -55,6 +59,10 @@ pub struct RefusalContext<'a> {
     pub scopes: &'a str,
     /// For [`Denial::MethodNotAllowed`]: methods that would be allowed, bit i is `Method::ALL[i]`.
     pub allowed: u8,
+    /// For [`Denial::InvalidFields`]: what is wrong with which field.
+    pub details: Option<&'a FieldErrors>,
+    /// Seconds for `Retry-After`, where they are known better than the dialect's.
+    pub retry_after: Option<u64>,
 }
 
 impl<'a> RefusalContext<'a> {
@@ -65,6 +73,8 @@ impl<'a> RefusalContext<'a> {
             request_id,
             scopes: "",
             allowed: 0,
+            details: None,
+            retry_after: None,
         }
     }
 }
@@ -112,18 +122,20 @@ impl Dialect {
             }
             Challenge::Allow => fields.push((Bytes::from_static(b"Allow"), allow(context.allowed))),
         }
-        let mut body = Vec::with_capacity(prepared.body_len + context.request_id.len() * 2);
-        for piece in &prepared.body {
-            match piece {
-                Piece::Fixed(text) => body.extend_from_slice(text),
-                Piece::RequestId => template::push_escaped(&mut body, context.request_id),
-            }
+        if let Some(seconds) = context.retry_after {
+            fields.retain(|(name, _)| !name.eq_ignore_ascii_case(b"retry-after"));
+            fields.push((Bytes::from_static(b"Retry-After"), seconds.to_string().into()));
         }
+        let details = context.details.filter(|details| !details.is_empty());
+        let body = match (details, &prepared.detailed) {
+            (Some(_), Some(detailed)) => detailed,
+            _ => &prepared.body,
+        };
         Refusal {
             status: prepared.status,
             content_type: prepared.content_type.clone(),
             fields,
-            body: body.into(),
+            body: splice(body, context.request_id, details),
         }
     }
 
@@ -146,13 +158,12 @@ fn last_resort() -> Refusal {
 
 fn prepare(spec: &DialectSpec, denial: Denial) -> Prepared {
     let own = spec.find_override(denial);
-    let status = own.status.unwrap_or(denial.row().status);
-    let template = own.body.as_ref().unwrap_or(&spec.body);
-    let body = template.fill(&template::Words {
-        code: own.code.as_deref().unwrap_or(denial.row().code),
-        message: own.message.as_deref().unwrap_or(denial.row().message),
-        status,
-    });
+    let answer = spec.answer(denial, &own);
+    let status = answer.words.status;
+    // What cannot be rendered was reported when the configuration was read; nothing serves it.
+    let fill = |detailed| answer.template.fill(&answer.words, detailed);
+    let body = fill(Detailed::No).unwrap_or_else(|_| vec![Piece::Fixed(Bytes::from_static(b"{}"))]);
+    let detailed = fill(Detailed::Yes).ok().filter(|detailed| *detailed != body);
     let mut fields = vec![("Cache-Control".to_owned(), "no-store".to_owned())];
     let mut challenge = Challenge::None;
     match status {
@@ -182,14 +193,8 @@ fn prepare(spec: &DialectSpec, denial: Denial) -> Prepared {
         content_type: spec.content_type.clone().into(),
         fields: fields.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
         challenge,
-        body_len: body
-            .iter()
-            .map(|p| match p {
-                Piece::Fixed(text) => text.len(),
-                Piece::RequestId => 0,
-            })
-            .sum(),
         body,
+        detailed,
     }
 }
 
@@ -210,20 +215,6 @@ fn allow(allowed: u8) -> Bytes {
         .map(|(_, m)| m.as_str())
         .collect();
     names.join(", ").into()
-}
-
-impl DialectSpec {
-    /// What differs for this denial: its default code's changes, then its own over them.
-    fn find_override(&self, denial: Denial) -> Override {
-        let mut found = Override::default();
-        for (_, own) in self.by_code.iter().filter(|(code, _)| code == denial.row().code) {
-            found.overlay(own);
-        }
-        for (_, own) in self.by_denial.iter().filter(|(d, _)| *d == denial) {
-            found.overlay(own);
-        }
-        found
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! What a dialect is made from: a base, a template, and changes for single denials.
 
-use std::borrow::Cow;
+use crate::base::denial::{DENIALS, Denial};
 
-use crate::base::denial::Denial;
-
-use super::template::Slot::{self, Code, Message, RequestId, Status, Title};
-use super::template::Template;
+use super::pieces::Words;
+use super::template::{Template, TemplateError};
 
 /// Everything that makes a dialect. Header names and values, the realm and the content type have
 /// been checked: they hold nothing that could end a header line.
@@ -21,10 +19,71 @@ pub struct DialectSpec {
     pub realm: String,
     /// Further headers of every refusal.
     pub headers: Vec<(String, String)>,
-    /// Changes for all denials of one default code.
-    pub by_code: Vec<(String, Override)>,
-    /// Changes for one denial; they beat those of its code.
-    pub by_denial: Vec<(Denial, Override)>,
+    /// Changes for some denials; later ones beat earlier ones. Those of a base come first, and within
+    /// one dialect those by code before those by denial.
+    pub changes: Vec<(Applies, Override)>,
+}
+
+/// Which denials a change is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applies {
+    /// All of one default code.
+    Code(String),
+    /// One.
+    Denial(Denial),
+}
+
+impl Applies {
+    /// Whether it is for this denial.
+    #[must_use]
+    pub fn includes(&self, denial: Denial) -> bool {
+        match self {
+            Self::Code(code) => *code == denial.row().code,
+            Self::Denial(own) => *own == denial,
+        }
+    }
+}
+
+/// What one denial is answered with.
+pub(super) struct Answer<'s> {
+    pub(super) words: Words<'s>,
+    pub(super) template: &'s Template,
+}
+
+impl DialectSpec {
+    /// What differs for this denial.
+    pub(super) fn find_override(&self, denial: Denial) -> Override {
+        let mut found = Override::default();
+        for (_, own) in self.changes.iter().filter(|(applies, _)| applies.includes(denial)) {
+            found.overlay(own);
+        }
+        found
+    }
+
+    pub(super) fn answer<'s>(&'s self, denial: Denial, own: &'s Override) -> Answer<'s> {
+        Answer {
+            words: Words {
+                code: own.code.as_deref().unwrap_or(denial.row().code),
+                message: own.message.as_deref().unwrap_or(denial.row().message),
+                status: own.status.unwrap_or(denial.row().status),
+            },
+            template: own.body.as_ref().unwrap_or(&self.body),
+        }
+    }
+
+    /// The denials whose body cannot be written, and why.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(Denial, TemplateError)> {
+        DENIALS
+            .iter()
+            .filter_map(|row| {
+                let own = self.find_override(row.denial);
+                let answer = self.answer(row.denial, &own);
+                let error = answer.template.try_refusal(&answer.words).err()?;
+                Some((row.denial, error))
+            })
+            .collect()
+    }
 }
 
 /// What differs for some denials.
@@ -97,7 +156,7 @@ impl Base {
     /// `title`; what happened is in `code` and `detail`.
     #[must_use]
     pub fn body(self) -> Template {
-        Template::of_slots(match self {
+        Template::built_in(match self {
             Self::Problem => PROBLEM,
             Self::Plain => PLAIN,
         })
@@ -112,34 +171,11 @@ impl Base {
             body: self.body(),
             realm: DEFAULT_REALM.to_owned(),
             headers: Vec::new(),
-            by_code: Vec::new(),
-            by_denial: Vec::new(),
+            changes: Vec::new(),
         }
     }
 }
 
-const PROBLEM: &[Slot] = &[
-    text("{\"type\":\"about:blank\",\"title\":\""),
-    Title,
-    text("\",\"status\":"),
-    Status,
-    text(",\"detail\":\""),
-    Message,
-    text("\",\"code\":\""),
-    Code,
-    text("\",\"request_id\":\""),
-    RequestId,
-    text("\"}"),
-];
+const PROBLEM: &str = r#"{"type":"about:blank","title":{{ title }},"status":{{ status }},"detail":{{ message }},"code":{{ code }},"request_id":{{ request_id }}{% if details %},"details":{{ details }}{% endif %}}"#;
 
-const PLAIN: &[Slot] = &[
-    text("{\"error\":{\"code\":\""),
-    Code,
-    text("\",\"message\":\""),
-    Message,
-    text("\"}}"),
-];
-
-const fn text(text: &'static str) -> Slot {
-    Slot::Text(Cow::Borrowed(text))
-}
+const PLAIN: &str = r#"{"error":{"code":{{ code }},"message":{{ message }}{% if details %},"details":{{ details }}{% endif %}}}"#;

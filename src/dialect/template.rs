@@ -1,219 +1,252 @@
-//! Body templates: JSON with placeholders inside its texts, so that what is filled in can never change its shape.
+//! Templates that can only write JSON: compiled and tried at load, every value written as a JSON value.
+//!
+//! The language is that of Jinja (crate `minijinja`) without filters, functions and other templates.
+//! `{{ x }}` writes a whole JSON value, quotes included, whatever `autoescape` says: a value can
+//! never change the shape of a body.
 
-use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use minijinja::{Environment, ErrorKind, Output, State, UndefinedBehavior, Value};
 
-/// A checked template.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<Slot>);
+/// The only template of an environment.
+const NAME: &str = "t";
 
-/// A part of a template.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Slot {
-    /// Written as it is.
-    Text(Cow<'static, str>),
-    /// The code.
-    Code,
-    /// The message.
-    Message,
-    /// The status.
-    Status,
-    /// The status phrase.
-    Title,
-    /// The request's id.
-    RequestId,
+/// A compiled template. Cheap to clone.
+#[derive(Clone)]
+pub struct Template {
+    environment: Arc<Environment<'static>>,
 }
 
-/// A part of a body with everything filled in that does not differ between requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// Written as it is.
-    Fixed(Bytes),
-    /// The request's id, escaped.
-    RequestId,
-}
-
-/// What fills a template.
-#[derive(Debug, Clone, Copy)]
-pub struct Words<'w> {
-    /// `{code}`
-    pub code: &'w str,
-    /// `{message}`
-    pub message: &'w str,
-    /// `{status}`
-    pub status: u16,
-}
-
-/// Why a text is not a template.
+/// Why a text is not a template. Ranges are bytes of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// Not JSON.
-    #[error("the body is not JSON: {0}")]
+    /// Not the template language.
+    #[error("this is not a template: {1}")]
+    Syntax(Option<Range<usize>>, String),
+    /// A variable that does not exist here.
+    #[error("there is no variable `{1}` here")]
+    Unknown(Option<Range<usize>>, String),
+    /// It cannot be rendered.
+    #[error("the template cannot be rendered: {1}")]
+    Rendering(Option<Range<usize>>, String),
+    /// What comes out is not JSON.
+    #[error("what the template writes is not JSON: {0}")]
     NotJson(String),
-    /// A placeholder that does not exist; where it begins, and its text with braces.
-    #[error("there is no placeholder `{1}`")]
-    Unknown(usize, String),
-    /// A brace inside a text that begins no placeholder.
-    #[error("a brace inside a text must belong to a placeholder")]
-    Brace(usize),
+    /// `details` inside a text.
+    #[error("`details` can only stand alone, as `{{{{ details }}}}`")]
+    Details,
 }
 
-/// The placeholders' words.
-pub const PLACEHOLDERS: [&str; 5] = ["code", "message", "status", "title", "request_id"];
+impl TemplateError {
+    /// Where in the text, if it can be told.
+    #[must_use]
+    pub fn range(&self) -> Option<Range<usize>> {
+        match self {
+            Self::Syntax(range, _) | Self::Unknown(range, _) | Self::Rendering(range, _) => range.clone(),
+            Self::NotJson(_) | Self::Details => None,
+        }
+    }
+}
 
 impl Template {
-    /// Reads a template.
+    /// Compiles a text and looks up its variables. `names` holds what there is, with dots
+    /// (`credential.id`); a name with parts may be used as a whole.
     ///
     /// # Errors
-    /// [`TemplateError`], with the byte position where it applies.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
-            return Err(TemplateError::NotJson(error.to_string()));
+    /// [`TemplateError::Syntax`], [`TemplateError::Unknown`].
+    pub fn parse(text: &str, names: &[String]) -> Result<Self, TemplateError> {
+        let environment = compile(text).map_err(|error| TemplateError::Syntax(error.range(), reason(&error)))?;
+        let template = Self {
+            environment: Arc::new(environment),
+        };
+        let mut unknown = template.variables();
+        unknown.retain(|name| !is_known(name, names));
+        unknown.sort_unstable();
+        match unknown.into_iter().next() {
+            None => Ok(template),
+            Some(name) => Err(TemplateError::Unknown(find_variable(text, &name), name)),
         }
-        let mut slots = Vec::new();
-        let (mut inside, mut escaped, mut from) = (false, false, 0);
-        let mut at = 0;
-        while let Some(byte) = text.as_bytes().get(at) {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if inside => escaped = true,
-                b'"' => inside = !inside,
-                b'{' if inside => {
-                    let (slot, len) = placeholder(text, at)?;
-                    push_text(&mut slots, text.get(from..at).unwrap_or(""));
-                    slots.push(slot);
-                    at += len;
-                    from = at;
-                    continue;
-                }
-                b'}' if inside => return Err(TemplateError::Brace(at)),
-                _ => {}
-            }
-            at += 1;
-        }
-        push_text(&mut slots, text.get(from..).unwrap_or(""));
-        Ok(Self(slots))
     }
 
-    /// A template known to be right.
-    pub(super) fn of_slots(slots: &[Slot]) -> Self {
-        Self(slots.to_vec())
+    /// A template known to be right; tests hold that each is.
+    pub(super) fn built_in(text: &'static str) -> Self {
+        Self {
+            environment: Arc::new(compile(text).unwrap_or_else(|_| bare())),
+        }
     }
 
-    /// Fills in everything but the request id.
+    /// Its variables with dots, without those it sets itself.
     #[must_use]
-    pub fn fill(&self, words: &Words<'_>) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        let mut fixed = Vec::new();
-        for slot in &self.0 {
-            match slot {
-                Slot::Text(text) => fixed.extend_from_slice(text.as_bytes()),
-                Slot::Code => push_escaped(&mut fixed, words.code),
-                Slot::Message => push_escaped(&mut fixed, words.message),
-                Slot::Status => fixed.extend_from_slice(words.status.to_string().as_bytes()),
-                Slot::Title => fixed.extend_from_slice(phrase(words.status).as_bytes()),
-                Slot::RequestId => {
-                    pieces.push(Piece::Fixed(std::mem::take(&mut fixed).into()));
-                    pieces.push(Piece::RequestId);
-                }
-            }
-        }
-        if !fixed.is_empty() {
-            pieces.push(Piece::Fixed(fixed.into()));
-        }
-        pieces
+    pub fn variables(&self) -> Vec<String> {
+        let found = self.environment.get_template(NAME).map(|t| t.undeclared_variables(true));
+        found.unwrap_or_default().into_iter().collect()
     }
-}
 
-fn push_text(slots: &mut Vec<Slot>, text: &str) {
-    if !text.is_empty() {
-        slots.push(Slot::Text(Cow::Owned(text.to_owned())));
-    }
-}
-
-/// The placeholder that begins at `at`, and its length with braces.
-fn placeholder(text: &str, at: usize) -> Result<(Slot, usize), TemplateError> {
-    let rest = text.get(at + 1..).unwrap_or("");
-    let end = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
-    if end == 0 || rest.as_bytes().get(end) != Some(&b'}') {
-        return Err(TemplateError::Brace(at));
-    }
-    let word = rest.get(..end).unwrap_or("");
-    let slot = match word {
-        "code" => Slot::Code,
-        "message" => Slot::Message,
-        "status" => Slot::Status,
-        "title" => Slot::Title,
-        "request_id" => Slot::RequestId,
-        _ => return Err(TemplateError::Unknown(at, format!("{{{word}}}"))),
-    };
-    Ok((slot, end + 2))
-}
-
-/// Appends text as the inside of a JSON string (RFC 8259, section 7).
-pub(super) fn push_escaped(out: &mut Vec<u8>, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            0..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+    /// Renders it and checks that the result is JSON. For load time.
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub fn sample(&self, context: &Value) -> Result<String, TemplateError> {
+        let text = self.render(context)?;
+        match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+            Ok(_) => Ok(text),
+            Err(error) => Err(TemplateError::NotJson(error.to_string())),
         }
     }
+
+    /// Renders it.
+    ///
+    /// # Errors
+    /// [`TemplateError::Rendering`] where the template does what cannot be done with these values.
+    pub fn render(&self, context: &Value) -> Result<String, TemplateError> {
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(context))
+            .map_err(|error| TemplateError::Rendering(error.range(), reason(&error)))
+    }
 }
 
-/// The phrase of a status (RFC 9110, section 15).
-fn phrase(status: u16) -> &'static str {
-    http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|s| s.canonical_reason())
-        .unwrap_or("Error")
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let template = self.environment.get_template(NAME);
+        f.debug_tuple("Template")
+            .field(&template.map_or_else(|_| String::new(), |t| t.source().to_owned()))
+            .finish()
+    }
+}
+
+fn bare() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_formatter(write_json);
+    environment.set_keep_trailing_newline(false);
+    environment
+}
+
+fn compile(text: &str) -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = bare();
+    // Ranges of errors, for carets.
+    environment.set_debug(true);
+    environment.add_template_owned(NAME, text.trim_end().to_owned())?;
+    Ok(environment)
+}
+
+/// Writes a value as JSON. This stands in the place of automatic escaping, so that no template can
+/// switch it off.
+fn write_json(out: &mut Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, "this is not a JSON value").with_source(error))?;
+    out.write_str(&text).map_err(minijinja::Error::from)
+}
+
+/// What is wrong, without the name of the template and without the values.
+fn reason(error: &minijinja::Error) -> String {
+    match (error.kind(), error.detail()) {
+        (ErrorKind::UndefinedError, _) => "a value that does not exist is used".to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    }
+}
+
+fn is_known(name: &str, names: &[String]) -> bool {
+    names.iter().any(|known| {
+        known
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// Where a variable stands in a text, inside `{{ }}` or `{% %}`.
+fn find_variable(text: &str, name: &str) -> Option<Range<usize>> {
+    let part = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
+    text.match_indices(name).map(|(at, _)| at..at + name.len()).find(|range| {
+        let before = text.get(..range.start).unwrap_or("");
+        let opened = before.rfind("{{").max(before.rfind("{%"));
+        let closed = before.rfind("}}").max(before.rfind("%}"));
+        let whole = !part(range.start.checked_sub(1).and_then(|i| text.as_bytes().get(i))) && !part(text.as_bytes().get(range.end));
+        whole && opened.is_some() && opened > closed
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use minijinja::context;
+
     use super::*;
 
-    fn filled(template: &str) -> String {
-        let words = Words {
-            code: "c\"1",
-            message: "m\n\\",
-            status: 401,
-        };
-        let pieces = Template::parse(template).unwrap().fill(&words);
-        let mut out = Vec::new();
-        for piece in pieces {
-            match piece {
-                Piece::Fixed(bytes) => out.extend_from_slice(&bytes),
-                Piece::RequestId => push_escaped(&mut out, "r\"1"),
-            }
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    fn rendered(text: &str, context: &Value) -> Result<String, TemplateError> {
+        Template::parse(text, &names(&["a", "b.c", "b.d", "list"]))?.sample(context)
+    }
+
+    #[test]
+    fn a_value_is_written_as_json_whatever_the_template_says() {
+        let hostile = context! { a => "\",\"x\":\"<\n" };
+        for text in [
+            r#"{"v":{{ a }}}"#,
+            r#"{"v":{% autoescape false %}{{ a }}{% endautoescape %}}"#,
+            r#"{"v":{% set x = a %}{{ x }}}"#,
+        ] {
+            let value: serde_json::Value = serde_json::from_str(&rendered(text, &hostile).unwrap()).unwrap();
+            assert_eq!(value, serde_json::json!({"v": "\",\"x\":\"<\n"}), "{text}");
         }
-        String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn placeholders_are_filled_and_escaped() {
-        let body = filled(r#"{"a":{"code":"{code}","m":"x {message} y","s":"{status}","t":"{title}"},"id":"{request_id}"}"#);
-        let value: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(value["a"]["code"], "c\"1");
-        assert_eq!(value["a"]["m"], "x m\n\\ y");
-        assert_eq!(value["a"]["s"], "401");
-        assert_eq!(value["a"]["t"], "Unauthorized");
-        assert_eq!(value["id"], "r\"1");
+    fn numbers_lists_objects_and_nothing_are_json_too() {
+        let context = context! { a => 7, b => context! { c => Value::from(()), d => vec!["x"] }, list => Vec::<String>::new() };
+        assert_eq!(
+            rendered(r#"[{{ a }},{{ b.c }},{{ b.d }},{{ b }},{{ list }}]"#, &context).unwrap(),
+            r#"[7,null,["x"],{"c":null,"d":["x"]},[]]"#
+        );
     }
 
     #[test]
-    fn what_is_not_a_template_is_refused_with_its_place() {
-        assert!(matches!(Template::parse(r#"{"a":}"#), Err(TemplateError::NotJson(_))));
-        assert!(matches!(Template::parse(r#"{"a":{code}}"#), Err(TemplateError::NotJson(_))));
-        assert_eq!(Template::parse(r#"{"a":"{cod}"}"#), Err(TemplateError::Unknown(6, "{cod}".into())));
-        assert_eq!(Template::parse(r#"{"a":"{ code}"}"#), Err(TemplateError::Brace(6)));
-        assert_eq!(Template::parse(r#"{"a":"}"}"#), Err(TemplateError::Brace(6)));
+    fn loops_and_conditions_write_lists_and_members() {
+        let text = r#"{"l":[{% for x in list %}{"v":{{ x }}}{% if not loop.last %},{% endif %}{% endfor %}]{% if b.c %},"c":{{ b.c }}{% endif %}}"#;
+        let context = context! { list => vec!["1", "2"], b => context! { c => "y" } };
+        assert_eq!(rendered(text, &context).unwrap(), r#"{"l":[{"v":"1"},{"v":"2"}],"c":"y"}"#);
+        let context = context! { list => Vec::<String>::new(), b => context! { c => Value::from(()) } };
+        assert_eq!(rendered(text, &context).unwrap(), r#"{"l":[]}"#);
     }
 
     #[test]
-    fn an_escaped_quote_does_not_end_a_text() {
-        assert_eq!(filled(r#"{"a":"\"{status}\\"}"#), r#"{"a":"\"401\\"}"#);
+    fn an_unknown_variable_is_named_with_its_place() {
+        for (text, name, at) in [
+            (r#"{"codee":{{ codee }}}"#, "codee", 12),
+            (r#"{"v":{{ b.e }}}"#, "b.e", 8),
+            (r#"{"v":{% if x %}1{% else %}2{% endif %}}"#, "x", 11),
+            (r#"{"v":{{ a.z }}}"#, "a.z", 8),
+        ] {
+            let error = rendered(text, &Value::from(())).unwrap_err();
+            assert_eq!(error, TemplateError::Unknown(Some(at..at + name.len()), name.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_template_or_writes_no_json_is_refused() {
+        assert!(matches!(rendered("{{ a", &Value::from(())), Err(TemplateError::Syntax(Some(_), _))));
+        assert!(matches!(
+            rendered(r#"{% include "x" %}"#, &Value::from(())),
+            Err(TemplateError::Syntax(..))
+        ));
+        for filter in ["safe", "upper", "length"] {
+            let text = format!("{{{{ a|{filter} }}}}");
+            assert!(rendered(&text, &context! { a => "x" }).is_err(), "{filter}");
+        }
+        assert!(matches!(
+            rendered(r#"{"v":"{{ a }}"}"#, &context! { a => "x" }),
+            Err(TemplateError::NotJson(_))
+        ));
+        assert!(matches!(rendered("", &Value::from(())), Err(TemplateError::NotJson(_))));
+        assert!(matches!(
+            rendered("{{ list[0].z }}", &context! { list => vec![context! { y => 1 }] }),
+            Err(TemplateError::Rendering(Some(_), _))
+        ));
     }
 }

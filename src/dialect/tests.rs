@@ -1,6 +1,6 @@
 //! What the built-in and configured dialects answer.
 
-use super::spec::{Base, DialectSpec, Override};
+use super::spec::{Applies, Base, DialectSpec, Override};
 use super::template::Template;
 use super::*;
 
@@ -18,6 +18,7 @@ fn json(refusal: &Refusal) -> serde_json::Value {
 #[test]
 fn every_denial_of_every_base_is_json_and_never_stored() {
     for base in Base::ALL {
+        assert_eq!(base.spec().faults(), []);
         let dialect = Dialect::build(&base.spec());
         for row in DENIALS {
             let refusal = dialect.render(row.denial, &RefusalContext::new("r-1"));
@@ -111,9 +112,11 @@ fn a_denials_own_change_beats_that_of_its_code() {
         ..Override::default()
     };
     let spec = DialectSpec {
-        body: Template::parse(r#"{"e":"{code}"}"#).unwrap(),
-        by_code: vec![("invalid_credential".into(), change("invalid_api_key", None))],
-        by_denial: vec![(Denial::ExpiredCredential, change("expired", Some(403)))],
+        body: Template::parse_refusal(r#"{"e":{{ code }}}"#).unwrap(),
+        changes: vec![
+            (Applies::Code("invalid_credential".into()), change("invalid_api_key", None)),
+            (Applies::Denial(Denial::ExpiredCredential), change("expired", Some(403))),
+        ],
         ..Base::Plain.spec()
     };
     let dialect = Dialect::build(&spec);
@@ -144,4 +147,38 @@ fn a_configured_header_replaces_ours() {
 fn a_hostile_request_id_cannot_leave_its_text() {
     let refusal = Dialect::build(&Base::Problem.spec()).render(Denial::NoRoute, &RefusalContext::new("\",\"x\":\"\n"));
     assert_eq!(json(&refusal)["request_id"], "\",\"x\":\"\n");
+}
+
+#[test]
+fn field_errors_are_told_where_there_are_some() {
+    let mut errors = FieldErrors::default();
+    errors.push("api_key", "The api key field is required.");
+    for base in Base::ALL {
+        let dialect = Dialect::build(&base.spec());
+        let mut context = RefusalContext::new("r");
+        let bare = json(&dialect.render(Denial::InvalidFields, &context));
+        assert!(!bare.to_string().contains("details"), "{bare}");
+        context.details = Some(&errors);
+        let full = json(&dialect.render(Denial::InvalidFields, &context));
+        let details = full.get("details").or_else(|| full["error"].get("details"));
+        assert_eq!(details, Some(&serde_json::json!({"api_key": ["The api key field is required."]})));
+    }
+}
+
+#[test]
+fn a_known_wait_replaces_the_dialects() {
+    let dialect = Dialect::build(&Base::Plain.spec());
+    let mut context = RefusalContext::new("r");
+    context.retry_after = Some(42);
+    assert_eq!(field(&dialect.render(Denial::RateLimited, &context), "retry-after"), Some("42"));
+}
+
+#[test]
+fn a_refusal_that_cannot_be_written_is_found_before_it_is_needed() {
+    let spec = DialectSpec {
+        body: Template::parse_refusal(r#"{"e":{% if status == 409 %}{% else %}1{% endif %}}"#).unwrap(),
+        ..Base::Plain.spec()
+    };
+    let faults: Vec<Denial> = spec.faults().into_iter().map(|(denial, _)| denial).collect();
+    assert_eq!(faults, [Denial::Taken]);
 }

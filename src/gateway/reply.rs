@@ -77,6 +77,8 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
         request_id: exchange.request_id(),
         scopes,
         allowed: refused.allowed,
+        details: refused.details.as_deref(),
+        retry_after: refused.retry_after,
     };
     let refusal = dialect.render(refused.denial, &context);
     exchange.note_denial(refused.denial);

@@ -6,38 +6,78 @@ use crate::config::report::suggest;
 use crate::config::source::{Located, Place};
 use crate::config::written::{WrittenDenial, WrittenDialect};
 use crate::dialect::Dialect;
-use crate::dialect::spec::{Base, DialectSpec, Override};
-use crate::dialect::template::{PLACEHOLDERS, Template, TemplateError};
+use crate::dialect::pieces::VARIABLES;
+use crate::dialect::spec::{Applies, Base, DialectSpec, Override};
+use crate::dialect::template::{Template, TemplateError};
 
 use super::Builder;
 
 impl Builder<'_> {
     /// Every dialect. One that has mistakes is built without them, so that routes still find it.
     pub(super) fn dialects(&self, written: &[WrittenDialect]) -> Vec<Dialect> {
-        let mut dialects: Vec<Dialect> = Base::ALL.iter().map(|base| Dialect::build(&base.spec())).collect();
-        for dialect in written {
-            if Base::of_name(&dialect.name.value).is_some() {
-                self.report.error(
-                    &dialect.name.at,
-                    format!("`{}` is built in and stays what it is", dialect.name.value),
-                    Some("give yours another name and `base` this one".to_owned()),
-                );
-                continue;
+        let mut specs: Vec<DialectSpec> = Base::ALL.iter().map(|base| base.spec()).collect();
+        let mut pending: Vec<&WrittenDialect> = written.iter().filter(|dialect| self.is_new_dialect(dialect)).collect();
+        // Each round takes those whose base is there; what no round takes has none, or has itself.
+        loop {
+            let before = pending.len();
+            pending.retain(|dialect| {
+                let base = dialect.base.as_ref().map_or(Base::Problem.name(), |b| b.value.as_str());
+                let Some(base) = specs.iter().find(|spec| spec.name == base).cloned() else {
+                    return true;
+                };
+                specs.push(self.dialect_spec(dialect, base));
+                false
+            });
+            if pending.len() == before {
+                break;
             }
-            self.check_name(&dialect.name, "a dialect");
-            dialects.push(Dialect::build(&self.dialect_spec(dialect)));
         }
-        dialects
+        for dialect in &pending {
+            self.no_base(dialect, written);
+            specs.push(self.dialect_spec(dialect, Base::Problem.spec()));
+        }
+        specs.iter().map(Dialect::build).collect()
     }
 
-    fn dialect_spec(&self, written: &WrittenDialect) -> DialectSpec {
-        let base = Base::of_name(written.base).unwrap_or(Base::Problem);
-        let mut spec = DialectSpec {
-            name: written.name.value.clone(),
-            headers: self.answer_headers(&written.headers),
-            ..base.spec()
-        };
-        if let Some(body) = written.body.as_ref().and_then(|b| self.template(b)) {
+    fn is_new_dialect(&self, dialect: &WrittenDialect) -> bool {
+        if Base::of_name(&dialect.name.value).is_some() {
+            self.report.error(
+                &dialect.name.at,
+                format!("`{}` is built in and stays what it is", dialect.name.value),
+                Some("give yours another name and `base` this one".to_owned()),
+            );
+            return false;
+        }
+        self.check_name(&dialect.name, "a dialect");
+        true
+    }
+
+    fn no_base(&self, dialect: &WrittenDialect, written: &[WrittenDialect]) {
+        let Some(base) = &dialect.base else { return };
+        if written.iter().any(|other| other.name.value == base.value) {
+            self.report.error(
+                &base.at,
+                format!("the dialect `{}` is built on itself", shorten(&dialect.name.value)),
+                Some("the last of its bases must be `problem` or `plain`".to_owned()),
+            );
+            return;
+        }
+        let known = Base::ALL
+            .iter()
+            .map(|b| b.name())
+            .chain(written.iter().map(|d| d.name.value.as_str()));
+        self.report.error(
+            &base.at,
+            format!("there is no dialect `{}`", shorten(&base.value)),
+            suggest(&base.value, known, "a dialect"),
+        );
+    }
+
+    fn dialect_spec(&self, written: &WrittenDialect, base: DialectSpec) -> DialectSpec {
+        let mut spec = base;
+        spec.name.clone_from(&written.name.value);
+        spec.headers.extend(self.answer_headers(&written.headers));
+        if let Some(body) = written.body.as_ref().and_then(|b| self.refusal_template(b)) {
             spec.body = body;
             spec.content_type = "application/json".to_owned();
         }
@@ -54,18 +94,28 @@ impl Builder<'_> {
                 );
             }
         }
-        if self.check_value(&written.realm) {
-            if written.realm.value.contains(['"', '\\']) {
-                self.report.error(&written.realm.at, "a realm holds no `\"` and no `\\`", None);
+        if let Some(realm) = &written.realm
+            && self.check_value(realm)
+        {
+            if realm.value.contains(['"', '\\']) {
+                self.report.error(&realm.at, "a realm holds no `\"` and no `\\`", None);
             } else {
-                spec.realm.clone_from(&written.realm.value);
+                spec.realm.clone_from(&realm.value);
             }
         }
+        self.denial_changes(written, &mut spec);
+        self.check_faults(written, &spec);
+        spec
+    }
+
+    /// Changes by code first, so that those by name win.
+    fn denial_changes(&self, written: &WrittenDialect, spec: &mut DialectSpec) {
+        let mut by_denial = Vec::new();
         for denial in &written.denials {
             let change = self.denial_change(denial);
             if let Some(known) = Denial::of_label(&denial.name.value) {
                 self.check_status(denial, &[known]);
-                spec.by_denial.push((known, change));
+                by_denial.push((Applies::Denial(known), change));
             } else {
                 let sharing: Vec<Denial> = DENIALS.iter().filter(|r| r.code == denial.name.value).map(|r| r.denial).collect();
                 if sharing.is_empty() {
@@ -73,10 +123,27 @@ impl Builder<'_> {
                     continue;
                 }
                 self.check_status(denial, &sharing);
-                spec.by_code.push((denial.name.value.clone(), change));
+                spec.changes.push((Applies::Code(denial.name.value.clone()), change));
             }
         }
-        spec
+        spec.changes.append(&mut by_denial);
+    }
+
+    /// Branches of a template that only some refusals reach.
+    fn check_faults(&self, written: &WrittenDialect, spec: &DialectSpec) {
+        let Some((denial, error)) = spec.faults().into_iter().next() else {
+            return;
+        };
+        let own = written
+            .denials
+            .iter()
+            .find(|d| d.body.is_some() && Denial::of_label(&d.name.value) == Some(denial));
+        let at = own
+            .and_then(|d| d.body.as_ref())
+            .or(written.body.as_ref())
+            .map_or(&written.name.at, |body| &body.at);
+        self.report
+            .error(at, format!("`{}` cannot be written: {error}", denial.label()), None);
     }
 
     fn denial_change(&self, written: &WrittenDenial) -> Override {
@@ -85,7 +152,7 @@ impl Builder<'_> {
             code: written.code.as_ref().map(|c| c.value.clone()),
             message: written.message.as_ref().map(|m| m.value.clone()),
             headers: self.answer_headers(&written.headers),
-            body: written.body.as_ref().and_then(|b| self.template(b)),
+            body: written.body.as_ref().and_then(|b| self.refusal_template(b)),
         }
     }
 
@@ -132,33 +199,42 @@ impl Builder<'_> {
             .collect()
     }
 
-    fn template(&self, text: &Located<String>) -> Option<Template> {
-        match Template::parse(&text.value) {
-            Ok(template) => Some(template),
-            Err(error) => {
-                let (at, help) = match &error {
-                    TemplateError::NotJson(_) => (text.at.clone(), "write JSON with placeholders inside its texts".to_owned()),
-                    TemplateError::Unknown(_, word) => {
-                        let bare = word.trim_matches(['{', '}']);
-                        (self.inside(text, word), suggest(bare, PLACEHOLDERS, "a placeholder"))
-                    }
-                    TemplateError::Brace(_) => (text.at.clone(), format!("placeholders are {{{}}}", PLACEHOLDERS.join("}, {"))),
-                };
-                self.report.error(&at, error.to_string(), Some(help));
-                None
-            }
-        }
+    fn refusal_template(&self, text: &Located<String>) -> Option<Template> {
+        Template::parse_refusal(&text.value)
+            .map_err(|error| self.template_error(text, &error, &VARIABLES))
+            .ok()
     }
 
-    /// Where a word stands inside a text of the file, if it can be told: escapes move positions.
-    fn inside(&self, text: &Located<String>, word: &str) -> Place {
-        let Some(offset) = self.source_text(&text.at).and_then(|raw| raw.find(word)) else {
-            return text.at.clone();
+    /// Reports what is wrong with a template, at the word that is wrong where that can be told.
+    pub(super) fn template_error(&self, text: &Located<String>, error: &TemplateError, variables: &[&str]) {
+        let help = match error {
+            TemplateError::Unknown(_, name) => suggest(name, variables.iter().copied(), "a variable"),
+            TemplateError::NotJson(_) => "`{{ x }}` writes a whole JSON value, quotes included: {\"code\":{{ code }}}".to_owned(),
+            TemplateError::Syntax(..) => {
+                "`{{ x }}` writes a value, `{% if x %}…{% endif %}` and `{% for i in items %}…{% endfor %}` choose".to_owned()
+            }
+            TemplateError::Rendering(..) => "it was tried with everything there, and with everything that may be absent absent".to_owned(),
+            TemplateError::Details => "{\"code\":{{ code }}{% if details %},\"details\":{{ details }}{% endif %}}".to_owned(),
         };
-        Place {
-            source: text.at.source,
-            start: text.at.start + offset,
-            end: text.at.start + offset + word.len(),
-        }
+        let at = error.range().map_or_else(|| text.at.clone(), |range| self.inside(text, range));
+        self.report.error(&at, error.to_string(), Some(help));
+    }
+
+    /// Where a part of a text's value stands in its file, if it can be told: escapes move positions.
+    fn inside(&self, text: &Located<String>, part: std::ops::Range<usize>) -> Place {
+        let offset = self.source_text(&text.at).and_then(|raw| raw.find(text.value.trim_end()));
+        let word = || text.value.get(part.clone());
+        let found = match offset {
+            Some(offset) => Some(offset + part.start),
+            None => self.source_text(&text.at).zip(word()).and_then(|(raw, word)| raw.find(word)),
+        };
+        found.map_or_else(
+            || text.at.clone(),
+            |start| Place {
+                source: text.at.source,
+                start: text.at.start + start,
+                end: text.at.start + start + part.len(),
+            },
+        )
     }
 }

@@ -56,6 +56,7 @@ impl Builder<'_> {
             let name = dialect.name.value.as_str();
             let named = |d: &Option<Located<String>>| d.as_ref().is_some_and(|d| d.value == name);
             let used = gateway.dialect.value == name
+                || gateway.dialects.iter().any(|d| named(&d.base))
                 || upstreams
                     .iter()
                     .any(|(_, u)| named(&u.dialect) || u.routes.iter().any(|r| named(&r.dialect)));

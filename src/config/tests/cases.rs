@@ -124,11 +124,45 @@ pub(super) const GATEWAY_CASES: &[Case] = &[
         "`status` must be 400 to 599",
     ),
     Case(
-        "[dialects.d]\nbody = '{\"e\":\"{cod}\"}'\n",
-        "{cod}",
-        "there is no placeholder `{cod}`",
+        "dialect = \"d\"\ndialects.d.body = '{\"cod\":{{ cod }}}'\n",
+        "cod }}",
+        "there is no variable `cod` here",
     ),
-    Case("[dialects.d]\nbody = '{\"e\":{code}}'\n", "'{\"e\"", "the body is not JSON"),
+    Case(
+        "dialect = \"d\"\ndialects.d.body = \"{\\\"e\\\":{{ cod }}}\"\n",
+        "cod }}",
+        "there is no variable `cod` here",
+    ),
+    Case(
+        "dialect = \"d\"\ndialects.d.body = '{\"e\":\"{{ code }}\"}'\n",
+        "'{\"e\"",
+        "what the template writes is not JSON",
+    ),
+    Case(
+        "dialect = \"d\"\ndialects.d.body = '{\"e\":{{ code }'\n",
+        "}'",
+        "this is not a template",
+    ),
+    Case(
+        "dialect = \"d\"\ndialects.d.body = '{\"e\":{{ \"x\" ~ details }}}'\n",
+        "'{\"e\"",
+        "`details` can only stand alone",
+    ),
+    Case(
+        "dialect = \"d\"\ndialects.d.body = '{\"e\":{% if status != 409 %}1{% endif %}}'\n",
+        "'{\"e\"",
+        "`taken` cannot be written",
+    ),
+    Case(
+        "dialect = \"d\"\ndialects.d.base = \"plian\"\n",
+        "\"plian\"",
+        "there is no dialect `plian`",
+    ),
+    Case(
+        "dialect = \"d\"\ndialects.d.base = \"d\"\n",
+        "\"d\"",
+        "the dialect `d` is built on itself",
+    ),
     Case(
         "[dialects.d]\nheaders = { Content-Length = \"1\" }\n",
         "Content-Length",

@@ -11,9 +11,9 @@ pub const DIALECT: Schema = Schema {
     keys: &[
         Key {
             name: "base",
-            kind: Kind::Choice(&["problem", "plain"]),
+            kind: Kind::Text,
             default: Fallback::Value("problem"),
-            about: "The built-in dialect this one begins as: `problem` is RFC 9457, `plain` is `{\"error\":{\"code\",\"message\"}}`.",
+            about: "The dialect this one begins as: `problem` is RFC 9457, `plain` is `{\"error\":{\"code\",\"message\"}}`, or another of yours. What this one says beats what its base says.",
         },
         Key {
             name: "content_type",
@@ -25,12 +25,12 @@ pub const DIALECT: Schema = Schema {
             name: "body",
             kind: Kind::Text,
             default: Fallback::Absent("the base's"),
-            about: "JSON with placeholders inside its texts: `{code}`, `{message}`, `{status}`, `{title}`, `{request_id}`.",
+            about: "Template of the body, see Templates. Variables: `code`, `message`, `status`, `title`, `request_id`, and `details` (messages by field, or none).",
         },
         Key {
             name: "realm",
             kind: Kind::Text,
-            default: Fallback::Value("api"),
+            default: Fallback::Absent("the base's; `api`"),
             about: "`realm` of `WWW-Authenticate`.",
         },
         Key {
@@ -63,13 +63,13 @@ pub const DENIAL: Schema = Schema {
             name: "code",
             kind: Kind::Text,
             default: Fallback::Absent("the denial's"),
-            about: "Fills `{code}`.",
+            about: "What `code` is.",
         },
         Key {
             name: "message",
             kind: Kind::Text,
             default: Fallback::Absent("the denial's"),
-            about: "Fills `{message}`.",
+            about: "What `message` is.",
         },
         Key {
             name: "headers",
@@ -91,14 +91,14 @@ pub const DENIAL: Schema = Schema {
 pub struct WrittenDialect {
     /// Its name.
     pub name: Located<String>,
-    /// `problem` or `plain`.
-    pub base: &'static str,
+    /// Another dialect.
+    pub base: Option<Located<String>>,
     /// `Content-Type`.
     pub content_type: Option<Located<String>>,
     /// Body template.
     pub body: Option<Located<String>>,
     /// Realm.
-    pub realm: Located<String>,
+    pub realm: Option<Located<String>>,
     /// Further headers.
     pub headers: Vec<(Located<String>, Located<String>)>,
     /// Changes for single refusals.
@@ -127,10 +127,10 @@ pub struct WrittenDenial {
 pub fn read(name: Located<String>, section: &Section<'_>) -> WrittenDialect {
     WrittenDialect {
         name,
-        base: section.choice("base").value,
+        base: section.text("base"),
         content_type: section.text("content_type"),
         body: section.text("body"),
-        realm: section.text_or_default("realm"),
+        realm: section.text("realm"),
         headers: section.pairs("headers"),
         denials: section
             .named("denials")

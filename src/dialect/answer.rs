@@ -1,0 +1,271 @@
+//! Answers of served routes: a template over what was made or found, compiled and tried at load.
+
+use minijinja::Value;
+use serde_json::{Map, json};
+
+use super::template::{Template, TemplateError};
+
+/// What a template may say of a credential, made (`credential`, `minted`) or found (`items`), besides
+/// `claims`. `key`, `secret` and `token` are there only when it was just made.
+pub const CREDENTIAL: [&str; 15] = [
+    "id",
+    "key",
+    "secret",
+    "token",
+    "prefix",
+    "last4",
+    "mode",
+    "scopes",
+    "roles",
+    "name",
+    "subject",
+    "login",
+    "created_at",
+    "expires_at",
+    "expires_in",
+];
+
+/// What a template may say of the caller, besides `claims`.
+pub const CALLER: [&str; 7] = ["id", "tenant", "subject", "mode", "scopes", "login", "name"];
+
+/// What a template may say of a role or a scope in `items`. Of a scope, `id` and `name` are the same.
+pub const NAMED: [&str; 4] = ["id", "name", "description", "scopes"];
+
+/// Most records one answer makes, in the sample: as many as a route can have mints.
+pub const MAX_MINTED: usize = 4;
+
+/// Which variables an answer has.
+#[derive(Debug, Clone, Default)]
+pub struct AnswerNames {
+    /// Parameters of the path.
+    pub path: Vec<String>,
+    /// Fields of the body.
+    pub body: Vec<String>,
+    /// Claims of the credentials that are made or listed.
+    pub claims: Vec<String>,
+    /// Claims a caller may have.
+    pub caller_claims: Vec<String>,
+    /// What it is about.
+    pub subject: Subject,
+    /// Whether there is a caller.
+    pub caller: Presence,
+}
+
+/// What an answer is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Subject {
+    /// Nothing: only path, body, caller and request.
+    #[default]
+    None,
+    /// `credential`, the last of `minted`.
+    Credential,
+    /// `items`, credentials.
+    Credentials,
+    /// `items`, roles or scopes.
+    Names,
+}
+
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// It is not.
+    #[default]
+    Absent,
+    /// It is.
+    Present,
+}
+
+/// The template of an answer.
+#[derive(Debug, Clone)]
+pub struct AnswerTemplate(Template);
+
+impl AnswerTemplate {
+    /// Compiles a template and tries it: with everything there and with everything that may be absent
+    /// absent.
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub fn parse(text: &str, names: &AnswerNames) -> Result<Self, TemplateError> {
+        let template = Template::parse(text, &names.variables())?;
+        for filling in [Filling::Full, Filling::Sparse] {
+            template.sample(&Value::from_serialize(names.sample(filling)))?;
+        }
+        Ok(Self(template))
+    }
+
+    /// Writes the answer of one request. What is not there must be `null`, not absent.
+    ///
+    /// # Errors
+    /// [`TemplateError`] if the template does what cannot be done with these values; loading has
+    /// tried it with the values that may be expected.
+    pub fn render(&self, context: &serde_json::Value) -> Result<Vec<u8>, TemplateError> {
+        self.0.render(&Value::from_serialize(context)).map(String::into_bytes)
+    }
+}
+
+impl AnswerNames {
+    /// Every variable with its dots.
+    #[must_use]
+    pub fn variables(&self) -> Vec<String> {
+        let mut all = vec!["request_id".to_owned()];
+        let mut add = |of: &str, names: &mut dyn Iterator<Item = &str>| all.extend(names.map(|name| format!("{of}.{name}")));
+        add("path", &mut self.path.iter().map(String::as_str));
+        add("body", &mut self.body.iter().map(String::as_str));
+        if self.caller == Presence::Present {
+            add("caller", &mut CALLER.into_iter());
+            add("caller.claims", &mut self.caller_claims.iter().map(String::as_str));
+        }
+        if self.subject == Subject::Credential {
+            add("credential", &mut CREDENTIAL.into_iter());
+            add("credential.claims", &mut self.claims.iter().map(String::as_str));
+        }
+        match self.subject {
+            Subject::Credential => all.push("minted".to_owned()),
+            Subject::Credentials | Subject::Names => all.push("items".to_owned()),
+            Subject::None => {}
+        }
+        all
+    }
+
+    /// What an item of `items` has, for messages.
+    #[must_use]
+    pub const fn item_fields(&self) -> &'static [&'static str] {
+        match self.subject {
+            Subject::Names => &NAMED,
+            Subject::Credentials => &CREDENTIAL,
+            Subject::None | Subject::Credential => &[],
+        }
+    }
+}
+
+/// How much of what may be absent is there in a sample.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    Full,
+    Sparse,
+}
+
+impl Filling {
+    /// A member as answers have it: lists are never absent, ids always there.
+    fn member(self, name: &str) -> serde_json::Value {
+        match (name, self) {
+            ("scopes" | "roles", Self::Full) => json!(["a", "b"]),
+            ("scopes" | "roles", Self::Sparse) => json!([]),
+            ("expires_in", Self::Full) => json!(60),
+            ("id" | "tenant" | "created_at", _) | (_, Self::Full) => json!(name),
+            (_, Self::Sparse) => serde_json::Value::Null,
+        }
+    }
+
+    fn members<'n>(self, names: impl IntoIterator<Item = &'n str>) -> Map<String, serde_json::Value> {
+        names.into_iter().map(|name| (name.to_owned(), self.member(name))).collect()
+    }
+
+    fn record(self, names: &[&str], claims: &[String]) -> serde_json::Value {
+        let mut record = self.members(names.iter().copied());
+        record.insert("claims".to_owned(), self.members(claims.iter().map(String::as_str)).into());
+        record.into()
+    }
+}
+
+impl AnswerNames {
+    fn sample(&self, filling: Filling) -> serde_json::Value {
+        let credential = filling.record(&CREDENTIAL, &self.claims);
+        let item = match self.subject {
+            Subject::Names => filling.members(NAMED).into(),
+            _ => credential.clone(),
+        };
+        // What is made is always there; lists may be empty.
+        let items = match (self.subject, filling) {
+            (Subject::Credentials | Subject::Names, Filling::Full) => vec![item; 2],
+            _ => Vec::new(),
+        };
+        let made = self.subject == Subject::Credential;
+        json!({
+            "request_id": "request",
+            "caller": (self.caller == Presence::Present).then(|| filling.record(&CALLER, &self.caller_claims)),
+            "credential": made.then(|| credential.clone()),
+            "minted": if made { vec![credential; MAX_MINTED] } else { Vec::new() },
+            "items": items,
+            "path": Filling::Full.members(self.path.iter().map(String::as_str)),
+            "body": filling.members(self.body.iter().map(String::as_str)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(subject: Subject) -> AnswerNames {
+        AnswerNames {
+            path: vec!["id".to_owned()],
+            body: vec!["role".to_owned()],
+            claims: vec!["tid".to_owned()],
+            caller_claims: vec!["perms".to_owned()],
+            subject,
+            caller: Presence::Present,
+        }
+    }
+
+    #[test]
+    fn every_promised_variable_is_in_the_sample() {
+        for subject in [Subject::None, Subject::Credential, Subject::Credentials, Subject::Names] {
+            let names = names(subject);
+            for variable in names.variables() {
+                let text = format!("{{{{ {variable} }}}}");
+                assert!(AnswerTemplate::parse(&text, &names).is_ok(), "{variable}");
+            }
+            for field in names.item_fields() {
+                let text = format!("[{{% for i in items %}}{{{{ i.{field} }}}}{{% if not loop.last %}},{{% endif %}}{{% endfor %}}]");
+                assert!(AnswerTemplate::parse(&text, &names).is_ok(), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_promised_is_refused() {
+        let refused = |text: &str, subject| AnswerTemplate::parse(text, &names(subject)).unwrap_err();
+        for (text, subject) in [
+            ("{{ path.other }}", Subject::None),
+            ("{{ body.rol }}", Subject::None),
+            ("{{ credential.id }}", Subject::None),
+            ("{{ credential.claims.sub }}", Subject::Credential),
+            ("{{ items }}", Subject::Credential),
+            ("{{ caller.password }}", Subject::Credential),
+        ] {
+            assert!(matches!(refused(text, subject), TemplateError::Unknown(..)), "{text}");
+        }
+        let text = "[{% for i in items %}{{ i.idd }}{% endfor %}]";
+        assert!(matches!(refused(text, Subject::Credentials), TemplateError::Rendering(..)));
+        let anonymous = AnswerNames {
+            caller: Presence::Absent,
+            ..names(Subject::None)
+        };
+        assert!(AnswerTemplate::parse("{{ caller.id }}", &anonymous).is_err());
+    }
+
+    #[test]
+    fn a_list_must_be_json_when_it_is_empty_too() {
+        let text = r#"{"data":[{% for i in items %}{"id":{{ i.id }}},{% endfor %}0]}"#;
+        assert!(AnswerTemplate::parse(text, &names(Subject::Credentials)).is_ok());
+        let text = r#"{"data":[{% for i in items %}{"id":{{ i.id }}}{% else %},{% endfor %}]}"#;
+        assert!(AnswerTemplate::parse(text, &names(Subject::Credentials)).is_err());
+    }
+
+    #[test]
+    fn an_answer_says_what_it_was_given() {
+        let template = AnswerTemplate::parse(
+            r#"{"id":{{ credential.id }},"tid":{{ credential.claims.tid }},"role":{{ body.role }},"of":{{ path.id }}}"#,
+            &names(Subject::Credential),
+        )
+        .unwrap();
+        let context = json!({
+            "credential": {"id": "c\"1", "claims": {"tid": "t-1"}},
+            "path": {"id": "p"},
+            "body": {"role": "payer"},
+        });
+        let text = String::from_utf8(template.render(&context).unwrap()).unwrap();
+        assert_eq!(text, r#"{"id":"c\"1","tid":"t-1","role":"payer","of":"p"}"#);
+    }
+}
