@@ -313,6 +313,7 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
         },
+        limits: crate::decide::rate::RouteLimits::default(),
     }
 }
 

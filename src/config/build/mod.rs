@@ -14,6 +14,7 @@ use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenUpstream};
 
 mod dialects;
+mod limits;
 mod lints;
 mod listeners;
 mod material;
@@ -72,7 +73,7 @@ impl<'b> Builder<'b> {
         let surfaces = self.surfaces(gateway, &names);
         let dialects = self.dialects(&gateway.dialects);
         let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
-        let (specs, routes) = self.upstreams(upstreams, &surfaces, &dialects, default_dialect);
+        let (specs, routes) = self.upstreams(upstreams, &surfaces, &dialects, default_dialect, &gateway.rate_limits);
         let router = self.router(upstreams, &routes);
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
@@ -80,6 +81,8 @@ impl<'b> Builder<'b> {
         self.overlaps(gateway, &surfaces, upstreams);
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
+        let routes_written = upstreams.iter().flat_map(|(_, upstream)| &upstream.routes);
+        self.lint_limits(gateway, routes_written.flat_map(|route| route.limits.iter().flatten()));
         let snapshot = Snapshot {
             issuers: Vec::new(),
             headers: HeaderPolicy::new(names, &surfaces),
