@@ -9,8 +9,10 @@ use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
+use crate::decide::external::{ExternalRules, Unverified};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{Surface, SurfaceKind};
+use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
 use crate::store::cached::{CachedStore, Remembered};
 
@@ -26,6 +28,8 @@ pub struct Resolver {
     peppers: Peppers,
     clock: Arc<dyn Clock>,
     table: RefCell<Vec<Option<Tabled>>>,
+    /// Fetches newer keys of issuers; without it, what is known is all there is.
+    renewal: Option<Arc<KeyRenewal>>,
 }
 
 /// One entry of the table.
@@ -40,7 +44,15 @@ impl Resolver {
             peppers,
             clock,
             table: RefCell::new(vec![None; TABLE_SLOTS]),
+            renewal: None,
         }
+    }
+
+    /// The same with somebody to ask for newer keys of issuers.
+    #[must_use]
+    pub fn with_renewal(mut self, renewal: Arc<KeyRenewal>) -> Self {
+        self.renewal = Some(renewal);
+        self
     }
 
     /// Finds the facts of a credential, what a token adds to them, and whether the secret half of a
@@ -53,6 +65,10 @@ impl Resolver {
     pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
         let token = match (&surface.kind, extracted.credential) {
             (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, now.wall)?),
+            (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => {
+                // Boxed: what few surfaces need must not make every request's future larger.
+                Some(Box::pin(self.verify_external(rules, token, now)).await?)
+            }
             _ => None,
         };
         let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
@@ -68,6 +84,25 @@ impl Resolver {
             principal: Principal::new(facts, token),
             secret,
             now,
+        })
+    }
+
+    /// Verifies a token of another issuer; if its key is not known, after asking once for newer ones.
+    async fn verify_external(&self, rules: &ExternalRules, token: &[u8], now: Now) -> Result<TokenClaims, Denial> {
+        let (keys, otherwise) = match rules.verify(token, now) {
+            Ok(claims) => return Ok(claims),
+            Err(Unverified::Denied(denial)) => return Err(denial),
+            Err(Unverified::KeyWanted { keys, otherwise }) => (keys, otherwise),
+        };
+        let renewed = match &self.renewal {
+            Some(renewal) => renewal.refetch(keys).await,
+            None => false,
+        };
+        if !renewed {
+            return Err(otherwise);
+        }
+        rules.verify(token, self.clock.now()).map_err(|error| match error {
+            Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. } => denial,
         })
     }
 

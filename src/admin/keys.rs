@@ -247,6 +247,11 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
             keys,
             ..
         } => (key_prefixes, Some(secret_prefixes.as_slice()), *keys),
+        SurfaceKind::ExternalJwt { .. } => {
+            return Err(OperationError::Usage(format!(
+                "surface `{name}` takes tokens of issuers that are not durward: they are made there"
+            )));
+        }
         SurfaceKind::SessionJwt { record_surface, .. } => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{record_surface}`"
@@ -264,7 +269,7 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
 }
 
 const fn takes_keys(surface: &Surface) -> bool {
-    !matches!(surface.kind, SurfaceKind::SessionJwt { .. })
+    !surface.takes_tokens()
 }
 
 /// Warns of scopes that open nothing: most often a misspelling.

@@ -134,13 +134,17 @@ fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> 
 fn token_skew(surface: &Surface) -> Option<Duration> {
     match &surface.kind {
         SurfaceKind::SessionJwt { rules, .. } => Some(rules.skew()),
+        SurfaceKind::ExternalJwt { rules, .. } => Some(rules.skew()),
         SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => None,
     }
 }
 
-/// A token never grants more than the record it hangs on holds.
+/// A token never grants more than the record it hangs on holds. A tenant holds nothing itself: what its
+/// issuer may grant is bounded where its tokens are verified.
 fn narrow(mut principal: Principal) -> Principal {
-    if let Some(TokenClaims { scopes: Some(scopes), .. }) = &mut principal.token {
+    if let Some(TokenClaims { scopes: Some(scopes), .. }) = &mut principal.token
+        && !principal.facts.credential.is_of_tenant()
+    {
         let held = &principal.facts.credential.scopes;
         if !held.covers(scopes) {
             *scopes = scopes.intersection(held);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::base::ids::SurfaceName;
 use crate::base::scope::Mode;
 
-use super::token::TokenRules;
+use super::external::ExternalRules;
+use super::token::{ClaimHeader, TokenRules};
 
 /// Index of a surface in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +37,7 @@ impl Surface {
         match &self.kind {
             SurfaceKind::ApiKey { prefixes, .. } => prefixes,
             SurfaceKind::KeyPair { key_prefixes, .. } => key_prefixes,
-            SurfaceKind::SessionJwt { .. } => &[],
+            SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => &[],
         }
     }
 
@@ -44,7 +45,9 @@ impl Surface {
     #[must_use]
     pub fn uses_header(&self, name: &[u8]) -> bool {
         match &self.kind {
-            SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers.iter().any(|c| c.is_header(name)),
+            SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
+                carriers.iter().any(|c| c.is_header(name))
+            }
             SurfaceKind::KeyPair {
                 key_header, secret_header, ..
             } => [key_header, secret_header]
@@ -59,7 +62,7 @@ impl Surface {
     pub fn cookies(&self) -> impl Iterator<Item = &str> {
         let carriers: &[Carrier] = match &self.kind {
             SurfaceKind::SessionJwt { carriers, .. } => carriers,
-            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => &[],
+            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } | SurfaceKind::ExternalJwt { .. } => &[],
         };
         carriers.iter().filter_map(|c| match c {
             Carrier::Cookie(name) => Some(name.as_str()),
@@ -71,8 +74,33 @@ impl Surface {
     #[must_use]
     pub fn record_surface(&self) -> &SurfaceName {
         match &self.kind {
-            SurfaceKind::SessionJwt { record_surface, .. } => record_surface,
+            SurfaceKind::SessionJwt { record_surface, .. } | SurfaceKind::ExternalJwt { record_surface, .. } => record_surface,
             SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => &self.name,
+        }
+    }
+
+    /// Whether its credentials are signed tokens.
+    #[must_use]
+    pub const fn takes_tokens(&self) -> bool {
+        matches!(self.kind, SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. })
+    }
+
+    /// Where its tokens may be carried; empty for other kinds.
+    #[must_use]
+    pub fn token_carriers(&self) -> &[Carrier] {
+        match &self.kind {
+            SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => carriers,
+            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => &[],
+        }
+    }
+
+    /// The claims of its tokens that become headers.
+    #[must_use]
+    pub fn claim_headers(&self) -> &[ClaimHeader] {
+        match &self.kind {
+            SurfaceKind::SessionJwt { rules, .. } => &rules.claim_headers,
+            SurfaceKind::ExternalJwt { rules, .. } => &rules.claim_headers,
+            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => &[],
         }
     }
 }
@@ -121,6 +149,15 @@ pub enum SurfaceKind {
         /// How it is verified.
         rules: Box<TokenRules>,
         /// The surface whose record the token's `sub` names by id.
+        record_surface: SurfaceName,
+    },
+    /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
+    ExternalJwt {
+        /// Where it may be carried, in order; never a cookie.
+        carriers: Vec<Carrier>,
+        /// How it is verified.
+        rules: Box<ExternalRules>,
+        /// The name tenants' records have as a surface.
         record_surface: SurfaceName,
     },
 }
@@ -254,11 +291,9 @@ pub fn overlaps(surfaces: &[Surface]) -> Vec<Overlap> {
 }
 
 fn overlaps_of(first: &Surface, second: &Surface, found: &mut impl FnMut(OverlapKind)) {
-    if let (SurfaceKind::SessionJwt { carriers: a, .. }, SurfaceKind::SessionJwt { carriers: b, .. }) = (&first.kind, &second.kind) {
-        a.iter()
-            .filter(|c| b.contains(c))
-            .for_each(|c| found(OverlapKind::Tokens(c.clone())));
-    }
+    let theirs = second.token_carriers();
+    let shared = first.token_carriers().iter().filter(|c| theirs.contains(c));
+    shared.for_each(|c| found(OverlapKind::Tokens(c.clone())));
     if !shares_header(first, second) {
         return;
     }
@@ -279,7 +314,7 @@ fn overlaps_of(first: &Surface, second: &Surface, found: &mut impl FnMut(Overlap
 
 fn shares_header(first: &Surface, second: &Surface) -> bool {
     match &first.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers.iter().any(|c| match c {
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => carriers.iter().any(|c| match c {
             Carrier::Bearer => second.uses_header(b"authorization"),
             Carrier::Header(name) => second.uses_header(name.as_bytes()),
             Carrier::Cookie(_) => false,

@@ -20,6 +20,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
@@ -79,12 +80,14 @@ impl Process {
         let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
+        let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
             cached: cached.clone(),
             peppers: Peppers::clone(&settings.peppers),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            renewal: renewal.clone(),
             limiter: limiter.clone(),
             upstreams: upstreams.clone(),
             seed: [0; 2],
@@ -99,6 +102,7 @@ impl Process {
                 cached,
                 upstreams,
                 limiter,
+                renewal: renewal.clone(),
                 running: &running,
                 reloader: &reloader,
                 readiness: &readiness,
@@ -120,7 +124,11 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let chores = vec![tokio::spawn(watch_store(operations.clone())), tokio::spawn(reloader.clone().poll())];
+        let chores = vec![
+            tokio::spawn(watch_store(operations.clone())),
+            tokio::spawn(reloader.clone().poll()),
+            tokio::spawn(renewal.run(wanted)),
+        ];
         readiness.configured();
         Ok(Self {
             operations,

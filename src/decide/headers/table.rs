@@ -352,7 +352,7 @@ fn hash(name: &[u8]) -> usize {
 /// Headers in which a surface finds credentials.
 fn credential_headers(surface: &Surface) -> Vec<&str> {
     match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => carriers
             .iter()
             .filter_map(|carrier| match carrier {
                 Carrier::Header(name) => Some(name.as_str()),
@@ -367,16 +367,13 @@ fn credential_headers(surface: &Surface) -> Vec<&str> {
 
 /// Headers that a surface's claims become.
 fn claim_headers(surface: &Surface) -> Vec<&str> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt { rules, .. } => rules.claim_headers.iter().map(|claim| claim.header.as_str()).collect(),
-        SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => Vec::new(),
-    }
+    surface.claim_headers().iter().map(|claim| claim.header.as_str()).collect()
 }
 
 /// Cookies in which a surface finds credentials.
 pub(super) fn session_cookies(surface: &Surface) -> Vec<&str> {
     match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => carriers
             .iter()
             .filter_map(|carrier| match carrier {
                 Carrier::Cookie(name) => Some(name.as_str()),
