@@ -4,12 +4,11 @@
 //! body fields exist, surfaces are of the right kind. What is found wrong at run time all the same
 //! is answered as [`Denial::Internal`](crate::base::denial::Denial::Internal), never guessed at.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::scope::{Mode, ScopeSet};
 use crate::decide::surface::SurfaceIndex;
+use crate::dialect::answer::AnswerTemplate;
 
 /// What a served route does: reads a body, acts, answers.
 #[derive(Debug)]
@@ -402,29 +401,9 @@ pub struct FieldMessages {
 pub struct AnswerSpec {
     /// The status: 200, 201, 202 or 204.
     pub status: u16,
-    /// The body; `None` (and always with 204): none.
-    pub body: Option<Arc<dyn AnswerBody>>,
+    /// The body; `None` (and always with 204): none. Rendered before anything is stored, so that an
+    /// answer that cannot be written makes nothing.
+    pub body: Option<AnswerTemplate>,
     /// Fields besides, as they are sent.
     pub headers: Vec<(String, String)>,
 }
-
-/// A body template compiled at load; its output is JSON by construction.
-///
-/// The context is one JSON object: `credential` (the last that was made; `minted` lists all): `id`,
-/// `key`, `secret`, `token`, `prefix`, `last4`, `mode`, `scopes`, `roles`, `name`, `subject`, `login`,
-/// `claims`, `created_at`, `expires_at` (RFC 3339), `expires_in` (seconds); `caller`: `id`, `tenant`,
-/// `subject`, `mode`, `scopes`, `login`, `name`, `claims`; `path`; `body` (without secret fields);
-/// `request_id`; for lists `items`, like `credential` but never with `key`, `secret` or `token`.
-/// What is not there is `null`.
-pub trait AnswerBody: fmt::Debug + Send + Sync {
-    /// Renders it.
-    ///
-    /// # Errors
-    /// [`RenderError`]; the answer is 500. Rendered before anything is stored, so nothing is made.
-    fn render(&self, context: &serde_json::Value) -> Result<Vec<u8>, RenderError>;
-}
-
-/// A template that could not be rendered; says where, never with what.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer cannot be written: {0}")]
-pub struct RenderError(pub String);

@@ -1,0 +1,433 @@
+//! A body against its schema: every field's errors at once, in the words the API documents.
+
+use zeroize::Zeroizing;
+
+use crate::base::field_errors::FieldErrors;
+use crate::base::ids::is_valid_id;
+
+use super::body::{Body, Member};
+use super::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
+
+/// Longest e-mail address (RFC 5321, section 4.5.3.1.3, without the brackets).
+const MAX_EMAIL: usize = 254;
+
+/// A body that fits its schema. Fields that are absent, `null` or an empty text are not in it.
+#[derive(Debug, Default)]
+pub struct Checked(Body);
+
+impl Checked {
+    /// Compares a body with its schema.
+    ///
+    /// # Errors
+    /// [`FieldErrors`] with everything that is wrong.
+    pub fn check(schema: &BodySchema, body: Body) -> Result<Self, FieldErrors> {
+        let mut errors = FieldErrors::default();
+        for field in &schema.fields {
+            check_field(field, body.find(&field.name), &mut errors);
+        }
+        for (name, _) in body.iter().filter(|(name, _)| schema.fields.iter().all(|f| f.name != *name)) {
+            let template = schema.unknown.as_deref().unwrap_or("The {field} field is not known.");
+            errors.push(name, template.replace("{field}", &spaced(name)));
+        }
+        if errors.is_empty() { Ok(Self(body)) } else { Err(errors) }
+    }
+
+    /// A field's text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.text(name).filter(|text| !text.is_empty())
+    }
+
+    /// A field's text as a secret, wiped when dropped.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<Zeroizing<String>> {
+        self.text(name).map(|text| Zeroizing::new(text.to_owned()))
+    }
+
+    /// A field's number.
+    #[must_use]
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        match self.0.find(name) {
+            Some(Member::Integer(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A field's list.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Option<&[String]> {
+        match self.0.find(name) {
+            Some(Member::List(items)) => Some(items),
+            _ => None,
+        }
+    }
+}
+
+impl Field {
+    /// The message of a rule of this field's own, broken by what only the action could tell: a value
+    /// that is longer than allowed, a role that does not exist.
+    #[must_use]
+    pub fn message(&self, rule: Rule) -> String {
+        let FieldMessages {
+            required,
+            kind,
+            format,
+            min,
+            max,
+            one_of,
+        } = &self.messages;
+        let (own, default) = match rule {
+            Rule::Required => (required, "The {field} field is required."),
+            Rule::Kind => (kind, kind_message(&self.kind)),
+            Rule::Format => (format, format_message(&self.kind)),
+            Rule::Min(_) => (min, min_message(&self.kind)),
+            Rule::Max(_) => (max, max_message(&self.kind)),
+            Rule::OneOf => (one_of, "The selected {field} is invalid."),
+        };
+        let mut text = own.as_deref().unwrap_or(default).replace("{field}", &spaced(&self.name));
+        if let Rule::Min(n) | Rule::Max(n) = rule {
+            text = text.replace("{min}", &n.to_string()).replace("{max}", &n.to_string());
+        }
+        if text.contains("{values}") {
+            text = text.replace("{values}", &self.one_of.join(", "));
+        }
+        text
+    }
+}
+
+/// A rule that a field breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// It must be there.
+    Required,
+    /// It must be of its JSON type.
+    Kind,
+    /// It must be of its form.
+    Format,
+    /// It must be at least this long or large.
+    Min(i64),
+    /// It must be at most this long, large or many.
+    Max(i64),
+    /// It must be one of the values.
+    OneOf,
+}
+
+fn check_field(field: &Field, member: Option<&Member>, errors: &mut FieldErrors) {
+    let absent = match member {
+        None | Some(Member::Null) => true,
+        Some(Member::Text(text)) => text.is_empty(),
+        Some(_) => false,
+    };
+    let broken = match (absent, field.presence) {
+        (true, Presence::Required) => vec![Rule::Required],
+        (true, Presence::Optional) => Vec::new(),
+        (false, _) => broken_rules(field, member),
+    };
+    for rule in broken {
+        errors.push(&field.name, field.message(rule));
+    }
+}
+
+fn broken_rules(field: &Field, member: Option<&Member>) -> Vec<Rule> {
+    match (&field.kind, member) {
+        (FieldKind::Text { min, max, format }, Some(Member::Text(text))) => {
+            let mut broken = Vec::from_iter(length_rule(text, *min, *max));
+            if !is_of_format(text, *format) {
+                broken.push(Rule::Format);
+            }
+            if !field.one_of.is_empty() && !field.one_of.iter().any(|one| *one == text.as_str()) {
+                broken.push(Rule::OneOf);
+            }
+            broken
+        }
+        (FieldKind::Secret { min, max }, Some(Member::Text(text))) => Vec::from_iter(length_rule(text, *min, *max)),
+        (FieldKind::Integer { min, .. }, Some(Member::Integer(number))) if number < min => vec![Rule::Min(*min)],
+        (FieldKind::Integer { max, .. }, Some(Member::Integer(number))) if number > max => vec![Rule::Max(*max)],
+        (FieldKind::Integer { .. }, Some(Member::Integer(_))) => Vec::new(),
+        (FieldKind::TextList { max_items, max }, Some(Member::List(items))) => list_rules(field, items, *max_items, *max),
+        _ => vec![Rule::Kind],
+    }
+}
+
+fn list_rules(field: &Field, items: &[String], max_items: usize, max: usize) -> Vec<Rule> {
+    if items.len() > max_items {
+        return vec![Rule::Max(number(max_items))];
+    }
+    if items.is_empty() && field.presence == Presence::Required && !field.one_of.is_empty() {
+        return vec![Rule::Required];
+    }
+    let sound = |item: &String| !item.is_empty() && item.chars().count() <= max && !item.chars().any(char::is_control);
+    let repeated = items
+        .iter()
+        .enumerate()
+        .any(|(i, item)| items.iter().take(i).any(|other| other == item));
+    if repeated || !items.iter().all(sound) {
+        return vec![Rule::Format];
+    }
+    if !field.one_of.is_empty() && !items.iter().all(|item| field.one_of.contains(item)) {
+        return vec![Rule::OneOf];
+    }
+    Vec::new()
+}
+
+fn length_rule(text: &str, min: usize, max: usize) -> Option<Rule> {
+    let length = text.chars().count();
+    if length < min {
+        Some(Rule::Min(number(min)))
+    } else if length > max {
+        Some(Rule::Max(number(max)))
+    } else {
+        None
+    }
+}
+
+fn is_of_format(text: &str, format: TextFormat) -> bool {
+    !text.chars().any(char::is_control)
+        && match format {
+            TextFormat::Any => true,
+            TextFormat::Id => is_valid_id(text),
+            TextFormat::Email => is_email(text),
+        }
+}
+
+/// What every mail system takes: a local part of visible ASCII without quotes, and a host name with a
+/// dot. Whether the mailbox exists only a message to it can tell.
+#[must_use]
+pub fn is_email(text: &str) -> bool {
+    let Some((local, host)) = text.rsplit_once('@') else {
+        return false;
+    };
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= MAX_EMAIL
+        && (1..=64).contains(&local.len())
+        && local.bytes().all(atom)
+        && !local.starts_with('.')
+        && !local.ends_with('.')
+        && !local.contains("..")
+        && host.contains('.')
+        && host.split('.').all(label)
+}
+
+fn kind_message(kind: &FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Text { .. } | FieldKind::Secret { .. } => "The {field} field must be a string.",
+        FieldKind::Integer { .. } => "The {field} field must be an integer.",
+        FieldKind::TextList { .. } => "The {field} field must be a list of strings.",
+    }
+}
+
+fn format_message(kind: &FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Text {
+            format: TextFormat::Email, ..
+        } => "The {field} field must be a valid email address.",
+        _ => "The {field} field is not valid.",
+    }
+}
+
+fn min_message(kind: &FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Integer { .. } => "The {field} field must be at least {min}.",
+        _ => "The {field} field must be at least {min} characters.",
+    }
+}
+
+fn max_message(kind: &FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Integer { .. } => "The {field} field must not be greater than {max}.",
+        FieldKind::TextList { .. } => "The {field} field must not have more than {max} items.",
+        _ => "The {field} field must not be greater than {max} characters.",
+    }
+}
+
+/// A field's name as people say it.
+fn spaced(name: &str) -> String {
+    name.chars().map(|c| if c == '_' { ' ' } else { c }).collect()
+}
+
+fn number(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, kind: FieldKind) -> Field {
+        Field {
+            name: name.into(),
+            kind,
+            presence: Presence::Required,
+            one_of: Vec::new(),
+            messages: FieldMessages::default(),
+        }
+    }
+
+    fn text(name: &str, max: usize) -> Field {
+        let format = TextFormat::Any;
+        field(name, FieldKind::Text { min: 0, max, format })
+    }
+
+    fn judge(fields: Vec<Field>, json: &str) -> serde_json::Value {
+        let schema = BodySchema {
+            fields,
+            ..BodySchema::default()
+        };
+        match Checked::check(&schema, Body::parse(json.as_bytes()).unwrap()) {
+            Ok(_) => serde_json::json!({}),
+            Err(errors) => errors
+                .iter()
+                .map(|(f, m)| (f.to_owned(), serde_json::json!(m)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+        }
+    }
+
+    #[test]
+    fn every_field_that_is_missing_is_told_at_once() {
+        let fields = || vec![text("api_key", 64), field("api_secret", FieldKind::Secret { min: 0, max: 128 })];
+        assert_eq!(
+            judge(fields(), r#"{"api_key":"","api_secret":null}"#),
+            serde_json::json!({
+                "api_key": ["The api key field is required."],
+                "api_secret": ["The api secret field is required."],
+            })
+        );
+        assert_eq!(judge(fields(), r#"{"api_key":"k","api_secret":"s"}"#), serde_json::json!({}));
+    }
+
+    #[test]
+    fn an_optional_field_may_be_missing_and_an_unknown_one_may_not() {
+        let optional = Field {
+            presence: Presence::Optional,
+            ..text("name", 5)
+        };
+        assert_eq!(judge(vec![optional.clone()], "{}"), serde_json::json!({}));
+        assert_eq!(judge(vec![optional.clone()], r#"{"name":null}"#), serde_json::json!({}));
+        assert_eq!(
+            judge(vec![optional], r#"{"nick_name":1}"#),
+            serde_json::json!({"nick_name": ["The nick name field is not known."]})
+        );
+    }
+
+    #[test]
+    fn types_lengths_and_forms_are_held() {
+        let long = |n| format!(r#"{{"api_key":"{}"}}"#, "ä".repeat(n));
+        assert_eq!(
+            judge(vec![text("api_key", 64)], &long(64)),
+            serde_json::json!({}),
+            "characters, not bytes"
+        );
+        assert_eq!(
+            judge(vec![text("api_key", 64)], &long(65)),
+            serde_json::json!({"api_key": ["The api key field must not be greater than 64 characters."]})
+        );
+        for json in [
+            r#"{"api_key":1}"#,
+            r#"{"api_key":["a"]}"#,
+            r#"{"api_key":{}}"#,
+            r#"{"api_key":true}"#,
+        ] {
+            assert_eq!(
+                judge(vec![text("api_key", 64)], json),
+                serde_json::json!({"api_key": ["The api key field must be a string."]}),
+                "{json}"
+            );
+        }
+        assert_eq!(
+            judge(vec![text("name", 9)], r#"{"name":"a\nb"}"#),
+            serde_json::json!({"name": ["The name field is not valid."]})
+        );
+        let seconds = || vec![field("expires_in", FieldKind::Integer { min: 1, max: 60 })];
+        assert_eq!(judge(seconds(), r#"{"expires_in":60}"#), serde_json::json!({}));
+        assert_eq!(
+            judge(seconds(), r#"{"expires_in":61}"#),
+            serde_json::json!({"expires_in": ["The expires in field must not be greater than 60."]})
+        );
+        assert_eq!(
+            judge(seconds(), r#"{"expires_in":0}"#),
+            serde_json::json!({"expires_in": ["The expires in field must be at least 1."]})
+        );
+        for json in [r#"{"expires_in":"60"}"#, r#"{"expires_in":1.0}"#] {
+            assert_eq!(
+                judge(seconds(), json),
+                serde_json::json!({"expires_in": ["The expires in field must be an integer."]})
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_listed_values_are_taken() {
+        let mut role = text("role", 20);
+        role.one_of = vec!["payer".into(), "viewer".into()];
+        assert_eq!(judge(vec![role.clone()], r#"{"role":"viewer"}"#), serde_json::json!({}));
+        assert_eq!(
+            judge(vec![role], r#"{"role":"admin"}"#),
+            serde_json::json!({"role": ["The selected role is invalid."]})
+        );
+        let mut list = field("permissions", FieldKind::TextList { max_items: 2, max: 9 });
+        list.one_of = vec!["view".into(), "fund".into()];
+        assert_eq!(judge(vec![list.clone()], r#"{"permissions":["view"]}"#), serde_json::json!({}));
+        for (json, message) in [
+            (r#"{"permissions":["view","rule"]}"#, "The selected permissions is invalid."),
+            (r#"{"permissions":["view","view"]}"#, "The permissions field is not valid."),
+            (
+                r#"{"permissions":["view","fund","x"]}"#,
+                "The permissions field must not have more than 2 items.",
+            ),
+            (r#"{"permissions":"view"}"#, "The permissions field must be a list of strings."),
+            (r#"{"permissions":[]}"#, "The permissions field is required."),
+        ] {
+            assert_eq!(
+                judge(vec![list.clone()], json),
+                serde_json::json!({"permissions": [message]}),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn messages_are_the_operators_word() {
+        let mut key = text("api_key", 3);
+        key.messages.required = Some("{field}?".into());
+        key.messages.max = Some("{field} <= {max}".into());
+        assert_eq!(judge(vec![key.clone()], "{}"), serde_json::json!({"api_key": ["api key?"]}));
+        assert_eq!(
+            judge(vec![key], r#"{"api_key":"abcd"}"#),
+            serde_json::json!({"api_key": ["api key <= 3"]})
+        );
+    }
+
+    #[test]
+    fn an_email_address_is_what_every_mail_system_takes() {
+        for good in ["a@b.co", "first.last+tag@mail.example.com", "o'brien@x-y.org"] {
+            assert!(is_email(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "a@b",
+            "@b.co",
+            "a@",
+            "a b@c.de",
+            "a@b..co",
+            ".a@b.co",
+            "a.@b.co",
+            "a..b@c.de",
+            "a@-b.co",
+            "a@b.co\r\n",
+            "ä@b.co",
+            "a@b@c.de",
+            "\"a\"@b.co",
+        ] {
+            assert!(!is_email(bad), "{bad}");
+        }
+        assert!(!is_email(&format!("{}@b.co", "a".repeat(65))));
+    }
+}
