@@ -264,7 +264,11 @@ mod tests {
             assert_eq!(checksum_holds_of(text, "t", random), Ok(()));
             assert_eq!(checksum_holds_of(text, "t", random + 1), Err(KeyFormError::Length));
         }
-        assert_eq!(GeneratedKey::mint_of("t", 0).unwrap().expose().len(), 1 + 49, "never below 256 bits");
+        assert_eq!(
+            GeneratedKey::mint_of("t", 0).unwrap().expose().len(),
+            1 + 49,
+            "never below 256 bits"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod garbage;
 mod lifecycle;
 mod mistakes;
 mod secrets;
+mod surfaces;
 
 pub(super) const GATEWAY: &str = r#"
 [[listeners]]
