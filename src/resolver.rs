@@ -65,7 +65,7 @@ impl Resolver {
         );
         let facts = facts.ok_or(Denial::UnknownCredential)?;
         Ok(Resolved {
-            principal: Principal { facts, token },
+            principal: Principal::new(facts, token),
             secret,
             now,
         })

@@ -250,6 +250,7 @@ async fn one_key(store: &EmbeddedStore, snapshot: &Snapshot, peppers: &Peppers) 
         expires_at: None,
         valid_after: None,
         epoch: 0,
+        extras: None,
     };
     store.create_credential(record).await?;
     Ok(key)

@@ -72,17 +72,17 @@ fn world() -> &'static World {
                 expires_at: None,
                 valid_after: None,
                 epoch: 1,
+                extras: None,
             },
+            ancestors: Vec::new(),
+            roles: Vec::new(),
             sent_at: BootMillis(0),
             position: Position(1),
         };
         World {
             policy: HeaderPolicy::new(IdentityNames::default(), std::slice::from_ref(&surface)),
             surface,
-            principal: Principal {
-                facts: Arc::new(facts),
-                token: None,
-            },
+            principal: Principal::new(Arc::new(facts), None),
             trusting: PeerPolicy {
                 trusted: vec!["10.0.0.0/8".parse().unwrap()],
             },

@@ -67,7 +67,7 @@ impl From<ChangeError> for OperationError {
         match error {
             ChangeError::Store(error) => error.into(),
             ChangeError::NotFound(_) => Self::NotFound(error.to_string()),
-            ChangeError::Conflict(_) => Self::Conflict(error.to_string()),
+            ChangeError::Taken(_) | ChangeError::Conflict(_) => Self::Conflict(error.to_string()),
         }
     }
 }

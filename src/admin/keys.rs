@@ -78,6 +78,7 @@ impl Operations {
             surface: surface.map(parse_surface).transpose()?,
             after: after.map(parse_id).transpose()?,
             limit,
+            ..CredentialFilter::default()
         };
         let found = self.store.list_credentials(filter).await?;
         let next = (found.len() == limit).then(|| found.last().map(|r| r.id.as_str().to_owned()));
@@ -101,7 +102,7 @@ impl Operations {
     /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or as the store has it.
     pub async fn change_key(&self, id: &str, change: CredentialChange) -> Result<KeyView, OperationError> {
         let id = parse_id(id)?;
-        let record = self.store.change_credential(id, change, self.clock.now().wall).await?;
+        let record = self.store.change_credential(id, change.clone(), self.clock.now().wall).await?;
         tracing::info!(credential = %record.id, ?change, "credential changed");
         Ok(KeyView::from(&record))
     }
@@ -150,6 +151,7 @@ impl Operations {
             expires_at: None,
             valid_after: None,
             epoch: 0,
+            extras: None,
         })
     }
 

@@ -56,7 +56,7 @@ async fn a_made_key_is_the_contracts_json_and_found_by_its_fingerprint() {
         .find(pepper().fingerprint(&surface, Part::Key, text.as_bytes()))
         .await
         .unwrap();
-    assert_eq!(found.facts.unwrap().0.id.as_str(), json["id"]);
+    assert_eq!(found.facts.unwrap().credential.id.as_str(), json["id"]);
     assert!(
         !format!("{:?} {made:?}", store.credentials.lock().unwrap()).contains(text),
         "the store and Debug hold no key"
@@ -204,7 +204,7 @@ async fn only_a_credential_in_use_is_rotated() {
         CredentialChange::ExpireAt(UnixMillis(NOW)),
     ] {
         let id = operations.create_key(&key("api")).await.unwrap().credential.id;
-        operations.change_key(&id, change).await.unwrap();
+        operations.change_key(&id, change.clone()).await.unwrap();
         assert!(
             matches!(
                 operations.rotate_key(&id, &RotateKey::default()).await,
@@ -234,7 +234,10 @@ async fn imported_hashes_are_found_by_the_key_they_are_of() {
     assert_eq!(operations.import_key(&request).await.unwrap().id, "legacy-7");
     let surface = SurfaceName::parse("old").unwrap();
     let fingerprint = pepper().fingerprint_of_sha256(&surface, Part::Key, &sha256(b"old_secret"));
-    assert_eq!(store.find(fingerprint).await.unwrap().facts.unwrap().0.id.as_str(), "legacy-7");
+    assert_eq!(
+        store.find(fingerprint).await.unwrap().facts.unwrap().credential.id.as_str(),
+        "legacy-7"
+    );
     assert!(matches!(operations.import_key(&request).await, Err(OperationError::Conflict(_))));
     let other = |change: &dyn Fn(&mut ImportKey)| {
         let mut other = request.clone();

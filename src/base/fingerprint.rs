@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::{digest, hmac};
 use subtle::ConstantTimeEq;
 
-use super::ids::{CredentialId, SurfaceName};
+use super::ids::{CredentialId, SurfaceName, TenantId};
 
 /// What a credential is looked up by: 256 bits that already contain the surface (realm), the kind
 /// of look-up and the whole secret, so that a cache or a single flight keyed by it cannot mix two
@@ -73,6 +73,15 @@ impl Fingerprint {
         ] {
             context.update(part);
         }
+        Self::from_digest(context.finish().as_ref())
+    }
+
+    /// The look-up key of a tenant itself, which external tokens name.
+    #[must_use]
+    pub fn of_tenant(id: &TenantId) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"durward tenant\0");
+        context.update(id.as_str().as_bytes());
         Self::from_digest(context.finish().as_ref())
     }
 

@@ -7,5 +7,6 @@ pub mod field_errors;
 pub mod fingerprint;
 pub mod ids;
 pub mod key;
+pub mod login;
 pub mod principal;
 pub mod scope;

@@ -3,79 +3,20 @@
 use std::sync::Arc;
 
 use super::clock::{BootMillis, UnixMillis};
-use super::fingerprint::Fingerprint;
-use super::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use super::scope::{Mode, ScopeSet};
+use super::ids::{CredentialId, Subject};
+use super::scope::ScopeSet;
+
+mod claims;
+mod records;
+mod roles;
+
+pub use claims::{ClaimValue, Claims, InvalidClaims, MAX_CLAIM_NAME, MAX_CLAIM_VALUE, MAX_CLAIMS};
+pub use records::{CredentialRecord, Extras, Idle, MAX_ANCESTORS, Parent, PasswordHash, State, TENANT_SURFACE, TenantRecord};
+pub use roles::{MAX_ROLES, RoleRecord, Roles};
 
 /// How many mutations the store has seen: a fact read at position p contains every change up to p.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
-
-/// Whether a credential may be used at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// In use.
-    Active,
-    /// Switched off by an operator; may be switched on again.
-    Disabled,
-    /// Ended for ever. The record stays as its own tombstone.
-    Revoked {
-        /// When the store acknowledged it.
-        at: UnixMillis,
-    },
-}
-
-/// Stored facts about one credential. Never a decision; holds no secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CredentialRecord {
-    /// Its own name.
-    pub id: CredentialId,
-    /// The surface it was made for.
-    pub surface: SurfaceName,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Who acts within the tenant, if the surface has subjects.
-    pub subject: Option<Subject>,
-    /// Test or live; none on surfaces without modes.
-    pub mode: Option<Mode>,
-    /// What it may do.
-    pub scopes: ScopeSet,
-    /// Active, disabled or revoked.
-    pub state: State,
-    /// Found by this (the key, or the publishable half).
-    pub fingerprint: Fingerprint,
-    /// Of a pair: what the secret half must hash to.
-    pub secret_fingerprint: Option<Fingerprint>,
-    /// The visible beginning, for lists.
-    pub prefix: String,
-    /// The last four characters, for lists.
-    pub last4: String,
-    /// The operator's or tenant's name for it.
-    pub name: Option<String>,
-    /// When it was made.
-    pub created_at: UnixMillis,
-    /// Not before this.
-    pub not_before: Option<UnixMillis>,
-    /// Not at or after this.
-    pub expires_at: Option<UnixMillis>,
-    /// Tokens that hang on this record and were issued before this are dead ("log out everywhere").
-    pub valid_after: Option<UnixMillis>,
-    /// Counts the changes of this record; a higher epoch outranks a lower one.
-    pub epoch: u64,
-}
-
-/// Stored facts about one tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantRecord {
-    /// Its name; becomes `X-Tenant-Id`.
-    pub id: TenantId,
-    /// Inactive tenants' credentials are refused.
-    pub active: bool,
-    /// When it was made.
-    pub created_at: UnixMillis,
-    /// Counts the changes of this record.
-    pub epoch: u64,
-}
 
 /// What is known about a credential, and since when. Immutable; shared between workers.
 #[derive(Debug, Clone)]
@@ -84,6 +25,10 @@ pub struct Facts {
     pub credential: CredentialRecord,
     /// Its tenant, read in the same step.
     pub tenant: TenantRecord,
+    /// What it hangs on, read in the same step: its parent first, at most [`MAX_ANCESTORS`].
+    pub ancestors: Vec<CredentialRecord>,
+    /// Those of its roles that are in the store, read in the same step.
+    pub roles: Vec<RoleRecord>,
     /// When the read that brought this was *sent* to the store; age counts from here.
     pub sent_at: BootMillis,
     /// The store's position when it was read.
@@ -97,13 +42,19 @@ pub struct Principal {
     pub facts: Arc<Facts>,
     /// What a signed token added, on token surfaces.
     pub token: Option<TokenClaims>,
+    /// The record's scopes together with those of its roles, once `authorize` has added them up;
+    /// `None` for a record without roles, whose own scopes are all.
+    pub held: Option<ScopeSet>,
 }
 
 /// Claims of a verified token, reduced to what the gateway uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenClaims {
-    /// `sub`: on session surfaces the id of the record the session hangs on.
+    /// `sub`.
     pub subject: Subject,
+    /// The id of the record the token hangs on, as its surface finds it: in `sub`, in `jti`, or the
+    /// tenant's id.
+    pub record: CredentialId,
     /// `exp` in Unix milliseconds.
     pub expires_at: UnixMillis,
     /// `iat` in Unix milliseconds, if present.
@@ -117,13 +68,25 @@ pub struct TokenClaims {
 }
 
 impl Principal {
+    /// An identity that rests on these facts.
+    #[must_use]
+    pub const fn new(facts: Arc<Facts>, token: Option<TokenClaims>) -> Self {
+        Self { facts, token, held: None }
+    }
+
     /// The scopes that count.
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
         match &self.token {
             Some(TokenClaims { scopes: Some(scopes), .. }) => scopes,
-            _ => &self.facts.credential.scopes,
+            _ => self.held(),
         }
+    }
+
+    /// What the record holds, by itself and by its roles; a token may hold less.
+    #[must_use]
+    pub fn held(&self) -> &ScopeSet {
+        self.held.as_ref().unwrap_or(&self.facts.credential.scopes)
     }
 
     /// Who acts: the token's subject, or the record's.

@@ -9,6 +9,7 @@ mod dialects;
 mod documentation;
 mod garbage;
 mod lifecycle;
+mod limits;
 mod mistakes;
 mod secrets;
 mod surfaces;

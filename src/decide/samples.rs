@@ -51,7 +51,10 @@ pub(crate) fn facts(surface: &str, id: &str, tenant: &str) -> Facts {
             expires_at: None,
             valid_after: None,
             epoch: 1,
+            extras: None,
         },
+        ancestors: Vec::new(),
+        roles: Vec::new(),
         sent_at: BootMillis(0),
         position: Position(1),
     }
@@ -60,6 +63,7 @@ pub(crate) fn facts(surface: &str, id: &str, tenant: &str) -> Facts {
 pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> TokenClaims {
     TokenClaims {
         subject: Subject::parse(subject).unwrap(),
+        record: CredentialId::parse(subject).unwrap(),
         expires_at: expires,
         issued_at: Some(issued),
         scopes: None,
@@ -152,6 +156,7 @@ pub(crate) fn route(methods: &[Method], pattern: &str) -> Route {
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
         },
+        limits: crate::decide::rate::RouteLimits::default(),
     }
 }
 

@@ -186,6 +186,7 @@ impl TokenRules {
         };
         Some(TokenClaims {
             subject: Subject::parse(text("sub")?).ok()?,
+            record: CredentialId::parse(text("sub")?).ok()?,
             expires_at: time("exp")??,
             issued_at,
             scopes: match &self.scopes_claim {
@@ -199,14 +200,6 @@ impl TokenRules {
                 .collect::<Option<_>>()?,
         })
     }
-}
-
-/// The id of the record a verified token hangs on.
-///
-/// # Errors
-/// [`Denial::InvalidToken`]; subjects and ids have the same alphabet, so it does not occur.
-pub fn record_id(claims: &TokenClaims) -> Result<CredentialId, Denial> {
-    CredentialId::parse(claims.subject.as_str()).map_err(|_| Denial::InvalidToken)
 }
 
 /// Why a token could not be made.

@@ -40,9 +40,9 @@ pub fn check(record: &CredentialRecord, tenant: &TenantRecord, now: UnixMillis) 
 /// # Errors
 /// [`Denial::ExpiredCredential`] at `exp` + `skew` or after it; [`Denial::RevokedCredential`] when
 /// the record's `valid_after` is later than the token's `iat`, or the token has no `iat` to compare;
-/// [`Denial::CorruptRecord`] when the record is not the one that `sub` names.
+/// [`Denial::CorruptRecord`] when the record is not the one the token names.
 pub fn check_token(claims: &TokenClaims, record: &CredentialRecord, skew: Duration, now: UnixMillis) -> Result<(), Denial> {
-    if claims.subject.as_str() != record.id.as_str() {
+    if claims.record != record.id {
         return Err(Denial::CorruptRecord);
     }
     if now >= claims.expires_at.plus(skew) {
@@ -66,7 +66,7 @@ pub fn facts_age_ok(facts: &Facts, now: Now, max_age: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::base::clock::BootMillis;
-    use crate::base::ids::{Subject, TenantId};
+    use crate::base::ids::{CredentialId, TenantId};
     use crate::decide::samples;
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
@@ -166,7 +166,7 @@ mod tests {
     fn a_token_is_never_judged_by_another_record() {
         let facts = samples::facts("account", "acc_1", "acme");
         let mut claims = samples::claims("acc_1", NOW, NOW.plus(Duration::from_secs(60)));
-        claims.subject = Subject::parse("acc_2").unwrap();
+        claims.record = CredentialId::parse("acc_2").unwrap();
         assert_eq!(
             check_token(&claims, &facts.credential, Duration::ZERO, NOW),
             Err(Denial::CorruptRecord)

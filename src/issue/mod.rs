@@ -3,4 +3,6 @@
 pub mod body;
 pub mod fields;
 pub mod password;
+pub mod path;
 pub mod spec;
+pub mod throttle;

@@ -63,8 +63,7 @@ pub enum Action {
         /// How long the old one goes on; `None`: until it is revoked.
         grace: Option<Duration>,
     },
-    /// Replaces the roles of a record. Neither the new roles nor those taken away may hold a scope
-    /// that the caller lacks.
+    /// Replaces the roles of a record. The new ones hold no scope that the caller lacks.
     SetRoles {
         /// Of this surface.
         surface: SurfaceIndex,

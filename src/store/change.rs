@@ -2,11 +2,14 @@
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{CredentialRecord, State, TenantRecord};
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, State, TenantRecord};
 
 use super::codec::CodecError;
-use super::{ChangeError, CredentialChange, EventSubject, TenantState};
+use super::{ChangeError, CredentialChange, EventSubject, FoundFacts, MAX_NEW, NewRecords, RoleChange, StoreError, TenantState};
+
+#[cfg(test)]
+mod tests;
 
 /// What a change comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +23,10 @@ pub(super) enum Outcome<T> {
 /// Applies a change to a credential. A revoked credential never becomes anything else.
 ///
 /// # Errors
-/// [`ChangeError::Conflict`] when the record's state forbids the change.
+/// [`ChangeError::Conflict`] when the record's state, or a rule, forbids the change.
 pub(super) fn change_credential(
     record: &CredentialRecord,
-    change: CredentialChange,
+    change: &CredentialChange,
     now: UnixMillis,
 ) -> Result<Outcome<CredentialRecord>, ChangeError> {
     let mut changed = record.clone();
@@ -41,12 +44,27 @@ pub(super) fn change_credential(
         (CredentialChange::Disable, _) => changed.state = State::Disabled,
         (CredentialChange::Enable, _) => changed.state = State::Active,
         (CredentialChange::ExpireAt(at), _) => {
-            if record.expires_at.is_some_and(|already| already <= at) {
+            if record.expires_at.is_some_and(|already| already <= *at) {
                 return Ok(Outcome::Unchanged);
             }
-            changed.expires_at = Some(at);
+            changed.expires_at = Some(*at);
         }
+        (CredentialChange::ValidAfter(at), _) => {
+            if record.valid_after.is_some_and(|already| already >= *at) {
+                return Ok(Outcome::Unchanged);
+            }
+            changed.valid_after = Some(*at);
+        }
+        (CredentialChange::SetRoles(roles), _) => {
+            let roles = distinct(roles)?;
+            if roles == record.roles() {
+                return Ok(Outcome::Unchanged);
+            }
+            changed.extras_mut().roles = roles;
+        }
+        (CredentialChange::SetPassword(hash), _) => changed.extras_mut().password = Some(hash.clone()),
     }
+    changed.extras = changed.extras.and_then(|extras| extras.boxed());
     changed.epoch = next_epoch(record.epoch)?;
     Ok(Outcome::Changed(changed))
 }
@@ -67,6 +85,179 @@ pub(super) fn change_tenant(record: &TenantRecord, state: TenantState) -> Result
     }))
 }
 
+/// Applies a change to a role.
+///
+/// # Errors
+/// [`ChangeError::Conflict`] when the record's epoch is exhausted.
+pub(super) fn change_role(record: &RoleRecord, change: &RoleChange) -> Result<Outcome<RoleRecord>, ChangeError> {
+    let mut changed = record.clone();
+    match change {
+        RoleChange::SetScopes(scopes) => changed.scopes = scopes.clone(),
+        RoleChange::Rename { name, description } => {
+            changed.name.clone_from(name);
+            changed.description.clone_from(description);
+        }
+    }
+    if changed == *record {
+        return Ok(Outcome::Unchanged);
+    }
+    changed.epoch = next_epoch(record.epoch)?;
+    Ok(Outcome::Changed(changed))
+}
+
+/// The rules of a creation that need no store: few records, all of one tenant. Answers the records
+/// as they are first written, and their tenant; none for a tenant alone.
+///
+/// # Errors
+/// [`ChangeError::Conflict`].
+pub(super) fn first_of(new: NewRecords) -> Result<(Option<TenantId>, Vec<CredentialRecord>), ChangeError> {
+    let NewRecords { tenant, credentials } = new;
+    if credentials.len() > MAX_NEW {
+        return Err(ChangeError::Conflict(format!("at most {MAX_NEW} credentials are made together")));
+    }
+    let owner = tenant.or_else(|| credentials.first().map(|c| c.tenant.clone()));
+    if credentials.iter().any(|c| Some(&c.tenant) != owner.as_ref()) {
+        return Err(ChangeError::Conflict("records made together belong to one tenant".into()));
+    }
+    let credentials = credentials.into_iter().map(first).collect::<Result<_, _>>()?;
+    Ok((owner, credentials))
+}
+
+/// A new credential as it is first written.
+fn first(mut record: CredentialRecord) -> Result<CredentialRecord, ChangeError> {
+    if record.is_of_tenant() {
+        return Err(ChangeError::Conflict("a tenant's own record is not made".into()));
+    }
+    if let Some(mut extras) = record.extras.take() {
+        extras.roles = distinct(&extras.roles)?;
+        if let Some(idle) = &mut extras.idle {
+            idle.last_used = idle.last_used.max(record.created_at);
+        }
+        record.extras = extras.boxed();
+    }
+    Ok(CredentialRecord { epoch: 1, ..record })
+}
+
+/// Roles in order, each once; few enough to be read with every look-up.
+fn distinct(roles: &[RoleId]) -> Result<Vec<RoleId>, ChangeError> {
+    let mut roles = roles.to_vec();
+    roles.sort();
+    roles.dedup();
+    if roles.len() > MAX_ROLES {
+        return Err(ChangeError::Conflict(format!("a credential has at most {MAX_ROLES} roles")));
+    }
+    Ok(roles)
+}
+
+/// Whether a new record may hang on this chain, its parent first, as it is at the step of its making.
+///
+/// # Errors
+/// [`ChangeError::NotFound`] when the parent is not there, not of the surface named or of another
+/// tenant (which look alike to whoever asks); [`ChangeError::Conflict`] when it or one of those it
+/// hangs on is revoked, or the chain would grow too long.
+pub(super) fn check_parent(record: &CredentialRecord, parent: &Parent, chain: &[CredentialRecord]) -> Result<(), ChangeError> {
+    let there = chain
+        .first()
+        .is_some_and(|found| found.id == parent.id && found.surface == parent.surface && found.tenant == record.tenant);
+    if !there {
+        return Err(no_credential(&parent.id));
+    }
+    if let Some(ended) = chain.iter().find(|c| matches!(c.state, State::Revoked { .. })) {
+        return Err(ChangeError::Conflict(format!("the credential {} is revoked", ended.id)));
+    }
+    if chain.len() > MAX_ANCESTORS {
+        return Err(ChangeError::Conflict(format!(
+            "a chain of more than {MAX_ANCESTORS} parents is not made"
+        )));
+    }
+    Ok(())
+}
+
+/// The part of a record's chain that is made together with it: its parent first.
+pub(super) fn chain_among(record: &CredentialRecord, before: &[CredentialRecord]) -> Vec<CredentialRecord> {
+    let mut chain: Vec<CredentialRecord> = Vec::new();
+    // Each step goes to an earlier record, so there are no more steps than records.
+    while chain.len() < before.len()
+        && let Some(parent) = chain.last().unwrap_or(record).parent()
+        && let Some(made) = before.iter().find(|made| made.id == parent.id)
+    {
+        chain.push(made.clone());
+    }
+    chain
+}
+
+/// Puts together what a look-up read, and refuses what does not belong together: each ancestor must
+/// be the one named, of the same tenant, up to one that names none. Roles of other tenants count as
+/// absent.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub(super) fn assemble(
+    credential: CredentialRecord,
+    tenant: TenantRecord,
+    ancestors: Vec<CredentialRecord>,
+    roles: Vec<RoleRecord>,
+) -> Result<FoundFacts, StoreError> {
+    let mut found = FoundFacts {
+        credential,
+        tenant,
+        ancestors,
+        roles,
+    };
+    found.roles.retain(|role| role.tenant.as_ref() == Some(&found.tenant.id));
+    check_whole(&found)?;
+    Ok(found)
+}
+
+/// Whether facts belong together ([`assemble`]); asked again of whatever a store answers.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub(super) fn check_whole(found: &FoundFacts) -> Result<(), StoreError> {
+    if found.tenant.id != found.credential.tenant {
+        return Err(StoreError::Corrupt("the answer is about another tenant".into()));
+    }
+    let mut named = found.credential.parent();
+    for ancestor in &found.ancestors {
+        let is_named = named.is_some_and(|parent| parent.id == ancestor.id && parent.surface == ancestor.surface);
+        if !is_named || ancestor.tenant != found.tenant.id {
+            return Err(StoreError::Corrupt(format!(
+                "what credential {} hangs on is another record",
+                found.credential.id
+            )));
+        }
+        named = ancestor.parent();
+    }
+    if named.is_some() {
+        return Err(StoreError::Corrupt(format!(
+            "what credential {} hangs on is missing",
+            found.credential.id
+        )));
+    }
+    let held = found.credential.roles();
+    if found
+        .roles
+        .iter()
+        .any(|role| !held.contains(&role.id) || role.tenant.as_ref() != Some(&found.tenant.id))
+    {
+        return Err(StoreError::Corrupt(format!(
+            "a role of credential {} is not its own",
+            found.credential.id
+        )));
+    }
+    Ok(())
+}
+
+/// A use that the store learnt of, laid over the record. Uses are kept beside the records.
+pub(super) fn used(mut record: CredentialRecord, last_used: Option<UnixMillis>) -> CredentialRecord {
+    if let (Some(last_used), Some(extras)) = (last_used, record.extras.as_mut())
+        && let Some(idle) = &mut extras.idle
+    {
+        idle.last_used = idle.last_used.max(last_used);
+    }
+    record
+}
+
 /// What a credential is found by: its key's fingerprint, and its id's.
 pub(super) fn fingerprints(record: &CredentialRecord) -> [Fingerprint; 2] {
     [record.fingerprint, Fingerprint::of_id(&record.surface, &record.id)]
@@ -83,11 +274,6 @@ pub(super) fn credential_event(record: &CredentialRecord) -> EventSubject {
         id: record.id.clone(),
         fingerprints: fingerprints(record).to_vec(),
     }
-}
-
-/// A new credential as it is first written.
-pub(super) fn first(record: CredentialRecord) -> CredentialRecord {
-    CredentialRecord { epoch: 1, ..record }
 }
 
 /// A new tenant.
@@ -108,16 +294,41 @@ pub(super) fn no_tenant(id: &TenantId) -> ChangeError {
     ChangeError::NotFound(format!("tenant {id}"))
 }
 
+pub(super) fn no_role(id: &RoleId) -> ChangeError {
+    ChangeError::NotFound(format!("role {id}"))
+}
+
 pub(super) fn id_taken(id: &CredentialId) -> ChangeError {
-    ChangeError::Conflict(format!("a credential {id} exists already"))
+    ChangeError::Taken(format!("a credential {id} exists already"))
 }
 
 pub(super) fn tenant_taken(id: &TenantId) -> ChangeError {
-    ChangeError::Conflict(format!("a tenant {id} exists already"))
+    ChangeError::Taken(format!("a tenant {id} exists already"))
+}
+
+pub(super) fn role_taken(id: &RoleId) -> ChangeError {
+    ChangeError::Taken(format!("a role {id} exists already"))
 }
 
 pub(super) fn fingerprint_taken() -> ChangeError {
-    ChangeError::Conflict("a credential with this key exists already".into())
+    ChangeError::Taken("a credential with this key exists already".into())
+}
+
+pub(super) fn too_many_roles(tenant: &TenantId) -> ChangeError {
+    ChangeError::Conflict(format!(
+        "the tenant {tenant} has {} roles, which is the most",
+        super::MAX_TENANT_ROLES
+    ))
+}
+
+/// A role of the store belongs to a tenant.
+///
+/// # Errors
+/// [`ChangeError::Conflict`].
+pub(super) fn tenant_of(role: &RoleRecord) -> Result<&TenantId, ChangeError> {
+    role.tenant
+        .as_ref()
+        .ok_or_else(|| ChangeError::Conflict("a role of the store belongs to a tenant".into()))
 }
 
 /// A record that could not be read back is refused before anything is written.
@@ -131,69 +342,4 @@ fn next_epoch(epoch: u64) -> Result<u64, ChangeError> {
     epoch
         .checked_add(1)
         .ok_or_else(|| ChangeError::Conflict("the record was changed too often".into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::codec::tests::sample;
-    use super::*;
-
-    const NOW: UnixMillis = UnixMillis(1_000);
-
-    fn in_state(state: State) -> CredentialRecord {
-        CredentialRecord { state, ..sample() }
-    }
-
-    #[test]
-    fn every_change_of_a_living_credential_raises_its_epoch() {
-        for (state, change, after) in [
-            (State::Active, CredentialChange::Disable, State::Disabled),
-            (State::Disabled, CredentialChange::Enable, State::Active),
-            (State::Active, CredentialChange::Revoke, State::Revoked { at: NOW }),
-            (State::Disabled, CredentialChange::Revoke, State::Revoked { at: NOW }),
-        ] {
-            let before = in_state(state);
-            let Outcome::Changed(changed) = change_credential(&before, change, NOW).unwrap() else {
-                panic!("{change:?} of {state:?} changed nothing");
-            };
-            assert_eq!(changed.state, after);
-            assert_eq!(changed.epoch, before.epoch + 1);
-        }
-    }
-
-    #[test]
-    fn what_is_already_so_is_not_changed() {
-        for (state, change) in [
-            (State::Active, CredentialChange::Enable),
-            (State::Disabled, CredentialChange::Disable),
-            (State::Revoked { at: UnixMillis(1) }, CredentialChange::Revoke),
-        ] {
-            assert_eq!(change_credential(&in_state(state), change, NOW).unwrap(), Outcome::Unchanged);
-        }
-    }
-
-    #[test]
-    fn a_revoked_credential_stays_revoked() {
-        let revoked = in_state(State::Revoked { at: UnixMillis(1) });
-        for change in [
-            CredentialChange::Enable,
-            CredentialChange::Disable,
-            CredentialChange::ExpireAt(UnixMillis(9)),
-        ] {
-            assert!(matches!(change_credential(&revoked, change, NOW), Err(ChangeError::Conflict(_))));
-        }
-    }
-
-    #[test]
-    fn an_expiry_only_comes_nearer() {
-        let mut record = sample();
-        for (held, asked, kept) in [(None, 50, 50), (Some(50), 40, 40), (Some(50), 50, 50), (Some(50), 60, 50)] {
-            record.expires_at = held.map(UnixMillis);
-            let expires = match change_credential(&record, CredentialChange::ExpireAt(UnixMillis(asked)), NOW).unwrap() {
-                Outcome::Changed(changed) => changed.expires_at,
-                Outcome::Unchanged => record.expires_at,
-            };
-            assert_eq!(expires, Some(UnixMillis(kept)));
-        }
-    }
 }

@@ -9,12 +9,13 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase};
 
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{CredentialRecord, TenantRecord};
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::events::ReaderState;
 use super::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, StoreError, StoreStatus, TenantState,
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
+    StoreStatus, TenantState,
 };
 use lanes::{Lanes, Shared};
 use tables::{ReadTables, WriteTables};
@@ -146,12 +147,8 @@ impl CredentialStore for EmbeddedStore {
         self.read(move |tables| tables.list_tenants(after.as_ref(), limit))
     }
 
-    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        self.change(move |tables| tables.create_credential(record))
-    }
-
-    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        self.change(move |tables| tables.create_tenant(id, now))
+    fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
+        self.change(move |tables| tables.create(new, now))
     }
 
     fn change_credential(
@@ -160,11 +157,41 @@ impl CredentialStore for EmbeddedStore {
         change: CredentialChange,
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        self.change(move |tables| tables.change_credential(&id, change, now))
+        self.change(move |tables| tables.change_credential(&id, &change, now))
     }
 
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
         self.change(move |tables| tables.set_tenant_active(&id, state))
+    }
+
+    fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let touched = self.change(move |tables| tables.touch(&used));
+        Box::pin(async move {
+            touched.await.map_err(|error| match error {
+                ChangeError::Store(error) => error,
+                refused => StoreError::Corrupt(refused.to_string()),
+            })
+        })
+    }
+
+    fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        self.change(move |tables| tables.create_role(role))
+    }
+
+    fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        self.change(move |tables| tables.change_role(&id, &change))
+    }
+
+    fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
+        self.change(move |tables| tables.delete_role(&id))
+    }
+
+    fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
+        self.read(move |tables| tables.find_role(&id))
+    }
+
+    fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
+        self.read(move |tables| tables.list_roles(&tenant))
     }
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {

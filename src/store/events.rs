@@ -4,7 +4,7 @@
 //!
 //! The store counts its changes; a read answers the count p at the time of the read and contains
 //! every change up to p. An event with position q says "change q was about credential c (or tenant
-//! t, or fingerprint f)" and raises the slots of these names to q. So when the slot of a name is at
+//! t, role r or fingerprint f)" and raises the slots of these names to q. So when the slot of a name is at
 //! q, every change of that name this process has heard of is at most q, and facts with p >= q
 //! contain all of them. Facts with p < q may lack the change at q and are not used any more.
 //!
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, TenantId};
+use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{Facts, Position};
 
 use super::{Event, EventSink, EventSubject};
@@ -37,10 +37,12 @@ pub struct Positions {
 }
 
 /// Where the names that facts depend on stand in the table; computed once for remembered facts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Slots {
     credential: usize,
     tenant: usize,
+    /// Of ancestors and roles; most facts have neither.
+    others: Box<[usize]>,
 }
 
 impl Slots {
@@ -48,6 +50,7 @@ impl Slots {
         Self {
             credential: slot_of_credential(&facts.credential.id),
             tenant: slot_of_tenant(&facts.credential.tenant),
+            others: slots_of_others(facts).collect(),
         }
     }
 }
@@ -66,7 +69,8 @@ impl Positions {
     /// Whether no event has come that these facts do not contain.
     #[must_use]
     pub fn is_current(&self, facts: &Facts) -> bool {
-        self.contains_all(Slots::of(facts), facts.position)
+        let (credential, tenant) = (slot_of_credential(&facts.credential.id), slot_of_tenant(&facts.credential.tenant));
+        self.contains(credential, tenant, facts.position) && slots_of_others(facts).all(|slot| facts.position.0 >= self.at(slot))
     }
 
     /// Whether no event has ended an absence of this fingerprint that was read at `position`.
@@ -86,8 +90,12 @@ impl Positions {
         Position(self.at(slot_of_fingerprint(fingerprint)).max(self.floor.load(Ordering::Acquire)))
     }
 
-    pub(super) fn contains_all(&self, slots: Slots, position: Position) -> bool {
-        position.0 >= self.at(slots.credential) && position.0 >= self.at(slots.tenant) && position.0 >= self.floor.load(Ordering::Acquire)
+    pub(super) fn contains_all(&self, slots: &Slots, position: Position) -> bool {
+        self.contains(slots.credential, slots.tenant, position) && slots.others.iter().all(|slot| position.0 >= self.at(*slot))
+    }
+
+    fn contains(&self, credential: usize, tenant: usize, position: Position) -> bool {
+        position.0 >= self.at(credential) && position.0 >= self.at(tenant) && position.0 >= self.floor.load(Ordering::Acquire)
     }
 
     fn at(&self, slot: usize) -> u64 {
@@ -110,7 +118,11 @@ impl EventSink for Positions {
                     self.raise(slot_of_fingerprint(fingerprint), event.position);
                 }
             }
-            EventSubject::Tenant { id } => self.raise(slot_of_tenant(id), event.position),
+            EventSubject::Tenant { id } => {
+                self.raise(slot_of_tenant(id), event.position);
+                self.raise(slot_of_fingerprint(&Fingerprint::of_tenant(id)), event.position);
+            }
+            EventSubject::Role { id } => self.raise(slot_of_role(id), event.position),
         }
         // After the slots: whoever sees the new `newest` sees the slots it stands for.
         self.newest.fetch_max(event.position.0, Ordering::AcqRel);
@@ -207,6 +219,17 @@ fn slot_of_tenant(id: &TenantId) -> usize {
     to_slot(mix(2, id.as_str()))
 }
 
+fn slot_of_role(id: &RoleId) -> usize {
+    to_slot(mix(3, id.as_str()))
+}
+
+/// Those of ancestors and of every role named, whether the store has it or not: a deleted role may
+/// be one that facts still hold.
+fn slots_of_others(facts: &Facts) -> impl Iterator<Item = usize> {
+    let ancestors = facts.ancestors.iter().map(|ancestor| slot_of_credential(&ancestor.id));
+    ancestors.chain(facts.credential.roles().iter().map(slot_of_role))
+}
+
 fn to_slot(bits: u64) -> usize {
     usize::try_from(bits % SLOTS as u64).unwrap_or(0)
 }
@@ -247,6 +270,8 @@ mod tests {
                 epoch: 1,
             },
             credential,
+            ancestors: Vec::new(),
+            roles: Vec::new(),
             sent_at: BootMillis(0),
             position: Position(position),
         }
@@ -291,6 +316,39 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_an_ancestor_or_of_a_role_ends_facts() {
+        let mut facts = facts(6);
+        let mut parent = sample();
+        parent.id = CredentialId::parse("parent").unwrap();
+        let role = RoleId::of_name("viewer");
+        facts.credential.extras_mut().roles.push(role.clone());
+        facts.ancestors.push(parent.clone());
+        for subject in [super::super::change::credential_event(&parent), EventSubject::Role { id: role }] {
+            let positions = Positions::default();
+            let slots = Slots::of(&facts);
+            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position));
+            positions.apply(&Event {
+                position: Position(7),
+                subject,
+            });
+            assert!(!positions.is_current(&facts) && !positions.contains_all(&slots, facts.position));
+            facts.position = Position(7);
+            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position));
+            facts.position = Position(6);
+        }
+    }
+
+    #[test]
+    fn a_new_tenant_ends_the_absence_of_its_own_fingerprint() {
+        let positions = Positions::default();
+        let fingerprint = Fingerprint::of_tenant(&TenantId::parse("acme").unwrap());
+        assert!(positions.is_still_absent(&fingerprint, Position(3)));
+        positions.apply(&tenant_event(4, "acme"));
+        assert!(!positions.is_still_absent(&fingerprint, Position(3)));
+        assert!(positions.is_still_absent(&fingerprint, Position(4)));
+    }
+
+    #[test]
     fn an_event_ends_the_absence_of_every_fingerprint_it_names() {
         let positions = Positions::default();
         positions.apply(&credential_event(4));
@@ -315,7 +373,7 @@ mod tests {
     #[test]
     fn names_spread_over_the_table() {
         for shape in ["", "t-", "good-", "tenant-", "key_0190b6f2-", "a-tenant-with-a-long-name-"] {
-            for kind in [1, 2] {
+            for kind in [1, 2, 3] {
                 let mut slots: Vec<usize> = (0..10_000).map(|i| to_slot(mix(kind, &format!("{shape}{i}")))).collect();
                 slots.sort_unstable();
                 slots.dedup();

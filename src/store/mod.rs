@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Position, TenantRecord};
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, PasswordHash, Position, RoleRecord, TenantRecord};
+use crate::base::scope::ScopeSet;
 
 pub mod cached;
 mod change;
 pub mod codec;
 pub mod embedded;
 pub mod events;
+mod filter;
 pub mod redis;
+
+pub use filter::CredentialFilter;
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -40,10 +44,13 @@ pub enum ChangeError {
     /// The store did not answer: whether the change was made is not known.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no such credential or tenant.
+    /// There is no such credential, tenant or role.
     #[error("there is no {0}")]
     NotFound(String),
-    /// It exists already, or its state forbids the change (a revoked credential stays revoked).
+    /// An id, a key or a log-in name exists already.
+    #[error("{0}")]
+    Taken(String),
+    /// A state forbids the change (a revoked credential stays revoked), or a rule does.
     #[error("{0}")]
     Conflict(String),
 }
@@ -53,12 +60,44 @@ pub enum ChangeError {
 pub struct Found {
     /// The store's position at the time of the read: every change up to it is contained.
     pub position: Position,
-    /// The credential and its tenant, read in one step; `None` = certainly absent.
-    pub facts: Option<(CredentialRecord, TenantRecord)>,
+    /// The credential and what its force depends on, read in one step; `None` = certainly absent.
+    pub facts: Option<FoundFacts>,
 }
 
-/// A change of a credential's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A credential and what its force depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFacts {
+    /// The credential.
+    pub credential: CredentialRecord,
+    /// Its tenant.
+    pub tenant: TenantRecord,
+    /// What it hangs on: its parent first, every one up to the record that hangs on none.
+    pub ancestors: Vec<CredentialRecord>,
+    /// Those of its roles that the store has, of its tenant only; the others are the configuration's
+    /// or were deleted.
+    pub roles: Vec<RoleRecord>,
+}
+
+/// Records to be made together, or none of them.
+#[derive(Debug, Clone, Default)]
+pub struct NewRecords {
+    /// A tenant to be made, active, before the credentials.
+    pub tenant: Option<TenantId>,
+    /// Credentials to be made, in order, all of one tenant; one may hang on an earlier one.
+    pub credentials: Vec<CredentialRecord>,
+}
+
+/// Most credentials of one creation: an issuer makes two or three.
+pub const MAX_NEW: usize = 8;
+
+/// Most roles of the store that one tenant may have.
+pub const MAX_TENANT_ROLES: usize = 200;
+
+/// Most last uses written in one step.
+pub const MAX_TOUCHED: usize = 500;
+
+/// A change of a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialChange {
     /// Switch off, reversible.
     Disable,
@@ -68,6 +107,26 @@ pub enum CredentialChange {
     Revoke,
     /// Let it end at this time (rotation's grace); never later than an expiry it already has.
     ExpireAt(UnixMillis),
+    /// End everything that hangs on it and was issued before this; never earlier than it is already.
+    ValidAfter(UnixMillis),
+    /// Replace its roles.
+    SetRoles(Vec<RoleId>),
+    /// Replace an account's password.
+    SetPassword(PasswordHash),
+}
+
+/// A change of a role of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleChange {
+    /// Replace what its holders may do.
+    SetScopes(ScopeSet),
+    /// Another name, and another description.
+    Rename {
+        /// The new name.
+        name: String,
+        /// The new description, or none.
+        description: Option<String>,
+    },
 }
 
 /// What changed, as the event stream tells it.
@@ -89,42 +148,28 @@ pub enum EventSubject {
         /// What it is found by (the key's fingerprint and its id's, [`Fingerprint::of_id`]).
         fingerprints: Vec<Fingerprint>,
     },
-    /// A tenant was made or changed.
+    /// A tenant was made or changed; an absence of its own fingerprint ends too.
     Tenant {
         /// Its id.
         id: TenantId,
     },
-}
-
-/// Selects credentials to list.
-#[derive(Debug, Clone, Default)]
-pub struct CredentialFilter {
-    /// Of this tenant only.
-    pub tenant: Option<TenantId>,
-    /// Of this surface only.
-    pub surface: Option<SurfaceName>,
-    /// After this id (exclusive), for paging.
-    pub after: Option<CredentialId>,
-    /// At most this many; stores cap it at 1,000.
-    pub limit: usize,
-}
-
-impl CredentialFilter {
-    /// Whether a record belongs into the list, its place in the order apart.
-    #[must_use]
-    pub fn admits(&self, record: &CredentialRecord) -> bool {
-        self.tenant.as_ref().is_none_or(|t| *t == record.tenant) && self.surface.as_ref().is_none_or(|s| *s == record.surface)
-    }
+    /// A role was made, changed or deleted.
+    Role {
+        /// Its id.
+        id: RoleId,
+    },
 }
 
 /// Where facts come from and changes go. This text is a security contract:
 ///
 /// - `find` answers `Ok` with `facts: None` only when the credential is *certainly* absent. Whatever
 ///   is not known for certain (no answer, half an answer, a record that does not decode, a record
-///   whose fingerprint is not the one asked for, a credential without its tenant, a store that may
-///   have lost its data) is an `Err`, and is not remembered by anyone.
-/// - `find` reads from the primary, credential and tenant in one atomic step, and tells the position
-///   of that step.
+///   whose fingerprint is not the one asked for, a credential without its tenant or its parent, a
+///   store that may have lost its data) is an `Err`, and is not remembered by anyone.
+/// - `find` reads from the primary, credential, tenant, ancestors and roles in one atomic step, and
+///   tells the position of that step.
+/// - `create` makes all of its records with their events in one atomic step, or nothing. A record
+///   hangs only on one of its own tenant that is not revoked at that step.
 /// - A change that is acknowledged is durable, visible to every later `find`, and its event has been
 ///   written in the same atomic step. Positions grow by one with each change.
 /// - A revoked credential never becomes anything else; its record stays as its tombstone.
@@ -133,7 +178,8 @@ impl CredentialFilter {
 ///   receive the reply meant for the dropped one.
 /// - No method receives a secret: fingerprints only.
 pub trait CredentialStore: Send + Sync + 'static {
-    /// Looks a credential up by any of its fingerprints (key, or id).
+    /// Looks a credential up by any of its fingerprints (key, or id), or a tenant by its own
+    /// ([`Fingerprint::of_tenant`]), which answers [`CredentialRecord::of_tenant`].
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>>;
 
     /// Reads one credential for an operator.
@@ -148,11 +194,36 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// Lists tenants in order of id, after `after`, at most `limit` (capped at 1,000).
     fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
-    /// Makes a credential. Its tenant must exist; its id and fingerprints must be new.
-    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>>;
+    /// Makes records, all or none. A new tenant must be new, an old one must exist; ids and
+    /// fingerprints must be new; what a record hangs on must exist, be of its tenant and not be
+    /// revoked, and no chain is longer than [`MAX_ANCESTORS`](crate::base::principal::MAX_ANCESTORS).
+    /// Answers the credentials as they were written.
+    fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>>;
 
-    /// Makes an active tenant.
-    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>>;
+    /// Makes one credential, as [`create`](Self::create) does.
+    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        let now = record.created_at;
+        let new = NewRecords {
+            tenant: None,
+            credentials: vec![record],
+        };
+        let made = self.create(new, now);
+        Box::pin(async move {
+            let first = made.await?.into_iter().next();
+            first.ok_or_else(|| StoreError::Corrupt("what was made is not there".into()).into())
+        })
+    }
+
+    /// Makes an active tenant, as [`create`](Self::create) does.
+    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
+        let record = change::new_tenant(id.clone(), now);
+        let new = NewRecords {
+            tenant: Some(id),
+            credentials: Vec::new(),
+        };
+        let made = self.create(new, now);
+        Box::pin(async move { made.await.map(|_| record) })
+    }
 
     /// Changes a credential's state and answers the record as it now is. A change that is already
     /// true is acknowledged without a new event.
@@ -165,6 +236,26 @@ pub trait CredentialStore: Send + Sync + 'static {
 
     /// Makes a tenant active or inactive.
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>>;
+
+    /// Writes when sliding credentials were last used, at most [`MAX_TOUCHED`] of them; later uses win,
+    /// unknown ids are left out. Makes no event: it ends no facts, others learn it when they read
+    /// again, and [`Idle::last_used`](crate::base::principal::Idle::last_used) tells it.
+    fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Makes a role of a tenant, which must exist and have fewer than [`MAX_TENANT_ROLES`].
+    fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>>;
+
+    /// Changes a role and answers it as it now is; its holders' facts end with the event.
+    fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>>;
+
+    /// Deletes a role. Who still names it holds nothing by it. Ids are never used again.
+    fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>>;
+
+    /// Reads one role.
+    fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>>;
+
+    /// The roles of a tenant in order of id, at most [`MAX_TENANT_ROLES`].
+    fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>>;
 
     /// Delivers every event from now on to `sink`, in order, until the store is dropped. After a gap
     /// that cannot be closed the sink is told to forget everything.

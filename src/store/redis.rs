@@ -11,21 +11,25 @@ use tokio::task::AbortHandle;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{CredentialRecord, TenantRecord};
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, StoreError, StoreStatus, TenantState,
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
+    StoreStatus, TenantState,
 };
+pub use counts::SharedCounts;
 use dial::Address;
 use link::{Link, LinkState, Live};
 use reader::Feed;
 use scripts::Scripts;
 use session::Session;
 
+mod counts;
 mod dial;
 mod guard;
 mod history;
+mod judge;
 mod link;
 mod lua;
 mod reader;
@@ -76,6 +80,7 @@ impl std::fmt::Debug for RedisSettings {
 /// look-up until a tenant is made.
 pub struct RedisStore {
     shared: Arc<Shared>,
+    address: Arc<Address>,
     control: Handle,
     tasks: Vec<AbortHandle>,
 }
@@ -122,9 +127,14 @@ impl RedisStore {
         for link in &shared.readers {
             tasks.push(spawn_link(&control, link, &address, &scripts, Some(&leader)));
         }
-        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), address, scripts, Arc::clone(&leader));
+        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), Arc::clone(&address), scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
-        let store = Self { shared, control, tasks };
+        let store = Self {
+            shared,
+            address,
+            control,
+            tasks,
+        };
         // The supervisor bounds its attempt; this cannot wait longer.
         let _ = first_attempt.wait_for(|state| *state != LinkState::Starting).await;
         match leader.last_error() {
@@ -230,14 +240,9 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.list_tenants(after, limit).await })
     }
 
-    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+    fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
         let session = self.session();
-        self.run(async move { session.create_credential(record).await })
-    }
-
-    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.create_tenant(id, now).await })
+        self.run(async move { session.create(new, now).await })
     }
 
     fn change_credential(
@@ -247,12 +252,42 @@ impl CredentialStore for RedisStore {
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         let session = self.session();
-        self.run(async move { session.change_credential(&id, change, now).await })
+        self.run(async move { session.change_credential(&id, &change, now).await })
     }
 
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
         let session = self.session();
         self.run(async move { session.set_tenant_active(&id, state).await })
+    }
+
+    fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move { session.touch(&used).await })
+    }
+
+    fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.create_role(role).await })
+    }
+
+    fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.change_role(&id, &change).await })
+    }
+
+    fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.delete_role(&id).await })
+    }
+
+    fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.find_role(&id).await })
+    }
+
+    fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.list_roles(&tenant).await })
     }
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {

@@ -8,8 +8,8 @@ use crate::admin::api::{CreateKey, CreateTenant};
 use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
-use crate::base::ids::{CredentialId, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Position, State, TenantRecord};
+use crate::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
+use crate::base::principal::{CredentialRecord, Position, RoleRecord, State, TenantRecord};
 use crate::base::scope::{Mode, Scope};
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::method::Method;
@@ -19,7 +19,10 @@ use crate::decide::route::{
 };
 use crate::decide::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::snapshot::Snapshot;
-use crate::store::{ChangeError, CredentialChange, CredentialFilter, EventSink, Found, StoreError, StoreStatus, TenantState};
+use crate::store::{
+    ChangeError, CredentialChange, CredentialFilter, EventSink, Found, FoundFacts, NewRecords, RoleChange, StoreError, StoreStatus,
+    TenantState,
+};
 use crate::telemetry::LineFormat;
 
 /// A store in memory; after `fail_changes` every change of a state fails.
@@ -27,6 +30,7 @@ use crate::telemetry::LineFormat;
 pub(super) struct Memory {
     pub(super) credentials: Mutex<BTreeMap<CredentialId, CredentialRecord>>,
     pub(super) tenants: Mutex<BTreeMap<TenantId, TenantRecord>>,
+    pub(super) roles: Mutex<BTreeMap<RoleId, RoleRecord>>,
     pub(super) steps: Mutex<Vec<String>>,
     pub(super) fail_changes: Mutex<u32>,
 }
@@ -34,6 +38,29 @@ pub(super) struct Memory {
 impl Memory {
     fn step(&self, text: String) {
         self.steps.lock().unwrap().push(text);
+    }
+
+    fn make(&self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
+        let mut all = self.credentials.lock().unwrap();
+        for record in &new.credentials {
+            self.step(format!("create {}", record.id));
+            if all.values().any(|c| c.id == record.id || c.fingerprint == record.fingerprint) {
+                return Err(ChangeError::Taken("it exists".into()));
+            }
+        }
+        if let Some(id) = new.tenant {
+            let record = TenantRecord {
+                id: id.clone(),
+                active: true,
+                created_at: now,
+                epoch: 1,
+            };
+            if self.tenants.lock().unwrap().insert(id, record).is_some() {
+                return Err(ChangeError::Taken("it exists".into()));
+            }
+        }
+        all.extend(new.credentials.iter().map(|record| (record.id.clone(), record.clone())));
+        Ok(new.credentials)
     }
 }
 
@@ -50,7 +77,14 @@ impl CredentialStore for Memory {
             .values()
             .find(|c| c.fingerprint == fingerprint)
             .cloned();
-        let facts = found.and_then(|c| Some((c.clone(), self.tenants.lock().unwrap().get(&c.tenant)?.clone())));
+        let facts = found.and_then(|credential| {
+            Some(FoundFacts {
+                tenant: self.tenants.lock().unwrap().get(&credential.tenant)?.clone(),
+                credential,
+                ancestors: Vec::new(),
+                roles: Vec::new(),
+            })
+        });
         Box::pin(async move {
             Ok(Found {
                 position: Position(1),
@@ -68,8 +102,7 @@ impl CredentialStore for Memory {
         let all = self.credentials.lock().unwrap();
         let found = all
             .values()
-            .filter(|c| filter.tenant.as_ref().is_none_or(|t| *t == c.tenant))
-            .filter(|c| filter.surface.as_ref().is_none_or(|s| *s == c.surface))
+            .filter(|c| filter.admits(c))
             .filter(|c| filter.after.as_ref().is_none_or(|a| c.id > *a))
             .take(filter.limit)
             .cloned()
@@ -93,33 +126,9 @@ impl CredentialStore for Memory {
         Box::pin(async move { Ok(found) })
     }
 
-    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        self.step(format!("create {}", record.id));
-        let mut all = self.credentials.lock().unwrap();
-        let taken = all.values().any(|c| c.id == record.id || c.fingerprint == record.fingerprint);
-        let made = if taken {
-            Err(ChangeError::Conflict("it exists".into()))
-        } else {
-            all.insert(record.id.clone(), record.clone());
-            Ok(record)
-        };
+    fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
+        let made = self.make(new, now);
         Box::pin(async move { made })
-    }
-
-    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        let record = TenantRecord {
-            id: id.clone(),
-            active: true,
-            created_at: now,
-            epoch: 1,
-        };
-        let taken = self.tenants.lock().unwrap().insert(id, record.clone()).is_some();
-        Box::pin(async move {
-            if taken {
-                return Err(ChangeError::Conflict("it exists".into()));
-            }
-            Ok(record)
-        })
     }
 
     fn change_credential(
@@ -146,6 +155,9 @@ impl CredentialStore for Memory {
                 CredentialChange::Enable => record.state = State::Active,
                 CredentialChange::Revoke => record.state = State::Revoked { at: now },
                 CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
+                CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
+                CredentialChange::SetRoles(roles) => record.extras_mut().roles = roles,
+                CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
             }
             Ok(record.clone())
         });
@@ -162,6 +174,44 @@ impl CredentialStore for Memory {
                 t.clone()
             });
         Box::pin(async move { changed })
+    }
+
+    fn touch(&self, _: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        self.roles.lock().unwrap().insert(role.id.clone(), role.clone());
+        Box::pin(async move { Ok(role) })
+    }
+
+    fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        let mut all = self.roles.lock().unwrap();
+        let changed = all.get_mut(&id).ok_or_else(|| ChangeError::NotFound(format!("role `{id}`")));
+        let changed = changed.map(|role| {
+            match change {
+                RoleChange::SetScopes(scopes) => role.scopes = scopes,
+                RoleChange::Rename { name, description } => (role.name, role.description) = (name, description),
+            }
+            role.clone()
+        });
+        Box::pin(async move { changed })
+    }
+
+    fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
+        let deleted = self.roles.lock().unwrap().remove(&id).map(|_| ());
+        Box::pin(async move { deleted.ok_or_else(|| ChangeError::NotFound(format!("role `{id}`"))) })
+    }
+
+    fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
+        let found = self.roles.lock().unwrap().get(&id).cloned();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
+        let all = self.roles.lock().unwrap();
+        let found = all.values().filter(|role| role.tenant.as_ref() == Some(&tenant)).cloned().collect();
+        Box::pin(async move { Ok(found) })
     }
 
     fn subscribe(&self, _: Arc<dyn EventSink>) {}
@@ -270,6 +320,7 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
         },
+        limits: crate::decide::rate::RouteLimits::default(),
     }
 }
 

@@ -7,7 +7,6 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::checksum_holds_of;
 use crate::base::principal::{CredentialRecord, TokenClaims};
 use crate::decide::surface::{KeyOrigin, Surface, SurfaceKind};
-use crate::decide::token::record_id;
 
 /// The fingerprints to look a credential up by, in order, at most two for each pepper. Lazy and
 /// without allocation: the first is the right one for every credential made under the first pepper,
@@ -23,7 +22,7 @@ pub fn fingerprints<'a>(
     peppers: &'a Peppers,
 ) -> impl Iterator<Item = Fingerprint> + 'a {
     let by_id = match (credential, claims) {
-        (Credential::Jwt { .. }, Some(claims)) => record_id(claims).ok().map(|id| Fingerprint::of_id(surface.record_surface(), &id)),
+        (Credential::Jwt { .. }, Some(claims)) => Some(Fingerprint::of_id(surface.record_surface(), &claims.record)),
         _ => None,
     };
     let text = match credential {

@@ -108,7 +108,7 @@ impl Case {
             secret: self.secret,
         };
         let facts = Arc::new(self.facts);
-        authorize(&request, Principal { facts, token: self.token }, NOW)
+        authorize(&request, Principal::new(facts, self.token), NOW)
     }
 
     #[track_caller]

@@ -147,10 +147,7 @@ fn principal() -> Principal {
     facts.credential.mode = Some(Mode::Live);
     facts.credential.scopes = samples::scopes(&["orders:read", "orders:write"]);
     facts.credential.subject = Some(Subject::parse("user-1").unwrap());
-    Principal {
-        facts: Arc::new(facts),
-        token: None,
-    }
+    Principal::new(Arc::new(facts), None)
 }
 
 const IDENTITY: [&str; 8] = [

@@ -310,16 +310,16 @@ fn answer(fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outco
     let position = found.position;
     let facts = match found.facts {
         None => None,
-        Some((credential, tenant)) => {
-            if !change::answers(&credential, fingerprint) {
+        Some(found) => {
+            if !change::answers(&found.credential, fingerprint) {
                 return Err(StoreError::Corrupt("the answer is about another credential".into()));
             }
-            if tenant.id != credential.tenant {
-                return Err(StoreError::Corrupt("the answer is about another tenant".into()));
-            }
+            change::check_whole(&found)?;
             Some(Arc::new(Facts {
-                credential,
-                tenant,
+                credential: found.credential,
+                tenant: found.tenant,
+                ancestors: found.ancestors,
+                roles: found.roles,
                 sent_at,
                 position,
             }))

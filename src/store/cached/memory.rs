@@ -47,7 +47,7 @@ impl Memory {
     pub(super) fn recall(&self, fingerprint: &Fingerprint, now: BootMillis) -> Recalled {
         if let Some(entry) = self.present.get(fingerprint) {
             let young = now.since(entry.facts.sent_at) < self.max_age;
-            if young && self.positions.contains_all(entry.slots, entry.facts.position) {
+            if young && self.positions.contains_all(&entry.slots, entry.facts.position) {
                 return Recalled::Present(entry);
             }
         }
@@ -65,7 +65,7 @@ impl Memory {
     /// Answers whether they are up to date. The caller holds the fingerprint's lock.
     pub(super) fn remember(&self, fingerprint: Fingerprint, facts: &Arc<Facts>) -> bool {
         let slots = Slots::of(facts);
-        if !self.positions.contains_all(slots, facts.position) {
+        if !self.positions.contains_all(&slots, facts.position) {
             return false;
         }
         let younger = self

@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::ids::{Subject, SurfaceName};
+use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, MAX_ROLES, Parent, PasswordHash, State};
+use crate::base::scope::Mode;
 
 /// A record with every field in use.
 pub(in crate::store) fn sample() -> CredentialRecord {
@@ -24,6 +27,7 @@ pub(in crate::store) fn sample() -> CredentialRecord {
         expires_at: Some(UnixMillis(i64::MAX)),
         valid_after: None,
         epoch: 1,
+        extras: None,
     }
 }
 
@@ -44,6 +48,39 @@ fn state() -> impl Strategy<Value = State> {
 }
 
 prop_compose! {
+    fn extras()(
+        parent in proptest::option::of((id(), id())),
+        roles in proptest::collection::btree_set(id(), 0..MAX_ROLES),
+        claims in proptest::collection::btree_map("[a-z_]{1,20}", claim(), 0..4),
+        idle in proptest::option::of((any::<u64>(), any::<i64>())),
+        account in proptest::option::of(("\\PC{0,64}", "\\$[a-z0-9$]{0,90}")),
+    ) -> Extras {
+        let (login, password) = account.unzip();
+        Extras {
+            parent: parent.map(|(surface, id)| Parent {
+                surface: SurfaceName::parse(&surface).unwrap(),
+                id: CredentialId::parse(&id).unwrap(),
+            }),
+            roles: roles.iter().map(|role| RoleId::parse(role).unwrap()).collect(),
+            claims: Claims::new(claims).unwrap(),
+            idle: idle.map(|(timeout, last_used)| Idle {
+                timeout: std::time::Duration::from_millis(timeout),
+                last_used: UnixMillis(last_used),
+            }),
+            login,
+            password: password.map(|hash| PasswordHash::parse(&hash).unwrap()),
+        }
+    }
+}
+
+fn claim() -> impl Strategy<Value = ClaimValue> {
+    prop_oneof![
+        "[!-~]([ -~]{0,30}[!-~])?".prop_map(ClaimValue::Text),
+        proptest::collection::vec(id(), 0..5).prop_map(ClaimValue::List),
+    ]
+}
+
+prop_compose! {
     fn credential()(
         ids in (id(), id(), id(), proptest::option::of(id())),
         mode in proptest::option::of(prop_oneof![Just(Mode::Test), Just(Mode::Live)]),
@@ -54,6 +91,7 @@ prop_compose! {
         texts in ("[ -~]{0,64}", "[ -~]{0,16}", proptest::option::of("\\PC{0,64}")),
         times in (any::<i64>(), time(), time(), time()),
         epoch in any::<u64>(),
+        extras in extras(),
     ) -> CredentialRecord {
         CredentialRecord {
             id: CredentialId::parse(&ids.0).unwrap(),
@@ -73,6 +111,7 @@ prop_compose! {
             expires_at: times.2,
             valid_after: times.3,
             epoch,
+            extras: extras.boxed(),
         }
     }
 }
@@ -117,6 +156,9 @@ fn events_are_read_back_as_they_were_written() {
         EventSubject::Tenant {
             id: TenantId::parse("acme").unwrap(),
         },
+        EventSubject::Role {
+            id: RoleId::of_name("admin"),
+        },
         EventSubject::Credential {
             id: CredentialId::parse("key_1").unwrap(),
             fingerprints: vec![Fingerprint::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32])],
@@ -134,6 +176,7 @@ fn events_are_read_back_as_they_were_written() {
 /// Replaces `from` by `to` in the JSON of the sample and decodes that.
 fn decode_with(from: &str, to: &str) -> Result<CredentialRecord, CodecError> {
     let bytes = encode_credential(&sample()).unwrap();
+    // Head and JSON.
     let json = std::str::from_utf8(&bytes[1..]).unwrap();
     assert!(json.contains(from), "{from} is not in {json}");
     let mut changed = vec![VERSION];
@@ -144,6 +187,9 @@ fn decode_with(from: &str, to: &str) -> Result<CredentialRecord, CodecError> {
 #[test]
 fn f11_a_tampered_record_is_an_error() {
     for (from, to) in [
+        ("-\n{", "key_0\n{"),
+        ("-\n{", "- admin\n{"),
+        ("-\n{", "{"),
         (r#""tenant":"acme""#, r#""tenant":"acme\r\nX-Scopes: admin""#),
         (r#""tenant":"acme""#, r#""tenant":"""#),
         (r#""tenant":"acme","#, ""),
@@ -171,15 +217,15 @@ fn f11_a_tampered_record_is_an_error() {
 #[test]
 fn another_version_is_named_and_refused() {
     let mut bytes = encode_credential(&sample()).unwrap();
-    bytes[0] = 2;
-    assert_eq!(decode_credential(&bytes), Err(CodecError::Version(2)));
+    bytes[0] = 1;
+    assert_eq!(decode_credential(&bytes), Err(CodecError::Version(1)));
     assert_eq!(decode_credential(&[]), Err(CodecError::Empty));
 }
 
 #[test]
 fn what_is_larger_than_the_cap_is_neither_written_nor_read() {
     let mut record = sample();
-    record.scopes = (0..200).map(|i| Scope::parse(&format!("{i:0>100}")).unwrap()).collect();
+    record.scopes = (0..400).map(|i| Scope::parse(&format!("{i:0>100}")).unwrap()).collect();
     assert_eq!(encode_credential(&record), Err(CodecError::TooLarge));
     assert_eq!(decode_credential(&vec![VERSION; MAX_RECORD_BYTES + 1]), Err(CodecError::TooLarge));
     record.scopes = (0..100).map(|i| Scope::parse(&format!("{i:0>100}")).unwrap()).collect();

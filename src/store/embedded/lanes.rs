@@ -222,17 +222,17 @@ fn commit(database: &Database, group: &mut [ChangeJob]) -> Result<Vec<Event>, St
     transaction
         .set_durability(redb::Durability::Immediate)
         .map_err(|e| tables::failed(e.into()))?;
-    let events = {
+    let written = {
         let mut tables = WriteTables::open(&transaction)?;
         for change in group {
             change.make(&mut tables)?;
         }
         tables.finish()?
     };
-    if events.is_empty() {
+    if written.writes == 0 {
         transaction.abort().map_err(|e| tables::failed(e.into()))?;
     } else {
         transaction.commit().map_err(|e| tables::failed(e.into()))?;
     }
-    Ok(events)
+    Ok(written.events)
 }

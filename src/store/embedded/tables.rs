@@ -1,17 +1,30 @@
 //! Tables of the embedded store, and what is read and written in one transaction.
 
-use redb::{Database, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableTable, TableDefinition};
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{CredentialRecord, Position, TenantRecord};
-use crate::store::change::{self, Outcome};
-use crate::store::{ChangeError, CredentialChange, CredentialFilter, Event, EventSubject, Found, MAX_LIST, StoreError, TenantState, codec};
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
+use crate::store::change;
+use crate::store::{CredentialFilter, Found, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
+
+pub(super) use writing::WriteTables;
+
+mod writing;
 
 /// Credential records by id.
 const CREDENTIALS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("credentials");
-/// Ids by fingerprint: of the key, and of the id on its surface.
+/// When a sliding credential was last used, by its id. Beside the records, so that a use is no change.
+const LAST_USED: TableDefinition<'_, &str, i64> = TableDefinition::new("last_used");
+/// Credentials by tenant.
+const CREDENTIALS_OF: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("credentials_of");
+/// Role records by id.
+const ROLES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("roles");
+/// Roles by tenant.
+const ROLES_OF: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("roles_of");
+/// Ids by fingerprint: of the key, and of the id on its surface. A tenant stands here under its own
+/// fingerprint, its id after [`OF_TENANT`].
 const FINGERPRINTS: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new("fingerprints");
 /// Tenant records by id.
 const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
@@ -22,8 +35,11 @@ const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 /// Position, as the only number.
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 
+/// Before the id of a tenant in the index; no id begins with it.
+const OF_TENANT: char = '=';
+
 /// Version of the tables' layout; that of the records is inside them.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Events kept. Nobody replays them yet; `durward events` shows them, and 10,000 are about 2 MiB.
 const EVENTS_KEPT: u64 = 10_000;
@@ -54,7 +70,7 @@ pub(super) fn initialise(database: &Database, pepper_check: &str) -> Result<Posi
                 )));
             }
         }
-        WriteTables::open(&transaction)?.position
+        WriteTables::open(&transaction)?.position()
     };
     transaction.commit().map_err(|e| failed(e.into()))?;
     Ok(position)
@@ -95,6 +111,33 @@ fn tenant_at(table: &impl ReadableTable<&'static str, &'static [u8]>, id: &str) 
     Ok(Some(record))
 }
 
+fn role_at(table: &impl ReadableTable<&'static str, &'static [u8]>, id: &str) -> Result<Option<RoleRecord>, StoreError> {
+    let Some(bytes) = table.get(id).map_err(|e| failed(e.into()))? else {
+        return Ok(None);
+    };
+    let role = codec::decode_role(bytes.value())?;
+    if role.id.as_str() != id {
+        return Err(StoreError::Corrupt("a role stands under another id".into()));
+    }
+    Ok(Some(role))
+}
+
+/// What a record hangs on, its parent first: one more than a chain may have, so that a longer one is
+/// seen. A record that is missing ends the chain early, which whoever puts facts together notices.
+fn ancestors_at(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    record: &CredentialRecord,
+) -> Result<Vec<CredentialRecord>, StoreError> {
+    let mut chain: Vec<CredentialRecord> = Vec::new();
+    while chain.len() <= MAX_ANCESTORS
+        && let Some(parent) = chain.last().unwrap_or(record).parent()
+        && let Some(found) = credential_at(table, parent.id.as_str())?
+    {
+        chain.push(found);
+    }
+    Ok(chain)
+}
+
 fn position_in(table: &impl ReadableTable<&'static str, u64>) -> Result<Position, StoreError> {
     let value = table.get("position").map_err(|e| failed(e.into()))?;
     Ok(Position(value.map_or(0, |v| v.value())))
@@ -103,8 +146,12 @@ fn position_in(table: &impl ReadableTable<&'static str, u64>) -> Result<Position
 /// One consistent view of everything.
 pub(super) struct ReadTables {
     credentials: redb::ReadOnlyTable<&'static str, &'static [u8]>,
+    credentials_of: redb::ReadOnlyTable<(&'static str, &'static str), ()>,
+    last_used: redb::ReadOnlyTable<&'static str, i64>,
     fingerprints: redb::ReadOnlyTable<&'static [u8; 32], &'static str>,
     tenants: redb::ReadOnlyTable<&'static str, &'static [u8]>,
+    roles: redb::ReadOnlyTable<&'static str, &'static [u8]>,
+    roles_of: redb::ReadOnlyTable<(&'static str, &'static str), ()>,
     counters: redb::ReadOnlyTable<&'static str, u64>,
 }
 
@@ -112,8 +159,12 @@ impl ReadTables {
     pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
         Ok(Self {
             credentials: transaction.open_table(CREDENTIALS).map_err(|e| failed(e.into()))?,
+            credentials_of: transaction.open_table(CREDENTIALS_OF).map_err(|e| failed(e.into()))?,
+            last_used: transaction.open_table(LAST_USED).map_err(|e| failed(e.into()))?,
             fingerprints: transaction.open_table(FINGERPRINTS).map_err(|e| failed(e.into()))?,
             tenants: transaction.open_table(TENANTS).map_err(|e| failed(e.into()))?,
+            roles: transaction.open_table(ROLES).map_err(|e| failed(e.into()))?,
+            roles_of: transaction.open_table(ROLES_OF).map_err(|e| failed(e.into()))?,
             counters: transaction.open_table(COUNTERS).map_err(|e| failed(e.into()))?,
         })
     }
@@ -125,39 +176,95 @@ impl ReadTables {
     pub(super) fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
         let position = self.position()?;
         let index = self.fingerprints.get(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
-        let Some(id) = index else {
-            return Ok(Found { position, facts: None });
+        let facts = match index {
+            None => None,
+            Some(id) => match id.value().strip_prefix(OF_TENANT) {
+                Some(tenant) => Some(self.facts_of_tenant(tenant)?),
+                None => Some(self.facts_of(id.value())?),
+            },
         };
-        let credential = credential_at(&self.credentials, id.value())?
-            .ok_or_else(|| StoreError::Corrupt("a fingerprint points to no credential".into()))?;
-        if !change::answers(&credential, fingerprint) {
-            return Err(StoreError::Corrupt("a fingerprint points to another credential".into()));
+        match facts {
+            Some(found) if !change::answers(&found.credential, fingerprint) => {
+                Err(StoreError::Corrupt("a fingerprint points to another credential".into()))
+            }
+            facts => Ok(Found { position, facts }),
         }
+    }
+
+    fn facts_of(&self, id: &str) -> Result<FoundFacts, StoreError> {
+        let credential = self
+            .used_credential_at(id)?
+            .ok_or_else(|| StoreError::Corrupt("a fingerprint points to no credential".into()))?;
         let tenant = tenant_at(&self.tenants, credential.tenant.as_str())?
             .ok_or_else(|| StoreError::Corrupt(format!("the tenant of credential {} is missing", credential.id)))?;
-        Ok(Found {
-            position,
-            facts: Some((credential, tenant)),
-        })
+        let ancestors = ancestors_at(&self.credentials, &credential)?
+            .into_iter()
+            .map(|ancestor| self.with_use(ancestor))
+            .collect::<Result<_, _>>()?;
+        let mut roles = Vec::new();
+        for id in credential.roles() {
+            roles.extend(role_at(&self.roles, id.as_str())?);
+        }
+        change::assemble(credential, tenant, ancestors, roles)
+    }
+
+    fn facts_of_tenant(&self, id: &str) -> Result<FoundFacts, StoreError> {
+        let tenant = tenant_at(&self.tenants, id)?.ok_or_else(|| StoreError::Corrupt("a fingerprint points to no tenant".into()))?;
+        change::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new())
+    }
+
+    fn used_credential_at(&self, id: &str) -> Result<Option<CredentialRecord>, StoreError> {
+        credential_at(&self.credentials, id)?
+            .map(|record| self.with_use(record))
+            .transpose()
+    }
+
+    fn with_use(&self, record: CredentialRecord) -> Result<CredentialRecord, StoreError> {
+        if record.idle().is_none() {
+            return Ok(record);
+        }
+        let last_used = self.last_used.get(record.id.as_str()).map_err(|e| failed(e.into()))?;
+        Ok(change::used(record, last_used.map(|at| UnixMillis(at.value()))))
     }
 
     pub(super) fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
-        credential_at(&self.credentials, id.as_str())
+        self.used_credential_at(id.as_str())
     }
 
     pub(super) fn find_tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>, StoreError> {
         tenant_at(&self.tenants, id.as_str())
     }
 
+    pub(super) fn find_role(&self, id: &RoleId) -> Result<Option<RoleRecord>, StoreError> {
+        role_at(&self.roles, id.as_str())
+    }
+
     pub(super) fn list_credentials(&self, filter: &CredentialFilter) -> Result<Vec<CredentialRecord>, StoreError> {
+        let after = filter.after.as_ref().map_or("", CredentialId::as_str);
+        match &filter.tenant {
+            Some(tenant) => self.take_listed(filter, ids_of(&self.credentials_of, tenant, after)?),
+            None => {
+                let range = self.credentials.range::<&str>(from(after)).map_err(|e| failed(e.into()))?;
+                let ids = range.map(|entry| Ok(entry.map_err(|e| failed(e.into()))?.0.value().to_owned()));
+                self.take_listed(filter, ids)
+            }
+        }
+    }
+
+    fn take_listed(
+        &self,
+        filter: &CredentialFilter,
+        ids: impl Iterator<Item = Result<String, StoreError>>,
+    ) -> Result<Vec<CredentialRecord>, StoreError> {
         let limit = filter.limit.min(MAX_LIST);
         let mut listed = Vec::new();
-        for entry in after(&self.credentials, filter.after.as_ref().map(CredentialId::as_str))? {
+        for id in ids {
             if listed.len() >= limit {
                 break;
             }
-            let (_, bytes) = entry.map_err(|e| failed(e.into()))?;
-            let record = codec::decode_credential(bytes.value())?;
+            let record = self
+                .used_credential_at(&id?)?
+                .ok_or_else(|| StoreError::Corrupt("an index names a missing record".into()))?;
             if filter.admits(&record) {
                 listed.push(record);
             }
@@ -165,8 +272,18 @@ impl ReadTables {
         Ok(listed)
     }
 
+    pub(super) fn list_roles(&self, tenant: &TenantId) -> Result<Vec<RoleRecord>, StoreError> {
+        ids_of(&self.roles_of, tenant, "")?
+            .take(MAX_TENANT_ROLES)
+            .map(|id| role_at(&self.roles, &id?)?.ok_or_else(|| StoreError::Corrupt("an index names a missing role".into())))
+            .collect()
+    }
+
     pub(super) fn list_tenants(&self, last: Option<&TenantId>, limit: usize) -> Result<Vec<TenantRecord>, StoreError> {
-        after(&self.tenants, last.map(TenantId::as_str))?
+        let after = from(last.map_or("", TenantId::as_str));
+        self.tenants
+            .range::<&str>(after)
+            .map_err(|e| failed(e.into()))?
             .take(limit.min(MAX_LIST))
             .map(|entry| {
                 let (_, bytes) = entry.map_err(|e| failed(e.into()))?;
@@ -176,144 +293,28 @@ impl ReadTables {
     }
 }
 
-fn after(
-    table: &redb::ReadOnlyTable<&'static str, &'static [u8]>,
-    last: Option<&str>,
-) -> Result<redb::Range<'static, &'static str, &'static [u8]>, StoreError> {
-    use std::ops::Bound;
-    let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-    table.range::<&str>((from, Bound::Unbounded)).map_err(|e| failed(e.into()))
+/// Everything after an id; after the empty text is everything.
+fn from(after: &str) -> (std::ops::Bound<&str>, std::ops::Bound<&str>) {
+    (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded)
 }
 
-/// The tables of one write transaction, with the events made so far.
-pub(super) struct WriteTables<'t> {
-    credentials: Table<'t, &'static str, &'static [u8]>,
-    fingerprints: Table<'t, &'static [u8; 32], &'static str>,
-    tenants: Table<'t, &'static str, &'static [u8]>,
-    events: Table<'t, u64, &'static [u8]>,
-    counters: Table<'t, &'static str, u64>,
-    position: Position,
-    made: Vec<Event>,
-    writes: u64,
-}
-
-impl<'t> WriteTables<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
-        let counters = transaction.open_table(COUNTERS).map_err(|e| failed(e.into()))?;
-        Ok(Self {
-            credentials: transaction.open_table(CREDENTIALS).map_err(|e| failed(e.into()))?,
-            fingerprints: transaction.open_table(FINGERPRINTS).map_err(|e| failed(e.into()))?,
-            tenants: transaction.open_table(TENANTS).map_err(|e| failed(e.into()))?,
-            events: transaction.open_table(EVENTS).map_err(|e| failed(e.into()))?,
-            position: position_in(&counters)?,
-            counters,
-            made: Vec::new(),
-            writes: 0,
+/// The ids an index holds for a tenant after `after`, in order.
+fn ids_of(
+    index: &impl ReadableTable<(&'static str, &'static str), ()>,
+    tenant: &TenantId,
+    after: &str,
+) -> Result<impl Iterator<Item = Result<String, StoreError>>, StoreError> {
+    let tenant = tenant.as_str().to_owned();
+    let begin = std::ops::Bound::Excluded((tenant.as_str(), after));
+    let range = index
+        .range::<(&str, &str)>((begin, std::ops::Bound::Unbounded))
+        .map_err(|e| failed(e.into()))?;
+    Ok(range
+        .map(|entry| {
+            let (key, ()) = entry.map(|(key, _)| (key, ())).map_err(|e| failed(e.into()))?;
+            let (owner, id) = key.value();
+            Ok((owner.to_owned(), id.to_owned()))
         })
-    }
-
-    /// How many changes have begun to write: one that failed before it did left nothing behind.
-    pub(super) const fn writes(&self) -> u64 {
-        self.writes
-    }
-
-    /// Writes the position and hands the events over, in order.
-    pub(super) fn finish(mut self) -> Result<Vec<Event>, StoreError> {
-        self.counters.insert("position", self.position.0).map_err(|e| failed(e.into()))?;
-        Ok(self.made)
-    }
-
-    pub(super) fn create_credential(&mut self, record: CredentialRecord) -> Result<CredentialRecord, ChangeError> {
-        let record = change::first(record);
-        let bytes = codec::encode_credential(&record).map_err(change::unwritable)?;
-        if tenant_at(&self.tenants, record.tenant.as_str())?.is_none() {
-            return Err(change::no_tenant(&record.tenant));
-        }
-        if credential_at(&self.credentials, record.id.as_str())?.is_some() {
-            return Err(change::id_taken(&record.id));
-        }
-        let fingerprints = change::fingerprints(&record);
-        for fingerprint in &fingerprints {
-            let taken = self.fingerprints.get(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
-            if taken.is_some() {
-                return Err(change::fingerprint_taken());
-            }
-        }
-        self.writes += 1;
-        for fingerprint in &fingerprints {
-            self.fingerprints
-                .insert(fingerprint.as_bytes(), record.id.as_str())
-                .map_err(|e| failed(e.into()))?;
-        }
-        self.write_credential(&record, &bytes)?;
-        Ok(record)
-    }
-
-    pub(super) fn change_credential(
-        &mut self,
-        id: &CredentialId,
-        change: CredentialChange,
-        now: UnixMillis,
-    ) -> Result<CredentialRecord, ChangeError> {
-        let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
-        match change::change_credential(&record, change, now)? {
-            Outcome::Unchanged => Ok(record),
-            Outcome::Changed(changed) => {
-                let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
-                self.write_credential(&changed, &bytes)?;
-                Ok(changed)
-            }
-        }
-    }
-
-    pub(super) fn create_tenant(&mut self, id: TenantId, now: UnixMillis) -> Result<TenantRecord, ChangeError> {
-        if tenant_at(&self.tenants, id.as_str())?.is_some() {
-            return Err(change::tenant_taken(&id));
-        }
-        let record = change::new_tenant(id, now);
-        self.write_tenant(&record)?;
-        Ok(record)
-    }
-
-    pub(super) fn set_tenant_active(&mut self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
-        let record = tenant_at(&self.tenants, id.as_str())?.ok_or_else(|| change::no_tenant(id))?;
-        match change::change_tenant(&record, state)? {
-            Outcome::Unchanged => Ok(record),
-            Outcome::Changed(changed) => {
-                self.write_tenant(&changed)?;
-                Ok(changed)
-            }
-        }
-    }
-
-    fn write_credential(&mut self, record: &CredentialRecord, bytes: &[u8]) -> Result<(), ChangeError> {
-        self.writes += 1;
-        self.credentials.insert(record.id.as_str(), bytes).map_err(|e| failed(e.into()))?;
-        self.write_event(change::credential_event(record))
-    }
-
-    fn write_tenant(&mut self, record: &TenantRecord) -> Result<(), ChangeError> {
-        let bytes = codec::encode_tenant(record).map_err(change::unwritable)?;
-        self.writes += 1;
-        self.tenants
-            .insert(record.id.as_str(), bytes.as_slice())
-            .map_err(|e| failed(e.into()))?;
-        self.write_event(EventSubject::Tenant { id: record.id.clone() })
-    }
-
-    fn write_event(&mut self, subject: EventSubject) -> Result<(), ChangeError> {
-        let bytes = codec::encode_event(&subject).map_err(StoreError::from)?;
-        self.position = Position(self.position.0.saturating_add(1));
-        self.events
-            .insert(self.position.0, bytes.as_slice())
-            .map_err(|e| failed(e.into()))?;
-        if let Some(old) = self.position.0.checked_sub(EVENTS_KEPT) {
-            self.events.remove(old).map_err(|e| failed(e.into()))?;
-        }
-        self.made.push(Event {
-            position: self.position,
-            subject,
-        });
-        Ok(())
-    }
+        .take_while(move |entry| entry.as_ref().map_or(true, |(owner, _)| *owner == tenant))
+        .map(|entry| entry.map(|(_, id)| id)))
 }

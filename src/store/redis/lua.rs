@@ -1,16 +1,16 @@
 //! The Lua scripts: what belongs together is one atomic step, and fails before it writes.
 
 /// Version of the layout above; that of the records is inside them.
-pub(super) const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "2";
 
 /// Events kept in the stream, about: 40 MiB, and more than a thousand a second while a gateway
 /// restarts. A reader that is further behind forgets everything instead.
 pub(super) const EVENTS_KEPT: u32 = 100_000;
 
 /// Begins every script: the store must be ours (`ARGV[1]` is the pepper's check value) and must hold
-/// its data. `m` is history, pepper, position.
+/// its data. `m` is history, pepper, position, whether anything was ever used, how many roles.
 pub(super) const PROLOGUE: &str = "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 'roles')
 if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
 if not m[1] or not m[2] or not m[3] then return redis.error_reply('NODATA history') end
 ";
@@ -25,65 +25,133 @@ local function change(events, kept, event)
 end
 ";
 
-/// KEYS meta f c t; ARGV pepper fingerprint. One round trip, one moment.
+/// KEYS meta f c t r u; ARGV pepper fingerprint. One round trip, one moment: the credential, what it
+/// hangs on (one more than a chain may have, so that a longer one is seen) and its roles, which the
+/// first line of a record names. Answers history, position, tenant, how many records, each record
+/// with its last use, roles.
 pub(super) const FIND: &str = "
 local index = redis.call('HGET', KEYS[2], ARGV[2])
 if not index then
-  if redis.call('HEXISTS', KEYS[1], 'credentials') == 1 and redis.call('EXISTS', KEYS[2]) == 0 then
-    return redis.error_reply('DATALOST fingerprints')
-  end
+  if redis.call('EXISTS', KEYS[2]) == 0 then return redis.error_reply('DATALOST fingerprints') end
   return {m[1], m[3]}
 end
+if m[4] and redis.call('EXISTS', KEYS[6]) == 0 then return redis.error_reply('DATALOST uses') end
+if m[5] and m[5] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0 then return redis.error_reply('DATALOST roles') end
 local id, tenant = string.match(index, '^(%S+) (%S+)$')
 if not id then return redis.error_reply('WRONGTYPE index') end
-return {m[1], m[3], redis.call('HGET', KEYS[3], id), redis.call('HGET', KEYS[4], tenant)}
+local reply = {m[1], m[3], redis.call('HGET', KEYS[4], tenant), '0'}
+if id == '=' then return reply end
+local count, roles = 0, ''
+while id and count < 5 do
+  local record = redis.call('HGET', KEYS[3], id)
+  reply[#reply + 1] = record
+  reply[#reply + 1] = redis.call('HGET', KEYS[6], id)
+  local parent, named = string.match(record or '', '^.(%S+)([^\\n]*)\\n')
+  if count == 0 and named then roles = named end
+  count = count + 1
+  id = parent ~= '-' and parent
+end
+reply[4] = tostring(count)
+for role in string.gmatch(roles, '%S+') do reply[#reply + 1] = redis.call('HGET', KEYS[5], role) end
+return reply
 ";
 
-/// KEYS meta hash; ARGV pepper id.
+/// KEYS meta hash u; ARGV pepper id counter. The record and its last use.
 pub(super) const READ: &str = "
 local record = redis.call('HGET', KEYS[2], ARGV[2])
-if not record and redis.call('EXISTS', KEYS[2]) == 0 and redis.call('HEXISTS', KEYS[1], ARGV[3]) == 1 then
+if not record and redis.call('EXISTS', KEYS[2]) == 0 and (redis.call('HGET', KEYS[1], ARGV[3]) or '0') ~= '0' then
   return redis.error_reply('DATALOST records')
 end
-return {record}
+return {record, redis.call('HGET', KEYS[3], ARGV[2])}
 ";
 
-/// KEYS meta index hash; ARGV pepper from limit.
+/// KEYS meta index hash u; ARGV pepper from limit. Records and their last uses, in turn.
 pub(super) const PAGE: &str = "
 local ids = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[2], '+', 'LIMIT', 0, ARGV[3])
-if #ids == 0 then return {} end
-return redis.call('HMGET', KEYS[3], unpack(ids))
+local reply = {}
+for _, id in ipairs(ids) do
+  reply[#reply + 1] = redis.call('HGET', KEYS[3], id)
+  reply[#reply + 1] = redis.call('HGET', KEYS[4], id)
+end
+return reply
 ";
 
-/// KEYS meta t tids events f c; ARGV pepper id record event kept history format.
+/// KEYS meta c f ids `ids:<t>` t tids events; ARGV pepper kept history format, tenant record event
+/// fingerprint (the record is empty for a tenant that is there already), how many ancestors with id
+/// and record each, then id record event fingerprint fingerprint of each new credential.
 /// The first tenant makes the store: before it there is nobody to admit.
-pub(super) const CREATE_TENANT: &str = "
+pub(super) const CREATE: &str = "
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper')
 if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
-if not m[1] or not m[2] then
-  if redis.call('EXISTS', KEYS[2], KEYS[5], KEYS[6]) > 0 then return redis.error_reply('DATALOST meta') end
-  redis.call('HSET', KEYS[1], 'format', ARGV[7], 'pepper', ARGV[1], 'history', ARGV[6], 'position', 0)
+local tenant, fresh = ARGV[5], ARGV[6] ~= ''
+local empty = not m[1] or not m[2]
+if empty and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[6]) > 0 then return redis.error_reply('DATALOST meta') end
+if empty and not fresh then return redis.error_reply('NODATA history') end
+local there = redis.call('HEXISTS', KEYS[6], tenant) == 1
+if fresh and there then return 'owned' end
+if not fresh and not there then return 'tenant' end
+local first = 10 + 2 * tonumber(ARGV[9])
+for i = 10, first - 1, 2 do
+  if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return 'stale' end
 end
+for i = first, #ARGV, 5 do
+  if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
+  if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
+end
+if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', ARGV[1], 'history', ARGV[3], 'position', 0) end
+local p
+if fresh then
+  p = change(KEYS[8], ARGV[2], ARGV[7])
+  redis.call('HSET', KEYS[1], 'tenants', 1)
+  redis.call('ZADD', KEYS[7], 0, tenant)
+  redis.call('HSET', KEYS[3], ARGV[8], '= ' .. tenant)
+  redis.call('HSET', KEYS[6], tenant, ARGV[6])
+end
+for i = first, #ARGV, 5 do
+  p = change(KEYS[8], ARGV[2], ARGV[i + 2])
+  local index = ARGV[i] .. ' ' .. tenant
+  redis.call('ZADD', KEYS[4], 0, ARGV[i])
+  redis.call('ZADD', KEYS[5], 0, ARGV[i])
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  redis.call('HSET', KEYS[3], ARGV[i + 3], index, ARGV[i + 4], index)
+  redis.call('HINCRBY', KEYS[1], 'credentials', 1)
+end
+return p
+";
+
+/// KEYS meta c u; ARGV pepper, then id and time of each use. Later uses win; no change, no event.
+pub(super) const USE: &str = "
+for i = 2, #ARGV, 2 do
+  if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then
+    local held = redis.call('HGET', KEYS[3], ARGV[i])
+    if not held or tonumber(held) < tonumber(ARGV[i + 1]) then
+      redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+      redis.call('HSET', KEYS[1], 'used', 1)
+    end
+  end
+end
+return 1
+";
+
+/// KEYS meta r `rids:<t>` t events; ARGV pepper id record event kept tenant most.
+pub(super) const CREATE_ROLE: &str = "
+if redis.call('HEXISTS', KEYS[4], ARGV[6]) == 0 then return 'tenant' end
 if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return 'id' end
-local p = change(KEYS[4], ARGV[5], ARGV[4])
-redis.call('HSET', KEYS[1], 'tenants', 1)
+if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[7]) then return 'full' end
+local p = change(KEYS[5], ARGV[5], ARGV[4])
 redis.call('ZADD', KEYS[3], 0, ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'roles', 1)
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return p
 ";
 
-/// KEYS meta c f ids `ids:<t>` t events; ARGV pepper id record event kept tenant fingerprint fingerprint.
-pub(super) const CREATE_CREDENTIAL: &str = "
-if redis.call('HEXISTS', KEYS[6], ARGV[6]) == 0 then return 'tenant' end
-if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return 'id' end
-if redis.call('HEXISTS', KEYS[3], ARGV[7]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[8]) == 1 then return 'fingerprint' end
-local p = change(KEYS[7], ARGV[5], ARGV[4])
-local index = ARGV[2] .. ' ' .. ARGV[6]
-redis.call('ZADD', KEYS[4], 0, ARGV[2])
-redis.call('ZADD', KEYS[5], 0, ARGV[2])
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-redis.call('HSET', KEYS[3], ARGV[7], index, ARGV[8], index)
-redis.call('HINCRBY', KEYS[1], 'credentials', 1)
+/// KEYS meta r `rids:<t>` events; ARGV pepper id record event kept. Deletes only what was read.
+pub(super) const DELETE_ROLE: &str = "
+if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 'stale' end
+local p = change(KEYS[4], ARGV[5], ARGV[4])
+redis.call('HINCRBY', KEYS[1], 'roles', -1)
+redis.call('ZREM', KEYS[3], ARGV[2])
+redis.call('HDEL', KEYS[2], ARGV[2])
 return p
 ";
 

@@ -3,14 +3,18 @@
 //! Keys, all in one cluster slot by their hash tag:
 //!
 //! ```text
-//! {durward}:meta      hash   format, pepper, history, position, credentials (how many)
+//! {durward}:meta      hash   format, pepper, history, position, credentials and roles (how many)
 //! {durward}:c         hash   credential id -> record
 //! {durward}:t         hash   tenant id -> record
-//! {durward}:f         hash   fingerprint -> "credential-id tenant-id"
+//! {durward}:r         hash   role id -> record
+//! {durward}:u         hash   credential id -> when a sliding one was last used
+//! {durward}:f         hash   fingerprint -> "credential-id tenant-id", or "= tenant-id"
 //! {durward}:ids       zset   credential ids, all scores 0
 //! {durward}:ids:<t>   zset   those of tenant t
 //! {durward}:tids      zset   tenant ids
+//! {durward}:rids:<t>  zset   role ids of tenant t
 //! {durward}:events    stream p = position, e = event
+//! {durward}:l:<key>   text   rate limits, see `counts`
 //! ```
 //!
 //! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
@@ -19,25 +23,31 @@
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 
+use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::TenantId;
+use crate::base::ids::{CredentialId, TenantId};
 
 use super::dial::Wire;
+use super::judge::FindReply;
 use super::link::{Connection, Fault, Retry};
 use super::lua::{
-    CLAIM, CREATE_CREDENTIAL, CREATE_TENANT, EVENTS_KEPT, FIND, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH,
+    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH, USE,
 };
-use crate::store::StoreError;
+use crate::store::{MAX_TENANT_ROLES, StoreError};
 
 /// Names of the keys under one prefix.
 struct Keys {
     meta: String,
     credentials: String,
     tenants: String,
+    roles: String,
+    used: String,
     fingerprints: String,
     ids: String,
+    role_ids: String,
     tenant_ids: String,
     events: String,
+    prefix: String,
 }
 
 impl Keys {
@@ -47,27 +57,44 @@ impl Keys {
             meta: key("meta"),
             credentials: key("c"),
             tenants: key("t"),
+            roles: key("r"),
+            used: key("u"),
             fingerprints: key("f"),
             ids: key("ids"),
+            role_ids: key("rids"),
             tenant_ids: key("tids"),
             events: key("events"),
+            prefix: key(""),
         }
     }
 
     fn ids_of(&self, tenant: &TenantId) -> String {
         format!("{}:{tenant}", self.ids)
     }
-}
 
-/// What a look-up brought: history and position, and with an index entry the two records.
-pub(super) type FindReply = (String, u64, Option<Option<Vec<u8>>>, Option<Option<Vec<u8>>>);
+    fn role_ids_of(&self, tenant: &TenantId) -> String {
+        format!("{}:{tenant}", self.role_ids)
+    }
+
+    fn hash(&self, kind: Kind) -> &String {
+        match kind {
+            Kind::Credentials => &self.credentials,
+            Kind::Tenants => &self.tenants,
+            Kind::Roles => &self.roles,
+        }
+    }
+}
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Credentials,
     Tenants,
+    Roles,
 }
+
+/// A record as it is stored, and when it was last used.
+pub(super) type Stored = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,10 +109,13 @@ pub(super) enum Written {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     NoTenant,
+    TenantTaken,
     IdTaken,
     FingerprintTaken,
     /// Somebody else changed the record since it was read.
     Stale,
+    /// There is no room for another one.
+    Full,
 }
 
 /// The scripts and the keys they work on.
@@ -95,15 +125,22 @@ pub(super) struct Scripts {
     find: Script,
     read: Script,
     page: Script,
-    create_tenant: Script,
-    create_credential: Script,
+    create: Script,
+    create_role: Script,
+    delete_role: Script,
     replace: Script,
+    note_use: Script,
     touch: Script,
     claim: Script,
     head: Script,
 }
 
 impl Scripts {
+    /// A key of ours by its name.
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.keys.prefix)
+    }
+
     pub(super) fn new(prefix: &str, pepper_check: &str) -> Self {
         let ours = |body: &str| Script::new(&format!("{PROLOGUE}{body}"));
         let change = |body: &str| Script::new(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
@@ -113,9 +150,11 @@ impl Scripts {
             find: ours(FIND),
             read: ours(READ),
             page: ours(PAGE),
-            create_tenant: Script::new(&format!("{RECORD_CHANGE}{CREATE_TENANT}")),
-            create_credential: change(CREATE_CREDENTIAL),
+            create: Script::new(&format!("{RECORD_CHANGE}{CREATE}")),
+            create_role: change(CREATE_ROLE),
+            delete_role: change(DELETE_ROLE),
             replace: change(REPLACE),
+            note_use: ours(USE),
             touch: ours(TOUCH),
             claim: Script::new(CLAIM),
             head: Script::new(HEAD),
@@ -131,27 +170,26 @@ impl Scripts {
         call.key(&self.keys.fingerprints)
             .key(&self.keys.credentials)
             .key(&self.keys.tenants)
+            .key(&self.keys.roles)
+            .key(&self.keys.used)
             .arg(&self.pepper_check)
             .arg(fingerprint.to_hex());
-        let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
-        let mut reply = reply.into_iter();
-        let history = reply.next().flatten().and_then(|h| String::from_utf8(h).ok());
-        let position = reply.next().flatten().and_then(|p| std::str::from_utf8(&p).ok()?.parse().ok());
-        match (history, position) {
-            (Some(history), Some(position)) => Ok((history, position, reply.next(), reply.next())),
-            _ => Err(malformed()),
-        }
+        FindReply::parse(run(wire, &call).await?).ok_or_else(malformed)
     }
 
-    pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Option<Vec<u8>>, Fault> {
-        let (hash, counter) = match kind {
-            Kind::Credentials => (&self.keys.credentials, "credentials"),
-            Kind::Tenants => (&self.keys.tenants, "tenants"),
+    pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {
+        let counter = match kind {
+            Kind::Credentials => "credentials",
+            Kind::Tenants => "tenants",
+            Kind::Roles => "roles",
         };
         let mut call = self.read.key(&self.keys.meta);
-        call.key(hash).arg(&self.pepper_check).arg(id).arg(counter);
-        let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
-        reply.into_iter().next().ok_or_else(malformed)
+        call.key(self.keys.hash(kind))
+            .key(&self.keys.used)
+            .arg(&self.pepper_check)
+            .arg(id)
+            .arg(counter);
+        run(wire, &call).await
     }
 
     /// At most `limit` records in order of id, after `after`; of one tenant if asked.
@@ -162,57 +200,89 @@ impl Scripts {
         tenant: Option<&TenantId>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Option<Vec<u8>>>, Fault> {
-        let (index, hash) = match (kind, tenant) {
-            (Kind::Credentials, Some(tenant)) => (self.keys.ids_of(tenant), &self.keys.credentials),
-            (Kind::Credentials, None) => (self.keys.ids.clone(), &self.keys.credentials),
-            (Kind::Tenants, _) => (self.keys.tenant_ids.clone(), &self.keys.tenants),
+    ) -> Result<Vec<Stored>, Fault> {
+        let index = match (kind, tenant) {
+            (Kind::Credentials, Some(tenant)) => self.keys.ids_of(tenant),
+            (Kind::Credentials, None) => self.keys.ids.clone(),
+            (Kind::Tenants, _) => self.keys.tenant_ids.clone(),
+            (Kind::Roles, Some(tenant)) => self.keys.role_ids_of(tenant),
+            (Kind::Roles, None) => return Ok(Vec::new()),
         };
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         let mut call = self.page.key(&self.keys.meta);
-        call.key(index).key(hash).arg(&self.pepper_check).arg(from).arg(limit);
-        run(wire, &call).await
+        call.key(index)
+            .key(self.keys.hash(kind))
+            .key(&self.keys.used)
+            .arg(&self.pepper_check)
+            .arg(from)
+            .arg(limit);
+        let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
+        let mut reply = reply.into_iter();
+        Ok(std::iter::from_fn(|| reply.next().zip(reply.next())).collect())
     }
 
-    pub(super) async fn create_tenant(&self, wire: &Wire, change: &Change<'_>, history: &str) -> Result<Written, Fault> {
-        let mut call = self.create_tenant.key(&self.keys.meta);
-        call.key(&self.keys.tenants)
-            .key(&self.keys.tenant_ids)
-            .key(&self.keys.events)
-            .key(&self.keys.fingerprints)
-            .key(&self.keys.credentials);
-        self.add_change(&mut call, change).arg(history).arg(FORMAT);
-        written(run(wire, &call).await?)
-    }
-
-    pub(super) async fn create_credential(
-        &self,
-        wire: &Wire,
-        change: &Change<'_>,
-        tenant: &TenantId,
-        fingerprints: &[Fingerprint; 2],
-    ) -> Result<Written, Fault> {
-        let mut call = self.create_credential.key(&self.keys.meta);
+    /// Makes a tenant, credentials, or both, if the ancestors are still what was read.
+    pub(super) async fn create(&self, wire: &Wire, new: &Creation, history: &str) -> Result<Written, Fault> {
+        let mut call = self.create.key(&self.keys.meta);
         call.key(&self.keys.credentials)
             .key(&self.keys.fingerprints)
             .key(&self.keys.ids)
-            .key(self.keys.ids_of(tenant))
+            .key(self.keys.ids_of(&new.tenant))
             .key(&self.keys.tenants)
-            .key(&self.keys.events);
-        self.add_change(&mut call, change).arg(tenant.as_str());
-        for fingerprint in fingerprints {
-            call.arg(fingerprint.to_hex());
+            .key(&self.keys.tenant_ids)
+            .key(&self.keys.events)
+            .arg(&self.pepper_check)
+            .arg(EVENTS_KEPT)
+            .arg(history)
+            .arg(FORMAT)
+            .arg(new.tenant.as_str())
+            .arg(&new.tenant_record)
+            .arg(&new.tenant_event)
+            .arg(Fingerprint::of_tenant(&new.tenant).to_hex())
+            .arg(new.ancestors.len());
+        for (id, record) in &new.ancestors {
+            call.arg(id.as_str()).arg(record);
+        }
+        for credential in &new.credentials {
+            call.arg(credential.id.as_str()).arg(&credential.record).arg(&credential.event);
+            for fingerprint in &credential.fingerprints {
+                call.arg(fingerprint.to_hex());
+            }
         }
         written(run(wire, &call).await?)
     }
 
+    /// Notes when credentials were last used.
+    pub(super) async fn note_use(&self, wire: &Wire, used: &[(CredentialId, UnixMillis)]) -> Result<(), Fault> {
+        let mut call = self.note_use.key(&self.keys.meta);
+        call.key(&self.keys.credentials).key(&self.keys.used).arg(&self.pepper_check);
+        for (id, at) in used {
+            call.arg(id.as_str()).arg(at.0);
+        }
+        run::<u64>(wire, &call).await.map(|_| ())
+    }
+
+    pub(super) async fn create_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
+        let mut call = self.create_role.key(&self.keys.meta);
+        call.key(&self.keys.roles)
+            .key(self.keys.role_ids_of(tenant))
+            .key(&self.keys.tenants)
+            .key(&self.keys.events);
+        self.add_change(&mut call, change).arg(tenant.as_str()).arg(MAX_TENANT_ROLES);
+        written(run(wire, &call).await?)
+    }
+
+    /// Deletes exactly the role that was read.
+    pub(super) async fn delete_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
+        let mut call = self.delete_role.key(&self.keys.meta);
+        call.key(&self.keys.roles).key(self.keys.role_ids_of(tenant)).key(&self.keys.events);
+        self.add_change(&mut call, change);
+        written(run(wire, &call).await?)
+    }
+
     pub(super) async fn replace(&self, wire: &Wire, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Written, Fault> {
-        let hash = match kind {
-            Kind::Credentials => &self.keys.credentials,
-            Kind::Tenants => &self.keys.tenants,
-        };
         let mut call = self.replace.key(&self.keys.meta);
-        call.key(hash).key(&self.keys.events);
+        call.key(self.keys.hash(kind)).key(&self.keys.events);
         self.add_change(&mut call, change).arg(before);
         written(run(wire, &call).await?)
     }
@@ -288,6 +358,24 @@ pub(super) struct Change<'a> {
     pub(super) event: &'a [u8],
 }
 
+/// What a creation writes: a tenant if its record is not empty, then credentials, if the ancestors
+/// are still what was read.
+pub(super) struct Creation {
+    pub(super) tenant: TenantId,
+    pub(super) tenant_record: Vec<u8>,
+    pub(super) tenant_event: Vec<u8>,
+    pub(super) ancestors: Vec<(CredentialId, Vec<u8>)>,
+    pub(super) credentials: Vec<NewCredential>,
+}
+
+/// One credential of a creation.
+pub(super) struct NewCredential {
+    pub(super) id: CredentialId,
+    pub(super) record: Vec<u8>,
+    pub(super) event: Vec<u8>,
+    pub(super) fingerprints: [Fingerprint; 2],
+}
+
 async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Result<T, Fault> {
     let mut connection: MultiplexedConnection = wire.connection.clone();
     call.invoke_async(&mut connection).await.map_err(|e| Fault::of(&e))
@@ -298,7 +386,9 @@ fn written(reply: redis::Value) -> Result<Written, Fault> {
         redis::Value::Int(counter) => u64::try_from(counter).map(Written::At).map_err(|_| malformed()),
         redis::Value::BulkString(word) => Ok(Written::Refused(match word.as_slice() {
             b"tenant" => Refusal::NoTenant,
+            b"owned" => Refusal::TenantTaken,
             b"id" => Refusal::IdTaken,
+            b"full" => Refusal::Full,
             b"fingerprint" => Refusal::FingerprintTaken,
             b"stale" => Refusal::Stale,
             _ => return Err(malformed()),

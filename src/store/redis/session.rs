@@ -9,15 +9,20 @@ use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change::{self, Outcome};
 use crate::store::events::ReaderState;
-use crate::store::{ChangeError, CredentialChange, CredentialFilter, EventSubject, Found, MAX_LIST, StoreError, TenantState, codec};
+use crate::store::{
+    ChangeError, CredentialChange, CredentialFilter, EventSubject, Found, MAX_LIST, MAX_TOUCHED, StoreError, TenantState, codec,
+};
 
 use super::Shared;
-use super::history::Known;
+use super::judge::{self, judge};
 use super::link::{Connection, Fault, Link, Live, Retry};
-use super::scripts::{Change, FindReply, Kind, Refusal, Written};
+use super::scripts::{Change, Kind, Stored, Written};
+
+mod creation;
+mod roles;
 
 /// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
-const PAGE: usize = 50;
+const PAGE: usize = 25;
 
 /// Tries of a change that loses against others. Each loss means that another change was made, so
 /// ten losses in a row need ten operators at the same record.
@@ -70,18 +75,15 @@ impl Session {
     }
 
     async fn read_credential(&self, id: &CredentialId) -> Result<Option<(CredentialRecord, Vec<u8>)>, StoreError> {
-        let Some(bytes) = self.read(Kind::Credentials, id.as_str()).await? else {
+        let stored = self.read(Kind::Credentials, id.as_str()).await?;
+        let Some(bytes) = stored.0.clone() else {
             return Ok(None);
         };
-        let record = codec::decode_credential(&bytes)?;
-        if record.id != *id {
-            return Err(StoreError::Corrupt("a credential stands under another id".into()));
-        }
-        Ok(Some((record, bytes)))
+        Ok(judge::credential_of(id, stored)?.map(|record| (record, bytes)))
     }
 
     async fn read_tenant(&self, id: &TenantId) -> Result<Option<(TenantRecord, Vec<u8>)>, StoreError> {
-        let Some(bytes) = self.read(Kind::Tenants, id.as_str()).await? else {
+        let Some(bytes) = self.read(Kind::Tenants, id.as_str()).await?.0 else {
             return Ok(None);
         };
         let record = codec::decode_tenant(&bytes)?;
@@ -91,7 +93,7 @@ impl Session {
         Ok(Some((record, bytes)))
     }
 
-    async fn read(&self, kind: Kind, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn read(&self, kind: Kind, id: &str) -> Result<Stored, StoreError> {
         let live = self.writer()?;
         let read = self.shared.scripts.read(&live.wire, kind, id).await;
         self.settle_writer(&live, read)
@@ -111,8 +113,8 @@ impl Session {
                 )
                 .await?;
             let full = page.len() == PAGE;
-            for bytes in page {
-                let record = codec::decode_credential(&bytes)?;
+            for stored in page {
+                let record = judge::listed(stored)?;
                 after = Some(record.id.clone());
                 if filter.admits(&record) && listed.len() < limit {
                     listed.push(record);
@@ -133,8 +135,8 @@ impl Session {
             let asked = PAGE.min(limit - listed.len());
             let page = self.page(Kind::Tenants, None, after.as_ref().map(TenantId::as_str), asked).await?;
             let full = page.len() == asked;
-            for bytes in page {
-                listed.push(codec::decode_tenant(&bytes)?);
+            for (bytes, _) in page {
+                listed.push(codec::decode_tenant(&bytes.ok_or_else(judge::missing)?)?);
             }
             after = listed.last().map(|t| t.id.clone());
             if !full {
@@ -144,59 +146,23 @@ impl Session {
         Ok(listed)
     }
 
-    async fn page(&self, kind: Kind, tenant: Option<&TenantId>, after: Option<&str>, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+    async fn page(&self, kind: Kind, tenant: Option<&TenantId>, after: Option<&str>, limit: usize) -> Result<Vec<Stored>, StoreError> {
         let live = self.writer()?;
         let page = self.shared.scripts.page(&live.wire, kind, tenant, after, limit).await;
-        let page = self.settle_writer(&live, page)?;
-        page.into_iter()
-            .map(|record| record.ok_or_else(|| StoreError::Corrupt("an index names a missing record".into())))
-            .collect()
+        self.settle_writer(&live, page)
     }
 
-    pub(super) async fn create_tenant(&self, id: TenantId, now: UnixMillis) -> Result<TenantRecord, ChangeError> {
-        let record = change::new_tenant(id, now);
-        let bytes = codec::encode_tenant(&record).map_err(change::unwritable)?;
-        let event = encode_event(&EventSubject::Tenant { id: record.id.clone() })?;
+    pub(super) async fn touch(&self, used: &[(CredentialId, UnixMillis)]) -> Result<(), StoreError> {
+        let used = used.get(..MAX_TOUCHED).unwrap_or(used);
         let live = self.writer()?;
-        let change = Change {
-            id: record.id.as_str(),
-            record: &bytes,
-            event: &event,
-        };
-        let written = self.shared.scripts.create_tenant(&live.wire, &change, &new_history()?).await;
-        match self.settle_writer(&live, written)? {
-            Written::At(counter) => self.acknowledge(&live, counter, record).await,
-            Written::Refused(_) => Err(change::tenant_taken(&record.id)),
-        }
-    }
-
-    pub(super) async fn create_credential(&self, record: CredentialRecord) -> Result<CredentialRecord, ChangeError> {
-        let record = change::first(record);
-        let bytes = codec::encode_credential(&record).map_err(change::unwritable)?;
-        let event = encode_event(&change::credential_event(&record))?;
-        let live = self.writer()?;
-        let change = Change {
-            id: record.id.as_str(),
-            record: &bytes,
-            event: &event,
-        };
-        let written = self
-            .shared
-            .scripts
-            .create_credential(&live.wire, &change, &record.tenant, &change::fingerprints(&record))
-            .await;
-        match self.settle_writer(&live, written)? {
-            Written::At(counter) => self.acknowledge(&live, counter, record).await,
-            Written::Refused(Refusal::NoTenant) => Err(change::no_tenant(&record.tenant)),
-            Written::Refused(Refusal::FingerprintTaken) => Err(change::fingerprint_taken()),
-            Written::Refused(Refusal::IdTaken | Refusal::Stale) => Err(change::id_taken(&record.id)),
-        }
+        let noted = self.shared.scripts.note_use(&live.wire, used).await;
+        self.settle_writer(&live, noted)
     }
 
     pub(super) async fn change_credential(
         &self,
         id: &CredentialId,
-        change: CredentialChange,
+        change: &CredentialChange,
         now: UnixMillis,
     ) -> Result<CredentialRecord, ChangeError> {
         for _ in 0..TRIES {
@@ -314,61 +280,10 @@ fn settle<T>(link: &Link, live: &Live, result: Result<T, Fault>) -> Result<T, Fa
     result
 }
 
-/// Turns a reply into facts, or into the reason why it cannot be trusted.
-fn judge(fingerprint: &Fingerprint, known: &Known, (history, counter, credential, tenant): FindReply) -> Result<Found, Fault> {
-    if !known.is_followed_by(&history, counter) {
-        return Err(fault(
-            Connection::Keep,
-            StoreError::Unavailable("it has lost changes this gateway has seen; reading it again".into()),
-        ));
-    }
-    let position = known.position(counter).ok_or_else(|| corrupt("its position is out of range"))?;
-    let Some(credential) = credential else {
-        return Ok(Found { position, facts: None });
-    };
-    let credential = credential.ok_or_else(|| corrupt("a fingerprint points to no credential"))?;
-    let credential = codec::decode_credential(&credential).map_err(|e| fault(Connection::Keep, e.into()))?;
-    if !change::answers(&credential, fingerprint) {
-        // Either the index is wrong or this reply was meant for somebody else (hardening C3).
-        return Err(fault(
-            Connection::Drop,
-            StoreError::Corrupt("the answer is about another credential".into()),
-        ));
-    }
-    let tenant = tenant.flatten().ok_or_else(|| corrupt("the tenant of a credential is missing"))?;
-    let tenant = codec::decode_tenant(&tenant).map_err(|e| fault(Connection::Keep, e.into()))?;
-    if tenant.id != credential.tenant {
-        return Err(corrupt("a credential points to another tenant"));
-    }
-    Ok(Found {
-        position,
-        facts: Some((credential, tenant)),
-    })
-}
-
-fn corrupt(what: &str) -> Fault {
-    fault(Connection::Keep, StoreError::Corrupt(what.into()))
-}
-
-fn fault(connection: Connection, error: StoreError) -> Fault {
-    Fault {
-        error,
-        connection,
-        retry: Retry::No,
-    }
-}
-
 fn contended() -> ChangeError {
     ChangeError::Conflict("others keep changing it at the same time".into())
 }
 
 fn encode_event(subject: &EventSubject) -> Result<Vec<u8>, ChangeError> {
     codec::encode_event(subject).map_err(change::unwritable)
-}
-
-/// A random name for the history of a new store.
-fn new_history() -> Result<String, StoreError> {
-    let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Unavailable("no random bytes".into()))?;
-    Ok(Fingerprint::from_bytes(bytes).to_hex())
 }

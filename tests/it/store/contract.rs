@@ -20,7 +20,7 @@ suite! {
     what_was_created_is_found_by_key_and_by_id
     an_unknown_fingerprint_is_certainly_absent
     a_credential_of_an_unknown_tenant_is_refused
-    a_taken_id_or_fingerprint_is_a_conflict
+    what_is_taken_is_told_apart_from_a_conflict
     a_record_that_could_not_be_read_back_is_not_written
     lists_are_in_order_of_id_filtered_and_paged
     a_credential_is_disabled_enabled_and_revoked_for_ever
@@ -72,7 +72,7 @@ async fn a_credential_of_an_unknown_tenant_is_refused(fixture: Fixture) {
     assert_eq!(fixture.find(fingerprint("key-2")).await.unwrap(), None);
 }
 
-async fn a_taken_id_or_fingerprint_is_a_conflict(fixture: Fixture) {
+async fn what_is_taken_is_told_apart_from_a_conflict(fixture: Fixture) {
     let first = prepare(&fixture).await;
     let same_id = CredentialRecord {
         fingerprint: fingerprint("another"),
@@ -84,10 +84,10 @@ async fn a_taken_id_or_fingerprint_is_a_conflict(fixture: Fixture) {
     };
     for taken in [same_id, same_key] {
         let refused = fixture.store.create_credential(taken).await;
-        assert!(matches!(refused, Err(ChangeError::Conflict(_))), "{refused:?}");
+        assert!(matches!(refused, Err(ChangeError::Taken(_))), "{refused:?}");
     }
     let again = fixture.store.create_tenant(tenant("acme"), NOW).await;
-    assert!(matches!(again, Err(ChangeError::Conflict(_))), "{again:?}");
+    assert!(matches!(again, Err(ChangeError::Taken(_))), "{again:?}");
     assert_eq!(fixture.find(first.fingerprint).await.unwrap().unwrap().0, first);
     assert_eq!(fixture.find(fingerprint("another")).await.unwrap(), None);
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use durward::store::embedded::EmbeddedStore;
-use durward::store::{CredentialChange, CredentialStore, StoreError};
+use durward::store::{CredentialChange, CredentialStore, FoundFacts, StoreError};
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, record, run, tenant};
 
@@ -23,7 +23,7 @@ fn what_was_acknowledged_is_there_after_a_reopen() {
         drop(store);
         let store = EmbeddedStore::open(&path, PEPPER).unwrap();
         let found = store.find(fingerprint("key-1")).await.unwrap();
-        assert_eq!(found.facts.unwrap().0, revoked);
+        assert_eq!(found.facts.unwrap().credential, revoked);
         assert_eq!(found.position, position);
         assert_eq!(store.status().applied, position);
     });
@@ -90,7 +90,7 @@ fn a_flipped_byte_is_never_read_as_a_record() {
         // Refused, or repaired to what was committed before; never the altered record.
         if let Ok(store) = EmbeddedStore::open(&path, PEPPER)
             && let Ok(found) = store.find(fingerprint("key-1")).await
-            && let Some((record, _)) = found.facts
+            && let Some(FoundFacts { credential: record, .. }) = found.facts
         {
             assert_eq!(record, made);
         }

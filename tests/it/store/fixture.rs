@@ -91,6 +91,7 @@ pub(super) fn record(id: &str, owner: &str) -> CredentialRecord {
         expires_at: None,
         valid_after: None,
         epoch: 1,
+        extras: None,
     }
 }
 
@@ -195,7 +196,8 @@ impl Fixture {
     pub(super) async fn find(&self, fingerprint: Fingerprint) -> Result<Option<(CredentialRecord, TenantRecord)>, StoreError> {
         use durward::base::clock::Clock;
         let Some(cache) = &self.cache else {
-            return self.store.find(fingerprint).await.map(|found| found.facts);
+            let found = self.store.find(fingerprint).await?;
+            return Ok(found.facts.map(|facts| (facts.credential, facts.tenant)));
         };
         let facts = match cache.peek(&fingerprint, self.clock.now()) {
             Remembered::Present(facts) => Some(facts),

@@ -115,7 +115,7 @@ fn f3_a_hanging_redis_is_an_error_and_its_late_answers_go_to_nobody() {
         for i in 1..12 {
             let id = format!("key-{i}");
             let found = fixture.store.find(fingerprint(&id)).await.unwrap().facts.unwrap();
-            assert_eq!(found.0.id, credential_id(&id));
+            assert_eq!(found.credential.id, credential_id(&id));
         }
     });
 }
@@ -139,7 +139,7 @@ fn f12_dropped_look_ups_never_give_their_answer_to_another() {
             let i = (round * 7 + 3) % 20;
             let found = fixture.store.find(fingerprint(&format!("key-{i}"))).await.unwrap().facts.unwrap();
             assert_eq!(
-                (found.0.id, found.1.id),
+                (found.credential.id, found.tenant.id),
                 (credential_id(&format!("key-{i}")), tenant(&format!("t-{i}")))
             );
         }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use durward::base::clock::UnixMillis;
 use durward::base::fingerprint::Fingerprint;
-use durward::base::ids::{CredentialId, TenantId};
-use durward::base::principal::{CredentialRecord, TenantRecord};
+use durward::base::ids::{CredentialId, RoleId, TenantId};
+use durward::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use durward::store::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, StoreError, StoreStatus, TenantState,
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
+    StoreStatus, TenantState,
 };
 use tokio::sync::watch;
 
@@ -95,8 +96,8 @@ impl CredentialStore for Wrapper {
                 Behaviour::Swap(other) => self.inner.find(other).await,
                 Behaviour::OtherTenant(id) => {
                     let mut found = self.inner.find(fingerprint).await?;
-                    if let Some((_, tenant)) = &mut found.facts {
-                        tenant.id = id;
+                    if let Some(facts) = &mut found.facts {
+                        facts.tenant.id = id;
                     }
                     Ok(found)
                 }
@@ -120,12 +121,8 @@ impl CredentialStore for Wrapper {
         self.inner.list_tenants(after, limit)
     }
 
-    fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        self.inner.create_credential(record)
-    }
-
-    fn create_tenant(&self, id: TenantId, now: UnixMillis) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        self.inner.create_tenant(id, now)
+    fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
+        self.inner.create(new, now)
     }
 
     fn change_credential(
@@ -139,6 +136,30 @@ impl CredentialStore for Wrapper {
 
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
         self.inner.set_tenant_active(id, state)
+    }
+
+    fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.touch(used)
+    }
+
+    fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        self.inner.create_role(role)
+    }
+
+    fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
+        self.inner.change_role(id, change)
+    }
+
+    fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
+        self.inner.delete_role(id)
+    }
+
+    fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
+        self.inner.find_role(id)
+    }
+
+    fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
+        self.inner.list_roles(tenant)
     }
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {

@@ -125,7 +125,7 @@ impl World {
             carried: Carried::Explicitly,
             secret,
         };
-        authorize(&request, Principal { facts, token }, NOW)
+        authorize(&request, Principal::new(facts, token), NOW)
     }
 }
 

@@ -26,10 +26,7 @@ fn h1_a_client_s_identity_headers_are_dropped_and_ours_set_once() {
 
 #[test]
 fn h1_a_property_that_is_not_there_has_no_header() {
-    let bare = Principal {
-        facts: Arc::new(samples::facts("keys", "key-1", "acme")),
-        token: None,
-    };
+    let bare = Principal::new(Arc::new(samples::facts("keys", "key-1", "acme")), None);
     let sent = Way::admitted(bare, 0).passes(&[("X-Auth-Mode", "live"), ("X-Scopes", "a")]);
     assert_eq!(sent, ["X-Tenant-Id: acme", "X-Auth-Surface: keys", "X-Auth-Credential-Id: key-1"]);
 }
@@ -39,6 +36,7 @@ fn h1_claims_become_headers_in_the_order_of_the_surface() {
     let with = |headers: Vec<Option<Arc<str>>>| {
         let token = TokenClaims {
             subject: Subject::parse("account-1").unwrap(),
+            record: principal().facts.credential.id.clone(),
             expires_at: UnixMillis(0),
             issued_at: None,
             scopes: Some(samples::scopes(&["orders:read"])),
@@ -202,10 +200,7 @@ fn h7_p14_s12_signals_to_frameworks_and_servers_are_dropped() {
 fn h8_a_value_that_may_not_stand_in_a_header_is_an_error_and_never_a_missing_header() {
     let mut facts = samples::facts("keys", "key-1", "acme");
     facts.credential.tenant = TenantId::parse("other").unwrap();
-    let swapped = Principal {
-        facts: Arc::new(facts),
-        token: None,
-    };
+    let swapped = Principal::new(Arc::new(facts), None);
     assert_eq!(Way::admitted(swapped, 0).send(&[]), Err(Denial::CorruptRecord));
     assert!(Way::admitted(principal(), 0).send(&[]).is_ok());
 }

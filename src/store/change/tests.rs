@@ -1,0 +1,63 @@
+//! Holds the rules of changes: what each does, and what none may do.
+
+use super::*;
+use crate::store::codec::tests::sample;
+
+const NOW: UnixMillis = UnixMillis(1_000);
+
+fn in_state(state: State) -> CredentialRecord {
+    CredentialRecord { state, ..sample() }
+}
+
+#[test]
+fn every_change_of_a_living_credential_raises_its_epoch() {
+    for (state, change, after) in [
+        (State::Active, CredentialChange::Disable, State::Disabled),
+        (State::Disabled, CredentialChange::Enable, State::Active),
+        (State::Active, CredentialChange::Revoke, State::Revoked { at: NOW }),
+        (State::Disabled, CredentialChange::Revoke, State::Revoked { at: NOW }),
+    ] {
+        let before = in_state(state);
+        let Outcome::Changed(changed) = change_credential(&before, &change, NOW).unwrap() else {
+            panic!("{change:?} of {state:?} changed nothing");
+        };
+        assert_eq!(changed.state, after);
+        assert_eq!(changed.epoch, before.epoch + 1);
+    }
+}
+
+#[test]
+fn what_is_already_so_is_not_changed() {
+    for (state, change) in [
+        (State::Active, CredentialChange::Enable),
+        (State::Disabled, CredentialChange::Disable),
+        (State::Revoked { at: UnixMillis(1) }, CredentialChange::Revoke),
+    ] {
+        assert_eq!(change_credential(&in_state(state), &change, NOW).unwrap(), Outcome::Unchanged);
+    }
+}
+
+#[test]
+fn a_revoked_credential_stays_revoked() {
+    let revoked = in_state(State::Revoked { at: UnixMillis(1) });
+    for change in [
+        CredentialChange::Enable,
+        CredentialChange::Disable,
+        CredentialChange::ExpireAt(UnixMillis(9)),
+    ] {
+        assert!(matches!(change_credential(&revoked, &change, NOW), Err(ChangeError::Conflict(_))));
+    }
+}
+
+#[test]
+fn an_expiry_only_comes_nearer() {
+    let mut record = sample();
+    for (held, asked, kept) in [(None, 50, 50), (Some(50), 40, 40), (Some(50), 50, 50), (Some(50), 60, 50)] {
+        record.expires_at = held.map(UnixMillis);
+        let expires = match change_credential(&record, &CredentialChange::ExpireAt(UnixMillis(asked)), NOW).unwrap() {
+            Outcome::Changed(changed) => changed.expires_at,
+            Outcome::Unchanged => record.expires_at,
+        };
+        assert_eq!(expires, Some(UnixMillis(kept)));
+    }
+}

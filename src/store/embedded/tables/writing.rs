@@ -1,0 +1,262 @@
+//! What is written in one transaction of the embedded store.
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use crate::base::clock::UnixMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
+use crate::store::change::{self, Outcome};
+use crate::store::{
+    ChangeError, CredentialChange, Event, EventSubject, MAX_TENANT_ROLES, MAX_TOUCHED, NewRecords, RoleChange, StoreError, TenantState,
+    codec,
+};
+
+use super::{
+    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, TENANTS, ancestors_at,
+    credential_at, failed, ids_of, position_in, role_at, tenant_at,
+};
+
+/// What a transaction came to.
+pub(in super::super) struct Written {
+    /// The events it made, in order.
+    pub(in super::super) events: Vec<Event>,
+    /// How much it wrote; with nothing written there is nothing to commit.
+    pub(in super::super) writes: u64,
+}
+
+/// The tables of one write transaction, with the events made so far.
+pub(in super::super) struct WriteTables<'t> {
+    credentials: Table<'t, &'static str, &'static [u8]>,
+    credentials_of: Table<'t, (&'static str, &'static str), ()>,
+    last_used: Table<'t, &'static str, i64>,
+    roles: Table<'t, &'static str, &'static [u8]>,
+    roles_of: Table<'t, (&'static str, &'static str), ()>,
+    fingerprints: Table<'t, &'static [u8; 32], &'static str>,
+    tenants: Table<'t, &'static str, &'static [u8]>,
+    events: Table<'t, u64, &'static [u8]>,
+    counters: Table<'t, &'static str, u64>,
+    position: Position,
+    made: Vec<Event>,
+    writes: u64,
+}
+
+impl<'t> WriteTables<'t> {
+    pub(in super::super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+        let counters = transaction.open_table(COUNTERS).map_err(|e| failed(e.into()))?;
+        Ok(Self {
+            credentials: transaction.open_table(CREDENTIALS).map_err(|e| failed(e.into()))?,
+            credentials_of: transaction.open_table(CREDENTIALS_OF).map_err(|e| failed(e.into()))?,
+            last_used: transaction.open_table(LAST_USED).map_err(|e| failed(e.into()))?,
+            roles: transaction.open_table(ROLES).map_err(|e| failed(e.into()))?,
+            roles_of: transaction.open_table(ROLES_OF).map_err(|e| failed(e.into()))?,
+            fingerprints: transaction.open_table(FINGERPRINTS).map_err(|e| failed(e.into()))?,
+            tenants: transaction.open_table(TENANTS).map_err(|e| failed(e.into()))?,
+            events: transaction.open_table(EVENTS).map_err(|e| failed(e.into()))?,
+            position: position_in(&counters)?,
+            counters,
+            made: Vec::new(),
+            writes: 0,
+        })
+    }
+
+    /// How many changes have begun to write: one that failed before it did left nothing behind.
+    pub(in super::super) const fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// The position before anything is written.
+    pub(super) const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Writes the position and hands the events over, in order.
+    pub(in super::super) fn finish(mut self) -> Result<Written, StoreError> {
+        self.counters.insert("position", self.position.0).map_err(|e| failed(e.into()))?;
+        Ok(Written {
+            events: self.made,
+            writes: self.writes,
+        })
+    }
+
+    /// Makes records, all or none: everything is checked before anything is written, because the
+    /// transaction may be committed for others whatever becomes of this.
+    pub(in super::super) fn create(&mut self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
+        let fresh = new.tenant.clone();
+        let (owner, records) = change::first_of(new)?;
+        let Some(owner) = owner else { return Ok(Vec::new()) };
+        match (tenant_at(&self.tenants, owner.as_str())?, &fresh) {
+            (Some(_), Some(fresh)) => return Err(change::tenant_taken(fresh)),
+            (None, None) => return Err(change::no_tenant(&owner)),
+            _ => {}
+        }
+        let mut encoded = Vec::new();
+        for (made, record) in records.iter().enumerate() {
+            self.check_new(record, records.get(..made).unwrap_or_default())?;
+            encoded.push(codec::encode_credential(record).map_err(change::unwritable)?);
+        }
+        if fresh.is_some() {
+            let tenant = change::new_tenant(owner, now);
+            self.index(&Fingerprint::of_tenant(&tenant.id), &format!("{OF_TENANT}{}", tenant.id))?;
+            self.write_tenant(&tenant)?;
+        }
+        for (record, bytes) in records.iter().zip(&encoded) {
+            for fingerprint in change::fingerprints(record) {
+                self.index(&fingerprint, record.id.as_str())?;
+            }
+            let place = (record.tenant.as_str(), record.id.as_str());
+            self.credentials_of.insert(place, ()).map_err(|e| failed(e.into()))?;
+            self.write_credential(record, bytes)?;
+        }
+        Ok(records)
+    }
+
+    /// Whether a record may be made now, after those made with it before.
+    fn check_new(&self, record: &CredentialRecord, before: &[CredentialRecord]) -> Result<(), ChangeError> {
+        let id_taken = credential_at(&self.credentials, record.id.as_str())?.is_some();
+        if id_taken || before.iter().any(|made| made.id == record.id) {
+            return Err(change::id_taken(&record.id));
+        }
+        for fingerprint in change::fingerprints(record) {
+            let taken = self.fingerprints.get(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
+            if taken.is_some() || before.iter().any(|made| change::fingerprints(made).contains(&fingerprint)) {
+                return Err(change::fingerprint_taken());
+            }
+        }
+        let Some(parent) = record.parent() else { return Ok(()) };
+        let chain = change::chain_among(record, before);
+        let stored = ancestors_at(&self.credentials, chain.last().unwrap_or(record))?;
+        let chain: Vec<CredentialRecord> = chain.into_iter().chain(stored).collect();
+        change::check_parent(record, parent, &chain)
+    }
+
+    fn index(&mut self, fingerprint: &Fingerprint, id: &str) -> Result<(), ChangeError> {
+        self.writes += 1;
+        self.fingerprints.insert(fingerprint.as_bytes(), id).map_err(|e| failed(e.into()))?;
+        Ok(())
+    }
+
+    /// Notes when credentials were last used. No change of any record, so no event.
+    pub(in super::super) fn touch(&mut self, used: &[(CredentialId, UnixMillis)]) -> Result<(), ChangeError> {
+        for (id, at) in used.iter().take(MAX_TOUCHED) {
+            let known = self.credentials.get(id.as_str()).map_err(|e| failed(e.into()))?.is_some();
+            let held = self
+                .last_used
+                .get(id.as_str())
+                .map_err(|e| failed(e.into()))?
+                .map(|held| held.value());
+            if known && held.is_none_or(|held| held < at.0) {
+                self.writes += 1;
+                self.last_used.insert(id.as_str(), at.0).map_err(|e| failed(e.into()))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn create_role(&mut self, role: RoleRecord) -> Result<RoleRecord, ChangeError> {
+        let role = RoleRecord { epoch: 1, ..role };
+        let tenant = change::tenant_of(&role)?;
+        let bytes = codec::encode_role(&role).map_err(change::unwritable)?;
+        if tenant_at(&self.tenants, tenant.as_str())?.is_none() {
+            return Err(change::no_tenant(tenant));
+        }
+        if role_at(&self.roles, role.id.as_str())?.is_some() {
+            return Err(change::role_taken(&role.id));
+        }
+        if ids_of(&self.roles_of, tenant, "")?.count() >= MAX_TENANT_ROLES {
+            return Err(change::too_many_roles(tenant));
+        }
+        self.writes += 1;
+        let place = (tenant.as_str(), role.id.as_str());
+        self.roles_of.insert(place, ()).map_err(|e| failed(e.into()))?;
+        self.write_role(&role, &bytes)?;
+        Ok(role)
+    }
+
+    pub(in super::super) fn change_role(&mut self, id: &RoleId, change: &RoleChange) -> Result<RoleRecord, ChangeError> {
+        let role = role_at(&self.roles, id.as_str())?.ok_or_else(|| change::no_role(id))?;
+        match change::change_role(&role, change)? {
+            Outcome::Unchanged => Ok(role),
+            Outcome::Changed(changed) => {
+                let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
+                self.write_role(&changed, &bytes)?;
+                Ok(changed)
+            }
+        }
+    }
+
+    pub(in super::super) fn delete_role(&mut self, id: &RoleId) -> Result<(), ChangeError> {
+        let role = role_at(&self.roles, id.as_str())?.ok_or_else(|| change::no_role(id))?;
+        let tenant = change::tenant_of(&role)?;
+        self.writes += 1;
+        let place = (tenant.as_str(), id.as_str());
+        self.roles_of.remove(place).map_err(|e| failed(e.into()))?;
+        self.roles.remove(id.as_str()).map_err(|e| failed(e.into()))?;
+        self.write_event(EventSubject::Role { id: id.clone() })
+    }
+
+    fn write_role(&mut self, role: &RoleRecord, bytes: &[u8]) -> Result<(), ChangeError> {
+        self.writes += 1;
+        self.roles.insert(role.id.as_str(), bytes).map_err(|e| failed(e.into()))?;
+        self.write_event(EventSubject::Role { id: role.id.clone() })
+    }
+
+    pub(in super::super) fn change_credential(
+        &mut self,
+        id: &CredentialId,
+        change: &CredentialChange,
+        now: UnixMillis,
+    ) -> Result<CredentialRecord, ChangeError> {
+        let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
+        match change::change_credential(&record, change, now)? {
+            Outcome::Unchanged => Ok(record),
+            Outcome::Changed(changed) => {
+                let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
+                self.write_credential(&changed, &bytes)?;
+                Ok(changed)
+            }
+        }
+    }
+
+    pub(in super::super) fn set_tenant_active(&mut self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
+        let record = tenant_at(&self.tenants, id.as_str())?.ok_or_else(|| change::no_tenant(id))?;
+        match change::change_tenant(&record, state)? {
+            Outcome::Unchanged => Ok(record),
+            Outcome::Changed(changed) => {
+                self.write_tenant(&changed)?;
+                Ok(changed)
+            }
+        }
+    }
+
+    fn write_credential(&mut self, record: &CredentialRecord, bytes: &[u8]) -> Result<(), ChangeError> {
+        self.writes += 1;
+        self.credentials.insert(record.id.as_str(), bytes).map_err(|e| failed(e.into()))?;
+        self.write_event(change::credential_event(record))
+    }
+
+    fn write_tenant(&mut self, record: &TenantRecord) -> Result<(), ChangeError> {
+        let bytes = codec::encode_tenant(record).map_err(change::unwritable)?;
+        self.writes += 1;
+        self.tenants
+            .insert(record.id.as_str(), bytes.as_slice())
+            .map_err(|e| failed(e.into()))?;
+        self.write_event(EventSubject::Tenant { id: record.id.clone() })
+    }
+
+    fn write_event(&mut self, subject: EventSubject) -> Result<(), ChangeError> {
+        let bytes = codec::encode_event(&subject).map_err(StoreError::from)?;
+        self.position = Position(self.position.0.saturating_add(1));
+        self.events
+            .insert(self.position.0, bytes.as_slice())
+            .map_err(|e| failed(e.into()))?;
+        if let Some(old) = self.position.0.checked_sub(EVENTS_KEPT) {
+            self.events.remove(old).map_err(|e| failed(e.into()))?;
+        }
+        self.made.push(Event {
+            position: self.position,
+            subject,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Judges the answer to a look-up: facts, or the reason why it cannot be trusted.
+
+use crate::base::clock::UnixMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::CredentialId;
+use crate::base::principal::CredentialRecord;
+use crate::store::{Found, FoundFacts, StoreError, change, codec};
+
+use super::history::Known;
+use super::link::{Connection, Fault, Retry};
+use super::scripts::Stored;
+
+/// What a look-up brought, not judged yet.
+pub(super) struct FindReply {
+    history: String,
+    position: u64,
+    /// With an entry of the index, what it led to.
+    pub(super) led_to: Option<LedTo>,
+}
+
+/// What an entry of the index led to.
+pub(super) struct LedTo {
+    tenant: Option<Vec<u8>>,
+    /// The credential and what it hangs on; none when the index names a tenant itself.
+    pub(super) records: Vec<Stored>,
+    roles: Vec<Option<Vec<u8>>>,
+}
+
+impl FindReply {
+    /// Reads the list a script answered; `None` when it has another form.
+    pub(super) fn parse(reply: Vec<Option<Vec<u8>>>) -> Option<Self> {
+        let mut reply = reply.into_iter();
+        let history = String::from_utf8(reply.next()??).ok()?;
+        let position = std::str::from_utf8(&reply.next()??).ok()?.parse().ok()?;
+        let led_to = match reply.next() {
+            None => None,
+            Some(tenant) => {
+                let count: usize = std::str::from_utf8(&reply.next()??).ok()?.parse().ok()?;
+                let records = (0..count).map(|_| reply.next().zip(reply.next())).collect::<Option<_>>()?;
+                Some(LedTo {
+                    tenant,
+                    records,
+                    roles: reply.collect(),
+                })
+            }
+        };
+        Some(Self { history, position, led_to })
+    }
+}
+
+/// Turns a reply into facts, or into the reason why it cannot be trusted.
+pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, reply: FindReply) -> Result<Found, Fault> {
+    if !known.is_followed_by(&reply.history, reply.position) {
+        return Err(fault(
+            Connection::Keep,
+            StoreError::Unavailable("it has lost changes this gateway has seen; reading it again".into()),
+        ));
+    }
+    let position = known
+        .position(reply.position)
+        .ok_or_else(|| corrupt("its position is out of range"))?;
+    let Some(led_to) = reply.led_to else {
+        return Ok(Found { position, facts: None });
+    };
+    let facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, error))?;
+    if !change::answers(&facts.credential, fingerprint) {
+        // Either the index is wrong or this reply was meant for somebody else (hardening C3).
+        return Err(fault(
+            Connection::Drop,
+            StoreError::Corrupt("the answer is about another credential".into()),
+        ));
+    }
+    Ok(Found {
+        position,
+        facts: Some(facts),
+    })
+}
+
+fn facts_of(led_to: LedTo) -> Result<FoundFacts, StoreError> {
+    let tenant = led_to
+        .tenant
+        .ok_or_else(|| StoreError::Corrupt("the tenant of a credential is missing".into()))?;
+    let tenant = codec::decode_tenant(&tenant)?;
+    let mut records = led_to.records.into_iter();
+    let Some(first) = records.next() else {
+        return change::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new());
+    };
+    let credential = record_of(first)?.ok_or_else(|| StoreError::Corrupt("a fingerprint points to no credential".into()))?;
+    let mut ancestors = Vec::new();
+    for stored in records {
+        ancestors.extend(record_of(stored)?);
+    }
+    let mut roles = Vec::new();
+    for role in led_to.roles.into_iter().flatten() {
+        roles.push(codec::decode_role(&role)?);
+    }
+    change::assemble(credential, tenant, ancestors, roles)
+}
+
+/// A stored credential with its last use laid over.
+fn record_of((bytes, used): Stored) -> Result<Option<CredentialRecord>, StoreError> {
+    let Some(bytes) = bytes else { return Ok(None) };
+    let record = codec::decode_credential(&bytes)?;
+    let used = used.map(|used| {
+        let millis = std::str::from_utf8(&used).ok().and_then(|text| text.parse().ok());
+        millis
+            .map(UnixMillis)
+            .ok_or_else(|| StoreError::Corrupt("a last use is not a time".into()))
+    });
+    Ok(Some(change::used(record, used.transpose()?)))
+}
+
+/// A credential read by its id.
+pub(super) fn credential_of(id: &CredentialId, stored: Stored) -> Result<Option<CredentialRecord>, StoreError> {
+    match record_of(stored)? {
+        Some(record) if record.id != *id => Err(StoreError::Corrupt("a credential stands under another id".into())),
+        record => Ok(record),
+    }
+}
+
+/// A credential of a list.
+pub(super) fn listed(stored: Stored) -> Result<CredentialRecord, StoreError> {
+    record_of(stored)?.ok_or_else(missing)
+}
+
+pub(super) fn missing() -> StoreError {
+    StoreError::Corrupt("an index names a missing record".into())
+}
+
+fn corrupt(what: &str) -> Fault {
+    fault(Connection::Keep, StoreError::Corrupt(what.into()))
+}
+
+fn fault(connection: Connection, error: StoreError) -> Fault {
+    Fault {
+        error,
+        connection,
+        retry: Retry::No,
+    }
+}
