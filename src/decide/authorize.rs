@@ -135,7 +135,7 @@ fn token_skew(surface: &Surface) -> Option<Duration> {
     match &surface.kind {
         SurfaceKind::SessionJwt { rules, .. } => Some(rules.skew()),
         SurfaceKind::ExternalJwt { rules, .. } => Some(rules.skew()),
-        SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => None,
+        SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => None,
     }
 }
 

@@ -18,11 +18,9 @@ use super::token::{ClaimHeader, MAX_TOKEN_LEN, names_audience, read_header_value
 
 pub mod keys;
 mod published;
-#[cfg(test)]
-mod tests;
 
 pub use keys::{IssuerAlgorithm, IssuerKey, KeyMiss, KeySet, KeySetError};
-pub use published::{Addresses, KeySource, KeyUrl, Published};
+pub use published::{ASK_PAUSE, Addresses, KeySource, KeyUrl, Published};
 
 /// How tokens of one surface are verified. Built at load time.
 #[derive(Debug)]
@@ -165,7 +163,11 @@ impl ExternalRules {
         if issuer.required.iter().any(|(name, value)| text(name) != Some(value)) {
             return None;
         }
-        if claims.find("nbf").map(read_time).is_some_and(|start| start.is_none_or(|start| start > latest)) {
+        if claims
+            .find("nbf")
+            .map(read_time)
+            .is_some_and(|start| start.is_none_or(|start| start > latest))
+        {
             return None;
         }
         let issued_at = match claims.find("iat").map(read_time) {

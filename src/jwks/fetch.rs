@@ -95,7 +95,10 @@ impl Drop for Driver {
 
 fn request(url: &KeyUrl) -> Result<http::Request<Empty<Bytes>>, FetchError> {
     let text = url.text();
-    let host = text.strip_prefix("https://").and_then(|rest| rest.split_once('/')).map_or("", |(host, _)| host);
+    let host = text
+        .strip_prefix("https://")
+        .and_then(|rest| rest.split_once('/'))
+        .map_or("", |(host, _)| host);
     http::Request::get(url.target.as_str())
         .header(HOST, host.strip_suffix(":443").unwrap_or(host))
         .header(ACCEPT, "application/jwk-set+json, application/json")
@@ -108,7 +111,12 @@ fn request(url: &KeyUrl) -> Result<http::Request<Empty<Bytes>>, FetchError> {
 
 /// Whether the answer says it is a key set, and not compressed: a small answer could be large then.
 fn is_key_set(response: &http::Response<Incoming>) -> bool {
-    let text = |name| response.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let text = |name| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value: &http::HeaderValue| value.to_str().ok())
+    };
     let essence = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim);
     let plain = response
         .headers()

@@ -192,7 +192,10 @@ impl KeyRenewal {
         let now = self.clock.now().boot;
         let snapshot = self.shared.load();
         let issuers: Vec<&Arc<Published>> = published(&snapshot).filter(|keys| keys.url().is_some()).collect();
-        let ages = issuers.iter().filter_map(|keys| keys.fetched_at()).map(|at| now.since(at).as_secs());
+        let ages = issuers
+            .iter()
+            .filter_map(|keys| keys.fetched_at())
+            .map(|at| now.since(at).as_secs());
         KeyFigures {
             fetched: self.fetched.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
@@ -256,6 +259,7 @@ impl Budget {
     }
 
     fn admits(&mut self, now: BootMillis) -> bool {
-        self.0.is_some_and(|rate| matches!(self.1.admit(rate, now), Verdict::Admitted { .. }))
+        self.0
+            .is_some_and(|rate| matches!(self.1.admit(rate, now), Verdict::Admitted { .. }))
     }
 }

@@ -9,28 +9,22 @@ use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::{Scope, ScopeSet};
 use crate::config::reader::shorten;
 use crate::config::source::Located;
-use crate::config::written::external::WrittenIssuer;
-use crate::config::written::{WrittenSurface, WrittenSurfaceKind};
+use crate::config::written::WrittenSurface;
+use crate::config::written::surface::{WrittenExternal, WrittenIssuer};
 use crate::decide::external::{Addresses, ExternalIssuer, ExternalRules, KeySet, KeyUrl, Published, Tenants};
 use crate::decide::surface::SurfaceKind;
-use crate::decide::token::ClaimHeader;
 use crate::snapshot::Snapshot;
 
 use super::Builder;
+use super::surfaces::claim_headers;
 use super::upstreams::split_authority;
 
 impl Builder<'_> {
     /// A surface of kind `external_jwt`.
-    pub(super) fn external(&self, surface: &WrittenSurface) -> Option<SurfaceKind> {
-        let WrittenSurfaceKind::ExternalJwt {
-            carriers,
-            issuers,
-            skew,
-            claim_headers,
-        } = &surface.kind
-        else {
-            return None;
-        };
+    pub(super) fn external(&self, surface: &WrittenSurface, written: &WrittenExternal) -> Option<SurfaceKind> {
+        let WrittenExternal {
+            carriers, issuers, skew, ..
+        } = written;
         if let Some(mode) = &surface.mode {
             self.report.error(
                 &mode.at,
@@ -44,13 +38,7 @@ impl Builder<'_> {
         let rules = ExternalRules {
             issuers: built.into_iter().collect::<Option<_>>()?,
             skew: *skew,
-            claim_headers: claim_headers
-                .iter()
-                .map(|(claim, header)| ClaimHeader {
-                    claim: claim.value.clone(),
-                    header: header.value.clone(),
-                })
-                .collect(),
+            claim_headers: claim_headers(surface),
         };
         if rules.issuers.is_empty() {
             return None;
@@ -67,7 +55,12 @@ impl Builder<'_> {
         for (i, issuer) in issuers.iter().enumerate() {
             match &issuer.issuer {
                 Some(name) if name.value.is_empty() => self.report.error(&name.at, "`issuer` is empty", None),
-                Some(name) if issuers.iter().take(i).any(|other| other.issuer.as_ref().is_some_and(|o| o.value == name.value)) => {
+                Some(name)
+                    if issuers
+                        .iter()
+                        .take(i)
+                        .any(|other| other.issuer.as_ref().is_some_and(|o| o.value == name.value)) =>
+                {
                     self.twice(name, "issuer");
                 }
                 None if issuers.len() > 1 => self.report.error(
@@ -110,7 +103,11 @@ impl Builder<'_> {
             subject_claim: written.subject_claim.clone(),
             scopes_claim: written.scopes_claim.clone(),
             scopes,
-            required: written.require.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
+            required: written
+                .require
+                .iter()
+                .map(|(name, value)| (name.value.clone(), value.value.clone()))
+                .collect(),
             max_age: written.max_age,
             keys: Arc::new(keys?),
         })
@@ -118,7 +115,8 @@ impl Builder<'_> {
 
     fn key_file(&self, written: &WrittenIssuer) -> Option<Published> {
         for (name, at) in &written.of_url {
-            self.report.error(at, format!("`{name}` is about keys that are fetched from a URL"), None);
+            self.report
+                .error(at, format!("`{name}` is about keys that are fetched from a URL"), None);
         }
         let bytes = self.read_file(&written.jwks, "the key set")?;
         match KeySet::parse(&bytes) {
@@ -162,8 +160,11 @@ impl Builder<'_> {
             return None;
         };
         if written.keep.value < written.refresh.value {
-            self.report
-                .error(&written.keep.at, "`keep` is shorter than `refresh`: keys would be gone before they are renewed", None);
+            self.report.error(
+                &written.keep.at,
+                "`keep` is shorter than `refresh`: keys would be gone before they are renewed",
+                None,
+            );
         }
         let roots = self.authorities(written.ca.as_ref(), &url.at)?;
         let trust = written.ca.as_ref().and_then(|ca| self.read_file(ca, "the authorities' file"));
@@ -200,7 +201,8 @@ impl Builder<'_> {
         };
         match (allowed, &written.tenant_claim) {
             (Some(tenants), _) if tenants.is_empty() => {
-                self.report.error(&written.at, "`tenants` is empty: the issuer would speak for nobody", None);
+                self.report
+                    .error(&written.at, "`tenants` is empty: the issuer would speak for nobody", None);
                 None
             }
             (Some(mut tenants), None) if tenants.len() == 1 => tenants.pop().map(Tenants::One),

@@ -13,7 +13,9 @@ use super::source::{Located, Place};
 use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenUpstream};
 
+mod claim_names;
 mod dialects;
+pub(super) mod external;
 mod limits;
 mod lints;
 mod listeners;
@@ -21,6 +23,7 @@ mod material;
 mod names;
 mod overlaps;
 mod routes;
+mod sessions;
 mod store;
 mod surfaces;
 mod tls;

@@ -160,7 +160,10 @@ impl KeySet {
         let total = set.keys.len();
         let mut keys: Vec<IssuerKey> = Vec::with_capacity(total);
         for key in set.keys.iter().filter_map(WireKey::read) {
-            if keys.iter().any(|own| own.kid == key.kid && own.algorithm == key.algorithm && key.kid.is_some()) {
+            if keys
+                .iter()
+                .any(|own| own.kid == key.kid && own.algorithm == key.algorithm && key.kid.is_some())
+            {
                 return Err(KeySetError::Ambiguous);
             }
             keys.push(key);

@@ -148,9 +148,7 @@ impl Published {
     pub fn usable(&self, now: BootMillis) -> Option<Arc<KeySet>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let (keys, fetched_at) = current.as_ref()?;
-        let young = self
-            .url()
-            .is_none_or(|url| *fetched_at <= now && now.since(*fetched_at) < url.keep);
+        let young = self.url().is_none_or(|url| *fetched_at <= now && now.since(*fetched_at) < url.keep);
         young.then(|| keys.clone())
     }
 

@@ -10,7 +10,7 @@ use crate::base::principal::Principal;
 use crate::decide::host::Authority;
 use crate::decide::peer::{MAX_HOPS, hops};
 use crate::decide::route::{CredentialForwarding, Trailers};
-use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::surface::Surface;
 use crate::wire::fields::{Field, Fields};
 use crate::wire::head::RequestHead;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::decide::surface::{Carrier, Surface, SurfaceKind};
+use crate::decide::surface::{Carrier, Halves, Surface, SurfaceKind};
 
 use super::{IdentityNames, Role};
 
@@ -352,16 +352,20 @@ fn hash(name: &[u8]) -> usize {
 /// Headers in which a surface finds credentials.
 fn credential_headers(surface: &Surface) -> Vec<&str> {
     match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => carriers
-            .iter()
-            .filter_map(|carrier| match carrier {
-                Carrier::Header(name) => Some(name.as_str()),
-                Carrier::Bearer | Carrier::Cookie(_) => None,
-            })
-            .collect(),
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
+            carriers
+                .iter()
+                .filter_map(|carrier| match carrier {
+                    Carrier::Header(name) => Some(name.as_str()),
+                    Carrier::Bearer | Carrier::Cookie(_) => None,
+                })
+                .collect()
+        }
         SurfaceKind::KeyPair {
-            key_header, secret_header, ..
-        } => vec![key_header, secret_header],
+            halves: Halves::Headers { key, secret },
+            ..
+        } => vec![key, secret],
+        SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => Vec::new(),
     }
 }
 
@@ -373,13 +377,15 @@ fn claim_headers(surface: &Surface) -> Vec<&str> {
 /// Cookies in which a surface finds credentials.
 pub(super) fn session_cookies(surface: &Surface) -> Vec<&str> {
     match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => carriers
-            .iter()
-            .filter_map(|carrier| match carrier {
-                Carrier::Cookie(name) => Some(name.as_str()),
-                Carrier::Bearer | Carrier::Header(_) => None,
-            })
-            .collect(),
-        SurfaceKind::KeyPair { .. } => Vec::new(),
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
+            carriers
+                .iter()
+                .filter_map(|carrier| match carrier {
+                    Carrier::Cookie(name) => Some(name.as_str()),
+                    Carrier::Bearer | Carrier::Header(_) => None,
+                })
+                .collect()
+        }
+        SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => Vec::new(),
     }
 }

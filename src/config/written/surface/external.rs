@@ -5,9 +5,13 @@ use std::time::Duration;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::{Located, Place};
+use crate::config::written::carrier::{Cookies, read_carriers};
+use crate::decide::surface::Carrier;
+
+use super::demand;
 
 /// One issuer.
-pub const ISSUER: Schema = Schema {
+pub(super) const ISSUER: Schema = Schema {
     name: "`[[surfaces.<name>.issuers]]`",
     about: "An issuer that is not durward: an identity provider, or a tenant's own. Its tokens are RS256, ES256 or EdDSA JWTs; the algorithm is the key's and never the token's. They hang on their tenant: it must exist and be active.",
     keys: &[
@@ -155,13 +159,34 @@ pub struct WrittenIssuer {
 /// Keys that make sense for URLs only.
 const OF_URL: [&str; 4] = ["refresh", "keep", "ca", "insecure_private_address"];
 
-/// Reads the issuers of a surface.
-#[must_use]
-pub fn read_list(section: &Section<'_>) -> Vec<WrittenIssuer> {
-    section.some_sections("issuers").iter().filter_map(read).collect()
+/// A surface of others' tokens, as written.
+#[derive(Debug)]
+pub struct WrittenExternal {
+    /// Where; never a cookie.
+    pub carriers: Vec<Located<Carrier>>,
+    /// Who signs.
+    pub issuers: Vec<WrittenIssuer>,
+    /// Clock difference.
+    pub skew: Duration,
+    /// Claims and header names.
+    pub claim_headers: Vec<(Located<String>, Located<String>)>,
 }
 
-fn read(section: &Section<'_>) -> Option<WrittenIssuer> {
+const OWN: &[&str] = &["carry", "issuers", "skew", "claim_headers"];
+
+/// Reads a surface of this kind.
+pub(super) fn read(section: &Section<'_>) -> Option<WrittenExternal> {
+    let own = demand(section, "external_jwt", OWN, &["issuers"]);
+    let external = WrittenExternal {
+        carriers: read_carriers(section, Cookies::Refused),
+        issuers: section.some_sections("issuers").iter().filter_map(read_issuer).collect(),
+        skew: section.duration_or_default("skew").value,
+        claim_headers: section.pairs("claim_headers"),
+    };
+    own.then_some(external)
+}
+
+fn read_issuer(section: &Section<'_>) -> Option<WrittenIssuer> {
     let text = |name| section.text(name).map(|text| text.value);
     let list = |name| section.raw(name).map(|_| section.texts(name));
     let issuer = WrittenIssuer {
