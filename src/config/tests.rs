@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod mistakes;
 mod secrets;
+mod surfaces;
 
 pub(super) const GATEWAY: &str = r#"
 [[listeners]]

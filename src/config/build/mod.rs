@@ -14,6 +14,7 @@ use super::source::{Located, Place};
 use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenUpstream};
 
+mod claim_names;
 mod dialects;
 mod limits;
 mod lints;
@@ -22,6 +23,7 @@ mod material;
 mod names;
 mod overlaps;
 mod routes;
+mod sessions;
 mod store;
 mod surfaces;
 mod tls;

@@ -18,5 +18,8 @@ pub use listener::{WrittenCertificate, WrittenListener};
 pub use rate::WrittenRateLimit;
 pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
 pub use store::{WrittenStore, WrittenStoreKind};
-pub use surface::{WrittenSurface, WrittenSurfaceKind};
+pub use surface::{
+    WrittenAccount, WrittenApiKey, WrittenCookie, WrittenHalves, WrittenKeyPair, WrittenRefresh, WrittenSession, WrittenSurface,
+    WrittenSurfaceKind,
+};
 pub use upstream::{WrittenUpstream, WrittenUpstreamTls};
