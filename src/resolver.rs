@@ -12,6 +12,7 @@ use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
 use crate::decide::external::{ExternalRules, Unverified};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
 use crate::store::cached::{CachedStore, Remembered};
@@ -63,13 +64,14 @@ impl Resolver {
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token;
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
     pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
-        let token = match (&surface.kind, extracted.credential) {
-            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, now.wall)?),
+        let (token, now) = match (&surface.kind, extracted.credential) {
+            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => (Some(rules.verify(token, now.wall)?), now),
             (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => {
                 // Boxed: what few surfaces need must not make every request's future larger.
-                Some(Box::pin(self.verify_external(rules, token, now)).await?)
+                let (claims, now) = Box::pin(self.verify_external(rules, token, now)).await?;
+                (Some(claims), now)
             }
-            _ => None,
+            _ => (None, now),
         };
         let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
         // An unknown publishable half costs the same comparison as a known one (hardening K5).
@@ -79,7 +81,10 @@ impl Resolver {
             facts.as_deref().map(|facts| &facts.credential),
             &self.peppers,
         );
-        let facts = facts.ok_or(Denial::UnknownCredential)?;
+        let mut facts = facts.ok_or(Denial::UnknownCredential)?;
+        if validity::is_idle(&facts, now.wall) {
+            facts = self.cached.activity().lay_over(facts);
+        }
         Ok(Resolved {
             principal: Principal::new(facts, token),
             secret,
@@ -88,9 +93,10 @@ impl Resolver {
     }
 
     /// Verifies a token of another issuer; if its key is not known, after asking once for newer ones.
-    async fn verify_external(&self, rules: &ExternalRules, token: &[u8], now: Now) -> Result<TokenClaims, Denial> {
+    /// Tells the time too: asking takes some.
+    async fn verify_external(&self, rules: &ExternalRules, token: &[u8], now: Now) -> Result<(TokenClaims, Now), Denial> {
         let (keys, otherwise) = match rules.verify(token, now) {
-            Ok(claims) => return Ok(claims),
+            Ok(claims) => return Ok((claims, now)),
             Err(Unverified::Denied(denial)) => return Err(denial),
             Err(Unverified::KeyWanted { keys, otherwise }) => (keys, otherwise),
         };
@@ -101,9 +107,16 @@ impl Resolver {
         if !renewed {
             return Err(otherwise);
         }
-        rules.verify(token, self.clock.now()).map_err(|error| match error {
-            Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. } => denial,
-        })
+        let now = self.clock.now();
+        match rules.verify(token, now) {
+            Ok(claims) => Ok((claims, now)),
+            Err(Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. }) => Err(denial),
+        }
+    }
+
+    /// Notes that these facts admitted a request; what slides lives on by it.
+    pub fn note_use(&self, facts: &Facts, now: Now) {
+        self.cached.activity().note(facts, now);
     }
 
     /// Tries the fingerprints a credential may have; the first that exists decides. Tells the time
