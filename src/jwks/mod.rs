@@ -217,10 +217,11 @@ impl Issuer {
     fn settle(&mut self, failures: u32, asked_at: BootMillis, now: BootMillis) {
         self.fetching = false;
         self.failures = failures;
+        let refresh = self.keys.url().map_or(BACKOFF.1, |url| url.refresh);
         self.due = match failures {
             // A little before it is due, so that the age stays below what was configured.
-            0 => asked_at.plus(self.keys.url().map_or(BACKOFF.1, |url| url.refresh) * 4 / 5),
-            n => now.plus(BACKOFF.0.saturating_mul(1 << (n - 1).min(5)).min(BACKOFF.1)),
+            0 => asked_at.plus(refresh * 4 / 5),
+            n => now.plus(BACKOFF.0.saturating_mul(1 << (n - 1).min(5)).min(BACKOFF.1).min(refresh)),
         };
     }
 }

@@ -1,5 +1,8 @@
 //! Tokens that others sign: key sets, the J rows of the hardening for every algorithm, keys from a URL.
 
+mod claims;
+mod live;
+mod rows;
 mod sets;
 mod tokens;
 
