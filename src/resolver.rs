@@ -11,6 +11,7 @@ use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::validity;
 use crate::store::StoreError;
 use crate::store::cached::{CachedStore, Remembered};
 
@@ -63,12 +64,20 @@ impl Resolver {
             facts.as_deref().map(|facts| &facts.credential),
             &self.peppers,
         );
-        let facts = facts.ok_or(Denial::UnknownCredential)?;
+        let mut facts = facts.ok_or(Denial::UnknownCredential)?;
+        if validity::is_idle(&facts, now.wall) {
+            facts = self.cached.activity().lay_over(facts);
+        }
         Ok(Resolved {
             principal: Principal::new(facts, token),
             secret,
             now,
         })
+    }
+
+    /// Notes that these facts admitted a request; what slides lives on by it.
+    pub fn note_use(&self, facts: &Facts, now: Now) {
+        self.cached.activity().note(facts, now);
     }
 
     /// Tries the fingerprints a credential may have; the first that exists decides. Tells the time

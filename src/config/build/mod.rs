@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use crate::base::principal::Roles;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
 use crate::snapshot::{Settings, Snapshot};
@@ -87,6 +88,7 @@ impl<'b> Builder<'b> {
         self.lint_limits(gateway, routes_written.flat_map(|route| route.limits.iter().flatten()));
         let snapshot = Snapshot {
             issuers: Vec::new(),
+            roles: Roles::default(),
             headers: HeaderPolicy::new(names, &surfaces),
             surfaces,
             dialects,
