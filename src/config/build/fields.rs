@@ -106,8 +106,7 @@ impl Builder<'_> {
         }
         if min > max {
             let at = written.min.as_ref().or(written.max.as_ref()).map_or(&written.name.at, |m| &m.at);
-            self.report
-                .error(at, format!("`min` is greater than `max`, which is {max}"), None);
+            self.report.error(at, format!("`min` is greater than `max`, which is {max}"), None);
         }
         self.check_values(written, max);
         let len = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

@@ -12,7 +12,7 @@ use crate::dialect::template::TemplateError;
 use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
 
 use super::Builder;
-use super::routes::Context;
+use super::routes::Shared;
 use super::scene::{Parents, Scene, Wanted};
 
 /// Statuses of an answer.
@@ -21,8 +21,15 @@ const STATUSES: [u16; 4] = [200, 201, 202, 204];
 impl Builder<'_> {
     /// The issuer of a served route. What is wrong is reported; an action that cannot be built is
     /// replaced by one that does nothing.
-    pub(super) fn issuer(&self, context: &Context<'_>, name: &str, access: &Access, written: &WrittenRoute, serve: &WrittenServe) -> Destination {
-        let mut scene = Scene::new(context.surfaces, context.claims, access, written);
+    pub(super) fn issuer(
+        &self,
+        shared: &Shared<'_>,
+        name: &str,
+        access: &Access,
+        written: &WrittenRoute,
+        serve: &WrittenServe,
+    ) -> Destination {
+        let mut scene = Scene::new(shared.surfaces, shared.claims, access, written);
         scene.fields = self.fields(&scene, serve);
         self.check_served(&scene, access, written, serve);
         let action = self.action(&scene, serve).unwrap_or(Action::ListScopes);
@@ -41,11 +48,8 @@ impl Builder<'_> {
     /// What every served route must be.
     fn check_served(&self, scene: &Scene<'_>, access: &Access, written: &WrittenRoute, serve: &WrittenServe) {
         for key in &written.forwarding {
-            self.report.error(
-                &key.at,
-                format!("`{}` has no meaning where nothing is forwarded", key.value),
-                None,
-            );
+            self.report
+                .error(&key.at, format!("`{}` has no meaning where nothing is forwarded", key.value), None);
         }
         let reads = |m: &Located<String>| matches!(Method::parse(m.value.as_bytes()), Ok(Method::Get | Method::Head));
         let with_get = written.methods.as_ref().is_none_or(|methods| methods.iter().any(reads));
@@ -200,7 +204,9 @@ impl Builder<'_> {
                 self.report.error(
                     &serve.action.at,
                     format!("a token of `{}` has no record of its own that could be ended", surface.name),
-                    Some(format!("give it `record = \"own\"`, or end all of the record of `{records}` with `extent = \"everywhere\"`")),
+                    Some(format!(
+                        "give it `record = \"own\"`, or end all of the record of `{records}` with `extent = \"everywhere\"`"
+                    )),
                 );
             }
         }
@@ -230,7 +236,10 @@ impl Builder<'_> {
 
     fn answer(&self, scene: &Scene<'_>, serve: &WrittenServe, action: &Action) -> AnswerSpec {
         let written = &serve.answer;
-        let status = written.status.as_ref().map_or(if written.body.is_some() { 200 } else { 204 }, |s| s.value);
+        let status = written
+            .status
+            .as_ref()
+            .map_or(if written.body.is_some() { 200 } else { 204 }, |s| s.value);
         let at = written.status.as_ref().map_or(&written.at, |s| &s.at);
         if !STATUSES.contains(&status) {
             self.report
@@ -238,11 +247,9 @@ impl Builder<'_> {
         }
         match (&written.body, status) {
             (Some(body), 204) => self.report.error(&body.at, "a 204 has no body", None),
-            (None, 200..=202) => self.report.error(
-                at,
-                format!("{status} needs a `body`"),
-                Some("or 204, which has none".to_owned()),
-            ),
+            (None, 200..=202) => self
+                .report
+                .error(at, format!("{status} needs a `body`"), Some("or 204, which has none".to_owned())),
             (None, _) if says_something(scene, action) => self.report.error(
                 &serve.action.at,
                 "nobody would be told what was made or found",
@@ -301,7 +308,10 @@ fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
         Action::ListRoles | Action::ListScopes => (Subject::Names, Vec::new()),
         Action::LogOut { .. } | Action::SetPassword { .. } => (Subject::None, Vec::new()),
     };
-    let claims = surfaces.iter().filter_map(|index| scene.surface(*index)).flat_map(|s| scene.claims_of(s));
+    let claims = surfaces
+        .iter()
+        .filter_map(|index| scene.surface(*index))
+        .flat_map(|s| scene.claims_of(s));
     AnswerNames {
         path: scene.params.clone(),
         body: scene

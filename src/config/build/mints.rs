@@ -21,7 +21,8 @@ impl Builder<'_> {
     /// Everything a route makes. A mint with mistakes is left out.
     pub(super) fn mints(&self, scene: &Scene<'_>, written: &[WrittenMint], at: &Place) -> Vec<Mint> {
         if written.is_empty() {
-            self.report.error(at, "`mint` is empty: nothing would be made", Some("add [[routes.mint]]".to_owned()));
+            self.report
+                .error(at, "`mint` is empty: nothing would be made", Some("add [[routes.mint]]".to_owned()));
         }
         if let Some(extra) = written.get(MAX_MINTED) {
             self.report
@@ -50,7 +51,11 @@ impl Builder<'_> {
             self.report
                 .error(&extra.0.at, format!("a record has at most {MAX_CLAIMS} claims"), None);
         }
-        if let Some(Located { value: Source::Body(field), at }) = &written.roles {
+        if let Some(Located {
+            value: Source::Body(field),
+            at,
+        }) = &written.roles
+        {
             self.check_field(scene, field, Wanted::List, at);
         }
         Some(Mint {
@@ -106,19 +111,30 @@ impl Builder<'_> {
     }
 
     /// Whether credentials of this surface can be made so.
-    fn check_mintable(&self, scene: &Scene<'_>, surface: &Surface, name: &Located<String>, written: &WrittenMint, earlier: &[Option<&str>]) {
+    fn check_mintable(
+        &self,
+        scene: &Scene<'_>,
+        surface: &Surface,
+        name: &Located<String>,
+        written: &WrittenMint,
+        earlier: &[Option<&str>],
+    ) {
         let account = matches!(surface.kind, SurfaceKind::Account { .. });
         for (source, key) in [(&written.login, "login"), (&written.password, "password")] {
             if let (Some(source), false) = (source, account) {
-                self.report
-                    .error(&source.at, format!("`{key}` belongs to accounts, and `{}` has none", surface.name), None);
+                self.report.error(
+                    &source.at,
+                    format!("`{key}` belongs to accounts, and `{}` has none", surface.name),
+                    None,
+                );
             }
         }
         if let (Some(password), true, None) = (&written.password, account, &written.login) {
-            self.report
-                .error(&password.at, "a password without a `login` opens nothing", None);
+            self.report.error(&password.at, "a password without a `login` opens nothing", None);
         }
-        let SurfaceKind::SessionJwt { record, minting, .. } = &surface.kind else { return };
+        let SurfaceKind::SessionJwt { record, minting, .. } = &surface.kind else {
+            return;
+        };
         if minting.is_none() {
             self.report.error(
                 &name.at,
@@ -132,7 +148,14 @@ impl Builder<'_> {
     }
 
     /// A token without a record of its own hangs on one of the surface its `sub` names.
-    fn check_token_parent(&self, scene: &Scene<'_>, records: &str, name: &Located<String>, written: &WrittenMint, earlier: &[Option<&str>]) {
+    fn check_token_parent(
+        &self,
+        scene: &Scene<'_>,
+        records: &str,
+        name: &Located<String>,
+        written: &WrittenMint,
+        earlier: &[Option<&str>],
+    ) {
         let at = written.parent.as_ref().map_or(&name.at, |p| &p.at);
         let fits = match written.parent.as_ref().map(|p| &p.value) {
             None | Some(WrittenParent::None) => false,
@@ -144,7 +167,10 @@ impl Builder<'_> {
         if !fits {
             self.report.error(
                 at,
-                format!("a token of `{}` hangs on a record of `{records}`, and this is none", shorten(&name.value)),
+                format!(
+                    "a token of `{}` hangs on a record of `{records}`, and this is none",
+                    shorten(&name.value)
+                ),
                 Some("name it with `parent`".to_owned()),
             );
         }
@@ -217,7 +243,7 @@ impl Builder<'_> {
             }
             WrittenScopes::Fixed(list) => {
                 let fixed: ScopeSet = self.scopes(list);
-                self.check_fixed(scene, list, &self.scopes_quietly(&written.grants));
+                self.check_fixed(scene, list, &written.grants);
                 ScopeSource::Fixed(fixed)
             }
             WrittenScopes::From(source) => {
@@ -231,11 +257,11 @@ impl Builder<'_> {
     }
 
     /// On a public route nobody holds a scope: what is given there must be granted.
-    fn check_fixed(&self, scene: &Scene<'_>, list: &[Located<String>], grants: &ScopeSet) {
+    fn check_fixed(&self, scene: &Scene<'_>, list: &[Located<String>], grants: &[Located<String>]) {
         if scene.has_caller() {
             return;
         }
-        if let Some(scope) = list.iter().find(|s| !grants.iter().any(|g| g.as_str() == s.value)) {
+        if let Some(scope) = list.iter().find(|s| !grants.iter().any(|g| g.value == s.value)) {
             self.report.error(
                 &scope.at,
                 "nobody holds a scope on a public route",
@@ -247,7 +273,10 @@ impl Builder<'_> {
     fn check_claim_name(&self, claim: &Located<String>, surface: &Surface) {
         const OWN: [&str; 8] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "kind"];
         let token = matches!(surface.kind, SurfaceKind::SessionJwt { .. });
-        if claim.value.is_empty() || claim.value.len() > 64 || !claim.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
+        if claim.value.is_empty()
+            || claim.value.len() > 64
+            || !claim.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        {
             self.report.error(
                 &claim.at,
                 format!("`{}` is not the name of a claim", shorten(&claim.value)),

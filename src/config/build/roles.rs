@@ -35,7 +35,11 @@ impl Builder<'_> {
                     );
                 }
                 if role.scopes.is_empty() {
-                    self.report.warning(&role.name.at, format!("the role `{}` allows nothing", shorten(&role.name.value)), None);
+                    self.report.warning(
+                        &role.name.at,
+                        format!("the role `{}` allows nothing", shorten(&role.name.value)),
+                        None,
+                    );
                 }
                 Some(RoleRecord {
                     id,
@@ -61,7 +65,10 @@ impl Builder<'_> {
         self.report.error(
             &id.at,
             format!("`{}` is not a UUID", shorten(&id.value)),
-            Some(format!("for example \"{}\", which it has without `id`", RoleId::of_name(&role.name.value).as_str())),
+            Some(format!(
+                "for example \"{}\", which it has without `id`",
+                RoleId::of_name(&role.name.value).as_str()
+            )),
         );
         None
     }

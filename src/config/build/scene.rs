@@ -84,13 +84,13 @@ pub(super) enum Parents {
 
 impl Builder<'_> {
     /// Every claim that is minted, or becomes a header, by surface.
-    pub(super) fn known_claims<'w>(&self, gateway: &'w WrittenGateway, routes: impl Iterator<Item = &'w WrittenRoute>) -> Claims {
+    pub(super) fn known_claims(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute]) -> Claims {
         let mut claims = Claims::new();
         for surface in &gateway.surfaces {
             let own = claims.entry(surface.name.value.clone()).or_default();
             own.extend(surface.claim_headers().iter().map(|(claim, _)| claim.value.clone()));
         }
-        for mint in routes.filter_map(|r| r.serve.as_ref()).flat_map(|s| &s.mints) {
+        for mint in routes.iter().filter_map(|r| r.serve.as_ref()).flat_map(|s| &s.mints) {
             let Some(surface) = &mint.surface else { continue };
             let own = claims.entry(surface.value.clone()).or_default();
             own.extend(mint.claims.iter().map(|(claim, _)| claim.value.clone()));
@@ -116,11 +116,10 @@ impl Builder<'_> {
                     self.check_claim(claim, &scene.caller_claims(), &source.at);
                 }
             }
-            Source::Parent(_) if parents == Parents::None => self.report.error(
-                &source.at,
-                "there is no parent here",
-                Some("name one with `parent`".to_owned()),
-            ),
+            Source::Parent(_) if parents == Parents::None => {
+                self.report
+                    .error(&source.at, "there is no parent here", Some("name one with `parent`".to_owned()))
+            }
             Source::Parent(_) => {}
         }
         source.value.clone()
@@ -171,11 +170,10 @@ impl Builder<'_> {
     pub(super) fn check_field(&self, scene: &Scene<'_>, name: &str, wanted: Wanted, at: &Place) {
         match scene.field(name) {
             None => self.unknown_field(scene, name, at),
-            Some(field) if !wanted.fits(&field.kind) => self.report.error(
-                at,
-                format!("the field `{name}` must be of type `{}` here", wanted.word()),
-                None,
-            ),
+            Some(field) if !wanted.fits(&field.kind) => {
+                self.report
+                    .error(at, format!("the field `{name}` must be of type `{}` here", wanted.word()), None)
+            }
             Some(_) => {}
         }
     }
@@ -227,7 +225,6 @@ pub(super) enum Wanted {
     Secret,
     Integer,
     List,
-    Text,
 }
 
 impl Wanted {
@@ -237,7 +234,6 @@ impl Wanted {
             (Self::Secret, FieldKind::Secret { .. })
                 | (Self::Integer, FieldKind::Integer { .. })
                 | (Self::List, FieldKind::TextList { .. })
-                | (Self::Text, FieldKind::Text { .. })
         )
     }
 
@@ -246,7 +242,6 @@ impl Wanted {
             Self::Secret => "secret",
             Self::Integer => "integer",
             Self::List => "list",
-            Self::Text => "text",
         }
     }
 }

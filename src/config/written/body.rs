@@ -23,13 +23,19 @@ pub const FIELD: Schema = Schema {
         },
         Key {
             name: "min",
-            kind: Kind::Count { min: 0, max: 4_294_967_295 },
+            kind: Kind::Count {
+                min: 0,
+                max: 4_294_967_295,
+            },
             default: Fallback::Value("0"),
             about: "Fewest characters; least number.",
         },
         Key {
             name: "max",
-            kind: Kind::Count { min: 1, max: 4_294_967_295 },
+            kind: Kind::Count {
+                min: 1,
+                max: 4_294_967_295,
+            },
             default: Fallback::Absent("255 characters; of a `list` each item; `integer`: 4294967295"),
             about: "Most characters, at most 4096; greatest number.",
         },

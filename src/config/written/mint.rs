@@ -27,7 +27,10 @@ pub const MINT: Schema = Schema {
         },
         Key {
             name: "parent",
-            kind: Kind::Either("`none`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table", Some(&PARENT)),
+            kind: Kind::Either(
+                "`none`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table",
+                Some(&PARENT),
+            ),
             default: Fallback::Absent("`none`"),
             about: "What it hangs on: when that ends, it ends.",
         },
@@ -57,7 +60,10 @@ pub const MINT: Schema = Schema {
         },
         Key {
             name: "mode",
-            kind: Kind::Either("`caller`, `none`, `live` or `test` (for callers without a mode), or a source of one of these two words", None),
+            kind: Kind::Either(
+                "`caller`, `none`, `live` or `test` (for callers without a mode), or a source of one of these two words",
+                None,
+            ),
             default: Fallback::Absent("`caller`; on public routes `none`"),
             about: "Its mode.",
         },
@@ -87,13 +93,19 @@ pub const MINT: Schema = Schema {
         },
         Key {
             name: "lifetime",
-            kind: Kind::Duration { min: secs(1), max: LONGEST },
+            kind: Kind::Duration {
+                min: secs(1),
+                max: LONGEST,
+            },
             default: Fallback::Absent("without end; on session surfaces the surface's `lifetime`"),
             about: "How long it lives unless the caller chooses; with records of their own, how long the whole session may last. Never beyond what it hangs on.",
         },
         Key {
             name: "max_lifetime",
-            kind: Kind::Duration { min: secs(1), max: LONGEST },
+            kind: Kind::Duration {
+                min: secs(1),
+                max: LONGEST,
+            },
             default: Fallback::Absent("required with `lifetime_from`"),
             about: "The longest a caller may choose; more is a validation error.",
         },
@@ -105,7 +117,10 @@ pub const MINT: Schema = Schema {
         },
         Key {
             name: "idle",
-            kind: Kind::Duration { min: secs(60), max: LONGEST },
+            kind: Kind::Duration {
+                min: secs(60),
+                max: LONGEST,
+            },
             default: Fallback::Absent("it does not end by disuse"),
             about: "It ends after so long without use; `lifetime` is then the absolute limit and must be there.",
         },

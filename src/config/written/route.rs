@@ -147,7 +147,10 @@ pub const ROUTE: Schema = Schema {
         },
         Key {
             name: "grace",
-            kind: Kind::Duration { min: secs(0), max: secs(366 * 86_400) },
+            kind: Kind::Duration {
+                min: secs(0),
+                max: secs(366 * 86_400),
+            },
             default: Fallback::Absent("the old one goes on until it is revoked"),
             about: "`rotate`: how long the old one goes on.",
         },
@@ -341,10 +344,16 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         dialect: section.text("dialect"),
         limits: rate::read_list(section, "limits"),
         serve: serve::read(section),
-        forwarding: FORWARDING.iter().filter_map(|name| {
-            section.raw(name)?;
-            Some(Located { value: *name, at: section.place_of(name) })
-        }).collect(),
+        forwarding: FORWARDING
+            .iter()
+            .filter_map(|name| {
+                section.raw(name)?;
+                Some(Located {
+                    value: *name,
+                    at: section.place_of(name),
+                })
+            })
+            .collect(),
         max_body_at: section.raw("max_body").map(|_| section.place_of("max_body")),
     }
 }

@@ -192,7 +192,10 @@ pub fn read(section: &Section<'_>) -> Option<WrittenServe> {
         unknown_field: section.text("unknown_field"),
         answer: WrittenAnswer {
             at: answer.as_ref().map_or_else(|| section.at(), Section::at),
-            status: answer.as_ref().and_then(|s| s.count("status")).map(|n| n.map(|n| u16::try_from(n).unwrap_or(200))),
+            status: answer
+                .as_ref()
+                .and_then(|s| s.count("status"))
+                .map(|n| n.map(|n| u16::try_from(n).unwrap_or(200))),
             body: answer.as_ref().and_then(|s| s.text("body")),
             headers: answer.map(|s| s.pairs("headers")).unwrap_or_default(),
         },
@@ -204,7 +207,10 @@ fn check_keys(section: &Section<'_>, action: &str) {
     if !ACTIONS.contains(&action) {
         return;
     }
-    for (name, _) in KEYS.iter().filter(|(name, of)| section.raw(name).is_some() && !of.contains(&action)) {
+    for (name, _) in KEYS
+        .iter()
+        .filter(|(name, of)| section.raw(name).is_some() && !of.contains(&action))
+    {
         section.report().error(
             &section.place_of(name),
             format!("`{name}` has no meaning with `serve = \"{action}\"`"),
@@ -213,11 +219,9 @@ fn check_keys(section: &Section<'_>, action: &str) {
     }
     let needed = NEEDED.iter().find(|(own, _)| *own == action).map_or(&[][..], |(_, names)| names);
     for name in needed.iter().filter(|n| section.raw(n).is_none()) {
-        section.report().error(
-            &section.at(),
-            format!("`serve = \"{action}\"` needs `{name}`"),
-            None,
-        );
+        section
+            .report()
+            .error(&section.at(), format!("`serve = \"{action}\"` needs `{name}`"), None);
     }
 }
 

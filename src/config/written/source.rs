@@ -80,7 +80,9 @@ fn read_value(section: &Section<'_>, name: &str, value: &Spanned<DeValue<'_>>) -
         DeValue::String(text) => match parse(text) {
             Some(source) => source,
             None => {
-                section.report().error(&at, format!("`{}` is not a source", shorten(text)), Some(help(text)));
+                section
+                    .report()
+                    .error(&at, format!("`{}` is not a source", shorten(text)), Some(help(text)));
                 return None;
             }
         },
