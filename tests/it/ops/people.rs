@@ -82,7 +82,7 @@ fn accounts_keep_their_contract_and_their_password_is_nowhere() {
 
 #[test]
 fn what_cannot_be_an_account_is_refused_by_its_exit_code() {
-    let (_upstream, site, gateway) = start();
+    let (_upstream, site, _gateway) = start();
     let with_password = |args: &[&str], password: &str| -> Answer { run(&site.config(), args, password.as_bytes()) };
     let create = ["accounts", "create", "--tenant", "acme", "--email", "Ann@Example.com", "--json"];
     let made = with_password(&create, "x").json();
