@@ -43,58 +43,80 @@ impl Resolver {
         }
     }
 
-    /// Finds the facts of a credential, what a token adds to them, and whether the secret half of a
-    /// pair was right. Decides nothing: that is [`crate::decide::authorize`]'s. Cancel-safe.
+    /// Finds the facts of a credential in memory, what a token adds to them, and whether the secret half
+    /// of a pair was right. Decides nothing: that is [`crate::decide::authorize`]'s. No I/O and no wait.
     ///
     /// # Errors
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent; what
-    /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token;
-    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
-    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
+    /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
+    pub fn recall(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall, Denial> {
         let token = match (&surface.kind, extracted.credential) {
             (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, now.wall)?),
             _ => None,
         };
-        let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
+        let mut found = None;
+        for (tried, fingerprint) in fingerprints(surface, extracted.credential, token.as_ref(), &self.peppers).enumerate() {
+            match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => {
+                    found = Some(facts);
+                    break;
+                }
+                Remembered::Absent => {}
+                Remembered::Nothing => return Ok(Recall::Unsure(Unsure { token, tried, fingerprint })),
+            }
+        }
+        self.conclude(surface, extracted, found, token, now).map(Recall::Known)
+    }
+
+    /// Goes on where [`recall`](Self::recall) could not: asks the store for what memory does not hold.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`recall`](Self::recall); [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the
+    /// store cannot say.
+    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, unsure: Unsure) -> Result<Resolved, Denial> {
+        let Unsure { token, tried, fingerprint } = unsure;
+        let mut found = self.load(fingerprint).await?;
+        let mut now = self.clock.now();
+        for fingerprint in fingerprints(surface, extracted.credential, token.as_ref(), &self.peppers).skip(tried + 1) {
+            if found.is_some() {
+                break;
+            }
+            found = match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => Some(facts),
+                Remembered::Absent => None,
+                Remembered::Nothing => self.load(fingerprint).await?,
+            };
+            now = self.clock.now();
+        }
+        self.conclude(surface, extracted, found, token, now)
+    }
+
+    async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, Denial> {
+        self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))
+    }
+
+    fn conclude(
+        &self,
+        surface: &Surface,
+        extracted: &Extracted<'_>,
+        found: Option<Arc<Facts>>,
+        token: Option<TokenClaims>,
+        now: Now,
+    ) -> Result<Resolved, Denial> {
         // An unknown publishable half costs the same comparison as a known one (hardening K5).
         let secret = check_secret(
             surface,
             extracted.credential,
-            facts.as_deref().map(|facts| &facts.credential),
+            found.as_deref().map(|facts| &facts.credential),
             &self.peppers,
         );
-        let facts = facts.ok_or(Denial::UnknownCredential)?;
+        let facts = found.ok_or(Denial::UnknownCredential)?;
         Ok(Resolved {
             principal: Principal { facts, token },
             secret,
             now,
         })
-    }
-
-    /// Tries the fingerprints a credential may have; the first that exists decides. Tells the time
-    /// too: asking the store takes some.
-    async fn find(
-        &self,
-        surface: &Surface,
-        credential: Credential<'_>,
-        token: Option<&TokenClaims>,
-        mut now: Now,
-    ) -> Result<(Option<Arc<Facts>>, Now), Denial> {
-        for fingerprint in fingerprints(surface, credential, token, &self.peppers) {
-            let facts = match self.remembered(fingerprint, now) {
-                Remembered::Present(facts) => Some(facts),
-                Remembered::Absent => None,
-                Remembered::Nothing => {
-                    let loaded = self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))?;
-                    now = self.clock.now();
-                    loaded
-                }
-            };
-            if facts.is_some() {
-                return Ok((facts, now));
-            }
-        }
-        Ok((None, now))
     }
 
     /// What is known of a fingerprint without asking the store: own table, then shared cache.
@@ -120,6 +142,23 @@ impl Resolver {
             *place = Some((key, facts.clone()));
         }
     }
+}
+
+/// What memory knows of a credential.
+pub enum Recall {
+    /// Its facts.
+    Known(Resolved),
+    /// Nothing that may be used now.
+    Unsure(Unsure),
+}
+
+/// How far a search in memory came.
+pub struct Unsure {
+    token: Option<TokenClaims>,
+    /// How many fingerprints are certainly absent.
+    tried: usize,
+    /// The one to ask the store for.
+    fingerprint: Fingerprint,
 }
 
 /// Proven facts, and what authorization needs besides.

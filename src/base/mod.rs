@@ -8,3 +8,4 @@ pub mod ids;
 pub mod key;
 pub mod principal;
 pub mod scope;
+pub mod text;

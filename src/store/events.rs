@@ -235,7 +235,7 @@ mod tests {
     use super::super::codec::tests::sample;
     use super::*;
     use crate::base::clock::UnixMillis;
-    use crate::base::principal::TenantRecord;
+    use crate::base::principal::{IdentityLines, TenantRecord};
 
     fn facts(position: u64) -> Facts {
         let credential = sample();
@@ -249,6 +249,7 @@ mod tests {
             credential,
             sent_at: BootMillis(0),
             position: Position(position),
+            lines: IdentityLines::default(),
         }
     }
 

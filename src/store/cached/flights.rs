@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{Facts, Position};
+use crate::base::principal::{Facts, IdentityLines, Position};
 use crate::store::{CredentialStore, Found, StoreError, change};
 
 use super::breaker::Breaker;
@@ -322,6 +322,7 @@ fn answer(fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outco
                 tenant,
                 sent_at,
                 position,
+                lines: IdentityLines::default(),
             }))
         }
     };
