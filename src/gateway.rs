@@ -12,15 +12,16 @@ use bytes::Bytes;
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
-use crate::decide::extract::extract;
+use crate::decide::extract::{Extracted, extract};
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
 use crate::decide::route::{Access, Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, UpstreamIndex};
+use crate::decide::surface::Surface;
 use crate::decide::target::RequestTarget;
-use crate::resolver::Resolved;
+use crate::resolver::{Recall, Resolved, Unsure};
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, UpstreamBody};
+use crate::upstream::{Forwarded, Outgoing, UpstreamBody, UpstreamError};
 use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
@@ -34,6 +35,8 @@ mod limits;
 mod reply;
 mod trailers;
 mod worker;
+
+use self::worker::Scratch;
 
 /// What is known of a connection before its first request.
 #[derive(Debug, Clone)]
@@ -64,10 +67,6 @@ pub struct Reply<B> {
 }
 
 /// A reply's body.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most replies are the large one: a box would cost each of them an allocation"
-)]
 pub enum ReplyBody<B> {
     /// Nothing.
     Empty,
@@ -86,9 +85,8 @@ struct Asked<'a> {
     head: &'a RequestHead,
 }
 
-/// A request that may be forwarded.
-struct Admitted<'a> {
-    permit: Permit,
+/// A request that is in order, whoever sends it.
+struct Examined<'a> {
     route: &'a Route,
     method: Method,
     target: RequestTarget<'a>,
@@ -121,6 +119,9 @@ impl From<Denial> for Refused {
 
 /// Serves one request. Dropping the future (the client went away) closes whatever it used upstream;
 /// the access event is written as aborted.
+///
+/// Every step but two is an ordinary call: a nested future would be moved with all it holds on every
+/// request. The look-up that memory cannot answer is boxed, and the upstream's answer is awaited here.
 pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, body: B) -> Reply<B> {
     let view = worker.view();
     let mut exchange = Exchange::begin(worker, view.clone(), connection, head.version);
@@ -130,23 +131,52 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         connection,
         head,
     };
-    let admitted = match admit(asked, &mut exchange).await {
-        Ok(admitted) => admitted,
+    let examined = match examine(asked, &mut exchange) {
+        Ok(examined) => examined,
         // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
         Err(Refused {
             denial: Denial::NoRoute, ..
         }) if head.target == b"*" => return reply::server_options(exchange),
         Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
     };
-    let Destination::Upstream(upstream) = admitted.route.destination else {
-        let refused = Refused {
-            route: exchange.route(),
-            ..Refused::from(Denial::Internal)
-        };
-        return reply::refusal(exchange, &view.snapshot, &refused, head);
+    let route = examined.route;
+    let mut identified = Ok(());
+    if !route.limits.before.is_empty() {
+        identified = Box::pin(limits::admit_address(asked, route, examined.origin.client, &mut exchange)).await;
+    }
+    let mut admitted = match identified.and_then(|()| identify(asked, &examined, &mut exchange)) {
+        Ok(Caller::Anybody) => authorize_public(route),
+        Ok(Caller::Known { surface, extracted, resolved }) => admit(asked, &examined, (surface, &extracted), resolved, &mut exchange),
+        Ok(Caller::Unsure {
+            surface,
+            extracted,
+            unsure,
+        }) => Box::pin(worker.resolver.resolve(surface, &extracted, unsure))
+            .await
+            .and_then(|resolved| admit(asked, &examined, (surface, &extracted), resolved, &mut exchange)),
+        Err(denial) => Err(denial),
     };
-    match forward(asked, &admitted, upstream, body, &mut exchange).await {
-        Ok(forwarded) => reply::returning(exchange, &view, &admitted, upstream, forwarded),
+    if let Ok(permit) = &admitted
+        && !route.limits.after.is_empty()
+        && let Err(denial) = Box::pin(limits::admit_caller(asked, route, permit, &mut exchange)).await
+    {
+        admitted = Err(denial);
+    }
+    let prepared = admitted.and_then(|permit| Ok((prepare(asked, &examined, &permit, &exchange)?, permit)));
+    let outcome = match (prepared, route.destination) {
+        (Ok((scratch, permit)), Destination::Upstream(upstream)) => {
+            let body = limit(asked, route, body);
+            let answer = view.upstreams[upstream.0]
+                .forward(&permit, outgoing(head, &examined, &scratch), body)
+                .await;
+            worker.return_scratch(scratch);
+            note_answer(upstream, answer, &mut exchange)
+        }
+        (Ok(_), Destination::Served(_)) => Err(Denial::Internal),
+        (Err(denial), _) => Err(denial),
+    };
+    match outcome {
+        Ok(forwarded) => reply::returning(exchange, &view, &examined, forwarded),
         Err(denial) => {
             let refused = Refused {
                 route: exchange.route(),
@@ -166,8 +196,8 @@ pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -
     reply::refusal(exchange, &view.snapshot, &denial.into(), &head)
 }
 
-/// Everything that can say no before a byte goes upstream, in its order.
-async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted<'a>, Refused> {
+/// Everything about a request that can be refused whoever sends it, in its order.
+fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Refused> {
     let Asked {
         view, connection, head, ..
     } = asked;
@@ -185,29 +215,13 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
     let index = snapshot.router.find(&target.host, method, &target.path).map_err(not_found)?;
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
-    let for_route = |denial| Refused {
-        route: Some(index),
-        ..Refused::from(denial)
-    };
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
-        return Err(for_route(Denial::MalformedTarget));
+        return Err(Refused {
+            route: Some(index),
+            ..Refused::from(Denial::MalformedTarget)
+        });
     }
-    if !route.limits.before.is_empty() {
-        // Boxed: what few routes need must not make every request's future larger.
-        let limited = limits::admit_address(asked, route, origin.client, exchange);
-        Box::pin(limited).await.map_err(for_route)?;
-    }
-    let permit = permit(asked, route, method, &target, exchange).await.map_err(for_route)?;
-    if !route.limits.after.is_empty() {
-        Box::pin(limits::admit_caller(asked, route, &permit, exchange))
-            .await
-            .map_err(for_route)?;
-    }
-    if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
-        return Err(for_route(Denial::BodyTooLarge));
-    }
-    Ok(Admitted {
-        permit,
+    Ok(Examined {
         route,
         method,
         target,
@@ -216,42 +230,76 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
     })
 }
 
-/// Who is calling, and may they?
-async fn permit(
-    asked: Asked<'_>,
-    route: &Route,
-    method: Method,
-    target: &RequestTarget<'_>,
-    exchange: &mut Exchange,
-) -> Result<Permit, Denial> {
-    let Access::Surfaces { surfaces: accepted, .. } = &route.access else {
-        return authorize_public(route);
+/// What is known of the caller without waiting.
+enum Caller<'a> {
+    /// The route asks nobody who they are.
+    Anybody,
+    /// Memory holds the facts.
+    Known {
+        surface: &'a Surface,
+        extracted: Extracted<'a>,
+        resolved: Resolved,
+    },
+    /// The store must be asked.
+    Unsure {
+        surface: &'a Surface,
+        extracted: Extracted<'a>,
+        unsure: Unsure<'a>,
+    },
+}
+
+/// Finds the credential and what memory knows of it.
+fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: &mut Exchange) -> Result<Caller<'a>, Denial> {
+    let Access::Surfaces { surfaces: accepted, .. } = &examined.route.access else {
+        return Ok(Caller::Anybody);
     };
-    let Asked {
-        worker,
-        view,
-        connection,
-        head,
-    } = asked;
-    let surfaces = &view.snapshot.surfaces;
-    let extracted = extract(&head.fields, surfaces, accepted)?;
+    let surfaces = &asked.view.snapshot.surfaces;
+    let extracted = extract(&asked.head.fields, surfaces, accepted)?;
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
-    let Resolved { principal, secret, now } = worker.resolver.resolve(surface, &extracted, exchange.now()).await?;
+    Ok(match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
+        Recall::Known(resolved) => Caller::Known {
+            surface,
+            extracted,
+            resolved,
+        },
+        Recall::Unsure(unsure) => Caller::Unsure {
+            surface,
+            extracted,
+            unsure,
+        },
+    })
+}
+
+/// May this caller use the route? Everything that can still say no is asked here.
+fn admit(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    presented: (&Surface, &Extracted<'_>),
+    resolved: Resolved,
+    exchange: &mut Exchange,
+) -> Result<Permit, Denial> {
+    let (surface, extracted) = presented;
+    let Resolved { principal, secret, now } = resolved;
     exchange.note_principal(&principal);
     let request = AccessRequest {
-        route,
+        route: examined.route,
         surface_index: extracted.surface,
         surface,
-        method,
+        method: examined.method,
         presented_mode: extracted.mode,
-        carried: Carried::of(&extracted.credential, &head.fields, &target.authority, connection.scheme),
+        carried: Carried::of(
+            &extracted.credential,
+            &asked.head.fields,
+            &examined.target.authority,
+            asked.connection.scheme,
+        ),
         secret,
-        roles: &view.snapshot.roles,
+        roles: &asked.view.snapshot.roles,
     };
     let permit = authorize(&request, principal, now.wall)?;
     if let Some(principal) = permit.principal() {
-        worker.resolver.note_use(&principal.facts, now);
+        asked.worker.resolver.note_use(&principal.facts, now);
     }
     Ok(permit)
 }
@@ -283,32 +331,23 @@ fn trailer_rules(view: &Rc<View>, route: &Route) -> Option<Rc<View>> {
     (route.options.trailers == Trailers::Forwarded).then(|| view.clone())
 }
 
-/// Writes the outgoing head and waits for the upstream's.
-async fn forward<B: RequestBody + Unpin>(
-    asked: Asked<'_>,
-    admitted: &Admitted<'_>,
-    upstream: UpstreamIndex,
-    mut body: B,
-    exchange: &mut Exchange,
-) -> Result<Forwarded<Trailed<B>>, Denial> {
+/// Writes the outgoing head.
+fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange: &Exchange) -> Result<Scratch, Denial> {
     let Asked {
         worker,
         view,
         connection,
         head,
     } = asked;
-    let Admitted {
-        permit,
-        route,
-        method,
-        target,
-        ..
-    } = admitted;
+    let Examined { route, target, .. } = examined;
+    if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
+        return Err(Denial::BodyTooLarge);
+    }
     let snapshot = &view.snapshot;
     let mut scratch = worker.scratch();
     let facts = OutgoingHead {
         principal: permit.principal().zip(exchange.surface().map(|index| &snapshot.surfaces[index.0])),
-        origin: admitted.origin,
+        origin: examined.origin,
         peer: connection.peer.ip(),
         scheme: connection.scheme,
         request_id: exchange.request_id(),
@@ -318,22 +357,38 @@ async fn forward<B: RequestBody + Unpin>(
     };
     snapshot
         .headers
-        .write_outgoing(head, &admitted.screened, &facts, &mut scratch.fields)?;
+        .write_outgoing(head, &examined.screened, &facts, &mut scratch.fields)?;
     scratch.write_target(&route.rewrite, target);
+    Ok(scratch)
+}
+
+/// The body as its route lets it through.
+fn limit<B: RequestBody + Unpin>(asked: Asked<'_>, route: &Route, mut body: B) -> Trailed<B> {
     body.limit(route.options.max_body);
-    let body = Trailed::new(body, trailer_rules(view, route));
-    let request = Outgoing {
-        method: *method,
+    Trailed::new(body, trailer_rules(asked.view, route))
+}
+
+/// The request as it goes upstream.
+fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch) -> Outgoing<'p> {
+    let options = &examined.route.options;
+    Outgoing {
+        method: examined.method,
         target: &scratch.target,
-        client_host: target.authority.as_bytes(),
+        client_host: examined.target.authority.as_bytes(),
         fields: &scratch.fields,
         framing: head.framing,
-        response_timeout: route.options.response_timeout,
-        idle_timeout: route.options.idle_timeout,
-        trailers: route.options.trailers,
-    };
-    let answer = view.upstreams[upstream.0].forward(permit, request, body).await;
-    worker.return_scratch(scratch);
+        response_timeout: options.response_timeout,
+        idle_timeout: options.idle_timeout,
+        trailers: options.trailers,
+    }
+}
+
+/// Notes who answered, or why nobody did.
+fn note_answer<B>(
+    upstream: UpstreamIndex,
+    answer: Result<Forwarded<B>, (UpstreamError, B)>,
+    exchange: &mut Exchange,
+) -> Result<Forwarded<B>, Denial> {
     match answer {
         Ok(forwarded) => {
             exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);

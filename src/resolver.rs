@@ -9,7 +9,7 @@ use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
-use crate::decide::external::{ExternalRules, Unverified};
+use crate::decide::external::{ExternalRules, Published, Unverified};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{Surface, SurfaceKind};
 use crate::decide::validity;
@@ -56,32 +56,82 @@ impl Resolver {
         self
     }
 
-    /// Finds the facts of a credential, what a token adds to them, and whether the secret half of a
-    /// pair was right. Decides nothing: that is [`crate::decide::authorize`]'s. Cancel-safe.
+    /// Finds the facts of a credential in memory, what a token adds to them, and whether the secret half
+    /// of a pair was right. Decides nothing: that is [`crate::decide::authorize`]'s. No I/O and no wait.
     ///
     /// # Errors
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent; what
-    /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token;
-    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
-    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
-        let (token, now) = match (&surface.kind, extracted.credential) {
-            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => (Some(rules.verify(token, now.wall)?), now),
-            (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => {
-                // Boxed: what few surfaces need must not make every request's future larger.
-                let (claims, now) = Box::pin(self.verify_external(rules, token, now)).await?;
-                (Some(claims), now)
-            }
-            _ => (None, now),
+    /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
+    pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Denial> {
+        let token = match (&surface.kind, extracted.credential) {
+            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, now.wall)?),
+            (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => match rules.verify(token, now) {
+                Ok(claims) => Some(claims),
+                Err(Unverified::Denied(denial)) => return Err(denial),
+                Err(Unverified::KeyWanted { keys, otherwise }) => return Ok(Recall::Unsure(Unsure::Key { rules, keys, otherwise })),
+            },
+            _ => None,
         };
-        let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
+        let mut found = None;
+        for (tried, fingerprint) in fingerprints(surface, extracted.credential, token.as_ref(), &self.peppers).enumerate() {
+            match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => {
+                    found = Some(facts);
+                    break;
+                }
+                Remembered::Absent => {}
+                Remembered::Nothing => return Ok(Recall::Unsure(Unsure::Facts { token, tried, fingerprint })),
+            }
+        }
+        self.conclude(surface, extracted, found, token, now).map(Recall::Known)
+    }
+
+    /// Goes on where [`recall`](Self::recall) could not: asks the store for what memory does not hold,
+    /// or the issuer for a key. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`recall`](Self::recall); [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the
+    /// store cannot say.
+    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, unsure: Unsure<'_>) -> Result<Resolved, Denial> {
+        let (token, tried, mut found) = match unsure {
+            Unsure::Facts { token, tried, fingerprint } => (token, tried + 1, self.load(fingerprint).await?),
+            Unsure::Key { rules, keys, otherwise } => (self.verify_anew(rules, keys, extracted, otherwise).await?, 0, None),
+        };
+        let mut now = self.clock.now();
+        for fingerprint in fingerprints(surface, extracted.credential, token.as_ref(), &self.peppers).skip(tried) {
+            if found.is_some() {
+                break;
+            }
+            found = match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => Some(facts),
+                Remembered::Absent => None,
+                Remembered::Nothing => self.load(fingerprint).await?,
+            };
+            now = self.clock.now();
+        }
+        self.conclude(surface, extracted, found, token, now)
+    }
+
+    async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, Denial> {
+        self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))
+    }
+
+    fn conclude(
+        &self,
+        surface: &Surface,
+        extracted: &Extracted<'_>,
+        found: Option<Arc<Facts>>,
+        token: Option<TokenClaims>,
+        now: Now,
+    ) -> Result<Resolved, Denial> {
         // An unknown publishable half costs the same comparison as a known one (hardening K5).
         let secret = check_secret(
             surface,
             extracted.credential,
-            facts.as_deref().map(|facts| &facts.credential),
+            found.as_deref().map(|facts| &facts.credential),
             &self.peppers,
         );
-        let mut facts = facts.ok_or(Denial::UnknownCredential)?;
+        let mut facts = found.ok_or(Denial::UnknownCredential)?;
         if validity::is_idle(&facts, now.wall) {
             facts = self.cached.activity().lay_over(facts);
         }
@@ -92,24 +142,23 @@ impl Resolver {
         })
     }
 
-    /// Verifies a token of another issuer; if its key is not known, after asking once for newer ones.
-    /// Tells the time too: asking takes some.
-    async fn verify_external(&self, rules: &ExternalRules, token: &[u8], now: Now) -> Result<(TokenClaims, Now), Denial> {
-        let (keys, otherwise) = match rules.verify(token, now) {
-            Ok(claims) => return Ok((claims, now)),
-            Err(Unverified::Denied(denial)) => return Err(denial),
-            Err(Unverified::KeyWanted { keys, otherwise }) => (keys, otherwise),
-        };
+    /// Verifies a token of another issuer whose key was not known, after asking once for newer ones.
+    async fn verify_anew(
+        &self,
+        rules: &ExternalRules,
+        keys: &Arc<Published>,
+        extracted: &Extracted<'_>,
+        otherwise: Denial,
+    ) -> Result<Option<TokenClaims>, Denial> {
         let renewed = match &self.renewal {
             Some(renewal) => renewal.refetch(keys).await,
             None => false,
         };
-        if !renewed {
+        let (true, Credential::Jwt { token, .. }) = (renewed, extracted.credential) else {
             return Err(otherwise);
-        }
-        let now = self.clock.now();
-        match rules.verify(token, now) {
-            Ok(claims) => Ok((claims, now)),
+        };
+        match rules.verify(token, self.clock.now()) {
+            Ok(claims) => Ok(Some(claims)),
             Err(Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. }) => Err(denial),
         }
     }
@@ -117,32 +166,6 @@ impl Resolver {
     /// Notes that these facts admitted a request; what slides lives on by it.
     pub fn note_use(&self, facts: &Facts, now: Now) {
         self.cached.activity().note(facts, now);
-    }
-
-    /// Tries the fingerprints a credential may have; the first that exists decides. Tells the time
-    /// too: asking the store takes some.
-    async fn find(
-        &self,
-        surface: &Surface,
-        credential: Credential<'_>,
-        token: Option<&TokenClaims>,
-        mut now: Now,
-    ) -> Result<(Option<Arc<Facts>>, Now), Denial> {
-        for fingerprint in fingerprints(surface, credential, token, &self.peppers) {
-            let facts = match self.remembered(fingerprint, now) {
-                Remembered::Present(facts) => Some(facts),
-                Remembered::Absent => None,
-                Remembered::Nothing => {
-                    let loaded = self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))?;
-                    now = self.clock.now();
-                    loaded
-                }
-            };
-            if facts.is_some() {
-                return Ok((facts, now));
-            }
-        }
-        Ok((None, now))
     }
 
     /// What is known of a fingerprint without asking the store: own table, then shared cache.
@@ -168,6 +191,36 @@ impl Resolver {
             *place = Some((key, facts.clone()));
         }
     }
+}
+
+/// What memory knows of a credential.
+pub enum Recall<'s> {
+    /// Its facts.
+    Known(Resolved),
+    /// Nothing that may be used now.
+    Unsure(Unsure<'s>),
+}
+
+/// What is missing for an answer from memory.
+pub enum Unsure<'s> {
+    /// Facts; as many fingerprints as were tried are certainly absent, this one is to be asked for.
+    Facts {
+        /// The verified token, on token surfaces.
+        token: Option<TokenClaims>,
+        /// How many fingerprints are certainly absent.
+        tried: usize,
+        /// The one to ask the store for.
+        fingerprint: Fingerprint,
+    },
+    /// The key of another issuer.
+    Key {
+        /// How its tokens are verified.
+        rules: &'s ExternalRules,
+        /// Whose key.
+        keys: &'s Arc<Published>,
+        /// What is to be said if there are no newer ones.
+        otherwise: Denial,
+    },
 }
 
 /// Proven facts, and what authorization needs besides.

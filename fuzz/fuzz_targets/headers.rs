@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use durward::base::clock::{BootMillis, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Facts, Position, Principal, State, TenantRecord};
+use durward::base::principal::{CredentialRecord, Facts, IdentityLines, Position, Principal, State, TenantRecord};
 use durward::base::scope::{Scope, ScopeSet};
 use durward::decide::headers::{HeaderPolicy, IdentityNames, OutgoingHead, Scheme};
 use durward::decide::method::Method;
@@ -78,6 +78,7 @@ fn world() -> &'static World {
             roles: Vec::new(),
             sent_at: BootMillis(0),
             position: Position(1),
+            lines: IdentityLines::default(),
         };
         World {
             policy: HeaderPolicy::new(IdentityNames::default(), std::slice::from_ref(&surface)),

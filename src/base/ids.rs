@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::text::every;
+
 /// Longest identifier. A tenant id becomes a header value and a store key; 128 characters hold a
 /// UUID with a prefix and leave room (hardening H8).
 pub const MAX_ID_LEN: usize = 128;
@@ -16,9 +18,9 @@ pub struct InvalidId;
 #[must_use]
 pub fn is_valid_id(text: &str) -> bool {
     (1..=MAX_ID_LEN).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
+        && every(text.as_bytes(), |b| {
+            b.is_ascii_alphanumeric() | (b == b'.') | (b == b'_') | (b == b':') | (b == b'-')
+        })
 }
 
 macro_rules! id {

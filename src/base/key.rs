@@ -6,6 +6,7 @@ use aws_lc_rs::rand;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::ids::CredentialId;
+use super::text::every;
 
 /// Random characters of a key: 62^43 is the first power of 62 that holds 256 bits.
 pub const RANDOM_LEN: usize = 43;
@@ -152,7 +153,7 @@ pub fn checksum_holds_of(text: &[u8], prefix: &str, random: usize) -> Result<(),
     if body.len() != random + CHECKSUM_LEN {
         return Err(KeyFormError::Length);
     }
-    if !body.iter().all(u8::is_ascii_alphanumeric) {
+    if !every(body, |b| b.is_ascii_alphanumeric()) {
         return Err(KeyFormError::Alphabet);
     }
     let (head, tail) = text.split_at(text.len() - CHECKSUM_LEN);

@@ -10,3 +10,4 @@ pub mod key;
 pub mod login;
 pub mod principal;
 pub mod scope;
+pub mod text;

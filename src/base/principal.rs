@@ -1,6 +1,6 @@
 //! Stored facts and the identity proven by them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::clock::{BootMillis, UnixMillis};
 use super::ids::{CredentialId, Subject};
@@ -33,6 +33,27 @@ pub struct Facts {
     pub sent_at: BootMillis,
     /// The store's position when it was read.
     pub position: Position,
+    /// The header lines these facts become, once they have been written.
+    pub lines: IdentityLines,
+}
+
+/// Header lines written once from facts that do not change, for one set of rules about headers. The
+/// first set keeps the place: after a reload lines are written anew until the facts are read anew.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityLines(OnceLock<(u64, Box<[u8]>)>);
+
+impl IdentityLines {
+    /// The lines, if these rules wrote them.
+    #[must_use]
+    pub fn written_by(&self, rules: u64) -> Option<&[u8]> {
+        self.0.get().filter(|(by, _)| *by == rules).map(|(_, lines)| &**lines)
+    }
+
+    /// Keeps what these rules wrote, unless other lines are kept already.
+    pub fn keep(&self, rules: u64, lines: &[u8]) {
+        // Whoever is second wrote the same.
+        let _ = self.0.set((rules, lines.into()));
+    }
 }
 
 /// A proven identity on one surface.

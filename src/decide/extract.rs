@@ -4,6 +4,7 @@ use crate::base::credential::{Credential, TokenOrigin};
 use crate::base::denial::Denial;
 use crate::base::key::{MAX_KEY_LEN, checksum_holds_of};
 use crate::base::scope::Mode;
+use crate::base::text::every;
 use crate::wire::fields::Fields;
 
 use super::surface::{DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind, longest_prefix};
@@ -129,10 +130,10 @@ fn find_bearer(value: &[u8]) -> Result<Option<&[u8]>, Denial> {
 /// One credential and nothing else: a list is several (RFC 9110, section 5.3), white space inside is
 /// none.
 fn check_single(value: &[u8]) -> Result<&[u8], Denial> {
-    if value.contains(&b',') {
+    if !every(value, |b| b != b',') {
         return Err(Denial::AmbiguousCredentials);
     }
-    if value.is_empty() || value.len() > MAX_TOKEN_LEN || !value.iter().all(u8::is_ascii_graphic) {
+    if value.is_empty() || value.len() > MAX_TOKEN_LEN || !every(value, |b| b.is_ascii_graphic()) {
         return Err(Denial::MalformedCredential);
     }
     Ok(value)

@@ -1,6 +1,7 @@
 //! Header hygiene: what is refused, what is dropped, what is set, in both directions (hardening 1.2).
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::denial::Denial;
 use crate::base::principal::Principal;
@@ -126,11 +127,15 @@ pub enum Scheme {
     Https,
 }
 
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
 /// Every rule about headers, built at load time.
 #[derive(Debug)]
 pub struct HeaderPolicy {
     /// Names of the identity headers.
     pub names: IdentityNames,
+    /// Tells these rules from all others of this process.
+    number: u64,
     table: table::NameTable,
     session_cookies: Vec<Box<[u8]>>,
 }
@@ -145,6 +150,7 @@ impl HeaderPolicy {
         let session_cookies = cookies.map(|name| name.as_bytes().into()).collect();
         Self {
             names,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             table,
             session_cookies,
         }
@@ -179,11 +185,11 @@ impl HeaderPolicy {
         outgoing::write(self, head, screened, facts, out)
     }
 
-    /// Copies the response fields that may reach the client into `out`: no hop-by-hop, framing,
+    /// Leaves of a response's fields those that may reach the client: no hop-by-hop, framing,
     /// identity or gateway-internal ones (`X-Request-Id` and `Date` are written anew), no cookie that
     /// is one of the gateway's session cookies.
-    pub fn filter_returning(&self, received: &Fields, route: &Route, out: &mut Fields) {
-        returning::filter_returning(self, received, route, out);
+    pub fn filter_returning(&self, fields: &mut Fields, route: &Route) {
+        returning::filter_returning(self, fields, route);
     }
 
     /// Keeps of a trailer section what may be forwarded: names that mean nothing to the gateway, to

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use memchr::{memchr, memrchr};
+
 use crate::base::denial::Denial;
+use crate::base::text::{every, every_pair};
 use crate::wire::head::{RequestHead, Version};
 
 /// Longest authority: a DNS name has at most 253 characters; 255 is its wire form.
@@ -36,14 +39,14 @@ impl<'h> Authority<'h> {
         let host_len = if text.starts_with('[') {
             text.find(']').ok_or(Denial::MalformedHost)? + 1
         } else {
-            text.find(':').unwrap_or(text.len())
+            memchr(b':', raw).unwrap_or(raw.len())
         };
         let (host, port) = text.split_at_checked(host_len).ok_or(Denial::MalformedHost)?;
         let valid_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
         if !valid_port || !is_host(host) {
             return Err(Denial::MalformedHost);
         }
-        let text = if raw.iter().any(u8::is_ascii_uppercase) {
+        let text = if !every(raw, |b| !b.is_ascii_uppercase()) {
             Cow::Owned(text.to_ascii_lowercase())
         } else {
             Cow::Borrowed(text)
@@ -99,17 +102,19 @@ fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return inner.parse::<Ipv6Addr>().is_ok();
     }
-    let labels_filled = !host.split('.').any(str::is_empty);
-    let letters = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    let name = host.as_bytes();
+    let labels_filled =
+        name.first() != Some(&b'.') && name.last() != Some(&b'.') && every_pair(name, |one, two| (one != b'.') | (two != b'.'));
+    let letters = every(name, |b| b.is_ascii_alphanumeric() | (b == b'.') | (b == b'-') | (b == b'_'));
     // A name whose last label is a number is read as an IPv4 address by some (`127.1`, `0x7f000001`)
     // and as a name by others (WHATWG URL, "ends in a number"): only the canonical address passes.
-    let last = host.rsplit('.').next().unwrap_or_default();
+    let last = memrchr(b'.', name).and_then(|dot| host.get(dot + 1..)).unwrap_or(host);
     let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
     let numeric = hexadecimal.map_or_else(
         || last.bytes().all(|b| b.is_ascii_digit()),
         |digits| digits.bytes().all(|b| b.is_ascii_hexdigit()),
     );
-    labels_filled && letters && (!numeric || host.parse::<Ipv4Addr>().is_ok())
+    !name.is_empty() && labels_filled && letters && (!numeric || host.parse::<Ipv4Addr>().is_ok())
 }
 
 #[cfg(test)]

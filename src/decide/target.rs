@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::base::denial::Denial;
+use crate::base::text::every;
 use crate::wire::head::{MAX_TARGET, RequestHead, Version};
 
 use super::host::Authority;
@@ -47,13 +50,14 @@ impl<'h> RequestTarget<'h> {
         }
         // Printable ASCII without `#`: a fragment is never sent (RFC 9110, section 7.1), and what
         // follows it is path to some and nothing to others.
-        if !head.target.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#') {
+        if !every(&head.target, |b| matches!(b, 0x21..=0x7e) & (b != b'#')) {
             return Err(Denial::MalformedTarget);
         }
         let raw = std::str::from_utf8(&head.target).map_err(|_| Denial::MalformedTarget)?;
         let authority = Authority::of(head)?;
         let origin_form = origin_form(raw, head.version, &authority, method)?;
-        let (raw_path, query) = match origin_form.split_once('?') {
+        let mark = memchr(b'?', origin_form.as_bytes());
+        let (raw_path, query) = match mark.and_then(|at| Some((origin_form.get(..at)?, origin_form.get(at + 1..)?))) {
             Some((path, query)) => (path, Some(query)),
             None => (origin_form, None),
         };

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
-use crate::base::ids::{MAX_ID_LEN, is_valid_id};
+use crate::base::ids::is_valid_id;
 use crate::base::principal::{Facts, Principal};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
@@ -17,10 +17,10 @@ use crate::decide::target::RequestTarget;
 use crate::limit::Standing;
 use crate::telemetry::{AccessLine, RouteSlot};
 use crate::wire::fields::Fields;
-use crate::wire::head::Version;
+use crate::wire::head::{ResponseHead, Version};
 
 use super::Connection;
-use super::worker::{REQUEST_ID_LEN, View, Worker};
+use super::worker::{View, Worker};
 
 /// Collects what the access line says; written when finished, or as aborted when dropped unfinished.
 /// One pointer to a reused record, so that handing it along with a reply costs nothing.
@@ -35,8 +35,7 @@ pub(super) struct Record {
     view: Option<Rc<View>>,
     started: Instant,
     now: Now,
-    request_id: [u8; MAX_ID_LEN],
-    request_id_len: usize,
+    request_id: String,
     client: IpAddr,
     version: Version,
     method: Option<Method>,
@@ -62,8 +61,7 @@ impl Record {
             view: None,
             started: instant(),
             now: Now::default(),
-            request_id: [0; MAX_ID_LEN],
-            request_id_len: 0,
+            request_id: String::new(),
             client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             version: Version::Http11,
             method: None,
@@ -84,7 +82,7 @@ impl Record {
 
     /// Forgets the request, keeps the allocations.
     fn clear(&mut self) {
-        for text in [&mut self.host, &mut self.path, &mut self.subject] {
+        for text in [&mut self.request_id, &mut self.host, &mut self.path, &mut self.subject] {
             text.clear();
         }
         self.standings.clear();
@@ -92,13 +90,6 @@ impl Record {
         self.facts = None;
         (self.method, self.route, self.surface, self.denial) = (None, None, None, None);
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
-    }
-
-    fn request_id(&self) -> &str {
-        self.request_id
-            .get(..self.request_id_len)
-            .and_then(|id| std::str::from_utf8(id).ok())
-            .unwrap_or_default()
     }
 }
 
@@ -112,10 +103,7 @@ impl Exchange {
         record.now = worker.clock.now();
         record.client = connection.peer.ip();
         record.version = version;
-        if let Some(place) = record.request_id.get_mut(..REQUEST_ID_LEN) {
-            place.copy_from_slice(&worker.next_request_id());
-            record.request_id_len = REQUEST_ID_LEN;
-        }
+        worker.write_request_id(&mut record.request_id);
         Self {
             worker: worker.clone(),
             record: Some(record),
@@ -133,6 +121,16 @@ impl Exchange {
         }
     }
 
+    /// Takes back the head of an answer that was written, so that the next answer needs no allocation.
+    pub fn recycle(&self, head: ResponseHead) {
+        let Some(record) = &self.record else { return };
+        if let (Some(view), Some(index)) = (&record.view, record.upstream)
+            && let Some(upstream) = view.upstreams.get(index.0)
+        {
+            upstream.recycle(head);
+        }
+    }
+
     /// The answer was sent to its end.
     pub fn finish(mut self, bytes_out: u64) {
         self.record(bytes_out, Completion::Complete);
@@ -146,7 +144,7 @@ impl Exchange {
     /// The id every answer and the upstream are told.
     #[must_use]
     pub fn request_id(&self) -> &str {
-        self.record.as_ref().map_or("", |record| record.request_id())
+        self.record.as_ref().map_or("", |record| &record.request_id)
     }
 
     pub(super) fn route(&self) -> Option<RouteIndex> {
@@ -166,12 +164,10 @@ impl Exchange {
         let Ok(Some(id)) = fields.one("x-request-id") else {
             return;
         };
-        if std::str::from_utf8(id).is_ok_and(is_valid_id) {
+        if let Some(id) = std::str::from_utf8(id).ok().filter(|id| is_valid_id(id)) {
             self.note(|record| {
-                if let Some(place) = record.request_id.get_mut(..id.len()) {
-                    place.copy_from_slice(id);
-                    record.request_id_len = id.len();
-                }
+                record.request_id.clear();
+                record.request_id.push_str(id);
             });
         }
     }
@@ -253,7 +249,7 @@ fn line<'a>(record: &'a Record, view: &'a View, bytes_out: u64, completion: Comp
     let facts = record.facts.as_deref();
     AccessLine {
         at: record.now.wall,
-        request_id: record.request_id(),
+        request_id: &record.request_id,
         client: record.client,
         version: match record.version {
             Version::Http10 => "1.0",

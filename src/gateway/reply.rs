@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::base::denial::Denial;
 use crate::decide::method::Method;
-use crate::decide::route::{Access, UpstreamIndex};
+use crate::decide::route::Access;
 use crate::dialect::RefusalContext;
 use crate::limit;
 use crate::snapshot::Snapshot;
@@ -15,7 +15,7 @@ use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
 use super::worker::View;
-use super::{Admitted, Exchange, Refused, Reply, ReplyBody, Trailed, trailer_rules};
+use super::{Examined, Exchange, Refused, Reply, ReplyBody, Trailed, trailer_rules};
 
 /// The answer's own name for the request, on every answer, so that a caller can quote it.
 const REQUEST_ID: &[u8] = b"X-Request-Id";
@@ -24,36 +24,28 @@ const REQUEST_ID: &[u8] = b"X-Request-Id";
 pub(super) fn returning<B: BodySource + Unpin>(
     mut exchange: Exchange,
     view: &Rc<View>,
-    admitted: &Admitted<'_>,
-    upstream: UpstreamIndex,
+    examined: &Examined<'_>,
     forwarded: Forwarded<Trailed<B>>,
 ) -> Reply<B> {
-    let received = forwarded.head;
-    exchange.note_status(received.status);
-    let mut head = ResponseHead {
-        status: received.status,
-        ..ResponseHead::default()
-    };
-    head.fields.reserve(received.fields.len() + 2, received.fields.byte_len() + 64);
-    view.snapshot
-        .headers
-        .filter_returning(&received.fields, admitted.route, &mut head.fields);
-    head.fields.push(REQUEST_ID, exchange.request_id().as_bytes());
-    if !admitted.route.limits.is_empty() {
-        limit::push_fields(&admitted.route.limits, exchange.standings(), &mut head.fields);
-    }
-    let declared = match admitted.method {
-        Method::Head => declared_length(&received.fields),
+    let Examined { route, method, .. } = examined;
+    let mut head = forwarded.head;
+    exchange.note_status(head.status);
+    let declared = match method {
+        Method::Head => declared_length(&head.fields),
         _ => Framing::None,
     };
-    view.upstreams[upstream.0].recycle(received);
-    let (framing, body) = match (admitted.method, forwarded.framing) {
+    view.snapshot.headers.filter_returning(&mut head.fields, route);
+    head.fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    if !route.limits.is_empty() {
+        limit::push_fields(&route.limits, exchange.standings(), &mut head.fields);
+    }
+    let (framing, body) = match (method, forwarded.framing) {
         // What a GET would have been answered with (RFC 9110, section 9.3.2).
         (Method::Head, _) => (declared, ReplyBody::Empty),
         (_, Framing::None) => (Framing::None, ReplyBody::Empty),
         (_, framing) => (
             framing,
-            ReplyBody::Upstream(Trailed::new(forwarded.body, trailer_rules(view, admitted.route))),
+            ReplyBody::Upstream(Trailed::new(forwarded.body, trailer_rules(view, route))),
         ),
     };
     Reply {

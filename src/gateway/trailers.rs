@@ -26,7 +26,7 @@ impl<S: BodySource + Unpin> BodySource for Trailed<S> {
             Poll::Ready(Some(Ok(Chunk::Trailers(received)))) => Poll::Ready(self.rules.as_ref().and_then(|view| {
                 let mut kept = Fields::default();
                 view.snapshot.headers.filter_trailers(&received, &mut kept);
-                (!kept.is_empty()).then_some(Ok(Chunk::Trailers(kept)))
+                (!kept.is_empty()).then_some(Ok(Chunk::Trailers(Box::new(kept))))
             })),
             other => other,
         }

@@ -128,8 +128,10 @@ impl Worker {
         &self.telemetry
     }
 
-    pub(super) fn next_request_id(&self) -> [u8; REQUEST_ID_LEN] {
-        self.request_ids.next()
+    /// Appends a new request id.
+    pub(super) fn write_request_id(&self, out: &mut String) {
+        // Hexadecimal digits are text.
+        out.push_str(std::str::from_utf8(&self.request_ids.next()).unwrap_or_default());
     }
 
     pub(super) fn scratch(&self) -> Scratch {

@@ -190,6 +190,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
             let mut socket = self.socket.borrow_mut();
             asked.write_head(&answer.head, sent, after, &date, socket.output.buffer());
         }
+        answer.outcome.recycle(answer.head);
         let mut writer = AnswerWriter::new(Rc::clone(&self.socket), answer.body, sent);
         let written = poll_fn(|cx| writer.poll(cx)).await;
         let bytes = writer.bytes();

@@ -36,6 +36,8 @@ pub trait Service: Clone + 'static {
 
 /// Is told how an answer went; dropped unused it counts as aborted.
 pub trait Outcome: Unpin + 'static {
+    /// Takes back the head of the answer, which has been written.
+    fn recycle(&self, head: ResponseHead);
     /// The answer was handed to the kernel to its end, with this many body bytes.
     fn finish(self, bytes_out: u64);
     /// The answer broke off after about this many body bytes.
@@ -78,6 +80,10 @@ impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Exchange> {
 }
 
 impl Outcome for Exchange {
+    fn recycle(&self, head: ResponseHead) {
+        Self::recycle(self, head);
+    }
+
     fn finish(self, bytes_out: u64) {
         Self::finish(self, bytes_out);
     }

@@ -22,6 +22,7 @@ mod breaker;
 mod counters;
 mod flights;
 mod memory;
+mod refreshes;
 
 /// How often a credential's refresh is tried again while it fails: once a second finds a store that
 /// came back in time, and one that did not is asked no more than a look-up a second for each.
@@ -177,7 +178,7 @@ impl CachedStore {
 
     fn refresh_if_due(&self, fingerprint: &Fingerprint, entry: &Entry, now: BootMillis) {
         if entry.claim_refresh(now) {
-            self.flights.refresh(*fingerprint, now);
+            self.flights.refresh(*fingerprint);
         }
     }
 }

@@ -131,6 +131,13 @@ impl CredentialStore for EmbeddedStore {
         self.read(move |tables| tables.find(&fingerprint))
     }
 
+    /// In one transaction: a refresh of many credentials is one wake of a reading thread.
+    fn find_many(&self, fingerprints: Vec<Fingerprint>) -> BoxFuture<'_, Vec<Result<Found, StoreError>>> {
+        let asked = fingerprints.len();
+        let found = self.read(move |tables| Ok(fingerprints.iter().map(|fingerprint| tables.find(fingerprint)).collect()));
+        Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); asked]) })
+    }
+
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
         self.read(move |tables| tables.find_credential(&id))
     }

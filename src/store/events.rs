@@ -258,7 +258,7 @@ mod tests {
     use super::super::codec::tests::sample;
     use super::*;
     use crate::base::clock::UnixMillis;
-    use crate::base::principal::TenantRecord;
+    use crate::base::principal::{IdentityLines, TenantRecord};
 
     fn facts(position: u64) -> Facts {
         let credential = sample();
@@ -274,6 +274,7 @@ mod tests {
             roles: Vec::new(),
             sent_at: BootMillis(0),
             position: Position(position),
+            lines: IdentityLines::default(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::base::denial::Severity;
+use crate::base::text::{each, find_in_words};
 
 use super::stamp::Stamp;
 use super::{AccessLine, LineFormat};
@@ -42,8 +43,8 @@ impl LineFormatter {
         out.extend_from_slice(b",\"client\":\"");
         address(out, line.client);
         out.push(b'"');
-        text(out, b",\"version\":\"", Some(line.version));
-        text(out, b",\"method\":\"", line.method);
+        word(out, b",\"version\":\"", Some(line.version));
+        word(out, b",\"method\":\"", line.method);
         text(out, b",\"host\":\"", line.host);
         text(out, b",\"path\":\"", line.path);
         text(out, b",\"route\":\"", line.route);
@@ -51,7 +52,7 @@ impl LineFormatter {
         text(out, b",\"tenant\":\"", line.tenant);
         text(out, b",\"principal\":\"", line.principal);
         text(out, b",\"credential\":\"", line.credential);
-        text(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
@@ -123,6 +124,15 @@ fn text(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
     if let Some(value) = value {
         out.extend_from_slice(before);
         escape(out, value, Style::Json);
+        out.push(b'"');
+    }
+}
+
+/// Likewise for words of ours, which need no escape.
+fn word(out: &mut Vec<u8>, before: &[u8], value: Option<&'static str>) {
+    if let Some(value) = value {
+        out.extend_from_slice(before);
+        out.extend_from_slice(value.as_bytes());
         out.push(b'"');
     }
 }
@@ -206,25 +216,18 @@ fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
 
 /// Whether every byte is plain, eight at a time: nearly every text of a line is.
 fn all_plain(bytes: &[u8], style: Style) -> bool {
-    const fn each(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
     // Its top bit is set in each byte of `word` that is below `limit`; bytes of 0x80 and above are
     // found by their own top bit, so borrows between bytes can only follow a true finding.
     let below = |word: u64, limit: u8| word.wrapping_sub(each(limit)) & !word;
     let is = |word: u64, byte: u8| below(word ^ each(byte), 1);
-    let suspects = |chunk: [u8; 8]| {
-        let word = u64::from_le_bytes(chunk);
+    let suspects = |word: u64| {
         let other = match style {
             Style::Json => below(word, b' ') | is(word, b'"'),
             Style::Terminal => below(word, b'!'),
         };
         (word | other | is(word, b'\\') | is(word, 0x7f)) & each(0x80)
     };
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    let mut last = [b'a'; 8];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    chunks.iter().fold(suspects(last), |found, chunk| found | suspects(*chunk)) == 0
+    find_in_words(bytes, b'a', suspects) == 0
 }
 
 const fn is_plain(b: u8, style: Style) -> bool {

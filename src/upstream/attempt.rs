@@ -21,9 +21,10 @@ const MAX_ATTEMPTS: u32 = 3;
 /// See [`UpstreamPool::forward`], which demands the permit.
 pub(super) async fn forward<B: BodySource + Unpin>(
     pool: &Rc<UpstreamPool>,
-    request: &Outgoing<'_>,
+    request: Outgoing<'_>,
     body: B,
 ) -> Result<Forwarded<B>, (UpstreamError, B)> {
+    let request = &request;
     let started = clock::instant();
     let mut sending = Sending::new(body, request);
     let mut tried = Tried::default();
@@ -33,7 +34,12 @@ pub(super) async fn forward<B: BodySource + Unpin>(
             pool.counters().retries.up();
         }
         let last = attempt == MAX_ATTEMPTS;
-        let lease = match pool.checkout(tried, now).await {
+        // Boxed: waiting and connecting are rare, and every request's future would hold their state.
+        let leased = match pool.checkout_idle(tried, now) {
+            Ok(lease) => Ok(lease),
+            Err(slot) => Box::pin(pool.checkout(slot, tried, now)).await,
+        };
+        let lease = match leased {
             Ok(lease) => lease,
             Err(Refused::Busy) => return Err((UpstreamError::Busy, sending.into_body())),
             Err(Refused::Unreachable(endpoint)) => {

@@ -107,11 +107,12 @@ impl<B: BodySource + Unpin> Exchange<B> {
     /// Puts the head into the connection's buffer; nothing is written before the first poll.
     /// `allowance` is the time for the answer, counted from when the request is sent: all attempts
     /// together have that of one.
-    pub(super) fn new(mut lease: Lease, mut sending: Sending<B>, request: &Outgoing<'_>, host: &[u8], time: Time) -> Self {
+    pub(super) fn new(mut lease: Lease, mut sending: Sending<B>, request: &Outgoing<'_>, host: &[u8], time: Time) -> Box<Self> {
         let Time { now, allowance } = time;
         let buffer = std::mem::take(&mut lease.connection.output);
         sending.write_head(request, host, buffer);
-        Self {
+        // Boxed: it is handed along with its answer, through five hands before the last byte is sent.
+        Box::new(Self {
             lease,
             sending,
             asked: if request.method == Method::Head {
@@ -131,7 +132,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
             turn: Turn::First,
             interim: 0,
             heard: Heard::Nothing,
-        }
+        })
     }
 
     pub(super) fn connection(&mut self) -> &mut Connection {
@@ -228,7 +229,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
                 100..=199 if self.interim >= MAX_INTERIM => return Err(Fault::Invalid),
                 100..=199 => self.interim += 1,
                 _ => {
-                    let framing = head.framing(self.asked).map_err(|_| Fault::Invalid)?;
+                    let framing = head.framing(self.asked);
                     self.lease.succeeded();
                     // An answer before the end of the request may be to a part of it only; what is
                     // still sent may be taken for another request (hardening S7, S13).

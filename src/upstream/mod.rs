@@ -1,5 +1,6 @@
 //! Forwarding: each worker's own connections to the services behind, over HTTP/1.1.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -112,15 +113,15 @@ impl UpstreamPool {
     /// [`UpstreamError`] with the request body, after the retries that are allowed: only where
     /// nothing was sent, or the method is idempotent, the request has no body and no byte of an
     /// answer came.
-    pub async fn forward<B: BodySource + Unpin>(
-        self: &Rc<Self>,
+    pub fn forward<'p, B: BodySource + Unpin>(
+        self: &'p Rc<Self>,
         permit: &Permit,
-        request: Outgoing<'_>,
+        request: Outgoing<'p>,
         body: B,
-    ) -> Result<Forwarded<B>, (UpstreamError, B)> {
+    ) -> impl Future<Output = Result<Forwarded<B>, (UpstreamError, B)>> + use<'p, B> {
         // The proof is all that is asked of it.
         let _ = permit;
-        attempt::forward(self, &request, body).await
+        attempt::forward(self, request, body)
     }
 }
 

@@ -124,19 +124,37 @@ impl UpstreamPool {
         self.heads.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Gives a connection to one of the endpoints that were not tried yet. Dropping the future
-    /// closes a connection that is being made and leaves the queue.
+    /// Gives an idle connection to one of the endpoints that were not tried yet, without a wait. What
+    /// it got as far as is what [`Self::checkout`] goes on with.
+    pub(super) fn checkout_idle(self: &Rc<Self>, tried: Tried, now: Instant) -> Result<Lease, Option<Slot>> {
+        if self.waiting.get() > 0 {
+            return Err(None);
+        }
+        let mut slot = self.claim(tried, now).ok_or(None)?;
+        match slot.take_idle() {
+            Some(connection) => {
+                self.counters.attempts.up();
+                self.counters.reuses.up();
+                Ok(Lease::reused(slot, connection))
+            }
+            None => Err(Some(slot)),
+        }
+    }
+
+    /// Gives a connection to one of the endpoints that were not tried yet: makes one for `slot`, or
+    /// waits for a slot first. Dropping the future closes a connection that is being made and leaves
+    /// the queue.
     ///
     /// # Errors
     /// [`Refused`], after the connect deadline at the latest.
-    pub(super) async fn checkout(self: &Rc<Self>, tried: Tried, now: Instant) -> Result<Lease, Refused> {
-        if self.waiting.get() == 0
-            && let Some(slot) = self.claim(tried, now)
-        {
-            return self.equip(slot, now).await;
+    pub(super) async fn checkout(self: &Rc<Self>, slot: Option<Slot>, tried: Tried, now: Instant) -> Result<Lease, Refused> {
+        match slot {
+            Some(slot) => self.equip(slot, now).await,
+            None => {
+                let slot = self.wait(tried, now + self.spec.connect_timeout).await?;
+                self.equip(slot, clock::instant()).await
+            }
         }
-        let slot = Box::pin(self.wait(tried, now + self.spec.connect_timeout)).await?;
-        self.equip(slot, clock::instant()).await
     }
 
     /// Takes a place at an endpoint, if one has room.
@@ -198,8 +216,7 @@ impl UpstreamPool {
             return Err(Refused::Unreachable(index));
         };
         let deadline = now + self.spec.connect_timeout;
-        // Boxed: connecting is rare and its state large, and every request's future would hold it.
-        match Box::pin(connect(endpoint, self.spec.tls.as_ref(), &self.resolver, deadline)).await {
+        match connect(endpoint, self.spec.tls.as_ref(), &self.resolver, deadline).await {
             Ok(connection) => {
                 self.counters.connects.up();
                 Ok(Lease::fresh(slot, connection))

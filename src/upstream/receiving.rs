@@ -16,7 +16,7 @@ use crate::wire::head::ResponseHead;
 /// connection is closed. A body that is cut off ends in an error, never as if it were complete.
 pub struct UpstreamBody<B> {
     /// Until the answer is complete or has failed.
-    exchange: Option<Exchange<B>>,
+    exchange: Option<Box<Exchange<B>>>,
     decoder: BodyDecoder,
     /// A chunk that was decoded while looking whether the answer is complete.
     ahead: Option<Chunk>,
@@ -34,7 +34,7 @@ enum Waiting {
 }
 
 impl<B: BodySource + Unpin> UpstreamBody<B> {
-    pub(super) fn new(exchange: Exchange<B>, framing: Framing, head: &ResponseHead, trailers: Trailers) -> Self {
+    pub(super) fn new(exchange: Box<Exchange<B>>, framing: Framing, head: &ResponseHead, trailers: Trailers) -> Self {
         let mut body = Self {
             exchange: Some(exchange),
             decoder: BodyDecoder::new(framing),

@@ -11,8 +11,8 @@ use super::fields::Fields;
 pub enum Chunk {
     /// Some bytes, never empty.
     Data(Bytes),
-    /// The trailer section; always last.
-    Trailers(Fields),
+    /// The trailer section; always last. Boxed: it is rare, and every chunk would carry its room.
+    Trailers(Box<Fields>),
 }
 
 /// Why a body ended before its end.

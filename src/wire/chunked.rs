@@ -26,7 +26,7 @@ pub enum Decoded {
     /// Some bytes of the body, never empty, not copied.
     Data(Bytes),
     /// The trailer section of a chunked body; always the last thing before the end.
-    Trailers(Fields),
+    Trailers(Box<Fields>),
     /// The body is complete; what is left in the buffer is not part of it.
     End,
     /// The buffer holds nothing decodable; read more.
@@ -224,7 +224,7 @@ fn decode_trailers(buf: &mut BytesMut) -> Result<Decoded, BodyError> {
         fields.push(header.name.as_bytes(), header.value);
     }
     buf.advance(end);
-    Ok(Decoded::Trailers(fields))
+    Ok(Decoded::Trailers(Box::new(fields)))
 }
 
 /// Splits off what is there of `left` bytes.

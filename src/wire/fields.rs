@@ -90,6 +90,19 @@ impl Fields {
         self.spans.push(span);
     }
 
+    /// Keeps the fields that `keep` says, in their order, without moving a byte.
+    pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+        let mut spans = std::mem::take(&mut self.spans);
+        spans.retain(|span| {
+            let kept = keep(self.field(*span));
+            if !kept {
+                self.text -= span.name_len as usize + span.value_len as usize;
+            }
+            kept
+        });
+        self.spans = spans;
+    }
+
     /// Makes room for this many more fields and bytes of names and values, in one step each.
     pub fn reserve(&mut self, fields: usize, bytes: usize) {
         self.spans.reserve(fields);

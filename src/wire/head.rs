@@ -1,6 +1,7 @@
 //! Request and response heads: tokenised by `httparse`, then held to one reading.
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
 use httparse::{Error, Header, Status};
 use memchr::memmem;
@@ -23,6 +24,9 @@ pub const MAX_METHOD: usize = 24;
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Most fields of a response head, for the same reason twice a request's.
 pub const MAX_RESPONSE_FIELDS: usize = 2 * MAX_FIELDS;
+
+/// What a head ends with. Prepared once: the preparation costs more than most searches.
+static HEAD_END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
 /// HTTP version a message came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +100,7 @@ impl RequestHead {
             Some(_) => {}
         }
         let window = buf.get(..MAX_HEAD).unwrap_or(buf);
-        let Some(end) = memmem::find(window, b"\r\n\r\n") else {
+        let Some(end) = HEAD_END.find(window) else {
             return refuse_hopeless(window, buf.len()).map(|()| Progress::Partial);
         };
         let head = window.get(..end + 4).unwrap_or(window);
@@ -250,7 +254,7 @@ fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>]) -> Resu
 }
 
 /// A response head.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ResponseHead {
     /// Status code, 100 to 599 when received.
     pub status: u16,
@@ -258,6 +262,19 @@ pub struct ResponseHead {
     pub fields: Fields,
     /// Whether the upstream lets the connection carry another request. Meaningless on answers of ours.
     pub keep_alive: bool,
+    /// How a body is framed, if there is one ([`Self::framing`]). Meaningless on answers of ours.
+    pub declared: Framing,
+}
+
+impl Default for ResponseHead {
+    fn default() -> Self {
+        Self {
+            status: 0,
+            fields: Fields::default(),
+            keep_alive: false,
+            declared: Framing::UntilClose,
+        }
+    }
 }
 
 /// Why a response head is not used: the upstream is broken or was made to speak for somebody else.
@@ -295,7 +312,7 @@ impl ResponseHead {
             return Err(ResponseError::Malformed);
         }
         let window = buf.get(..MAX_RESPONSE_HEAD).unwrap_or(buf);
-        let Some(end) = memmem::find(window, b"\r\n\r\n") else {
+        let Some(end) = HEAD_END.find(window) else {
             if buf.len() >= MAX_RESPONSE_HEAD {
                 return Err(ResponseError::TooLarge);
             }
@@ -339,21 +356,17 @@ impl ResponseHead {
         // send it, and then its bytes would be taken for the next answer.
         let stray = (code < 200 || code == 204) && declared.has_content();
         self.keep_alive = declared.keep_alive(version) && !stray;
+        self.declared = declared.response();
         Ok(())
     }
 
     /// How the body of this answer is framed (RFC 9112, section 6.3).
-    ///
-    /// # Errors
-    /// [`ResponseError::Framing`]; a head that [`Self::parse`] took never gives it.
-    pub fn framing(&self, asked: Asked) -> Result<Framing, ResponseError> {
-        if asked == Asked::Head || self.status < 200 || matches!(self.status, 204 | 304) {
-            return Ok(Framing::None);
+    #[must_use]
+    pub const fn framing(&self, asked: Asked) -> Framing {
+        match (asked, self.status) {
+            (Asked::Head, _) | (_, ..200 | 204 | 304) => Framing::None,
+            _ => self.declared,
         }
-        // The version was held against the framing when the head was read.
-        Declared::read(&self.fields, Version::Http11, Speaker::Upstream)
-            .map(|declared| declared.response())
-            .map_err(|_| ResponseError::Framing)
     }
 }
 

@@ -91,8 +91,24 @@ fn push_ids(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Who was admitted. Each field once or, where the principal has no such property, not at all.
+/// Who was admitted. What rests on facts alone is written once for each of them and copied after that.
 fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surface, out: &mut Vec<u8>) -> Result<(), Denial> {
+    let facts = &principal.facts;
+    if principal.token.is_some() || facts.credential.surface != surface.name {
+        return write_identity_anew(policy, principal, surface, out);
+    }
+    if let Some(lines) = facts.lines.written_by(policy.number) {
+        out.extend_from_slice(lines);
+        return Ok(());
+    }
+    let start = out.len();
+    write_identity_anew(policy, principal, surface, out)?;
+    facts.lines.keep(policy.number, out.get(start..).unwrap_or_default());
+    Ok(())
+}
+
+/// Each field once or, where the principal has no such property, not at all.
+fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &Surface, out: &mut Vec<u8>) -> Result<(), Denial> {
     let (names, credential, tenant) = (&policy.names, &principal.facts.credential, &principal.facts.tenant.id);
     if credential.tenant != *tenant {
         return Err(Denial::CorruptRecord);

@@ -1,15 +1,15 @@
 //! What of a response's fields and of either side's trailers may pass.
 
 use crate::decide::route::{Route, Trailers};
-use crate::wire::fields::{Field, Fields};
+use crate::wire::fields::Fields;
 use crate::wire::framing::list;
 
 use super::HeaderPolicy;
 use super::table::{Found, Kind};
 
-pub(super) fn filter_returning(policy: &HeaderPolicy, received: &Fields, route: &Route, out: &mut Fields) {
-    let nominates = received.iter().any(|field| field.is("connection"));
-    for field in received.iter() {
+pub(super) fn filter_returning(policy: &HeaderPolicy, fields: &mut Fields, route: &Route) {
+    let nominated = nominated(fields);
+    fields.retain(|field| {
         let passes = match policy.table.find(field.name) {
             Found::Known(Kind::SetCookie) => !sets_session_cookie(policy, field.value),
             Found::Known(Kind::Trailer) => route.options.trailers == Trailers::Forwarded,
@@ -17,10 +17,8 @@ pub(super) fn filter_returning(policy: &HeaderPolicy, received: &Fields, route: 
             Found::Unknown | Found::Odd => true,
             Found::Disguised => false,
         };
-        if passes && !(nominates && is_nominated(received, field)) {
-            out.push(field.name, field.value);
-        }
-    }
+        passes && !nominated.iter().any(|name| name.eq_ignore_ascii_case(field.name))
+    });
 }
 
 pub(super) fn filter_trailers(policy: &HeaderPolicy, received: &Fields, out: &mut Fields) {
@@ -29,12 +27,16 @@ pub(super) fn filter_trailers(policy: &HeaderPolicy, received: &Fields, out: &mu
     }
 }
 
-/// Whether some `Connection` of the response names this field.
-fn is_nominated(received: &Fields, field: Field<'_>) -> bool {
+/// The fields that some `Connection` of the response names. Mostly none, and then nothing is allocated:
+/// `close` and `keep-alive` say something about the connection, and are no fields that would pass.
+fn nominated(received: &Fields) -> Vec<Box<[u8]>> {
+    let says_nothing_more = |option: &[u8]| option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive");
     received
         .all("connection")
         .flat_map(list)
-        .any(|option| option.eq_ignore_ascii_case(field.name))
+        .filter(|option| !says_nothing_more(option))
+        .map(Box::from)
+        .collect()
 }
 
 /// Whether a `Set-Cookie` would put one of the gateway's session cookies into the browser. A cookie

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::text::{is_ordinary, is_same_ordinary};
 use crate::decide::surface::{Carrier, Halves, Surface, SurfaceKind};
 
 use super::{IdentityNames, Role};
@@ -260,17 +261,40 @@ impl NameTable {
 
     /// What a received name is.
     pub(super) fn find(&self, name: &[u8]) -> Found {
-        if name.iter().fold(true, |ordinary, b| ordinary & ORDINARY[usize::from(*b)]) {
-            return match self.probe(name, name) {
-                Found::Unknown => prefixed(name).map_or(Found::Unknown, Found::Known),
-                found => found,
-            };
+        if is_ordinary(name) {
+            return self.probe_ordinary(name);
         }
         // Rare: such names are dropped or refused unless an operator configured one.
         let normal: Vec<u8> = name.iter().map(|b| normal(*b)).collect();
         match self.probe(name, &normal) {
             Found::Unknown if prefixed(&normal).is_some_and(Kind::is_protected) => Found::Disguised,
             Found::Unknown => Found::Odd,
+            found => found,
+        }
+    }
+
+    /// Looks an ordinary name up: it is its own normal form but for its case.
+    fn probe_ordinary(&self, name: &[u8]) -> Found {
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut at = hash(name) & mask;
+        let mut found = Found::Unknown;
+        while let Some(entry) = self
+            .slots
+            .get(at)
+            .and_then(|slot| self.entries.get(usize::from(*slot).wrapping_sub(1)))
+        {
+            if is_same_ordinary(&entry.normal, name) {
+                if entry.literal == entry.normal {
+                    return Found::Known(entry.kind);
+                }
+                if entry.kind.is_protected() {
+                    found = Found::Disguised;
+                }
+            }
+            at = (at + 1) & mask;
+        }
+        match found {
+            Found::Unknown => prefixed(name).map_or(Found::Unknown, Found::Known),
             found => found,
         }
     }
@@ -310,17 +334,6 @@ fn prefixed(name: &[u8]) -> Option<Kind> {
         })
         .map(|(kind, _)| *kind)
 }
-
-/// Characters that no service folds into others: letters, digits and `-`.
-const ORDINARY: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut b = 0_u8;
-    while b < 128 {
-        table[b as usize] = b.is_ascii_alphanumeric() || b == b'-';
-        b += 1;
-    }
-    table
-};
 
 /// Letters in lower case, digits as they are, everything else `-`: what CGI, WSGI and their
 /// successors make of a name before it becomes a variable.

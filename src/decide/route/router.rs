@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 
+use memchr::memchr;
+
+use crate::base::text::every_pair;
+
 use super::pattern::{Pattern, PatternError, Segment, Tail};
 use super::{Method, NotFound, Route, RouteIndex};
 
@@ -148,9 +152,11 @@ impl Router {
 
     /// The trees of a host, the most specific first.
     fn trees_for<'r>(&'r self, host: &'r str) -> impl Iterator<Item = &'r Tree> {
-        let suffixes = std::iter::successors(parent(host), |rest| parent(rest)).take_while(|_| !self.wildcard.is_empty());
-        self.exact
-            .get(host)
+        // Most configurations name no host, or none with a wildcard: what is not there is not hashed for.
+        let first = if self.wildcard.is_empty() { None } else { parent(host) };
+        let suffixes = std::iter::successors(first, |rest| parent(rest));
+        let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
+        exact
             .into_iter()
             .chain(suffixes.filter_map(|suffix| self.wildcard.get(suffix)))
             .chain(std::iter::once(&self.any))
@@ -170,7 +176,7 @@ fn segments_of(path: &str) -> Option<Option<&str>> {
     let body = body.strip_suffix('/').unwrap_or(body);
     match body {
         "" => (path.len() == 1).then_some(None),
-        _ if body.split('/').any(str::is_empty) => None,
+        _ if body.starts_with('/') || body.ends_with('/') || !every_pair(body.as_bytes(), |one, two| (one != b'/') | (two != b'/')) => None,
         _ => Some(Some(body)),
     }
 }
@@ -187,7 +193,8 @@ impl Walk {
         let Some(rest) = rest else {
             return self.pick(&node.here).or_else(|| self.pick(&node.tail));
         };
-        let (segment, rest) = match rest.split_once('/') {
+        let slash = memchr(b'/', rest.as_bytes());
+        let (segment, rest) = match slash.and_then(|at| Some((rest.get(..at)?, rest.get(at + 1..)?))) {
             Some((segment, rest)) => (segment, Some(rest)),
             None => (rest, None),
         };

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::base::denial::Denial;
+use crate::base::text::{every, every_pair};
 use crate::decide::method::Method;
 
 use super::lookalike::is_lookalike;
@@ -75,21 +76,20 @@ impl<'h> CanonicalPath<'h> {
 /// Whether a path is canonical as it stands, for the paths without any escape, parameter or dot
 /// segment: nearly all. Everything else takes the slow way, which decides.
 fn is_canonical_without_escapes(path: &[u8]) -> bool {
-    let mut before = b' ';
-    for b in path {
-        let plain = match b {
-            b'/' => before != b'/',
-            // A dot that begins a segment may begin a dot segment.
-            b'.' => before != b'/',
-            _ => stands_for_itself(*b),
-        };
-        if !plain {
-            return false;
-        }
-        before = *b;
-    }
-    true
+    // A dot that begins a segment may begin a dot segment.
+    every(path, |b| PLAIN[usize::from(b)]) && every_pair(path, |one, two| (one != b'/') | ((two != b'/') & (two != b'.')))
 }
+
+/// What needs no second look in a path: see [`stands_for_itself`], and the slash.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0_u8;
+    while b < 128 {
+        table[b as usize] = stands_for_itself(b) || b == b'/';
+        b += 1;
+    }
+    table
+};
 
 /// Builds the canonical path segment by segment.
 struct Writer {

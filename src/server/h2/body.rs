@@ -97,7 +97,7 @@ impl BodySource for H2Body {
                         trailers.push(name.as_str().as_bytes(), value.as_bytes());
                     }
                     self.state = State::Ended;
-                    return Poll::Ready(Some(Ok(Chunk::Trailers(trailers))));
+                    return Poll::Ready(Some(Ok(Chunk::Trailers(Box::new(trailers)))));
                 }
             }
         }

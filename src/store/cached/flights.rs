@@ -10,20 +10,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{Facts, Position};
+use crate::base::principal::{Facts, IdentityLines, Position};
 use crate::store::{CredentialStore, Found, StoreError, change};
 
 use super::breaker::Breaker;
 use super::counters::{Counters, add_one};
 use super::memory::Memory;
+use super::refreshes::Refreshes;
 use super::{Absence, CacheFigures, CacheSettings, Recalled};
 
 /// Locks over the table of flights; more than the workers that meet there.
 const SHARDS: usize = 64;
-
-/// Refreshes in flight. They are never urgent; 64 at a millisecond each re-read 64,000 credentials a
-/// second and leave the rest of the look-ups to requests that wait.
-const MAX_REFRESHES: usize = 64;
 
 /// Flights one caller may wait for. The first can have begun before an event the caller must see,
 /// the second cannot; the third is for a second event about the same names.
@@ -31,13 +28,13 @@ const MAX_BOARDINGS: usize = 3;
 
 /// What a flight brought.
 #[derive(Clone)]
-struct Answer {
+pub(super) struct Answer {
     facts: Option<Arc<Facts>>,
     sent_at: BootMillis,
     position: Position,
 }
 
-type Outcome = Result<Answer, StoreError>;
+pub(super) type Outcome = Result<Answer, StoreError>;
 
 struct Flight {
     number: u64,
@@ -51,24 +48,18 @@ enum Boarding {
     Waiting(watch::Receiver<Option<Outcome>>),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Load,
-    Refresh,
-}
-
 pub(super) struct Flights {
     store: Arc<dyn CredentialStore>,
-    clock: Arc<dyn Clock>,
-    control: Handle,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) control: Handle,
     memory: Memory,
     shards: Box<[Mutex<HashMap<Fingerprint, Flight>>]>,
     next_number: AtomicU64,
     permits: Arc<Semaphore>,
-    refresh_permits: Arc<Semaphore>,
+    pub(super) refreshes: Refreshes,
     max_lookups: usize,
-    lookup_timeout: Duration,
-    breaker: Breaker,
+    pub(super) lookup_timeout: Duration,
+    pub(super) breaker: Breaker,
     counters: Counters,
 }
 
@@ -88,7 +79,7 @@ impl Flights {
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
             next_number: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(settings.max_lookups)),
-            refresh_permits: Arc::new(Semaphore::new(MAX_REFRESHES.min(settings.max_lookups))),
+            refreshes: Refreshes::default(),
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::default(),
@@ -134,17 +125,6 @@ impl Flights {
         }
     }
 
-    /// Reads facts again ahead of time, unless there is a flight already or too much in the air.
-    pub(super) fn refresh(self: &Arc<Self>, fingerprint: Fingerprint, now: BootMillis) {
-        let Ok(permit) = Arc::clone(&self.refresh_permits).try_acquire_owned() else {
-            return;
-        };
-        let flights = self.shard(&fingerprint);
-        if !flights.contains_key(&fingerprint) && self.breaker.admits(now, fingerprint.slot_bits()) {
-            self.start(flights, fingerprint, Purpose::Refresh, permit);
-        }
-    }
-
     fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint) -> Result<Boarding, StoreError> {
         let now = self.clock.now().boot;
         let flights = self.shard(&fingerprint);
@@ -168,14 +148,13 @@ impl Flights {
             add_one(&self.counters.short_circuited);
             return Err(StoreError::Unavailable("it has not answered lately".into()));
         }
-        Ok(Boarding::Waiting(self.start(flights, fingerprint, Purpose::Load, permit)))
+        Ok(Boarding::Waiting(self.start(flights, fingerprint, permit)))
     }
 
     fn start(
         self: &Arc<Self>,
         mut flights: MutexGuard<'_, HashMap<Fingerprint, Flight>>,
         fingerprint: Fingerprint,
-        purpose: Purpose,
         permit: OwnedSemaphorePermit,
     ) -> watch::Receiver<Option<Outcome>> {
         let (landed, outcome) = watch::channel(None);
@@ -195,7 +174,7 @@ impl Flights {
             number,
         };
         self.control.spawn(async move {
-            let outcome = landing.flights.fly(&landing, purpose).await;
+            let outcome = landing.flights.fly(&landing).await;
             drop(landing);
             drop(permit);
             landed.send_replace(Some(outcome));
@@ -203,25 +182,37 @@ impl Flights {
         outcome
     }
 
-    async fn fly(&self, landing: &Landing, purpose: Purpose) -> Outcome {
+    async fn fly(&self, landing: &Landing) -> Outcome {
         let fingerprint = landing.fingerprint;
-        let (flights, errors) = match purpose {
-            Purpose::Load => (&self.counters.loads, &self.counters.load_errors),
-            Purpose::Refresh => (&self.counters.refreshes, &self.counters.refresh_errors),
-        };
-        add_one(flights);
+        add_one(&self.counters.loads);
         // Age counts from here: whatever the store, the network and the queues add makes facts older.
         let sent_at = self.clock.now().boot;
         let found = tokio::time::timeout(self.lookup_timeout, self.store.find(fingerprint))
             .await
             .unwrap_or_else(|_| Err(self.too_slow()));
-        match &found {
-            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot, fingerprint.slot_bits()),
+        self.judge(&found, fingerprint.slot_bits());
+        self.settle(fingerprint, found, sent_at, &self.counters.load_errors)
+    }
+
+    /// Tells the breaker how the store did.
+    pub(super) fn judge(&self, found: &Result<Found, StoreError>, jitter: u64) {
+        match found {
+            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot, jitter),
             _ => self.breaker.succeeded(),
         }
+    }
+
+    /// Remembers what a read brought, or counts that it brought nothing.
+    pub(super) fn settle(
+        &self,
+        fingerprint: Fingerprint,
+        found: Result<Found, StoreError>,
+        sent_at: BootMillis,
+        errors: &AtomicU64,
+    ) -> Outcome {
         let outcome = found.and_then(|found| answer(&fingerprint, found, sent_at));
         match &outcome {
-            Ok(answer) => self.land(landing, answer),
+            Ok(answer) => self.land(fingerprint, answer),
             Err(error) => {
                 add_one(errors);
                 if matches!(error, StoreError::Corrupt(_)) {
@@ -233,13 +224,13 @@ impl Flights {
         outcome
     }
 
-    /// Remembers an answer, under the fingerprint's lock so that two flights cannot overtake each other.
-    fn land(&self, landing: &Landing, answer: &Answer) {
-        let flights = self.shard(&landing.fingerprint);
+    /// Remembers an answer, under the fingerprint's lock so that two reads cannot overtake each other.
+    fn land(&self, fingerprint: Fingerprint, answer: &Answer) {
+        let flights = self.shard(&fingerprint);
         let current = match &answer.facts {
-            Some(facts) => self.memory.remember(landing.fingerprint, facts),
+            Some(facts) => self.memory.remember(fingerprint, facts),
             None => self.memory.remember_absent(
-                landing.fingerprint,
+                fingerprint,
                 Absence {
                     sent_at: answer.sent_at,
                     position: answer.position,
@@ -259,7 +250,7 @@ impl Flights {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn too_slow(&self) -> StoreError {
+    pub(super) fn too_slow(&self) -> StoreError {
         StoreError::Unavailable(format!("no answer within {} ms", self.lookup_timeout.as_millis()))
     }
 
@@ -322,6 +313,7 @@ fn answer(fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outco
                 roles: found.roles,
                 sent_at,
                 position,
+                lines: IdentityLines::default(),
             }))
         }
     };

@@ -171,7 +171,7 @@ fn get() -> Outgoing<'static> {
 }
 
 async fn send<B: BodySource + Unpin>(pool: &Rc<UpstreamPool>, request: Outgoing<'_>, body: B) -> Result<Forwarded<B>, UpstreamError> {
-    attempt::forward(pool, &request, body).await.map_err(|(error, _)| error)
+    attempt::forward(pool, request, body).await.map_err(|(error, _)| error)
 }
 
 /// Forwards a GET and reads its whole answer.
@@ -192,7 +192,7 @@ async fn collect<B: BodySource>(body: &mut B) -> Result<(Vec<u8>, Option<Fields>
     loop {
         match next(body).await {
             Some(Ok(Chunk::Data(bytes))) => data.extend_from_slice(&bytes),
-            Some(Ok(Chunk::Trailers(fields))) => trailers = Some(fields),
+            Some(Ok(Chunk::Trailers(fields))) => trailers = Some(*fields),
             Some(Err(error)) => return Err((error, data)),
             None => {
                 assert!(body.is_end(), "a body that ended says so");
@@ -234,7 +234,7 @@ impl BodySource for Script {
             Some(Step::Stall) => Poll::Pending,
             Some(_) => match self.0.pop_front() {
                 Some(Step::Data(data)) => Poll::Ready(Some(Ok(Chunk::Data(data)))),
-                Some(Step::Trailers(fields)) => Poll::Ready(Some(Ok(Chunk::Trailers(fields)))),
+                Some(Step::Trailers(fields)) => Poll::Ready(Some(Ok(Chunk::Trailers(Box::new(fields))))),
                 Some(Step::Fail(error)) => Poll::Ready(Some(Err(error))),
                 Some(Step::Stall) | None => Poll::Pending,
             },

@@ -16,7 +16,7 @@ fn decode(framing: Framing, input: &[u8], step: usize) -> Result<Body, BodyError
                 assert!(!bytes.is_empty());
                 data.extend_from_slice(&bytes);
             }
-            Decoded::Trailers(fields) => trailers = Some(fields),
+            Decoded::Trailers(fields) => trailers = Some(*fields),
             Decoded::End => {
                 let mut rest = buf.to_vec();
                 pieces.for_each(|p| rest.extend_from_slice(p));

@@ -133,6 +133,8 @@ async fn pass(gate: Arc<Semaphore>) {
 pub(super) struct Went(Option<Stub>);
 
 impl Outcome for Went {
+    fn recycle(&self, _: ResponseHead) {}
+
     fn finish(mut self, bytes_out: u64) {
         if let Some(stub) = self.0.take() {
             stub.note(Event::Finished(bytes_out));
@@ -218,7 +220,7 @@ impl Service for Stub {
             "/trailers" => {
                 let mut trailers = Fields::default();
                 trailers.push(b"X-Sum", b"7");
-                (200, Framing::Chunked, pieces([data("a"), Ok(Chunk::Trailers(trailers))]))
+                (200, Framing::Chunked, pieces([data("a"), Ok(Chunk::Trailers(Box::new(trailers)))]))
             }
             "/break" => (200, Framing::Chunked, pieces([data("part"), Err(BodyError::Aborted)])),
             "/short" => (200, Framing::Length(10), pieces([data("short")])),

@@ -25,6 +25,8 @@ impl BodySource for Pieces {
 struct Went(Rc<Cell<Option<(bool, u64)>>>);
 
 impl Outcome for Went {
+    fn recycle(&self, _: ResponseHead) {}
+
     fn finish(self, bytes: u64) {
         self.0.set(Some((true, bytes)));
     }
@@ -108,7 +110,7 @@ fn head_and_bodiless_answers_end_with_their_head() {
 fn trailers_follow_the_data() {
     let mut fields = Fields::default();
     fields.push(b"x-sum", b"7");
-    let pieces = vec![data(1), Ok(Chunk::Trailers(fields))];
+    let pieces = vec![data(1), Ok(Chunk::Trailers(Box::new(fields)))];
     let (headers, sizes, _, went) = run(200, "GET", Framing::Chunked, pieces);
     assert_eq!(
         (headers.contains_key("content-length"), sizes, went),

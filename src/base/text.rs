@@ -1,0 +1,146 @@
+//! Checks of whole texts, byte by byte, for the hot path.
+
+/// Whether every byte is of a class. Looks at all of them whatever the first says: without an early
+/// end the compiler checks sixteen at a time, and nearly every text that is checked is good.
+#[must_use]
+#[inline]
+pub fn every(text: &[u8], is_of_class: impl Fn(u8) -> bool) -> bool {
+    text.iter().fold(true, |good, byte| good & is_of_class(*byte))
+}
+
+/// Whether every pair of neighbouring bytes is as it should be; likewise.
+#[must_use]
+#[inline]
+pub fn every_pair(text: &[u8], is_good: impl Fn(u8, u8) -> bool) -> bool {
+    let next = text.get(1..).unwrap_or_default();
+    text.iter().zip(next).fold(true, |good, (one, two)| good & is_good(*one, *two))
+}
+
+/// Eight copies of a byte in one word.
+#[must_use]
+pub const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// What `look` finds in all words of eight bytes of a text, or-ed together. The last word overlaps the
+/// one before; of a text below eight bytes `filler`, in which nothing may be found, makes up the rest.
+#[must_use]
+#[inline]
+pub fn find_in_words(text: &[u8], filler: u8, look: impl Fn(u64) -> u64) -> u64 {
+    let Some(last) = text.last_chunk::<8>() else {
+        return look(short_word(text, filler));
+    };
+    let (words, _) = text.as_chunks::<8>();
+    let last = look(u64::from_le_bytes(*last));
+    words.iter().fold(last, |found, word| found | look(u64::from_le_bytes(*word)))
+}
+
+/// A text below eight bytes as one word.
+#[inline]
+fn short_word(text: &[u8], filler: u8) -> u64 {
+    let mut word = [filler; 8];
+    for (place, byte) in word.iter_mut().zip(text) {
+        *place = *byte;
+    }
+    u64::from_le_bytes(word)
+}
+
+/// Whether a text is made of letters, digits and `-` only.
+#[must_use]
+#[inline]
+pub fn is_ordinary(text: &[u8]) -> bool {
+    // In words of bytes below 0x80, its top bit is set in each byte that is at least `limit`.
+    let from = |word: u64, limit: u8| word.wrapping_add(each(0x80 - limit));
+    let odd = |word: u64| {
+        let plain = word & each(0x7f);
+        let folded = plain | each(0x20);
+        let letter = from(folded, b'a') & !from(folded, b'z' + 1);
+        let digit = from(plain, b'0') & !from(plain, b'9' + 1);
+        let dash = !(plain ^ each(b'-')).wrapping_add(each(0x7f));
+        (!(letter | digit | dash) | word) & each(0x80)
+    };
+    find_in_words(text, b'a', odd) == 0
+}
+
+/// Whether two texts for which [`is_ordinary`] holds, the first in lower case, are the same but for their
+/// case: of these characters only the two cases of a letter become one when bit 5 is set.
+#[must_use]
+#[inline]
+pub fn is_same_ordinary(lower: &[u8], text: &[u8]) -> bool {
+    if lower.len() != text.len() {
+        return false;
+    }
+    let differ = |a: [u8; 8], b: [u8; 8]| u64::from_le_bytes(a) ^ (u64::from_le_bytes(b) | each(0x20));
+    match (lower.last_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(a), Some(b)) => {
+            let (words, others) = (lower.as_chunks::<8>().0, text.as_chunks::<8>().0);
+            words
+                .iter()
+                .zip(others)
+                .fold(differ(*a, *b), |found, (a, b)| found | differ(*a, *b))
+                == 0
+        }
+        _ => short_word(lower, b' ') == short_word(text, b' ') | each(0x20),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bad_byte_anywhere_is_found() {
+        for length in 0..40 {
+            let good = vec![b'a'; length];
+            assert!(every(&good, |b| b == b'a'));
+            for place in 0..length {
+                let mut bad = good.clone();
+                bad[place] = b'b';
+                assert!(!every(&bad, |b| b == b'a'), "{place} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_is_each_byte_for_itself() {
+        for byte in 0..=u8::MAX {
+            let wanted = byte.is_ascii_alphanumeric() || byte == b'-';
+            for length in 1..=20 {
+                for place in 0..length {
+                    let mut text = vec![b'Z'; length];
+                    text[place] = byte;
+                    assert_eq!(is_ordinary(&text), wanted, "{byte:#x} at {place} of {length}");
+                }
+            }
+        }
+        assert!(is_ordinary(b""));
+    }
+
+    #[test]
+    fn ordinary_texts_are_compared_without_their_case() {
+        let ordinary: Vec<u8> = (0..128_u8).filter(|b| b.is_ascii_alphanumeric() || *b == b'-').collect();
+        for length in 1..=20 {
+            for place in 0..length {
+                for (a, b) in ordinary.iter().flat_map(|a| ordinary.iter().map(move |b| (*a, *b))) {
+                    let (mut lower, mut text) = (vec![b'q'; length], vec![b'Q'; length]);
+                    (lower[place], text[place]) = (a.to_ascii_lowercase(), b);
+                    assert_eq!(is_same_ordinary(&lower, &text), a.eq_ignore_ascii_case(&b));
+                }
+            }
+        }
+        assert!(!is_same_ordinary(b"abc", b"ab"));
+    }
+
+    #[test]
+    fn one_bad_pair_anywhere_is_found() {
+        for length in 2..40 {
+            for place in 0..length - 1 {
+                let mut text = vec![b'a'; length];
+                text[place] = b'/';
+                assert!(every_pair(&text, |one, two| (one, two) != (b'/', b'/')));
+                text[place + 1] = b'/';
+                assert!(!every_pair(&text, |one, two| (one, two) != (b'/', b'/')), "{place} of {length}");
+            }
+        }
+    }
+}
