@@ -188,6 +188,8 @@ pub enum IdKind {
     Pair,
     /// Something sessions hang on.
     Session,
+    /// A person, or another actor that other records hang on.
+    Account,
 }
 
 impl IdKind {
@@ -196,6 +198,7 @@ impl IdKind {
             Self::Key => "key_",
             Self::Pair => "pair_",
             Self::Session => "ses_",
+            Self::Account => "acc_",
         }
     }
 }
