@@ -8,6 +8,7 @@ mod cases;
 mod dialects;
 mod documentation;
 mod examples;
+mod external;
 mod garbage;
 mod lifecycle;
 mod limits;

@@ -20,6 +20,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
@@ -81,12 +82,14 @@ impl Process {
         let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
+        let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
             cached: cached.clone(),
             peppers: Peppers::clone(&settings.peppers),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            renewal: renewal.clone(),
             limiter: limiter.clone(),
             upstreams: upstreams.clone(),
             seed: [0; 2],
@@ -101,6 +104,7 @@ impl Process {
                 cached: cached.clone(),
                 upstreams,
                 limiter,
+                renewal: renewal.clone(),
                 running: &running,
                 reloader: &reloader,
                 readiness: &readiness,
@@ -125,6 +129,7 @@ impl Process {
         let chores = vec![
             tokio::spawn(watch_store(operations.clone())),
             tokio::spawn(reloader.clone().poll()),
+            tokio::spawn(renewal.run(wanted)),
             tokio::spawn(write_uses(cached.clone())),
         ];
         readiness.configured();
