@@ -121,7 +121,13 @@ impl Builder<'_> {
         let bytes = self.read_file(&written.jwks, "the key set")?;
         match KeySet::parse(&bytes) {
             Ok(keys) => {
-                if keys.is_empty() {
+                if keys.is_empty() && keys.skipped() == 0 {
+                    self.report.note(
+                        &written.jwks.at,
+                        "this set has no keys yet: all tokens of the issuer are refused",
+                        None,
+                    );
+                } else if keys.is_empty() {
                     self.report.warning(
                         &written.jwks.at,
                         "no key of this set can be used: all tokens of the issuer are refused",
