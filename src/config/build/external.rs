@@ -61,7 +61,8 @@ impl Builder<'_> {
                         .take(i)
                         .any(|other| other.issuer.as_ref().is_some_and(|o| o.value == name.value)) =>
                 {
-                    self.twice(name, "issuer");
+                    self.report
+                        .error(&name.at, format!("there is an issuer `{}` already", shorten(&name.value)), None);
                 }
                 None if issuers.len() > 1 => self.report.error(
                     &issuer.at,
