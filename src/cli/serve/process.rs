@@ -20,6 +20,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
@@ -81,12 +82,14 @@ impl Process {
         let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
+        let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
             cached: cached.clone(),
             peppers: Peppers::clone(&settings.peppers),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            renewal: renewal.clone(),
             limiter: limiter.clone(),
             upstreams: upstreams.clone(),
             seed: [0; 2],
@@ -101,6 +104,7 @@ impl Process {
                 cached: cached.clone(),
                 upstreams,
                 limiter,
+                renewal: renewal.clone(),
                 running: &running,
                 reloader: &reloader,
                 readiness: &readiness,
@@ -122,7 +126,8 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let chores = start_chores(&operations, &reloader, &cached);
+        let mut chores = start_chores(&operations, &reloader, &cached);
+        chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
             operations,
