@@ -9,7 +9,7 @@ use durward::base::ids::SurfaceName;
 use durward::base::key::{MAX_KEY_LEN, checksum_holds};
 use durward::base::scope::Mode;
 use durward::decide::extract::{Extracted, extract};
-use durward::decide::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
 use durward::wire::fields::Fields;
 use libfuzzer_sys::fuzz_target;
@@ -35,7 +35,7 @@ fn session(name: &str, carriers: Vec<Carrier>) -> Surface {
         scopes_claim: None,
         claim_headers: Vec::new(),
     };
-    surface(name, SurfaceKind::SessionJwt { carriers, rules: Box::new(rules), record_surface: SurfaceName::parse("records").unwrap() })
+    surface(name, SurfaceKind::SessionJwt { carriers, rules: Box::new(rules), record: SessionRecord::Sub(SurfaceName::parse("records").unwrap()), minting: None })
 }
 
 fn surfaces() -> &'static [Surface] {
@@ -43,14 +43,13 @@ fn surfaces() -> &'static [Surface] {
     SURFACES.get_or_init(|| {
         let header = |name: &str| Carrier::Header(name.into());
         vec![
-            surface("api", SurfaceKind::ApiKey { carriers: vec![Carrier::Bearer], prefixes: prefixes("htst_", "hlive_"), keys: KeyOrigin::Generated }),
+            surface("api", SurfaceKind::ApiKey { carriers: vec![Carrier::Bearer], prefixes: prefixes("htst_", "hlive_"), keys: KeyOrigin::Generated, random: DEFAULT_RANDOM, claim_headers: Vec::new() }),
             session("dashboard", vec![Carrier::Bearer, Carrier::Cookie("session".into())]),
             session("portal", vec![header("x-portal-session"), Carrier::Bearer]),
             surface(
                 "pair",
                 SurfaceKind::KeyPair {
-                    key_header: "x-api-key".into(),
-                    secret_header: "x-api-secret".into(),
+                    halves: Halves::Headers { key: "x-api-key".into(), secret: "x-api-secret".into() },
                     key_prefixes: prefixes("pk_test_", "pk_live_"),
                     secret_prefixes: prefixes("sk_test_", "sk_live_"),
                     keys: KeyOrigin::Imported,
@@ -58,7 +57,7 @@ fn surfaces() -> &'static [Surface] {
             ),
             surface(
                 "legacy",
-                SurfaceKind::ApiKey { carriers: vec![header("x-legacy-key")], prefixes: prefixes("lgt-", "lgl-"), keys: KeyOrigin::Imported },
+                SurfaceKind::ApiKey { carriers: vec![header("x-legacy-key")], prefixes: prefixes("lgt-", "lgl-"), keys: KeyOrigin::Imported, random: DEFAULT_RANDOM, claim_headers: Vec::new() },
             ),
         ]
     })

@@ -12,7 +12,7 @@ use durward::decide::headers::{HeaderPolicy, IdentityNames, OutgoingHead, Scheme
 use durward::decide::method::Method;
 use durward::decide::peer::PeerPolicy;
 use durward::decide::route::{CredentialForwarding, Trailers};
-use durward::decide::surface::{Carrier, KeyOrigin, Surface, SurfaceKind};
+use durward::decide::surface::{Carrier, DEFAULT_RANDOM, KeyOrigin, Surface, SurfaceKind};
 use durward::decide::target::RequestTarget;
 use durward::wire::fields::Fields;
 use durward::wire::head::{Progress, RequestHead};
@@ -41,6 +41,8 @@ fn world() -> &'static World {
                 ],
                 prefixes: Vec::new(),
                 keys: KeyOrigin::Generated,
+                random: DEFAULT_RANDOM,
+                claim_headers: Vec::new(),
             },
             mode: None,
         };

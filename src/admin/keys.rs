@@ -247,9 +247,15 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
             keys,
             ..
         } => (key_prefixes, Some(secret_prefixes.as_slice()), *keys),
-        SurfaceKind::SessionJwt { record_surface, .. } => {
+        SurfaceKind::SessionJwt { .. } => {
             return Err(OperationError::Usage(format!(
-                "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{record_surface}`"
+                "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{}`",
+                surface.record_surface()
+            )));
+        }
+        SurfaceKind::Account { .. } => {
+            return Err(OperationError::Usage(format!(
+                "surface `{name}` takes accounts, which `durward accounts create` makes"
             )));
         }
     };
@@ -264,7 +270,7 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
 }
 
 const fn takes_keys(surface: &Surface) -> bool {
-    !matches!(surface.kind, SurfaceKind::SessionJwt { .. })
+    matches!(surface.kind, SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. })
 }
 
 /// Warns of scopes that open nothing: most often a misspelling.
@@ -274,7 +280,7 @@ pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held:
             || snapshot
                 .surfaces
                 .get(index.0)
-                .is_some_and(|s| matches!(&s.kind, SurfaceKind::SessionJwt { record_surface, .. } if *record_surface == surface.name))
+                .is_some_and(|s| *s.record_surface() == surface.name)
     };
     let needed = |scope: &Scope| {
         snapshot.routes.iter().any(|route| match &route.access {

@@ -55,9 +55,23 @@ impl GeneratedKey {
     /// # Errors
     /// [`NoRandomness`].
     pub fn mint(prefix: &str) -> Result<Self, NoRandomness> {
-        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_LEN + CHECKSUM_LEN));
+        Self::mint_of(prefix, RANDOM_LEN)
+    }
+
+    /// Makes a key with this many random characters, at least [`RANDOM_LEN`].
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn mint_of(prefix: &str, random: usize) -> Result<Self, NoRandomness> {
+        let random = random.max(RANDOM_LEN);
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + random + CHECKSUM_LEN));
         text.push_str(prefix);
-        push_random::<32>(&mut text, RANDOM_LEN)?;
+        let mut missing = random;
+        while missing > 0 {
+            let digits = missing.min(RANDOM_LEN);
+            push_random::<32>(&mut text, digits)?;
+            missing -= digits;
+        }
         let checksum = checksum(text.as_bytes());
         push_base62(&mut text, &mut checksum.to_be_bytes(), CHECKSUM_LEN);
         Ok(Self {
@@ -126,8 +140,16 @@ pub fn last4(key: &str) -> &str {
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
 pub fn checksum_holds(text: &[u8], prefix: &str) -> Result<(), KeyFormError> {
+    checksum_holds_of(text, prefix, RANDOM_LEN)
+}
+
+/// [`checksum_holds`] for keys with this many random characters.
+///
+/// # Errors
+/// [`KeyFormError`], the first thing that is wrong.
+pub fn checksum_holds_of(text: &[u8], prefix: &str, random: usize) -> Result<(), KeyFormError> {
     let body = text.strip_prefix(prefix.as_bytes()).ok_or(KeyFormError::Prefix)?;
-    if body.len() != RANDOM_LEN + CHECKSUM_LEN {
+    if body.len() != random + CHECKSUM_LEN {
         return Err(KeyFormError::Length);
     }
     if !body.iter().all(u8::is_ascii_alphanumeric) {
@@ -231,6 +253,19 @@ fn digit_value(digit: u8) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_longer_key_holds_as_what_it_is_only() {
+        for random in [43, 44, 62, 86, 128] {
+            let key = GeneratedKey::mint_of("t", random).unwrap();
+            let text = key.expose().as_bytes();
+            assert_eq!(text.len(), 1 + random + CHECKSUM_LEN);
+            assert!(text.iter().all(u8::is_ascii_alphanumeric));
+            assert_eq!(checksum_holds_of(text, "t", random), Ok(()));
+            assert_eq!(checksum_holds_of(text, "t", random + 1), Err(KeyFormError::Length));
+        }
+        assert_eq!(GeneratedKey::mint_of("t", 0).unwrap().expose().len(), 1 + 49, "never below 256 bits");
+    }
 
     #[test]
     fn a_generated_key_holds_and_any_changed_character_does_not() {

@@ -2,11 +2,11 @@
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::base::denial::Denial;
-use crate::base::key::{MAX_KEY_LEN, checksum_holds};
+use crate::base::key::{MAX_KEY_LEN, checksum_holds_of};
 use crate::base::scope::Mode;
 use crate::wire::fields::Fields;
 
-use super::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind, longest_prefix};
+use super::surface::{DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind, longest_prefix};
 use super::token::{MAX_TOKEN_LEN, is_token_shaped};
 
 mod cookies;
@@ -88,7 +88,11 @@ fn find_explicit<'h>(fields: &'h Fields, surfaces: &[Surface]) -> Result<Explici
     }
     for (index, surface) in surfaces.iter().enumerate() {
         let SurfaceKind::KeyPair {
-            key_header, secret_header, ..
+            halves: Halves::Headers {
+                key: key_header,
+                secret: secret_header,
+            },
+            ..
         } = &surface.kind
         else {
             continue;
@@ -163,8 +167,8 @@ impl<'s> Request<'s> {
         };
         match self.surfaces.get(surface.0).map(|s| &s.kind) {
             _ if !self.accepts(surface) => Err(Denial::WrongSurface),
-            Some(SurfaceKind::ApiKey { keys, .. }) => {
-                check_key(text, prefix, *keys)?;
+            Some(SurfaceKind::ApiKey { keys, random, .. }) => {
+                check_key(text, prefix, *keys, *random)?;
                 self.admit(surface, Credential::Key(text), prefix.mode)
             }
             // One half of a pair without the other; looks like a wrong secret from outside (K1).
@@ -197,6 +201,7 @@ impl<'s> Request<'s> {
         self.surfaces.iter().any(|s| match s.kind {
             SurfaceKind::SessionJwt { .. } => is_token_shaped(text),
             SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => s.prefix_of(text).is_some(),
+            SurfaceKind::Account { .. } => false,
         })
     }
 
@@ -218,8 +223,8 @@ impl<'s> Request<'s> {
         else {
             return Err(Denial::MalformedCredential);
         };
-        check_key(publishable, key_prefix, *keys)?;
-        check_key(secret, secret_prefix, *keys)?;
+        check_key(publishable, key_prefix, *keys, DEFAULT_RANDOM)?;
+        check_key(secret, secret_prefix, *keys, DEFAULT_RANDOM)?;
         if key_prefix.mode != secret_prefix.mode {
             return Err(Denial::WrongMode);
         }
@@ -275,10 +280,10 @@ fn longest_owner<'s>(users: impl Iterator<Item = (SurfaceIndex, &'s Surface)>, t
 }
 
 /// Form of a key: what a generated key must be, or what an imported one may be.
-fn check_key(text: &[u8], prefix: &KeyPrefix, keys: KeyOrigin) -> Result<(), Denial> {
+fn check_key(text: &[u8], prefix: &KeyPrefix, keys: KeyOrigin, random: usize) -> Result<(), Denial> {
     let good = text.len() <= MAX_KEY_LEN
         && match keys {
-            KeyOrigin::Generated => checksum_holds(text, &prefix.text).is_ok(),
+            KeyOrigin::Generated => checksum_holds_of(text, &prefix.text, random).is_ok(),
             KeyOrigin::Imported => text.len() > prefix.text.len() && text.iter().all(|b| is_key_byte(*b)),
         };
     if good { Ok(()) } else { Err(Denial::MalformedCredential) }

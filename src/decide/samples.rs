@@ -12,7 +12,7 @@ use super::method::Method;
 use super::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
 };
-use super::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use super::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use super::token::{TokenKeys, TokenRules};
 
 pub(crate) fn scopes(words: &[&str]) -> ScopeSet {
@@ -91,6 +91,8 @@ pub(crate) fn api_key(name: &str, carriers: &[Carrier], test: &str, live: &str, 
             carriers: carriers.to_vec(),
             prefixes: prefixes(&[(test, Some(Mode::Test)), (live, Some(Mode::Live))]),
             keys,
+            random: DEFAULT_RANDOM,
+            claim_headers: Vec::new(),
         },
     )
 }
@@ -100,8 +102,7 @@ pub(crate) fn key_pair(name: &str) -> Surface {
     surface(
         name,
         SurfaceKind::KeyPair {
-            key_header: "x-api-key".into(),
-            secret_header: "x-api-secret".into(),
+            halves: Halves::Headers { key: "x-api-key".into(), secret: "x-api-secret".into() },
             key_prefixes: prefixes(&[("pk_test_", Some(Mode::Test)), ("pk_live_", Some(Mode::Live))]),
             secret_prefixes: prefixes(&[("sk_test_", Some(Mode::Test)), ("sk_live_", Some(Mode::Live))]),
             keys: KeyOrigin::Generated,
@@ -115,7 +116,7 @@ pub(crate) fn session(name: &str, carriers: &[Carrier], rules: TokenRules, recor
         SurfaceKind::SessionJwt {
             carriers: carriers.to_vec(),
             rules: Box::new(rules),
-            record_surface: SurfaceName::parse(record_surface).unwrap(),
+            record: SessionRecord::Sub(SurfaceName::parse(record_surface).unwrap()), minting: None,
         },
     )
 }

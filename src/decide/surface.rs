@@ -5,7 +5,13 @@ use std::time::Duration;
 use crate::base::ids::SurfaceName;
 use crate::base::scope::Mode;
 
-use super::token::TokenRules;
+use super::token::{ClaimHeader, TokenRules};
+
+mod overlap;
+mod session;
+
+pub use overlap::{Overlap, OverlapKind, overlaps};
+pub use session::{CookieSpec, Minting, Refresh, SameSite, SessionRecord};
 
 /// Index of a surface in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,8 +42,51 @@ impl Surface {
         match &self.kind {
             SurfaceKind::ApiKey { prefixes, .. } => prefixes,
             SurfaceKind::KeyPair { key_prefixes, .. } => key_prefixes,
-            SurfaceKind::SessionJwt { .. } => &[],
+            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => &[],
         }
+    }
+
+    /// Random characters of its generated keys and of each half of its pairs.
+    #[must_use]
+    pub const fn random(&self) -> usize {
+        match &self.kind {
+            SurfaceKind::ApiKey { random, .. } => *random,
+            SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => DEFAULT_RANDOM,
+        }
+    }
+
+    /// Claims of its records or tokens that become headers.
+    #[must_use]
+    pub fn claim_headers(&self) -> &[ClaimHeader] {
+        match &self.kind {
+            SurfaceKind::ApiKey { claim_headers, .. } => claim_headers,
+            SurfaceKind::SessionJwt { rules, .. } => &rules.claim_headers,
+            SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => &[],
+        }
+    }
+
+    /// Whether its credentials are presented in the body, so that only served routes can accept them.
+    #[must_use]
+    pub const fn is_presented_in_body(&self) -> bool {
+        matches!(
+            self.kind,
+            SurfaceKind::KeyPair {
+                halves: Halves::Body { .. },
+                ..
+            } | SurfaceKind::Account { .. }
+        )
+    }
+
+    /// Whether it has records of its own: all but sessions that hang on another surface's.
+    #[must_use]
+    pub const fn has_records(&self) -> bool {
+        !matches!(
+            self.kind,
+            SurfaceKind::SessionJwt {
+                record: SessionRecord::Sub(_),
+                ..
+            }
+        )
     }
 
     /// Whether a header of this name carries its credentials, whole or one half.
@@ -46,10 +95,10 @@ impl Surface {
         match &self.kind {
             SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers.iter().any(|c| c.is_header(name)),
             SurfaceKind::KeyPair {
-                key_header, secret_header, ..
-            } => [key_header, secret_header]
-                .iter()
-                .any(|own| name.eq_ignore_ascii_case(own.as_bytes())),
+                halves: Halves::Headers { key, secret },
+                ..
+            } => [key, secret].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes())),
+            SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => false,
         }
     }
 
@@ -59,7 +108,7 @@ impl Surface {
     pub fn cookies(&self) -> impl Iterator<Item = &str> {
         let carriers: &[Carrier] = match &self.kind {
             SurfaceKind::SessionJwt { carriers, .. } => carriers,
-            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => &[],
+            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => &[],
         };
         carriers.iter().filter_map(|c| match c {
             Carrier::Cookie(name) => Some(name.as_str()),
@@ -71,8 +120,11 @@ impl Surface {
     #[must_use]
     pub fn record_surface(&self) -> &SurfaceName {
         match &self.kind {
-            SurfaceKind::SessionJwt { record_surface, .. } => record_surface,
-            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => &self.name,
+            SurfaceKind::SessionJwt {
+                record: SessionRecord::Sub(surface),
+                ..
+            } => surface,
+            _ => &self.name,
         }
     }
 }
@@ -100,13 +152,15 @@ pub enum SurfaceKind {
         prefixes: Vec<KeyPrefix>,
         /// Which keys exist on this surface.
         keys: KeyOrigin,
+        /// Base62 characters of a new key's random part ([`DEFAULT_RANDOM`] to [`MAX_RANDOM`]).
+        random: usize,
+        /// Claims of the record that become headers.
+        claim_headers: Vec<ClaimHeader>,
     },
-    /// Two halves in two headers.
+    /// Two halves.
     KeyPair {
-        /// Lower-case name of the header with the publishable half.
-        key_header: String,
-        /// Lower-case name of the header with the secret half.
-        secret_header: String,
+        /// Where they are presented.
+        halves: Halves,
         /// Accepted prefixes of the publishable half.
         key_prefixes: Vec<KeyPrefix>,
         /// Accepted prefixes of the secret half; same modes as `key_prefixes`.
@@ -114,15 +168,66 @@ pub enum SurfaceKind {
         /// Which pairs exist on this surface.
         keys: KeyOrigin,
     },
+    /// People and other actors that further records hang on. Found by id, or by the fingerprint of
+    /// the login's normal form.
+    Account {
+        /// How it is presented, on served routes; `None`: never.
+        fields: Option<AccountFields>,
+    },
     /// A signed session token that hangs on a record.
     SessionJwt {
         /// Where it may be carried, in order; an explicit header beats a cookie.
         carriers: Vec<Carrier>,
         /// How it is verified.
         rules: Box<TokenRules>,
-        /// The surface whose record the token's `sub` names by id.
-        record_surface: SurfaceName,
+        /// Which record it hangs on.
+        record: SessionRecord,
+        /// How the gateway mints its tokens; `None`: another service does.
+        minting: Option<Box<Minting>>,
     },
+}
+
+/// Random characters of a key unless configured: 43 of base62 have 256 bits.
+pub const DEFAULT_RANDOM: usize = 43;
+
+/// Most random characters: longer ones guess no worse and only fill headers.
+pub const MAX_RANDOM: usize = 128;
+
+/// Where the halves of a pair are presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halves {
+    /// In two headers of these lower-case names.
+    Headers {
+        /// The publishable half.
+        key: String,
+        /// The secret half.
+        secret: String,
+    },
+    /// In two fields of a JSON body, on served routes only.
+    Body {
+        /// The publishable half.
+        key: BodyField,
+        /// The secret half.
+        secret: BodyField,
+    },
+}
+
+/// A field of a JSON body that holds a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodyField {
+    /// Its name.
+    pub name: String,
+    /// Longest text in characters; a longer one is a validation error.
+    pub max: usize,
+}
+
+/// How an account is presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountFields {
+    /// The field with the login.
+    pub login: BodyField,
+    /// The field with the password.
+    pub password: BodyField,
 }
 
 /// Where a credential is carried.
@@ -205,85 +310,3 @@ pub enum KeyOrigin {
 
 /// Largest clock skew that may be configured for tokens: it eats into the revocation bound.
 pub const MAX_SKEW: Duration = Duration::from_secs(5);
-
-/// Two surfaces whose credentials cannot be told apart where both may be carried.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overlap {
-    /// One of the surfaces (the one earlier in the configuration).
-    pub first: SurfaceIndex,
-    /// The other.
-    pub second: SurfaceIndex,
-    /// What they share.
-    pub kind: OverlapKind,
-}
-
-/// What two surfaces share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OverlapKind {
-    /// Keys with the same prefix in the same place: never loads.
-    SamePrefix(String),
-    /// One's prefix begins with the other's: the longer one wins, which is worth a warning.
-    NestedPrefix {
-        /// The shorter prefix.
-        shorter: String,
-        /// The longer one.
-        longer: String,
-    },
-    /// Signed tokens in the same place: they look alike until they are verified, so no route may
-    /// accept both surfaces.
-    Tokens(Carrier),
-}
-
-/// Every overlap among these surfaces, for the checks of the configuration: [`OverlapKind::SamePrefix`]
-/// is an error anywhere, [`OverlapKind::Tokens`] on a route that accepts both.
-#[must_use]
-pub fn overlaps(surfaces: &[Surface]) -> Vec<Overlap> {
-    let mut found = Vec::new();
-    for (i, first) in surfaces.iter().enumerate() {
-        for (j, second) in surfaces.iter().enumerate().skip(i + 1) {
-            overlaps_of(first, second, &mut |kind| {
-                found.push(Overlap {
-                    first: SurfaceIndex(i),
-                    second: SurfaceIndex(j),
-                    kind,
-                });
-            });
-        }
-    }
-    found
-}
-
-fn overlaps_of(first: &Surface, second: &Surface, found: &mut impl FnMut(OverlapKind)) {
-    if let (SurfaceKind::SessionJwt { carriers: a, .. }, SurfaceKind::SessionJwt { carriers: b, .. }) = (&first.kind, &second.kind) {
-        a.iter()
-            .filter(|c| b.contains(c))
-            .for_each(|c| found(OverlapKind::Tokens(c.clone())));
-    }
-    if !shares_header(first, second) {
-        return;
-    }
-    for a in first.prefixes() {
-        for b in second.prefixes() {
-            let (shorter, longer) = if a.text.len() <= b.text.len() { (a, b) } else { (b, a) };
-            if shorter.text == longer.text {
-                found(OverlapKind::SamePrefix(shorter.text.clone()));
-            } else if longer.text.starts_with(&shorter.text) {
-                found(OverlapKind::NestedPrefix {
-                    shorter: shorter.text.clone(),
-                    longer: longer.text.clone(),
-                });
-            }
-        }
-    }
-}
-
-fn shares_header(first: &Surface, second: &Surface) -> bool {
-    match &first.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers.iter().any(|c| match c {
-            Carrier::Bearer => second.uses_header(b"authorization"),
-            Carrier::Header(name) => second.uses_header(name.as_bytes()),
-            Carrier::Cookie(_) => false,
-        }),
-        SurfaceKind::KeyPair { key_header, .. } => second.uses_header(key_header.as_bytes()),
-    }
-}

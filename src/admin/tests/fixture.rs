@@ -17,7 +17,7 @@ use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
 };
-use crate::decide::surface::{Carrier, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::snapshot::Snapshot;
 use crate::store::{
     ChangeError, CredentialChange, CredentialFilter, EventSink, Found, FoundFacts, NewRecords, RoleChange, StoreError, StoreStatus,
@@ -261,13 +261,14 @@ pub(super) fn surfaces() -> Vec<Surface> {
                 carriers: vec![Carrier::Bearer],
                 prefixes: both("htst_", "hlive_"),
                 keys: KeyOrigin::Generated,
+                random: DEFAULT_RANDOM,
+                claim_headers: Vec::new(),
             },
         ),
         surface(
             "pair",
             SurfaceKind::KeyPair {
-                key_header: "x-api-key".into(),
-                secret_header: "x-api-secret".into(),
+                halves: Halves::Headers { key: "x-api-key".into(), secret: "x-api-secret".into() },
                 key_prefixes: both("pk_test_", "pk_live_"),
                 secret_prefixes: both("sk_test_", "sk_live_"),
                 keys: KeyOrigin::Imported,
@@ -279,6 +280,8 @@ pub(super) fn surfaces() -> Vec<Surface> {
                 carriers: vec![Carrier::Bearer],
                 prefixes: vec![prefix("old_", None)],
                 keys: KeyOrigin::Imported,
+                random: DEFAULT_RANDOM,
+                claim_headers: Vec::new(),
             },
         ),
         surface(
@@ -286,7 +289,7 @@ pub(super) fn surfaces() -> Vec<Surface> {
             SurfaceKind::SessionJwt {
                 carriers: vec![Carrier::Bearer],
                 rules: Box::new(rules),
-                record_surface: SurfaceName::parse("api").unwrap(),
+                record: SessionRecord::Sub(SurfaceName::parse("api").unwrap()), minting: None,
             },
         ),
     ]

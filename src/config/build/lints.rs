@@ -15,10 +15,10 @@ impl Builder<'_> {
             return;
         }
         for surface in &gateway.surfaces {
-            let WrittenSurfaceKind::SessionJwt { secrets, .. } = &surface.kind else {
+            let WrittenSurfaceKind::Session(session) = &surface.kind else {
                 continue;
             };
-            for secret in secrets.iter().filter(|s| matches!(s.value, Reference::Generate(_))) {
+            for secret in session.secrets.iter().filter(|s| matches!(s.value, Reference::Generate(_))) {
                 self.report.error(
                     &secret.at,
                     "a secret of gateways that share a store cannot be generated: each would make its own",
@@ -72,5 +72,5 @@ impl Builder<'_> {
 }
 
 fn hangs_on(surface: &WrittenSurface, records: &str) -> bool {
-    matches!(&surface.kind, WrittenSurfaceKind::SessionJwt { record_surface, .. } if record_surface.value == records)
+    surface.record_surface().is_some_and(|r| r.value == records)
 }

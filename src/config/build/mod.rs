@@ -13,6 +13,7 @@ use super::source::{Located, Place};
 use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenUpstream};
 
+mod claim_names;
 mod dialects;
 mod lints;
 mod listeners;
@@ -20,6 +21,7 @@ mod material;
 mod names;
 mod overlaps;
 mod routes;
+mod sessions;
 mod store;
 mod surfaces;
 mod tls;

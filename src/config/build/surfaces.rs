@@ -1,24 +1,18 @@
-//! Surfaces: names, carriers, prefixes and token secrets that cannot be mistaken for one another.
-
-use std::collections::HashMap;
+//! Surfaces: names, carriers and prefixes that cannot be mistaken for one another.
 
 use crate::base::ids::SurfaceName;
 use crate::base::scope::Mode;
 use crate::config::reader::shorten;
-use crate::config::report::suggest;
-use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenGateway, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
+use crate::config::source::Located;
+use crate::config::written::{WrittenAccount, WrittenGateway, WrittenHalves, WrittenKeyPair, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::headers::IdentityNames;
-use crate::decide::surface::{Carrier, KeyPrefix, Surface, SurfaceKind};
-use crate::decide::token::{ClaimHeader, MIN_SECRET_LEN, TokenKeys, TokenRules};
+use crate::decide::surface::{AccountFields, BodyField, Carrier, Halves, KeyPrefix, Surface, SurfaceKind};
+use crate::decide::token::ClaimHeader;
 use crate::wire::framing::is_token;
 
 use super::Builder;
 use super::names::folded;
-
-/// Whose secret a hash is, for the search for equal ones.
-type Owners = HashMap<[u8; 32], (String, Place)>;
+use super::sessions::Owners;
 
 impl Builder<'_> {
     /// Every surface that makes sense, in the order of the configuration. Names are looked up in the
@@ -45,143 +39,93 @@ impl Builder<'_> {
 
     fn surface_kind(&self, surface: &WrittenSurface, gateway: &WrittenGateway, owners: &mut Owners) -> Option<SurfaceKind> {
         match &surface.kind {
-            WrittenSurfaceKind::ApiKey { carriers, prefixes, keys } => {
-                let (carriers, prefixes) = (self.carriers(carriers), self.prefixes(prefixes));
+            WrittenSurfaceKind::ApiKey(key) => {
+                let (carriers, prefixes) = (self.carriers(&key.carriers), self.prefixes(&key.prefixes));
                 Some(SurfaceKind::ApiKey {
                     carriers: carriers?,
                     prefixes: prefixes?,
-                    keys: *keys,
+                    keys: key.keys,
+                    random: key.random,
+                    claim_headers: claim_headers(surface),
                 })
             }
-            WrittenSurfaceKind::KeyPair {
-                key_header,
-                secret_header,
-                key_prefixes,
-                secret_prefixes,
-                keys,
-            } => {
-                let headers = [self.check_request_name(key_header), self.check_request_name(secret_header)];
-                if folded(&key_header.value) == folded(&secret_header.value) {
-                    self.report
-                        .error(&secret_header.at, "both halves of a pair would be in the same header", None);
-                }
-                let (keys_found, secrets_found) = (self.prefixes(key_prefixes)?, self.prefixes(secret_prefixes)?);
-                self.check_pair(&keys_found, &secrets_found, secret_prefixes);
-                headers.iter().all(|ok| *ok).then(|| SurfaceKind::KeyPair {
-                    key_header: key_header.value.to_ascii_lowercase(),
-                    secret_header: secret_header.value.to_ascii_lowercase(),
+            WrittenSurfaceKind::KeyPair(pair) => {
+                let halves = self.halves(&pair.halves);
+                let (keys_found, secrets_found) = (self.prefixes(&pair.key_prefixes)?, self.prefixes(&pair.secret_prefixes)?);
+                self.check_pair(&keys_found, &secrets_found, &pair.secret_prefixes);
+                Some(SurfaceKind::KeyPair {
+                    halves: halves?,
                     key_prefixes: keys_found,
                     secret_prefixes: secrets_found,
-                    keys: *keys,
+                    keys: pair.keys,
                 })
             }
-            WrittenSurfaceKind::SessionJwt { .. } => self.session(surface, gateway, owners),
+            WrittenSurfaceKind::Account(account) => self.account(account),
+            WrittenSurfaceKind::Session(session) => self.session(surface, session, gateway, owners),
         }
     }
 
-    fn session(&self, surface: &WrittenSurface, gateway: &WrittenGateway, owners: &mut Owners) -> Option<SurfaceKind> {
-        let WrittenSurfaceKind::SessionJwt {
-            carriers,
-            token_kind,
-            secrets,
-            issuer,
-            audience,
-            skew,
-            scopes_claim,
-            record_surface,
-            claim_headers,
-        } = &surface.kind
-        else {
-            return None;
-        };
-        self.check_record_surface(record_surface, gateway);
-        if token_kind.value.is_empty() {
-            self.report.error(
-                &token_kind.at,
-                "`token_kind` is empty",
-                Some("it is what keeps sessions of two kinds apart".to_owned()),
-            );
-        }
-        let keys: Option<Vec<_>> = secrets.iter().map(|s| self.token_secret(&surface.name, s, owners)).collect();
-        let carriers = self.carriers(carriers);
-        let rules = TokenRules {
-            keys: TokenKeys::new(keys?.iter().map(|k| k.as_slice())).ok()?,
-            kind: token_kind.value.clone(),
-            issuer: issuer.clone(),
-            audience: audience.clone(),
-            skew: *skew,
-            scopes_claim: scopes_claim.clone(),
-            claim_headers: claim_headers
-                .iter()
-                .map(|(claim, header)| ClaimHeader {
-                    claim: claim.value.clone(),
-                    header: header.value.clone(),
+    fn halves(&self, written: &WrittenHalves) -> Option<Halves> {
+        match written {
+            WrittenHalves::Headers { key, secret } => {
+                let sound = [self.check_request_name(key), self.check_request_name(secret)];
+                if folded(&key.value) == folded(&secret.value) {
+                    self.report
+                        .error(&secret.at, "both halves of a pair would be in the same header", None);
+                }
+                sound.iter().all(|ok| *ok).then(|| Halves::Headers {
+                    key: key.value.to_ascii_lowercase(),
+                    secret: secret.value.to_ascii_lowercase(),
                 })
-                .collect(),
+            }
+            WrittenHalves::Fields { key, secret } => {
+                let [key, secret] = self.body_fields([key, secret])?;
+                Some(Halves::Body { key, secret })
+            }
+        }
+    }
+
+    fn account(&self, written: &WrittenAccount) -> Option<SurfaceKind> {
+        let fields = match &written.fields {
+            None => None,
+            Some([login, password]) => {
+                let [login, password] = self.body_fields([login, password])?;
+                Some(AccountFields { login, password })
+            }
         };
-        Some(SurfaceKind::SessionJwt {
-            carriers: carriers?,
-            rules: Box::new(rules),
-            record_surface: SurfaceName::parse(&record_surface.value).ok()?,
+        Some(SurfaceKind::Account { fields })
+    }
+
+    /// Two fields of a body that together are a credential.
+    fn body_fields(&self, written: [&(Located<String>, usize); 2]) -> Option<[BodyField; 2]> {
+        let [first, second] = written;
+        let sound = [self.check_field_name(&first.0), self.check_field_name(&second.0)];
+        if first.0.value == second.0.value {
+            self.report
+                .error(&second.0.at, "both parts of a credential would be in the same field", None);
+        }
+        sound.iter().all(|ok| *ok).then(|| {
+            written.map(|(name, max)| BodyField {
+                name: name.value.clone(),
+                max: *max,
+            })
         })
     }
 
-    /// A secret long enough, and of no other surface (hardening J4).
-    fn token_secret(
-        &self,
-        surface: &Located<String>,
-        secret: &Located<Reference>,
-        owners: &mut Owners,
-    ) -> Option<zeroize::Zeroizing<Vec<u8>>> {
-        let bytes = self.read_secret(secret, "the token secret")?;
-        if bytes.len() < MIN_SECRET_LEN {
+    /// Whether a text may be the name of a field of a body.
+    pub(super) fn check_field_name(&self, name: &Located<String>) -> bool {
+        let fits = is_field_name(&name.value);
+        if !fits {
             self.report.error(
-                &secret.at,
-                format!("a token secret has at least {MIN_SECRET_LEN} bytes; this one has {}", bytes.len()),
-                Some("make one with `head -c 32 /dev/urandom | base64 > FILE`".to_owned()),
-            );
-            return None;
-        }
-        let digest = Self::digest(&bytes);
-        match owners.get(&digest) {
-            Some((owner, _)) if *owner != surface.value => {
-                self.report.error(
-                    &secret.at,
-                    format!("this secret is also one of the surface `{owner}`"),
-                    Some("each surface needs its own: with a shared one, only the `kind` claim keeps their tokens apart".to_owned()),
-                );
-            }
-            _ => {
-                owners.insert(digest, (surface.value.clone(), secret.at.clone()));
-            }
-        }
-        Some(bytes)
-    }
-
-    fn check_record_surface(&self, name: &Located<String>, gateway: &WrittenGateway) {
-        let found = gateway.surfaces.iter().find(|s| s.name.value == name.value);
-        match found.map(|s| &s.kind) {
-            Some(WrittenSurfaceKind::SessionJwt { .. }) => self.report.error(
                 &name.at,
-                format!("`{}` has no records of its own", shorten(&name.value)),
-                Some("name a surface of kind `api_key` or `key_pair`".to_owned()),
-            ),
-            Some(_) => {}
-            None => {
-                let with_records = gateway
-                    .surfaces
-                    .iter()
-                    .filter(|s| !matches!(s.kind, WrittenSurfaceKind::SessionJwt { .. }));
-                self.report.error(
-                    &name.at,
-                    format!("there is no surface `{}`", shorten(&name.value)),
-                    suggest(&name.value, with_records.map(|s| s.name.value.as_str()), "a surface with records"),
-                );
-            }
+                format!("`{}` is not the name of a field", shorten(&name.value)),
+                Some("1 to 64 letters, digits and `_`, not a digit first".to_owned()),
+            );
         }
+        fits
     }
 
-    fn carriers(&self, written: &[Located<Carrier>]) -> Option<Vec<Carrier>> {
+    pub(super) fn carriers(&self, written: &[Located<Carrier>]) -> Option<Vec<Carrier>> {
         let mut carriers = Vec::new();
         let mut sound = !written.is_empty();
         for carrier in written {
@@ -262,7 +206,7 @@ impl Builder<'_> {
         let prefixes = match &surface.kind {
             SurfaceKind::ApiKey { prefixes, .. } => prefixes,
             SurfaceKind::KeyPair { key_prefixes, .. } => key_prefixes,
-            SurfaceKind::SessionJwt { .. } => return,
+            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => return,
         };
         if !prefixes.iter().any(|p| p.mode == Some(mode.value)) {
             self.report.error(
@@ -275,74 +219,23 @@ impl Builder<'_> {
             );
         }
     }
+}
 
-    /// Claim headers must be names of their own: one that meets an identity header or the header of
-    /// a credential would let a claim speak as something else.
-    fn claim_names(&self, gateway: &WrittenGateway, identity: &IdentityNames) {
-        let reserved: Vec<String> = [
-            &identity.tenant,
-            &identity.scopes,
-            &identity.surface,
-            &identity.mode,
-            &identity.subject,
-            &identity.credential_id,
-        ]
+/// Claims of a surface and the headers they become.
+pub(super) fn claim_headers(surface: &WrittenSurface) -> Vec<ClaimHeader> {
+    surface
+        .claim_headers()
         .iter()
-        .map(|n| folded(n))
-        .chain(gateway.surfaces.iter().flat_map(credential_headers))
-        .collect();
-        for surface in &gateway.surfaces {
-            let WrittenSurfaceKind::SessionJwt { claim_headers, .. } = &surface.kind else {
-                continue;
-            };
-            let mut seen: Vec<String> = Vec::new();
-            for (claim, header) in claim_headers {
-                if claim.value.is_empty() || claim.value.len() > 64 {
-                    self.report.error(&claim.at, "a claim's name has 1 to 64 bytes", None);
-                }
-                if !self.check_request_name(header) {
-                    continue;
-                }
-                let fold = folded(&header.value);
-                if reserved.contains(&fold) || seen.contains(&fold) {
-                    let message = format!(
-                        "`{}` is taken: it carries an identity, a credential or another claim",
-                        shorten(&header.value)
-                    );
-                    self.report.error(&header.at, message, Some("choose a name of its own".to_owned()));
-                }
-                seen.push(fold);
-            }
-        }
-        for surface in &gateway.surfaces {
-            for (header, at) in credential_header_places(surface) {
-                if reserved.iter().take(6).any(|r| *r == header) {
-                    self.report
-                        .error(&at, "this header carries an identity and cannot carry a credential", None);
-                }
-            }
-        }
-    }
+        .map(|(claim, header)| ClaimHeader {
+            claim: claim.value.clone(),
+            header: header.value.clone(),
+        })
+        .collect()
 }
 
-fn credential_headers(surface: &WrittenSurface) -> impl Iterator<Item = String> {
-    credential_header_places(surface).into_iter().map(|(name, _)| name)
-}
-
-fn credential_header_places(surface: &WrittenSurface) -> Vec<(String, Place)> {
-    match &surface.kind {
-        WrittenSurfaceKind::KeyPair {
-            key_header, secret_header, ..
-        } => [key_header, secret_header]
-            .iter()
-            .map(|h| (folded(&h.value), h.at.clone()))
-            .collect(),
-        WrittenSurfaceKind::ApiKey { carriers, .. } | WrittenSurfaceKind::SessionJwt { carriers, .. } => carriers
-            .iter()
-            .filter_map(|c| match &c.value {
-                Carrier::Header(name) => Some((folded(name), c.at.clone())),
-                _ => None,
-            })
-            .collect(),
-    }
+/// A name that a body, a template and a message can hold alike.
+pub(super) fn is_field_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !name.starts_with(|c: char| c.is_ascii_digit())
 }

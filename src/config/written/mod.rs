@@ -16,5 +16,7 @@ pub use gateway::WrittenGateway;
 pub use listener::{WrittenCertificate, WrittenListener};
 pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
 pub use store::{WrittenStore, WrittenStoreKind};
-pub use surface::{WrittenSurface, WrittenSurfaceKind};
+pub use surface::{
+    WrittenAccount, WrittenApiKey, WrittenCookie, WrittenHalves, WrittenKeyPair, WrittenRefresh, WrittenSession, WrittenSurface, WrittenSurfaceKind,
+};
 pub use upstream::{WrittenUpstream, WrittenUpstreamTls};

@@ -1,15 +1,20 @@
 //! `[surfaces.<name>]`: classes of callers.
 
-use std::time::Duration;
-
 use crate::base::scope::Mode;
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
-use crate::config::secret::Reference;
+use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::Located;
-use crate::decide::surface::{Carrier, KeyOrigin};
+use crate::decide::surface::KeyOrigin;
 
-use super::carrier::{Cookies, WrittenPrefixes, read_carriers, read_prefixes};
+mod account;
+mod api_key;
+mod key_pair;
+mod session;
+
+pub use account::WrittenAccount;
+pub use api_key::WrittenApiKey;
+pub use key_pair::{WrittenHalves, WrittenKeyPair};
+pub use session::{WrittenCookie, WrittenRefresh, WrittenSession};
 
 /// `[surfaces.<name>]`.
 pub const SURFACE: Schema = Schema {
@@ -18,9 +23,9 @@ pub const SURFACE: Schema = Schema {
     keys: &[
         Key {
             name: "kind",
-            kind: Kind::Choice(&["api_key", "key_pair", "session_jwt"]),
+            kind: Kind::Choice(&["api_key", "key_pair", "account", "session_jwt"]),
             default: Fallback::Required,
-            about: "Which credential callers present.",
+            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, an e-mail address with a password, or a signed session token.",
         },
         Key {
             name: "mode",
@@ -47,16 +52,46 @@ pub const SURFACE: Schema = Schema {
             about: "`api_key`, `key_pair`: with `generated` only keys made by durward exist, and a wrong checksum is refused before any look-up; `imported` also knows keys made elsewhere.",
         },
         Key {
+            name: "random",
+            kind: Kind::Count { min: 43, max: 128 },
+            default: Fallback::Value("43"),
+            about: "`api_key`: random characters of a new key, of 0-9 A-Z a-z; 43 hold 256 bits. Six of a checksum follow. Keys of another length are not valid any more once it is changed.",
+        },
+        Key {
             name: "key_header",
             kind: Kind::Text,
-            default: Fallback::Absent("required for `key_pair`"),
+            default: Fallback::Absent("one of `key_header` and `key_field` is required for `key_pair`"),
             about: "`key_pair`: header with the publishable half.",
         },
         Key {
             name: "secret_header",
             kind: Kind::Text,
-            default: Fallback::Absent("required for `key_pair`"),
+            default: Fallback::Absent("required with `key_header`"),
             about: "`key_pair`: header with the secret half.",
+        },
+        Key {
+            name: "key_field",
+            kind: Kind::Text,
+            default: Fallback::Absent("the halves are in headers"),
+            about: "`key_pair`: field of a JSON body with the publishable half. Such pairs are accepted on served routes only.",
+        },
+        Key {
+            name: "secret_field",
+            kind: Kind::Text,
+            default: Fallback::Absent("required with `key_field`"),
+            about: "`key_pair`: field of a JSON body with the secret half.",
+        },
+        Key {
+            name: "key_max",
+            kind: Kind::Count { min: 1, max: 256 },
+            default: Fallback::Value("256"),
+            about: "`key_pair` with `key_field`: longest text of that field; a longer one is a validation error.",
+        },
+        Key {
+            name: "secret_max",
+            kind: Kind::Count { min: 1, max: 256 },
+            default: Fallback::Value("256"),
+            about: "`key_pair` with `secret_field`: longest text of that field.",
         },
         Key {
             name: "key_prefixes",
@@ -71,6 +106,30 @@ pub const SURFACE: Schema = Schema {
             about: "`key_pair`: how secret halves begin; the same modes as `key_prefixes`.",
         },
         Key {
+            name: "login_field",
+            kind: Kind::Text,
+            default: Fallback::Absent("the account is never presented: other records hang on it"),
+            about: "`account`: field of a JSON body with the e-mail address. Accounts are accepted on served routes only (log-in).",
+        },
+        Key {
+            name: "password_field",
+            kind: Kind::Text,
+            default: Fallback::Absent("required with `login_field`"),
+            about: "`account`: field of a JSON body with the password.",
+        },
+        Key {
+            name: "login_max",
+            kind: Kind::Count { min: 3, max: 254 },
+            default: Fallback::Value("254"),
+            about: "`account`: longest e-mail address; 254 is the longest there is (RFC 5321).",
+        },
+        Key {
+            name: "password_max",
+            kind: Kind::Count { min: 8, max: 1_024 },
+            default: Fallback::Value("128"),
+            about: "`account`: longest password; hashing longer ones only costs time.",
+        },
+        Key {
             name: "token_kind",
             kind: Kind::Text,
             default: Fallback::Absent("required for `session_jwt`"),
@@ -80,7 +139,7 @@ pub const SURFACE: Schema = Schema {
             name: "secrets",
             kind: Kind::Secrets,
             default: Fallback::Absent("required for `session_jwt`"),
-            about: "`session_jwt`: HS256 secrets of at least 32 bytes, several while one is replaced. No two surfaces may share one.",
+            about: "`session_jwt`: HS256 secrets of at least 32 bytes. The first signs, all verify: put a new one first, and take the old one out when its last token has ended. No two surfaces may share one.",
         },
         Key {
             name: "issuer",
@@ -112,14 +171,93 @@ pub const SURFACE: Schema = Schema {
         Key {
             name: "record_surface",
             kind: Kind::Text,
-            default: Fallback::Absent("required for `session_jwt`"),
+            default: Fallback::Absent("required with `record = \"sub\"`"),
             about: "`session_jwt`: the surface whose record the token's `sub` names by its id; when that record ends, the session ends.",
+        },
+        Key {
+            name: "record",
+            kind: Kind::Choice(&["sub", "own"]),
+            default: Fallback::Value("sub"),
+            about: "`session_jwt`: `sub` hangs on the record that `sub` names; `own` has a record for each session, named by `jti`, so that one session can be ended by itself and renewed.",
+        },
+        Key {
+            name: "lifetime",
+            kind: Kind::Duration {
+                min: secs(1),
+                max: secs(366 * 86_400),
+            },
+            default: Fallback::Absent("the gateway mints none of these tokens"),
+            about: "`session_jwt`: how long a token lives that the gateway mints, unless a `mint` says otherwise.",
+        },
+        Key {
+            name: "cookie",
+            kind: Kind::Table(&COOKIE),
+            default: Fallback::Absent("the defaults below, where `carry` names a cookie"),
+            about: "`session_jwt` with `lifetime`: the cookie a minted token is set as. Its name is the one in `carry`.",
+        },
+        Key {
+            name: "refresh",
+            kind: Kind::Table(&REFRESH),
+            default: Fallback::Absent("a token ends with its `exp`"),
+            about: "`session_jwt` with `record = \"own\"`: renews tokens while they are used, up to the end of their record.",
         },
         Key {
             name: "claim_headers",
             kind: Kind::Pairs,
             default: Fallback::Absent("none"),
-            about: "`session_jwt`: claims that become headers, e.g. `tid = \"X-Transaction-Id\"`. These names are removed from every request first.",
+            about: "`api_key`, `session_jwt`: claims (of the record, of the token) that become headers, e.g. `tid = \"X-Transaction-Id\"`. These names are removed from every request first.",
+        },
+    ],
+};
+
+/// `cookie` of a session surface.
+pub const COOKIE: Schema = Schema {
+    name: "`[surfaces.<name>.cookie]`",
+    about: "Always `HttpOnly` and `Secure`, without `Domain`. A name that begins with `__Host-` keeps other hosts from setting it.",
+    keys: &[
+        Key {
+            name: "same_site",
+            kind: Kind::Choice(&["strict", "lax", "none"]),
+            default: Fallback::Value("lax"),
+            about: "`SameSite`. Changing methods need the proof of one origin whatever is chosen.",
+        },
+        Key {
+            name: "path",
+            kind: Kind::Text,
+            default: Fallback::Value("/"),
+            about: "`Path`.",
+        },
+        Key {
+            name: "max_age",
+            kind: Kind::Duration {
+                min: secs(1),
+                max: secs(400 * 86_400),
+            },
+            default: Fallback::Absent("until the browser closes"),
+            about: "`Max-Age`. Browsers cut it to 400 days. The session ends when it ends, whatever the browser keeps.",
+        },
+    ],
+};
+
+/// `refresh` of a session surface.
+pub const REFRESH: Schema = Schema {
+    name: "`[surfaces.<name>.refresh]`",
+    about: "A request with a token older than `after` is answered with a new one.",
+    keys: &[
+        Key {
+            name: "after",
+            kind: Kind::Duration {
+                min: millis(1_000),
+                max: secs(366 * 86_400),
+            },
+            default: Fallback::Required,
+            about: "Age from which a token is renewed; shorter than `lifetime`.",
+        },
+        Key {
+            name: "header",
+            kind: Kind::Text,
+            default: Fallback::Absent("only callers with a cookie are told"),
+            about: "Response header that tells the new token to callers without a cookie.",
         },
     ],
 };
@@ -139,64 +277,46 @@ pub struct WrittenSurface {
 #[derive(Debug)]
 pub enum WrittenSurfaceKind {
     /// One opaque key.
-    ApiKey {
-        /// Where.
-        carriers: Vec<Located<Carrier>>,
-        /// How keys begin.
-        prefixes: WrittenPrefixes,
-        /// Which keys exist.
-        keys: KeyOrigin,
-    },
+    ApiKey(WrittenApiKey),
     /// Two halves.
-    KeyPair {
-        /// Header of the publishable half.
-        key_header: Located<String>,
-        /// Header of the secret half.
-        secret_header: Located<String>,
-        /// How publishable halves begin.
-        key_prefixes: WrittenPrefixes,
-        /// How secret halves begin.
-        secret_prefixes: WrittenPrefixes,
-        /// Which pairs exist.
-        keys: KeyOrigin,
-    },
+    KeyPair(WrittenKeyPair),
+    /// A login with a password.
+    Account(WrittenAccount),
     /// A signed token.
-    SessionJwt {
-        /// Where.
-        carriers: Vec<Located<Carrier>>,
-        /// The `kind` claim.
-        token_kind: Located<String>,
-        /// Verification secrets.
-        secrets: Vec<Located<Reference>>,
-        /// `iss`.
-        issuer: Option<String>,
-        /// `aud`.
-        audience: Option<String>,
-        /// Clock difference.
-        skew: Duration,
-        /// The claim with scopes.
-        scopes_claim: Option<String>,
-        /// Whose records.
-        record_surface: Located<String>,
-        /// Claims and header names.
-        claim_headers: Vec<(Located<String>, Located<String>)>,
-    },
+    Session(Box<WrittenSession>),
+}
+
+impl WrittenSurface {
+    /// Claims and the headers they become.
+    #[must_use]
+    pub fn claim_headers(&self) -> &[(Located<String>, Located<String>)] {
+        match &self.kind {
+            WrittenSurfaceKind::ApiKey(key) => &key.claim_headers,
+            WrittenSurfaceKind::Session(session) => &session.claim_headers,
+            WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => &[],
+        }
+    }
+
+    /// Whether it has records of its own.
+    #[must_use]
+    pub const fn has_records(&self) -> bool {
+        match &self.kind {
+            WrittenSurfaceKind::Session(session) => session.record_surface.is_none(),
+            _ => true,
+        }
+    }
+
+    /// The surface whose records its tokens hang on.
+    #[must_use]
+    pub const fn record_surface(&self) -> Option<&Located<String>> {
+        match &self.kind {
+            WrittenSurfaceKind::Session(session) => session.record_surface.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 const SHARED: &[&str] = &["kind", "mode"];
-const OF_API_KEY: &[&str] = &["carry", "prefixes", "keys"];
-const OF_KEY_PAIR: &[&str] = &["key_header", "secret_header", "key_prefixes", "secret_prefixes", "keys"];
-const OF_SESSION: &[&str] = &[
-    "carry",
-    "token_kind",
-    "secrets",
-    "issuer",
-    "audience",
-    "skew",
-    "scopes_claim",
-    "record_surface",
-    "claim_headers",
-];
 
 /// Reads one surface. `None` when what is there cannot be made sense of; the reasons are reported.
 #[must_use]
@@ -207,72 +327,16 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
     });
     let kind = section.text("kind")?;
     let kind = match kind.value.as_str() {
-        "api_key" => read_api_key(section)?,
-        "key_pair" => read_key_pair(section)?,
-        "session_jwt" => read_session(section)?,
+        "api_key" => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
+        "key_pair" => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
+        "account" => WrittenSurfaceKind::Account(account::read(section)?),
+        "session_jwt" => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
         _ => {
             let _ = section.choice("kind");
             return None;
         }
     };
     Some(WrittenSurface { name, mode, kind })
-}
-
-fn read_api_key(section: &Section<'_>) -> Option<WrittenSurfaceKind> {
-    let own = demand(section, "api_key", OF_API_KEY, &[]);
-    let keys = read_origin(section);
-    if keys == KeyOrigin::Generated && section.raw("prefixes").is_none() {
-        missing(section, "prefixes", "api_key");
-        return None;
-    }
-    let carriers = read_carriers(section, Cookies::Refused);
-    let prefixes = read_prefixes(section, "prefixes");
-    own.then_some(WrittenSurfaceKind::ApiKey { carriers, prefixes, keys })
-}
-
-fn read_key_pair(section: &Section<'_>) -> Option<WrittenSurfaceKind> {
-    let own = demand(
-        section,
-        "key_pair",
-        OF_KEY_PAIR,
-        &["key_header", "secret_header", "key_prefixes", "secret_prefixes"],
-    );
-    let (key_prefixes, secret_prefixes) = (read_prefixes(section, "key_prefixes"), read_prefixes(section, "secret_prefixes"));
-    let (key_header, secret_header) = (section.text("key_header"), section.text("secret_header"));
-    let keys = read_origin(section);
-    if !own {
-        return None;
-    }
-    Some(WrittenSurfaceKind::KeyPair {
-        key_header: key_header?,
-        secret_header: secret_header?,
-        key_prefixes,
-        secret_prefixes,
-        keys,
-    })
-}
-
-fn read_session(section: &Section<'_>) -> Option<WrittenSurfaceKind> {
-    let own = demand(section, "session_jwt", OF_SESSION, &["token_kind", "secrets", "record_surface"]);
-    let (token_kind, record_surface) = (section.text("token_kind"), section.text("record_surface"));
-    let (carriers, secrets) = (read_carriers(section, Cookies::Allowed), Reference::read_list(section, "secrets"));
-    let claim = |name| section.text(name).map(|t| t.value);
-    let (issuer, audience, scopes_claim) = (claim("issuer"), claim("audience"), claim("scopes_claim"));
-    let (skew, claim_headers) = (section.duration_or_default("skew").value, section.pairs("claim_headers"));
-    if !own {
-        return None;
-    }
-    Some(WrittenSurfaceKind::SessionJwt {
-        carriers,
-        token_kind: token_kind?,
-        secrets,
-        issuer,
-        audience,
-        skew,
-        scopes_claim,
-        record_surface: record_surface?,
-        claim_headers,
-    })
 }
 
 /// Reports keys of another kind and missing ones of this kind.
@@ -305,9 +369,25 @@ fn missing(section: &Section<'_>, name: &str, kind: &str) {
     );
 }
 
+/// Reports keys that say nothing without another one.
+fn needs(section: &Section<'_>, names: &[&str], other: &str) {
+    if section.raw(other).is_some() {
+        return;
+    }
+    for name in names.iter().filter(|n| section.raw(n).is_some()) {
+        section
+            .report()
+            .error(&section.place_of(name), format!("`{name}` has no effect without `{other}`"), None);
+    }
+}
+
 fn read_origin(section: &Section<'_>) -> KeyOrigin {
     match section.choice("keys").value {
         "imported" => KeyOrigin::Imported,
         _ => KeyOrigin::Generated,
     }
+}
+
+fn read_count(section: &Section<'_>, name: &str) -> usize {
+    usize::try_from(section.count_or_default(name)).unwrap_or(usize::MAX)
 }

@@ -4,7 +4,7 @@
 use crate::base::credential::Credential;
 use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers, sha256};
 use crate::base::ids::SurfaceName;
-use crate::base::key::checksum_holds;
+use crate::base::key::checksum_holds_of;
 use crate::base::principal::{CredentialRecord, TokenClaims};
 use crate::decide::surface::{KeyOrigin, Surface, SurfaceKind};
 
@@ -51,10 +51,10 @@ struct Forms {
 fn forms(surface: &Surface, text: &[u8]) -> Forms {
     let imported = match &surface.kind {
         SurfaceKind::ApiKey { keys, .. } | SurfaceKind::KeyPair { keys, .. } => *keys == KeyOrigin::Imported,
-        SurfaceKind::SessionJwt { .. } => false,
+        SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => false,
     };
     // Where every key is durward's, extraction has checked the sum already.
-    let generated = !imported || surface.prefix_of(text).is_some_and(|p| checksum_holds(text, &p.text).is_ok());
+    let generated = !imported || surface.prefix_of(text).is_some_and(|p| checksum_holds_of(text, &p.text, surface.random()).is_ok());
     Forms { generated, imported }
 }
 

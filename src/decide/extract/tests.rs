@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::key::GeneratedKey;
 use crate::decide::samples::{api_key, key_pair, prefixes, session, surface, token_rules};
-use crate::decide::surface::Carrier;
+use crate::decide::surface::{Carrier, DEFAULT_RANDOM};
 
 mod carriers;
 
@@ -48,6 +48,8 @@ fn surfaces() -> Vec<Surface> {
                 carriers: vec![header("x-legacy-key")],
                 prefixes: prefixes(&[("lg-", None)]),
                 keys: KeyOrigin::Imported,
+                random: DEFAULT_RANDOM,
+                claim_headers: Vec::new(),
             },
         ),
     ]
@@ -282,6 +284,8 @@ fn the_longest_prefix_decides_whose_a_key_is() {
                 carriers: carriers.to_vec(),
                 prefixes: prefixes(&[(text, None)]),
                 keys: KeyOrigin::Imported,
+                random: DEFAULT_RANDOM,
+                claim_headers: Vec::new(),
             },
         )
     };

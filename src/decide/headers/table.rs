@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::decide::surface::{Carrier, Surface, SurfaceKind};
+use crate::decide::surface::{Carrier, Halves, Surface, SurfaceKind};
 
 use super::{IdentityNames, Role};
 
@@ -360,17 +360,16 @@ fn credential_headers(surface: &Surface) -> Vec<&str> {
             })
             .collect(),
         SurfaceKind::KeyPair {
-            key_header, secret_header, ..
-        } => vec![key_header, secret_header],
+            halves: Halves::Headers { key, secret },
+            ..
+        } => vec![key, secret],
+        SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => Vec::new(),
     }
 }
 
 /// Headers that a surface's claims become.
 fn claim_headers(surface: &Surface) -> Vec<&str> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt { rules, .. } => rules.claim_headers.iter().map(|claim| claim.header.as_str()).collect(),
-        SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => Vec::new(),
-    }
+    surface.claim_headers().iter().map(|claim| claim.header.as_str()).collect()
 }
 
 /// Cookies in which a surface finds credentials.
@@ -383,6 +382,6 @@ pub(super) fn session_cookies(surface: &Surface) -> Vec<&str> {
                 Carrier::Bearer | Carrier::Header(_) => None,
             })
             .collect(),
-        SurfaceKind::KeyPair { .. } => Vec::new(),
+        SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => Vec::new(),
     }
 }

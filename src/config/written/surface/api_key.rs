@@ -1,0 +1,42 @@
+//! Surfaces of one opaque key.
+
+use crate::config::reader::Section;
+use crate::config::source::Located;
+use crate::config::written::carrier::{Cookies, WrittenPrefixes, read_carriers, read_prefixes};
+use crate::decide::surface::{Carrier, KeyOrigin};
+
+use super::{demand, missing, read_count, read_origin};
+
+/// One opaque key, as written.
+#[derive(Debug)]
+pub struct WrittenApiKey {
+    /// Where.
+    pub carriers: Vec<Located<Carrier>>,
+    /// How keys begin.
+    pub prefixes: WrittenPrefixes,
+    /// Which keys exist.
+    pub keys: KeyOrigin,
+    /// Random characters of new ones.
+    pub random: usize,
+    /// Claims and header names.
+    pub claim_headers: Vec<(Located<String>, Located<String>)>,
+}
+
+const OWN: &[&str] = &["carry", "prefixes", "keys", "random", "claim_headers"];
+
+pub(super) fn read(section: &Section<'_>) -> Option<WrittenApiKey> {
+    let own = demand(section, "api_key", OWN, &[]);
+    let keys = read_origin(section);
+    if keys == KeyOrigin::Generated && section.raw("prefixes").is_none() {
+        missing(section, "prefixes", "api_key");
+        return None;
+    }
+    let written = WrittenApiKey {
+        carriers: read_carriers(section, Cookies::Refused),
+        prefixes: read_prefixes(section, "prefixes"),
+        keys,
+        random: read_count(section, "random"),
+        claim_headers: section.pairs("claim_headers"),
+    };
+    own.then_some(written)
+}
