@@ -276,11 +276,7 @@ const fn takes_keys(surface: &Surface) -> bool {
 /// Warns of scopes that open nothing: most often a misspelling.
 pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held: &ScopeSet) -> Vec<String> {
     let leads_here = |index: &SurfaceIndex| {
-        *index == surface.index
-            || snapshot
-                .surfaces
-                .get(index.0)
-                .is_some_and(|s| *s.record_surface() == surface.name)
+        *index == surface.index || snapshot.surfaces.get(index.0).is_some_and(|s| *s.record_surface() == surface.name)
     };
     let needed = |scope: &Scope| {
         snapshot.routes.iter().any(|route| match &route.access {

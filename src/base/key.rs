@@ -186,8 +186,12 @@ pub enum IdKind {
     Key,
     /// A key pair.
     Pair,
-    /// Something sessions hang on.
+    /// A session with a record of its own.
     Session,
+    /// A person or another actor that sessions hang on.
+    Account,
+    /// A tenant that signed itself up.
+    Tenant,
 }
 
 impl IdKind {
@@ -196,6 +200,8 @@ impl IdKind {
             Self::Key => "key_",
             Self::Pair => "pair_",
             Self::Session => "ses_",
+            Self::Account => "acc_",
+            Self::Tenant => "ten_",
         }
     }
 }
@@ -264,7 +270,11 @@ mod tests {
             assert_eq!(checksum_holds_of(text, "t", random), Ok(()));
             assert_eq!(checksum_holds_of(text, "t", random + 1), Err(KeyFormError::Length));
         }
-        assert_eq!(GeneratedKey::mint_of("t", 0).unwrap().expose().len(), 1 + 49, "never below 256 bits");
+        assert_eq!(
+            GeneratedKey::mint_of("t", 0).unwrap().expose().len(),
+            1 + 49,
+            "never below 256 bits"
+        );
     }
 
     #[test]

@@ -102,7 +102,10 @@ pub(crate) fn key_pair(name: &str) -> Surface {
     surface(
         name,
         SurfaceKind::KeyPair {
-            halves: Halves::Headers { key: "x-api-key".into(), secret: "x-api-secret".into() },
+            halves: Halves::Headers {
+                key: "x-api-key".into(),
+                secret: "x-api-secret".into(),
+            },
             key_prefixes: prefixes(&[("pk_test_", Some(Mode::Test)), ("pk_live_", Some(Mode::Live))]),
             secret_prefixes: prefixes(&[("sk_test_", Some(Mode::Test)), ("sk_live_", Some(Mode::Live))]),
             keys: KeyOrigin::Generated,
@@ -116,7 +119,8 @@ pub(crate) fn session(name: &str, carriers: &[Carrier], rules: TokenRules, recor
         SurfaceKind::SessionJwt {
             carriers: carriers.to_vec(),
             rules: Box::new(rules),
-            record: SessionRecord::Sub(SurfaceName::parse(record_surface).unwrap()), minting: None,
+            record: SessionRecord::Sub(SurfaceName::parse(record_surface).unwrap()),
+            minting: None,
         },
     )
 }

@@ -100,6 +100,15 @@ impl TokenKeys {
         self.0.iter().any(|a| other.0.iter().any(|b| same_secret(a, b)))
     }
 
+    /// Signs claims with the first secret, as [`mint`] does.
+    ///
+    /// # Errors
+    /// [`MintError`].
+    pub fn sign(&self, claims: &serde_json::Map<String, serde_json::Value>) -> Result<String, MintError> {
+        let secret = self.0.first().and_then(|key| key.try_get_as_bytes().ok());
+        mint(secret.ok_or(WeakSecret)?, claims)
+    }
+
     fn verify(&self, signed: &[u8], signature: &str) -> bool {
         self.0
             .iter()
@@ -294,7 +303,7 @@ fn read_time(value: &Value<'_>) -> Option<UnixMillis> {
             clippy::cast_precision_loss,
             reason = "in range, and a millisecond is fine enough"
         )]
-        Value::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Some(UnixMillis((seconds * 1000.0) as i64)),
+        Value::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Some(UnixMillis((seconds * 1000.0).round() as i64)),
         _ => None,
     }
 }

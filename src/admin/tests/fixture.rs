@@ -268,7 +268,10 @@ pub(super) fn surfaces() -> Vec<Surface> {
         surface(
             "pair",
             SurfaceKind::KeyPair {
-                halves: Halves::Headers { key: "x-api-key".into(), secret: "x-api-secret".into() },
+                halves: Halves::Headers {
+                    key: "x-api-key".into(),
+                    secret: "x-api-secret".into(),
+                },
                 key_prefixes: both("pk_test_", "pk_live_"),
                 secret_prefixes: both("sk_test_", "sk_live_"),
                 keys: KeyOrigin::Imported,
@@ -289,7 +292,8 @@ pub(super) fn surfaces() -> Vec<Surface> {
             SurfaceKind::SessionJwt {
                 carriers: vec![Carrier::Bearer],
                 rules: Box::new(rules),
-                record: SessionRecord::Sub(SurfaceName::parse("api").unwrap()), minting: None,
+                record: SessionRecord::Sub(SurfaceName::parse("api").unwrap()),
+                minting: None,
             },
         ),
     ]

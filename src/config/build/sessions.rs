@@ -36,7 +36,11 @@ impl Builder<'_> {
                 Some("it is what keeps sessions of two kinds apart".to_owned()),
             );
         }
-        let keys: Vec<_> = session.secrets.iter().map(|s| self.token_secret(&surface.name, s, owners)).collect();
+        let keys: Vec<_> = session
+            .secrets
+            .iter()
+            .map(|s| self.token_secret(&surface.name, s, owners))
+            .collect();
         let keys: Option<Vec<_>> = keys.into_iter().collect();
         let carriers = self.carriers(&session.carriers);
         let minting = self.minting(session);

@@ -17,6 +17,7 @@ pub use listener::{WrittenCertificate, WrittenListener};
 pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
 pub use store::{WrittenStore, WrittenStoreKind};
 pub use surface::{
-    WrittenAccount, WrittenApiKey, WrittenCookie, WrittenHalves, WrittenKeyPair, WrittenRefresh, WrittenSession, WrittenSurface, WrittenSurfaceKind,
+    WrittenAccount, WrittenApiKey, WrittenCookie, WrittenHalves, WrittenKeyPair, WrittenRefresh, WrittenSession, WrittenSurface,
+    WrittenSurfaceKind,
 };
 pub use upstream::{WrittenUpstream, WrittenUpstreamTls};

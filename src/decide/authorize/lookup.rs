@@ -54,7 +54,10 @@ fn forms(surface: &Surface, text: &[u8]) -> Forms {
         SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => false,
     };
     // Where every key is durward's, extraction has checked the sum already.
-    let generated = !imported || surface.prefix_of(text).is_some_and(|p| checksum_holds_of(text, &p.text, surface.random()).is_ok());
+    let generated = !imported
+        || surface
+            .prefix_of(text)
+            .is_some_and(|p| checksum_holds_of(text, &p.text, surface.random()).is_ok());
     Forms { generated, imported }
 }
 

@@ -83,7 +83,10 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenKeyPair> {
             secret: (secret?, read_count(section, "secret_max")),
         }
     } else {
-        WrittenHalves::Headers { key: key?, secret: secret? }
+        WrittenHalves::Headers {
+            key: key?,
+            secret: secret?,
+        }
     };
     Some(WrittenKeyPair {
         halves,
