@@ -1,7 +1,7 @@
 //! The request path, top to bottom: the only file that knows the order of the steps.
 //!
-//! origin -> headers screened -> target -> route -> credential extracted -> facts resolved (the one
-//! wait) -> authorized -> outgoing head -> upstream -> returning head -> one access event, always.
+//! origin -> headers screened -> target -> route -> rate limits by address -> credential extracted ->
+//! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,6 +30,7 @@ pub use self::trailers::Trailed;
 pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 
 mod exchange;
+mod limits;
 mod reply;
 mod trailers;
 mod worker;
@@ -191,7 +192,17 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
         return Err(for_route(Denial::MalformedTarget));
     }
+    if !route.limits.before.is_empty() {
+        // Boxed: what few routes need must not make every request's future larger.
+        let limited = limits::admit_address(asked, route, origin.client, exchange);
+        Box::pin(limited).await.map_err(for_route)?;
+    }
     let permit = permit(asked, route, method, &target, exchange).await.map_err(for_route)?;
+    if !route.limits.after.is_empty() {
+        Box::pin(limits::admit_caller(asked, route, &permit, exchange))
+            .await
+            .map_err(for_route)?;
+    }
     if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
         return Err(for_route(Denial::BodyTooLarge));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use crate::base::fingerprint::{Pepper, Peppers};
+use crate::base::principal::Roles;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     /// What served routes do.
     pub issuers: Vec<Issuer>,
+    /// Roles of the configuration, which every tenant may use.
+    pub roles: Roles,
     /// Routes.
     pub routes: Vec<Route>,
     /// Finds a route by host, method and path.

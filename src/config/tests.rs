@@ -9,8 +9,10 @@ mod dialects;
 mod documentation;
 mod garbage;
 mod lifecycle;
+mod limits;
 mod mistakes;
 mod secrets;
+mod surfaces;
 
 pub(super) const GATEWAY: &str = r#"
 [[listeners]]

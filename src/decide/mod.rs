@@ -6,6 +6,7 @@ pub mod headers;
 pub mod host;
 pub mod method;
 pub mod peer;
+pub mod rate;
 pub mod route;
 #[cfg(test)]
 mod samples;

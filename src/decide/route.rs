@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::scope::ScopeSet;
 
 use super::method::Method;
+use super::rate::RouteLimits;
 use super::surface::SurfaceIndex;
 
 mod pattern;
@@ -62,6 +63,8 @@ pub struct Route {
     pub dialect: DialectIndex,
     /// Limits and options.
     pub options: RouteOptions,
+    /// How often it may be used.
+    pub limits: RouteLimits,
 }
 
 /// Who may use a route. There is no default.

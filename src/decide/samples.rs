@@ -156,6 +156,7 @@ pub(crate) fn route(methods: &[Method], pattern: &str) -> Route {
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
         },
+        limits: crate::decide::rate::RouteLimits::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::decide::peer::Origin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
 use crate::decide::surface::SurfaceIndex;
 use crate::decide::target::RequestTarget;
+use crate::limit::Standing;
 use crate::telemetry::{AccessLine, RouteSlot};
 use crate::wire::fields::Fields;
 use crate::wire::head::Version;
@@ -50,6 +51,8 @@ pub(super) struct Record {
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
     attempts: u32,
+    /// How the caller stands under the limits that were asked.
+    standings: Vec<Standing>,
 }
 
 impl Record {
@@ -75,6 +78,7 @@ impl Record {
             upstream: None,
             endpoint: None,
             attempts: 0,
+            standings: Vec::new(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Record {
         for text in [&mut self.host, &mut self.path, &mut self.subject] {
             text.clear();
         }
+        self.standings.clear();
         self.view = None;
         self.facts = None;
         (self.method, self.route, self.surface, self.denial) = (None, None, None, None);
@@ -197,6 +202,15 @@ impl Exchange {
             }
             record.facts = Some(principal.facts.clone());
         });
+    }
+
+    pub(super) fn note_standing(&mut self, standing: Standing) {
+        self.note(|record| record.standings.push(standing));
+    }
+
+    /// How the caller stands under the limits that were asked.
+    pub(super) fn standings(&self) -> &[Standing] {
+        self.record.as_ref().map_or(&[], |record| &record.standings)
     }
 
     pub(super) fn note_upstream(&mut self, upstream: UpstreamIndex) {

@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
+use crate::base::denial::Denial;
 use crate::decide::method::Method;
 use crate::decide::route::{Access, UpstreamIndex};
 use crate::dialect::RefusalContext;
+use crate::limit;
 use crate::snapshot::Snapshot;
 use crate::upstream::Forwarded;
 use crate::wire::body::BodySource;
@@ -37,6 +39,9 @@ pub(super) fn returning<B: BodySource + Unpin>(
         .headers
         .filter_returning(&received.fields, admitted.route, &mut head.fields);
     head.fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    if !admitted.route.limits.is_empty() {
+        limit::push_fields(&admitted.route.limits, exchange.standings(), &mut head.fields);
+    }
     let declared = match admitted.method {
         Method::Head => declared_length(&received.fields),
         _ => Framing::None,
@@ -80,8 +85,20 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
     exchange.note_status(refusal.status);
     let mut fields = Fields::default();
     fields.push(b"Content-Type", &refusal.content_type);
+    let wait = match refused.denial {
+        Denial::RateLimited => limit::retry_after(exchange.standings()),
+        _ => None,
+    };
     for (name, value) in &refusal.fields {
-        fields.push(name, value);
+        if wait.is_none() || !name.eq_ignore_ascii_case(b"retry-after") {
+            fields.push(name, value);
+        }
+    }
+    if let Some(seconds) = wait {
+        fields.push(b"Retry-After", seconds.to_string().as_bytes());
+    }
+    if let Some(route) = route {
+        limit::push_fields(&route.limits, exchange.standings(), &mut fields);
     }
     fields.push(REQUEST_ID, exchange.request_id().as_bytes());
     let framing = Framing::Length(refusal.body.len() as u64);

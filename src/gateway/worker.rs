@@ -9,6 +9,7 @@ use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::decide::route::Rewrite;
 use crate::decide::target::RequestTarget;
+use crate::limit::Limiter;
 use crate::resolver::Resolver;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::store::cached::CachedStore;
@@ -25,6 +26,7 @@ pub struct Worker {
     pub(super) resolver: Resolver,
     pub(super) telemetry: WorkerTelemetry,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) limiter: Arc<Limiter>,
     sources: Sources,
     view: RefCell<Rc<View>>,
     request_ids: RequestIds,
@@ -34,6 +36,7 @@ pub struct Worker {
 }
 
 /// What a worker is made of; `Send`, so that it can be prepared outside the worker's thread.
+#[derive(Clone)]
 pub struct WorkerParts {
     /// The shared snapshot.
     pub shared: Arc<SharedSnapshot>,
@@ -45,6 +48,8 @@ pub struct WorkerParts {
     pub clock: Arc<dyn Clock>,
     /// Counters and access lines.
     pub telemetry: Arc<Telemetry>,
+    /// Rate limits of the process.
+    pub limiter: Arc<Limiter>,
     /// Where this worker's upstream counters are registered.
     pub upstreams: Arc<UpstreamRegistry>,
     /// A number no other worker or process has, for request ids.
@@ -84,6 +89,7 @@ impl Worker {
             resolver: Resolver::new(parts.cached, parts.peppers, parts.clock.clone()),
             telemetry: sources.telemetry.worker(),
             clock: parts.clock,
+            limiter: parts.limiter,
             sources,
             view: RefCell::new(Rc::new(view)),
             request_ids: RequestIds {

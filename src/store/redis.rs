@@ -18,12 +18,14 @@ use super::{
     BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
     StoreStatus, TenantState,
 };
+pub use counts::SharedCounts;
 use dial::Address;
 use link::{Link, LinkState, Live};
 use reader::Feed;
 use scripts::Scripts;
 use session::Session;
 
+mod counts;
 mod dial;
 mod guard;
 mod history;
@@ -78,6 +80,7 @@ impl std::fmt::Debug for RedisSettings {
 /// look-up until a tenant is made.
 pub struct RedisStore {
     shared: Arc<Shared>,
+    address: Arc<Address>,
     control: Handle,
     tasks: Vec<AbortHandle>,
 }
@@ -124,9 +127,14 @@ impl RedisStore {
         for link in &shared.readers {
             tasks.push(spawn_link(&control, link, &address, &scripts, Some(&leader)));
         }
-        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), address, scripts, Arc::clone(&leader));
+        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), Arc::clone(&address), scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
-        let store = Self { shared, control, tasks };
+        let store = Self {
+            shared,
+            address,
+            control,
+            tasks,
+        };
         // The supervisor bounds its attempt; this cannot wait longer.
         let _ = first_attempt.wait_for(|state| *state != LinkState::Starting).await;
         match leader.last_error() {

@@ -9,7 +9,7 @@ use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Position, RoleRecord, State, TenantRecord};
+use crate::base::principal::{CredentialRecord, Position, RoleRecord, Roles, State, TenantRecord};
 use crate::base::scope::{Mode, Scope};
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::method::Method;
@@ -320,6 +320,7 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
         },
+        limits: crate::decide::rate::RouteLimits::default(),
     }
 }
 
@@ -327,6 +328,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let surfaces = surfaces();
     let snapshot = Snapshot {
         issuers: Vec::new(),
+        roles: Roles::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         dialects: Vec::new(),

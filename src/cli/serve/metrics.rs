@@ -8,6 +8,7 @@ use super::reload::Reloader;
 use crate::admin::probes::Readiness;
 use crate::base::clock::Clock;
 use crate::gateway::UpstreamRegistry;
+use crate::limit::Limiter;
 use crate::server::Running;
 use crate::store::cached::CachedStore;
 use crate::telemetry::metrics::{Kind, Metrics, Sample};
@@ -16,6 +17,7 @@ use crate::telemetry::metrics::{Kind, Metrics, Sample};
 pub(super) struct Sources<'a> {
     pub(super) cached: Arc<CachedStore>,
     pub(super) upstreams: Arc<UpstreamRegistry>,
+    pub(super) limiter: Arc<Limiter>,
     pub(super) running: &'a Running,
     pub(super) reloader: &'a Arc<Reloader>,
     pub(super) readiness: &'a Arc<Readiness>,
@@ -28,6 +30,7 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     register_trust(metrics, &sources.cached);
     register_upstreams(metrics, &sources.upstreams);
     register_connections(metrics, sources.running);
+    register_limits(metrics, &sources.limiter);
     let (readiness, clock) = (sources.readiness.clone(), sources.clock.clone());
     metrics.gauge_fn("durward_store_up", "Whether the store answered a moment ago", &[], move || {
         u64::from(readiness.store_is_up(clock.now().boot))
@@ -193,6 +196,37 @@ fn register_connections(metrics: &Metrics, running: &Running) {
                 .map(|(name, value)| sample(&[("event", name)], value))
                 .collect())
         },
+    );
+}
+
+fn register_limits(metrics: &Metrics, limiter: &Arc<Limiter>) {
+    let limits = limiter.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_rate_limit_checks",
+        "Requests under rate limits, by what a limit said; `unavailable` are those the shared count could not answer",
+        move || {
+            let f = limits.figures();
+            vec![
+                sample(&[("result", "admitted")], f.admitted),
+                sample(&[("result", "refused")], f.refused),
+                sample(&[("result", "unavailable")], f.unavailable),
+            ]
+        },
+    );
+    let limits = limiter.clone();
+    metrics.gauge_fn(
+        "durward_rate_limit_entries",
+        "Callers in the table of rate limits",
+        &[],
+        move || limits.figures().entries,
+    );
+    let limits = limiter.clone();
+    metrics.counter_fn(
+        "durward_rate_limit_evictions",
+        "Callers who lost their place in the table of rate limits although something of theirs still counted",
+        &[],
+        move || limits.figures().evicted,
     );
 }
 

@@ -20,11 +20,12 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisSettings, RedisStore};
+use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
@@ -74,16 +75,22 @@ impl Process {
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
-        let store = open_store(&settings, clock.clone()).await?;
+        let (store, shared_counts) = open_store(&settings, clock.clone()).await?;
+        let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
-        let factories = worker_factories(&settings, &shared, &cached, &clock, &telemetry, &upstreams)?;
-        let setup = Setup {
-            listeners: settings.listeners.clone(),
-            limits: settings.limits,
-            certificates: shared.clone(),
+        let parts = WorkerParts {
+            shared: shared.clone(),
+            cached: cached.clone(),
+            peppers: Peppers::clone(&settings.peppers),
+            clock: clock.clone(),
+            telemetry: telemetry.clone(),
+            limiter: limiter.clone(),
+            upstreams: upstreams.clone(),
+            seed: [0; 2],
         };
-        let running = server::start(setup, factories)?;
+        let factories = worker_factories(settings.workers, &parts)?;
+        let running = server::start(server_setup(&settings, &shared), factories)?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         metrics::register(
@@ -91,6 +98,7 @@ impl Process {
             &metrics::Sources {
                 cached,
                 upstreams,
+                limiter,
                 running: &running,
                 reloader: &reloader,
                 readiness: &readiness,
@@ -152,10 +160,13 @@ impl Process {
     }
 }
 
-async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn CredentialStore>, StoreError> {
+/// The store, and where rate limits are counted by all gateways together, if it is a shared one.
+type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
+
+async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
     let check = settings.peppers.first().check_value();
     match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok(Arc::new(EmbeddedStore::open(path, &check)?)),
+        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &check)?), None)),
         StoreKind::Redis {
             url,
             key_prefix,
@@ -168,7 +179,9 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dy
                 lookup_timeout: settings.store.lookup_timeout,
                 pepper_check: check,
             };
-            Ok(Arc::new(RedisStore::open(redis, clock, Handle::current()).await?))
+            let store = RedisStore::open(redis, clock, Handle::current()).await?;
+            let counts = store.counts();
+            Ok((Arc::new(store), Some(counts)))
         }
     }
 }
@@ -184,28 +197,22 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
     }
 }
 
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>) -> Setup {
+    Setup {
+        listeners: settings.listeners.clone(),
+        limits: settings.limits,
+        certificates: shared.clone(),
+    }
+}
+
 /// What makes each worker's service, on the worker's own thread.
 type Factory = Box<dyn FnOnce() -> std::rc::Rc<Worker> + Send>;
 
-fn worker_factories(
-    settings: &Settings,
-    shared: &Arc<SharedSnapshot>,
-    cached: &Arc<CachedStore>,
-    clock: &Arc<dyn Clock>,
-    telemetry: &Arc<Telemetry>,
-    upstreams: &Arc<UpstreamRegistry>,
-) -> std::io::Result<Vec<Factory>> {
-    (0..settings.workers)
+fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<Factory>> {
+    (0..workers)
         .map(|_| {
-            let parts = WorkerParts {
-                shared: shared.clone(),
-                cached: cached.clone(),
-                peppers: Peppers::clone(&settings.peppers),
-                clock: clock.clone(),
-                telemetry: telemetry.clone(),
-                upstreams: upstreams.clone(),
-                seed: random_seed()?,
-            };
+            let mut parts = parts.clone();
+            parts.seed = random_seed()?;
             Ok(Box::new(move || Worker::new(parts)) as Factory)
         })
         .collect()

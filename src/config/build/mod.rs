@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use crate::base::principal::Roles;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
 use crate::snapshot::{Settings, Snapshot};
@@ -15,6 +16,7 @@ use super::written::{WrittenGateway, WrittenUpstream};
 
 mod claim_names;
 mod dialects;
+mod limits;
 mod lints;
 mod listeners;
 mod material;
@@ -74,7 +76,7 @@ impl<'b> Builder<'b> {
         let surfaces = self.surfaces(gateway, &names);
         let dialects = self.dialects(&gateway.dialects);
         let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
-        let (specs, routes) = self.upstreams(upstreams, &surfaces, &dialects, default_dialect);
+        let (specs, routes) = self.upstreams(upstreams, &surfaces, &dialects, default_dialect, &gateway.rate_limits);
         let router = self.router(upstreams, &routes);
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
@@ -82,8 +84,11 @@ impl<'b> Builder<'b> {
         self.overlaps(gateway, &surfaces, upstreams);
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
+        let routes_written = upstreams.iter().flat_map(|(_, upstream)| &upstream.routes);
+        self.lint_limits(gateway, routes_written.flat_map(|route| route.limits.iter().flatten()));
         let snapshot = Snapshot {
             issuers: Vec::new(),
+            roles: Roles::default(),
             headers: HeaderPolicy::new(names, &surfaces),
             surfaces,
             dialects,

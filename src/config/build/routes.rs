@@ -7,7 +7,7 @@ use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::Located;
 use crate::config::units::write_duration;
-use crate::config::written::{WrittenAccess, WrittenRewrite, WrittenRoute, WrittenUpstream};
+use crate::config::written::{WrittenAccess, WrittenRateLimit, WrittenRewrite, WrittenRoute, WrittenUpstream};
 use crate::decide::method::Method;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions,
@@ -26,6 +26,8 @@ pub(super) struct Context<'c> {
     pub(super) surfaces: &'c [Surface],
     pub(super) dialects: &'c [Dialect],
     pub(super) dialect: DialectIndex,
+    /// Rate limits of routes that name none.
+    pub(super) limits: &'c [WrittenRateLimit],
 }
 
 impl Builder<'_> {
@@ -35,11 +37,14 @@ impl Builder<'_> {
         if let Some(name) = &written.name {
             self.check_name(name, "a route");
         }
+        let name = written
+            .name
+            .as_ref()
+            .map_or_else(|| format!("{}/{number}", context.upstream_name), |n| n.value.clone());
+        let access = self.access(context, written);
         Route {
-            name: written
-                .name
-                .as_ref()
-                .map_or_else(|| format!("{}/{number}", context.upstream_name), |n| n.value.clone()),
+            limits: self.route_limits(&name, &access, written.limits.as_ref(), context.limits),
+            name,
             hosts: written.hosts.iter().map(|h| self.host_pattern(h)).collect(),
             methods: self.methods(written),
             // A pattern of its own, so that a missing path is not told as a conflict too.
@@ -47,7 +52,7 @@ impl Builder<'_> {
                 .path
                 .as_ref()
                 .map_or_else(|| format!("/no-path/{}/{number}", context.upstream.0), |p| p.value.clone()),
-            access: self.access(context, written),
+            access,
             destination: Destination::Upstream(context.upstream),
             rewrite: self.rewrite(written),
             dialect: written

@@ -4,9 +4,7 @@ use crate::base::ids::SurfaceName;
 use crate::base::scope::Mode;
 use crate::config::reader::shorten;
 use crate::config::source::Located;
-use crate::config::written::{
-    WrittenAccount, WrittenGateway, WrittenHalves, WrittenKeyPair, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind,
-};
+use crate::config::written::{WrittenAccount, WrittenGateway, WrittenHalves, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::headers::IdentityNames;
 use crate::decide::surface::{AccountFields, BodyField, Carrier, Halves, KeyPrefix, Surface, SurfaceKind};
 use crate::decide::token::ClaimHeader;

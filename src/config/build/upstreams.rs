@@ -7,7 +7,7 @@ use rustls_pki_types::ServerName;
 
 use crate::config::reader::shorten;
 use crate::config::source::Located;
-use crate::config::written::WrittenUpstream;
+use crate::config::written::{WrittenRateLimit, WrittenUpstream};
 use crate::decide::route::{DialectIndex, Route, UpstreamIndex};
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
@@ -34,6 +34,7 @@ impl Builder<'_> {
         surfaces: &[Surface],
         dialects: &[Dialect],
         default: DialectIndex,
+        limits: &[WrittenRateLimit],
     ) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
         let (mut specs, mut routes): (Vec<Arc<UpstreamSpec>>, Vec<Route>) = (Vec::new(), Vec::new());
         for (path, upstream) in written {
@@ -57,6 +58,7 @@ impl Builder<'_> {
                 surfaces,
                 dialects,
                 dialect,
+                limits,
             };
             for (i, route) in upstream.routes.iter().enumerate() {
                 routes.push(self.route(&context, i + 1, route));

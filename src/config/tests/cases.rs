@@ -1,5 +1,7 @@
 //! One mistake a row: what is written, where the caret stands, what is said.
 
+pub(super) mod surfaces;
+
 /// One mistake in a file: what is added to it, what the caret points at, what is said.
 pub(super) struct Case(pub(super) &'static str, pub(super) &'static str, pub(super) &'static str);
 
@@ -174,108 +176,6 @@ pub(super) const GATEWAY_CASES: &[Case] = &[
         "this cannot be the value of a header",
     ),
     Case("[dialects.d]\nrealm = 'a\"b'\n", "'a\"b'", "a realm holds no"),
-    Case("[surfaces.x]\n", "x]", "`kind` is missing"),
-    Case("[surfaces.x]\nkind = \"apikey\"\n", "\"apikey\"", "`kind` cannot be `apikey`"),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\n",
-        "x]",
-        "a surface of kind `api_key` needs `prefixes`",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"eyJx\"]\n",
-        "\"eyJx\"",
-        "`eyJx` cannot be a prefix",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\", \"a_b_\"]\n",
-        "\"a_b_\"",
-        "begin alike",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = { prod = \"a_\" }\n",
-        "prod",
-        "there is no mode `prod`",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\nmode = \"live\"\n",
-        "\"live\"",
-        "no prefix of this surface is of mode `live`",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\ncarry = [\"cookie:c\"]\n",
-        "\"cookie:c\"",
-        "cannot be carried in `cookie:c`",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\ncarry = [\"header:Cookie\"]\n",
-        "\"header:Cookie\"",
-        "has a meaning of its own",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\ncarry = [\"header:X-Tenant-Id\"]\n",
-        "\"header:X-Tenant-Id\"",
-        "carries an identity",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"hlive_\"]\n",
-        "x]",
-        "have keys that begin with `hlive_`",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"a_\"]\nsecrets = \"env:S\"\n",
-        "\"env:S\"",
-        "`secrets` does not belong",
-    ),
-    Case(
-        "[[listeners]]\nname = \"t\"\naddress = \"127.0.0.1:82\"\ntls.certificates = []\n",
-        "[]",
-        "`certificates` is empty",
-    ),
-    Case(
-        "[store]\nkind = \"redis\"\nurl = \"redis://h\"\npepper = \"env:P\"\n[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"generate:s\"\n",
-        "\"generate:s\"",
-        "cannot be generated",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"key_pair\"\nkey_header = \"X-K\"\nsecret_header = \"x-k\"\nkey_prefixes = [\"p_\"]\nsecret_prefixes = [\"s_\"]\n",
-        "\"x-k\"",
-        "both halves of a pair would be in the same header",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"key_pair\"\nkey_header = \"X-K\"\nsecret_header = \"X-S\"\nkey_prefixes = { live = \"p_\" }\nsecret_prefixes = [\"s_\"]\n",
-        "[\"s_\"]",
-        "must have the same modes",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\n",
-        "x]",
-        "needs `secrets`",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"apii\"\nsecrets = \"env:S\"\n",
-        "\"apii\"",
-        "there is no surface `apii`",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:SHORT\"\n",
-        "\"env:SHORT\"",
-        "a token secret has at least 32 bytes",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:S\"\nskew = \"6s\"\n",
-        "\"6s\"",
-        "`skew` must be 0s to 5s",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:S\"\nclaim_headers = { t = \"X-Tenant-Id\" }\n",
-        "\"X-Tenant-Id\"",
-        "`X-Tenant-Id` is taken",
-    ),
-    Case(
-        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nrecord_surface = \"api\"\nsecrets = \"env:S\"\n[surfaces.y]\nkind = \"session_jwt\"\ntoken_kind = \"b\"\nrecord_surface = \"api\"\nsecrets = [\"env:S2\"]\n",
-        "\"env:S2\"",
-        "this secret is also one of the surface `x`",
-    ),
 ];
 
 /// Mistakes in an upstream file.

@@ -1,5 +1,6 @@
 //! Every mistake is found, together with all others, and is shown where it was made.
 
+use super::cases::surfaces::SURFACE_CASES;
 use super::cases::{Case, GATEWAY_CASES, UPSTREAM_CASES};
 use super::*;
 
@@ -22,7 +23,7 @@ fn told_by(problems: &Problems, files: &Table) -> Vec<(String, String)> {
 
 #[test]
 fn each_mistake_of_the_gateway_file_is_found_alone_and_in_its_place() {
-    for Case(added, under, message) in GATEWAY_CASES {
+    for Case(added, under, message) in GATEWAY_CASES.iter().chain(SURFACE_CASES) {
         // Bare keys must come before the first table, tables may come last.
         let text = if added.starts_with('[') {
             format!("{GATEWAY}{added}")
@@ -55,8 +56,9 @@ fn each_mistake_of_an_upstream_file_is_found_alone_and_in_its_place() {
 
 fn one_mistake(gateway: &str, upstream: &str, under: &str, message: &str) {
     let mut files = table(&[("gateway.toml", gateway), ("upstreams/orders.toml", upstream)]);
-    let long = "0123456789abcdef0123456789abcdef";
-    for (name, value) in [("S", long), ("S2", long), ("P", long), ("SHORT", "short")] {
+    let text = "0123456789abcdef0123456789abcdef-another";
+    let long = &text[..32];
+    for (name, value) in [("S", long), ("S2", long), ("S3", &text[8..]), ("P", long), ("SHORT", "short")] {
         files.variables.insert(name.into(), value.into());
     }
     let found = told(check(&files), &files);

@@ -10,6 +10,7 @@ use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings};
 use super::dialect::{self, DIALECT, WrittenDialect};
 use super::limits::{self, LIMITS};
 use super::listener::{self, LISTENER, WrittenListener};
+use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
 use super::store::{self, STORE, WrittenStore};
 use super::surface::{self, SURFACE, WrittenSurface};
 
@@ -65,6 +66,12 @@ pub const GATEWAY: Schema = Schema {
             kind: Kind::Table(&LIMITS),
             default: Fallback::Absent("the defaults below"),
             about: "Bounds of connections, requests and waits.",
+        },
+        Key {
+            name: "rate_limits",
+            kind: Kind::Tables(&RATE_LIMIT),
+            default: Fallback::Absent("none"),
+            about: "Rate limits of every route that has no `limits` of its own, counted for each route apart. On public routes those by `credential` and `tenant` do not count.",
         },
         Key {
             name: "log",
@@ -226,6 +233,8 @@ pub struct WrittenGateway {
     pub insecure_probes: bool,
     /// Limits.
     pub limits: Limits,
+    /// Rate limits of routes that name none.
+    pub rate_limits: Vec<WrittenRateLimit>,
     /// Logs.
     pub log: LogSettings,
     /// Identity header names: key of `[identity]` and name.
@@ -259,6 +268,7 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
         probes: admin.and_then(|s| s.address("probes")),
         insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),
         limits: sub_or_default(section, "limits", &LIMITS, limits::read),
+        rate_limits: rate::read_list(section, "rate_limits").unwrap_or_default(),
         log: sub_or_default(section, "log", &LOG, read_log),
         identity: sub_or_default(section, "identity", &IDENTITY, read_identity),
         trusted: proxies.map(|s| s.texts("trusted")).unwrap_or_default(),

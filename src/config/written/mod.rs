@@ -5,6 +5,7 @@ pub mod dialect;
 pub mod gateway;
 pub mod limits;
 pub mod listener;
+pub mod rate;
 pub mod route;
 pub mod store;
 pub mod surface;
@@ -14,6 +15,7 @@ pub use carrier::WrittenPrefixes;
 pub use dialect::{WrittenDenial, WrittenDialect};
 pub use gateway::WrittenGateway;
 pub use listener::{WrittenCertificate, WrittenListener};
+pub use rate::WrittenRateLimit;
 pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
 pub use store::{WrittenStore, WrittenStoreKind};
 pub use surface::{

@@ -8,6 +8,8 @@ use crate::config::reader::{Section, shorten};
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
 
+use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
+
 /// `[[routes]]`.
 pub const ROUTE: Schema = Schema {
     name: "`[[routes]]`",
@@ -103,6 +105,12 @@ pub const ROUTE: Schema = Schema {
             default: Fallback::Absent("the upstream's"),
             about: "The dialect of refusals on this route.",
         },
+        Key {
+            name: "limits",
+            kind: Kind::Tables(&RATE_LIMIT),
+            default: Fallback::Absent("`rate_limits` of `gateway.toml`"),
+            about: "How often the route may be used; `[]` for no limit.",
+        },
     ],
 };
 
@@ -177,6 +185,8 @@ pub struct WrittenRoute {
     pub forward_credentials: bool,
     /// Dialect of its refusals.
     pub dialect: Option<Located<String>>,
+    /// Its own rate limits.
+    pub limits: Option<Vec<WrittenRateLimit>>,
 }
 
 /// Who may use a route, as written.
@@ -220,6 +230,7 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         trailers: section.is_set("trailers"),
         forward_credentials: section.is_set("forward_credentials"),
         dialect: section.text("dialect"),
+        limits: rate::read_list(section, "limits"),
     }
 }
 

@@ -14,6 +14,7 @@
 //! {durward}:tids      zset   tenant ids
 //! {durward}:rids:<t>  zset   role ids of tenant t
 //! {durward}:events    stream p = position, e = event
+//! {durward}:l:<key>   text   rate limits, see `counts`
 //! ```
 //!
 //! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
@@ -46,6 +47,7 @@ struct Keys {
     role_ids: String,
     tenant_ids: String,
     events: String,
+    prefix: String,
 }
 
 impl Keys {
@@ -62,6 +64,7 @@ impl Keys {
             role_ids: key("rids"),
             tenant_ids: key("tids"),
             events: key("events"),
+            prefix: key(""),
         }
     }
 
@@ -133,6 +136,11 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
+    /// A key of ours by its name.
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.keys.prefix)
+    }
+
     pub(super) fn new(prefix: &str, pepper_check: &str) -> Self {
         let ours = |body: &str| Script::new(&format!("{PROLOGUE}{body}"));
         let change = |body: &str| Script::new(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));

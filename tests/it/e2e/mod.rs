@@ -5,6 +5,7 @@ mod canaries;
 mod disconnects;
 mod h2;
 mod lifecycle;
+mod limits;
 mod outage;
 mod pair;
 mod readme;

@@ -1,0 +1,106 @@
+//! Rate limits as they are kept: in a table of this process, or by all gateways together in Redis.
+//!
+//! A shared limit is asked in three steps: the own table first (what it refuses, all gateways
+//! together refuse too, so a flood costs the store nothing), then Redis by one script on Redis' time,
+//! then the answer is noted in the table. So when Redis goes away, a gateway goes on with what it has
+//! counted itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::{BootMillis, Clock};
+use crate::decide::rate::{Counted, Limit, LimitKey, Verdict, WhenUnavailable};
+use crate::store::redis::SharedCounts;
+
+mod counters;
+mod fields;
+mod table;
+
+pub use counters::LimitFigures;
+pub use fields::{Standing, push_fields, retry_after};
+
+use counters::Counters;
+use table::Table;
+
+/// How long a request waits for the shared count. Redis in the same network answers within a
+/// millisecond; a limit is not worth more of a caller's time than this.
+pub const SHARED_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// The shared count cannot be had, and the limit says that this refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the shared count cannot be had")]
+pub struct CountUnavailable;
+
+/// Counts requests for all workers of the process. A route without limits never comes here.
+pub struct Limiter {
+    table: Table,
+    shared: Option<SharedCounts>,
+    clock: Arc<dyn Clock>,
+    counters: Counters,
+}
+
+impl Limiter {
+    /// An empty table; `shared` is where limits of several gateways are counted. Without it, as with
+    /// the embedded store, one process is all there is.
+    #[must_use]
+    pub fn new(shared: Option<SharedCounts>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            table: Table::new(),
+            shared,
+            clock,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Judges a request and counts it if it is admitted. Waits for Redis at most
+    /// [`SHARED_TIMEOUT`], and only under limits that are shared. Not cancel-safe in one way: a
+    /// request whose client leaves meanwhile may be counted.
+    ///
+    /// # Errors
+    /// [`CountUnavailable`] under a limit that refuses when the shared count cannot be had.
+    pub async fn admit(&self, limit: &Limit, key: LimitKey, now: BootMillis) -> Result<Verdict, CountUnavailable> {
+        let verdict = match (limit.counted, &self.shared) {
+            (Counted::Together(policy), Some(shared)) => self.admit_together(shared, policy, limit, key, now).await?,
+            _ => self.table.admit(key, limit.rate, now),
+        };
+        self.counters.note(&verdict);
+        Ok(verdict)
+    }
+
+    async fn admit_together(
+        &self,
+        shared: &SharedCounts,
+        policy: WhenUnavailable,
+        limit: &Limit,
+        key: LimitKey,
+        now: BootMillis,
+    ) -> Result<Verdict, CountUnavailable> {
+        let known = self.table.judge(key, limit.rate, now);
+        if matches!(known, Verdict::Refused { .. }) {
+            return Ok(known);
+        }
+        match tokio::time::timeout(SHARED_TIMEOUT, shared.admit(key, limit.rate)).await {
+            Ok(Ok(verdict)) => {
+                let now = self.clock.now().boot;
+                match verdict {
+                    Verdict::Admitted { .. } => self.table.count(key, limit.rate, now),
+                    Verdict::Refused { retry_after } => self.table.block(key, limit.rate, now, now.plus(retry_after)),
+                }
+                Ok(verdict)
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.counters.note_unavailable();
+                match policy {
+                    WhenUnavailable::CountHere => Ok(self.table.admit(key, limit.rate, self.clock.now().boot)),
+                    WhenUnavailable::Refuse => Err(CountUnavailable),
+                }
+            }
+        }
+    }
+
+    /// What happened so far, for metrics.
+    #[must_use]
+    pub fn figures(&self) -> LimitFigures {
+        self.counters.figures(self.table.len(), self.table.evicted())
+    }
+}
