@@ -7,6 +7,7 @@ use crate::base::clock::{Clock, Now};
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
+use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
 use crate::decide::extract::Extracted;
@@ -69,6 +70,32 @@ impl Resolver {
             secret,
             now,
         })
+    }
+
+    /// What an account of this log-in name is found by.
+    #[must_use]
+    pub fn login_fingerprint(&self, surface: &Surface, login: &str) -> Fingerprint {
+        login_fingerprint(self.peppers.first(), &surface.name, login)
+    }
+
+    /// Finds the facts of an account by what was typed as its log-in name. Says nothing about the
+    /// password. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    pub async fn resolve_login(&self, surface: &Surface, login: &str, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
+        for pepper in self.peppers.iter() {
+            let fingerprint = login_fingerprint(pepper, &surface.name, login);
+            let facts = match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => Some(facts),
+                Remembered::Absent => None,
+                Remembered::Nothing => self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))?,
+            };
+            if facts.is_some() {
+                return Ok(facts);
+            }
+        }
+        Ok(None)
     }
 
     /// Tries the fingerprints a credential may have; the first that exists decides. Tells the time

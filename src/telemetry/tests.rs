@@ -77,6 +77,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
         tenant: Some(hostile),
         principal: Some(hostile),
         credential: Some(hostile),
+        done: Some("mint api:key_1"),
         denial: Some(Denial::RevokedCredential),
         status: 401,
         upstream: Some(hostile),
@@ -261,6 +262,7 @@ fn without_an_output_requests_are_still_counted() {
     a.record(&AccessLine {
         status: 200,
         denial: None,
+        done: None,
         completed: false,
         ..line("a")
     });
