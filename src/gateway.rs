@@ -264,8 +264,13 @@ async fn permit(
         presented_mode: extracted.mode,
         carried: Carried::of(&extracted.credential, &head.fields, &target.authority, connection.scheme),
         secret,
+        roles: &view.snapshot.roles,
     };
-    authorize(&request, principal, now.wall)
+    let permit = authorize(&request, principal, now.wall)?;
+    if let Some(principal) = permit.principal() {
+        worker.resolver.note_use(&principal.facts, now);
+    }
+    Ok(permit)
 }
 
 /// Whether the certificate this connection was opened with is another one than the requested host

@@ -11,7 +11,8 @@ use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
 use crate::decide::extract::Extracted;
-use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
+use crate::decide::validity;
 use crate::store::StoreError;
 use crate::store::cached::{CachedStore, Remembered};
 
@@ -53,7 +54,10 @@ impl Resolver {
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
     pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
         let token = match (&surface.kind, extracted.credential) {
-            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, now.wall)?),
+            (SurfaceKind::SessionJwt { rules, record, .. }, Credential::Jwt { token, .. }) => Some(match record {
+                SessionRecord::Sub(_) => rules.verify(token, now.wall)?,
+                SessionRecord::Own => rules.verify_own(token, now.wall)?,
+            }),
             _ => None,
         };
         let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
@@ -64,7 +68,10 @@ impl Resolver {
             facts.as_deref().map(|facts| &facts.credential),
             &self.peppers,
         );
-        let facts = facts.ok_or(Denial::UnknownCredential)?;
+        let mut facts = facts.ok_or(Denial::UnknownCredential)?;
+        if validity::is_idle(&facts, now.wall) {
+            facts = self.cached.activity().lay_over(facts);
+        }
         Ok(Resolved {
             principal: Principal::new(facts, token),
             secret,
@@ -96,6 +103,11 @@ impl Resolver {
             }
         }
         Ok(None)
+    }
+
+    /// Notes that these facts admitted a request; what slides lives on by it.
+    pub fn note_use(&self, facts: &Facts, now: Now) {
+        self.cached.activity().note(facts, now);
     }
 
     /// Tries the fingerprints a credential may have; the first that exists decides. Tells the time

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
+use crate::base::principal::{CredentialRecord, Principal, Roles};
 use crate::base::scope::Mode;
 
 use super::method::Method;
@@ -52,6 +52,8 @@ pub struct AccessRequest<'a> {
     pub carried: Carried,
     /// The outcome of [`check_secret`]; asked for on pair surfaces only.
     pub secret: SecretCheck,
+    /// The roles of the configuration.
+    pub roles: &'a Roles,
 }
 
 /// Decides whether this principal may use the route at `now`. The facts must be young enough
@@ -60,9 +62,10 @@ pub struct AccessRequest<'a> {
 /// 1. the route accepts the surface, and the record is one of that surface;
 /// 2. the secret half of a pair was right (a wrong secret learns nothing of the record);
 /// 3. the modes agree: the prefix's, the record's, and the one the surface is pinned to;
-/// 4. credential, then token, then tenant are in force;
+/// 4. credential and what it hangs on, then token, then tenant are in force;
 /// 5. a cookie on a changing method comes with proof that the request is not another site's;
-/// 6. the scopes cover what the route needs. A token's scopes count only as far as its record's go.
+/// 6. the scopes cover what the route needs: the record's own together with those of its roles. A
+///    token's scopes count only as far as its record's go.
 ///
 /// # Errors
 /// [`Denial`]: `WrongSurface`, `WrongSecret`, `WrongMode`, those of [`validity::check`] and
@@ -88,7 +91,7 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
     if !request.method.is_safe() && request.carried == Carried::ByBrowserUnproven {
         return Err(Denial::CrossSite);
     }
-    let principal = narrow(principal);
+    let principal = narrow(add_roles(principal, request.roles));
     if !principal.scopes().covers(needed) {
         return Err(Denial::InsufficientScope);
     }
@@ -118,9 +121,9 @@ fn check_mode(request: &AccessRequest<'_>, record: &CredentialRecord) -> Result<
 fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> Result<(), Denial> {
     let facts = &principal.facts;
     match (token_skew(surface), &principal.token) {
-        (None, None) => validity::check(&facts.credential, &facts.tenant, now),
+        (None, None) => validity::check(facts, now),
         (Some(skew), Some(claims)) => {
-            let record = validity::check(&facts.credential, &facts.tenant, now);
+            let record = validity::check(facts, now);
             // A dead token of an inactive tenant is dead first, as a dead key is.
             if matches!(record, Ok(()) | Err(Denial::InactiveTenant)) {
                 validity::check_token(claims, &facts.credential, skew, now)?;
@@ -138,13 +141,32 @@ fn token_skew(surface: &Surface) -> Option<Duration> {
     }
 }
 
-/// A token never grants more than the record it hangs on holds.
+/// Adds what a record's roles allow to its own scopes: those of the store, which came with the facts,
+/// and those of the configuration. A role that is nowhere any more adds nothing.
+fn add_roles(mut principal: Principal, configured: &Roles) -> Principal {
+    let facts = &principal.facts;
+    let named = facts.credential.roles();
+    if !named.is_empty() {
+        let stored = facts.roles.iter().filter(|role| named.contains(&role.id));
+        let roles = stored.chain(named.iter().filter_map(|id| configured.find(id)));
+        let scopes = facts.credential.scopes.iter().chain(roles.flat_map(|role| role.scopes.iter()));
+        principal.held = Some(scopes.cloned().collect());
+    }
+    principal
+}
+
+/// A token never grants more than the record it hangs on holds. A tenant's own record is what tokens
+/// of others hang on, whose scopes the operator takes from them.
 fn narrow(mut principal: Principal) -> Principal {
-    if let Some(TokenClaims { scopes: Some(scopes), .. }) = &mut principal.token {
-        let held = &principal.facts.credential.scopes;
-        if !held.covers(scopes) {
-            *scopes = scopes.intersection(held);
-        }
+    let Some(claimed) = principal.token.as_ref().and_then(|token| token.scopes.as_ref()) else {
+        return principal;
+    };
+    if principal.facts.credential.is_of_tenant() || principal.held().covers(claimed) {
+        return principal;
+    }
+    let narrowed = claimed.intersection(principal.held());
+    if let Some(token) = &mut principal.token {
+        token.scopes = Some(narrowed);
     }
     principal
 }

@@ -9,7 +9,7 @@ pub mod peer;
 pub mod rate;
 pub mod route;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod surface;
 pub mod target;
 pub mod token;

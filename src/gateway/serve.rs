@@ -235,8 +235,13 @@ fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option
         // No page of another site can send JSON without asking first.
         carried: Carried::Explicitly,
         secret: resolved.secret,
+        roles: &snapshot.roles,
     };
-    authorize(&request, resolved.principal, resolved.now.wall)
+    let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
+    if let Some(principal) = permit.principal() {
+        asked.worker.resolver.note_use(&principal.facts, resolved.now);
+    }
+    Ok(permit)
 }
 
 /// The session whose cookie a new one is about to replace, if it is a good one with a record of its
@@ -264,5 +269,5 @@ fn replaced_session(asked: Asked<'_>, issuer: &Issuer, exchange: &Exchange) -> O
     let crate::base::credential::Credential::Jwt { token, .. } = extracted.credential else {
         return None;
     };
-    Some(rules.verify(token, exchange.now().wall).ok()?.record)
+    Some(rules.verify_own(token, exchange.now().wall).ok()?.record)
 }

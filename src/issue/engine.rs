@@ -11,10 +11,11 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::{RoleId, TenantId};
-use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
+use crate::base::principal::{CredentialRecord, Facts, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
-use crate::store::{ChangeError, CredentialChange, CredentialStore, NewRecords, StoreError};
+use crate::decide::validity;
+use crate::store::{ChangeError, CredentialChange, CredentialStore, Found, NewRecords, StoreError};
 
 use super::answer::{self, Told};
 use super::call::{Call, Issued, Stop};
@@ -191,8 +192,17 @@ impl Engine {
     /// if it were not there.
     async fn check_in_force(&self, record: &CredentialRecord, now: UnixMillis) -> Result<(), Stop> {
         let found = self.store.find(Fingerprint::of_id(&record.surface, &record.id)).await;
-        let facts = found.map_err(|error| unavailable(&error))?.facts.ok_or(Denial::NotFound)?;
-        match crate::decide::validity::check(&facts.credential, &facts.tenant, now) {
+        let Found { position, facts } = found.map_err(|error| unavailable(&error))?;
+        let found = facts.ok_or(Denial::NotFound)?;
+        let facts = Facts {
+            credential: found.credential,
+            tenant: found.tenant,
+            ancestors: found.ancestors,
+            roles: found.roles,
+            sent_at: self.clock.now().boot,
+            position,
+        };
+        match validity::check(&facts, now) {
             Ok(()) => Ok(()),
             Err(Denial::InactiveTenant) => Err(Denial::InactiveTenant.into()),
             Err(_) => Err(Denial::NotFound.into()),

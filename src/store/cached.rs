@@ -10,6 +10,7 @@ use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, Position};
 
+use super::activity::Activity;
 use super::events::{Positions, Slots};
 use super::{CredentialStore, StoreError};
 use flights::Flights;
@@ -73,6 +74,7 @@ pub enum Remembered {
 /// ([`Positions`]); what moka evicts or keeps is a matter of memory only.
 pub struct CachedStore {
     flights: Arc<Flights>,
+    activity: Activity,
 }
 
 impl std::fmt::Debug for CachedStore {
@@ -91,6 +93,7 @@ impl CachedStore {
         let memory = Memory::new(settings, positions);
         Arc::new(Self {
             flights: Arc::new(Flights::new(store, settings, clock, control, memory)),
+            activity: Activity::default(),
         })
     }
 
@@ -152,6 +155,12 @@ impl CachedStore {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn CredentialStore> {
         self.flights.store()
+    }
+
+    /// When sliding credentials were last used here.
+    #[must_use]
+    pub const fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// What events have told so far.

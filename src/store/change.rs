@@ -119,7 +119,17 @@ pub(super) fn first_of(new: NewRecords) -> Result<(Option<TenantId>, Vec<Credent
     if credentials.iter().any(|c| Some(&c.tenant) != owner.as_ref()) {
         return Err(ChangeError::Conflict("records made together belong to one tenant".into()));
     }
-    let credentials = credentials.into_iter().map(first).collect::<Result<_, _>>()?;
+    let credentials: Vec<CredentialRecord> = credentials.into_iter().map(first).collect::<Result<_, _>>()?;
+    for (made, record) in credentials.iter().enumerate() {
+        let before = credentials.get(..made).unwrap_or_default();
+        if before.iter().any(|other| other.id == record.id) {
+            return Err(id_taken(&record.id));
+        }
+        let own = fingerprints(record);
+        if before.iter().any(|other| fingerprints(other).iter().any(|f| own.contains(f))) {
+            return Err(fingerprint_taken());
+        }
+    }
     Ok((owner, credentials))
 }
 

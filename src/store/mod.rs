@@ -11,6 +11,7 @@ use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, PasswordHash, Position, RoleRecord, TenantRecord};
 use crate::base::scope::ScopeSet;
 
+pub mod activity;
 pub mod cached;
 mod change;
 pub mod codec;

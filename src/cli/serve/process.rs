@@ -24,6 +24,7 @@ use crate::issue::engine::Engine;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
+use crate::store::activity;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
@@ -39,6 +40,7 @@ pub(crate) struct Process {
     stop: watch::Sender<()>,
     admin: JoinSet<()>,
     chores: Vec<JoinHandle<()>>,
+    cached: Arc<CachedStore>,
     _socket: SocketName,
 }
 
@@ -104,7 +106,7 @@ impl Process {
         metrics::register(
             telemetry.metrics(),
             &metrics::Sources {
-                cached,
+                cached: cached.clone(),
                 upstreams,
                 limiter,
                 running: &running,
@@ -128,7 +130,11 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let chores = vec![tokio::spawn(watch_store(operations.clone())), tokio::spawn(reloader.clone().poll())];
+        let chores = vec![
+            tokio::spawn(watch_store(operations.clone())),
+            tokio::spawn(reloader.clone().poll()),
+            tokio::spawn(write_uses(cached.clone())),
+        ];
         readiness.configured();
         Ok(Self {
             operations,
@@ -138,6 +144,7 @@ impl Process {
             stop,
             admin,
             chores,
+            cached,
             _socket: socket_name,
         })
     }
@@ -160,12 +167,18 @@ impl Process {
         for chore in &self.chores {
             chore.abort();
         }
+        activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
         let telemetry = self.telemetry;
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
+}
+
+/// Writes when sliding sessions were last used, until it is aborted.
+async fn write_uses(cached: Arc<CachedStore>) {
+    activity::write_behind(cached.activity(), &**cached.store(), &SystemClock).await;
 }
 
 /// The store, and where rate limits are counted by all gateways together, if it is a shared one.

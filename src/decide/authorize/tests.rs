@@ -6,8 +6,8 @@ use super::*;
 use crate::base::clock::UnixMillis;
 use crate::base::credential::Credential;
 use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
-use crate::base::ids::TenantId;
-use crate::base::principal::{Facts, State};
+use crate::base::ids::{RoleId, TenantId};
+use crate::base::principal::{Facts, Parent, RoleRecord, Roles, State, TokenClaims};
 use crate::decide::samples::{self, api_key, claims, key_pair, route_for, scopes, session, token_rules};
 use crate::decide::surface::{Carrier, KeyOrigin};
 
@@ -45,6 +45,7 @@ struct Case {
     mode: Option<Mode>,
     carried: Carried,
     secret: SecretCheck,
+    roles: Roles,
 }
 
 impl Case {
@@ -62,6 +63,7 @@ impl Case {
             mode: Some(Mode::Live),
             carried: Carried::Explicitly,
             secret: SecretCheck::NONE,
+            roles: Roles::default(),
         }
     }
 
@@ -106,6 +108,7 @@ impl Case {
             presented_mode: self.mode,
             carried: self.carried,
             secret: self.secret,
+            roles: &self.roles,
         };
         let facts = Arc::new(self.facts);
         authorize(&request, Principal::new(facts, self.token), NOW)
@@ -285,4 +288,86 @@ fn a_wrong_secret_learns_nothing_of_the_record() {
 fn k7_debug_of_a_permit_shows_no_secret_because_it_holds_none() {
     let permit = Case::pair().decide().unwrap();
     assert!(!format!("{permit:?}").contains("right"));
+}
+
+fn role(name: &str, tenant: Option<&str>, allowed: &[&'static str]) -> RoleRecord {
+    RoleRecord {
+        id: RoleId::of_name(name),
+        tenant: tenant.map(|id| TenantId::parse(id).unwrap()),
+        name: name.into(),
+        description: None,
+        scopes: scopes(allowed),
+        created_at: UnixMillis(0),
+        epoch: 1,
+    }
+}
+
+#[test]
+fn the_scopes_of_roles_are_added_to_the_records_own() {
+    let held = |roles: &'static [&'static str]| {
+        Case::key().admitted(move |c| {
+            c.facts.credential.scopes = scopes(&["orders:read"]);
+            c.facts.credential.extras_mut().roles = roles.iter().map(|name| RoleId::of_name(name)).collect();
+            c.facts.roles = vec![role("clerk", Some("acme"), &["orders:write"])];
+            c.roles = Roles::new([role("viewer", None, &["orders:list", "orders:read"])]);
+            c.route = route_for(&[0], &["orders:read"]);
+        })
+    };
+    assert_eq!(held(&[]).scopes().joined(), "orders:read", "a role that is not named adds nothing");
+    assert_eq!(held(&["clerk"]).scopes().joined(), "orders:read orders:write");
+    assert_eq!(held(&["viewer"]).scopes().joined(), "orders:list orders:read");
+    assert_eq!(held(&["clerk", "viewer"]).scopes().joined(), "orders:list orders:read orders:write");
+    assert_eq!(held(&["deleted"]).scopes().joined(), "orders:read", "nor does one that is nowhere");
+}
+
+#[test]
+fn a_key_without_scopes_and_roles_can_do_nothing_and_with_a_role_what_that_allows() {
+    let with = |roles: &'static [&'static str]| {
+        move |c: &mut Case| {
+            c.facts.credential.scopes = scopes(&[]);
+            c.facts.credential.extras_mut().roles = roles.iter().map(|name| RoleId::of_name(name)).collect();
+            c.roles = Roles::new([role("viewer", None, &["orders:read"])]);
+            c.route = route_for(&[0], &["orders:read"]);
+        }
+    };
+    Case::key().refused(Denial::InsufficientScope, with(&[]));
+    Case::key().refused(Denial::InsufficientScope, with(&["admin"]));
+    let _ = Case::key().admitted(with(&["viewer"]));
+}
+
+#[test]
+fn a_token_is_narrowed_to_what_its_record_holds_by_its_roles_too() {
+    let with = |claimed: &'static [&'static str]| {
+        move |c: &mut Case| {
+            c.facts.credential.scopes = scopes(&[]);
+            c.facts.credential.extras_mut().roles = vec![RoleId::of_name("viewer")];
+            c.roles = Roles::new([role("viewer", None, &["orders:read"])]);
+            c.token.as_mut().unwrap().scopes = Some(scopes(claimed));
+        }
+    };
+    let narrowed = Case::session().admitted(with(&["orders:read", "orders:write"]));
+    assert_eq!(narrowed.scopes().joined(), "orders:read");
+    Case::session().refused(Denial::InsufficientScope, with(&["orders:write"]));
+}
+
+#[test]
+fn what_ends_a_parent_ends_the_child() {
+    let on_parent = |end: fn(&mut CredentialRecord)| {
+        move |c: &mut Case| {
+            let mut parent = samples::facts("access", "at_9", "acme").credential;
+            c.facts.credential.extras_mut().parent = Some(Parent {
+                surface: parent.surface.clone(),
+                id: parent.id.clone(),
+            });
+            end(&mut parent);
+            c.facts.ancestors.push(parent);
+        }
+    };
+    for case in [Case::key, Case::session] {
+        let _ = case().admitted(on_parent(|_| ()));
+        case().refused(Denial::RevokedCredential, on_parent(|p| p.state = State::Revoked { at: NOW }));
+        case().refused(Denial::DisabledCredential, on_parent(|p| p.state = State::Disabled));
+        case().refused(Denial::ExpiredCredential, on_parent(|p| p.expires_at = Some(NOW)));
+        case().refused(Denial::RevokedCredential, on_parent(|p| p.valid_after = Some(NOW)));
+    }
 }

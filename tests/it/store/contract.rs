@@ -15,6 +15,7 @@ macro_rules! suite {
         mod cached_redis { $(#[test] fn $case() { super::run(async { super::$case(super::Fixture::cached_redis().await).await }); })* }
     };
 }
+pub(super) use suite;
 
 suite! {
     what_was_created_is_found_by_key_and_by_id

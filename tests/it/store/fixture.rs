@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use durward::base::clock::{BootMillis, ManualClock, Now, SystemClock, UnixMillis};
+use durward::base::clock::{BootMillis, Clock, ManualClock, Now, SystemClock, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Position, State, TenantRecord};
+use durward::base::principal::{CredentialRecord, Facts, Position, State, TenantRecord};
 use durward::base::scope::{Mode, Scope};
 use durward::store::cached::{CacheSettings, CachedStore, Remembered};
 use durward::store::embedded::EmbeddedStore;
@@ -194,17 +194,28 @@ impl Fixture {
 
     /// Looks up as a worker does: memory, then the store.
     pub(super) async fn find(&self, fingerprint: Fingerprint) -> Result<Option<(CredentialRecord, TenantRecord)>, StoreError> {
-        use durward::base::clock::Clock;
+        Ok(self.facts(fingerprint).await?.map(|facts| (facts.credential, facts.tenant)))
+    }
+
+    /// What a look-up brings, whole.
+    pub(super) async fn facts(&self, fingerprint: Fingerprint) -> Result<Option<Facts>, StoreError> {
         let Some(cache) = &self.cache else {
             let found = self.store.find(fingerprint).await?;
-            return Ok(found.facts.map(|facts| (facts.credential, facts.tenant)));
+            return Ok(found.facts.map(|facts| Facts {
+                credential: facts.credential,
+                tenant: facts.tenant,
+                ancestors: facts.ancestors,
+                roles: facts.roles,
+                sent_at: BootMillis(0),
+                position: found.position,
+            }));
         };
         let facts = match cache.peek(&fingerprint, self.clock.now()) {
             Remembered::Present(facts) => Some(facts),
             Remembered::Absent => None,
             Remembered::Nothing => cache.load(fingerprint).await?,
         };
-        Ok(facts.map(|f| (f.credential.clone(), f.tenant.clone())))
+        Ok(facts.map(|facts| Facts::clone(&facts)))
     }
 
     /// Ends what is behind the store.

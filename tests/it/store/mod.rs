@@ -13,4 +13,5 @@ mod embedded;
 mod fixture;
 mod flights;
 mod redis;
+mod trees;
 mod wrapper;

@@ -124,6 +124,7 @@ impl World {
             presented_mode: found.mode,
             carried: Carried::Explicitly,
             secret,
+            roles: &Roles::default(),
         };
         authorize(&request, Principal::new(facts, token), NOW)
     }

@@ -113,13 +113,12 @@ impl<'t> WriteTables<'t> {
 
     /// Whether a record may be made now, after those made with it before.
     fn check_new(&self, record: &CredentialRecord, before: &[CredentialRecord]) -> Result<(), ChangeError> {
-        let id_taken = credential_at(&self.credentials, record.id.as_str())?.is_some();
-        if id_taken || before.iter().any(|made| made.id == record.id) {
+        if credential_at(&self.credentials, record.id.as_str())?.is_some() {
             return Err(change::id_taken(&record.id));
         }
         for fingerprint in change::fingerprints(record) {
             let taken = self.fingerprints.get(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
-            if taken.is_some() || before.iter().any(|made| change::fingerprints(made).contains(&fingerprint)) {
+            if taken.is_some() {
                 return Err(change::fingerprint_taken());
             }
         }
