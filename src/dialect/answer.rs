@@ -77,7 +77,11 @@ pub enum Presence {
 
 /// The template of an answer.
 #[derive(Debug, Clone)]
-pub struct AnswerTemplate(Template);
+pub struct AnswerTemplate {
+    template: Template,
+    /// Everything it was promised, empty: what is absent when it is rendered is `null`.
+    promised: serde_json::Value,
+}
 
 impl AnswerTemplate {
     /// Compiles a template and tries it: with everything there and with everything that may be absent
@@ -90,16 +94,41 @@ impl AnswerTemplate {
         for filling in [Filling::Full, Filling::Sparse] {
             template.sample(&Value::from_serialize(names.sample(filling)))?;
         }
-        Ok(Self(template))
+        let promised = names.sample(Filling::Sparse);
+        Ok(Self { template, promised })
     }
 
-    /// Writes the answer of one request. What is not there must be `null`, not absent.
+    /// Writes the answer of one request. What its names promise and the context has not is `null`.
     ///
     /// # Errors
     /// [`TemplateError`] if the template does what cannot be done with these values; loading has
     /// tried it with the values that may be expected.
     pub fn render(&self, context: &serde_json::Value) -> Result<Vec<u8>, TemplateError> {
-        self.0.render(&Value::from_serialize(context)).map(String::into_bytes)
+        let mut context = context.clone();
+        complete(&mut context, &self.promised);
+        for list in ["minted", "items"] {
+            let records = context.get_mut(list).and_then(serde_json::Value::as_array_mut);
+            for record in records.into_iter().flatten() {
+                complete(record, self.promised.get("credential").unwrap_or(&serde_json::Value::Null));
+            }
+        }
+        self.template.render(&Value::from_serialize(&context)).map(String::into_bytes)
+    }
+}
+
+/// Adds the members of `promised` that `object` has not: objects with their members, lists empty, the rest
+/// as nothing.
+fn complete(object: &mut serde_json::Value, promised: &serde_json::Value) {
+    let (Some(object), Some(promised)) = (object.as_object_mut(), promised.as_object()) else {
+        return;
+    };
+    for (name, member) in promised {
+        let own = object.entry(name.clone()).or_insert_with(|| match member {
+            serde_json::Value::Object(_) => Map::new().into(),
+            serde_json::Value::Array(_) => Vec::<serde_json::Value>::new().into(),
+            _ => serde_json::Value::Null,
+        });
+        complete(own, member);
     }
 }
 
@@ -180,7 +209,7 @@ impl AnswerNames {
             (Subject::Credentials | Subject::Names, Filling::Full) => vec![item; 2],
             _ => Vec::new(),
         };
-        let made = self.subject == Subject::Credential;
+        let made = matches!(self.subject, Subject::Credential);
         json!({
             "request_id": "request",
             "caller": (self.caller == Presence::Present).then(|| filling.record(&CALLER, &self.caller_claims)),
@@ -266,6 +295,9 @@ mod tests {
             "body": {"role": "payer"},
         });
         let text = String::from_utf8(template.render(&context).unwrap()).unwrap();
+        // What is promised and not there is nothing, not a failure.
+        let bare = String::from_utf8(template.render(&json!({})).unwrap()).unwrap();
+        assert_eq!(bare, r#"{"id":null,"tid":null,"role":null,"of":null}"#);
         assert_eq!(text, r#"{"id":"c\"1","tid":"t-1","role":"payer","of":"p"}"#);
     }
 }

@@ -1,12 +1,17 @@
 //! What loads and is probably not what was meant.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::config::reader::shorten;
+use crate::config::report::suggest;
 use crate::config::secret::Reference;
 use crate::config::source::Located;
-use crate::config::written::{WrittenAccess, WrittenGateway, WrittenStoreKind, WrittenSurface, WrittenSurfaceKind, WrittenUpstream};
+use crate::config::written::{
+    WrittenAccess, WrittenGateway, WrittenRoute, WrittenServe, WrittenStoreKind, WrittenSurface, WrittenSurfaceKind, WrittenUpstream,
+};
 
-use super::Builder;
+use super::{Builder, all_routes};
 
 impl Builder<'_> {
     /// Secrets that would be made by each gateway for itself, beside a store that all of them share.
@@ -30,21 +35,22 @@ impl Builder<'_> {
 
     /// Warnings about the whole.
     pub(super) fn lint(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) {
-        if upstreams.is_empty() {
+        if upstreams.is_empty() && gateway.routes.is_empty() {
             self.report.warning(
                 &gateway.upstreams.at,
                 "there is no upstream: every request would be answered with 404",
                 Some("put a `*.toml` file into the directory".to_owned()),
             );
         }
-        let routes = || upstreams.iter().flat_map(|(_, u)| &u.routes);
+        let routes = || all_routes(gateway, upstreams);
         let accepted = |name: &str| {
             routes()
                 .any(|r| matches!(&r.access, Some(WrittenAccess::Surfaces { surfaces, .. }) if surfaces.iter().any(|s| s.value == name)))
         };
         for surface in &gateway.surfaces {
             let name = surface.name.value.as_str();
-            if !accepted(name) && !gateway.surfaces.iter().any(|s| hangs_on(s, name)) {
+            let served = routes().filter_map(|r| r.serve.as_ref()).any(|serve| is_served(serve, name));
+            if !accepted(name) && !served && !gateway.surfaces.iter().any(|s| hangs_on(s, name)) {
                 self.report.warning(
                     &surface.name.at,
                     format!("no route accepts the surface `{name}`"),
@@ -57,9 +63,8 @@ impl Builder<'_> {
             let named = |d: &Option<Located<String>>| d.as_ref().is_some_and(|d| d.value == name);
             let used = gateway.dialect.value == name
                 || gateway.dialects.iter().any(|d| named(&d.base))
-                || upstreams
-                    .iter()
-                    .any(|(_, u)| named(&u.dialect) || u.routes.iter().any(|r| named(&r.dialect)));
+                || upstreams.iter().any(|(_, u)| named(&u.dialect))
+                || routes().any(|r| named(&r.dialect));
             if !used {
                 self.report.warning(
                     &dialect.name.at,
@@ -69,6 +74,36 @@ impl Builder<'_> {
             }
         }
     }
+
+    /// Scopes that are given and open nothing: most often a misspelling.
+    pub(super) fn lint_scopes(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute]) {
+        let mut needed: BTreeSet<&str> = BTreeSet::new();
+        for route in routes {
+            if let Some(WrittenAccess::Surfaces { scopes, .. }) = &route.access {
+                needed.extend(scopes.iter().map(|s| s.value.as_str()));
+            }
+        }
+        let of_mints = routes
+            .iter()
+            .filter_map(|r| r.serve.as_ref())
+            .flat_map(|s| &s.mints)
+            .flat_map(|m| &m.grants);
+        for scope in gateway.roles.iter().flat_map(|r| &r.scopes).chain(of_mints) {
+            if !needed.contains(scope.value.as_str()) {
+                self.report.warning(
+                    &scope.at,
+                    format!("no route needs the scope `{}`", shorten(&scope.value)),
+                    Some(suggest(&scope.value, needed.iter().copied(), "a scope")),
+                );
+            }
+        }
+    }
+}
+
+/// Whether a route makes or changes credentials of this surface.
+fn is_served(serve: &WrittenServe, surface: &str) -> bool {
+    let mut named = serve.mints.iter().map(|m| &m.surface).chain([&serve.surface]).flatten();
+    named.any(|s| s.value == surface)
 }
 
 fn hangs_on(surface: &WrittenSurface, records: &str) -> bool {

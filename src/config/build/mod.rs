@@ -3,26 +3,31 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use crate::base::principal::Roles;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
+use crate::issue::spec::Issuer;
 use crate::snapshot::{Settings, Snapshot};
 
 use super::Purpose;
 use super::report::{Report, suggest};
 use super::source::{Located, Place};
 use super::surroundings::Surroundings;
-use super::written::{WrittenGateway, WrittenUpstream};
+use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
 
 mod claim_names;
 mod dialects;
+mod fields;
+mod issuers;
 mod limits;
 mod lints;
 mod listeners;
 mod material;
+mod mints;
 mod names;
 mod overlaps;
+mod roles;
 mod routes;
+mod scene;
 mod sessions;
 mod store;
 mod surfaces;
@@ -30,6 +35,7 @@ mod tls;
 mod upstreams;
 
 use material::Creation;
+use routes::Shared;
 
 /// One build. Errors go to the report and building goes on, so that all of them are found.
 pub(super) struct Builder<'b> {
@@ -42,6 +48,16 @@ pub(super) struct Builder<'b> {
     texts: Vec<&'b str>,
     /// Every surface that was written, sound or not: a route that names a broken one is not wrong.
     surface_names: RefCell<Vec<String>>,
+    /// What served routes do, in the order they are met.
+    issuers: RefCell<Vec<Issuer>>,
+}
+
+/// Every route in the order of the snapshot: those of services, then those of `gateway.toml`.
+fn all_routes<'w>(
+    gateway: &'w WrittenGateway,
+    upstreams: &'w [(&Path, WrittenUpstream)],
+) -> impl Iterator<Item = &'w WrittenRoute> + Clone {
+    upstreams.iter().flat_map(|(_, upstream)| &upstream.routes).chain(&gateway.routes)
 }
 
 /// A path relative to the directory of the configuration file.
@@ -65,6 +81,7 @@ impl<'b> Builder<'b> {
             created: RefCell::default(),
             texts,
             surface_names: RefCell::default(),
+            issuers: RefCell::default(),
         }
     }
 
@@ -76,19 +93,30 @@ impl<'b> Builder<'b> {
         let surfaces = self.surfaces(gateway, &names);
         let dialects = self.dialects(&gateway.dialects);
         let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
-        let (specs, routes) = self.upstreams(upstreams, &surfaces, &dialects, default_dialect, &gateway.rate_limits);
-        let router = self.router(upstreams, &routes);
+        let roles = self.roles(&gateway.roles);
+        let written: Vec<&WrittenRoute> = all_routes(gateway, upstreams).collect();
+        let claims = self.known_claims(gateway, &written);
+        let shared = Shared {
+            surfaces: &surfaces,
+            dialects: &dialects,
+            dialect: default_dialect,
+            claims: &claims,
+            limits: &gateway.rate_limits,
+        };
+        let (specs, mut routes) = self.upstreams(upstreams, &shared);
+        routes.extend(self.served(&gateway.routes, &shared));
+        let router = self.router(&written, &routes);
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
         let settings = self.settings(gateway);
-        self.overlaps(gateway, &surfaces, upstreams);
+        self.overlaps(gateway, &surfaces, &written);
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
-        let routes_written = upstreams.iter().flat_map(|(_, upstream)| &upstream.routes);
-        self.lint_limits(gateway, routes_written.flat_map(|route| route.limits.iter().flatten()));
+        self.lint_scopes(gateway, &written);
+        self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
         let snapshot = Snapshot {
-            issuers: Vec::new(),
-            roles: Roles::default(),
+            issuers: self.issuers.take(),
+            roles,
             headers: HeaderPolicy::new(names, &surfaces),
             surfaces,
             dialects,

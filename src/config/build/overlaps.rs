@@ -1,16 +1,14 @@
 //! Surfaces whose credentials look alike: refused where a caller could be taken for another.
 
-use std::path::Path;
-
 use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenAccess, WrittenGateway, WrittenUpstream};
+use crate::config::written::{WrittenAccess, WrittenGateway, WrittenRoute};
 use crate::decide::surface::{Carrier, OverlapKind, Surface, SurfaceIndex, overlaps};
 
 use super::Builder;
 
 impl Builder<'_> {
     /// Reports every overlap: equal prefixes anywhere, tokens in one place where a route accepts both.
-    pub(super) fn overlaps(&self, gateway: &WrittenGateway, surfaces: &[Surface], upstreams: &[(&Path, WrittenUpstream)]) {
+    pub(super) fn overlaps(&self, gateway: &WrittenGateway, surfaces: &[Surface], routes: &[&WrittenRoute]) {
         let name = |index: SurfaceIndex| surfaces.get(index.0).map_or("", |s| s.name.as_str());
         for overlap in overlaps(surfaces) {
             let (first, second) = (name(overlap.first), name(overlap.second));
@@ -26,18 +24,18 @@ impl Builder<'_> {
                     format!("prefixes of `{first}` and `{second}` begin alike: `{shorter}` and `{longer}`"),
                     Some("the longer one wins; clearer is a prefix of its own".to_owned()),
                 ),
-                OverlapKind::Tokens(carrier) => self.tokens_on_one_route(first, second, &carrier, upstreams),
+                OverlapKind::Tokens(carrier) => self.tokens_on_one_route(first, second, &carrier, routes),
             }
         }
     }
 
-    fn tokens_on_one_route(&self, first: &str, second: &str, carrier: &Carrier, upstreams: &[(&Path, WrittenUpstream)]) {
+    fn tokens_on_one_route(&self, first: &str, second: &str, carrier: &Carrier, routes: &[&WrittenRoute]) {
         let place = match carrier {
             Carrier::Bearer => "`Authorization: Bearer`".to_owned(),
             Carrier::Header(name) => format!("the header `{name}`"),
             Carrier::Cookie(name) => format!("the cookie `{name}`"),
         };
-        for route in upstreams.iter().flat_map(|(_, u)| &u.routes) {
+        for route in routes {
             let Some(WrittenAccess::Surfaces { surfaces, .. }) = &route.access else {
                 continue;
             };

@@ -1,13 +1,10 @@
 //! Routes: who may use them, which paths, and that no two are the same.
 
-use std::path::Path;
-
-use crate::base::scope::{Scope, ScopeSet};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::Located;
 use crate::config::units::write_duration;
-use crate::config::written::{WrittenAccess, WrittenRateLimit, WrittenRewrite, WrittenRoute, WrittenUpstream};
+use crate::config::written::{WrittenAccess, WrittenRateLimit, WrittenRewrite, WrittenRoute};
 use crate::decide::method::Method;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions,
@@ -17,17 +14,29 @@ use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::dialect::Dialect;
 
 use super::Builder;
+use super::scene::Claims;
 use super::upstreams::is_host;
+
+/// What all routes share.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'c> {
+    pub(super) surfaces: &'c [Surface],
+    pub(super) dialects: &'c [Dialect],
+    /// The dialect of routes and services that name none.
+    pub(super) dialect: DialectIndex,
+    pub(super) claims: &'c Claims,
+    /// Rate limits of routes that name none.
+    pub(super) limits: &'c [WrittenRateLimit],
+}
 
 /// What routes of one file share.
 pub(super) struct Context<'c> {
-    pub(super) upstream: UpstreamIndex,
-    pub(super) upstream_name: &'c str,
-    pub(super) surfaces: &'c [Surface],
-    pub(super) dialects: &'c [Dialect],
+    /// Where they forward to; `None` in `gateway.toml`, which only serves.
+    pub(super) upstream: Option<UpstreamIndex>,
+    /// How routes without a name begin.
+    pub(super) file: &'c str,
+    pub(super) shared: Shared<'c>,
     pub(super) dialect: DialectIndex,
-    /// Rate limits of routes that name none.
-    pub(super) limits: &'c [WrittenRateLimit],
 }
 
 impl Builder<'_> {
@@ -40,10 +49,11 @@ impl Builder<'_> {
         let name = written
             .name
             .as_ref()
-            .map_or_else(|| format!("{}/{number}", context.upstream_name), |n| n.value.clone());
+            .map_or_else(|| format!("{}/{number}", context.file), |n| n.value.clone());
         let access = self.access(context, written);
         Route {
-            limits: self.route_limits(&name, &access, written.limits.as_ref(), context.limits),
+            limits: self.route_limits(&name, &access, written.limits.as_ref(), context.shared.limits),
+            destination: self.destination(context, &name, &access, written),
             name,
             hosts: written.hosts.iter().map(|h| self.host_pattern(h)).collect(),
             methods: self.methods(written),
@@ -51,22 +61,71 @@ impl Builder<'_> {
             pattern: written
                 .path
                 .as_ref()
-                .map_or_else(|| format!("/no-path/{}/{number}", context.upstream.0), |p| p.value.clone()),
+                .map_or_else(|| format!("/no-path/{}/{number}", context.file), |p| p.value.clone()),
             access,
-            destination: Destination::Upstream(context.upstream),
             rewrite: self.rewrite(written),
             dialect: written
                 .dialect
                 .as_ref()
-                .map_or(context.dialect, |d| self.dialect_index(context.dialects, d)),
+                .map_or(context.dialect, |d| self.dialect_index(context.shared.dialects, d)),
             options: self.options(written),
         }
     }
 
+    /// Routes of `gateway.toml`.
+    pub(super) fn served(&self, written: &[WrittenRoute], shared: &Shared<'_>) -> Vec<Route> {
+        let context = Context {
+            upstream: None,
+            file: "gateway",
+            shared: *shared,
+            dialect: shared.dialect,
+        };
+        written
+            .iter()
+            .enumerate()
+            .map(|(i, route)| self.route(&context, i + 1, route))
+            .collect()
+    }
+
+    fn destination(&self, context: &Context<'_>, name: &str, access: &Access, written: &WrittenRoute) -> Destination {
+        if let Some(serve) = &written.serve {
+            return self.issuer(&context.shared, name, access, written, serve);
+        }
+        self.check_presented(context, access, written);
+        let Some(upstream) = context.upstream else {
+            self.report.error(
+                &written.at,
+                "a route of `gateway.toml` is served, and this one does not say how",
+                Some("add `serve = \"…\"`, or move it to the file of its service".to_owned()),
+            );
+            return Destination::Upstream(UpstreamIndex(0));
+        };
+        Destination::Upstream(upstream)
+    }
+
+    /// Credentials in a body are read where the gateway reads bodies.
+    fn check_presented(&self, context: &Context<'_>, access: &Access, written: &WrittenRoute) {
+        let (Access::Surfaces { surfaces, .. }, Some(WrittenAccess::Surfaces { surfaces: names, .. })) = (access, &written.access) else {
+            return;
+        };
+        for surface in surfaces.iter().filter_map(|index| context.shared.surfaces.get(index.0)) {
+            let at = names.iter().find(|n| n.value == surface.name.as_str());
+            if let (true, Some(name)) = (surface.is_presented_in_body(), at) {
+                self.report.error(
+                    &name.at,
+                    format!(
+                        "credentials of `{}` are presented in a body, which is not read where it is forwarded",
+                        surface.name
+                    ),
+                    Some("accept them on a route with `serve`".to_owned()),
+                );
+            }
+        }
+    }
+
     /// The table of routes. Two routes for the same requests are reported at the later one.
-    pub(super) fn router(&self, written: &[(&Path, WrittenUpstream)], routes: &[Route]) -> Option<Router> {
-        let places: Vec<&WrittenRoute> = written.iter().flat_map(|(_, u)| &u.routes).collect();
-        self.route_names(&places, routes);
+    pub(super) fn router(&self, places: &[&WrittenRoute], routes: &[Route]) -> Option<Router> {
+        self.route_names(places, routes);
         let name = |index: RouteIndex| routes.get(index.0).map_or("", |r| r.name.as_str());
         let path_of = |index: RouteIndex| {
             let route = places.get(index.0)?;
@@ -177,30 +236,17 @@ impl Builder<'_> {
             return Access::Public;
         };
         let indices: Vec<SurfaceIndex> = surfaces.iter().filter_map(|name| self.surface_index(context, name)).collect();
-        let scopes: ScopeSet = scopes
-            .iter()
-            .filter_map(|scope| {
-                let parsed = Scope::parse(&scope.value).ok();
-                if parsed.is_none() {
-                    self.report.error(
-                        &scope.at,
-                        format!("`{}` is not a scope", shorten(&scope.value)),
-                        Some("1 to 128 of A-Z a-z 0-9 . _ : -".to_owned()),
-                    );
-                }
-                parsed
-            })
-            .collect();
+        let scopes = self.scopes(scopes);
         Access::Surfaces { surfaces: indices, scopes }
     }
 
     fn surface_index(&self, context: &Context<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
-        let found = context.surfaces.iter().position(|s| s.name.as_str() == name.value);
+        let found = context.shared.surfaces.iter().position(|s| s.name.as_str() == name.value);
         if found.is_none() && !self.is_broken_surface(&name.value) {
             self.report.error(
                 &name.at,
                 format!("there is no surface `{}`", shorten(&name.value)),
-                suggest(&name.value, context.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
+                suggest(&name.value, context.shared.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
             );
         }
         found.map(SurfaceIndex)

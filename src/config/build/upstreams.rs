@@ -7,13 +7,12 @@ use rustls_pki_types::ServerName;
 
 use crate::config::reader::shorten;
 use crate::config::source::Located;
-use crate::config::written::{WrittenRateLimit, WrittenUpstream};
-use crate::decide::route::{DialectIndex, Route, UpstreamIndex};
-use crate::decide::surface::Surface;
-use crate::dialect::Dialect;
+use crate::config::written::WrittenUpstream;
+use crate::decide::route::{Route, UpstreamIndex};
 use crate::upstream::spec::{Ejection, EndpointSpec, HostHeader, UpstreamSpec};
 
 use super::Builder;
+use super::routes::Shared;
 
 /// Most endpoints of one upstream: beyond this, a name that resolves to several addresses or a load
 /// balancer is the better tool.
@@ -28,21 +27,17 @@ enum Wire {
 
 impl Builder<'_> {
     /// Upstreams with their routes. Routes are numbered through all files, in order.
-    pub(super) fn upstreams(
-        &self,
-        written: &[(&Path, WrittenUpstream)],
-        surfaces: &[Surface],
-        dialects: &[Dialect],
-        default: DialectIndex,
-        limits: &[WrittenRateLimit],
-    ) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
+    pub(super) fn upstreams(&self, written: &[(&Path, WrittenUpstream)], shared: &Shared<'_>) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
         let (mut specs, mut routes): (Vec<Arc<UpstreamSpec>>, Vec<Route>) = (Vec::new(), Vec::new());
         for (path, upstream) in written {
             let name = self.upstream_name(path, upstream);
             if specs.iter().any(|s| *s.name == *name.value) {
                 self.twice(&name, "upstream");
             }
-            let dialect = upstream.dialect.as_ref().map_or(default, |d| self.dialect_index(dialects, d));
+            let dialect = upstream
+                .dialect
+                .as_ref()
+                .map_or(shared.dialect, |d| self.dialect_index(shared.dialects, d));
             let index = UpstreamIndex(specs.len());
             specs.push(Arc::new(self.upstream(&name.value, upstream)));
             if upstream.routes.is_empty() {
@@ -53,12 +48,10 @@ impl Builder<'_> {
                 );
             }
             let context = super::routes::Context {
-                upstream: index,
-                upstream_name: &name.value,
-                surfaces,
-                dialects,
+                upstream: Some(index),
+                file: &name.value,
+                shared: *shared,
                 dialect,
-                limits,
             };
             for (i, route) in upstream.routes.iter().enumerate() {
                 routes.push(self.route(&context, i + 1, route));

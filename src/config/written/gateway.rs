@@ -11,6 +11,8 @@ use super::dialect::{self, DIALECT, WrittenDialect};
 use super::limits::{self, LIMITS};
 use super::listener::{self, LISTENER, WrittenListener};
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
+use super::role::{self, ROLE, WrittenRole};
+use super::route::{self, ROUTE, WrittenRoute};
 use super::store::{self, STORE, WrittenStore};
 use super::surface::{self, SURFACE, WrittenSurface};
 
@@ -96,6 +98,18 @@ pub const GATEWAY: Schema = Schema {
             kind: Kind::Named(&SURFACE),
             default: Fallback::Absent("none: only public routes are possible"),
             about: "Classes of callers. The name is part of every stored fingerprint: renaming a surface orphans its credentials.",
+        },
+        Key {
+            name: "roles",
+            kind: Kind::Named(&ROLE),
+            default: Fallback::Absent("none"),
+            about: "Named sets of scopes that every tenant may give its keys. Roles of one tenant are in the store.",
+        },
+        Key {
+            name: "routes",
+            kind: Kind::Tables(&ROUTE),
+            default: Fallback::Absent("none"),
+            about: "Routes that the gateway serves itself. Those that forward are in the file of their service; it may have served ones too.",
         },
         Key {
             name: "dialects",
@@ -247,6 +261,10 @@ pub struct WrittenGateway {
     pub surfaces: Vec<WrittenSurface>,
     /// The names of all of them.
     pub surface_names: Vec<String>,
+    /// Roles.
+    pub roles: Vec<WrittenRole>,
+    /// Served routes.
+    pub routes: Vec<WrittenRoute>,
     /// Dialects.
     pub dialects: Vec<WrittenDialect>,
 }
@@ -275,6 +293,8 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
         insecure_trust_everyone: proxies.is_some_and(|s| s.is_set("insecure_trust_everyone")),
         surface_names: surfaces.iter().map(|(name, _)| name.value.clone()).collect(),
         surfaces: surfaces.into_iter().filter_map(|(name, s)| surface::read(name, &s)).collect(),
+        roles: section.named("roles").into_iter().map(|(name, s)| role::read(name, &s)).collect(),
+        routes: section.sections("routes").iter().map(route::read).collect(),
         dialects: section
             .named("dialects")
             .into_iter()

@@ -1,22 +1,31 @@
 //! The written form: what files say, checked key by key but not yet against each other.
 
+pub mod body;
 pub mod carrier;
 pub mod dialect;
 pub mod gateway;
 pub mod limits;
 pub mod listener;
+pub mod mint;
 pub mod rate;
+pub mod role;
 pub mod route;
+pub mod serve;
+pub mod source;
 pub mod store;
 pub mod surface;
 pub mod upstream;
 
+pub use body::WrittenField;
 pub use carrier::WrittenPrefixes;
 pub use dialect::{WrittenDenial, WrittenDialect};
 pub use gateway::WrittenGateway;
 pub use listener::{WrittenCertificate, WrittenListener};
+pub use mint::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
 pub use rate::WrittenRateLimit;
+pub use role::WrittenRole;
 pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
+pub use serve::{WrittenAnswer, WrittenReach, WrittenServe};
 pub use store::{WrittenStore, WrittenStoreKind};
 pub use surface::{
     WrittenAccount, WrittenApiKey, WrittenCookie, WrittenHalves, WrittenKeyPair, WrittenRefresh, WrittenSession, WrittenSurface,

@@ -1,4 +1,4 @@
-//! `[[routes]]` of an upstream file: which requests, who may make them, and how they are passed on.
+//! `[[routes]]`: which requests, who may make them, and how they are passed on or served.
 
 use std::time::Duration;
 
@@ -8,7 +8,11 @@ use crate::config::reader::{Section, shorten};
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
 
+use super::body::FIELD;
+use super::mint::MINT;
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
+use super::serve::{self, ACTIONS, ANSWER, REACH, WrittenServe};
+use super::source::SOURCE;
 
 /// `[[routes]]`.
 pub const ROUTE: Schema = Schema {
@@ -106,6 +110,99 @@ pub const ROUTE: Schema = Schema {
             about: "The dialect of refusals on this route.",
         },
         Key {
+            name: "serve",
+            kind: Kind::Choice(ACTIONS),
+            default: Fallback::Absent("the request is forwarded"),
+            about: "What the gateway does itself, without a service: makes credentials, lists, ends or rotates them, sets or lists roles, lists scopes, logs out, sets a password. The body is then JSON of at most 16 KiB (`max_body` up to 64 KiB).",
+        },
+        Key {
+            name: "tenant",
+            kind: Kind::Either("`caller`, `new`, or `path.<parameter>`", None),
+            default: Fallback::Absent("`caller`"),
+            about: "`mint`: whose it is. `new` makes a tenant with a generated id (sign-up on a public route); a path parameter must name the caller's own, another is `foreign_tenant`.",
+        },
+        Key {
+            name: "mint",
+            kind: Kind::Tables(&MINT),
+            default: Fallback::Absent("required for `mint`"),
+            about: "`mint`: what is made, in order.",
+        },
+        Key {
+            name: "surface",
+            kind: Kind::Text,
+            default: Fallback::Absent("required for `list`, `revoke`, `rotate`, `set_roles`, `set_password`"),
+            about: "Whose records these are; for `set_password` the account surface.",
+        },
+        Key {
+            name: "id",
+            kind: Kind::Either(SOURCE, None),
+            default: Fallback::Absent("required for `revoke`, `rotate`, `set_roles`"),
+            about: "Which record, for example `path.id`.",
+        },
+        Key {
+            name: "reach",
+            kind: Kind::Either("`tenant`, `children`, `path.<parameter>`, or a table", Some(&REACH)),
+            default: Fallback::Absent("`tenant`"),
+            about: "Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.",
+        },
+        Key {
+            name: "grace",
+            kind: Kind::Duration {
+                min: secs(0),
+                max: secs(366 * 86_400),
+            },
+            default: Fallback::Absent("the old one goes on until it is revoked"),
+            about: "`rotate`: how long the old one goes on.",
+        },
+        Key {
+            name: "roles",
+            kind: Kind::Text,
+            default: Fallback::Absent("required for `set_roles`"),
+            about: "`set_roles`: `body.<field>` of type `list` with the ids of roles. The new ones hold no scope that the caller lacks.",
+        },
+        Key {
+            name: "extent",
+            kind: Kind::Choice(&["this", "everywhere"]),
+            default: Fallback::Value("this"),
+            about: "`log_out`: this session, or all of what it hangs on.",
+        },
+        Key {
+            name: "current",
+            kind: Kind::Text,
+            default: Fallback::Absent("required for `set_password`, unless the account itself is presented"),
+            about: "`set_password`: `body.<field>` of type `secret` with the present password.",
+        },
+        Key {
+            name: "new",
+            kind: Kind::Text,
+            default: Fallback::Absent("required for `set_password`"),
+            about: "`set_password`: `body.<field>` of type `secret` with the new one.",
+        },
+        Key {
+            name: "sessions",
+            kind: Kind::Choice(&["ended", "kept"]),
+            default: Fallback::Value("ended"),
+            about: "`set_password`: what becomes of the account's sessions.",
+        },
+        Key {
+            name: "body",
+            kind: Kind::Named(&FIELD),
+            default: Fallback::Absent("no fields"),
+            about: "Fields of the body.",
+        },
+        Key {
+            name: "unknown_field",
+            kind: Kind::Text,
+            default: Fallback::Absent("`The {field} field is not known.`"),
+            about: "What a field is told that the body may not have.",
+        },
+        Key {
+            name: "answer",
+            kind: Kind::Table(&ANSWER),
+            default: Fallback::Absent("204"),
+            about: "What is answered.",
+        },
+        Key {
             name: "limits",
             kind: Kind::Tables(&RATE_LIMIT),
             default: Fallback::Absent("`rate_limits` of `gateway.toml`"),
@@ -154,6 +251,15 @@ pub const REPLACE: Schema = Schema {
     ],
 };
 
+/// Keys without a meaning where nothing is forwarded.
+const FORWARDING: &[&str] = &[
+    "strip_prefix",
+    "replace_prefix",
+    "response_timeout",
+    "trailers",
+    "forward_credentials",
+];
+
 /// One route as written.
 #[derive(Debug)]
 pub struct WrittenRoute {
@@ -187,6 +293,12 @@ pub struct WrittenRoute {
     pub dialect: Option<Located<String>>,
     /// Its own rate limits.
     pub limits: Option<Vec<WrittenRateLimit>>,
+    /// What is served, if it is not forwarded.
+    pub serve: Option<WrittenServe>,
+    /// Places of keys that only mean something when a request is forwarded.
+    pub forwarding: Vec<Located<&'static str>>,
+    /// Whether `max_body` was written.
+    pub max_body_at: Option<Place>,
 }
 
 /// Who may use a route, as written.
@@ -231,6 +343,18 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         forward_credentials: section.is_set("forward_credentials"),
         dialect: section.text("dialect"),
         limits: rate::read_list(section, "limits"),
+        serve: serve::read(section),
+        forwarding: FORWARDING
+            .iter()
+            .filter_map(|name| {
+                section.raw(name)?;
+                Some(Located {
+                    value: *name,
+                    at: section.place_of(name),
+                })
+            })
+            .collect(),
+        max_body_at: section.raw("max_body").map(|_| section.place_of("max_body")),
     }
 }
 

@@ -1,0 +1,328 @@
+//! Served routes: what they do, for whom, and what they answer.
+
+use crate::config::reader::shorten;
+use crate::config::report::suggest;
+use crate::config::source::Located;
+use crate::config::written::{WrittenReach, WrittenRoute, WrittenServe};
+use crate::decide::method::Method;
+use crate::decide::route::{Access, Destination, IssuerIndex};
+use crate::decide::surface::{SessionRecord, SurfaceIndex, SurfaceKind};
+use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence, Subject};
+use crate::dialect::template::TemplateError;
+use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
+
+use super::Builder;
+use super::routes::Shared;
+use super::scene::{Parents, Scene, Wanted};
+
+/// Statuses of an answer.
+const STATUSES: [u16; 4] = [200, 201, 202, 204];
+
+impl Builder<'_> {
+    /// The issuer of a served route. What is wrong is reported; an action that cannot be built is
+    /// replaced by one that does nothing.
+    pub(super) fn issuer(
+        &self,
+        shared: &Shared<'_>,
+        name: &str,
+        access: &Access,
+        written: &WrittenRoute,
+        serve: &WrittenServe,
+    ) -> Destination {
+        let mut scene = Scene::new(shared.surfaces, shared.claims, access, written);
+        scene.fields = self.fields(&scene, serve);
+        self.check_served(&scene, access, written, serve);
+        let action = self.action(&scene, serve).unwrap_or(Action::ListScopes);
+        let answer = self.answer(&scene, serve, &action);
+        let body = self.body_schema(&mut scene, written, serve);
+        let mut issuers = self.issuers.borrow_mut();
+        issuers.push(Issuer {
+            name: name.to_owned(),
+            action,
+            body,
+            answer,
+        });
+        Destination::Served(IssuerIndex(issuers.len() - 1))
+    }
+
+    /// What every served route must be.
+    fn check_served(&self, scene: &Scene<'_>, access: &Access, written: &WrittenRoute, serve: &WrittenServe) {
+        for key in &written.forwarding {
+            self.report
+                .error(&key.at, format!("`{}` has no meaning where nothing is forwarded", key.value), None);
+        }
+        let reads = |m: &Located<String>| matches!(Method::parse(m.value.as_bytes()), Ok(Method::Get | Method::Head));
+        let with_get = written.methods.as_ref().is_none_or(|methods| methods.iter().any(reads));
+        if with_get && !scene.fields.is_empty() {
+            self.report.error(
+                written.path.as_ref().map_or(&written.at, |p| &p.at),
+                "a GET has no body to hold these fields",
+                Some("methods = [\"POST\"]".to_owned()),
+            );
+        }
+        let anonymous = serve.action.value == "mint" && serve.tenant.as_ref().is_some_and(|t| t.value == "new");
+        match access {
+            Access::Public if !anonymous => self.report.error(
+                &serve.action.at,
+                "nobody is known on a public route: whose records would these be?",
+                Some("name the surfaces it accepts, or let `mint` make a tenant with `tenant = \"new\"`".to_owned()),
+            ),
+            Access::Surfaces { .. } if anonymous => {
+                let at = serve.tenant.as_ref().map_or(&serve.at, |t| &t.at);
+                self.report.error(
+                    at,
+                    "a caller has a tenant already",
+                    Some("`tenant = \"new\"` is for public routes (sign-up)".to_owned()),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn action(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Option<Action> {
+        let surface = || self.record_surface(scene, serve.surface.as_ref()?);
+        let id = || Some(self.check_source(scene, serve.id.as_ref()?, Parents::None));
+        Some(match serve.action.value {
+            "mint" => {
+                let mints = self.mints(scene, &serve.mints, &serve.at);
+                Action::Mint {
+                    tenant: self.tenant_source(scene, serve),
+                    cookie: self.cookie_mint(scene, &mints),
+                    mints,
+                }
+            }
+            "list" => Action::List {
+                surface: surface()?,
+                reach: self.reach(scene, serve),
+            },
+            "revoke" => Action::Revoke {
+                surface: surface()?,
+                id: id()?,
+                reach: self.reach(scene, serve),
+            },
+            "rotate" => Action::Rotate {
+                surface: self.rotatable(scene, surface()?, serve),
+                id: id()?,
+                reach: self.reach(scene, serve),
+                grace: serve.grace.as_ref().map(|g| g.value),
+            },
+            "set_roles" => Action::SetRoles {
+                surface: surface()?,
+                id: id()?,
+                roles: self.body_source(scene, serve.roles.as_ref()?, Wanted::List)?,
+                reach: self.reach(scene, serve),
+            },
+            "list_roles" => Action::ListRoles,
+            "log_out" => Action::LogOut {
+                extent: self.extent(scene, serve),
+            },
+            "set_password" => self.set_password(scene, serve)?,
+            _ => Action::ListScopes,
+        })
+    }
+
+    fn tenant_source(&self, scene: &Scene<'_>, serve: &WrittenServe) -> TenantSource {
+        let Some(tenant) = &serve.tenant else { return TenantSource::Caller };
+        match (tenant.value.as_str(), tenant.value.strip_prefix("path.")) {
+            ("caller", _) => TenantSource::Caller,
+            ("new", _) => TenantSource::New,
+            (_, Some(parameter)) => TenantSource::CallerNamed(self.parameter(scene, tenant, parameter)),
+            _ => {
+                self.report.error(
+                    &tenant.at,
+                    format!("`tenant` cannot be `{}`", shorten(&tenant.value)),
+                    Some("`caller`, `new`, or `path.<parameter>`".to_owned()),
+                );
+                TenantSource::Caller
+            }
+        }
+    }
+
+    fn parameter(&self, scene: &Scene<'_>, at: &Located<String>, name: &str) -> String {
+        let source = Located {
+            value: Source::Path(name.to_owned()),
+            at: at.at.clone(),
+        };
+        self.check_source(scene, &source, Parents::None);
+        name.to_owned()
+    }
+
+    fn reach(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Reach {
+        let Some(reach) = &serve.reach else { return Reach::Tenant };
+        match &reach.value {
+            WrittenReach::Word(word) => match (word.as_str(), word.strip_prefix("path.")) {
+                ("tenant", _) => Reach::Tenant,
+                ("children", _) => Reach::Children,
+                (_, Some(parameter)) => {
+                    let at = Located {
+                        value: word.clone(),
+                        at: reach.at.clone(),
+                    };
+                    Reach::TenantNamed(self.parameter(scene, &at, parameter))
+                }
+                _ => {
+                    let words = ["tenant", "children", "path.<parameter>"];
+                    self.report.error(
+                        &reach.at,
+                        format!("`reach` cannot be `{}`", shorten(word)),
+                        suggest(word, words, "`reach`"),
+                    );
+                    Reach::Tenant
+                }
+            },
+            WrittenReach::Claim(claim, from) => Reach::Claim {
+                claim: claim.value.clone(),
+                from: self.check_source(scene, from, Parents::None),
+            },
+        }
+    }
+
+    /// Only keys and pairs can be made again like the one before.
+    fn rotatable(&self, scene: &Scene<'_>, index: SurfaceIndex, serve: &WrittenServe) -> SurfaceIndex {
+        let kind = scene.surface(index).map(|s| &s.kind);
+        if let (Some(name), Some(SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. })) = (&serve.surface, kind) {
+            self.report.error(
+                &name.at,
+                format!("`{}` has no keys to rotate", shorten(&name.value)),
+                Some("name a surface of kind `api_key` or `key_pair`".to_owned()),
+            );
+        }
+        index
+    }
+
+    /// A token without a record of its own cannot be ended alone.
+    fn extent(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Extent {
+        if serve.extent == "everywhere" {
+            return Extent::Everywhere;
+        }
+        for surface in scene.callers() {
+            if let SurfaceKind::SessionJwt {
+                record: SessionRecord::Sub(records),
+                ..
+            } = &surface.kind
+            {
+                self.report.error(
+                    &serve.action.at,
+                    format!("a token of `{}` has no record of its own that could be ended", surface.name),
+                    Some(format!(
+                        "give it `record = \"own\"`, or end all of the record of `{records}` with `extent = \"everywhere\"`"
+                    )),
+                );
+            }
+        }
+        Extent::This
+    }
+
+    fn set_password(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Option<Action> {
+        let surface = self.account_surface(scene, serve.surface.as_ref()?)?;
+        let presented = !scene.accepted.is_empty() && scene.accepted.iter().all(|own| *own == surface);
+        if serve.current.is_none() && !presented {
+            self.report.error(
+                &serve.action.at,
+                "the present password must be proven",
+                Some("current = \"body.current_password\"".to_owned()),
+            );
+        }
+        Some(Action::SetPassword {
+            surface,
+            current: serve.current.as_ref().and_then(|c| self.body_source(scene, c, Wanted::Secret)),
+            new: self.body_source(scene, serve.new.as_ref()?, Wanted::Secret)?,
+            sessions: match serve.sessions {
+                "kept" => Sessions::Kept,
+                _ => Sessions::Ended,
+            },
+        })
+    }
+
+    fn answer(&self, scene: &Scene<'_>, serve: &WrittenServe, action: &Action) -> AnswerSpec {
+        let written = &serve.answer;
+        let status = written
+            .status
+            .as_ref()
+            .map_or(if written.body.is_some() { 200 } else { 204 }, |s| s.value);
+        let at = written.status.as_ref().map_or(&written.at, |s| &s.at);
+        if !STATUSES.contains(&status) {
+            self.report
+                .error(at, format!("`status` cannot be {status}"), Some("200, 201, 202 or 204".to_owned()));
+        }
+        match (&written.body, status) {
+            (Some(body), 204) => self.report.error(&body.at, "a 204 has no body", None),
+            (None, 200..=202) => self
+                .report
+                .error(at, format!("{status} needs a `body`"), Some("or 204, which has none".to_owned())),
+            (None, _) if says_something(scene, action) => self.report.error(
+                &serve.action.at,
+                "nobody would be told what was made or found",
+                Some("add `body` to `[routes.answer]`".to_owned()),
+            ),
+            _ => {}
+        }
+        AnswerSpec {
+            status,
+            body: written.body.as_ref().and_then(|body| self.answer_template(scene, body, action)),
+            headers: written
+                .headers
+                .iter()
+                .filter(|(name, value)| self.check_answer_header(name, value))
+                .map(|(name, value)| (name.value.clone(), value.value.clone()))
+                .collect(),
+        }
+    }
+
+    fn answer_template(&self, scene: &Scene<'_>, body: &Located<String>, action: &Action) -> Option<AnswerTemplate> {
+        let names = answer_names(scene, action);
+        let error = match AnswerTemplate::parse(&body.value, &names) {
+            Ok(template) => return Some(template),
+            Err(error) => error,
+        };
+        let variables = names.variables();
+        let mut known: Vec<&str> = variables.iter().map(String::as_str).collect();
+        if matches!(error, TemplateError::Rendering(..)) {
+            known.extend(names.item_fields());
+        }
+        self.template_error(body, &error, &known);
+        None
+    }
+}
+
+/// Whether an action without a body in its answer would be of no use.
+fn says_something(scene: &Scene<'_>, action: &Action) -> bool {
+    let shown = |mint: &Mint| {
+        let kind = scene.surface(mint.surface).map(|s| &s.kind);
+        !matches!(kind, Some(SurfaceKind::Account { .. }))
+    };
+    match action {
+        Action::Mint { mints, cookie, .. } => cookie.is_none() && mints.iter().any(shown),
+        Action::List { .. } | Action::ListRoles | Action::ListScopes | Action::Rotate { .. } => true,
+        Action::Revoke { .. } | Action::SetRoles { .. } | Action::LogOut { .. } | Action::SetPassword { .. } => false,
+    }
+}
+
+fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
+    let (subject, surfaces): (Subject, Vec<SurfaceIndex>) = match action {
+        Action::Mint { mints, .. } => (Subject::Credential, mints.iter().map(|m| m.surface).collect()),
+        Action::Revoke { surface, .. } | Action::Rotate { surface, .. } | Action::SetRoles { surface, .. } => {
+            (Subject::Credential, vec![*surface])
+        }
+        Action::List { surface, .. } => (Subject::Credentials, vec![*surface]),
+        Action::ListRoles | Action::ListScopes => (Subject::Names, Vec::new()),
+        Action::LogOut { .. } | Action::SetPassword { .. } => (Subject::None, Vec::new()),
+    };
+    let claims = surfaces
+        .iter()
+        .filter_map(|index| scene.surface(*index))
+        .flat_map(|s| scene.claims_of(s));
+    AnswerNames {
+        path: scene.params.clone(),
+        body: scene
+            .fields
+            .iter()
+            .filter(|f| !matches!(f.kind, FieldKind::Secret { .. }))
+            .map(|f| f.name.clone())
+            .collect(),
+        claims: claims.cloned().collect(),
+        caller_claims: scene.caller_claims(),
+        subject,
+        caller: if scene.has_caller() { Presence::Present } else { Presence::Absent },
+    }
+}

@@ -1,0 +1,364 @@
+//! `[[routes.mint]]`: what may be made where, for how long, and on what it hangs.
+
+use std::time::Duration;
+
+use crate::base::scope::ScopeSet;
+use crate::config::reader::shorten;
+use crate::config::source::{Located, Place};
+use crate::config::units::write_duration;
+use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
+use crate::decide::surface::{Minting, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
+
+use super::Builder;
+use super::scene::{Parents, Scene, Wanted};
+use crate::dialect::answer::MAX_MINTED;
+
+/// Most claims of one record.
+const MAX_CLAIMS: usize = 16;
+
+impl Builder<'_> {
+    /// Everything a route makes. A mint with mistakes is left out.
+    pub(super) fn mints(&self, scene: &Scene<'_>, written: &[WrittenMint], at: &Place) -> Vec<Mint> {
+        if written.is_empty() {
+            self.report
+                .error(at, "`mint` is empty: nothing would be made", Some("add [[routes.mint]]".to_owned()));
+        }
+        if let Some(extra) = written.get(MAX_MINTED) {
+            self.report
+                .error(&extra.at, format!("a route makes at most {MAX_MINTED} credentials"), None);
+        }
+        let earlier: Vec<Option<&str>> = written.iter().map(|m| m.surface.as_ref().map(|s| s.value.as_str())).collect();
+        written
+            .iter()
+            .enumerate()
+            .filter_map(|(i, mint)| self.mint(scene, mint, earlier.get(..i).unwrap_or_default()))
+            .collect()
+    }
+
+    fn mint(&self, scene: &Scene<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> Option<Mint> {
+        let name = written.surface.as_ref()?;
+        let index = self.find_surface(scene, name)?;
+        let surface = scene.surface(index)?;
+        let parent = self.parent(scene, written, earlier);
+        let parents = match parent {
+            ParentSource::None => Parents::None,
+            _ => Parents::Known,
+        };
+        self.check_mintable(scene, surface, name, written, earlier);
+        let source = |s: &Option<Located<Source>>| s.as_ref().map(|s| self.check_source(scene, s, parents));
+        if let Some(extra) = written.claims.get(MAX_CLAIMS) {
+            self.report
+                .error(&extra.0.at, format!("a record has at most {MAX_CLAIMS} claims"), None);
+        }
+        if let Some(Located {
+            value: Source::Body(field),
+            at,
+        }) = &written.roles
+        {
+            self.check_field(scene, field, Wanted::List, at);
+        }
+        Some(Mint {
+            surface: index,
+            subject: source(&written.subject),
+            name: source(&written.name),
+            login: source(&written.login),
+            password: self.password(scene, written),
+            mode: self.mode(scene, surface, written, parents),
+            scopes: self.scope_source(scene, written, parents),
+            grants: self.scopes(&written.grants),
+            roles: source(&written.roles),
+            claims: written
+                .claims
+                .iter()
+                .map(|(claim, from)| {
+                    self.check_claim_name(claim, surface);
+                    (claim.value.clone(), self.check_source(scene, from, parents))
+                })
+                .collect(),
+            lifetime: self.lifetime(scene, surface, written),
+            idle: self.idle(surface, written),
+            parent,
+        })
+    }
+
+    fn parent(&self, scene: &Scene<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> ParentSource {
+        let Some(parent) = &written.parent else { return ParentSource::None };
+        match &parent.value {
+            WrittenParent::None => ParentSource::None,
+            WrittenParent::Caller | WrittenParent::CallersParent if !scene.has_caller() => {
+                self.nobody_calls(&parent.at);
+                ParentSource::None
+            }
+            WrittenParent::Caller => ParentSource::Caller,
+            WrittenParent::CallersParent => ParentSource::CallersParent,
+            WrittenParent::Minted(number) => {
+                if *number >= earlier.len() {
+                    self.report.error(
+                        &parent.at,
+                        format!("`minted.{number}` is not made before this"),
+                        Some(format!("{} made before it, counted from 0", earlier.len())),
+                    );
+                }
+                ParentSource::Minted(*number)
+            }
+            WrittenParent::Record(name, id) => {
+                let id = self.check_source(scene, id, Parents::None);
+                self.record_surface(scene, name)
+                    .map_or(ParentSource::None, |surface| ParentSource::Record { surface, id })
+            }
+        }
+    }
+
+    /// Whether credentials of this surface can be made so.
+    fn check_mintable(
+        &self,
+        scene: &Scene<'_>,
+        surface: &Surface,
+        name: &Located<String>,
+        written: &WrittenMint,
+        earlier: &[Option<&str>],
+    ) {
+        let account = matches!(surface.kind, SurfaceKind::Account { .. });
+        for (source, key) in [(&written.login, "login"), (&written.password, "password")] {
+            if let (Some(source), false) = (source, account) {
+                self.report.error(
+                    &source.at,
+                    format!("`{key}` belongs to accounts, and `{}` has none", surface.name),
+                    None,
+                );
+            }
+        }
+        if let (Some(password), true, None) = (&written.password, account, &written.login) {
+            self.report.error(&password.at, "a password without a `login` opens nothing", None);
+        }
+        let SurfaceKind::SessionJwt { record, minting, .. } = &surface.kind else {
+            return;
+        };
+        if minting.is_none() {
+            self.report.error(
+                &name.at,
+                format!("tokens of `{}` are minted elsewhere", surface.name),
+                Some("give the surface a `lifetime`".to_owned()),
+            );
+        }
+        if let SessionRecord::Sub(records) = record {
+            self.check_token_parent(scene, records.as_str(), name, written, earlier);
+        }
+    }
+
+    /// A token without a record of its own hangs on one of the surface its `sub` names.
+    fn check_token_parent(
+        &self,
+        scene: &Scene<'_>,
+        records: &str,
+        name: &Located<String>,
+        written: &WrittenMint,
+        earlier: &[Option<&str>],
+    ) {
+        let at = written.parent.as_ref().map_or(&name.at, |p| &p.at);
+        let fits = match written.parent.as_ref().map(|p| &p.value) {
+            None | Some(WrittenParent::None) => false,
+            Some(WrittenParent::Caller) => scene.callers().all(|s| s.record_surface().as_str() == records),
+            Some(WrittenParent::Minted(number)) => earlier.get(*number).is_none_or(|s| s.is_none_or(|s| s == records)),
+            Some(WrittenParent::Record(surface, _)) => surface.value == records,
+            Some(WrittenParent::CallersParent) => true,
+        };
+        if !fits {
+            self.report.error(
+                at,
+                format!(
+                    "a token of `{}` hangs on a record of `{records}`, and this is none",
+                    shorten(&name.value)
+                ),
+                Some("name it with `parent`".to_owned()),
+            );
+        }
+    }
+
+    fn password(&self, scene: &Scene<'_>, written: &WrittenMint) -> Option<Source> {
+        let password = written.password.as_ref()?;
+        match &password.value {
+            Source::Body(field) => self.check_field(scene, field, Wanted::Secret, &password.at),
+            _ => self.report.error(
+                &password.at,
+                "a password comes from a body field of type `secret`",
+                Some("password = \"body.password\"".to_owned()),
+            ),
+        }
+        Some(password.value.clone())
+    }
+
+    fn mode(&self, scene: &Scene<'_>, surface: &Surface, written: &WrittenMint, parents: Parents) -> ModeSource {
+        let prefixes = surface.prefixes();
+        let moded = !prefixes.is_empty() && prefixes.iter().all(|p| p.mode.is_some());
+        let at = written.mode.as_ref().map_or(&written.at, |m| &m.at);
+        let mode = match written.mode.as_ref().map(|m| &m.value) {
+            None if !scene.has_caller() => ModeSource::Unset,
+            None => ModeSource::Caller,
+            Some(WrittenMode::Caller) => {
+                if !scene.has_caller() {
+                    self.nobody_calls(at);
+                }
+                ModeSource::Caller
+            }
+            Some(WrittenMode::Unset) => ModeSource::Unset,
+            Some(WrittenMode::Fixed(mode)) => ModeSource::CallerOr(*mode),
+            Some(WrittenMode::From(source)) => {
+                let source = Located {
+                    value: source.clone(),
+                    at: at.clone(),
+                };
+                if let Source::Body(field) = &source.value
+                    && let Some(field) = scene.field(field)
+                    && (field.one_of.is_empty() || field.one_of.iter().any(|m| m != "live" && m != "test"))
+                {
+                    self.report.error(
+                        at,
+                        format!("the field `{}` must be limited to `live` and `test`", field.name),
+                        Some("one_of = [\"live\", \"test\"]".to_owned()),
+                    );
+                }
+                ModeSource::From(self.check_source(scene, &source, parents))
+            }
+        };
+        if moded && mode == ModeSource::Unset {
+            self.report.error(
+                at,
+                format!("keys of `{}` tell a mode by their prefix: this one would have none", surface.name),
+                Some("mode = \"live\", or a source of one".to_owned()),
+            );
+        }
+        mode
+    }
+
+    fn scope_source(&self, scene: &Scene<'_>, written: &WrittenMint, parents: Parents) -> ScopeSource {
+        let Some(scopes) = &written.scopes else { return ScopeSource::None };
+        match &scopes.value {
+            WrittenScopes::Caller => {
+                if !scene.has_caller() {
+                    self.nobody_calls(&scopes.at);
+                }
+                ScopeSource::Caller
+            }
+            WrittenScopes::Fixed(list) => {
+                let fixed: ScopeSet = self.scopes(list);
+                self.check_fixed(scene, list, &written.grants);
+                ScopeSource::Fixed(fixed)
+            }
+            WrittenScopes::From(source) => {
+                let source = Located {
+                    value: source.clone(),
+                    at: scopes.at.clone(),
+                };
+                ScopeSource::From(self.check_source(scene, &source, parents))
+            }
+        }
+    }
+
+    /// On a public route nobody holds a scope: what is given there must be granted.
+    fn check_fixed(&self, scene: &Scene<'_>, list: &[Located<String>], grants: &[Located<String>]) {
+        if scene.has_caller() {
+            return;
+        }
+        if let Some(scope) = list.iter().find(|s| !grants.iter().any(|g| g.value == s.value)) {
+            self.report.error(
+                &scope.at,
+                "nobody holds a scope on a public route",
+                Some(format!("name it in `grants` as well: grants = [\"{}\"]", shorten(&scope.value))),
+            );
+        }
+    }
+
+    fn check_claim_name(&self, claim: &Located<String>, surface: &Surface) {
+        const OWN: [&str; 8] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "kind"];
+        let token = matches!(surface.kind, SurfaceKind::SessionJwt { .. });
+        if claim.value.is_empty()
+            || claim.value.len() > 64
+            || !claim.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        {
+            self.report.error(
+                &claim.at,
+                format!("`{}` is not the name of a claim", shorten(&claim.value)),
+                Some("1 to 64 letters, digits, `_` and `-`".to_owned()),
+            );
+        } else if token && OWN.contains(&claim.value.as_str()) {
+            self.report.error(
+                &claim.at,
+                format!("`{}` is the token's own", claim.value),
+                Some("it is set by the gateway".to_owned()),
+            );
+        }
+    }
+
+    fn lifetime(&self, scene: &Scene<'_>, surface: &Surface, written: &WrittenMint) -> Lifetime {
+        let from = written
+            .lifetime_from
+            .as_ref()
+            .and_then(|text| self.body_source(scene, text, Wanted::Integer));
+        if let (Some(text), None) = (&written.lifetime_from, &written.max_lifetime) {
+            self.report.error(
+                &text.at,
+                "a caller who chooses a lifetime needs a bound",
+                Some("max_lifetime = \"30d\"".to_owned()),
+            );
+        }
+        if let (Some(max), None) = (&written.max_lifetime, &written.lifetime_from) {
+            self.report
+                .error(&max.at, "`max_lifetime` has no effect without `lifetime_from`", None);
+        }
+        if let (Some(own), Some(max)) = (&written.lifetime, &written.max_lifetime)
+            && own.value > max.value
+        {
+            let message = format!("`lifetime` is longer than `max_lifetime`, which is {}", write_duration(max.value));
+            self.report.error(&own.at, message, None);
+        }
+        let of_surface = minting(surface).map(|m| m.lifetime);
+        Lifetime {
+            default: written.lifetime.as_ref().map(|l| l.value).or(of_surface),
+            max: written.max_lifetime.as_ref().map(|l| l.value),
+            from: from.map(Source::Body),
+        }
+    }
+
+    fn idle(&self, surface: &Surface, written: &WrittenMint) -> Option<Duration> {
+        let idle = written.idle.as_ref()?;
+        if !surface.has_records() {
+            self.report.error(
+                &idle.at,
+                format!("`{}` has no records of its own: nothing says when a token was used", surface.name),
+                None,
+            );
+        }
+        match &written.lifetime {
+            None => self.report.error(
+                &idle.at,
+                "an idle limit needs an absolute one",
+                Some("lifetime = \"7d\"".to_owned()),
+            ),
+            Some(lifetime) if idle.value >= lifetime.value => self.report.error(
+                &idle.at,
+                "it would end before it can be idle so long",
+                Some(format!("`lifetime` is {}", write_duration(lifetime.value))),
+            ),
+            Some(_) => {}
+        }
+        Some(idle.value)
+    }
+
+    /// The mint whose token becomes a cookie: the last one of a surface with a cookie.
+    pub(super) fn cookie_mint(&self, scene: &Scene<'_>, mints: &[Mint]) -> Option<usize> {
+        mints.iter().rposition(|mint| has_cookie(scene, mint.surface))
+    }
+}
+
+fn has_cookie(scene: &Scene<'_>, surface: SurfaceIndex) -> bool {
+    scene.surface(surface).and_then(minting).is_some_and(|m| m.cookie.is_some())
+}
+
+fn minting(surface: &Surface) -> Option<&Minting> {
+    match &surface.kind {
+        SurfaceKind::SessionJwt { minting, .. } => minting.as_deref(),
+        _ => None,
+    }
+}

@@ -1,0 +1,247 @@
+//! What sources of one served route may refer to, and whether they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::reader::shorten;
+use crate::config::report::suggest;
+use crate::config::source::{Located, Place};
+use crate::config::written::{WrittenGateway, WrittenRoute};
+use crate::decide::route::Access;
+use crate::decide::surface::{Surface, SurfaceIndex, SurfaceKind};
+use crate::issue::spec::{Fact, Field, FieldKind, Source};
+
+use super::Builder;
+
+/// Claims that credentials of each surface may have, by its name.
+pub(super) type Claims = BTreeMap<String, BTreeSet<String>>;
+
+/// One served route while it is built.
+pub(super) struct Scene<'s> {
+    pub(super) surfaces: &'s [Surface],
+    pub(super) claims: &'s Claims,
+    /// Accepted surfaces; none on a public route.
+    pub(super) accepted: &'s [SurfaceIndex],
+    /// Parameters of the path.
+    pub(super) params: Vec<String>,
+    /// Fields of the body.
+    pub(super) fields: Vec<Field>,
+}
+
+impl<'s> Scene<'s> {
+    pub(super) fn new(surfaces: &'s [Surface], claims: &'s Claims, access: &'s Access, written: &WrittenRoute) -> Self {
+        let pattern = written.path.as_ref().map_or("", |p| p.value.as_str());
+        Self {
+            surfaces,
+            claims,
+            accepted: match access {
+                Access::Public => &[],
+                Access::Surfaces { surfaces, .. } => surfaces,
+            },
+            params: pattern
+                .split('/')
+                .filter_map(|s| Some(s.strip_prefix('{')?.strip_suffix('}')?.to_owned()))
+                .collect(),
+            fields: Vec::new(),
+        }
+    }
+
+    pub(super) fn surface(&self, index: SurfaceIndex) -> Option<&'s Surface> {
+        self.surfaces.get(index.0)
+    }
+
+    pub(super) fn callers(&self) -> impl Iterator<Item = &'s Surface> {
+        self.accepted.iter().filter_map(|index| self.surface(*index))
+    }
+
+    pub(super) const fn has_caller(&self) -> bool {
+        !self.accepted.is_empty()
+    }
+
+    pub(super) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|f| f.name == name)
+    }
+
+    /// Claims that a credential of this surface may have.
+    pub(super) fn claims_of(&self, surface: &Surface) -> impl Iterator<Item = &'s String> {
+        self.claims.get(surface.name.as_str()).into_iter().flatten()
+    }
+
+    /// Claims that a caller may have.
+    pub(super) fn caller_claims(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.callers().flat_map(|s| self.claims_of(s)).collect();
+        all.into_iter().cloned().collect()
+    }
+}
+
+/// Whether a source may speak of a parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parents {
+    /// There is one.
+    Known,
+    /// There is none.
+    None,
+}
+
+impl Builder<'_> {
+    /// Every claim that is minted, or becomes a header, by surface.
+    pub(super) fn known_claims(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute]) -> Claims {
+        let mut claims = Claims::new();
+        for surface in &gateway.surfaces {
+            let own = claims.entry(surface.name.value.clone()).or_default();
+            own.extend(surface.claim_headers().iter().map(|(claim, _)| claim.value.clone()));
+        }
+        for mint in routes.iter().filter_map(|r| r.serve.as_ref()).flat_map(|s| &s.mints) {
+            let Some(surface) = &mint.surface else { continue };
+            let own = claims.entry(surface.value.clone()).or_default();
+            own.extend(mint.claims.iter().map(|(claim, _)| claim.value.clone()));
+        }
+        claims
+    }
+
+    /// Reports a source that refers to something that is not there. Answers the source itself.
+    pub(super) fn check_source(&self, scene: &Scene<'_>, source: &Located<Source>, parents: Parents) -> Source {
+        match &source.value {
+            Source::Constant(_) => {}
+            Source::Path(name) if !scene.params.contains(name) => self.report.error(
+                &source.at,
+                format!("the path has no parameter `{}`", shorten(name)),
+                Some(suggest(name, scene.params.iter().map(String::as_str), "a parameter")),
+            ),
+            Source::Body(name) if scene.field(name).is_none() => self.unknown_field(scene, name, &source.at),
+            Source::Path(_) | Source::Body(_) => {}
+            Source::Caller(fact) => {
+                if !scene.has_caller() {
+                    self.nobody_calls(&source.at);
+                } else if let Fact::Claim(claim) = fact {
+                    self.check_claim(claim, &scene.caller_claims(), &source.at);
+                }
+            }
+            Source::Parent(_) if parents == Parents::None => {
+                self.report
+                    .error(&source.at, "there is no parent here", Some("name one with `parent`".to_owned()))
+            }
+            Source::Parent(_) => {}
+        }
+        source.value.clone()
+    }
+
+    pub(super) fn nobody_calls(&self, at: &Place) {
+        self.report.error(
+            at,
+            "nobody is known on a public route",
+            Some("name the surfaces it accepts: access = { surfaces = [\"…\"] }".to_owned()),
+        );
+    }
+
+    /// A claim that nothing in the configuration gives: the operator's tools may, so it may be right.
+    fn check_claim(&self, claim: &str, known: &[String], at: &Place) {
+        if !known.iter().any(|k| k == claim) {
+            self.report.warning(
+                at,
+                format!("no caller of this route is given a claim `{}` here", shorten(claim)),
+                Some(suggest(claim, known.iter().map(String::as_str), "a claim")),
+            );
+        }
+    }
+
+    fn unknown_field(&self, scene: &Scene<'_>, name: &str, at: &Place) {
+        self.report.error(
+            at,
+            format!("the body has no field `{}`", shorten(name)),
+            Some(suggest(name, scene.fields.iter().map(|f| f.name.as_str()), "a field")),
+        );
+    }
+
+    /// A source that must be a body field of some kind: `body.<field>`. Answers the field's name.
+    pub(super) fn body_source(&self, scene: &Scene<'_>, text: &Located<String>, wanted: Wanted) -> Option<String> {
+        let Some(name) = text.value.strip_prefix("body.") else {
+            self.report.error(
+                &text.at,
+                format!("`{}` is not a field of the body", shorten(&text.value)),
+                Some("write `body.<field>`".to_owned()),
+            );
+            return None;
+        };
+        self.check_field(scene, name, wanted, &text.at);
+        Some(name.to_owned())
+    }
+
+    /// Reports a field that is not there or not of the kind that is needed.
+    pub(super) fn check_field(&self, scene: &Scene<'_>, name: &str, wanted: Wanted, at: &Place) {
+        match scene.field(name) {
+            None => self.unknown_field(scene, name, at),
+            Some(field) if !wanted.fits(&field.kind) => {
+                self.report
+                    .error(at, format!("the field `{name}` must be of type `{}` here", wanted.word()), None)
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The surface of a name, for what needs one with records.
+    pub(super) fn find_surface(&self, scene: &Scene<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        let found = scene.surfaces.iter().position(|s| s.name.as_str() == name.value);
+        if found.is_none() && !self.is_broken_surface(&name.value) {
+            self.report.error(
+                &name.at,
+                format!("there is no surface `{}`", shorten(&name.value)),
+                suggest(&name.value, scene.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
+            );
+        }
+        found.map(SurfaceIndex)
+    }
+
+    /// The surface of a name, if it has records of its own.
+    pub(super) fn record_surface(&self, scene: &Scene<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        let index = self.find_surface(scene, name)?;
+        let surface = scene.surface(index)?;
+        if !surface.has_records() {
+            self.report.error(
+                &name.at,
+                format!("`{}` has no records of its own", shorten(&name.value)),
+                Some(format!("its tokens hang on records of `{}`", surface.record_surface())),
+            );
+        }
+        Some(index)
+    }
+
+    /// The surface of a name, if it is one of accounts.
+    pub(super) fn account_surface(&self, scene: &Scene<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        let index = self.find_surface(scene, name)?;
+        if !matches!(scene.surface(index)?.kind, SurfaceKind::Account { .. }) {
+            self.report.error(
+                &name.at,
+                format!("`{}` has no passwords", shorten(&name.value)),
+                Some("name a surface of kind `account`".to_owned()),
+            );
+        }
+        Some(index)
+    }
+}
+
+/// What a field must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Secret,
+    Integer,
+    List,
+}
+
+impl Wanted {
+    const fn fits(self, kind: &FieldKind) -> bool {
+        matches!(
+            (self, kind),
+            (Self::Secret, FieldKind::Secret { .. })
+                | (Self::Integer, FieldKind::Integer { .. })
+                | (Self::List, FieldKind::TextList { .. })
+        )
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Integer => "integer",
+            Self::List => "list",
+        }
+    }
+}
