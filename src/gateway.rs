@@ -32,6 +32,7 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 
 mod exchange;
 mod limits;
+mod renew;
 mod reply;
 mod serve;
 mod trailers;
@@ -152,7 +153,12 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         }
     };
     match forward(asked, &admitted, upstream, body, &mut exchange).await {
-        Ok(forwarded) => reply::returning(exchange, &view, &admitted, upstream, forwarded),
+        Ok(forwarded) => {
+            let (surface, now) = (exchange.surface(), exchange.now().wall);
+            let mut reply = reply::returning(exchange, &view, &admitted, upstream, forwarded);
+            renew::refresh(&view, &admitted, (surface, now), head, &mut reply.head.fields);
+            reply
+        }
         Err(denial) => {
             let refused = Refused {
                 route: exchange.route(),
