@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::principal::{CredentialRecord, State, TenantRecord};
 use crate::base::scope::{Mode, ScopeSet};
 
+use super::people::role_words;
 use super::times;
 
 /// Makes a tenant.
@@ -58,6 +59,12 @@ pub struct CreateKey {
     pub mode: Option<String>,
     /// What it may do.
     pub scopes: Vec<String>,
+    /// Its roles, by id or name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// The id of the record it hangs on, which ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Who acts within the tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -202,6 +209,9 @@ pub struct KeyView {
     pub scopes: Vec<String>,
     /// Its roles.
     pub roles: Vec<String>,
+    /// The id of the record it hangs on, which ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// A name for people.
     pub name: Option<String>,
     /// When it was made, RFC 3339.
@@ -231,7 +241,8 @@ impl From<&CredentialRecord> for KeyView {
             subject: record.subject.as_ref().map(|s| s.as_str().into()),
             mode: mode_word(record.mode),
             scopes: scope_words(&record.scopes),
-            roles: Vec::new(),
+            roles: role_words(record),
+            parent: record.parent().map(|parent| parent.id.as_str().into()),
             name: record.name.clone(),
             created_at: times::write(record.created_at),
             not_before: record.not_before.map(times::write),

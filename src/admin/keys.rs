@@ -3,7 +3,7 @@
 use crate::base::fingerprint::Part;
 use crate::base::ids::{CredentialId, Subject, SurfaceName};
 use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, Extras, Parent, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::Access;
 use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
@@ -13,6 +13,7 @@ use crate::store::{CredentialChange, CredentialFilter};
 use super::Operations;
 use super::api::{CreateKey, Created, KeyList, KeyMade, KeyView, mode_word, scope_words};
 use super::error::OperationError;
+use super::people::role_words;
 use super::tenants::{PAGE, parse_tenant};
 use super::times::{parse_expiry, printable};
 
@@ -55,6 +56,12 @@ impl Operations {
         };
         let mut record = self.blank_record(&surface, &request.tenant, mode, &words).await?;
         record.expires_at = request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?;
+        record.extras = Extras {
+            roles: self.resolve_roles(&snapshot, &record.tenant, &request.roles).await?,
+            parent: self.resolve_parent(request.parent.as_deref()).await?,
+            ..Extras::default()
+        }
+        .boxed();
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
         let credential = self.mint_into(&surface, record).await?;
         tracing::info!(credential = %credential.id, surface = %surface.name, tenant = %credential.tenant, "credential created");
@@ -105,6 +112,15 @@ impl Operations {
         let record = self.store.change_credential(id, change.clone(), self.clock.now().wall).await?;
         tracing::info!(credential = %record.id, ?change, "credential changed");
         Ok(KeyView::from(&record))
+    }
+
+    async fn resolve_parent(&self, id: Option<&str>) -> Result<Option<Parent>, OperationError> {
+        let Some(id) = id else { return Ok(None) };
+        let record = self.find_record(id).await?;
+        Ok(Some(Parent {
+            surface: record.surface,
+            id: record.id,
+        }))
     }
 
     pub(crate) async fn find_record(&self, id: &str) -> Result<CredentialRecord, OperationError> {
@@ -167,6 +183,7 @@ impl Operations {
             .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
         record.last4 = key.last4().to_owned();
         let stored = self.store.create_credential(record).await?;
+        let roles = role_words(&stored);
         Ok(KeyMade {
             id: stored.id.as_str().into(),
             key: key.expose().to_owned(),
@@ -177,7 +194,7 @@ impl Operations {
             tenant: stored.tenant.as_str().into(),
             mode: mode_word(stored.mode),
             scopes: scope_words(&stored.scopes),
-            roles: Vec::new(),
+            roles,
             expires_at: stored.expires_at.map(super::times::write),
         })
     }
@@ -294,20 +311,20 @@ pub(crate) fn parse_id(id: &str) -> Result<CredentialId, OperationError> {
     CredentialId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a credential id: {e}", printable(id))))
 }
 
-fn parse_surface(name: &str) -> Result<SurfaceName, OperationError> {
+pub(crate) fn parse_surface(name: &str) -> Result<SurfaceName, OperationError> {
     SurfaceName::parse(name).map_err(|e| OperationError::Usage(format!("`{}` is not a surface name: {e}", printable(name))))
 }
 
-fn parse_subject(subject: &str) -> Result<Subject, OperationError> {
+pub(crate) fn parse_subject(subject: &str) -> Result<Subject, OperationError> {
     Subject::parse(subject).map_err(|e| OperationError::Usage(format!("`{}` is not a subject: {e}", printable(subject))))
 }
 
-fn parse_scopes(words: &[String]) -> Result<ScopeSet, OperationError> {
+pub(crate) fn parse_scopes(words: &[String]) -> Result<ScopeSet, OperationError> {
     let parse = |word: &String| Scope::parse(word).map_err(|e| OperationError::Usage(format!("`{}` is not a scope: {e}", printable(word))));
     words.iter().map(parse).collect()
 }
 
-fn parse_name(name: &str) -> Result<String, OperationError> {
+pub(crate) fn parse_name(name: &str) -> Result<String, OperationError> {
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         return Err(OperationError::Usage(format!(
             "`{}` is not a name: 1 to {MAX_NAME} bytes without control characters",
@@ -317,6 +334,6 @@ fn parse_name(name: &str) -> Result<String, OperationError> {
     Ok(name.to_owned())
 }
 
-fn no_randomness(error: NoRandomness) -> OperationError {
+pub(crate) fn no_randomness(error: NoRandomness) -> OperationError {
     OperationError::Unavailable(error.to_string())
 }

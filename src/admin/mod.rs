@@ -12,20 +12,25 @@ use crate::snapshot::SharedSnapshot;
 use crate::store::{BoxFuture, CredentialStore};
 use crate::telemetry::Telemetry;
 
+mod accounts;
 pub mod api;
 pub mod error;
 pub mod http;
 mod import;
 mod keys;
+pub mod people;
 pub mod probes;
+mod roles;
 mod rotate;
 pub mod routes;
+mod sessions;
 pub mod socket;
 mod tenants;
 mod times;
 
 pub use error::OperationError;
 use probes::Readiness;
+pub use sessions::SessionQuery;
 
 /// Reads the configuration again and puts it in force, or answers why not with file, line and caret.
 pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;

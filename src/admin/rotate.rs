@@ -39,6 +39,7 @@ impl Operations {
         };
         let mut record = self.blank_record(&surface, old.tenant.as_str(), mode, &words).await?;
         record.not_before = old.not_before;
+        record.extras.clone_from(&old.extras);
         record.expires_at = match request.expires.as_deref() {
             Some(text) => Some(parse_expiry(text, now)?),
             None => old.expires_at,

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod people;
+
+pub(crate) use people::{AccountArgs, AccountCommand, RoleCommand, SessionCommand};
+
 /// An authentication gateway with a proven revocation bound.
 #[derive(Debug, Parser)]
 #[command(
@@ -42,6 +46,15 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke keys.
     #[command(subcommand)]
     Keys(Box<KeyCommand>),
+    /// Make, list and switch accounts.
+    #[command(subcommand)]
+    Accounts(Box<AccountCommand>),
+    /// Make, list and change roles.
+    #[command(subcommand)]
+    Roles(RoleCommand),
+    /// List and end sessions.
+    #[command(subcommand)]
+    Sessions(SessionCommand),
     /// Let the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway does.
@@ -160,6 +173,14 @@ pub(crate) struct KeyArgs {
     pub(crate) name: Option<String>,
 }
 
+/// Which roles.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RoleArgs {
+    /// A role it has, by id or name; may be given several times.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+}
+
 /// `keys create`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CreateArgs {
@@ -169,6 +190,12 @@ pub(crate) struct CreateArgs {
     /// Whose it is.
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: String,
+    /// Which roles.
+    #[command(flatten)]
+    pub(crate) roles: RoleArgs,
+    /// The id of the record it hangs on: when that ends, it ends.
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<String>,
     /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,

@@ -69,6 +69,8 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
         tenant: args.tenant.clone(),
         mode: args.key.mode.clone(),
         scopes: args.key.scopes.clone(),
+        roles: args.roles.roles.clone(),
+        parent: args.parent.clone(),
         subject: args.key.subject.clone(),
         expires: args.key.expires.clone(),
         name: args.key.name.clone(),

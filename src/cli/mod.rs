@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 
 use clap::Parser as _;
 
+mod accounts;
 mod args;
 mod check;
 mod client;
@@ -13,7 +14,10 @@ mod failure;
 mod keys;
 mod locate;
 mod output;
+mod password;
+mod roles;
 pub mod serve;
+mod sessions;
 mod tenants;
 
 use args::{Cli, Command};
@@ -44,6 +48,9 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Demo => demo::run(printer),
         Command::Tenants(command) => tenants::run(&locate::client(&cli.config)?, command, printer),
         Command::Keys(command) => keys::run(&locate::client(&cli.config)?, command, printer),
+        Command::Accounts(command) => accounts::run(&locate::client(&cli.config)?, command, printer),
+        Command::Roles(command) => roles::run(&locate::client(&cli.config)?, command, printer),
+        Command::Sessions(command) => sessions::run(&locate::client(&cli.config)?, command, printer),
         Command::Reload => {
             let done: crate::admin::api::Reloaded = locate::client(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))

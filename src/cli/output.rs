@@ -104,7 +104,7 @@ pub(crate) fn tenant(out: &mut dyn Write, tenant: &TenantView) -> io::Result<()>
 }
 
 pub(crate) fn key_made(out: &mut dyn Write, made: &KeyMade) -> io::Result<()> {
-    let scopes = made.scopes.join(" ");
+    let (scopes, roles) = (made.scopes.join(" "), made.roles.join(" "));
     fields(
         out,
         &[
@@ -115,6 +115,7 @@ pub(crate) fn key_made(out: &mut dyn Write, made: &KeyMade) -> io::Result<()> {
             ("tenant", &made.tenant),
             ("mode", made.mode.as_deref().unwrap_or_default()),
             ("scopes", &scopes),
+            ("roles", &roles),
             ("expires", made.expires_at.as_deref().unwrap_or("never")),
         ],
     )
@@ -122,7 +123,7 @@ pub(crate) fn key_made(out: &mut dyn Write, made: &KeyMade) -> io::Result<()> {
 
 pub(crate) fn key(out: &mut dyn Write, key: &KeyView) -> io::Result<()> {
     let shown = format!("{}…{}", key.prefix, key.last4);
-    let scopes = key.scopes.join(" ");
+    let (scopes, roles) = (key.scopes.join(" "), key.roles.join(" "));
     fields(
         out,
         &[
@@ -134,6 +135,8 @@ pub(crate) fn key(out: &mut dyn Write, key: &KeyView) -> io::Result<()> {
             ("subject", key.subject.as_deref().unwrap_or_default()),
             ("mode", key.mode.as_deref().unwrap_or_default()),
             ("scopes", &scopes),
+            ("roles", &roles),
+            ("hangs on", key.parent.as_deref().unwrap_or_default()),
             ("name", key.name.as_deref().unwrap_or_default()),
             ("created", &key.created_at),
             ("not before", key.not_before.as_deref().unwrap_or_default()),

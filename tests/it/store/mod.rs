@@ -13,5 +13,6 @@ mod embedded;
 mod fixture;
 mod flights;
 mod redis;
+mod roles;
 mod trees;
 mod wrapper;

@@ -1,0 +1,222 @@
+//! Operations on accounts: make, list, show, switch off and on, end, give another password.
+
+use crate::base::fingerprint::Fingerprint;
+use crate::base::key::{IdKind, mint_id};
+use crate::base::login::{is_email, login_fingerprint};
+use crate::base::principal::{CredentialRecord, Extras, PasswordHash, State};
+use crate::base::scope::Mode;
+use crate::decide::surface::{Surface, SurfaceKind};
+use crate::issue::password::{MAX_PASSWORD, hash_password};
+use crate::snapshot::Snapshot;
+use crate::store::{ChangeError, CredentialChange, CredentialFilter};
+
+use super::Operations;
+use super::error::OperationError;
+use super::keys::{no_randomness, parse_id, parse_name, parse_scopes, parse_surface};
+use super::people::{AccountList, AccountView, CreateAccount, Password, SetPassword};
+use super::tenants::{PAGE, parse_tenant};
+use super::times::{parse_expiry, printable};
+
+impl Operations {
+    /// Makes an account. Where accounts log in it has an e-mail address, which no other account of the
+    /// surface has, and a password, of which only the Argon2id hash is kept.
+    ///
+    /// # Errors
+    /// [`OperationError::Usage`] with what would have been right, [`OperationError::NotFound`] without
+    /// the tenant, [`OperationError::Conflict`] when the address is taken, or as the store has it.
+    pub async fn create_account(&self, request: &CreateAccount) -> Result<AccountView, OperationError> {
+        let snapshot = self.snapshot.load();
+        let surface = find_account_surface(&snapshot, request.surface.as_deref())?;
+        let now = self.clock.now().wall;
+        let tenant = parse_tenant(&request.tenant)?;
+        let id = mint_id(IdKind::Account).map_err(no_randomness)?;
+        let mut extras = Extras {
+            roles: self.resolve_roles(&snapshot, &tenant, &request.roles).await?,
+            ..Extras::default()
+        };
+        let mut fingerprint = Fingerprint::of_id(&surface.name, &id);
+        if logs_in(surface) {
+            let (email, password) = credentials_of(request, surface)?;
+            fingerprint = login_fingerprint(self.peppers.first(), &surface.name, email);
+            extras.password = Some(hash(password).await?);
+            extras.login = Some(email.to_owned());
+        } else if request.email.is_some() || request.password.is_some() {
+            return Err(OperationError::Usage(format!(
+                "accounts of surface `{}` do not log in: leave e-mail and password out",
+                surface.name
+            )));
+        }
+        let record = CredentialRecord {
+            fingerprint,
+            id,
+            surface: surface.name.clone(),
+            tenant,
+            subject: None,
+            mode: resolve_mode(surface, request.mode.as_deref())?,
+            scopes: parse_scopes(&request.scopes)?,
+            state: State::Active,
+            secret_fingerprint: None,
+            prefix: String::new(),
+            last4: String::new(),
+            name: request.name.as_deref().map(parse_name).transpose()?,
+            created_at: now,
+            not_before: None,
+            expires_at: request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?,
+            valid_after: None,
+            epoch: 0,
+            extras: extras.boxed(),
+        };
+        let stored = self.store.create_credential(record).await.map_err(|error| match error {
+            ChangeError::Taken(_) => OperationError::Conflict("an account with this e-mail address exists already".into()),
+            error => error.into(),
+        })?;
+        tracing::info!(account = %stored.id, surface = %stored.surface, tenant = %stored.tenant, "account created");
+        Ok(AccountView::from(&stored))
+    }
+
+    /// Lists accounts of a surface (of the only one, if there is one).
+    ///
+    /// # Errors
+    /// [`OperationError`], as the store has it.
+    pub async fn list_accounts(
+        &self,
+        tenant: Option<&str>,
+        surface: Option<&str>,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<AccountList, OperationError> {
+        let snapshot = self.snapshot.load();
+        let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
+        let filter = CredentialFilter {
+            tenant: tenant.map(parse_tenant).transpose()?,
+            surface: Some(find_account_surface(&snapshot, surface)?.name.clone()),
+            after: after.map(parse_id).transpose()?,
+            limit,
+            ..CredentialFilter::default()
+        };
+        let found = self.store.list_credentials(filter).await?;
+        let next = (found.len() == limit).then(|| found.last().map(|r| r.id.as_str().to_owned()));
+        Ok(AccountList {
+            accounts: found.iter().map(AccountView::from).collect(),
+            next: next.flatten(),
+        })
+    }
+
+    /// Shows one account.
+    ///
+    /// # Errors
+    /// [`OperationError::NotFound`], or as the store has it.
+    pub async fn show_account(&self, id: &str) -> Result<AccountView, OperationError> {
+        Ok(AccountView::from(&self.find_account(id).await?))
+    }
+
+    /// Switches an account off, on, or ends it for ever; its sessions follow.
+    ///
+    /// # Errors
+    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or as the store has it.
+    pub async fn change_account(&self, id: &str, change: CredentialChange) -> Result<AccountView, OperationError> {
+        let account = self.find_account(id).await?;
+        let now = self.clock.now().wall;
+        let record = self.store.change_credential(account.id, change.clone(), now).await?;
+        tracing::info!(account = %record.id, ?change, "account changed");
+        Ok(AccountView::from(&record))
+    }
+
+    /// Gives an account another password and ends its sessions: whoever knew the old one may have some.
+    ///
+    /// The password comes first: a session begun with the old one in between is ended too. When the
+    /// second step fails, repeating is safe.
+    ///
+    /// # Errors
+    /// [`OperationError::NotFound`], [`OperationError::Usage`] for a password that cannot be one,
+    /// [`OperationError::Conflict`] for an account without, or as the store has it.
+    pub async fn set_password(&self, id: &str, request: &SetPassword) -> Result<AccountView, OperationError> {
+        let account = self.find_account(id).await?;
+        if account.login().is_none() {
+            return Err(OperationError::Conflict(format!("account `{}` does not log in", account.id)));
+        }
+        let hash = hash(&request.password).await?;
+        self.change_account(id, CredentialChange::SetPassword(hash)).await?;
+        self.change_account(id, CredentialChange::ValidAfter(self.clock.now().wall)).await
+    }
+
+    async fn find_account(&self, id: &str) -> Result<CredentialRecord, OperationError> {
+        let snapshot = self.snapshot.load();
+        let found = self.store.find_credential(parse_id(id)?).await?;
+        let is_account = |record: &CredentialRecord| {
+            let surface = snapshot.surfaces.iter().find(|s| s.name == record.surface);
+            // Of a surface that was taken out of the configuration it is known by its log-in name.
+            surface.map_or(record.login().is_some(), |s| matches!(s.kind, SurfaceKind::Account { .. }))
+        };
+        found
+            .filter(is_account)
+            .ok_or_else(|| OperationError::NotFound(format!("there is no account `{id}`")))
+    }
+}
+
+/// The surface of this name if it is one of accounts; without a name the only one there is.
+fn find_account_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
+    let all: Vec<&Surface> = snapshot
+        .surfaces
+        .iter()
+        .filter(|s| matches!(s.kind, SurfaceKind::Account { .. }))
+        .collect();
+    let names = || all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+    match (name, all.as_slice()) {
+        (_, []) => Err(OperationError::Usage("no surface of the configuration is one of accounts".into())),
+        (None, [only]) => Ok(only),
+        (None, _) => Err(OperationError::Usage(format!(
+            "there is more than one surface of accounts: say --surface with one of {}",
+            names()
+        ))),
+        (Some(name), all) => {
+            parse_surface(name)?;
+            all.iter()
+                .copied()
+                .find(|s| s.name.as_str() == name)
+                .ok_or_else(|| OperationError::Usage(format!("`{}` is not a surface of accounts; there is: {}", printable(name), names())))
+        }
+    }
+}
+
+const fn logs_in(surface: &Surface) -> bool {
+    matches!(surface.kind, SurfaceKind::Account { fields: Some(_) })
+}
+
+fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r Password), OperationError> {
+    let (Some(email), Some(password)) = (&request.email, &request.password) else {
+        return Err(OperationError::Usage(format!(
+            "accounts of surface `{}` log in: an e-mail address and a password are needed",
+            surface.name
+        )));
+    };
+    let email = email.trim();
+    if !is_email(email) {
+        return Err(OperationError::Usage(format!("`{}` is not an e-mail address", printable(email))));
+    }
+    Ok((email, password))
+}
+
+fn resolve_mode(surface: &Surface, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
+    let Some(asked) = asked else { return Ok(surface.mode) };
+    let mode = Mode::parse(asked).filter(|mode| surface.mode.is_none_or(|pinned| pinned == *mode));
+    mode.map(Some)
+        .ok_or_else(|| OperationError::Usage(format!("surface `{}` has no mode `{}`", surface.name, printable(asked))))
+}
+
+/// Hashes off the control runtime's threads: it takes some 20 ms of a core.
+async fn hash(password: &Password) -> Result<PasswordHash, OperationError> {
+    let text = password.expose();
+    if text.is_empty() || text.len() > MAX_PASSWORD || text.chars().any(char::is_control) {
+        return Err(OperationError::Usage(format!(
+            "a password has 1 to {MAX_PASSWORD} bytes and no control characters"
+        )));
+    }
+    let failed = || OperationError::Unavailable("the password could not be hashed".into());
+    let password = password.clone();
+    let phc = tokio::task::spawn_blocking(move || hash_password(password.expose()))
+        .await
+        .map_err(|_| failed())?
+        .map_err(|_| failed())?;
+    PasswordHash::parse(&phc).ok_or_else(failed)
+}
