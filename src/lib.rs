@@ -38,6 +38,7 @@ pub mod decide;
 pub mod dialect;
 pub mod gateway;
 pub mod issue;
+pub mod jwks;
 pub mod limit;
 pub mod resolver;
 pub mod server;

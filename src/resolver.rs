@@ -10,9 +10,11 @@ use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
+use crate::decide::external::{ExternalRules, Unverified};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
 use crate::decide::validity;
+use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
 use crate::store::cached::{CachedStore, Remembered};
 
@@ -28,6 +30,8 @@ pub struct Resolver {
     peppers: Peppers,
     clock: Arc<dyn Clock>,
     table: RefCell<Vec<Option<Tabled>>>,
+    /// Fetches newer keys of issuers; without it, what is known is all there is.
+    renewal: Option<Arc<KeyRenewal>>,
 }
 
 /// One entry of the table.
@@ -42,7 +46,15 @@ impl Resolver {
             peppers,
             clock,
             table: RefCell::new(vec![None; TABLE_SLOTS]),
+            renewal: None,
         }
+    }
+
+    /// The same with somebody to ask for newer keys of issuers.
+    #[must_use]
+    pub fn with_renewal(mut self, renewal: Arc<KeyRenewal>) -> Self {
+        self.renewal = Some(renewal);
+        self
     }
 
     /// Finds the facts of a credential, what a token adds to them, and whether the secret half of a
@@ -53,12 +65,20 @@ impl Resolver {
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token;
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
     pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
-        let token = match (&surface.kind, extracted.credential) {
-            (SurfaceKind::SessionJwt { rules, record, .. }, Credential::Jwt { token, .. }) => Some(match record {
-                SessionRecord::Sub(_) => rules.verify(token, now.wall)?,
-                SessionRecord::Own => rules.verify_own(token, now.wall)?,
-            }),
-            _ => None,
+        let (token, now) = match (&surface.kind, extracted.credential) {
+            (SurfaceKind::SessionJwt { rules, record, .. }, Credential::Jwt { token, .. }) => {
+                let claims = match record {
+                    SessionRecord::Sub(_) => rules.verify(token, now.wall)?,
+                    SessionRecord::Own => rules.verify_own(token, now.wall)?,
+                };
+                (Some(claims), now)
+            }
+            (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => {
+                // Boxed: what few surfaces need must not make every request's future larger.
+                let (claims, now) = Box::pin(self.verify_external(rules, token, now)).await?;
+                (Some(claims), now)
+            }
+            _ => (None, now),
         };
         let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
         // An unknown publishable half costs the same comparison as a known one (hardening K5).
@@ -103,6 +123,28 @@ impl Resolver {
             }
         }
         Ok(None)
+    }
+
+    /// Verifies a token of another issuer; if its key is not known, after asking once for newer ones.
+    /// Tells the time too: asking takes some.
+    async fn verify_external(&self, rules: &ExternalRules, token: &[u8], now: Now) -> Result<(TokenClaims, Now), Denial> {
+        let (keys, otherwise) = match rules.verify(token, now) {
+            Ok(claims) => return Ok((claims, now)),
+            Err(Unverified::Denied(denial)) => return Err(denial),
+            Err(Unverified::KeyWanted { keys, otherwise }) => (keys, otherwise),
+        };
+        let renewed = match &self.renewal {
+            Some(renewal) => renewal.refetch(keys).await,
+            None => false,
+        };
+        if !renewed {
+            return Err(otherwise);
+        }
+        let now = self.clock.now();
+        match rules.verify(token, now) {
+            Ok(claims) => Ok((claims, now)),
+            Err(Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. }) => Err(denial),
+        }
     }
 
     /// Notes that these facts admitted a request; what slides lives on by it.

@@ -264,6 +264,11 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
             keys,
             ..
         } => (key_prefixes, Some(secret_prefixes.as_slice()), *keys),
+        SurfaceKind::ExternalJwt { .. } => {
+            return Err(OperationError::Usage(format!(
+                "surface `{name}` takes tokens of issuers that are not durward: they are made there"
+            )));
+        }
         SurfaceKind::SessionJwt { .. } => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{}`",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::snapshot::{Settings, Snapshot};
 
+use super::build::external::keep_keys;
 use super::error::{ConfigErrors, Problems};
 use super::surroundings::{Disk, Surroundings};
 use super::watch::Watch;
@@ -61,6 +62,7 @@ pub fn reload_from(
         }
     });
     snapshot.certificates = certificates.collect();
+    keep_keys(&mut snapshot, current);
     Ok(Replacement {
         snapshot,
         waits: settings.needing_restart(running),

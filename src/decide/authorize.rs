@@ -137,6 +137,7 @@ fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> 
 fn token_skew(surface: &Surface) -> Option<Duration> {
     match &surface.kind {
         SurfaceKind::SessionJwt { rules, .. } => Some(rules.skew()),
+        SurfaceKind::ExternalJwt { rules, .. } => Some(rules.skew()),
         SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => None,
     }
 }

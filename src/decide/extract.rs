@@ -198,9 +198,7 @@ impl<'s> Request<'s> {
 
     /// A text without the prefix of any key that belongs in its place: a token, or nothing good.
     fn classify_unprefixed<'h>(self, name: &[u8], text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
-        let mut sessions = self
-            .users_of(name)
-            .filter(|(index, s)| matches!(s.kind, SurfaceKind::SessionJwt { .. }) && self.accepts(*index));
+        let mut sessions = self.users_of(name).filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
         if is_token_shaped(text)
             && let Some((surface, _)) = sessions.next()
         {
@@ -219,7 +217,7 @@ impl<'s> Request<'s> {
     /// Whether a text is recognisably a credential of some configured surface.
     fn is_foreign(self, text: &[u8]) -> bool {
         self.surfaces.iter().any(|s| match s.kind {
-            SurfaceKind::SessionJwt { .. } => is_token_shaped(text),
+            SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => is_token_shaped(text),
             SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => s.prefix_of(text).is_some(),
             SurfaceKind::Account { .. } => false,
         })

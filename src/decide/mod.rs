@@ -1,6 +1,7 @@
 //! Pure decisions: facts and `now` in, a value out. No I/O, no clock, no `.await`.
 
 pub mod authorize;
+pub mod external;
 pub mod extract;
 pub mod headers;
 pub mod host;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::ids::SurfaceName;
 use crate::base::scope::Mode;
 
+use super::external::ExternalRules;
 use super::token::{ClaimHeader, TokenRules};
 
 mod overlap;
@@ -42,7 +43,7 @@ impl Surface {
         match &self.kind {
             SurfaceKind::ApiKey { prefixes, .. } => prefixes,
             SurfaceKind::KeyPair { key_prefixes, .. } => key_prefixes,
-            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => &[],
+            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => &[],
         }
     }
 
@@ -51,7 +52,7 @@ impl Surface {
     pub const fn random(&self) -> usize {
         match &self.kind {
             SurfaceKind::ApiKey { random, .. } => *random,
-            SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => DEFAULT_RANDOM,
+            _ => DEFAULT_RANDOM,
         }
     }
 
@@ -61,6 +62,7 @@ impl Surface {
         match &self.kind {
             SurfaceKind::ApiKey { claim_headers, .. } => claim_headers,
             SurfaceKind::SessionJwt { rules, .. } => &rules.claim_headers,
+            SurfaceKind::ExternalJwt { rules, .. } => &rules.claim_headers,
             SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => &[],
         }
     }
@@ -77,7 +79,8 @@ impl Surface {
         )
     }
 
-    /// Whether it has records of its own: all but sessions that hang on another surface's.
+    /// Whether it has records of its own: all but sessions that hang on another surface's, and tokens
+    /// of other issuers, which hang on their tenant.
     #[must_use]
     pub const fn has_records(&self) -> bool {
         !matches!(
@@ -85,15 +88,32 @@ impl Surface {
             SurfaceKind::SessionJwt {
                 record: SessionRecord::Sub(_),
                 ..
-            }
+            } | SurfaceKind::ExternalJwt { .. }
         )
+    }
+
+    /// Whether its credentials are signed tokens.
+    #[must_use]
+    pub const fn takes_tokens(&self) -> bool {
+        matches!(self.kind, SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. })
+    }
+
+    /// Where its tokens may be carried; empty for other kinds.
+    #[must_use]
+    pub fn token_carriers(&self) -> &[Carrier] {
+        match &self.kind {
+            SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => carriers,
+            _ => &[],
+        }
     }
 
     /// Whether a header of this name carries its credentials, whole or one half.
     #[must_use]
     pub fn uses_header(&self, name: &[u8]) -> bool {
         match &self.kind {
-            SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers.iter().any(|c| c.is_header(name)),
+            SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
+                carriers.iter().any(|c| c.is_header(name))
+            }
             SurfaceKind::KeyPair {
                 halves: Halves::Headers { key, secret },
                 ..
@@ -108,7 +128,7 @@ impl Surface {
     pub fn cookies(&self) -> impl Iterator<Item = &str> {
         let carriers: &[Carrier] = match &self.kind {
             SurfaceKind::SessionJwt { carriers, .. } => carriers,
-            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => &[],
+            _ => &[],
         };
         carriers.iter().filter_map(|c| match c {
             Carrier::Cookie(name) => Some(name.as_str()),
@@ -124,6 +144,7 @@ impl Surface {
                 record: SessionRecord::Sub(surface),
                 ..
             } => surface,
+            SurfaceKind::ExternalJwt { record_surface, .. } => record_surface,
             _ => &self.name,
         }
     }
@@ -184,6 +205,15 @@ pub enum SurfaceKind {
         record: SessionRecord,
         /// How the gateway mints its tokens; `None`: another service does.
         minting: Option<Box<Minting>>,
+    },
+    /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
+    ExternalJwt {
+        /// Where it may be carried, in order; never a cookie.
+        carriers: Vec<Carrier>,
+        /// How it is verified.
+        rules: Box<ExternalRules>,
+        /// The name tenants' records have as a surface.
+        record_surface: SurfaceName,
     },
 }
 

@@ -17,7 +17,7 @@ use crate::base::scope::{Scope, ScopeSet};
 
 use super::surface::MAX_SKEW;
 
-mod members;
+pub(super) mod members;
 #[cfg(test)]
 mod tests;
 
@@ -308,7 +308,7 @@ fn is_good_header(encoded: &[u8]) -> bool {
 }
 
 /// A `NumericDate` (RFC 7519, section 2) in range, whole or with a fraction.
-fn read_time(value: &Value<'_>) -> Option<UnixMillis> {
+pub(super) fn read_time(value: &Value<'_>) -> Option<UnixMillis> {
     match value {
         Value::Integer(seconds) if (0..=MAX_TIME).contains(seconds) => Some(UnixMillis(seconds * 1000)),
         #[expect(
@@ -321,7 +321,7 @@ fn read_time(value: &Value<'_>) -> Option<UnixMillis> {
     }
 }
 
-fn names_audience(value: &Value<'_>, audience: &str) -> bool {
+pub(super) fn names_audience(value: &Value<'_>, audience: &str) -> bool {
     match value {
         Value::Text(text) => text == audience,
         Value::List(items) => items.iter().all(|item| item.text().is_some()) && items.iter().any(|item| item.text() == Some(audience)),
@@ -331,7 +331,7 @@ fn names_audience(value: &Value<'_>, audience: &str) -> bool {
 
 /// Scopes as a list of strings or as one string with spaces (RFC 8693, section 4.2). Without the
 /// claim there is no scope; with one that is malformed there is no token.
-fn read_scopes(value: Option<&Value<'_>>) -> Option<ScopeSet> {
+pub(super) fn read_scopes(value: Option<&Value<'_>>) -> Option<ScopeSet> {
     match value {
         None => Some(ScopeSet::default()),
         Some(Value::Text(text)) => text
@@ -347,7 +347,7 @@ fn read_scopes(value: Option<&Value<'_>>) -> Option<ScopeSet> {
 /// What a claim writes into its header: outer `None` refuses the token, inner `None` leaves the
 /// header out (an empty list).
 #[expect(clippy::option_option, reason = "refused, absent and present are three things")]
-fn read_header_value(value: &Value<'_>) -> Option<Option<Arc<str>>> {
+pub(super) fn read_header_value(value: &Value<'_>) -> Option<Option<Arc<str>>> {
     match value {
         Value::Text(text) => is_header_text(text).then(|| Some(Arc::from(text.as_ref()))),
         Value::Integer(number) => Some(Some(number.to_string().into())),

@@ -10,6 +10,7 @@ use crate::base::fingerprint::Peppers;
 use crate::decide::route::Rewrite;
 use crate::decide::target::RequestTarget;
 use crate::issue::engine::Engine;
+use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::resolver::Resolver;
 use crate::snapshot::{SharedSnapshot, Snapshot};
@@ -52,6 +53,8 @@ pub struct WorkerParts {
     pub clock: Arc<dyn Clock>,
     /// Counters and access lines.
     pub telemetry: Arc<Telemetry>,
+    /// Fetches newer keys of issuers.
+    pub renewal: Arc<KeyRenewal>,
     /// Rate limits of the process.
     pub limiter: Arc<Limiter>,
     /// Where this worker's upstream counters are registered.
@@ -90,7 +93,7 @@ impl Worker {
         };
         let view = sources.adopt(&[]);
         Rc::new(Self {
-            resolver: Resolver::new(parts.cached, parts.peppers, parts.clock.clone()),
+            resolver: Resolver::new(parts.cached, parts.peppers, parts.clock.clone()).with_renewal(parts.renewal),
             telemetry: sources.telemetry.worker(),
             clock: parts.clock,
             engine: parts.engine,

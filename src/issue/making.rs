@@ -84,6 +84,8 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         SurfaceKind::KeyPair { .. } => mint_id(IdKind::Pair),
         SurfaceKind::Account { .. } => mint_id(IdKind::Account),
         SurfaceKind::SessionJwt { .. } => mint_id(IdKind::Session),
+        // Tokens of others are theirs to make.
+        SurfaceKind::ExternalJwt { .. } => return Err(Denial::Internal.into()),
     }
     .map_err(no_randomness)?;
     let text = |source: &Option<Source>| source.as_ref().and_then(|source| call.find_text(source, ready.parent));
@@ -144,6 +146,7 @@ pub fn finish(surface: &Surface, mut record: CredentialRecord, parent: Option<&C
     };
     match &surface.kind {
         SurfaceKind::Account { .. } => {}
+        SurfaceKind::ExternalJwt { .. } => return Err(Denial::Internal.into()),
         SurfaceKind::ApiKey { prefixes, .. } => made.key = Some(mint_key(prefixes, record.mode, surface.random())?),
         SurfaceKind::KeyPair {
             key_prefixes,

@@ -9,6 +9,7 @@
 mod config;
 mod e2e;
 mod hostile;
+mod issuers;
 mod ops;
 mod server;
 mod store;

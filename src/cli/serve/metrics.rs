@@ -8,6 +8,7 @@ use super::reload::Reloader;
 use crate::admin::probes::Readiness;
 use crate::base::clock::Clock;
 use crate::gateway::UpstreamRegistry;
+use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::Running;
 use crate::store::cached::CachedStore;
@@ -18,6 +19,7 @@ pub(super) struct Sources<'a> {
     pub(super) cached: Arc<CachedStore>,
     pub(super) upstreams: Arc<UpstreamRegistry>,
     pub(super) limiter: Arc<Limiter>,
+    pub(super) renewal: Arc<KeyRenewal>,
     pub(super) running: &'a Running,
     pub(super) reloader: &'a Arc<Reloader>,
     pub(super) readiness: &'a Arc<Readiness>,
@@ -31,6 +33,7 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     register_upstreams(metrics, &sources.upstreams);
     register_connections(metrics, sources.running);
     register_limits(metrics, &sources.limiter);
+    register_keys(metrics, &sources.renewal);
     let (readiness, clock) = (sources.readiness.clone(), sources.clock.clone());
     metrics.gauge_fn("durward_store_up", "Whether the store answered a moment ago", &[], move || {
         u64::from(readiness.store_is_up(clock.now().boot))
@@ -227,6 +230,33 @@ fn register_limits(metrics: &Metrics, limiter: &Arc<Limiter>) {
         "Callers who lost their place in the table of rate limits although something of theirs still counted",
         &[],
         move || limits.figures().evicted,
+    );
+}
+
+fn register_keys(metrics: &Metrics, renewal: &Arc<KeyRenewal>) {
+    let keys = renewal.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_issuer_key_fetches",
+        "Fetches of issuers' key sets, by result",
+        move || {
+            let f = keys.figures();
+            vec![sample(&[("result", "ok")], f.fetched), sample(&[("result", "failed")], f.failed)]
+        },
+    );
+    let keys = renewal.clone();
+    metrics.gauge_fn(
+        "durward_issuer_keys_age_seconds",
+        "Age of the oldest fetched key set of an issuer",
+        &[],
+        move || keys.figures().oldest_seconds,
+    );
+    let keys = renewal.clone();
+    metrics.gauge_fn(
+        "durward_issuers_without_keys",
+        "Issuers whose tokens are answered with 503, since no usable key set was fetched",
+        &[],
+        move || keys.figures().without,
     );
 }
 

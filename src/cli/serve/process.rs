@@ -21,6 +21,7 @@ use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::Engine;
+use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
@@ -82,6 +83,7 @@ impl Process {
         let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
         let upstreams = Arc::<UpstreamRegistry>::default();
+        let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
             cached: cached.clone(),
@@ -95,6 +97,7 @@ impl Process {
             ),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            renewal: renewal.clone(),
             limiter: limiter.clone(),
             upstreams: upstreams.clone(),
             seed: [0; 2],
@@ -109,6 +112,7 @@ impl Process {
                 cached: cached.clone(),
                 upstreams,
                 limiter,
+                renewal: renewal.clone(),
                 running: &running,
                 reloader: &reloader,
                 readiness: &readiness,
@@ -133,6 +137,7 @@ impl Process {
         let chores = vec![
             tokio::spawn(watch_store(operations.clone())),
             tokio::spawn(reloader.clone().poll()),
+            tokio::spawn(renewal.run(wanted)),
             tokio::spawn(write_uses(cached.clone())),
         ];
         readiness.configured();

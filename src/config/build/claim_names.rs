@@ -69,6 +69,7 @@ fn credential_header_places(surface: &WrittenSurface) -> Vec<(String, Place)> {
         WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => Vec::new(),
         WrittenSurfaceKind::ApiKey(key) => carrier_headers(&key.carriers),
         WrittenSurfaceKind::Session(session) => carrier_headers(&session.carriers),
+        WrittenSurfaceKind::External(external) => carrier_headers(&external.carriers),
     }
 }
 

@@ -16,6 +16,7 @@ use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
 
 mod claim_names;
 mod dialects;
+pub(super) mod external;
 mod fields;
 mod issuers;
 mod limits;

@@ -1,6 +1,7 @@
 //! Surfaces: names, carriers and prefixes that cannot be mistaken for one another.
 
 use crate::base::ids::SurfaceName;
+use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::Mode;
 use crate::config::reader::shorten;
 use crate::config::source::Located;
@@ -25,6 +26,13 @@ impl Builder<'_> {
             .iter()
             .filter_map(|written| {
                 self.check_name(&written.name, "a surface");
+                if written.name.value == TENANT_SURFACE {
+                    self.report.error(
+                        &written.name.at,
+                        format!("`{TENANT_SURFACE}` is the name of tenants' own records"),
+                        None,
+                    );
+                }
                 let kind = self.surface_kind(written, gateway, &mut owners)?;
                 let surface = Surface {
                     name: SurfaceName::parse(&written.name.value).ok()?,
@@ -62,6 +70,7 @@ impl Builder<'_> {
             }
             WrittenSurfaceKind::Account(account) => self.account(account),
             WrittenSurfaceKind::Session(session) => self.session(surface, session, gateway, owners),
+            WrittenSurfaceKind::External(external) => self.external(surface, external),
         }
     }
 
@@ -206,7 +215,7 @@ impl Builder<'_> {
         let prefixes = match &surface.kind {
             SurfaceKind::ApiKey { prefixes, .. } => prefixes,
             SurfaceKind::KeyPair { key_prefixes, .. } => key_prefixes,
-            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => return,
+            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => return,
         };
         if !prefixes.iter().any(|p| p.mode == Some(mode.value)) {
             self.report.error(

@@ -220,7 +220,7 @@ impl Builder<'_> {
         None
     }
 
-    fn authorities(&self, ca: Option<&Located<String>>, at: &Place) -> Option<rustls::RootCertStore> {
+    pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Place) -> Option<rustls::RootCertStore> {
         let mut roots = rustls::RootCertStore::empty();
         let Some(ca) = ca else {
             for der in self.surroundings.system_authorities() {

@@ -187,7 +187,7 @@ impl Builder<'_> {
 }
 
 /// Host (without brackets) and port of an authority.
-fn split_authority(authority: &str, default: u16) -> Option<(String, u16)> {
+pub(super) fn split_authority(authority: &str, default: u16) -> Option<(String, u16)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;

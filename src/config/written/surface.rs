@@ -8,11 +8,13 @@ use crate::decide::surface::KeyOrigin;
 
 mod account;
 mod api_key;
+mod external;
 mod key_pair;
 mod session;
 
 pub use account::WrittenAccount;
 pub use api_key::WrittenApiKey;
+pub use external::{WrittenExternal, WrittenIssuer};
 pub use key_pair::{WrittenHalves, WrittenKeyPair};
 pub use session::{WrittenCookie, WrittenRefresh, WrittenSession};
 
@@ -23,9 +25,9 @@ pub const SURFACE: Schema = Schema {
     keys: &[
         Key {
             name: "kind",
-            kind: Kind::Choice(&["api_key", "key_pair", "account", "session_jwt"]),
+            kind: Kind::Choice(&["api_key", "key_pair", "account", "session_jwt", "external_jwt"]),
             default: Fallback::Required,
-            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, an e-mail address with a password, or a signed session token.",
+            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed.",
         },
         Key {
             name: "mode",
@@ -37,7 +39,7 @@ pub const SURFACE: Schema = Schema {
             name: "carry",
             kind: Kind::Texts,
             default: Fallback::Absent("`[\"bearer\"]`"),
-            about: "`api_key`, `session_jwt`: where the credential may be, in order: `bearer`, `header:<Name>`, `cookie:<name>` (`session_jwt` only). A header beats a cookie; two headers are refused.",
+            about: "`api_key`, `session_jwt`, `external_jwt`: where the credential may be, in order: `bearer`, `header:<Name>`, `cookie:<name>` (`session_jwt` only). A header beats a cookie; two headers are refused.",
         },
         Key {
             name: "prefixes",
@@ -160,7 +162,7 @@ pub const SURFACE: Schema = Schema {
                 max: secs(5),
             },
             default: Fallback::Value("0s"),
-            about: "`session_jwt`: tolerated clock difference. It is taken from the revocation bound, so at most 5 s.",
+            about: "`session_jwt`, `external_jwt`: tolerated clock difference. It is taken from the revocation bound, so at most 5 s.",
         },
         Key {
             name: "scopes_claim",
@@ -202,10 +204,16 @@ pub const SURFACE: Schema = Schema {
             about: "`session_jwt` with `record = \"own\"`: renews tokens while they are used, up to the end of their record.",
         },
         Key {
+            name: "issuers",
+            kind: Kind::Tables(&external::ISSUER),
+            default: Fallback::Absent("required for `external_jwt`"),
+            about: "`external_jwt`: who signs its tokens.",
+        },
+        Key {
             name: "claim_headers",
             kind: Kind::Pairs,
             default: Fallback::Absent("none"),
-            about: "`api_key`, `session_jwt`: claims (of the record, of the token) that become headers, e.g. `tid = \"X-Transaction-Id\"`. These names are removed from every request first.",
+            about: "`api_key`, `session_jwt`, `external_jwt`: claims (of the record, of the token) that become headers, e.g. `tid = \"X-Transaction-Id\"`. These names are removed from every request first.",
         },
     ],
 };
@@ -284,6 +292,8 @@ pub enum WrittenSurfaceKind {
     Account(WrittenAccount),
     /// A signed token.
     Session(Box<WrittenSession>),
+    /// A token that others sign.
+    External(WrittenExternal),
 }
 
 impl WrittenSurface {
@@ -293,6 +303,7 @@ impl WrittenSurface {
         match &self.kind {
             WrittenSurfaceKind::ApiKey(key) => &key.claim_headers,
             WrittenSurfaceKind::Session(session) => &session.claim_headers,
+            WrittenSurfaceKind::External(external) => &external.claim_headers,
             WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => &[],
         }
     }
@@ -302,6 +313,7 @@ impl WrittenSurface {
     pub const fn has_records(&self) -> bool {
         match &self.kind {
             WrittenSurfaceKind::Session(session) => session.record_surface.is_none(),
+            WrittenSurfaceKind::External(_) => false,
             _ => true,
         }
     }
@@ -331,6 +343,7 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
         "key_pair" => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
         "account" => WrittenSurfaceKind::Account(account::read(section)?),
         "session_jwt" => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
+        "external_jwt" => WrittenSurfaceKind::External(external::read(section)?),
         _ => {
             let _ = section.choice("kind");
             return None;

@@ -3,7 +3,7 @@
 
 use crate::base::credential::Credential;
 use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers, sha256};
-use crate::base::ids::SurfaceName;
+use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::key::checksum_holds_of;
 use crate::base::principal::{CredentialRecord, TokenClaims};
 use crate::decide::surface::{KeyOrigin, Surface, SurfaceKind};
@@ -12,6 +12,7 @@ use crate::decide::surface::{KeyOrigin, Surface, SurfaceKind};
 /// without allocation: the first is the right one for every credential made under the first pepper,
 /// and the others are only computed when a store has said that the one before is absent.
 ///
+/// - A token of another issuer: the tenant it names.
 /// - A token: the id in its verified `sub`, on the surface of its record. None without `claims`.
 /// - A key or publishable half: its keyed hash; on surfaces with imported keys the keyed hash of its
 ///   SHA-256 as well, and that alone when the checksum says that durward never made it.
@@ -22,6 +23,11 @@ pub fn fingerprints<'a>(
     peppers: &'a Peppers,
 ) -> impl Iterator<Item = Fingerprint> + 'a {
     let by_id = match (credential, claims) {
+        (Credential::Jwt { .. }, Some(claims)) if matches!(surface.kind, SurfaceKind::ExternalJwt { .. }) => {
+            TenantId::parse(claims.record.as_str())
+                .ok()
+                .map(|tenant| Fingerprint::of_tenant(&tenant))
+        }
         (Credential::Jwt { .. }, Some(claims)) => Some(Fingerprint::of_id(surface.record_surface(), &claims.record)),
         _ => None,
     };
@@ -51,7 +57,7 @@ struct Forms {
 fn forms(surface: &Surface, text: &[u8]) -> Forms {
     let imported = match &surface.kind {
         SurfaceKind::ApiKey { keys, .. } | SurfaceKind::KeyPair { keys, .. } => *keys == KeyOrigin::Imported,
-        SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => false,
+        SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => false,
     };
     // Where every key is durward's, extraction has checked the sum already.
     let generated = !imported

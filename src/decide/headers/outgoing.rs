@@ -10,7 +10,7 @@ use crate::base::principal::Principal;
 use crate::decide::host::Authority;
 use crate::decide::peer::{MAX_HOPS, hops};
 use crate::decide::route::{CredentialForwarding, Trailers};
-use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::surface::Surface;
 use crate::wire::fields::{Field, Fields};
 use crate::wire::head::RequestHead;
 
@@ -106,13 +106,17 @@ fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surfac
     if let Some(subject) = principal.subject() {
         push_id(out, &names.subject, subject.as_str())?;
     }
-    push_id(out, &names.credential_id, credential.id.as_str())?;
-    if let SurfaceKind::SessionJwt { rules, .. } = &surface.kind {
+    // A token of another issuer has no record of its own, and the tenant is told already.
+    if !credential.is_of_tenant() {
+        push_id(out, &names.credential_id, credential.id.as_str())?;
+    }
+    if surface.takes_tokens() {
+        let wanted = surface.claim_headers();
         let values = principal.token.as_ref().map_or(&[][..], |token| &token.headers);
-        if values.len() != rules.claim_headers.len() {
+        if values.len() != wanted.len() {
             return Err(Denial::CorruptRecord);
         }
-        for (claim, value) in rules.claim_headers.iter().zip(values) {
+        for (claim, value) in wanted.iter().zip(values) {
             let Some(value) = value else { continue };
             if !is_header_text(value) {
                 return Err(Denial::CorruptRecord);

@@ -352,13 +352,15 @@ fn hash(name: &[u8]) -> usize {
 /// Headers in which a surface finds credentials.
 fn credential_headers(surface: &Surface) -> Vec<&str> {
     match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers
-            .iter()
-            .filter_map(|carrier| match carrier {
-                Carrier::Header(name) => Some(name.as_str()),
-                Carrier::Bearer | Carrier::Cookie(_) => None,
-            })
-            .collect(),
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
+            carriers
+                .iter()
+                .filter_map(|carrier| match carrier {
+                    Carrier::Header(name) => Some(name.as_str()),
+                    Carrier::Bearer | Carrier::Cookie(_) => None,
+                })
+                .collect()
+        }
         SurfaceKind::KeyPair {
             halves: Halves::Headers { key, secret },
             ..
@@ -375,13 +377,15 @@ fn claim_headers(surface: &Surface) -> Vec<&str> {
 /// Cookies in which a surface finds credentials.
 pub(super) fn session_cookies(surface: &Surface) -> Vec<&str> {
     match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers
-            .iter()
-            .filter_map(|carrier| match carrier {
-                Carrier::Cookie(name) => Some(name.as_str()),
-                Carrier::Bearer | Carrier::Header(_) => None,
-            })
-            .collect(),
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
+            carriers
+                .iter()
+                .filter_map(|carrier| match carrier {
+                    Carrier::Cookie(name) => Some(name.as_str()),
+                    Carrier::Bearer | Carrier::Header(_) => None,
+                })
+                .collect()
+        }
         SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => Vec::new(),
     }
 }

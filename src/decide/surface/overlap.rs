@@ -50,11 +50,9 @@ pub fn overlaps(surfaces: &[Surface]) -> Vec<Overlap> {
 }
 
 fn overlaps_of(first: &Surface, second: &Surface, found: &mut impl FnMut(OverlapKind)) {
-    if let (SurfaceKind::SessionJwt { carriers: a, .. }, SurfaceKind::SessionJwt { carriers: b, .. }) = (&first.kind, &second.kind) {
-        a.iter()
-            .filter(|c| b.contains(c))
-            .for_each(|c| found(OverlapKind::Tokens(c.clone())));
-    }
+    let theirs = second.token_carriers();
+    let shared = first.token_carriers().iter().filter(|c| theirs.contains(c));
+    shared.for_each(|c| found(OverlapKind::Tokens(c.clone())));
     if !shares_header(first, second) {
         return;
     }
@@ -75,11 +73,13 @@ fn overlaps_of(first: &Surface, second: &Surface, found: &mut impl FnMut(Overlap
 
 fn shares_header(first: &Surface, second: &Surface) -> bool {
     match &first.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } => carriers.iter().any(|c| match c {
-            Carrier::Bearer => second.uses_header(b"authorization"),
-            Carrier::Header(name) => second.uses_header(name.as_bytes()),
-            Carrier::Cookie(_) => false,
-        }),
+        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
+            carriers.iter().any(|c| match c {
+                Carrier::Bearer => second.uses_header(b"authorization"),
+                Carrier::Header(name) => second.uses_header(name.as_bytes()),
+                Carrier::Cookie(_) => false,
+            })
+        }
         SurfaceKind::KeyPair {
             halves: Halves::Headers { key, .. },
             ..

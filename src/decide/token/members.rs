@@ -11,11 +11,11 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 const MAX_ITEMS: usize = 64;
 
 /// The members of one JSON object, in order, each name once.
-pub(super) struct Members<'t>(Vec<(Cow<'t, str>, Value<'t>)>);
+pub(in crate::decide) struct Members<'t>(Vec<(Cow<'t, str>, Value<'t>)>);
 
 /// A value reduced to what tokens are asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value<'t> {
+pub(in crate::decide) enum Value<'t> {
     Text(Cow<'t, str>),
     Integer(i64),
     Fraction(f64),
@@ -26,19 +26,19 @@ pub(super) enum Value<'t> {
 
 impl<'t> Members<'t> {
     /// Reads an object; anything else, a repeated member or trailing text is `None`.
-    pub(super) fn parse(json: &'t [u8]) -> Option<Self> {
+    pub(in crate::decide) fn parse(json: &'t [u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
 
     /// The value of a member.
-    pub(super) fn find(&self, name: &str) -> Option<&Value<'t>> {
+    pub(in crate::decide) fn find(&self, name: &str) -> Option<&Value<'t>> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value)
     }
 }
 
 impl Value<'_> {
     /// The text, if it is one.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(in crate::decide) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,

@@ -86,7 +86,9 @@ impl Engine {
         let kind = match &surface.kind {
             SurfaceKind::ApiKey { .. } => IdKind::Key,
             SurfaceKind::KeyPair { .. } => IdKind::Pair,
-            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } => return Err(Denial::Internal.into()),
+            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => {
+                return Err(Denial::Internal.into());
+            }
         };
         let mut record = CredentialRecord {
             id: mint_id(kind).map_err(no_randomness)?,

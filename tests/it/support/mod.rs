@@ -3,6 +3,8 @@
 pub(crate) mod canary;
 pub(crate) mod frames;
 pub(crate) mod gateway;
+pub(crate) mod issuer;
+pub(crate) mod jwks_server;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod site;

@@ -1,0 +1,60 @@
+//! A key set that is taken holds public keys only, and no token nobody signed is ever verified by one.
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durward::base::clock::{BootMillis, Now, UnixMillis};
+use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, Published, Tenants};
+use libfuzzer_sys::fuzz_target;
+
+const NOW: Now = Now {
+    wall: UnixMillis(1_000_000_000),
+    boot: BootMillis(1),
+};
+
+// A key set and a token, apart by a zero byte.
+fuzz_target!(|data: &[u8]| {
+    let at = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+    let (json, token) = (&data[..at], data.get(at + 1..).unwrap_or_default());
+    let Ok(set) = KeySet::parse(json) else { return };
+    let other: serde_json::Value = serde_json::from_slice(json).unwrap();
+    let keys = other["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), set.len() + set.skipped());
+    for key in keys {
+        assert!(["d", "p", "q", "dp", "dq", "qi", "k"].iter().all(|name| key.get(name).is_none_or(serde_json::Value::is_null)));
+    }
+    for alg in ["RS256", "ES256", "EdDSA"] {
+        let named: Vec<_> = keys.iter().filter_map(|key| key["kid"].as_str()).collect();
+        for kid in named {
+            if let Ok(key) = set.find(Some(kid), alg) {
+                assert!(!key.verifies(b"nobody signed this", &[1; 64]) && !key.verifies(b"nobody signed this", &[1; 256]));
+            }
+        }
+    }
+    let rules = ExternalRules {
+        issuers: vec![ExternalIssuer {
+            issuer: None,
+            audience: None,
+            token_type: None,
+            tenants: Tenants::Claim {
+                claim: "tenant".into(),
+                allowed: None,
+            },
+            subject_claim: "sub".into(),
+            scopes_claim: "scope".into(),
+            scopes: None,
+            required: Vec::new(),
+            max_age: None,
+            keys: Arc::new(Published::of_file(PathBuf::new(), set)),
+        }],
+        skew: Duration::ZERO,
+        claim_headers: Vec::new(),
+    };
+    // A set of the fuzzer's own could hold a key it can sign with; it has not managed that yet, and
+    // a token that verifies must at least be one.
+    if let Ok(claims) = rules.verify(token, NOW) {
+        assert!(claims.expires_at > NOW.wall && !claims.subject.as_str().is_empty());
+    }
+});

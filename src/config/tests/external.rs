@@ -1,0 +1,150 @@
+//! Surfaces of other issuers as they are written: what is built, and which mistakes are found.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::config::reload::reload_from;
+use crate::decide::external::{Addresses, ExternalRules, KeySet, Tenants};
+use crate::decide::surface::SurfaceKind;
+
+const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+/// A gateway whose surface has these issuers, beside the set in `keys.json`.
+fn files(issuers: &str, set: &str) -> Table {
+    let gateway = format!("{GATEWAY}[surfaces.jwt]\nkind = \"external_jwt\"\ncarry = [\"header:X-Jwt\"]\n{issuers}");
+    let upstream = format!("{ORDERS}[[routes]]\npath = \"/j\"\naccess = {{ surfaces = [\"jwt\"] }}\n");
+    let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    table(&[
+        ("gateway.toml", &gateway),
+        ("upstreams/orders.toml", &upstream),
+        ("keys.json", set),
+        ("ca.pem", &ca),
+    ])
+}
+
+fn rules(loaded: &Loaded) -> &ExternalRules {
+    let rules = loaded.snapshot.surfaces.iter().find_map(|surface| match &surface.kind {
+        SurfaceKind::ExternalJwt { rules, .. } => Some(&**rules),
+        _ => None,
+    });
+    rules.unwrap()
+}
+
+const URL: &str = "[[surfaces.jwt.issuers]]\njwks = \"https://login.example.com:8443/keys?v=1\"\nca = \"ca.pem\"\n";
+
+#[test]
+fn an_issuer_of_a_file_has_its_keys_at_once() {
+    let loaded = check(&files("[[surfaces.jwt.issuers]]\njwks = \"keys.json\"\n", SET)).unwrap();
+    let issuer = &rules(&loaded).issuers[0];
+    let keys = issuer.keys.usable(crate::base::clock::BootMillis(0)).unwrap();
+    assert_eq!(keys.len(), 1);
+    assert_eq!((issuer.subject_claim.as_str(), issuer.scopes_claim.as_str()), ("sub", "scope"));
+    let any = Tenants::Claim {
+        claim: "tenant".into(),
+        allowed: None,
+    };
+    assert_eq!(issuer.tenants, any);
+    assert!(
+        loaded
+            .warnings
+            .iter()
+            .any(|d| d.problem.message.contains("whichever service it was made for"))
+    );
+}
+
+#[test]
+fn an_issuer_of_a_url_is_fetched_with_care() {
+    let loaded = check(&files(&format!("{URL}audience = \"payments\"\ntenants = [\"acme\"]\n"), SET)).unwrap();
+    let issuer = &rules(&loaded).issuers[0];
+    let url = issuer.keys.url().unwrap();
+    assert_eq!(
+        (url.host.as_str(), url.port, url.target.as_str()),
+        ("login.example.com", 8443, "/keys?v=1")
+    );
+    assert_eq!((url.refresh, url.keep), (Duration::from_secs(30), Duration::from_secs(3_600)));
+    assert_eq!(url.addresses, Addresses::Public);
+    assert!(matches!(&issuer.tenants, Tenants::One(tenant) if tenant.as_str() == "acme"));
+    assert!(
+        issuer.keys.usable(crate::base::clock::BootMillis(0)).is_none(),
+        "nothing was fetched"
+    );
+}
+
+#[test]
+fn each_mistake_in_an_issuer_is_found() {
+    let file = "[[surfaces.jwt.issuers]]\njwks = \"keys.json\"\n";
+    for (issuers, message) in [
+        (String::new(), "needs `issuers`"),
+        ("[[surfaces.jwt.issuers]]\n".into(), "`jwks` is missing"),
+        ("[[surfaces.jwt.issuers]]\njwks = \"none.json\"\n".into(), "cannot be read"),
+        ("[[surfaces.jwt.issuers]]\njwks = \"ca.pem\"\n".into(), "not a set of public keys"),
+        (
+            "[[surfaces.jwt.issuers]]\njwks = \"http://a.test/k\"\n".into(),
+            "must begin with `https://`",
+        ),
+        ("[[surfaces.jwt.issuers]]\njwks = \"https://u@a.test/k\"\n".into(), "cannot be read"),
+        ("[[surfaces.jwt.issuers]]\njwks = \"https://a.test/k#f\"\n".into(), "cannot be read"),
+        ("[[surfaces.jwt.issuers]]\njwks = \"https:///k\"\n".into(), "cannot be read"),
+        (format!("{file}refresh = \"30s\"\n"), "fetched from a URL"),
+        (format!("{file}insecure_private_address = true\n"), "fetched from a URL"),
+        (format!("{URL}keep = \"1m\"\nrefresh = \"10m\"\n"), "`keep` is shorter"),
+        (format!("{URL}refresh = \"5s\"\n"), "`refresh` must be"),
+        (format!("{file}tenants = []\n"), "`tenants` is empty"),
+        (format!("{file}tenants = [\"a b\"]\n"), "not a tenant's id"),
+        (format!("{file}scopes = [\"a b\"]\n"), "not a scope"),
+        (format!("{file}{file}"), "each needs `issuer`"),
+        (format!("{file}issuer = \"a\"\n{file}issuer = \"b\"\n"), "each needs `tenants`"),
+        (
+            format!("{file}issuer = \"a\"\ntenants = [\"x\"]\n{file}issuer = \"a\"\ntenants = [\"y\"]\n"),
+            "twice",
+        ),
+    ] {
+        let errors = check(&files(&issuers, SET)).unwrap_err().to_string();
+        assert!(errors.contains(message), "{issuers}: {errors}");
+    }
+    let cookie = files("[[surfaces.jwt.issuers]]\njwks = \"keys.json\"\n", SET);
+    let mut cookie_files = cookie.clone();
+    let gateway = Path::new("/c/gateway.toml");
+    let text = String::from_utf8(cookie.files[gateway].clone()).unwrap();
+    cookie_files
+        .files
+        .insert(gateway.into(), text.replace("header:X-Jwt", "cookie:jwt").into_bytes());
+    assert!(check(&cookie_files).unwrap_err().to_string().contains("cannot be carried in"));
+    let reserved = text.replace("surfaces.jwt", "surfaces.tenant");
+    cookie_files.files.insert(gateway.into(), reserved.into_bytes());
+    assert!(check(&cookie_files).unwrap_err().to_string().contains("tenants' own records"));
+}
+
+#[test]
+fn a_set_with_a_secret_in_it_does_not_load_and_its_text_is_not_shown() {
+    let leaked = SET.replace("\"kid\"", "\"d\":\"canary-4711\",\"kid\"");
+    let errors = check(&files("[[surfaces.jwt.issuers]]\njwks = \"keys.json\"\n", &leaked))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        errors.contains("private or a symmetric key") && !errors.contains("canary"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_reload_keeps_fetched_keys_of_the_same_issuer_and_no_others() {
+    let same = files(URL, SET);
+    let before = check(&same).unwrap();
+    let old = Arc::clone(&rules(&before).issuers[0].keys);
+    old.replace(KeySet::parse(SET.as_bytes()).unwrap(), crate::base::clock::BootMillis(5));
+    let keys_after = |files: &Table| {
+        let loaded = reload_from(Path::new("/c/gateway.toml"), &before.settings, &before.snapshot, files).unwrap();
+        let found = loaded.snapshot.surfaces.iter().find_map(|surface| match &surface.kind {
+            SurfaceKind::ExternalJwt { rules, .. } => Some(Arc::clone(&rules.issuers[0].keys)),
+            _ => None,
+        });
+        found.unwrap()
+    };
+    assert!(Arc::ptr_eq(&keys_after(&same), &old));
+    assert!(
+        !Arc::ptr_eq(&keys_after(&files(URL, SET)), &old),
+        "another authority vouches for it"
+    );
+}

@@ -1,0 +1,266 @@
+//! Keeps issuers' keys fresh: asked again before they are old, once more when a token names a key
+//! nobody knows, and kept while their issuer does not answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::base::clock::{BootMillis, Clock};
+use crate::decide::external::{KeySet, Published};
+use crate::decide::rate::{Rate, Verdict, Window};
+use crate::decide::surface::SurfaceKind;
+use crate::snapshot::{SharedSnapshot, Snapshot};
+
+mod fetch;
+mod guard;
+
+use fetch::{FetchError, fetch};
+
+/// Fetches, and look-ups of names, at a time.
+const MAX_FETCHES: usize = 4;
+
+/// How often it is looked whether something is due or the configuration has changed.
+const TICK: Duration = Duration::from_millis(250);
+
+/// First and longest pause after a fetch that failed; the longest is the shortest time in which an
+/// unknown `kid` may ask, so that a failing issuer is never asked more often by strangers than by us.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Longest wait of a request for keys that are being fetched.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Fetches of all issuers together that tokens with unknown keys may cause: whoever makes up `kid`s
+/// for every issuer causes no more (hardening J5).
+const BUDGET: (u32, Duration) = (20, Duration::from_secs(60));
+
+/// Requests for a fetch that may wait to be taken; further ones are answered without.
+const MAX_WANTED: usize = 16;
+
+/// Renews the keys of every issuer in the snapshot that publishes them at a URL.
+pub struct KeyRenewal {
+    shared: Arc<SharedSnapshot>,
+    clock: Arc<dyn Clock>,
+    wanted: mpsc::Sender<Arc<Published>>,
+    /// Changes with each fetch that ended.
+    ended: watch::Sender<u64>,
+    fetched: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What is to be done for [`KeyRenewal::run`].
+pub struct Wanted(mpsc::Receiver<Arc<Published>>);
+
+/// One reading of the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyFigures {
+    /// Fetches that brought keys.
+    pub fetched: u64,
+    /// Fetches that did not.
+    pub failed: u64,
+    /// Age of the oldest set in use, in whole seconds.
+    pub oldest_seconds: u64,
+    /// Issuers without a set that may be used.
+    pub without: u64,
+}
+
+impl KeyRenewal {
+    /// For the issuers of this snapshot and those that replace it.
+    #[must_use]
+    pub fn new(shared: Arc<SharedSnapshot>, clock: Arc<dyn Clock>) -> (Arc<Self>, Wanted) {
+        let (wanted, receiver) = mpsc::channel(MAX_WANTED);
+        let renewal = Self {
+            shared,
+            clock,
+            wanted,
+            ended: watch::channel(0).0,
+            fetched: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        };
+        (Arc::new(renewal), Wanted(receiver))
+    }
+
+    /// Has an issuer asked whether it has newer keys, and waits for the end of that, two seconds at
+    /// most. Answers whether there is something new to look at. At once `false` when strangers have
+    /// asked a moment ago. Cancel-safe.
+    pub async fn refetch(&self, keys: &Arc<Published>) -> bool {
+        let mut ended = self.ended.subscribe();
+        let (version, attempts) = (keys.version(), keys.attempts());
+        if !keys.may_ask(self.clock.now().boot) {
+            return keys.is_asking() && self.wait(&mut ended, keys, version, attempts).await;
+        }
+        if self.wanted.try_send(Arc::clone(keys)).is_err() {
+            return false;
+        }
+        self.wait(&mut ended, keys, version, attempts).await
+    }
+
+    async fn wait(&self, ended: &mut watch::Receiver<u64>, keys: &Published, version: u64, attempts: u64) -> bool {
+        let over = async {
+            while keys.version() == version && keys.attempts() == attempts {
+                if ended.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(WAIT, over).await;
+        keys.version() != version
+    }
+
+    /// Fetches what is due, for ever.
+    pub async fn run(self: Arc<Self>, mut wanted: Wanted) {
+        let lookups = Arc::new(Semaphore::new(MAX_FETCHES));
+        let mut issuers: Vec<Issuer> = Vec::new();
+        let mut fetches = JoinSet::new();
+        let mut budget = Budget::new();
+        let mut version = 0;
+        loop {
+            if version != self.shared.version() {
+                version = self.shared.version();
+                adopt(&mut issuers, &self.shared.load());
+            }
+            let now = self.clock.now().boot;
+            for issuer in issuers.iter_mut().filter(|issuer| !issuer.fetching && issuer.due <= now) {
+                if fetches.len() < MAX_FETCHES {
+                    issuer.fetching = true;
+                    let (keys, lookups) = (Arc::clone(&issuer.keys), Arc::clone(&lookups));
+                    fetches.spawn(async move {
+                        let result = match keys.url() {
+                            Some(url) => fetch(url, &lookups).await,
+                            None => Ok(KeySet::default()),
+                        };
+                        (keys, now, result)
+                    });
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                Some(keys) = wanted.0.recv() => {
+                    let now = self.clock.now().boot;
+                    if let Some(issuer) = issuers.iter_mut().find(|issuer| Arc::ptr_eq(&issuer.keys, &keys)) && budget.admits(now) {
+                        issuer.due = now;
+                    } else {
+                        keys.note_attempt();
+                        self.ended.send_modify(|count| *count += 1);
+                    }
+                }
+                Some(ended) = fetches.join_next() => match ended {
+                    Ok((keys, asked_at, result)) => self.settle(&mut issuers, &keys, asked_at, result),
+                    // A defect ended it, and whose it was is not told: all are asked again.
+                    Err(_) => {
+                        let later = self.clock.now().boot.plus(BACKOFF.1);
+                        issuers.iter_mut().for_each(|issuer| (issuer.fetching, issuer.due) = (false, later));
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle(&self, issuers: &mut [Issuer], keys: &Arc<Published>, asked_at: BootMillis, result: Result<KeySet, FetchError>) {
+        let url = keys.url().map(crate::decide::external::KeyUrl::text).unwrap_or_default();
+        let issuer = issuers.iter_mut().find(|issuer| Arc::ptr_eq(&issuer.keys, keys));
+        let before = issuer.as_ref().map_or(0, |issuer| issuer.failures);
+        let failures = match result {
+            Ok(set) => {
+                self.fetched.fetch_add(1, Ordering::Relaxed);
+                if before > 0 || keys.version() == 0 {
+                    tracing::info!(%url, keys = set.len(), skipped = set.skipped(), "issuer keys fetched");
+                }
+                keys.replace(set, asked_at);
+                0
+            }
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                if before == 0 {
+                    tracing::warn!(%url, %error, "issuer keys could not be fetched; the last good ones are kept");
+                }
+                before.saturating_add(1)
+            }
+        };
+        if let Some(issuer) = issuer {
+            issuer.settle(failures, asked_at, self.clock.now().boot);
+        }
+        keys.note_attempt();
+        self.ended.send_modify(|count| *count += 1);
+    }
+
+    /// What happened so far, for metrics.
+    #[must_use]
+    pub fn figures(&self) -> KeyFigures {
+        let now = self.clock.now().boot;
+        let snapshot = self.shared.load();
+        let issuers: Vec<&Arc<Published>> = published(&snapshot).filter(|keys| keys.url().is_some()).collect();
+        let ages = issuers
+            .iter()
+            .filter_map(|keys| keys.fetched_at())
+            .map(|at| now.since(at).as_secs());
+        KeyFigures {
+            fetched: self.fetched.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            oldest_seconds: ages.max().unwrap_or(0),
+            without: issuers.iter().filter(|keys| keys.usable(now).is_none()).count() as u64,
+        }
+    }
+}
+
+/// An issuer and when it is asked next.
+struct Issuer {
+    keys: Arc<Published>,
+    due: BootMillis,
+    failures: u32,
+    fetching: bool,
+}
+
+impl Issuer {
+    fn settle(&mut self, failures: u32, asked_at: BootMillis, now: BootMillis) {
+        self.fetching = false;
+        self.failures = failures;
+        let refresh = self.keys.url().map_or(BACKOFF.1, |url| url.refresh);
+        self.due = match failures {
+            // A little before it is due, so that the age stays below what was configured.
+            0 => asked_at.plus(refresh * 4 / 5),
+            n => now.plus(BACKOFF.0.saturating_mul(1 << (n - 1).min(5)).min(BACKOFF.1).min(refresh)),
+        };
+    }
+}
+
+/// Every issuer's keys.
+fn published(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Published>> {
+    let rules = snapshot.surfaces.iter().filter_map(|surface| match &surface.kind {
+        SurfaceKind::ExternalJwt { rules, .. } => Some(rules),
+        _ => None,
+    });
+    rules.flat_map(|rules| &rules.issuers).map(|issuer| &issuer.keys)
+}
+
+/// Follows a new snapshot: who is new is asked at once, who is gone no more.
+fn adopt(issuers: &mut Vec<Issuer>, snapshot: &Snapshot) {
+    let wanted: Vec<&Arc<Published>> = published(snapshot).filter(|keys| keys.url().is_some()).collect();
+    issuers.retain(|issuer| wanted.iter().any(|keys| Arc::ptr_eq(keys, &issuer.keys)));
+    for keys in wanted {
+        if !issuers.iter().any(|issuer| Arc::ptr_eq(keys, &issuer.keys)) {
+            issuers.push(Issuer {
+                keys: Arc::clone(keys),
+                due: BootMillis(0),
+                failures: 0,
+                fetching: false,
+            });
+        }
+    }
+}
+
+/// What strangers may cause, over all issuers.
+struct Budget(Option<Rate>, Window);
+
+impl Budget {
+    fn new() -> Self {
+        Self(Rate::new(BUDGET.0, BUDGET.1).ok(), Window::default())
+    }
+
+    fn admits(&mut self, now: BootMillis) -> bool {
+        self.0
+            .is_some_and(|rate| matches!(self.1.admit(rate, now), Verdict::Admitted { .. }))
+    }
+}
