@@ -92,7 +92,10 @@ pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, D
         };
         claims.insert(name.to_owned(), value);
     }
-    if let Some(name) = &rules.scopes_claim {
+    // A claim the route names itself may list scopes too: verification narrows it to the record's.
+    if let Some(name) = &rules.scopes_claim
+        && (!facts.scopes.is_empty() || !claims.contains_key(name))
+    {
         let scopes: Vec<&str> = facts.scopes.iter().map(|s| s.as_str()).collect();
         claims.insert(name.clone(), scopes.into());
     }
