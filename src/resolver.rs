@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::clock::{Clock, Now};
 use crate::base::credential::Credential;
@@ -21,6 +22,10 @@ use crate::store::cached::{CachedStore, Remembered};
 /// Entries of a worker's own table: 2.6 MB, and with 10,000 busy keys one look-up in fourteen
 /// collides and costs a look into the shared cache instead, which is cheap too.
 const TABLE_SLOTS: usize = 65_536;
+
+/// Youngest facts that are read again before a sliding credential is thought dead of not being used:
+/// a second bounds what somebody who repeats a dead session costs the store.
+const IDLE_RECHECK: Duration = Duration::from_secs(1);
 
 /// Resolves credentials for one worker. In front of the shared cache it keeps a small table of its
 /// own: the same facts under the same rules of age and position, found without touching memory that
@@ -80,7 +85,7 @@ impl Resolver {
             }
             _ => (None, now),
         };
-        let (facts, now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
+        let (facts, mut now) = self.find(surface, extracted.credential, token.as_ref(), now).await?;
         // An unknown publishable half costs the same comparison as a known one (hardening K5).
         let secret = check_secret(
             surface,
@@ -90,7 +95,9 @@ impl Resolver {
         );
         let mut facts = facts.ok_or(Denial::UnknownCredential)?;
         if validity::is_idle(&facts, now.wall) {
-            facts = self.cached.activity().lay_over(facts);
+            // Boxed: what few credentials need must not make every request's future larger.
+            facts = Box::pin(self.newest_uses(facts, now)).await?;
+            now = self.clock.now();
         }
         Ok(Resolved {
             principal: Principal::new(facts, token),
@@ -123,6 +130,19 @@ impl Resolver {
             }
         }
         Ok(None)
+    }
+
+    /// Facts that say a credential died of not being used, with the uses that this gateway knows, and
+    /// those that another one has told the store of since they were read. Asks the store only when
+    /// that decides, and at most once a second for each credential.
+    async fn newest_uses(&self, facts: Arc<Facts>, now: Now) -> Result<Arc<Facts>, Denial> {
+        let facts = self.cached.activity().lay_over(facts);
+        if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.sent_at) < IDLE_RECHECK {
+            return Ok(facts);
+        }
+        let newer = self.cached.load_since(facts.credential.fingerprint, now.boot).await;
+        let newer = newer.map_err(|error| denial_of(&error))?.ok_or(Denial::UnknownCredential)?;
+        Ok(self.cached.activity().lay_over(newer))
     }
 
     /// Verifies a token of another issuer; if its key is not known, after asking once for newer ones.

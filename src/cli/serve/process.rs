@@ -134,12 +134,8 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let chores = vec![
-            tokio::spawn(watch_store(operations.clone())),
-            tokio::spawn(reloader.clone().poll()),
-            tokio::spawn(renewal.run(wanted)),
-            tokio::spawn(write_uses(cached.clone())),
-        ];
+        let mut chores = start_chores(&operations, &reloader, &cached);
+        chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
             operations,
@@ -179,6 +175,15 @@ impl Process {
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
+}
+
+/// What runs beside the requests until it is aborted.
+fn start_chores(operations: &Arc<Operations>, reloader: &Arc<Reloader>, cached: &Arc<CachedStore>) -> Vec<JoinHandle<()>> {
+    vec![
+        tokio::spawn(watch_store(operations.clone())),
+        tokio::spawn(reloader.clone().poll()),
+        tokio::spawn(write_uses(cached.clone())),
+    ]
 }
 
 /// Writes when sliding sessions were last used, until it is aborted.
