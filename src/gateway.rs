@@ -18,6 +18,7 @@ use crate::decide::method::Method;
 use crate::decide::peer::Origin;
 use crate::decide::route::{Access, Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, UpstreamIndex};
 use crate::decide::target::RequestTarget;
+use crate::issue::fields::Checked;
 use crate::resolver::Resolved;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Forwarded, Outgoing, UpstreamBody};
@@ -31,7 +32,9 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 
 mod exchange;
 mod limits;
+mod renew;
 mod reply;
+mod serve;
 mod trailers;
 mod worker;
 
@@ -94,6 +97,8 @@ struct Admitted<'a> {
     target: RequestTarget<'a>,
     origin: Origin,
     screened: Screened,
+    /// The body of a served route.
+    served: Option<Box<Checked>>,
 }
 
 /// Why a request is refused, with what its answer needs to know.
@@ -130,7 +135,8 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         connection,
         head,
     };
-    let admitted = match admit(asked, &mut exchange).await {
+    let mut body = body;
+    let mut admitted = match admit(asked, &mut body, &mut exchange).await {
         Ok(admitted) => admitted,
         // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
         Err(Refused {
@@ -138,15 +144,21 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         }) if head.target == b"*" => return reply::server_options(exchange),
         Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
     };
-    let Destination::Upstream(upstream) = admitted.route.destination else {
-        let refused = Refused {
-            route: exchange.route(),
-            ..Refused::from(Denial::Internal)
-        };
-        return reply::refusal(exchange, &view.snapshot, &refused, head);
+    let upstream = match admitted.route.destination {
+        Destination::Upstream(upstream) => upstream,
+        Destination::Served(issuer) => {
+            let served = admitted.served.take().map(|served| *served).unwrap_or_default();
+            let issued = Box::pin(serve::answer(asked, &admitted, (issuer, served), &exchange)).await;
+            return reply::issued(exchange, &view, &admitted, issued, head);
+        }
     };
     match forward(asked, &admitted, upstream, body, &mut exchange).await {
-        Ok(forwarded) => reply::returning(exchange, &view, &admitted, upstream, forwarded),
+        Ok(forwarded) => {
+            let (surface, now) = (exchange.surface(), exchange.now().wall);
+            let mut reply = reply::returning(exchange, &view, &admitted, upstream, forwarded);
+            renew::refresh(&view, &admitted, (surface, now), head, &mut reply.head.fields);
+            reply
+        }
         Err(denial) => {
             let refused = Refused {
                 route: exchange.route(),
@@ -167,7 +179,7 @@ pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -
 }
 
 /// Everything that can say no before a byte goes upstream, in its order.
-async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted<'a>, Refused> {
+async fn admit<'a, B: RequestBody + Unpin>(asked: Asked<'a>, body: &mut B, exchange: &mut Exchange) -> Result<Admitted<'a>, Refused> {
     let Asked {
         view, connection, head, ..
     } = asked;
@@ -197,7 +209,17 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
         let limited = limits::admit_address(asked, route, origin.client, exchange);
         Box::pin(limited).await.map_err(for_route)?;
     }
-    let permit = permit(asked, route, method, &target, exchange).await.map_err(for_route)?;
+    let (permit, served) = match route.destination {
+        Destination::Upstream(_) => (permit(asked, route, method, &target, exchange).await.map_err(for_route)?, None),
+        Destination::Served(issuer) => {
+            let served = serve::admit(asked, (route, issuer), (method, &target), body, exchange);
+            let (permit, body) = Box::pin(served).await.map_err(|refused| Refused {
+                route: Some(index),
+                ..refused
+            })?;
+            (permit, Some(body))
+        }
+    };
     if !route.limits.after.is_empty() {
         Box::pin(limits::admit_caller(asked, route, &permit, exchange))
             .await
@@ -208,6 +230,7 @@ async fn admit<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Admitted
     }
     Ok(Admitted {
         permit,
+        served,
         route,
         method,
         target,

@@ -8,11 +8,12 @@ use crate::base::clock::{Clock, Now};
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
+use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
 use crate::decide::external::{ExternalRules, Unverified};
 use crate::decide::extract::Extracted;
-use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
 use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
@@ -70,7 +71,13 @@ impl Resolver {
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
     pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
         let (token, now) = match (&surface.kind, extracted.credential) {
-            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => (Some(rules.verify(token, now.wall)?), now),
+            (SurfaceKind::SessionJwt { rules, record, .. }, Credential::Jwt { token, .. }) => {
+                let claims = match record {
+                    SessionRecord::Sub(_) => rules.verify(token, now.wall)?,
+                    SessionRecord::Own => rules.verify_own(token, now.wall)?,
+                };
+                (Some(claims), now)
+            }
             (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => {
                 // Boxed: what few surfaces need must not make every request's future larger.
                 let (claims, now) = Box::pin(self.verify_external(rules, token, now)).await?;
@@ -97,6 +104,32 @@ impl Resolver {
             secret,
             now,
         })
+    }
+
+    /// What an account of this log-in name is found by.
+    #[must_use]
+    pub fn login_fingerprint(&self, surface: &Surface, login: &str) -> Fingerprint {
+        login_fingerprint(self.peppers.first(), &surface.name, login)
+    }
+
+    /// Finds the facts of an account by what was typed as its log-in name. Says nothing about the
+    /// password. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    pub async fn resolve_login(&self, surface: &Surface, login: &str, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
+        for pepper in self.peppers.iter() {
+            let fingerprint = login_fingerprint(pepper, &surface.name, login);
+            let facts = match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => Some(facts),
+                Remembered::Absent => None,
+                Remembered::Nothing => self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))?,
+            };
+            if facts.is_some() {
+                return Ok(facts);
+            }
+        }
+        Ok(None)
     }
 
     /// Facts that say a credential died of not being used, with the uses that this gateway knows, and

@@ -20,6 +20,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::issue::engine::Engine;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
@@ -87,6 +88,13 @@ impl Process {
             shared: shared.clone(),
             cached: cached.clone(),
             peppers: Peppers::clone(&settings.peppers),
+            engine: Engine::new(
+                store.clone(),
+                settings.peppers.clone(),
+                clock.clone(),
+                Handle::current(),
+                places_for_hashes(),
+            ),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             renewal: renewal.clone(),
@@ -94,8 +102,7 @@ impl Process {
             upstreams: upstreams.clone(),
             seed: [0; 2],
         };
-        let factories = worker_factories(settings.workers, &parts)?;
-        let running = server::start(server_setup(&settings, &shared), factories)?;
+        let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         metrics::register(
@@ -239,6 +246,12 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
             Ok(Box::new(move || Worker::new(parts)) as Factory)
         })
         .collect()
+}
+
+/// Passwords hashed at a time: half of the cores, so that log-ins never take the machine from the
+/// workers, and at most four, 80 MB of memory.
+fn places_for_hashes() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
 fn random_seed() -> std::io::Result<[u64; 2]> {
