@@ -102,8 +102,7 @@ impl Process {
             upstreams: upstreams.clone(),
             seed: [0; 2],
         };
-        let factories = worker_factories(settings.workers, &parts)?;
-        let running = server::start(server_setup(&settings, &shared), factories)?;
+        let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         metrics::register(
