@@ -305,7 +305,6 @@ fn find_lifetime(call: &Call, lifetime: &Lifetime) -> Result<Option<Duration>, S
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
 pub(in crate::issue) fn no_randomness(error: NoRandomness) -> Denial {
     tracing::error!(%error, "nothing can be minted");
     Denial::Internal

@@ -71,9 +71,7 @@ impl Process {
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
-        let Loaded {
-            settings, snapshot, watch, ..
-        } = loaded;
+        let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
@@ -88,13 +86,7 @@ impl Process {
             shared: shared.clone(),
             cached: cached.clone(),
             peppers: Peppers::clone(&settings.peppers),
-            engine: Engine::new(
-                store.clone(),
-                settings.peppers.clone(),
-                clock.clone(),
-                Handle::current(),
-                places_for_hashes(),
-            ),
+            engine: make_engine(&settings, &store, &clock),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             renewal: renewal.clone(),
@@ -133,8 +125,8 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = start_chores(&operations, &reloader, &cached);
-        chores.push(tokio::spawn(renewal.run(wanted)));
+        let mut chores = vec![tokio::spawn(renewal.run(wanted))];
+        chores.extend(start_chores(&operations, &reloader, &cached));
         readiness.configured();
         Ok(Self {
             operations,
@@ -174,6 +166,12 @@ impl Process {
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
+}
+
+/// What served routes act with.
+fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
+    let places = places_for_hashes();
+    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), places)
 }
 
 /// What runs beside the requests until it is aborted.
