@@ -32,7 +32,9 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 
 mod exchange;
 mod limits;
+mod renew;
 mod reply;
+mod serve;
 mod trailers;
 mod worker;
 
@@ -140,51 +142,59 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
     };
     let route = examined.route;
-    let mut identified = Ok(());
     if !route.limits.before.is_empty() {
-        identified = Box::pin(limits::admit_address(asked, route, examined.origin.client, &mut exchange)).await;
+        // Boxed, like everything that few routes need: it must not make every request's future larger.
+        let limited = Box::pin(limits::admit_address(asked, route, examined.origin.client, &mut exchange)).await;
+        if let Err(denial) = limited {
+            return refuse_here(exchange, asked, denial);
+        }
     }
-    let mut admitted = match identified.and_then(|()| identify(asked, &examined, &mut exchange)) {
+    let upstream = match route.destination {
+        Destination::Upstream(upstream) => upstream,
+        Destination::Served(issuer) => return Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await,
+    };
+    let identified = match identify(asked, &examined, &mut exchange) {
+        Ok(Caller::Unsure(unsure)) => Box::pin(look_up(asked, &examined, unsure, &mut exchange)).await,
+        Ok(Caller::Known(known)) => admit(asked, &examined, known, &mut exchange),
         Ok(Caller::Anybody) => authorize_public(route),
-        Ok(Caller::Known { surface, extracted, resolved }) => admit(asked, &examined, (surface, &extracted), resolved, &mut exchange),
-        Ok(Caller::Unsure {
-            surface,
-            extracted,
-            unsure,
-        }) => Box::pin(worker.resolver.resolve(surface, &extracted, unsure))
-            .await
-            .and_then(|resolved| admit(asked, &examined, (surface, &extracted), resolved, &mut exchange)),
         Err(denial) => Err(denial),
     };
-    if let Ok(permit) = &admitted
-        && !route.limits.after.is_empty()
-        && let Err(denial) = Box::pin(limits::admit_caller(asked, route, permit, &mut exchange)).await
-    {
-        admitted = Err(denial);
-    }
-    let prepared = admitted.and_then(|permit| Ok((prepare(asked, &examined, &permit, &exchange)?, permit)));
-    let outcome = match (prepared, route.destination) {
-        (Ok((scratch, permit)), Destination::Upstream(upstream)) => {
-            let body = limit(asked, route, body);
-            let answer = view.upstreams[upstream.0]
-                .forward(&permit, outgoing(head, &examined, &scratch), body)
-                .await;
-            worker.return_scratch(scratch);
-            note_answer(upstream, answer, &mut exchange)
-        }
-        (Ok(_), Destination::Served(_)) => Err(Denial::Internal),
-        (Err(denial), _) => Err(denial),
+    let permit = match identified {
+        Ok(permit) => permit,
+        Err(denial) => return refuse_here(exchange, asked, denial),
     };
-    match outcome {
-        Ok(forwarded) => reply::returning(exchange, &view, &examined, forwarded),
-        Err(denial) => {
-            let refused = Refused {
-                route: exchange.route(),
-                ..Refused::from(denial)
-            };
-            reply::refusal(exchange, &view.snapshot, &refused, head)
-        }
+    if !route.limits.after.is_empty()
+        && let Err(denial) = Box::pin(limits::admit_caller(asked, route, &permit, &mut exchange)).await
+    {
+        return refuse_here(exchange, asked, denial);
     }
+    let scratch = match prepare(asked, &examined, &permit, &exchange) {
+        Ok(scratch) => scratch,
+        Err(denial) => return refuse_here(exchange, asked, denial),
+    };
+    let body = limit(asked, route, body);
+    let answer = view.upstreams[upstream.0]
+        .forward(&permit, outgoing(head, &examined, &scratch), body)
+        .await;
+    worker.return_scratch(scratch);
+    match note_answer(upstream, answer, &mut exchange) {
+        Ok(forwarded) => {
+            let (surface, now) = (exchange.surface(), exchange.now().wall);
+            let mut reply = reply::returning(exchange, &view, &examined, forwarded);
+            renew::refresh(&view, &permit, (surface, now), head, &mut reply.head.fields);
+            reply
+        }
+        Err(denial) => refuse_here(exchange, asked, denial),
+    }
+}
+
+/// Refuses in the dialect of the route that was found.
+fn refuse_here<B>(exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refused>) -> Reply<B> {
+    let refused = Refused {
+        route: exchange.route(),
+        ..refused.into()
+    };
+    reply::refusal(exchange, &asked.view.snapshot, &refused, asked.head)
 }
 
 /// Answers a request whose head could not be read.
@@ -235,17 +245,16 @@ enum Caller<'a> {
     /// The route asks nobody who they are.
     Anybody,
     /// Memory holds the facts.
-    Known {
-        surface: &'a Surface,
-        extracted: Extracted<'a>,
-        resolved: Resolved,
-    },
-    /// The store must be asked.
-    Unsure {
-        surface: &'a Surface,
-        extracted: Extracted<'a>,
-        unsure: Unsure<'a>,
-    },
+    Known((Presented<'a>, Resolved)),
+    /// The store must be asked, or somebody else.
+    Unsure((Presented<'a>, Unsure<'a>)),
+}
+
+/// A credential and the surface it was presented on.
+#[derive(Clone, Copy)]
+struct Presented<'a> {
+    surface: &'a Surface,
+    extracted: Extracted<'a>,
 }
 
 /// Finds the credential and what memory knows of it.
@@ -257,29 +266,42 @@ fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: &mut Exchan
     let extracted = extract(&asked.head.fields, surfaces, accepted)?;
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
+    let presented = Presented { surface, extracted };
     Ok(match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
-        Recall::Known(resolved) => Caller::Known {
-            surface,
-            extracted,
-            resolved,
-        },
-        Recall::Unsure(unsure) => Caller::Unsure {
-            surface,
-            extracted,
-            unsure,
-        },
+        Recall::Known(resolved) => Caller::Known((presented, resolved)),
+        Recall::Unsure(unsure) => Caller::Unsure((presented, unsure)),
     })
+}
+
+/// Asks for what memory does not hold, and decides.
+async fn look_up(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    (presented, unsure): (Presented<'_>, Unsure<'_>),
+    exchange: &mut Exchange,
+) -> Result<Permit, Denial> {
+    let Presented { surface, extracted } = &presented;
+    let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await?;
+    admit(asked, examined, (presented, resolved), exchange)
+}
+
+/// Who is calling, and may they? For served routes, where a nested future does no harm.
+async fn permit(asked: Asked<'_>, examined: &Examined<'_>, exchange: &mut Exchange) -> Result<Permit, Denial> {
+    match identify(asked, examined, exchange)? {
+        Caller::Anybody => authorize_public(examined.route),
+        Caller::Known(known) => admit(asked, examined, known, exchange),
+        Caller::Unsure(unsure) => look_up(asked, examined, unsure, exchange).await,
+    }
 }
 
 /// May this caller use the route? Everything that can still say no is asked here.
 fn admit(
     asked: Asked<'_>,
     examined: &Examined<'_>,
-    presented: (&Surface, &Extracted<'_>),
-    resolved: Resolved,
+    (presented, resolved): (Presented<'_>, Resolved),
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
-    let (surface, extracted) = presented;
+    let Presented { surface, extracted } = presented;
     let Resolved { principal, secret, now } = resolved;
     exchange.note_principal(&principal);
     let request = AccessRequest {

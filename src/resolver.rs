@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::clock::{Clock, Now};
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
+use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
 use crate::decide::external::{ExternalRules, Published, Unverified};
 use crate::decide::extract::Extracted;
-use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
 use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
@@ -20,6 +22,10 @@ use crate::store::cached::{CachedStore, Remembered};
 /// Entries of a worker's own table: 2.6 MB, and with 10,000 busy keys one look-up in fourteen
 /// collides and costs a look into the shared cache instead, which is cheap too.
 const TABLE_SLOTS: usize = 65_536;
+
+/// Youngest facts that are read again before a sliding credential is thought dead of not being used:
+/// a second bounds what somebody who repeats a dead session costs the store.
+const IDLE_RECHECK: Duration = Duration::from_secs(1);
 
 /// Resolves credentials for one worker. In front of the shared cache it keeps a small table of its
 /// own: the same facts under the same rules of age and position, found without touching memory that
@@ -64,7 +70,10 @@ impl Resolver {
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
     pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Denial> {
         let token = match (&surface.kind, extracted.credential) {
-            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, now.wall)?),
+            (SurfaceKind::SessionJwt { rules, record, .. }, Credential::Jwt { token, .. }) => Some(match record {
+                SessionRecord::Sub(_) => rules.verify(token, now.wall)?,
+                SessionRecord::Own => rules.verify_own(token, now.wall)?,
+            }),
             (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => match rules.verify(token, now) {
                 Ok(claims) => Some(claims),
                 Err(Unverified::Denied(denial)) => return Err(denial),
@@ -83,6 +92,10 @@ impl Resolver {
                 Remembered::Nothing => return Ok(Recall::Unsure(Unsure::Facts { token, tried, fingerprint })),
             }
         }
+        if let Some(facts) = found.take_if(|facts| validity::is_idle(facts, now.wall)) {
+            // Only now and then: what this gateway and others know of its use decides.
+            return Ok(Recall::Unsure(Unsure::Uses { token, facts, now }));
+        }
         self.conclude(surface, extracted, found, token, now).map(Recall::Known)
     }
 
@@ -96,6 +109,7 @@ impl Resolver {
         let (token, tried, mut found) = match unsure {
             Unsure::Facts { token, tried, fingerprint } => (token, tried + 1, self.load(fingerprint).await?),
             Unsure::Key { rules, keys, otherwise } => (self.verify_anew(rules, keys, extracted, otherwise).await?, 0, None),
+            Unsure::Uses { token, facts, now } => (token, 0, Some(self.newest_uses(facts, now).await?)),
         };
         let mut now = self.clock.now();
         for fingerprint in fingerprints(surface, extracted.credential, token.as_ref(), &self.peppers).skip(tried) {
@@ -109,7 +123,22 @@ impl Resolver {
             };
             now = self.clock.now();
         }
+        if let Some(facts) = found.take_if(|facts| validity::is_idle(facts, now.wall)) {
+            found = Some(self.newest_uses(facts, now).await?);
+            now = self.clock.now();
+        }
         self.conclude(surface, extracted, found, token, now)
+    }
+
+    /// Both in one, where a nested future does no harm. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`recall`](Self::recall) and [`resolve`](Self::resolve).
+    pub async fn prove(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
+        match self.recall(surface, extracted, now)? {
+            Recall::Known(resolved) => Ok(resolved),
+            Recall::Unsure(unsure) => self.resolve(surface, extracted, unsure).await,
+        }
     }
 
     async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, Denial> {
@@ -131,15 +160,51 @@ impl Resolver {
             found.as_deref().map(|facts| &facts.credential),
             &self.peppers,
         );
-        let mut facts = found.ok_or(Denial::UnknownCredential)?;
-        if validity::is_idle(&facts, now.wall) {
-            facts = self.cached.activity().lay_over(facts);
-        }
+        let facts = found.ok_or(Denial::UnknownCredential)?;
         Ok(Resolved {
             principal: Principal::new(facts, token),
             secret,
             now,
         })
+    }
+
+    /// What an account of this log-in name is found by.
+    #[must_use]
+    pub fn login_fingerprint(&self, surface: &Surface, login: &str) -> Fingerprint {
+        login_fingerprint(self.peppers.first(), &surface.name, login)
+    }
+
+    /// Finds the facts of an account by what was typed as its log-in name. Says nothing about the
+    /// password. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    pub async fn resolve_login(&self, surface: &Surface, login: &str, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
+        for pepper in self.peppers.iter() {
+            let fingerprint = login_fingerprint(pepper, &surface.name, login);
+            let facts = match self.remembered(fingerprint, now) {
+                Remembered::Present(facts) => Some(facts),
+                Remembered::Absent => None,
+                Remembered::Nothing => self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))?,
+            };
+            if facts.is_some() {
+                return Ok(facts);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Facts that say a credential died of not being used, with the uses that this gateway knows, and
+    /// those that another one has told the store of since they were read. Asks the store only when
+    /// that decides, and at most once a second for each credential.
+    async fn newest_uses(&self, facts: Arc<Facts>, now: Now) -> Result<Arc<Facts>, Denial> {
+        let facts = self.cached.activity().lay_over(facts);
+        if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.sent_at) < IDLE_RECHECK {
+            return Ok(facts);
+        }
+        let newer = self.cached.load_since(facts.credential.fingerprint, now.boot).await;
+        let newer = newer.map_err(|error| denial_of(&error))?.ok_or(Denial::UnknownCredential)?;
+        Ok(self.cached.activity().lay_over(newer))
     }
 
     /// Verifies a token of another issuer whose key was not known, after asking once for newer ones.
@@ -220,6 +285,15 @@ pub enum Unsure<'s> {
         keys: &'s Arc<Published>,
         /// What is to be said if there are no newer ones.
         otherwise: Denial,
+    },
+    /// Whether it was used lately: these facts say that it died of not being used.
+    Uses {
+        /// The verified token, on token surfaces.
+        token: Option<TokenClaims>,
+        /// The facts.
+        facts: Arc<Facts>,
+        /// When they were judged.
+        now: Now,
     },
 }
 

@@ -19,7 +19,8 @@ fuzz_target!(|data: &[u8]| {
     let at = data.iter().position(|b| *b == 0).unwrap_or(data.len());
     let (json, token) = (&data[..at], data.get(at + 1..).unwrap_or_default());
     let Ok(set) = KeySet::parse(json) else { return };
-    let other: serde_json::Value = serde_json::from_slice(json).unwrap();
+    // Numbers in members nobody asks for may be too large for the other reader.
+    let Ok(other) = serde_json::from_slice::<serde_json::Value>(json) else { return };
     let keys = other["keys"].as_array().unwrap();
     assert_eq!(keys.len(), set.len() + set.skipped());
     for key in keys {

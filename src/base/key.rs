@@ -187,10 +187,12 @@ pub enum IdKind {
     Key,
     /// A key pair.
     Pair,
-    /// Something sessions hang on.
+    /// A session with a record of its own.
     Session,
-    /// A person, or another actor that other records hang on.
+    /// A person or another actor that sessions hang on.
     Account,
+    /// A tenant that signed itself up.
+    Tenant,
 }
 
 impl IdKind {
@@ -200,6 +202,7 @@ impl IdKind {
             Self::Pair => "pair_",
             Self::Session => "ses_",
             Self::Account => "acc_",
+            Self::Tenant => "ten_",
         }
     }
 }

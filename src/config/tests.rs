@@ -7,6 +7,7 @@ use super::*;
 mod cases;
 mod dialects;
 mod documentation;
+mod examples;
 mod external;
 mod garbage;
 mod lifecycle;

@@ -83,7 +83,7 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
     if record.surface != *request.surface.record_surface() {
         return Err(Denial::CorruptRecord);
     }
-    if matches!(request.surface.kind, SurfaceKind::KeyPair { .. }) && !request.secret.holds_for(record) {
+    if matches!(request.surface.kind, SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. }) && !request.secret.holds_for(record) {
         return Err(Denial::WrongSecret);
     }
     check_mode(request, record)?;

@@ -57,6 +57,26 @@ pub fn extract<'h>(fields: &'h Fields, surfaces: &[Surface], accepted: &[Surface
     }
 }
 
+/// The two halves of a pair that were presented in a body, for the surface `index`: judged like those
+/// in two headers.
+///
+/// # Errors
+/// [`Denial::MalformedCredential`], [`Denial::WrongMode`]; [`Denial::AmbiguousCredentials`] for a
+/// surface that is no pair's.
+pub fn extract_pair<'h>(
+    surfaces: &[Surface],
+    index: SurfaceIndex,
+    publishable: &'h [u8],
+    secret: &'h [u8],
+) -> Result<Extracted<'h>, Denial> {
+    let accepted = [index];
+    let request = Request {
+        surfaces,
+        accepted: &accepted,
+    };
+    request.classify_pair(index, publishable, secret)
+}
+
 /// What the request says in headers that carry credentials.
 enum Explicit<'h> {
     Nothing,

@@ -100,6 +100,15 @@ impl TokenKeys {
         self.0.iter().any(|a| other.0.iter().any(|b| same_secret(a, b)))
     }
 
+    /// Signs claims with the first secret, as [`mint`] does.
+    ///
+    /// # Errors
+    /// [`MintError`].
+    pub fn sign(&self, claims: &serde_json::Map<String, serde_json::Value>) -> Result<String, MintError> {
+        let secret = self.0.first().and_then(|key| key.try_get_as_bytes().ok());
+        mint(secret.ok_or(WeakSecret)?, claims)
+    }
+
     fn verify(&self, signed: &[u8], signature: &str) -> bool {
         self.0
             .iter()
@@ -129,10 +138,23 @@ impl TokenRules {
     /// [`Denial::ExpiredCredential`] when everything but its time is right, [`Denial::InvalidToken`]
     /// otherwise.
     pub fn verify(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Denial> {
+        self.verify_naming(token, now, "sub")
+    }
+
+    /// [`verify`](Self::verify) for tokens whose record is named by `jti`: sessions with a record of
+    /// their own. A token without `jti` is none of those.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_own(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Denial> {
+        self.verify_naming(token, now, "jti")
+    }
+
+    fn verify_naming(&self, token: &[u8], now: UnixMillis, record: &str) -> Result<TokenClaims, Denial> {
         let payload = self.check_signature(token).ok_or(Denial::InvalidToken)?;
         let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Denial::InvalidToken)?;
         let members = Members::parse(&json).ok_or(Denial::InvalidToken)?;
-        let claims = self.read_claims(&members, now).ok_or(Denial::InvalidToken)?;
+        let claims = self.read_claims(&members, now, record).ok_or(Denial::InvalidToken)?;
         if now >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential);
         }
@@ -161,7 +183,7 @@ impl TokenRules {
         self.keys.verify(signed, std::str::from_utf8(signature).ok()?).then_some(payload)
     }
 
-    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis) -> Option<TokenClaims> {
+    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis, record: &str) -> Option<TokenClaims> {
         let text = |name: &str| claims.find(name).and_then(Value::text);
         let time = |name: &str| claims.find(name).map(read_time);
         let latest = now.plus(self.skew());
@@ -186,7 +208,7 @@ impl TokenRules {
         };
         Some(TokenClaims {
             subject: Subject::parse(text("sub")?).ok()?,
-            record: CredentialId::parse(text("sub")?).ok()?,
+            record: CredentialId::parse(text(record)?).ok()?,
             expires_at: time("exp")??,
             issued_at,
             scopes: match &self.scopes_claim {
@@ -294,7 +316,7 @@ pub(super) fn read_time(value: &Value<'_>) -> Option<UnixMillis> {
             clippy::cast_precision_loss,
             reason = "in range, and a millisecond is fine enough"
         )]
-        Value::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Some(UnixMillis((seconds * 1000.0) as i64)),
+        Value::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Some(UnixMillis((seconds * 1000.0).round() as i64)),
         _ => None,
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Record {
     host: String,
     path: String,
     subject: String,
+    /// What an issuer did.
+    done: String,
     route: Option<RouteIndex>,
     surface: Option<SurfaceIndex>,
     facts: Option<Arc<Facts>>,
@@ -68,6 +70,7 @@ impl Record {
             host: String::new(),
             path: String::new(),
             subject: String::new(),
+            done: String::new(),
             route: None,
             surface: None,
             facts: None,
@@ -82,7 +85,13 @@ impl Record {
 
     /// Forgets the request, keeps the allocations.
     fn clear(&mut self) {
-        for text in [&mut self.request_id, &mut self.host, &mut self.path, &mut self.subject] {
+        for text in [
+            &mut self.request_id,
+            &mut self.host,
+            &mut self.path,
+            &mut self.subject,
+            &mut self.done,
+        ] {
             text.clear();
         }
         self.standings.clear();
@@ -221,6 +230,18 @@ impl Exchange {
         });
     }
 
+    /// What an issuer did, and to which records.
+    pub(super) fn note_done(&mut self, done: &str) {
+        self.note(|record| record.done.push_str(done));
+    }
+
+    /// The client's address, behind trusted proxies.
+    pub(super) fn client(&self) -> IpAddr {
+        self.record
+            .as_ref()
+            .map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |record| record.client)
+    }
+
     pub(super) fn note_status(&mut self, status: u16) {
         self.note(|record| record.status = status);
     }
@@ -275,6 +296,7 @@ fn line<'a>(record: &'a Record, view: &'a View, bytes_out: u64, completion: Comp
         tenant: facts.map(|facts| facts.tenant.id.as_str()),
         principal: some(&record.subject),
         credential: facts.map(|facts| facts.credential.id.as_str()),
+        done: some(&record.done),
         denial: record.denial,
         status: record.status,
         upstream: upstream.map(|spec| &*spec.name),

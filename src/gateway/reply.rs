@@ -6,6 +6,7 @@ use crate::base::denial::Denial;
 use crate::decide::method::Method;
 use crate::decide::route::Access;
 use crate::dialect::RefusalContext;
+use crate::issue::call::Issued;
 use crate::limit;
 use crate::snapshot::Snapshot;
 use crate::upstream::Forwarded;
@@ -109,6 +110,42 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
         framing,
         body,
         close,
+        exchange,
+    }
+}
+
+/// Answers for an issuer: what it made, or why it made nothing. Never stored by anybody on the way.
+pub(super) fn issued<B>(mut exchange: Exchange, examined: &Examined<'_>, issued: Issued) -> Reply<B> {
+    exchange.note_status(issued.status);
+    exchange.note_done(&issued.done);
+    let mut fields = Fields::default();
+    if issued.body.is_some() {
+        fields.push(b"Content-Type", b"application/json");
+    }
+    fields.push(b"Cache-Control", b"no-store");
+    for (name, value) in &issued.fields {
+        fields.push(name.as_bytes(), value.as_bytes());
+    }
+    fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    if !examined.route.limits.is_empty() {
+        limit::push_fields(&examined.route.limits, exchange.standings(), &mut fields);
+    }
+    let (framing, body) = match issued.body {
+        // 204 has no length (RFC 9110, section 8.6).
+        None if issued.status == 204 => (Framing::None, ReplyBody::Empty),
+        None => (Framing::Length(0), ReplyBody::Empty),
+        Some(body) if examined.method == Method::Head => (Framing::Length(body.len() as u64), ReplyBody::Empty),
+        Some(body) => (Framing::Length(body.len() as u64), ReplyBody::Bytes(body.into())),
+    };
+    Reply {
+        head: ResponseHead {
+            status: issued.status,
+            fields,
+            ..ResponseHead::default()
+        },
+        framing,
+        body,
+        close: false,
         exchange,
     }
 }

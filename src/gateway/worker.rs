@@ -9,6 +9,7 @@ use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::decide::route::Rewrite;
 use crate::decide::target::RequestTarget;
+use crate::issue::engine::Engine;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::resolver::Resolver;
@@ -27,6 +28,7 @@ pub struct Worker {
     pub(super) resolver: Resolver,
     pub(super) telemetry: WorkerTelemetry,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) engine: Arc<Engine>,
     pub(super) limiter: Arc<Limiter>,
     sources: Sources,
     view: RefCell<Rc<View>>,
@@ -45,6 +47,8 @@ pub struct WorkerParts {
     pub cached: Arc<CachedStore>,
     /// Peppers.
     pub peppers: Peppers,
+    /// What served routes are run by.
+    pub engine: Arc<Engine>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Counters and access lines.
@@ -92,6 +96,7 @@ impl Worker {
             resolver: Resolver::new(parts.cached, parts.peppers, parts.clock.clone()).with_renewal(parts.renewal),
             telemetry: sources.telemetry.worker(),
             clock: parts.clock,
+            engine: parts.engine,
             limiter: parts.limiter,
             sources,
             view: RefCell::new(Rc::new(view)),

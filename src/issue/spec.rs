@@ -97,6 +97,14 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it changes anything, and so needs a method that may.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::ListRoles | Self::ListScopes)
+    }
+}
+
 /// Whose the new credentials are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TenantSource {

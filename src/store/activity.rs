@@ -2,8 +2,8 @@
 //!
 //! A use is worth a write when the store does not know one of the last interval. So a session costs
 //! each gateway at most one write an interval, however busy it is, and none on the request path. What
-//! is lost by a crash, and what another gateway does not know yet, is at most an interval of use (and
-//! the age of its facts): a session may be thought idle that much too early. It never lives longer by
+//! is lost by a crash, and what another gateway cannot know yet, is at most an interval of use and
+//! [`ACTIVITY_TICK`]: a session may be thought idle that much too early. It never lives longer by
 //! it: the absolute limit is in the record, and no use moves that.
 
 use std::collections::HashMap;

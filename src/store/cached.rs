@@ -149,7 +149,16 @@ impl CachedStore {
     /// # Errors
     /// [`StoreError`]: not known. Nothing is remembered.
     pub async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.flights.load(fingerprint).await
+        self.flights.load(fingerprint, BootMillis::default()).await
+    }
+
+    /// Reads facts again that were read before `since`: for what makes no event, the uses of sliding
+    /// credentials that another gateway has told the store of. Otherwise as [`load`](Self::load).
+    ///
+    /// # Errors
+    /// [`StoreError`]: not known. Nothing is remembered.
+    pub async fn load_since(&self, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.load(fingerprint, since).await
     }
 
     /// The store behind, for changes and lists.

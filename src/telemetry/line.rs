@@ -52,6 +52,7 @@ impl LineFormatter {
         text(out, b",\"tenant\":\"", line.tenant);
         text(out, b",\"principal\":\"", line.principal);
         text(out, b",\"credential\":\"", line.credential);
+        text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
@@ -83,6 +84,7 @@ impl LineFormatter {
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
+            ("done", line.done),
             ("tenant", line.tenant),
             ("surface", line.surface),
             ("credential", line.credential),

@@ -53,6 +53,8 @@ pub struct AccessLine<'a> {
     pub principal: Option<&'a str>,
     /// The credential's id.
     pub credential: Option<&'a str>,
+    /// What a served route did, and to which records.
+    pub done: Option<&'a str>,
     /// Why it was refused.
     pub denial: Option<Denial>,
     /// The status sent (or that would have been sent).

@@ -77,6 +77,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
         tenant: Some(hostile),
         principal: Some(hostile),
         credential: Some(hostile),
+        done: Some(hostile),
         denial: Some(Denial::RevokedCredential),
         status: 401,
         upstream: Some(hostile),
@@ -138,7 +139,7 @@ fn k9_every_line_is_one_json_object_whatever_is_in_it() {
         );
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let members = value.as_object().unwrap();
-        assert_eq!(members.len(), 21, "{text}");
+        assert_eq!(members.len(), 22, "{text}");
         for name in [
             "request_id",
             "host",
@@ -148,6 +149,7 @@ fn k9_every_line_is_one_json_object_whatever_is_in_it() {
             "tenant",
             "principal",
             "credential",
+            "done",
             "upstream",
             "endpoint",
         ] {
@@ -175,7 +177,7 @@ fn a_line_has_the_documented_fields_and_leaves_absent_ones_out() {
     let text = written(LineFormat::Json, &plain);
     let want = concat!(
         r#"{"ts":"2026-11-22T00:37:18.042Z","level":"warn","request_id":"x","client":"2001:db8::1","version":"1.1","#,
-        r#""method":"GET","host":"x","path":"x","route":"x","surface":"x","tenant":"x","principal":"x","credential":"x","#,
+        r#""method":"GET","host":"x","path":"x","route":"x","surface":"x","tenant":"x","principal":"x","credential":"x","done":"x","#,
         r#""denial":"revoked_credential","status":401,"upstream":"x","endpoint":"x","attempts":2,"#,
         r#""bytes_out":18446744073709551615,"took_us":1234,"completed":true}"#,
         "\n"
@@ -261,6 +263,7 @@ fn without_an_output_requests_are_still_counted() {
     a.record(&AccessLine {
         status: 200,
         denial: None,
+        done: None,
         completed: false,
         ..line("a")
     });

@@ -9,6 +9,7 @@
 mod config;
 mod e2e;
 mod hostile;
+mod issue;
 mod issuers;
 mod ops;
 mod server;

@@ -20,6 +20,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::issue::engine::Engine;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
@@ -70,9 +71,7 @@ impl Process {
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
-        let Loaded {
-            settings, snapshot, watch, ..
-        } = loaded;
+        let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
@@ -87,6 +86,7 @@ impl Process {
             shared: shared.clone(),
             cached: cached.clone(),
             peppers: Peppers::clone(&settings.peppers),
+            engine: make_engine(&settings, &store, &clock),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             renewal: renewal.clone(),
@@ -94,8 +94,7 @@ impl Process {
             upstreams: upstreams.clone(),
             seed: [0; 2],
         };
-        let factories = worker_factories(settings.workers, &parts)?;
-        let running = server::start(server_setup(&settings, &shared), factories)?;
+        let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         metrics::register(
@@ -126,12 +125,8 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let chores = vec![
-            tokio::spawn(watch_store(operations.clone())),
-            tokio::spawn(reloader.clone().poll()),
-            tokio::spawn(renewal.run(wanted)),
-            tokio::spawn(write_uses(cached.clone())),
-        ];
+        let mut chores = vec![tokio::spawn(renewal.run(wanted))];
+        chores.extend(start_chores(&operations, &reloader, &cached));
         readiness.configured();
         Ok(Self {
             operations,
@@ -171,6 +166,21 @@ impl Process {
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
+}
+
+/// What served routes act with.
+fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
+    let places = places_for_hashes();
+    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), places)
+}
+
+/// What runs beside the requests until it is aborted.
+fn start_chores(operations: &Arc<Operations>, reloader: &Arc<Reloader>, cached: &Arc<CachedStore>) -> Vec<JoinHandle<()>> {
+    vec![
+        tokio::spawn(watch_store(operations.clone())),
+        tokio::spawn(reloader.clone().poll()),
+        tokio::spawn(write_uses(cached.clone())),
+    ]
 }
 
 /// Writes when sliding sessions were last used, until it is aborted.
@@ -234,6 +244,12 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
             Ok(Box::new(move || Worker::new(parts)) as Factory)
         })
         .collect()
+}
+
+/// Passwords hashed at a time: half of the cores, so that log-ins never take the machine from the
+/// workers, and at most four, 80 MB of memory.
+fn places_for_hashes() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
 fn random_seed() -> std::io::Result<[u64; 2]> {

@@ -61,7 +61,8 @@ impl Builder<'_> {
                         .take(i)
                         .any(|other| other.issuer.as_ref().is_some_and(|o| o.value == name.value)) =>
                 {
-                    self.twice(name, "issuer");
+                    self.report
+                        .error(&name.at, format!("there is an issuer `{}` already", shorten(&name.value)), None);
                 }
                 None if issuers.len() > 1 => self.report.error(
                     &issuer.at,
@@ -121,7 +122,13 @@ impl Builder<'_> {
         let bytes = self.read_file(&written.jwks, "the key set")?;
         match KeySet::parse(&bytes) {
             Ok(keys) => {
-                if keys.is_empty() {
+                if keys.is_empty() && keys.skipped() == 0 {
+                    self.report.note(
+                        &written.jwks.at,
+                        "this set has no keys yet: all tokens of the issuer are refused",
+                        None,
+                    );
+                } else if keys.is_empty() {
                     self.report.warning(
                         &written.jwks.at,
                         "no key of this set can be used: all tokens of the issuer are refused",

@@ -19,8 +19,8 @@ use super::scene::{Parents, Scene, Wanted};
 const STATUSES: [u16; 4] = [200, 201, 202, 204];
 
 impl Builder<'_> {
-    /// The issuer of a served route. What is wrong is reported; an action that cannot be built is
-    /// replaced by one that does nothing.
+    /// The issuer of a served route. What is wrong is reported; where the action
+    /// cannot be built at all, the destination leads nowhere.
     pub(super) fn issuer(
         &self,
         shared: &Shared<'_>,
@@ -29,10 +29,16 @@ impl Builder<'_> {
         written: &WrittenRoute,
         serve: &WrittenServe,
     ) -> Destination {
+        if serve.action.value.is_empty() {
+            // An unknown word, which was reported: nothing more can be said of it.
+            return Destination::Served(IssuerIndex(0));
+        }
         let mut scene = Scene::new(shared.surfaces, shared.claims, access, written);
         scene.fields = self.fields(&scene, serve);
         self.check_served(&scene, access, written, serve);
-        let action = self.action(&scene, serve).unwrap_or(Action::ListScopes);
+        let Some(action) = self.action(&scene, serve) else {
+            return Destination::Served(IssuerIndex(0));
+        };
         let answer = self.answer(&scene, serve, &action);
         let body = self.body_schema(&mut scene, written, serve);
         let mut issuers = self.issuers.borrow_mut();
@@ -84,7 +90,10 @@ impl Builder<'_> {
         let id = || Some(self.check_source(scene, serve.id.as_ref()?, Parents::None));
         Some(match serve.action.value {
             "mint" => {
-                let mints = self.mints(scene, &serve.mints, &serve.at);
+                if serve.mints.is_empty() {
+                    return None;
+                }
+                let mints = self.mints(scene, &serve.mints);
                 Action::Mint {
                     tenant: self.tenant_source(scene, serve),
                     cookie: self.cookie_mint(scene, &mints),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::scope::ScopeSet;
 use crate::config::reader::shorten;
-use crate::config::source::{Located, Place};
+use crate::config::source::Located;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
 use crate::decide::surface::{Minting, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
@@ -19,11 +19,7 @@ const MAX_CLAIMS: usize = 16;
 
 impl Builder<'_> {
     /// Everything a route makes. A mint with mistakes is left out.
-    pub(super) fn mints(&self, scene: &Scene<'_>, written: &[WrittenMint], at: &Place) -> Vec<Mint> {
-        if written.is_empty() {
-            self.report
-                .error(at, "`mint` is empty: nothing would be made", Some("add [[routes.mint]]".to_owned()));
-        }
+    pub(super) fn mints(&self, scene: &Scene<'_>, written: &[WrittenMint]) -> Vec<Mint> {
         if let Some(extra) = written.get(MAX_MINTED) {
             self.report
                 .error(&extra.at, format!("a route makes at most {MAX_MINTED} credentials"), None);

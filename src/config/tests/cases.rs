@@ -1,5 +1,6 @@
 //! One mistake a row: what is written, where the caret stands, what is said.
 
+pub(super) mod served;
 pub(super) mod surfaces;
 
 /// One mistake in a file: what is added to it, what the caret points at, what is said.

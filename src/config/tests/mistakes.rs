@@ -1,5 +1,6 @@
 //! Every mistake is found, together with all others, and is shown where it was made.
 
+use super::cases::served::{FORWARDED_CASES, SERVED, SERVED_CASES};
 use super::cases::surfaces::SURFACE_CASES;
 use super::cases::{Case, GATEWAY_CASES, UPSTREAM_CASES};
 use super::*;
@@ -34,6 +35,23 @@ fn each_mistake_of_the_gateway_file_is_found_alone_and_in_its_place() {
     }
 }
 
+/// Uses the surfaces that the cases need, so that no lint speaks of them.
+const USES_SERVED: &str = "[[routes]]\npath = \"/log-in\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\n\
+     mint = [{ surface = \"web\", parent = \"caller\" }]\nanswer.body = '{{ credential.token }}'\n";
+
+#[test]
+fn each_mistake_of_a_served_route_is_found_alone_and_in_its_place() {
+    let of_gateway = SERVED_CASES
+        .iter()
+        .map(|Case(added, under, message)| why_not(&format!("{GATEWAY}{SERVED}{added}"), ORDERS, under, message));
+    let of_upstream = FORWARDED_CASES.iter().map(|Case(added, under, message)| {
+        let gateway = format!("{GATEWAY}{SERVED}{USES_SERVED}");
+        why_not(&gateway, &format!("{ORDERS}{added}"), under, message)
+    });
+    let wrong: Vec<String> = of_gateway.chain(of_upstream).flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn each_mistake_of_an_upstream_file_is_found_alone_and_in_its_place() {
     for Case(added, under, message) in UPSTREAM_CASES {
@@ -55,6 +73,13 @@ fn each_mistake_of_an_upstream_file_is_found_alone_and_in_its_place() {
 }
 
 fn one_mistake(gateway: &str, upstream: &str, under: &str, message: &str) {
+    if let Some(why) = why_not(gateway, upstream, under, message) {
+        panic!("{why}");
+    }
+}
+
+/// Why these files do not have this one mistake in this place; `None` if they have.
+fn why_not(gateway: &str, upstream: &str, under: &str, message: &str) -> Option<String> {
     let mut files = table(&[("gateway.toml", gateway), ("upstreams/orders.toml", upstream)]);
     let text = "0123456789abcdef0123456789abcdef-another";
     let long = &text[..32];
@@ -62,13 +87,8 @@ fn one_mistake(gateway: &str, upstream: &str, under: &str, message: &str) {
         files.variables.insert(name.into(), value.into());
     }
     let found = told(check(&files), &files);
-    assert_eq!(found.len(), 1, "{message}: {found:#?}");
-    assert!(found[0].1.contains(message), "{message}: {found:#?}");
-    assert!(
-        found[0].0.starts_with(under),
-        "{message}: the caret is under `{}`, not `{under}`",
-        found[0].0
-    );
+    let good = found.len() == 1 && found[0].1.contains(message) && found[0].0.starts_with(under);
+    (!good).then(|| format!("`{message}` at `{under}`: {found:#?}"))
 }
 
 #[test]

@@ -187,7 +187,7 @@ pub fn read(section: &Section<'_>) -> Option<WrittenServe> {
         current: section.text("current"),
         new: section.text("new"),
         sessions: section.choice("sessions").value,
-        mints: section.sections("mint").iter().map(mint::read).collect(),
+        mints: section.some_sections("mint").iter().map(mint::read).collect(),
         body: section.named("body").into_iter().map(|(name, s)| body::read(name, &s)).collect(),
         unknown_field: section.text("unknown_field"),
         answer: WrittenAnswer {

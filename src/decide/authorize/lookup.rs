@@ -76,6 +76,12 @@ impl SecretCheck {
     /// No secret half was compared: what credentials that are not pairs have.
     pub const NONE: Self = Self(None);
 
+    /// The password of this account was right. Only what has just verified it says so.
+    #[must_use]
+    pub const fn of_password(record: &CredentialRecord) -> Self {
+        Self(Some(record.fingerprint))
+    }
+
     /// Whether the secret was right for this record.
     #[must_use]
     pub fn holds_for(&self, record: &CredentialRecord) -> bool {

@@ -87,17 +87,18 @@ impl Flights {
         }
     }
 
-    pub(super) async fn load(self: &Arc<Self>, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
-        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint))
+    /// Facts read at `since` or later, of which memory may have some.
+    pub(super) async fn load(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
+        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint, since))
             .await
             .unwrap_or_else(|_| Err(self.too_slow()))
     }
 
     /// Waits for a flight whose answer contains everything this process had heard when it was called.
-    async fn board(self: &Arc<Self>, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
+    async fn board(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
         let heard = self.memory.positions().newest();
         for _ in 0..MAX_BOARDINGS {
-            let mut waiting = match self.join_or_start(fingerprint)? {
+            let mut waiting = match self.join_or_start(fingerprint, since)? {
                 Boarding::Known(facts) => return Ok(facts),
                 Boarding::Waiting(waiting) => waiting,
             };
@@ -125,14 +126,14 @@ impl Flights {
         }
     }
 
-    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint) -> Result<Boarding, StoreError> {
+    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Boarding, StoreError> {
         let now = self.clock.now().boot;
         let flights = self.shard(&fingerprint);
         // Another flight may have landed since the caller looked.
         match self.memory.recall(&fingerprint, now) {
-            Recalled::Present(entry) => return Ok(Boarding::Known(Some(Arc::clone(&entry.facts)))),
+            Recalled::Present(entry) if entry.facts.sent_at >= since => return Ok(Boarding::Known(Some(Arc::clone(&entry.facts)))),
             Recalled::Absent => return Ok(Boarding::Known(None)),
-            Recalled::Nothing => {}
+            Recalled::Present(_) | Recalled::Nothing => {}
         }
         if let Some(flight) = flights.get(&fingerprint)
             && flight.mark >= self.memory.positions().mark(&fingerprint)

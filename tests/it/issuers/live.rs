@@ -74,7 +74,7 @@ impl House {
     }
 }
 
-fn claims(tenant: &str) -> Value {
+pub(super) fn claims_of(tenant: &str) -> Value {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     json!({ "sub": "user-7", "tenant": tenant, "permissions": ["orders:read"], "role": "clerk", "exp": now + 600 })
 }
@@ -85,7 +85,7 @@ fn tokens_of_every_algorithm_pass_and_the_service_sees_tenant_subject_and_scopes
     let house = House::open("jwks = \"keys.json\"", &[("keys.json", &jwks(&signers.iter().collect::<Vec<_>>()))]);
     for signer in &signers {
         house.upstream.forget();
-        assert_eq!(house.status(&signer.token(&claims("acme"))), 200, "{}", signer.algorithm);
+        assert_eq!(house.status(&signer.token(&claims_of("acme"))), 200, "{}", signer.algorithm);
         let seen = &house.upstream.requests()[0];
         assert_eq!(seen.all("x-tenant-id"), ["acme"]);
         assert_eq!(seen.all("x-auth-subject"), ["user-7"]);
@@ -97,11 +97,15 @@ fn tokens_of_every_algorithm_pass_and_the_service_sees_tenant_subject_and_scopes
         }
     }
     let signer = &signers[1];
-    assert_eq!(house.status(&signer.token(&claims("nobody"))), 401, "a tenant that does not exist");
-    let mut poor = claims("acme");
+    assert_eq!(
+        house.status(&signer.token(&claims_of("nobody"))),
+        401,
+        "a tenant that does not exist"
+    );
+    let mut poor = claims_of("acme");
     poor["permissions"] = json!(["other"]);
     assert_eq!(house.status(&signer.token(&poor)), 403);
-    assert_eq!(house.status(&Signer::es256("ec").token(&claims("acme"))), 401, "another key");
+    assert_eq!(house.status(&Signer::es256("ec").token(&claims_of("acme"))), 401, "another key");
     let key = house.gateway.create_key("key", "acme", &["--scope", "orders:read"]);
     let mut client = Client::connect(house.gateway.address("plain"));
     client.send(
@@ -118,7 +122,7 @@ fn tokens_of_every_algorithm_pass_and_the_service_sees_tenant_subject_and_scopes
 fn j16_a_disabled_tenants_tokens_end() {
     let signer = Signer::eddsa("ed");
     let house = House::open("jwks = \"keys.json\"", &[("keys.json", &jwks(&[&signer]))]);
-    let token = signer.token(&claims("acme"));
+    let token = signer.token(&claims_of("acme"));
     assert_eq!(house.status(&token), 200);
     house.gateway.json(&["tenants", "disable", "acme"]);
     until("the tenant's tokens to end", PATIENCE, || {
@@ -130,7 +134,7 @@ fn j16_a_disabled_tenants_tokens_end() {
 fn a_file_of_keys_is_read_again_when_it_changes_and_a_bad_one_changes_nothing() {
     let (old, new) = (Signer::es256("old"), Signer::es256("new"));
     let house = House::open("jwks = \"keys.json\"", &[("keys.json", &jwks(&[&old]))]);
-    let (with_old, with_new) = (old.token(&claims("acme")), new.token(&claims("acme")));
+    let (with_old, with_new) = (old.token(&claims_of("acme")), new.token(&claims_of("acme")));
     assert_eq!((house.status(&with_old), house.status(&with_new)), (200, 401));
     house.site.write("keys.json", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}");
     assert_ne!(house.gateway.run(&["reload"]).code, 0, "a set with a secret in it");
@@ -145,7 +149,7 @@ fn j5_an_unknown_key_is_fetched_once_and_strangers_cause_no_storm() {
     let (old, new) = (Signer::es256("old"), Signer::es256("new"));
     let server = JwksServer::start(&jwks(&[&old]));
     let house = House::of_url(&server, "refresh = \"1h\"");
-    let (with_old, with_new) = (old.token(&claims("acme")), new.token(&claims("acme")));
+    let (with_old, with_new) = (old.token(&claims_of("acme")), new.token(&claims_of("acme")));
     assert_eq!(house.status(&with_old), 200, "the first request waits for the first keys");
     let first = server.asked();
     assert!(first <= 2, "{first}");
@@ -154,7 +158,7 @@ fn j5_an_unknown_key_is_fetched_once_and_strangers_cause_no_storm() {
     assert_eq!(server.asked(), first + 1);
     for n in 0..200 {
         let made_up = Signer::eddsa(&format!("made-up-{n}"));
-        assert_eq!(house.status(&made_up.token(&claims("acme"))), 401);
+        assert_eq!(house.status(&made_up.token(&claims_of("acme"))), 401);
     }
     assert_eq!(server.asked(), first + 1, "not once more within the pause");
     assert_eq!((house.status(&with_old), house.status(&with_new)), (200, 200));
@@ -171,7 +175,7 @@ fn the_last_good_keys_are_kept_while_an_issuer_fails_and_replaced_when_it_recove
     let (old, new) = (Signer::es256("old"), Signer::es256("new"));
     let server = JwksServer::start(&jwks(&[&old]));
     let house = House::of_url(&server, "refresh = \"10s\"");
-    let (token, unknown) = (old.token(&claims("acme")), new.token(&claims("acme")));
+    let (token, unknown) = (old.token(&claims_of("acme")), new.token(&claims_of("acme")));
     assert_eq!(house.status(&token), 200);
     let before = server.asked();
     server.answer_with(&answer("500 Oops", "application/json", &jwks(&[&new])));
@@ -223,7 +227,7 @@ fn b1_answers_that_are_not_a_plain_small_key_set_bring_no_keys() {
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let house = House::open(&issuers, &files);
     for (n, server) in servers.iter().enumerate() {
-        let mut claims = claims("acme");
+        let mut claims = claims_of("acme");
         claims["iss"] = json!(format!("i{n}"));
         let expected = if n == 0 { 200 } else { 503 };
         assert_eq!(house.status(&signer.token(&claims)), expected, "{:.60}", answers[n]);
@@ -237,12 +241,12 @@ fn without_keys_nobody_is_told_401() {
     let signer = Signer::es256("ec");
     let server = JwksServer::start("not a key set");
     let house = House::of_url(&server, "");
-    let answer = house.call(&signer.token(&claims("acme")));
+    let answer = house.call(&signer.token(&claims_of("acme")));
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.field("retry-after").is_some());
     server.publish(&jwks(&[&signer]));
     until("keys after all", PATIENCE, || {
-        (house.status(&signer.token(&claims("acme"))) == 200).then_some(())
+        (house.status(&signer.token(&claims_of("acme"))) == 200).then_some(())
     });
 }
 
@@ -252,7 +256,7 @@ fn b1_a_private_address_is_not_asked_unless_the_operator_says_so() {
     let server = JwksServer::start(&jwks(&[&signer]));
     let issuer = format!("jwks = \"{}\"\nca = \"ca.pem\"", server.url());
     let house = House::open(&issuer, &[("ca.pem", &server.certificate)]);
-    assert_eq!(house.status(&signer.token(&claims("acme"))), 503);
+    assert_eq!(house.status(&signer.token(&claims_of("acme"))), 503);
     assert_eq!(server.asked(), 0);
     let told = || String::from_utf8_lossy(&house.gateway.output()).contains("private or local address");
     until("the operator to be told", PATIENCE, || told().then_some(()));

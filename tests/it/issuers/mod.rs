@@ -1,6 +1,7 @@
 //! Tokens that others sign: key sets, the J rows of the hardening for every algorithm, keys from a URL.
 
 mod claims;
+mod hatchpay;
 mod live;
 mod rows;
 mod sets;

@@ -159,6 +159,13 @@ impl Fixture {
         Self::over(Arc::new(store), Backend::Redis(server))
     }
 
+    /// Redis that has everything it acknowledged after a kill.
+    pub(super) async fn durable_redis() -> Self {
+        let server = RedisServer::start_durable();
+        let store = open_redis(&server, 0).await.unwrap();
+        Self::over(Arc::new(store), Backend::Redis(server))
+    }
+
     pub(super) async fn cached_embedded() -> Self {
         Self::embedded().await.with_cache()
     }
@@ -202,6 +209,7 @@ impl Fixture {
         let Some(cache) = &self.cache else {
             let found = self.store.find(fingerprint).await?;
             return Ok(found.facts.map(|facts| Facts {
+                lines: durward::base::principal::IdentityLines::default(),
                 credential: facts.credential,
                 tenant: facts.tenant,
                 ancestors: facts.ancestors,

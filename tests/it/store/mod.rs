@@ -12,6 +12,7 @@ mod contract;
 mod embedded;
 mod fixture;
 mod flights;
+mod killed;
 mod redis;
 mod roles;
 mod trees;

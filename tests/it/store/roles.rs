@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use durward::base::clock::UnixMillis;
+use durward::base::clock::{Clock, UnixMillis};
 use durward::base::ids::{RoleId, Subject};
 use durward::base::principal::{ClaimValue, Claims, Idle, PasswordHash, RoleRecord};
 use durward::base::scope::{Scope, ScopeSet};
@@ -17,6 +17,7 @@ super::contract::suite! {
     roles_belong_to_one_tenant_and_are_few
     roles_and_passwords_of_a_record_are_replaced
     a_use_is_merged_and_makes_no_event
+    a_use_that_another_gateway_told_is_seen_when_facts_are_read_again
     lists_are_filtered_by_parent_subject_claim_and_life
 }
 
@@ -154,6 +155,33 @@ async fn a_use_is_merged_and_makes_no_event(fixture: Fixture) {
     change(&fixture, "sliding", CredentialChange::Enable).await;
     let read = fixture.store.find_credential(credential_id("sliding")).await.unwrap().unwrap();
     assert_eq!(read.idle().unwrap().last_used, at(30), "a change does not lose it");
+}
+
+async fn a_use_that_another_gateway_told_is_seen_when_facts_are_read_again(fixture: Fixture) {
+    tenants(&fixture).await;
+    let mut sliding = record("sliding", "acme");
+    sliding.extras_mut().idle = Some(Idle {
+        timeout: Duration::from_secs(60),
+        last_used: NOW,
+    });
+    fixture.store.create_credential(sliding).await.unwrap();
+    let known = async || facts(&fixture, "sliding").await.credential.idle().unwrap().last_used;
+    assert_eq!(known().await, NOW);
+    let used = UnixMillis(NOW.0 + 50_000);
+    fixture.store.touch(vec![(credential_id("sliding"), used)]).await.unwrap();
+    let Some(cache) = &fixture.cache else {
+        assert_eq!(known().await, used);
+        return;
+    };
+    assert_eq!(known().await, NOW, "a use makes no event, so remembered facts do not know it");
+    fixture.clock.advance(Duration::from_secs(2));
+    let now = fixture.clock.now().boot;
+    let newer = cache.load_since(fingerprint("sliding"), now).await.unwrap().unwrap();
+    assert_eq!((newer.credential.idle().unwrap().last_used, newer.sent_at), (used, now));
+    assert_eq!(known().await, used, "and it is remembered");
+    let loads = cache.figures().loads;
+    cache.load_since(fingerprint("sliding"), now).await.unwrap();
+    assert_eq!(cache.figures().loads, loads, "what is young enough is not read again");
 }
 
 async fn lists_are_filtered_by_parent_subject_claim_and_life(fixture: Fixture) {

@@ -38,7 +38,7 @@ impl RedisServer {
         for _ in 0..TRIES {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let directory = tempfile::tempdir().unwrap();
-            if let Some(child) = spawn(port, replica_of, &directory) {
+            if let Some(child) = spawn(port, replica_of, &directory, "no") {
                 return Self {
                     child: Some(child),
                     port,
@@ -87,8 +87,22 @@ impl RedisServer {
     pub(crate) fn restart(&mut self) {
         self.kill();
         let directory = tempfile::tempdir().unwrap();
-        self.child = spawn(self.port, self.replica_of, &directory);
+        self.child = spawn(self.port, self.replica_of, &directory, "no");
         self.directory = directory;
+        assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
+    }
+
+    /// Starts a primary that writes everything down before it answers.
+    pub(crate) fn start_durable() -> Self {
+        let server = Self::start();
+        let _: () = server.command(&["CONFIG", "SET", "appendonly", "yes"]);
+        let _: () = server.command(&["CONFIG", "SET", "appendfsync", "always"]);
+        server
+    }
+
+    /// Starts it again after [`kill`](Self::kill) with what it had written down.
+    pub(crate) fn revive(&mut self) {
+        self.child = spawn(self.port, self.replica_of, &self.directory, "yes");
         assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
 
@@ -115,11 +129,11 @@ impl Drop for RedisServer {
 }
 
 /// Starts a process and waits for its own word that it is ready; `None` when it ended instead.
-fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir) -> Option<Child> {
+fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir, durable: &str) -> Option<Child> {
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--logfile", ""])
+        .args(["--save", "", "--appendonly", durable, "--logfile", ""])
         .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"])
         .arg("--dir")
         .arg(directory.path());

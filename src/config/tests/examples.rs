@@ -1,0 +1,36 @@
+//! The shipped examples load without an error and without a warning.
+
+use super::*;
+
+/// Every example that must be there.
+const EXAMPLES: [&str; 5] = ["holdyn", "heldsway", "portal", "geldstuck", "hatchpay"];
+
+fn files_of(example: &Path) -> Table {
+    let mut files = Table::default();
+    let mut add = |directory: &Path, to: &Path| {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                files
+                    .files
+                    .insert(to.join(path.file_name().unwrap()), std::fs::read(&path).unwrap());
+            }
+        }
+    };
+    add(example, Path::new("/c"));
+    add(&example.join("upstreams"), Path::new("/c/upstreams"));
+    files
+}
+
+#[test]
+fn every_example_is_right_before_anything_exists() {
+    for name in EXAMPLES {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        assert!(example.join("README.md").is_file(), "{name} says how to call it");
+        let loaded = check(&files_of(&example)).unwrap_or_else(|errors| panic!("{name}: {errors}"));
+        for diagnosis in loaded.warnings.iter() {
+            assert_eq!(diagnosis.problem.weight, error::Weight::Note, "{name}: {diagnosis}");
+        }
+        assert!(!loaded.snapshot.issuers.is_empty(), "{name} serves something");
+    }
+}

@@ -1,0 +1,303 @@
+//! Served routes: a body is read, a credential in it proven, and an issuer asked instead of an upstream.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::base::denial::Denial;
+use crate::base::ids::CredentialId;
+use crate::base::scope::Mode;
+use crate::decide::authorize::{AccessRequest, Carried, Permit, SecretCheck, authorize};
+use crate::decide::extract::{Extracted, extract, extract_pair};
+use crate::decide::method::Method;
+use crate::decide::route::{Access, IssuerIndex, Route};
+use crate::decide::surface::{AccountFields, BodyField, Halves, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::issue::body::{Body, check_media_type};
+use crate::issue::call::{Call, Caller, Issued, Stop};
+use crate::issue::fields::Checked;
+use crate::issue::password::PasswordError;
+use crate::issue::path::PathValues;
+use crate::issue::spec::{Action, Issuer};
+use crate::resolver::Resolved;
+use crate::wire::body::{BodyError, Chunk, RequestBody};
+use crate::wire::framing::Framing;
+
+use super::{Asked, Examined, Exchange, Refused, Reply, limits, permit, refuse_here, reply};
+
+/// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
+/// server's own limits of silence and rate are made for large ones.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+impl From<Stop> for Refused {
+    fn from(stop: Stop) -> Self {
+        Self {
+            details: stop.details,
+            // Rounded up: whoever waits so long is not refused again.
+            retry_after: stop.retry_after.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            ..Self::from(stop.denial)
+        }
+    }
+}
+
+/// Serves one request on a served route. It runs to its end even if the client leaves once the issuer
+/// was asked.
+pub(super) async fn serve<B: RequestBody + Unpin>(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    issuer: IssuerIndex,
+    mut body: B,
+    mut exchange: Exchange,
+) -> Reply<B> {
+    match issue(asked, examined, issuer, &mut body, &mut exchange).await {
+        Ok(issued) => reply::issued(exchange, examined, issued),
+        Err(refused) => refuse_here(exchange, asked, refused),
+    }
+}
+
+async fn issue<B: RequestBody + Unpin>(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    issuer: IssuerIndex,
+    body: &mut B,
+    exchange: &mut Exchange,
+) -> Result<Issued, Refused> {
+    let (permit, body) = admit(asked, examined, issuer, body, exchange).await?;
+    if !examined.route.limits.after.is_empty() {
+        limits::admit_caller(asked, examined.route, &permit, exchange).await?;
+    }
+    answer(asked, examined, &permit, (issuer, *body), exchange).await
+}
+
+/// Who is calling a served route, and with which body. A credential in a header is proven before the
+/// body is read, so that nobody else's is kept in memory; one in the body after its fields were found
+/// sound.
+async fn admit<B: RequestBody + Unpin>(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    issuer: IssuerIndex,
+    body: &mut B,
+    exchange: &mut Exchange,
+) -> Result<(Permit, Box<Checked>), Refused> {
+    let (route, method) = (examined.route, examined.method);
+    let snapshot = &asked.view.snapshot;
+    let issuer = snapshot.issuers.get(issuer.0).ok_or(Denial::Internal)?;
+    if method.is_safe() && issuer.action.changes() {
+        // A page of another site can cause these without proof; configuration does not load them.
+        return Err(Denial::MethodNotAllowed.into());
+    }
+    let Some((index, surface)) = body_surface(&snapshot.surfaces, route) else {
+        let permit = permit(asked, examined, exchange).await?;
+        return Ok((permit, read_checked(asked, issuer, body).await?));
+    };
+    let checked = read_checked(asked, issuer, body).await?;
+    exchange.note_surface(index);
+    let permit = match &surface.kind {
+        SurfaceKind::KeyPair {
+            halves: Halves::Body { key, secret },
+            ..
+        } => permit_pair(asked, (route, index, method), (key, secret), &checked, exchange).await?,
+        SurfaceKind::Account { fields: Some(fields) } => permit_account(asked, (route, index, method), fields, &checked, exchange).await?,
+        _ => return Err(Denial::Internal.into()),
+    };
+    Ok((permit, checked))
+}
+
+/// Asks the issuer.
+async fn answer(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    permit: &Permit,
+    (issuer, body): (IssuerIndex, Checked),
+    exchange: &Exchange,
+) -> Result<Issued, Refused> {
+    let snapshot = &asked.view.snapshot;
+    let caller = permit.principal().zip(exchange.surface());
+    let replaced = snapshot
+        .issuers
+        .get(issuer.0)
+        .and_then(|issuer| replaced_session(asked, issuer, exchange));
+    let call = Call {
+        snapshot: snapshot.clone(),
+        issuer,
+        caller: caller.map(|(principal, surface)| Caller {
+            surface,
+            principal: principal.clone(),
+        }),
+        path: PathValues::read(&examined.route.pattern, &examined.target.path),
+        body,
+        replaced,
+        address: examined.origin.client,
+        request_id: exchange.request_id().to_owned(),
+    };
+    Ok(asked.worker.engine.serve(call).await?)
+}
+
+/// The accepted surface whose credentials are presented in the body. Configuration lets it stand
+/// alone, so there is no choice between body and header.
+fn body_surface<'s>(surfaces: &'s [Surface], route: &Route) -> Option<(SurfaceIndex, &'s Surface)> {
+    let Access::Surfaces { surfaces: accepted, .. } = &route.access else {
+        return None;
+    };
+    let mut known = accepted.iter().filter_map(|index| Some((*index, surfaces.get(index.0)?)));
+    known.find(|(_, surface)| surface.is_presented_in_body())
+}
+
+async fn read_checked<B: RequestBody + Unpin>(asked: Asked<'_>, issuer: &Issuer, body: &mut B) -> Result<Box<Checked>, Refused> {
+    let bytes = tokio::time::timeout(BODY_DEADLINE, read(asked, issuer.body.max, body))
+        .await
+        .map_err(|_| Denial::RequestTimeout)??;
+    if !bytes.is_empty() {
+        check_media_type(&asked.head.fields)?;
+    }
+    let checked = Checked::check(&issuer.body, Body::parse(&bytes)?);
+    Ok(Box::new(checked.map_err(Stop::from)?))
+}
+
+async fn read<B: RequestBody + Unpin>(asked: Asked<'_>, max: usize, body: &mut B) -> Result<Zeroizing<Vec<u8>>, Denial> {
+    let limit = max as u64;
+    let declared = match asked.head.framing {
+        Framing::Length(length) if length > limit => return Err(Denial::BodyTooLarge),
+        Framing::Length(length) => usize::try_from(length).unwrap_or(max),
+        _ => 0,
+    };
+    body.limit(limit);
+    // Reserved whole: a buffer that grows leaves copies of what it held behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(if declared > 0 || body.is_end() { declared } else { max }));
+    while let Some(chunk) = poll_fn(|cx| body.poll_chunk(cx)).await {
+        match chunk.map_err(denial_of)? {
+            Chunk::Data(data) if data.len() > max.saturating_sub(bytes.len()) => return Err(Denial::BodyTooLarge),
+            Chunk::Data(data) => bytes.extend_from_slice(&data),
+            Chunk::Trailers(_) => {}
+        }
+    }
+    Ok(bytes)
+}
+
+const fn denial_of(error: BodyError) -> Denial {
+    match error {
+        BodyError::TooLarge => Denial::BodyTooLarge,
+        BodyError::Timeout => Denial::RequestTimeout,
+        BodyError::Framing => Denial::MalformedFraming,
+        BodyError::Aborted => Denial::MalformedRequest,
+    }
+}
+
+/// What is asked for: a route, the surface of the credential, and the method.
+type Wanted<'w> = (&'w Route, SurfaceIndex, Method);
+
+/// A pair in two fields goes the way of a pair in two headers, with the same work for an unknown half
+/// and a wrong one (hardening K5).
+async fn permit_pair(
+    asked: Asked<'_>,
+    wanted: Wanted<'_>,
+    (key, secret): (&BodyField, &BodyField),
+    body: &Checked,
+    exchange: &mut Exchange,
+) -> Result<Permit, Denial> {
+    let surfaces = &asked.view.snapshot.surfaces;
+    let halves = body.text(&key.name).zip(body.text(&secret.name));
+    let (publishable, secret) = halves.ok_or(Denial::MissingCredential)?;
+    let extracted = extract_pair(surfaces, wanted.1, publishable.as_bytes(), secret.as_bytes())?;
+    let surface = surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
+    let resolved = asked.worker.resolver.prove(surface, &extracted, exchange.now()).await?;
+    decide(asked, wanted, resolved, extracted.mode, exchange)
+}
+
+/// A log-in: throttled by address, then the same work whether the account exists or not.
+async fn permit_account(
+    asked: Asked<'_>,
+    wanted: Wanted<'_>,
+    fields: &AccountFields,
+    body: &Checked,
+    exchange: &mut Exchange,
+) -> Result<Permit, Refused> {
+    let Asked { worker, view, .. } = asked;
+    let given = body.text(&fields.login.name).zip(body.secret(&fields.password.name));
+    let (login, password) = given.ok_or(Denial::MissingCredential)?;
+    let surface = view.snapshot.surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
+    let resolver = &worker.resolver;
+    let (account, address) = (resolver.login_fingerprint(surface, login), exchange.client());
+    let throttle = worker.engine.throttle();
+    throttle.attempt(account, address, exchange.now().boot).map_err(|too_many| Stop {
+        retry_after: Some(too_many.retry_after),
+        ..Stop::from(Denial::RateLimited)
+    })?;
+    let found = resolver.resolve_login(surface, login, exchange.now()).await;
+    // Who could not be judged did not fail.
+    let facts = found.inspect_err(|_| throttle.forgive(account, address))?;
+    let record = facts.as_deref().map(|facts| &facts.credential);
+    let hash = record.and_then(|record| record.extras.as_ref()?.password.as_ref());
+    let hash = hash.map(|hash| Zeroizing::new(hash.expose().to_owned()));
+    let right = worker.engine.passwords().verify(hash, password).await;
+    let right = right
+        .inspect_err(|_| throttle.forgive(account, address))
+        .map_err(|error| match error {
+            PasswordError::Busy => Denial::Overloaded,
+            PasswordError::Hash => Denial::CorruptRecord,
+            PasswordError::Length | PasswordError::System => Denial::Internal,
+        })?;
+    let facts = facts.ok_or(Denial::UnknownCredential)?;
+    if !right {
+        return Err(Denial::WrongSecret.into());
+    }
+    throttle.forgive(account, address);
+    let secret = SecretCheck::of_password(&facts.credential);
+    let resolved = Resolved {
+        principal: crate::base::principal::Principal::new(facts, None),
+        secret,
+        // The hash took its time.
+        now: worker.clock.now(),
+    };
+    Ok(decide(asked, wanted, resolved, None, exchange)?)
+}
+
+fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option<Mode>, exchange: &mut Exchange) -> Result<Permit, Denial> {
+    let (route, index, method) = wanted;
+    exchange.note_principal(&resolved.principal);
+    let snapshot = &asked.view.snapshot;
+    let request = AccessRequest {
+        route,
+        surface_index: index,
+        surface: snapshot.surfaces.get(index.0).ok_or(Denial::Internal)?,
+        method,
+        presented_mode: mode,
+        // No page of another site can send JSON without asking first.
+        carried: Carried::Explicitly,
+        secret: resolved.secret,
+        roles: &snapshot.roles,
+    };
+    let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
+    if let Some(principal) = permit.principal() {
+        asked.worker.resolver.note_use(&principal.facts, resolved.now);
+    }
+    Ok(permit)
+}
+
+/// The session whose cookie a new one is about to replace, if it is a good one with a record of its
+/// own (hardening B8).
+fn replaced_session(asked: Asked<'_>, issuer: &Issuer, exchange: &Exchange) -> Option<CredentialId> {
+    let Action::Mint {
+        mints,
+        cookie: Some(cookie),
+        ..
+    } = &issuer.action
+    else {
+        return None;
+    };
+    let index = mints.get(*cookie)?.surface;
+    let surfaces = &asked.view.snapshot.surfaces;
+    let SurfaceKind::SessionJwt {
+        rules,
+        record: SessionRecord::Own,
+        ..
+    } = &surfaces.get(index.0)?.kind
+    else {
+        return None;
+    };
+    let extracted: Extracted<'_> = extract(&asked.head.fields, surfaces, &[index]).ok()?;
+    let crate::base::credential::Credential::Jwt { token, .. } = extracted.credential else {
+        return None;
+    };
+    Some(rules.verify_own(token, exchange.now().wall).ok()?.record)
+}

@@ -1,0 +1,168 @@
+//! What an answer is written from: one JSON object, in which nothing secret appears twice.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
+use crate::base::key::GeneratedKey;
+use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
+use crate::base::scope::ScopeSet;
+
+use super::call::{Call, Issued};
+use super::making::Made;
+use super::spec::{FieldKind, Value};
+
+/// What an action has to say beside caller, path, body and request id.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// `minted`; its last is `credential`.
+    pub minted: Vec<Json>,
+    /// `items`.
+    pub items: Vec<Json>,
+    /// `Set-Cookie` values.
+    pub cookies: Vec<String>,
+    /// For the access line.
+    pub done: String,
+}
+
+/// Writes the answer of a call.
+///
+/// # Errors
+/// [`Denial::Internal`] when its template cannot be rendered; loading has tried it.
+pub fn render(call: &Call, told: Told) -> Result<Issued, Denial> {
+    let spec = &call.issuer()?.answer;
+    let body = match &spec.body {
+        Some(template) if spec.status != 204 => {
+            let rendered = template.render(&context(call, &told)?);
+            Some(rendered.map_err(|error| {
+                tracing::error!(%error, "an answer cannot be written");
+                Denial::Internal
+            })?)
+        }
+        _ => None,
+    };
+    let cookies = told.cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
+    Ok(Issued {
+        status: spec.status,
+        fields: spec.headers.iter().cloned().chain(cookies).collect(),
+        body,
+        done: told.done,
+    })
+}
+
+fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
+    let path: Map<String, Json> = call.path.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    Ok(json!({
+        "request_id": call.request_id,
+        "caller": caller(call),
+        "credential": told.minted.last(),
+        "minted": told.minted,
+        "items": told.items,
+        "path": path,
+        "body": body(call)?,
+    }))
+}
+
+/// The fields of the body, absent ones as `null`; secret ones are not there at all.
+fn body(call: &Call) -> Result<Map<String, Json>, Denial> {
+    let fields = call.issuer()?.body.fields.iter();
+    let shown = fields.filter(|field| !matches!(field.kind, FieldKind::Secret { .. }));
+    let value = |name: &str| {
+        let text = call.body.text(name).map(Json::from);
+        text.or_else(|| call.body.integer(name).map(Json::from))
+            .or_else(|| call.body.list(name).map(Json::from))
+    };
+    Ok(shown
+        .map(|field| (field.name.clone(), value(&field.name).unwrap_or_default()))
+        .collect())
+}
+
+fn caller(call: &Call) -> Json {
+    use super::spec::Fact;
+    let Some(caller) = &call.caller else {
+        return Json::Null;
+    };
+    let fact = |fact: Fact| caller.fact(&fact).map(Json::from);
+    json!({
+        "id": fact(Fact::Id),
+        "tenant": fact(Fact::Tenant),
+        "subject": fact(Fact::Subject),
+        "mode": fact(Fact::Mode),
+        "scopes": fact(Fact::Scopes),
+        "login": fact(Fact::Login),
+        "name": fact(Fact::Name),
+        "claims": claims(caller.record().claims()),
+    })
+}
+
+/// A credential just made, with its secrets: this is the only place where they are shown.
+#[must_use]
+pub fn minted(made: &Made, now: UnixMillis) -> Json {
+    let mut shown = item(&made.record, now);
+    if let Json::Object(members) = &mut shown {
+        let text = |key: Option<&GeneratedKey>| key.map(|key| Json::from(key.expose())).unwrap_or_default();
+        members.insert("key".into(), text(made.key.as_ref()));
+        members.insert("secret".into(), text(made.secret.as_ref()));
+        if let Some(token) = &made.token {
+            members.insert("token".into(), token.text.as_str().into());
+            members.insert("expires_at".into(), rfc3339(token.expires_at).into());
+            members.insert("expires_in".into(), (token.expires_at.secs() - now.secs()).max(0).into());
+        }
+    }
+    shown
+}
+
+/// A record without its secrets, as lists show it.
+#[must_use]
+pub fn item(record: &CredentialRecord, now: UnixMillis) -> Json {
+    json!({
+        "id": record.id.as_str(),
+        "key": null,
+        "secret": null,
+        "token": null,
+        "prefix": record.prefix,
+        "last4": record.last4,
+        "mode": record.mode.map(crate::base::scope::Mode::as_str),
+        "scopes": scopes(&record.scopes),
+        "roles": record.roles().iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+        "name": record.name,
+        "subject": record.subject.as_ref().map(|s| s.as_str()),
+        "login": record.login(),
+        "claims": claims(record.claims()),
+        "created_at": rfc3339(record.created_at),
+        "expires_at": record.expires_at.map(rfc3339),
+        "expires_in": record.expires_at.map(|end| (end.0 - now.0).max(0) / 1000),
+    })
+}
+
+/// The scopes of a set, as a list.
+#[must_use]
+pub fn scopes(scopes: &ScopeSet) -> Vec<&str> {
+    scopes.iter().map(|s| s.as_str()).collect()
+}
+
+fn claims(claims: Option<&Claims>) -> Map<String, Json> {
+    let each = claims.into_iter().flat_map(Claims::iter);
+    each.map(|(name, value)| {
+        let value = match value {
+            ClaimValue::Text(text) => Json::from(text.as_str()),
+            ClaimValue::List(words) => Json::from(words.as_slice()),
+        };
+        (name.to_owned(), value)
+    })
+    .collect()
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Text(text) => text.into(),
+            Value::List(words) => words.into(),
+        }
+    }
+}
+
+/// A time as RFC 3339 has it, in whole seconds.
+fn rfc3339(time: UnixMillis) -> String {
+    jiff::Timestamp::from_second(time.secs()).map_or_else(|_| String::new(), |time| time.to_string())
+}

@@ -1,0 +1,241 @@
+//! One call of an issuer: everything it may look at, owned, so that it can outlive the connection.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::denial::Denial;
+use crate::base::field_errors::FieldErrors;
+use crate::base::ids::CredentialId;
+use crate::base::principal::{ClaimValue, CredentialRecord, Principal};
+use crate::base::scope::ScopeSet;
+use crate::decide::route::IssuerIndex;
+use crate::decide::surface::{Surface, SurfaceIndex};
+use crate::snapshot::Snapshot;
+
+use super::fields::{Checked, Rule};
+use super::path::PathValues;
+use super::spec::{Fact, Issuer, Source, Value};
+
+/// A call of an issuer whose caller was admitted and whose body fits its schema.
+#[derive(Debug)]
+pub struct Call {
+    /// The configuration it is judged by.
+    pub snapshot: Arc<Snapshot>,
+    /// The issuer.
+    pub issuer: IssuerIndex,
+    /// Who calls; `None` on public routes.
+    pub caller: Option<Caller>,
+    /// Parameters of the path.
+    pub path: PathValues,
+    /// The body.
+    pub body: Checked,
+    /// The session whose cookie came with the request although it was not asked for: it ends when a
+    /// new cookie takes its place, so that nobody can plant one and keep it (hardening B8).
+    pub replaced: Option<CredentialId>,
+    /// The client's address, for the throttle.
+    pub address: IpAddr,
+    /// The request's id.
+    pub request_id: String,
+}
+
+/// Who calls, as authorization admitted it.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// On which surface.
+    pub surface: SurfaceIndex,
+    /// The proven identity.
+    pub principal: Principal,
+}
+
+/// What goes back after success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The status.
+    pub status: u16,
+    /// Fields besides `Content-Type` and `Cache-Control`.
+    pub fields: Vec<(String, String)>,
+    /// A JSON body.
+    pub body: Option<Vec<u8>>,
+    /// What was done and to which records, for the access line; never a secret.
+    pub done: String,
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The reason.
+    pub denial: Denial,
+    /// What is wrong with which field.
+    pub details: Option<Box<FieldErrors>>,
+    /// When another try makes sense, if known.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Denial> for Stop {
+    fn from(denial: Denial) -> Self {
+        Self {
+            denial,
+            details: None,
+            retry_after: None,
+        }
+    }
+}
+
+impl From<FieldErrors> for Stop {
+    fn from(errors: FieldErrors) -> Self {
+        Self {
+            details: Some(Box::new(errors)),
+            ..Self::from(Denial::InvalidFields)
+        }
+    }
+}
+
+impl Call {
+    /// What the issuer does.
+    ///
+    /// # Errors
+    /// [`Denial::Internal`] for an index that is of another snapshot.
+    pub fn issuer(&self) -> Result<&Issuer, Denial> {
+        self.snapshot.issuers.get(self.issuer.0).ok_or(Denial::Internal)
+    }
+
+    /// A surface.
+    ///
+    /// # Errors
+    /// [`Denial::Internal`] for an index that is of another snapshot.
+    pub fn surface(&self, index: SurfaceIndex) -> Result<&Surface, Denial> {
+        self.snapshot.surfaces.get(index.0).ok_or(Denial::Internal)
+    }
+
+    /// The caller, where the action needs one.
+    ///
+    /// # Errors
+    /// [`Denial::Internal`] on a public route, where such an action does not load.
+    pub fn caller(&self) -> Result<&Caller, Denial> {
+        self.caller.as_ref().ok_or(Denial::Internal)
+    }
+
+    /// What a source says; nothing where it says nothing.
+    #[must_use]
+    pub fn find(&self, source: &Source, parent: Option<&CredentialRecord>) -> Option<Value> {
+        match source {
+            Source::Constant(value) => Some(value.clone()),
+            Source::Path(name) => self.path.find(name).map(|text| Value::Text(text.to_owned())),
+            Source::Body(name) => self.body_value(name),
+            Source::Caller(fact) => self.caller.as_ref().and_then(|caller| caller.fact(fact)),
+            Source::Parent(fact) => parent.and_then(|record| record_fact(record, fact)),
+        }
+    }
+
+    /// What a source says, as one text.
+    #[must_use]
+    pub fn find_text(&self, source: &Source, parent: Option<&CredentialRecord>) -> Option<String> {
+        match self.find(source, parent)? {
+            Value::Text(text) => Some(text),
+            Value::List(_) => None,
+        }
+    }
+
+    /// What a source says, as words: a list, or one text with spaces.
+    #[must_use]
+    pub fn find_words(&self, source: &Source, parent: Option<&CredentialRecord>) -> Vec<String> {
+        match self.find(source, parent) {
+            Some(Value::List(words)) => words,
+            Some(Value::Text(text)) => text.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Refuses what a source said: by its field if it was the body that said it, as the caller's
+    /// doing otherwise.
+    #[must_use]
+    pub fn refuse(&self, source: &Source, rule: Rule, otherwise: Denial) -> Stop {
+        let Source::Body(name) = source else {
+            return otherwise.into();
+        };
+        let field = self
+            .issuer()
+            .ok()
+            .and_then(|issuer| issuer.body.fields.iter().find(|f| f.name == *name));
+        let mut errors = FieldErrors::default();
+        if let Some(field) = field {
+            errors.push(name, field.message(rule));
+        }
+        errors.into()
+    }
+
+    fn body_value(&self, name: &str) -> Option<Value> {
+        let text = self.body.text(name).map(|text| Value::Text(text.to_owned()));
+        let list = || self.body.list(name).map(|items| Value::List(items.to_vec()));
+        text.or_else(list)
+            .or_else(|| self.body.integer(name).map(|n| Value::Text(n.to_string())))
+    }
+}
+
+impl Caller {
+    /// The record the caller's credential resolves to.
+    #[must_use]
+    pub fn record(&self) -> &CredentialRecord {
+        &self.principal.facts.credential
+    }
+
+    /// The scopes that count.
+    #[must_use]
+    pub fn scopes(&self) -> &ScopeSet {
+        self.principal.scopes()
+    }
+
+    /// A fact about the caller. What its record does not have itself is looked for up the chain it
+    /// hangs on: a session is asked for its account's e-mail address.
+    #[must_use]
+    pub fn fact(&self, fact: &Fact) -> Option<Value> {
+        let facts = &self.principal.facts;
+        match fact {
+            Fact::Scopes => Some(list(self.scopes())),
+            Fact::Subject => self.principal.subject().map(|s| Value::Text(s.as_str().to_owned())),
+            Fact::Login | Fact::Name | Fact::Claim(_) => std::iter::once(&facts.credential)
+                .chain(&facts.ancestors)
+                .find_map(|record| record_fact(record, fact)),
+            Fact::Id | Fact::Tenant | Fact::Mode => record_fact(&facts.credential, fact),
+        }
+    }
+}
+
+/// A fact about a record.
+#[must_use]
+pub fn record_fact(record: &CredentialRecord, fact: &Fact) -> Option<Value> {
+    let text = |text: &str| Value::Text(text.to_owned());
+    match fact {
+        Fact::Id => Some(text(record.id.as_str())),
+        Fact::Subject => record.subject.as_ref().map(|s| text(s.as_str())),
+        Fact::Tenant => Some(text(record.tenant.as_str())),
+        Fact::Mode => record.mode.map(|mode| text(mode.as_str())),
+        Fact::Scopes => Some(list(&record.scopes)),
+        Fact::Login => record.login().map(text),
+        Fact::Name => record.name.as_deref().map(text),
+        Fact::Claim(name) => record.claim(name).map(Value::from),
+    }
+}
+
+fn list(scopes: &ScopeSet) -> Value {
+    Value::List(scopes.iter().map(|s| s.as_str().to_owned()).collect())
+}
+
+impl From<&ClaimValue> for Value {
+    fn from(value: &ClaimValue) -> Self {
+        match value {
+            ClaimValue::Text(text) => Self::Text(text.clone()),
+            ClaimValue::List(words) => Self::List(words.clone()),
+        }
+    }
+}
+
+impl From<Value> for ClaimValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Text(text) => Self::Text(text),
+            Value::List(words) => Self::List(words),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The engine over an embedded store: what each action makes, refuses and leaves alone.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::base::clock::{BootMillis, ManualClock, Now};
+use crate::base::fingerprint::{Part, Pepper};
+use crate::base::ids::{CredentialId, SurfaceName};
+use crate::base::principal::{ClaimValue, Principal, Roles};
+use crate::base::scope::{Mode, Scope};
+use crate::decide::headers::{HeaderPolicy, IdentityNames};
+use crate::decide::peer::PeerPolicy;
+use crate::decide::route::{DialectIndex, IssuerIndex, Router};
+use crate::decide::samples;
+use crate::decide::surface::{Carrier, CookieSpec, KeyOrigin, KeyPrefix, Minting, SameSite, SessionRecord, Surface, SurfaceIndex};
+use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence as Caller_, Subject};
+use crate::issue::body::Body;
+use crate::issue::call::Caller;
+use crate::issue::fields::Checked;
+use crate::issue::path::PathValues;
+use crate::issue::spec::{
+    AnswerSpec, BodySchema, Extent, Fact, Field, FieldKind, FieldMessages, Issuer, Lifetime, ModeSource, Presence, Reach, ScopeSource,
+    Sessions, TextFormat, Value,
+};
+use crate::snapshot::Snapshot;
+use crate::store::embedded::EmbeddedStore;
+
+mod keys;
+mod people;
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_250);
+const KEY: SurfaceIndex = SurfaceIndex(0);
+const PAIR: SurfaceIndex = SurfaceIndex(1);
+const ACCOUNT: SurfaceIndex = SurfaceIndex(2);
+/// Sessions without a record of their own.
+const DASHBOARD: SurfaceIndex = SurfaceIndex(3);
+/// Sessions with one, and a cookie.
+const SESSION: SurfaceIndex = SurfaceIndex(4);
+
+fn scopes(words: &str) -> ScopeSet {
+    words
+        .split(' ')
+        .filter(|w| !w.is_empty())
+        .map(|w| Scope::parse(w).unwrap())
+        .collect()
+}
+
+fn surfaces() -> Vec<Surface> {
+    let session = |name: &str, secret: u8, record, cookie: bool| {
+        let mut rules = samples::token_rules(&[secret; 32], name);
+        rules.scopes_claim = None;
+        Surface {
+            name: SurfaceName::parse(name).unwrap(),
+            kind: SurfaceKind::SessionJwt {
+                carriers: vec![Carrier::Bearer],
+                rules: Box::new(rules),
+                record,
+                minting: Some(Box::new(Minting {
+                    lifetime: Duration::from_secs(900),
+                    cookie: cookie.then(|| CookieSpec {
+                        name: "__Host-s".into(),
+                        same_site: SameSite::Lax,
+                        path: "/".into(),
+                        max_age: None,
+                    }),
+                    refresh: None,
+                })),
+            },
+            mode: None,
+        }
+    };
+    let prefix = |text: &str, mode| KeyPrefix::parse(text, Some(mode)).unwrap();
+    let key = Surface {
+        name: SurfaceName::parse("key").unwrap(),
+        kind: SurfaceKind::ApiKey {
+            carriers: vec![Carrier::Bearer],
+            prefixes: vec![prefix("ktest_", Mode::Test), prefix("klive_", Mode::Live)],
+            keys: KeyOrigin::Generated,
+            random: 43,
+            claim_headers: Vec::new(),
+        },
+        mode: None,
+    };
+    let account = Surface {
+        name: SurfaceName::parse("account").unwrap(),
+        kind: SurfaceKind::Account { fields: None },
+        mode: None,
+    };
+    vec![
+        key,
+        samples::key_pair("pair"),
+        account,
+        session("dashboard", 1, SessionRecord::Sub(SurfaceName::parse("account").unwrap()), false),
+        session("session", 2, SessionRecord::Own, true),
+    ]
+}
+
+/// A mint of nothing in particular.
+fn mint(surface: SurfaceIndex) -> Mint {
+    Mint {
+        surface,
+        parent: ParentSource::None,
+        subject: None,
+        name: None,
+        login: None,
+        password: None,
+        mode: ModeSource::Caller,
+        scopes: ScopeSource::None,
+        grants: ScopeSet::default(),
+        roles: None,
+        claims: Vec::new(),
+        lifetime: Lifetime::default(),
+        idle: None,
+    }
+}
+
+fn minting(mints: Vec<Mint>) -> Action {
+    Action::Mint {
+        tenant: TenantSource::Caller,
+        mints,
+        cookie: None,
+    }
+}
+
+fn field(name: &str, kind: FieldKind) -> Field {
+    Field {
+        name: name.into(),
+        kind,
+        presence: Presence::Optional,
+        one_of: Vec::new(),
+        messages: FieldMessages::default(),
+    }
+}
+
+fn fields() -> Vec<Field> {
+    let text = |name| {
+        field(
+            name,
+            FieldKind::Text {
+                min: 0,
+                max: 500,
+                format: TextFormat::Any,
+            },
+        )
+    };
+    vec![
+        text("name"),
+        text("mode"),
+        text("subject"),
+        text("email"),
+        text("role"),
+        field("password", FieldKind::Secret { min: 0, max: 2000 }),
+        field("new_password", FieldKind::Secret { min: 0, max: 2000 }),
+        field("expires_in", FieldKind::Integer { min: 1, max: i64::MAX }),
+        field("scopes", FieldKind::TextList { max_items: 20, max: 64 }),
+        field("role_ids", FieldKind::TextList { max_items: 20, max: 64 }),
+    ]
+}
+
+/// A store with a tenant, an engine over it, and the caller's record.
+struct Bench {
+    engine: Arc<Engine>,
+    store: Arc<dyn CredentialStore>,
+    clock: Arc<ManualClock>,
+    _folder: tempfile::TempDir,
+}
+
+/// What a caller asks for.
+#[derive(Default)]
+struct Asking<'a> {
+    caller: Option<(SurfaceIndex, &'a CredentialRecord)>,
+    path: (&'a str, &'a str),
+    body: &'a str,
+    replaced: Option<CredentialId>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn CredentialStore> = Arc::new(EmbeddedStore::open(&folder.path().join("store.redb"), "check").unwrap());
+        let clock = Arc::new(ManualClock::new(Now {
+            wall: NOW,
+            boot: BootMillis(1_000),
+        }));
+        for tenant in ["acme", "other"] {
+            store.create_tenant(TenantId::parse(tenant).unwrap(), NOW).await.unwrap();
+        }
+        let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
+        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), 2);
+        Self {
+            engine,
+            store,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    /// Stores a record like a CLI would.
+    async fn record(&self, surface: &str, id: &str, change: impl FnOnce(&mut CredentialRecord)) -> CredentialRecord {
+        let mut record = samples::facts(surface, id, "acme").credential;
+        record.scopes = ScopeSet::default();
+        record.mode = None;
+        record.subject = None;
+        record.created_at = NOW;
+        record.fingerprint = Fingerprint::of_id(&record.surface, &record.id);
+        record.secret_fingerprint = None;
+        change(&mut record);
+        self.store.create_credential(record).await.unwrap()
+    }
+
+    async fn facts(&self, record: &CredentialRecord) -> Arc<Facts> {
+        let found = self.store.find(Fingerprint::of_id(&record.surface, &record.id)).await.unwrap();
+        let facts = found.facts.unwrap();
+        Arc::new(Facts {
+            lines: crate::base::principal::IdentityLines::default(),
+            credential: facts.credential,
+            tenant: facts.tenant,
+            ancestors: facts.ancestors,
+            roles: facts.roles,
+            sent_at: BootMillis(1_000),
+            position: found.position,
+        })
+    }
+
+    async fn run(&self, action: Action, asking: Asking<'_>) -> Result<(Issued, Json), Stop> {
+        let names = AnswerNames {
+            subject: Subject::Credential,
+            caller: Caller_::Present,
+            path: vec!["id".into()],
+            ..AnswerNames::default()
+        };
+        let listing = AnswerNames {
+            subject: Subject::Credentials,
+            ..AnswerNames::default()
+        };
+        let template = if action.changes() {
+            AnswerTemplate::parse("{{ minted }}", &names)
+        } else {
+            AnswerTemplate::parse("{{ items }}", &listing)
+        };
+        let issuer = Issuer {
+            name: "tested".into(),
+            action,
+            body: BodySchema {
+                fields: fields(),
+                ..BodySchema::default()
+            },
+            answer: AnswerSpec {
+                status: 200,
+                body: Some(template.unwrap()),
+                headers: Vec::new(),
+            },
+        };
+        let checked = Checked::check(&issuer.body, Body::parse(asking.body.as_bytes()).unwrap())?;
+        let caller = match asking.caller {
+            None => None,
+            Some((surface, record)) => Some(Caller {
+                surface,
+                principal: Principal::new(self.facts(record).await, None),
+            }),
+        };
+        let call = Call {
+            snapshot: Arc::new(snapshot(issuer)),
+            issuer: IssuerIndex(0),
+            caller,
+            path: PathValues::read(asking.path.0, asking.path.1),
+            body: checked,
+            replaced: asking.replaced,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            request_id: "r-1".into(),
+        };
+        let issued = self.engine.serve(call).await?;
+        let told = serde_json::from_slice(issued.body.as_deref().unwrap()).unwrap();
+        Ok((issued, told))
+    }
+
+    /// How many records the store has on a surface.
+    async fn count(&self, surface: &str) -> usize {
+        let filter = crate::store::CredentialFilter {
+            surface: Some(SurfaceName::parse(surface).unwrap()),
+            limit: 1_000,
+            ..crate::store::CredentialFilter::default()
+        };
+        self.store.list_credentials(filter).await.unwrap().len()
+    }
+
+    async fn find(&self, id: &str) -> CredentialRecord {
+        self.store.find_credential(CredentialId::parse(id).unwrap()).await.unwrap().unwrap()
+    }
+}
+
+fn snapshot(issuer: Issuer) -> Snapshot {
+    let role = |name: &str, words: &str| RoleRecord {
+        id: RoleId::of_name(name),
+        tenant: None,
+        name: name.into(),
+        description: None,
+        scopes: scopes(words),
+        created_at: UnixMillis(0),
+        epoch: 0,
+    };
+    let surfaces = surfaces();
+    Snapshot {
+        headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
+        surfaces,
+        issuers: vec![issuer],
+        roles: Roles::new([role("viewer", "read"), role("admin", "read write keys")]),
+        dialects: Vec::new(),
+        default_dialect: DialectIndex(0),
+        upstreams: Vec::new(),
+        routes: Vec::new(),
+        router: Router::default(),
+        peers: PeerPolicy::default(),
+        certificates: Vec::new(),
+    }
+}

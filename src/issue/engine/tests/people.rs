@@ -1,0 +1,259 @@
+//! Accounts and their sessions: sign-up, sessions signed and stored, log-out, passwords.
+
+use super::*;
+use crate::base::login::login_fingerprint;
+use crate::base::principal::{Extras, Parent, State};
+use crate::decide::token::TokenRules;
+use crate::decide::validity;
+use crate::issue::password::verify_password;
+use crate::issue::token::renew;
+use crate::store::CredentialFilter;
+
+fn rules(index: SurfaceIndex) -> TokenRules {
+    let (secret, kind) = if index == DASHBOARD { (1, "dashboard") } else { (2, "session") };
+    let mut rules = samples::token_rules(&[secret; 32], kind);
+    rules.scopes_claim = None;
+    rules
+}
+
+fn sign_up() -> Action {
+    let mut account = mint(ACCOUNT);
+    account.login = Some(Source::Body("email".into()));
+    account.password = Some(Source::Body("password".into()));
+    let mut session = mint(DASHBOARD);
+    session.parent = ParentSource::Minted(0);
+    session.claims = vec![("email".into(), Source::Parent(Fact::Login))];
+    session.lifetime.default = Some(Duration::from_secs(7 * 86_400));
+    Action::Mint {
+        tenant: TenantSource::New,
+        mints: vec![account, session],
+        cookie: None,
+    }
+}
+
+fn log_in(surface: SurfaceIndex) -> Action {
+    let mut session = mint(surface);
+    session.parent = ParentSource::Caller;
+    session.lifetime.default = Some(Duration::from_secs(43_200));
+    Action::Mint {
+        tenant: TenantSource::Caller,
+        mints: vec![session],
+        cookie: (surface == SESSION).then_some(0),
+    }
+}
+
+fn claims_of(token: &str) -> Json {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+fn by(record: &CredentialRecord) -> Asking<'_> {
+    Asking {
+        caller: Some((ACCOUNT, record)),
+        ..Asking::default()
+    }
+}
+
+fn said(body: &str) -> Asking<'_> {
+    Asking { body, ..Asking::default() }
+}
+
+#[tokio::test]
+async fn sign_up_makes_a_tenant_an_account_and_a_session_that_verifies() {
+    let bench = Bench::new().await;
+    let body = r#"{"email":"Ann@Example.com","password":"correct horse"}"#;
+    let (issued, told) = bench.run(sign_up(), said(body)).await.unwrap();
+    let account = bench.find(told[0]["id"].as_str().unwrap()).await;
+    assert_eq!(account.login(), Some("Ann@Example.com"));
+    let pepper = Pepper::new(&[7; 32]).unwrap();
+    assert_eq!(account.fingerprint, login_fingerprint(&pepper, &account.surface, "ann@example.com"));
+    let hash = account.extras.as_ref().unwrap().password.as_ref().unwrap();
+    assert_eq!(verify_password(hash.expose(), "correct horse"), Ok(true));
+    assert!(bench.store.find_tenant(account.tenant.clone()).await.unwrap().unwrap().active);
+    let token = told[1]["token"].as_str().unwrap();
+    let verified = rules(DASHBOARD).verify(token.as_bytes(), NOW).unwrap();
+    assert_eq!(verified.record, account.id);
+    let claims = claims_of(token);
+    assert_eq!(claims["email"], json!("Ann@Example.com"));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 7 * 86_400);
+    assert_eq!(claims["kind"], json!("dashboard"));
+    assert!(!format!("{issued:?}{told}").contains("correct horse"));
+    assert!(!told.to_string().contains("argon2"));
+
+    let again = bench.run(sign_up(), said(body)).await.unwrap_err();
+    assert_eq!(again.denial, Denial::Taken, "an address has one account");
+    assert_eq!(bench.count("account").await, 1);
+    let tenants = bench.store.list_tenants(None, 100).await.unwrap();
+    assert_eq!(tenants.len(), 3, "no tenant was left behind");
+}
+
+#[tokio::test]
+async fn a_session_with_a_record_is_named_by_jti_and_its_token_ends_before_it() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let (issued, told) = bench.run(log_in(SESSION), by(&account)).await.unwrap();
+    let token = told[0]["token"].as_str().unwrap();
+    let verified = rules(SESSION).verify_own(token.as_bytes(), NOW).unwrap();
+    let record = bench.find(verified.record.as_str()).await;
+    assert_eq!(record.parent().unwrap().id, account.id);
+    assert_eq!(record.expires_at, Some(NOW.plus(Duration::from_secs(43_200))));
+    assert_eq!(verified.subject.as_str(), "acc_1");
+    assert_eq!(told[0]["expires_in"], json!(900), "the token's end, not the record's");
+    let cookie = &issued.fields.iter().find(|(name, _)| name == "Set-Cookie").unwrap().1;
+    assert_eq!(*cookie, format!("__Host-s={token}; Path=/; HttpOnly; Secure; SameSite=Lax"));
+    assert_eq!(
+        rules(DASHBOARD).verify(token.as_bytes(), NOW).unwrap_err(),
+        Denial::InvalidToken,
+        "never crosses over"
+    );
+}
+
+#[tokio::test]
+async fn j17_a_renewed_token_keeps_its_session_and_its_age_and_ends_later() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let (_, told) = bench.run(log_in(SESSION), by(&account)).await.unwrap();
+    let token = told[0]["token"].as_str().unwrap();
+    let rules = rules(SESSION);
+    let old = rules.verify_own(token.as_bytes(), NOW).unwrap();
+    let end = NOW.plus(Duration::from_secs(1_800));
+    let renewed = renew(&rules, token, old.expires_at, end).unwrap().unwrap();
+    let new = rules.verify_own(renewed.text.as_bytes(), NOW).unwrap();
+    assert_eq!((&new.record, new.issued_at), (&old.record, old.issued_at));
+    assert_eq!(new.expires_at.secs(), end.secs());
+    assert!(
+        renew(&rules, token, old.expires_at, old.expires_at).unwrap().is_none(),
+        "nothing is gained"
+    );
+}
+
+#[tokio::test]
+async fn b8_a_new_cookie_ends_the_session_whose_place_it_takes() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let planted = bench.record("session", "ses_planted", |_| ()).await;
+    let asking = Asking {
+        replaced: Some(planted.id),
+        ..by(&account)
+    };
+    bench.run(log_in(SESSION), asking).await.unwrap();
+    assert!(matches!(bench.find("ses_planted").await.state, State::Revoked { .. }));
+}
+
+#[tokio::test]
+async fn logging_out_everywhere_leaves_a_log_in_of_the_same_second_alive() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    for millis in [101, 333, 678] {
+        let watermark = UnixMillis(NOW.0 + millis);
+        let change = CredentialChange::ValidAfter(watermark);
+        bench.store.change_credential(account.id.clone(), change, NOW).await.unwrap();
+        bench.clock.step_wall(watermark);
+        let (_, told) = bench.run(log_in(DASHBOARD), by(&account)).await.unwrap();
+        let token = told[0]["token"].as_str().unwrap();
+        let verified = rules(DASHBOARD).verify(token.as_bytes(), watermark).unwrap();
+        let account = bench.find("acc_1").await;
+        let judged = validity::check_token(&verified, &account, Duration::ZERO, watermark);
+        assert_eq!(judged, Ok(()), "{:?} {watermark:?}", verified.issued_at);
+    }
+}
+
+#[tokio::test]
+async fn log_out_ends_this_session_or_all_and_takes_the_cookie_away() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let session = |id: &'static str| {
+        let parent = Some(Parent {
+            surface: account.surface.clone(),
+            id: account.id.clone(),
+        });
+        let extras = Extras {
+            parent,
+            ..Extras::default()
+        };
+        bench.record("session", id, |r| r.extras = extras.boxed())
+    };
+    let (one, two, three) = (session("ses_1").await, session("ses_2").await, session("ses_3").await);
+    bench.clock.advance(Duration::from_secs(1));
+    let out = |extent, record| {
+        let asking = Asking {
+            caller: Some((SESSION, record)),
+            ..Asking::default()
+        };
+        bench.run(Action::LogOut { extent }, asking)
+    };
+    let (issued, _) = out(Extent::This, &one).await.unwrap();
+    let removed =
+        |(name, value): &(String, String)| name == "Set-Cookie" && value.starts_with("__Host-s=;") && value.ends_with("Max-Age=0");
+    assert!(issued.fields.iter().any(removed));
+    assert!(matches!(bench.find("ses_1").await.state, State::Revoked { .. }));
+    let now = bench.clock.now().wall;
+    assert_eq!(validity::check(&*bench.facts(&two).await, now), Ok(()), "the other goes on");
+    out(Extent::Everywhere, &two).await.unwrap();
+    for record in [&two, &three] {
+        let judged = validity::check(&*bench.facts(record).await, now);
+        assert_eq!(judged, Err(Denial::RevokedCredential), "{}", record.id);
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_changed_by_who_knows_the_old_one() {
+    let bench = Bench::new().await;
+    let body = r#"{"email":"a@b.co","password":"old one"}"#;
+    let (_, told) = bench.run(sign_up(), said(body)).await.unwrap();
+    let account = bench.find(told[0]["id"].as_str().unwrap()).await;
+    let set = |body: &'static str| {
+        let action = Action::SetPassword {
+            surface: ACCOUNT,
+            current: Some("password".into()),
+            new: "new_password".into(),
+            sessions: Sessions::Ended,
+        };
+        bench.run(action, Asking { body, ..by(&account) })
+    };
+    for refused in [r#"{"password":"wrong","new_password":"new one"}"#, r#"{"password":"old one"}"#] {
+        assert_eq!(set(refused).await.unwrap_err().denial, Denial::InvalidFields);
+    }
+    set(r#"{"password":"old one","new_password":"new one"}"#).await.unwrap();
+    let changed = bench.find(account.id.as_str()).await;
+    let hash = changed.extras.as_ref().unwrap().password.as_ref().unwrap().expose().to_owned();
+    assert_eq!(verify_password(&hash, "new one"), Ok(true));
+    assert_eq!(verify_password(&hash, "old one"), Ok(false));
+    assert_eq!(changed.valid_after, Some(NOW), "sessions made before are over");
+    for _ in 0..10 {
+        assert_eq!(
+            set(r#"{"password":"guess","new_password":"x"}"#).await.unwrap_err().denial,
+            Denial::InvalidFields
+        );
+    }
+    let throttled = set(r#"{"password":"new one","new_password":"x"}"#).await.unwrap_err();
+    assert_eq!(throttled.denial, Denial::RateLimited);
+    assert!(throttled.retry_after.is_some());
+    let filter = CredentialFilter {
+        surface: Some(account.surface.clone()),
+        limit: 10,
+        ..CredentialFilter::default()
+    };
+    assert_eq!(bench.store.list_credentials(filter).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn no_claim_of_a_route_stands_in_the_place_of_what_verification_rests_on() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let mut session = mint(DASHBOARD);
+    session.parent = ParentSource::Caller;
+    let evil = |name: &str, value: &str| (name.to_owned(), Source::Constant(Value::Text(value.into())));
+    session.claims = [("sub", "acc_2"), ("kind", "session"), ("jti", "ses_1"), ("nbf", "9"), ("role", "x")]
+        .into_iter()
+        .map(|(name, value)| evil(name, value))
+        .collect();
+    let (_, told) = bench.run(minting(vec![session]), by(&account)).await.unwrap();
+    let claims = claims_of(told[0]["token"].as_str().unwrap());
+    assert_eq!((&claims["sub"], &claims["kind"]), (&json!("acc_1"), &json!("dashboard")));
+    assert_eq!(
+        (&claims["jti"], &claims["nbf"], &claims["role"]),
+        (&Json::Null, &Json::Null, &json!("x"))
+    );
+}

@@ -1,0 +1,320 @@
+//! Makes one credential: its record, its secrets, its token. Pure but for the randomness it needs.
+
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
+use crate::base::fingerprint::{Fingerprint, Part, Pepper};
+use crate::base::ids::{CredentialId, RoleId, Subject, TenantId};
+use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
+use crate::base::login::login_fingerprint;
+use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
+use crate::base::scope::{Mode, Scope, ScopeSet};
+use crate::decide::surface::{KeyPrefix, SessionRecord, Surface, SurfaceKind};
+
+use super::call::{Call, Stop};
+use super::fields::Rule;
+use super::narrow::{check_scopes, end_of, mode_reaches, resolve_mode};
+use super::spec::{Lifetime, Mint, ModeSource, ScopeSource, Source};
+use super::token::{SignedToken, TokenFacts, sign};
+
+/// Longest name for people, in bytes: one line of a list.
+const MAX_NAME: usize = 200;
+
+/// A credential that was made and not stored yet.
+#[derive(Debug)]
+pub struct Made {
+    /// Its record; of a token without one, what its record would say, under its parent's id.
+    pub record: CredentialRecord,
+    /// Whether the record is to be stored.
+    pub kept: Kept,
+    /// A key, or the publishable half of a pair.
+    pub key: Option<GeneratedKey>,
+    /// The secret half.
+    pub secret: Option<GeneratedKey>,
+    /// A session token.
+    pub token: Option<SignedToken>,
+}
+
+/// Whether a credential has a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// In the store.
+    Stored,
+    /// A token that hangs on another's record.
+    TokenAlone,
+}
+
+/// What the engine had to wait for before a credential can be made.
+#[derive(Debug)]
+pub struct Ready<'r> {
+    /// Whose it is.
+    pub tenant: &'r TenantId,
+    /// What it hangs on.
+    pub parent: Option<&'r CredentialRecord>,
+    /// Of an account: its hashed password.
+    pub password: Option<PasswordHash>,
+    /// Its roles, which exist.
+    pub roles: Vec<RoleId>,
+    /// What those roles hold.
+    pub role_scopes: ScopeSet,
+    /// What makes fingerprints.
+    pub pepper: &'r Pepper,
+    /// The time of making.
+    pub now: UnixMillis,
+}
+
+/// Makes the credential of one `mint`.
+///
+/// # Errors
+/// [`Stop`]: [`Denial::InvalidFields`] for a value of the body that cannot be what it is for,
+/// [`Denial::InsufficientScope`] for more than the caller may give, [`Denial::Internal`] for a
+/// configuration that should not have loaded or a system without randomness.
+pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
+    let surface = call.surface(mint.surface)?;
+    let mode = find_mode(call, mint, surface, ready.parent)?;
+    let scopes = find_scopes(call, mint, ready.parent)?;
+    let empty = ScopeSet::default();
+    let held = call.caller.as_ref().map_or(&empty, |caller| caller.scopes());
+    for asked in [&scopes, &ready.role_scopes] {
+        check_scopes(asked, held, &mint.grants)?;
+    }
+    let id = match &surface.kind {
+        SurfaceKind::ApiKey { .. } => mint_id(IdKind::Key),
+        SurfaceKind::KeyPair { .. } => mint_id(IdKind::Pair),
+        SurfaceKind::Account { .. } => mint_id(IdKind::Account),
+        SurfaceKind::SessionJwt { .. } => mint_id(IdKind::Session),
+        // Tokens of others are theirs to make.
+        SurfaceKind::ExternalJwt { .. } => return Err(Denial::Internal.into()),
+    }
+    .map_err(no_randomness)?;
+    let text = |source: &Option<Source>| source.as_ref().and_then(|source| call.find_text(source, ready.parent));
+    let login = text(&mint.login);
+    let fingerprint = match &login {
+        Some(login) => login_fingerprint(ready.pepper, &surface.name, login),
+        None => Fingerprint::of_id(&surface.name, &id),
+    };
+    let extras = Extras {
+        parent: ready.parent.map(|parent| Parent {
+            surface: parent.surface.clone(),
+            id: parent.id.clone(),
+        }),
+        roles: ready.roles,
+        claims: find_claims(call, mint, ready.parent)?,
+        idle: mint.idle.map(|timeout| Idle {
+            timeout,
+            last_used: ready.now,
+        }),
+        login,
+        password: ready.password,
+    };
+    let lifetime = find_lifetime(call, &mint.lifetime)?.or_else(|| token_lifetime(surface));
+    let record = CredentialRecord {
+        fingerprint,
+        id,
+        surface: surface.name.clone(),
+        tenant: ready.tenant.clone(),
+        subject: find_subject(call, mint, ready.parent)?,
+        mode,
+        scopes,
+        state: State::Active,
+        secret_fingerprint: None,
+        prefix: String::new(),
+        last4: String::new(),
+        name: find_name(call, mint, ready.parent)?,
+        created_at: ready.now,
+        not_before: None,
+        expires_at: end_of(ready.now, lifetime, ready.parent.and_then(|parent| parent.expires_at)),
+        valid_after: None,
+        epoch: 0,
+        extras: extras.boxed(),
+    };
+    finish(surface, record, ready.parent, ready.pepper)
+}
+
+/// Gives a record without secrets its secrets, or its token.
+///
+/// # Errors
+/// [`Denial::Internal`], as [`make`].
+pub fn finish(surface: &Surface, mut record: CredentialRecord, parent: Option<&CredentialRecord>, pepper: &Pepper) -> Result<Made, Stop> {
+    let mut made = Made {
+        kept: Kept::Stored,
+        key: None,
+        secret: None,
+        token: None,
+        record: record.clone(),
+    };
+    match &surface.kind {
+        SurfaceKind::Account { .. } => {}
+        SurfaceKind::ExternalJwt { .. } => return Err(Denial::Internal.into()),
+        SurfaceKind::ApiKey { prefixes, .. } => made.key = Some(mint_key(prefixes, record.mode, surface.random())?),
+        SurfaceKind::KeyPair {
+            key_prefixes,
+            secret_prefixes,
+            ..
+        } => {
+            made.key = Some(mint_key(key_prefixes, record.mode, surface.random())?);
+            made.secret = Some(mint_key(secret_prefixes, record.mode, surface.random())?);
+        }
+        SurfaceKind::SessionJwt {
+            rules,
+            record: SessionRecord::Own,
+            ..
+        } => {
+            let lifetime = token_lifetime(surface).ok_or(Denial::Internal)?;
+            made.token = Some(sign(rules, &TokenFacts::own(&record, parent, lifetime))?);
+        }
+        SurfaceKind::SessionJwt {
+            rules,
+            record: SessionRecord::Sub(wanted),
+            ..
+        } => {
+            let parent = parent.filter(|parent| parent.surface == *wanted).ok_or(Denial::Internal)?;
+            made.token = Some(sign(rules, &TokenFacts::alone(&record, parent)?)?);
+            made.kept = Kept::TokenAlone;
+            record.id = parent.id.clone();
+        }
+    }
+    if let Some(key) = &made.key {
+        record.prefix = key.prefix().to_owned();
+        record.last4 = key.last4().to_owned();
+        record.fingerprint = pepper.fingerprint(&surface.name, Part::Key, key.expose().as_bytes());
+    }
+    if let Some(secret) = &made.secret {
+        record.secret_fingerprint = Some(pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
+    }
+    made.record = record;
+    Ok(made)
+}
+
+fn mint_key(prefixes: &[KeyPrefix], mode: Option<Mode>, random: usize) -> Result<GeneratedKey, Stop> {
+    let prefix = prefixes.iter().find(|p| p.mode == mode).or(match prefixes {
+        [only] if only.mode.is_none() => Some(only),
+        _ => None,
+    });
+    let prefix = prefix.ok_or(Denial::Internal)?;
+    GeneratedKey::mint_of(&prefix.text, random).map_err(|e| no_randomness(e).into())
+}
+
+fn token_lifetime(surface: &Surface) -> Option<Duration> {
+    match &surface.kind {
+        SurfaceKind::SessionJwt {
+            minting: Some(minting), ..
+        } => Some(minting.lifetime),
+        _ => None,
+    }
+}
+
+fn find_mode(call: &Call, mint: &Mint, surface: &Surface, parent: Option<&CredentialRecord>) -> Result<Option<Mode>, Stop> {
+    let own = call.caller.as_ref().and_then(|caller| caller.record().mode);
+    let refused = |rule| match &mint.mode {
+        ModeSource::From(source) => call.refuse(source, rule, Denial::InsufficientScope),
+        _ => Denial::Internal.into(),
+    };
+    let asked = match &mint.mode {
+        ModeSource::Caller => own,
+        ModeSource::CallerOr(mode) => own.or(Some(*mode)),
+        ModeSource::Unset => None,
+        ModeSource::From(source) => match call.find_text(source, parent) {
+            None => own,
+            Some(word) => Some(Mode::parse(&word).ok_or_else(|| refused(Rule::OneOf))?),
+        },
+    };
+    let modes: Vec<Option<Mode>> = surface
+        .prefixes()
+        .iter()
+        .map(|p| p.mode)
+        .filter(|mode| surface.mode.is_none_or(|pinned| *mode == Some(pinned)))
+        .collect();
+    let resolved = resolve_mode(asked, &modes).ok_or_else(|| refused(Rule::OneOf))?;
+    let pinned = surface.mode.is_none_or(|pinned| resolved.is_none_or(|mode| mode == pinned));
+    if !pinned || !mode_reaches(own, resolved) {
+        return Err(refused(Rule::OneOf));
+    }
+    // A surface without prefixes that is pinned to a mode has records of that mode only.
+    Ok(resolved.or(surface.mode))
+}
+
+fn find_scopes(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<ScopeSet, Stop> {
+    match &mint.scopes {
+        ScopeSource::None => Ok(ScopeSet::default()),
+        ScopeSource::Fixed(scopes) => Ok(scopes.clone()),
+        ScopeSource::Caller => Ok(call.caller.as_ref().map(|caller| caller.scopes().clone()).unwrap_or_default()),
+        ScopeSource::From(source) => {
+            let words = call.find_words(source, parent);
+            let scopes: Result<ScopeSet, _> = words.iter().map(|word| Scope::parse(word)).collect();
+            scopes.map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))
+        }
+    }
+}
+
+fn find_claims(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Claims, Stop> {
+    let mut all = Vec::new();
+    for (name, source) in &mint.claims {
+        let Some(value) = call.find(source, parent).map(ClaimValue::from) else {
+            continue;
+        };
+        // One by one first, so that the field that cannot be a claim is named.
+        Claims::new([(name.clone(), value.clone())]).map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))?;
+        all.push((name.clone(), value));
+    }
+    Claims::new(all).map_err(|_| Denial::Internal.into())
+}
+
+fn find_subject(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Option<Subject>, Stop> {
+    let Some(source) = &mint.subject else {
+        return Ok(None);
+    };
+    let Some(text) = call.find_text(source, parent) else {
+        return Ok(None);
+    };
+    let subject = Subject::parse(&text);
+    subject.map(Some).map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))
+}
+
+fn find_name(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Option<String>, Stop> {
+    let Some(source) = &mint.name else {
+        return Ok(None);
+    };
+    let Some(name) = call.find_text(source, parent) else {
+        return Ok(None);
+    };
+    if name.len() > MAX_NAME {
+        let max = i64::try_from(MAX_NAME).unwrap_or(i64::MAX);
+        return Err(call.refuse(source, Rule::Max(max), Denial::Internal));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(call.refuse(source, Rule::Format, Denial::Internal));
+    }
+    Ok(Some(name))
+}
+
+/// How long it lives: as the caller says, within the longest; otherwise the default.
+fn find_lifetime(call: &Call, lifetime: &Lifetime) -> Result<Option<Duration>, Stop> {
+    let Some(source @ Source::Body(field)) = &lifetime.from else {
+        return Ok(lifetime.default);
+    };
+    let Some(seconds) = call.body.integer(field) else {
+        return Ok(lifetime.default);
+    };
+    let longest = lifetime.max.map(|max| i64::try_from(max.as_secs()).unwrap_or(i64::MAX));
+    match (u64::try_from(seconds), longest) {
+        (Err(_) | Ok(0), _) => Err(call.refuse(source, Rule::Min(1), Denial::Internal)),
+        (_, Some(longest)) if seconds > longest => Err(call.refuse(source, Rule::Max(longest), Denial::Internal)),
+        (Ok(seconds), _) => Ok(Some(Duration::from_secs(seconds))),
+    }
+}
+
+pub(in crate::issue) fn no_randomness(error: NoRandomness) -> Denial {
+    tracing::error!(%error, "nothing can be minted");
+    Denial::Internal
+}
+
+/// A fresh tenant id.
+///
+/// # Errors
+/// [`Denial::Internal`] without randomness.
+pub fn mint_tenant() -> Result<TenantId, Denial> {
+    let id: CredentialId = mint_id(IdKind::Tenant).map_err(no_randomness)?;
+    TenantId::parse(id.as_str()).map_err(|_| Denial::Internal)
+}

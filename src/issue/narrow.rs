@@ -1,0 +1,116 @@
+//! What a new credential may be at most: never more than its maker, by one rule for every issuer.
+
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
+use crate::base::scope::{Mode, ScopeSet};
+
+/// Grants what was asked for, if the maker holds it or the route may give it.
+///
+/// # Errors
+/// [`Denial::InsufficientScope`] when any scope is beyond both.
+pub fn check_scopes(asked: &ScopeSet, held: &ScopeSet, grants: &ScopeSet) -> Result<(), Denial> {
+    if asked.iter().all(|scope| held.contains(scope) || grants.contains(scope)) {
+        Ok(())
+    } else {
+        Err(Denial::InsufficientScope)
+    }
+}
+
+/// Whether a maker (or anybody who touches a record) of this mode may do so for a credential of that
+/// mode: test never makes, sees or ends live. Who has no mode is bound by none.
+#[must_use]
+pub fn mode_reaches(own: Option<Mode>, other: Option<Mode>) -> bool {
+    own.is_none_or(|own| other.is_none_or(|other| own == other))
+}
+
+/// The mode of a new credential on a surface that has these modes: what was asked for, or the only
+/// one there is. `None` when the surface has no such mode.
+#[must_use]
+pub fn resolve_mode(asked: Option<Mode>, modes: &[Option<Mode>]) -> Option<Option<Mode>> {
+    let mut known: Vec<Option<Mode>> = modes.to_vec();
+    known.sort_unstable();
+    known.dedup();
+    match (asked, known.as_slice()) {
+        // Accounts and sessions have no prefixes, so they take any mode, and none.
+        (asked, []) => Some(asked),
+        (Some(_), known) if known.contains(&asked) => Some(asked),
+        // A surface whose keys tell no mode takes whatever mode its records are given.
+        (asked, [None]) => Some(asked),
+        (None, [only]) => Some(*only),
+        _ => None,
+    }
+}
+
+/// When a credential made now ends: after its lifetime, and never after what it hangs on.
+#[must_use]
+pub fn end_of(now: UnixMillis, lifetime: Option<Duration>, parent_end: Option<UnixMillis>) -> Option<UnixMillis> {
+    match (lifetime.map(|lifetime| now.plus(lifetime)), parent_end) {
+        (Some(own), Some(parent)) => Some(own.min(parent)),
+        (own, parent) => own.or(parent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::scope::Scope;
+
+    fn set(words: &str) -> ScopeSet {
+        words
+            .split(' ')
+            .filter(|w| !w.is_empty())
+            .map(|w| Scope::parse(w).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_key_can_never_grant_what_neither_it_nor_the_operator_gives() {
+        let judge = |asked: &str| check_scopes(&set(asked), &set("read write"), &set("view"));
+        for good in ["", "read", "read write view", "view"] {
+            assert_eq!(judge(good), Ok(()), "{good}");
+        }
+        for bad in ["admin", "read admin", "view admin"] {
+            assert_eq!(judge(bad), Err(Denial::InsufficientScope), "{bad}");
+        }
+        assert_eq!(check_scopes(&set("read"), &set(""), &set("")), Err(Denial::InsufficientScope));
+    }
+
+    #[test]
+    fn test_and_live_never_reach_each_other() {
+        let (test, live) = (Some(Mode::Test), Some(Mode::Live));
+        for (own, other, reaches) in [
+            (test, test, true),
+            (test, live, false),
+            (live, test, false),
+            (None, live, true),
+            (test, None, true),
+            (None, None, true),
+        ] {
+            assert_eq!(mode_reaches(own, other), reaches, "{own:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_one_the_surface_has() {
+        let (test, live) = (Some(Mode::Test), Some(Mode::Live));
+        assert_eq!(resolve_mode(test, &[test, live]), Some(test));
+        assert_eq!(resolve_mode(None, &[test, live]), None, "which of the two is not a guess");
+        assert_eq!(resolve_mode(None, &[live, live]), Some(live));
+        assert_eq!(resolve_mode(test, &[live]), None);
+        assert_eq!(resolve_mode(test, &[None]), Some(test));
+        assert_eq!(resolve_mode(None, &[None]), Some(None));
+        assert_eq!(resolve_mode(live, &[]), Some(live));
+    }
+
+    #[test]
+    fn nothing_outlives_what_it_hangs_on() {
+        let (now, minute) = (UnixMillis(1_000), Duration::from_secs(60));
+        assert_eq!(end_of(now, Some(minute), None), Some(UnixMillis(61_000)));
+        assert_eq!(end_of(now, Some(minute), Some(UnixMillis(30_000))), Some(UnixMillis(30_000)));
+        assert_eq!(end_of(now, Some(minute), Some(UnixMillis(90_000))), Some(UnixMillis(61_000)));
+        assert_eq!(end_of(now, None, Some(UnixMillis(90_000))), Some(UnixMillis(90_000)));
+        assert_eq!(end_of(now, None, None), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! Session tokens the gateway signs, and their renewal.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Number, Value as Json};
+use zeroize::Zeroizing;
+
+use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
+use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
+use crate::base::scope::ScopeSet;
+use crate::decide::token::TokenRules;
+
+/// A token just signed. Wiped when dropped.
+pub struct SignedToken {
+    /// The compact serialisation.
+    pub text: Zeroizing<String>,
+    /// Its `exp`.
+    pub expires_at: UnixMillis,
+}
+
+impl std::fmt::Debug for SignedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SignedToken(..)")
+    }
+}
+
+/// What a token says.
+#[derive(Debug)]
+pub struct TokenFacts<'t> {
+    subject: &'t str,
+    /// Of a session with a record of its own.
+    id: Option<&'t str>,
+    scopes: &'t ScopeSet,
+    claims: Option<&'t Claims>,
+    now: UnixMillis,
+    expires_at: UnixMillis,
+    /// Tokens issued before this are dead.
+    valid_after: Option<UnixMillis>,
+}
+
+impl<'t> TokenFacts<'t> {
+    /// Of a session with a record of its own, made just now: `jti` names it, `sub` says who acts. It
+    /// ends after `lifetime`, or with the record.
+    #[must_use]
+    pub fn own(record: &'t CredentialRecord, parent: Option<&'t CredentialRecord>, lifetime: Duration) -> Self {
+        let of_parent = parent.map(|p| p.subject.as_ref().map_or(p.id.as_str(), |s| s.as_str()));
+        let end = whole_seconds(record.created_at).plus(lifetime);
+        Self {
+            subject: record
+                .subject
+                .as_ref()
+                .map_or(of_parent.unwrap_or(record.id.as_str()), |s| s.as_str()),
+            id: Some(record.id.as_str()),
+            scopes: &record.scopes,
+            claims: record.claims(),
+            now: record.created_at,
+            expires_at: record.expires_at.map_or(end, |last| last.min(end)),
+            valid_after: parent.and_then(|p| p.valid_after),
+        }
+    }
+
+    /// Of a token that hangs on `parent` alone, and ends when `record` says.
+    ///
+    /// # Errors
+    /// [`Denial::Internal`] for a token without an end.
+    pub fn alone(record: &'t CredentialRecord, parent: &'t CredentialRecord) -> Result<Self, Denial> {
+        Ok(Self {
+            subject: parent.id.as_str(),
+            id: None,
+            scopes: &record.scopes,
+            claims: record.claims(),
+            now: record.created_at,
+            expires_at: record.expires_at.ok_or(Denial::Internal)?,
+            valid_after: parent.valid_after,
+        })
+    }
+}
+
+/// Signs a token with the first secret of its surface.
+///
+/// # Errors
+/// [`Denial::Internal`] when the claims make it longer than any gateway takes.
+pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, Denial> {
+    let mut claims = Map::new();
+    for (name, value) in facts.claims.into_iter().flat_map(Claims::iter) {
+        let value = match value {
+            ClaimValue::Text(text) => Json::from(text.as_str()),
+            ClaimValue::List(words) => Json::from(words.as_slice()),
+        };
+        claims.insert(name.to_owned(), value);
+    }
+    // A claim the route names itself may list scopes too: verification narrows it to the record's.
+    if let Some(name) = &rules.scopes_claim
+        && (!facts.scopes.is_empty() || !claims.contains_key(name))
+    {
+        let scopes: Vec<&str> = facts.scopes.iter().map(|s| s.as_str()).collect();
+        claims.insert(name.clone(), scopes.into());
+    }
+    // What verification rests on comes last: no claim of a route can stand in its place.
+    let expires_at = whole_seconds(facts.expires_at);
+    claims.insert("sub".into(), facts.subject.into());
+    claims.insert("kind".into(), rules.kind.as_str().into());
+    claims.insert("iat".into(), issued_at(facts.now, facts.valid_after));
+    claims.insert("exp".into(), expires_at.secs().into());
+    for (name, value) in [
+        ("jti", facts.id),
+        ("iss", rules.issuer.as_deref()),
+        ("aud", rules.audience.as_deref()),
+    ] {
+        match value {
+            Some(value) => claims.insert(name.into(), value.into()),
+            None => claims.remove(name),
+        };
+    }
+    claims.remove("nbf");
+    let text = rules.keys.sign(&claims).map_err(|error| {
+        tracing::error!(%error, "a session token cannot be signed");
+        Denial::Internal
+    })?;
+    Ok(SignedToken {
+        text: Zeroizing::new(text),
+        expires_at,
+    })
+}
+
+/// Signs a verified token again with a later end and everything else as it was: the same `jti`, and
+/// the same `iat`, so that "log out everywhere" and the age of the session go on counting from the
+/// log-in (hardening J17). `None` when it would not end later.
+///
+/// # Errors
+/// [`Denial::Internal`] when it cannot be signed.
+pub fn renew(rules: &TokenRules, verified: &str, old_end: UnixMillis, new_end: UnixMillis) -> Result<Option<SignedToken>, Denial> {
+    let expires_at = whole_seconds(new_end);
+    if expires_at <= old_end {
+        return Ok(None);
+    }
+    let payload = verified.split('.').nth(1).ok_or(Denial::Internal)?;
+    let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Denial::Internal)?;
+    let mut claims: Map<String, Json> = serde_json::from_slice(&json).map_err(|_| Denial::Internal)?;
+    claims.insert("exp".into(), expires_at.secs().into());
+    let text = rules.keys.sign(&claims).map_err(|_| Denial::Internal)?;
+    Ok(Some(SignedToken {
+        text: Zeroizing::new(text),
+        expires_at,
+    }))
+}
+
+/// `iat`: whole seconds, as every library reads them; with its milliseconds only when the whole
+/// second would lie before a log-out of everything in this very second, and the token would be dead
+/// as it is made (RFC 7519, section 2, allows fractions).
+fn issued_at(now: UnixMillis, valid_after: Option<UnixMillis>) -> Json {
+    let whole = whole_seconds(now);
+    if valid_after.is_none_or(|watermark| whole >= watermark) {
+        return whole.secs().into();
+    }
+    // A watermark of another clock may lie ahead of ours by some milliseconds.
+    let issued = valid_after.map_or(now, |watermark| now.max(watermark));
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium fit into 53 bits")]
+    let seconds = issued.0 as f64 / 1000.0;
+    Number::from_f64(seconds).map_or_else(|| whole.secs().into(), Json::Number)
+}
+
+fn whole_seconds(time: UnixMillis) -> UnixMillis {
+    UnixMillis(time.secs().saturating_mul(1000))
+}
