@@ -94,9 +94,10 @@ impl RedisServer {
 
     /// Starts a primary that writes everything down before it answers.
     pub(crate) fn start_durable() -> Self {
-        let server = Self::start();
-        let _: () = server.command(&["CONFIG", "SET", "appendonly", "yes"]);
-        let _: () = server.command(&["CONFIG", "SET", "appendfsync", "always"]);
+        let mut server = Self::start();
+        // Not by a command: what is written while the first file is made in the background would go with a kill.
+        server.kill();
+        server.revive();
         server
     }
 
@@ -133,7 +134,7 @@ fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir, dura
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", durable, "--logfile", ""])
+        .args(["--save", "", "--appendonly", durable, "--appendfsync", "always", "--logfile", ""])
         .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"])
         .arg("--dir")
         .arg(directory.path());
