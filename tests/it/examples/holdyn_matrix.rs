@@ -3,7 +3,7 @@
 use crate::support::gateway::Gateway;
 
 use super::holdyn::{SCOPES, at, make_access, make_key, make_portal, sign_up, with};
-use super::{House, text};
+use super::house::{House, text};
 
 const ANN: &str = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;
 
