@@ -8,6 +8,7 @@
 
 mod config;
 mod e2e;
+mod examples;
 mod hostile;
 mod issue;
 mod issuers;
