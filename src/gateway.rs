@@ -321,6 +321,11 @@ fn admit(
     };
     let permit = authorize(&request, principal, now.wall)?;
     if let Some(principal) = permit.principal() {
+        if let Some(segment) = examined.route.options.tenant_segment
+            && examined.target.path.split('/').nth(segment) != Some(principal.facts.credential.tenant.as_str())
+        {
+            return Err(Denial::ForeignTenant);
+        }
         asked.worker.resolver.note_use(&principal.facts, now);
     }
     Ok(permit)

@@ -118,6 +118,9 @@ impl Rewrite {
 /// Limits and opt-ins of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteOptions {
+    /// The segment of the path that names a tenant, counted from the empty one before the first `/`: it
+    /// must be the caller's own.
+    pub tenant_segment: Option<usize>,
     /// Largest request body in bytes.
     pub max_body: u64,
     /// How long the upstream may take until its response head.

@@ -150,6 +150,7 @@ pub(crate) fn route(methods: &[Method], pattern: &str) -> Route {
         rewrite: Rewrite::Keep,
         dialect: DialectIndex(0),
         options: RouteOptions {
+            tenant_segment: None,
             max_body: 0,
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

@@ -232,7 +232,7 @@ impl Builder<'_> {
     }
 
     fn access(&self, context: &Context<'_>, written: &WrittenRoute) -> Access {
-        let Some(WrittenAccess::Surfaces { surfaces, scopes }) = &written.access else {
+        let Some(WrittenAccess::Surfaces { surfaces, scopes, .. }) = &written.access else {
             return Access::Public;
         };
         let indices: Vec<SurfaceIndex> = surfaces.iter().filter_map(|name| self.surface_index(context, name)).collect();
@@ -282,6 +282,28 @@ impl Builder<'_> {
         );
     }
 
+    /// Which segment of the path names a tenant, counted from the empty one before the first `/`.
+    fn tenant_segment(&self, written: &WrittenRoute) -> Option<usize> {
+        let Some(WrittenAccess::Surfaces { tenant: Some(tenant), .. }) = &written.access else {
+            return None;
+        };
+        if written.serve.is_some() {
+            let help = "say it by `tenant` or `reach` of the route".to_owned();
+            self.report.error(&tenant.at, "here the gateway itself reads the path", Some(help));
+        }
+        let wanted = tenant.value.strip_prefix("path.").map(|name| format!("{{{name}}}"));
+        let pattern = written.path.as_ref().map_or("", |path| path.value.as_str());
+        let found = wanted.and_then(|wanted| pattern.split('/').position(|segment| segment == wanted));
+        if found.is_none() {
+            self.report.error(
+                &tenant.at,
+                format!("`{}` is no parameter of this path", shorten(&tenant.value)),
+                Some(format!("`path.<parameter>`, and the path is `{}`", shorten(pattern))),
+            );
+        }
+        found
+    }
+
     fn options(&self, written: &WrittenRoute) -> RouteOptions {
         if written.idle_timeout > written.response_timeout.saturating_mul(100) {
             let message = format!(
@@ -291,6 +313,7 @@ impl Builder<'_> {
             self.report.warning(&written.at, message, None);
         }
         RouteOptions {
+            tenant_segment: self.tenant_segment(written),
             max_body: written.max_body,
             response_timeout: written.response_timeout,
             idle_timeout: written.idle_timeout,

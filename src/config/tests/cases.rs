@@ -240,6 +240,16 @@ pub(super) const UPSTREAM_CASES: &[Case] = &[
         "`a:80` is not a host",
     ),
     Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.tt\" }\n",
+        "\"path.tt\"",
+        "`path.tt` is no parameter of this path",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"t\" }\n",
+        "\"t\"",
+        "`t` is no parameter of this path",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\nstrip_prefix = \"/b\"\naccess = \"public\"\n",
         "\"/b\"",
         "no path of this route begins with `/b`",

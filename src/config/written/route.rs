@@ -228,6 +228,12 @@ pub const ACCESS: Schema = Schema {
             default: Fallback::Absent("none: the credential is enough"),
             about: "Scopes the caller must hold, all of them.",
         },
+        Key {
+            name: "tenant",
+            kind: Kind::Text,
+            default: Fallback::Absent("the path names no tenant"),
+            about: "`path.<parameter>`: where the path names a tenant, which must be the caller's own; another is `foreign_tenant`.",
+        },
     ],
 };
 
@@ -312,6 +318,8 @@ pub enum WrittenAccess {
         surfaces: Vec<Located<String>>,
         /// Scopes.
         scopes: Vec<Located<String>>,
+        /// `path.<parameter>`
+        tenant: Option<Located<String>>,
     },
 }
 
@@ -380,7 +388,8 @@ fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
                     Some("name at least one surface, or say `access = \"public\"`".to_owned()),
                 );
             }
-            Some(WrittenAccess::Surfaces { surfaces, scopes })
+            let tenant = access.text("tenant");
+            Some(WrittenAccess::Surfaces { surfaces, scopes, tenant })
         }
         other => section.wrong("access", value, other),
     }

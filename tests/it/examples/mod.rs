@@ -1,9 +1,11 @@
 //! The shipped examples, called as their documentation says, through the real binary.
 
 mod depotbank;
+mod geldstuck;
 mod hatchpay;
 mod killed;
 mod matrix;
+mod portal;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -62,6 +64,17 @@ pub(super) fn site_over_redis(example: &str, upstream: SocketAddr, redis: &Redis
     }
     site.write("gateway.toml", &text);
     site
+}
+
+/// Path patterns of an example's routes, in the order of its files.
+pub(super) fn paths_of(example: &Site) -> Vec<String> {
+    let mut texts = vec![example.read("gateway.toml")];
+    for file in std::fs::read_dir(example.folder().join("upstreams")).unwrap() {
+        texts.push(std::fs::read_to_string(file.unwrap().path()).unwrap());
+    }
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let paths = lines.filter_map(|line| line.strip_prefix("path = \"/")?.strip_suffix('"'));
+    paths.map(|path| format!("/{path}")).collect()
 }
 
 /// A request on a connection of its own. A body is JSON unless the fields say otherwise.

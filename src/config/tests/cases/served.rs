@@ -25,6 +25,11 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "this one does not say how",
     ),
     Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.t\" }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
+        "\"path.t\"",
+        "here the gateway itself reads the path",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\naccess = \"public\"\nserve = \"mnit\"\n",
         "\"mnit\"",
         "`serve` cannot be `mnit`",
