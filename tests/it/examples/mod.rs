@@ -3,6 +3,11 @@
 mod depotbank;
 mod geldstuck;
 mod hatchpay;
+mod heldsway;
+mod holdyn;
+mod holdyn_matrix;
+mod holdyn_sessions;
+mod house;
 mod killed;
 mod matrix;
 mod portal;

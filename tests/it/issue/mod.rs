@@ -8,6 +8,7 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::{Client, Response};
 use crate::support::site::Site;
 use crate::support::upstream::Upstream;
+use crate::support::wait::{PATIENCE, until};
 
 const BASE: &str = "/api/v1/b2b";
 const ANN: &str = r#"{"email":"ann@example.com","password":"correct horse"}"#;
@@ -50,6 +51,14 @@ fn post(gateway: &Gateway, path: &str, bearer: &str, body: &str) -> Response {
 fn code(response: &Response) -> (u16, String) {
     let code = response.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
     (response.status, code)
+}
+
+/// What the gateway has written once these words are in it: lines arrive after their answers.
+fn output_that_says(gateway: &Gateway, words: &str) -> String {
+    until(words, PATIENCE, || {
+        let output = String::from_utf8_lossy(&gateway.output()).into_owned();
+        output.contains(words).then_some(output)
+    })
 }
 
 fn word(value: &Value) -> &str {
@@ -128,8 +137,7 @@ fn people_sign_up_log_in_and_make_keys_that_make_tokens_that_make_sessions() {
     assert_eq!(end(&path("tx_1")), 204);
     assert_eq!(view().status, 401, "the session died with the access token");
 
-    let output = String::from_utf8_lossy(&gateway.output()).into_owned();
-    assert!(output.contains("\"done\":\"mint api:"), "the access line says what was made");
+    let output = output_that_says(&gateway, "\"done\":\"mint api:");
     for secret in [key.as_str(), &token, &session, &portal, "correct horse"] {
         assert!(!output.contains(secret), "{secret} was logged");
     }

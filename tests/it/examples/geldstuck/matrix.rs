@@ -114,7 +114,7 @@ fn only_the_documented_pairs_are_admitted() {
     let maker = Pair::of(gateway, "acme", "live");
     let made = maker.call(gateway, "POST", "/v1/kyc/onfido", r#"{"subject":"user_1"}"#);
     let unknown = |prefix: &str| durward::base::key::GeneratedKey::mint(prefix).unwrap().expose().to_owned();
-    let mut credentials = vec![
+    let mut credentials = [
         pair_of(gateway, "live"),
         pair_of(gateway, "test"),
         session_of(gateway),
@@ -127,10 +127,11 @@ fn only_the_documented_pairs_are_admitted() {
             secret: unknown("sk_test_"),
         },
     ];
+    let all = 0..credentials.len();
     let (mut admitted, mut refused) = (0, 0);
     for (pattern, methods, path, body, surfaces, status) in DOCUMENTED {
         for method in methods.split(' ') {
-            for at in 0..credentials.len() {
+            for at in all.clone() {
                 for (fields, own) in credentials[at].carried() {
                     let credential = &credentials[at];
                     let path = path.replace("ID", &Pair::of_if(path.contains("ID"), gateway, credential.mode));
