@@ -81,6 +81,8 @@ pub struct AnswerTemplate {
     template: Template,
     /// Everything it was promised, empty: what is absent when it is rendered is `null`.
     promised: serde_json::Value,
+    /// The same for each of `minted` and `items`.
+    item: serde_json::Value,
 }
 
 impl AnswerTemplate {
@@ -94,8 +96,11 @@ impl AnswerTemplate {
         for filling in [Filling::Full, Filling::Sparse] {
             template.sample(&Value::from_serialize(names.sample(filling)))?;
         }
-        let promised = names.sample(Filling::Sparse);
-        Ok(Self { template, promised })
+        Ok(Self {
+            template,
+            promised: names.sample(Filling::Sparse),
+            item: names.item(Filling::Sparse),
+        })
     }
 
     /// Writes the answer of one request. What its names promise and the context has not is `null`.
@@ -109,7 +114,7 @@ impl AnswerTemplate {
         for list in ["minted", "items"] {
             let records = context.get_mut(list).and_then(serde_json::Value::as_array_mut);
             for record in records.into_iter().flatten() {
-                complete(record, self.promised.get("credential").unwrap_or(&serde_json::Value::Null));
+                complete(record, &self.item);
             }
         }
         self.template.render(&Value::from_serialize(&context)).map(String::into_bytes)
@@ -198,12 +203,15 @@ impl Filling {
 }
 
 impl AnswerNames {
-    fn sample(&self, filling: Filling) -> serde_json::Value {
-        let credential = filling.record(&CREDENTIAL, &self.claims);
-        let item = match self.subject {
+    fn item(&self, filling: Filling) -> serde_json::Value {
+        match self.subject {
             Subject::Names => filling.members(NAMED).into(),
-            _ => credential.clone(),
-        };
+            _ => filling.record(&CREDENTIAL, &self.claims),
+        }
+    }
+
+    fn sample(&self, filling: Filling) -> serde_json::Value {
+        let (credential, item) = (filling.record(&CREDENTIAL, &self.claims), self.item(filling));
         // What is made is always there; lists may be empty.
         let items = match (self.subject, filling) {
             (Subject::Credentials | Subject::Names, Filling::Full) => vec![item; 2],
@@ -280,6 +288,15 @@ mod tests {
         assert!(AnswerTemplate::parse(text, &names(Subject::Credentials)).is_ok());
         let text = r#"{"data":[{% for i in items %}{"id":{{ i.id }}}{% else %},{% endfor %}]}"#;
         assert!(AnswerTemplate::parse(text, &names(Subject::Credentials)).is_err());
+    }
+
+    #[test]
+    fn what_an_item_of_a_list_has_not_is_null_beside_one_that_has_it() {
+        let text = r#"[{% for i in items %}{{ i.claims.tid }},{{ i.name }},{% endfor %}0]"#;
+        let template = AnswerTemplate::parse(text, &names(Subject::Credentials)).unwrap();
+        let context = json!({ "items": [{ "claims": { "tid": "t-1" }, "name": "n" }, { "claims": {} }, {}] });
+        let text = String::from_utf8(template.render(&context).unwrap()).unwrap();
+        assert_eq!(text, r#"["t-1","n",null,null,null,null,0]"#);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Every example that must be there.
-const EXAMPLES: [&str; 5] = ["holdyn", "heldsway", "portal", "geldstuck", "hatchpay"];
+const EXAMPLES: [&str; 6] = ["holdyn", "heldsway", "portal", "geldstuck", "hatchpay", "depotbank"];
 
 fn files_of(example: &Path) -> Table {
     let mut files = Table::default();

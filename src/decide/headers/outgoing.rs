@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::base::denial::Denial;
 use crate::base::ids::is_valid_id;
-use crate::base::principal::Principal;
+use crate::base::principal::{ClaimValue, Principal};
 use crate::decide::host::Authority;
 use crate::decide::peer::{MAX_HOPS, hops};
 use crate::decide::route::{CredentialForwarding, Trailers};
@@ -139,6 +139,19 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
             }
             push(out, claim.header.as_bytes(), value.as_bytes());
         }
+        return Ok(());
+    }
+    for wanted in surface.claim_headers() {
+        // An empty list says nothing, as an absent claim does.
+        let value = credential
+            .claim(&wanted.claim)
+            .map(ClaimValue::joined)
+            .filter(|value| !value.is_empty());
+        let Some(value) = value else { continue };
+        if !is_header_text(&value) {
+            return Err(Denial::CorruptRecord);
+        }
+        push(out, wanted.header.as_bytes(), value.as_bytes());
     }
     Ok(())
 }

@@ -1,11 +1,15 @@
 //! The shipped examples, called as their documentation says, through the real binary.
 
+mod depotbank;
 mod geldstuck;
+mod hatchpay;
 mod heldsway;
 mod holdyn;
 mod holdyn_matrix;
 mod holdyn_sessions;
 mod house;
+mod killed;
+mod matrix;
 mod portal;
 
 use std::net::SocketAddr;

@@ -1,0 +1,91 @@
+//! Bodies of served routes: what is read is what another reader reads, and what fits a schema fits its bounds.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use durward::base::field_errors::{MAX_FIELD_ERRORS, MAX_FIELD_NAME};
+use durward::issue::body::{Body, MAX_ITEMS, MAX_MEMBERS, Member};
+use durward::issue::fields::Checked;
+use durward::issue::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
+use libfuzzer_sys::fuzz_target;
+
+const MAX: usize = 12;
+
+fn schema() -> &'static BodySchema {
+    static SCHEMA: OnceLock<BodySchema> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let text = |format| FieldKind::Text { min: 2, max: MAX, format };
+        let field = |name: &str, kind, presence, one_of: &[&str]| Field {
+            name: name.into(),
+            kind,
+            presence,
+            one_of: one_of.iter().map(|&word| word.into()).collect(),
+            messages: FieldMessages::default(),
+        };
+        BodySchema {
+            max: 16 * 1024,
+            fields: vec![
+                field("t", text(TextFormat::Any), Presence::Required, &[]),
+                field("m", text(TextFormat::Email), Presence::Optional, &[]),
+                field("i", text(TextFormat::Id), Presence::Optional, &[]),
+                field("s", FieldKind::Secret { min: 2, max: MAX }, Presence::Optional, &[]),
+                field("n", FieldKind::Integer { min: -5, max: 5 }, Presence::Optional, &[]),
+                field("l", FieldKind::TextList { max_items: 3, max: MAX }, Presence::Optional, &["a", "b", "c"]),
+            ],
+            unknown: None,
+        }
+    })
+}
+
+fuzz_target!(|json: &[u8]| {
+    let Ok(body) = Body::parse(json) else { return };
+    if !json.is_empty() {
+        judge_reading(&body, json);
+    }
+    match Checked::check(schema(), body) {
+        Ok(checked) => judge_fit(&checked),
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            assert!(errors.iter().map(|(_, messages)| messages.len()).sum::<usize>() <= MAX_FIELD_ERRORS);
+            assert!(errors.iter().all(|(name, _)| name.chars().count() <= MAX_FIELD_NAME));
+        }
+    }
+});
+
+/// Another reader says the same of the same text.
+fn judge_reading(body: &Body, json: &[u8]) {
+    // Numbers may be too large for the other reader.
+    let Ok(other) = serde_json::from_slice::<serde_json::Value>(json) else { return };
+    let other = other.as_object().unwrap();
+    assert_eq!(body.iter().count(), other.len());
+    assert!(other.len() <= MAX_MEMBERS);
+    for (name, member) in body.iter() {
+        let value = &other[name];
+        match member {
+            Member::Text(text) => assert_eq!(value.as_str(), Some(text.as_str())),
+            Member::Integer(number) => assert_eq!(value.as_i64(), Some(*number)),
+            Member::List(items) => {
+                assert!(items.len() <= MAX_ITEMS);
+                assert!(value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).eq(items));
+            }
+            Member::Null => assert!(value.is_null()),
+            Member::Other => assert!(!value.is_string() && !value.is_null() && value.as_i64().is_none()),
+        }
+    }
+}
+
+/// What was let through is within every bound of the schema.
+fn judge_fit(body: &Checked) {
+    let fits = |text: &str| (2..=MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    assert!(body.text("t").is_some_and(fits));
+    for name in ["m", "i", "s"] {
+        assert!(body.text(name).is_none_or(fits), "{name}");
+    }
+    assert!(body.text("m").is_none_or(|mail| mail.contains('@')));
+    assert!(body.text("i").is_none_or(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))));
+    assert!(body.integer("n").is_none_or(|number| (-5..=5).contains(&number)));
+    if let Some(items) = body.list("l") {
+        assert!(items.len() <= 3 && items.iter().all(|item| ["a", "b", "c"].contains(&item.as_str())));
+        assert!(items.iter().enumerate().all(|(at, item)| !items[..at].contains(item)), "repeated");
+    }
+}
