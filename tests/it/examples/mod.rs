@@ -173,3 +173,21 @@ pub(super) fn text(response: &Response, member: &str) -> String {
         .unwrap_or_else(|| panic!("no {member} in {value}"))
         .to_owned()
 }
+
+/// An address that is taken and refuses: a port given up could be another test's a moment later.
+pub(crate) struct Nobody {
+    pub(crate) address: std::net::SocketAddr,
+    _reserved: socket2::Socket,
+}
+
+impl Nobody {
+    pub(crate) fn reserve() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        // Bound and never listened on.
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self {
+            address: socket.local_addr().unwrap().as_socket().unwrap(),
+            _reserved: socket,
+        }
+    }
+}
