@@ -11,15 +11,12 @@ use bytes::Bytes;
 
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
-use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
-use crate::decide::extract::{Extracted, extract};
+use crate::decide::authorize::{Permit, authorize_public};
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Access, Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, UpstreamIndex};
-use crate::decide::surface::Surface;
+use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, UpstreamIndex};
 use crate::decide::target::RequestTarget;
-use crate::resolver::{Recall, Resolved, Unsure};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Forwarded, Outgoing, UpstreamBody, UpstreamError};
 use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
@@ -30,6 +27,7 @@ pub use self::exchange::Exchange;
 pub use self::trailers::Trailed;
 pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 
+mod caller;
 mod exchange;
 mod limits;
 mod renew;
@@ -38,6 +36,7 @@ mod serve;
 mod trailers;
 mod worker;
 
+use self::caller::{Caller, admit, identify, look_up};
 use self::worker::Scratch;
 
 /// What is known of a connection before its first request.
@@ -238,97 +237,6 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
         origin,
         screened,
     })
-}
-
-/// What is known of the caller without waiting.
-enum Caller<'a> {
-    /// The route asks nobody who they are.
-    Anybody,
-    /// Memory holds the facts.
-    Known((Presented<'a>, Resolved)),
-    /// The store must be asked, or somebody else.
-    Unsure((Presented<'a>, Unsure<'a>)),
-}
-
-/// A credential and the surface it was presented on.
-#[derive(Clone, Copy)]
-struct Presented<'a> {
-    surface: &'a Surface,
-    extracted: Extracted<'a>,
-}
-
-/// Finds the credential and what memory knows of it.
-fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: &mut Exchange) -> Result<Caller<'a>, Denial> {
-    let Access::Surfaces { surfaces: accepted, .. } = &examined.route.access else {
-        return Ok(Caller::Anybody);
-    };
-    let surfaces = &asked.view.snapshot.surfaces;
-    let extracted = extract(&asked.head.fields, surfaces, accepted)?;
-    let surface = &surfaces[extracted.surface.0];
-    exchange.note_surface(extracted.surface);
-    let presented = Presented { surface, extracted };
-    Ok(match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
-        Recall::Known(resolved) => Caller::Known((presented, resolved)),
-        Recall::Unsure(unsure) => Caller::Unsure((presented, unsure)),
-    })
-}
-
-/// Asks for what memory does not hold, and decides.
-async fn look_up(
-    asked: Asked<'_>,
-    examined: &Examined<'_>,
-    (presented, unsure): (Presented<'_>, Unsure<'_>),
-    exchange: &mut Exchange,
-) -> Result<Permit, Denial> {
-    let Presented { surface, extracted } = &presented;
-    let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await?;
-    admit(asked, examined, (presented, resolved), exchange)
-}
-
-/// Who is calling, and may they? For served routes, where a nested future does no harm.
-async fn permit(asked: Asked<'_>, examined: &Examined<'_>, exchange: &mut Exchange) -> Result<Permit, Denial> {
-    match identify(asked, examined, exchange)? {
-        Caller::Anybody => authorize_public(examined.route),
-        Caller::Known(known) => admit(asked, examined, known, exchange),
-        Caller::Unsure(unsure) => look_up(asked, examined, unsure, exchange).await,
-    }
-}
-
-/// May this caller use the route? Everything that can still say no is asked here.
-fn admit(
-    asked: Asked<'_>,
-    examined: &Examined<'_>,
-    (presented, resolved): (Presented<'_>, Resolved),
-    exchange: &mut Exchange,
-) -> Result<Permit, Denial> {
-    let Presented { surface, extracted } = presented;
-    let Resolved { principal, secret, now } = resolved;
-    exchange.note_principal(&principal);
-    let request = AccessRequest {
-        route: examined.route,
-        surface_index: extracted.surface,
-        surface,
-        method: examined.method,
-        presented_mode: extracted.mode,
-        carried: Carried::of(
-            &extracted.credential,
-            &asked.head.fields,
-            &examined.target.authority,
-            asked.connection.scheme,
-        ),
-        secret,
-        roles: &asked.view.snapshot.roles,
-    };
-    let permit = authorize(&request, principal, now.wall)?;
-    if let Some(principal) = permit.principal() {
-        if let Some(segment) = examined.route.options.tenant_segment
-            && examined.target.path.split('/').nth(segment) != Some(principal.facts.credential.tenant.as_str())
-        {
-            return Err(Denial::ForeignTenant);
-        }
-        asked.worker.resolver.note_use(&principal.facts, now);
-    }
-    Ok(permit)
 }
 
 /// Whether the certificate this connection was opened with is another one than the requested host

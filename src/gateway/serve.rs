@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
+use crate::base::principal::Principal;
 use crate::base::scope::Mode;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, SecretCheck, authorize};
 use crate::decide::extract::{Extracted, extract, extract_pair};
@@ -23,7 +25,8 @@ use crate::resolver::Resolved;
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
-use super::{Asked, Examined, Exchange, Refused, Reply, limits, permit, refuse_here, reply};
+use super::caller::permit;
+use super::{Asked, Examined, Exchange, Refused, Reply, limits, refuse_here, reply};
 
 /// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
 /// server's own limits of silence and rate are made for large ones.
@@ -244,7 +247,7 @@ async fn permit_account(
     throttle.forgive(account, address);
     let secret = SecretCheck::of_password(&facts.credential);
     let resolved = Resolved {
-        principal: crate::base::principal::Principal::new(facts, None),
+        principal: Principal::new(facts, None),
         secret,
         // The hash took its time.
         now: worker.clock.now(),
@@ -296,7 +299,7 @@ fn replaced_session(asked: Asked<'_>, issuer: &Issuer, exchange: &Exchange) -> O
         return None;
     };
     let extracted: Extracted<'_> = extract(&asked.head.fields, surfaces, &[index]).ok()?;
-    let crate::base::credential::Credential::Jwt { token, .. } = extracted.credential else {
+    let Credential::Jwt { token, .. } = extracted.credential else {
         return None;
     };
     Some(rules.verify_own(token, exchange.now().wall).ok()?.record)

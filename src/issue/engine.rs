@@ -11,7 +11,7 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::{RoleId, TenantId};
-use crate::base::principal::{CredentialRecord, Facts, PasswordHash, RoleRecord};
+use crate::base::principal::{CredentialRecord, Facts, IdentityLines, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
 use crate::decide::validity;
@@ -195,13 +195,13 @@ impl Engine {
         let Found { position, facts } = found.map_err(|error| unavailable(&error))?;
         let found = facts.ok_or(Denial::NotFound)?;
         let facts = Facts {
-            lines: crate::base::principal::IdentityLines::default(),
             credential: found.credential,
             tenant: found.tenant,
             ancestors: found.ancestors,
             roles: found.roles,
             sent_at: self.clock.now().boot,
             position,
+            lines: IdentityLines::default(),
         };
         match validity::check(&facts, now) {
             Ok(()) => Ok(()),

@@ -112,7 +112,11 @@ impl Way {
     }
 
     fn send(&self, fields: &[(&str, &str)]) -> Result<Vec<String>, Denial> {
-        let (policy, surfaces, head) = (policy(), surfaces(), head(fields));
+        self.send_by(&policy(), fields)
+    }
+
+    fn send_by(&self, policy: &HeaderPolicy, fields: &[(&str, &str)]) -> Result<Vec<String>, Denial> {
+        let (surfaces, head) = (surfaces(), head(fields));
         let screened = policy.screen(&head)?;
         let target = RequestTarget::parse(&head, Method::Get)?;
         let facts = OutgoingHead {

@@ -287,3 +287,35 @@ fn a_line_is_sent_on_as_one_name_colon_space_value_however_it_was_spaced() {
     let expected = format!("X-A: 1\r\nX-B: 2\r\nX-C: 3\r\nX-D: \r\nX-E: \r\nX-F: 6\r\n{ours}");
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
+
+#[test]
+fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
+    let renamed = IdentityNames {
+        tenant: "X-Owner".into(),
+        ..IdentityNames::default()
+    };
+    let (first, second) = (policy(), HeaderPolicy::new(renamed, &surfaces()));
+    let way = Way::admitted(principal(), 0);
+    let sent = way.send_by(&first, &[]).unwrap();
+    assert!(sent.contains(&"X-Tenant-Id: acme".to_owned()));
+    // Kept with the facts now; the same rules write the same, and others their own, before and after.
+    for _ in 0..2 {
+        assert_eq!(way.send_by(&first, &[]).unwrap(), sent);
+        let other = way.send_by(&second, &[]).unwrap();
+        assert!(other.contains(&"X-Owner: acme".to_owned()), "{other:?}");
+        assert!(!other.iter().any(|line| line.starts_with("X-Tenant-Id")), "{other:?}");
+    }
+    // A token's subject and scopes are its own, though its facts have lines already.
+    let facts = way.principal.as_ref().unwrap().0.facts.clone();
+    let token = TokenClaims {
+        subject: Subject::parse("account-9").unwrap(),
+        record: facts.credential.id.clone(),
+        expires_at: UnixMillis(0),
+        issued_at: None,
+        scopes: Some(samples::scopes(&["orders:read"])),
+        headers: Vec::new(),
+    };
+    let told = Way::admitted(Principal::new(facts, Some(token)), 0).send_by(&first, &[]).unwrap();
+    assert!(told.contains(&"X-Scopes: orders:read".to_owned()), "{told:?}");
+    assert!(told.contains(&"X-Auth-Subject: account-9".to_owned()), "{told:?}");
+}
