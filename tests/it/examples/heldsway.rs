@@ -110,7 +110,7 @@ fn a_pair_is_exchanged_for_opaque_tokens_that_live_side_by_side() {
         );
         let body = format!(
             "{{\"success\":true,\"message\":\"Token issued successfully.\",\"data\":{{\"access_token\":\"{token}\",\
-             \"token_type\":\"Bearer\",\n \"expires_in\":14400,\"scopes\":[\"reports:read\"]}}}}"
+             \"token_type\":\"Bearer\",\"expires_in\":14400,\"scopes\":[\"reports:read\"]}}}}"
         );
         let fields = format!("cache-control: no-store\ncontent-type: application/json\n{POLICY}");
         assert_eq!(refused(answer), format!("200\n{fields}\n\n{body}"));
