@@ -1,12 +1,15 @@
 //! Operations on keys: make, list, show, switch off and on, revoke.
 
+use std::collections::BTreeSet;
+
 use crate::base::fingerprint::Part;
 use crate::base::ids::{CredentialId, Subject, SurfaceName};
 use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
 use crate::base::principal::{CredentialRecord, Extras, Parent, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
-use crate::decide::route::Access;
+use crate::decide::route::{Access, Destination};
 use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter};
 
@@ -295,21 +298,49 @@ const fn takes_keys(surface: &Surface) -> bool {
     matches!(surface.kind, SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. })
 }
 
-/// Warns of scopes that open nothing: most often a misspelling.
+/// Warns of scopes that open nothing, neither to the key nor to what is made with it: most often a
+/// misspelling.
 pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held: &ScopeSet) -> Vec<String> {
-    let leads_here = |index: &SurfaceIndex| {
-        *index == surface.index || snapshot.surfaces.get(index.0).is_some_and(|s| *s.record_surface() == surface.name)
-    };
+    let reached = reached_surfaces(snapshot, surface);
     let needed = |scope: &Scope| {
         snapshot.routes.iter().any(|route| match &route.access {
             Access::Public => false,
-            Access::Surfaces { surfaces, scopes } => surfaces.iter().any(leads_here) && scopes.contains(scope),
+            Access::Surfaces { surfaces, scopes } => surfaces.iter().any(|index| reached.contains(index)) && scopes.contains(scope),
         })
     };
     let unused = held.iter().filter(|scope| !needed(scope));
     unused
         .map(|scope| format!("no route of surface `{}` needs the scope `{scope}`", surface.name))
         .collect()
+}
+
+/// The surfaces whose routes a key of this surface opens: its own, those of tokens that hang on it, and
+/// those of everything that can be minted with any of these.
+fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<SurfaceIndex> {
+    let hangs_here = |s: &Surface| *s.record_surface() == surface.name;
+    let on_it = (0..snapshot.surfaces.len()).map(SurfaceIndex);
+    let mut reached: BTreeSet<_> = on_it
+        .filter(|index| snapshot.surfaces.get(index.0).is_some_and(hangs_here))
+        .collect();
+    reached.insert(surface.index);
+    loop {
+        let before = reached.len();
+        for route in &snapshot.routes {
+            let (Access::Surfaces { surfaces, .. }, Destination::Served(issuer)) = (&route.access, route.destination) else {
+                continue;
+            };
+            let Some(Action::Mint { mints, .. }) = snapshot.issuers.get(issuer.0).map(|issuer| &issuer.action) else {
+                continue;
+            };
+            if surfaces.iter().any(|index| reached.contains(index)) {
+                reached.extend(mints.iter().map(|mint| mint.surface));
+            }
+        }
+        // Every round but the last adds a surface, so there are no more rounds than surfaces.
+        if reached.len() == before {
+            return reached;
+        }
+    }
 }
 
 pub(crate) fn parse_id(id: &str) -> Result<CredentialId, OperationError> {

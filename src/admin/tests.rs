@@ -1,13 +1,17 @@
 //! Rules of operations, over a store that remembers, counts and fails on command.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, Part, sha256};
 use crate::base::ids::SurfaceName;
+use crate::base::scope::Scope;
+use crate::config::{Purpose, load};
 use crate::store::CredentialChange;
 
 use super::api::{CreateKey, CreateTenant, ImportKey, RotateKey};
+use super::keys::{find_key_surface, unused_scopes};
 use super::*;
 
 mod fixture;
@@ -129,6 +133,19 @@ async fn a_scope_no_route_needs_is_warned_of() {
     request.scopes = vec!["orders:raed".into(), "orders:read".into(), "portal:view".into()];
     let warnings = operations.create_key(&request).await.unwrap().warnings;
     assert_eq!(warnings, ["no route of surface `api` needs the scope `orders:raed`"]);
+}
+
+#[test]
+fn a_scope_that_only_what_is_minted_needs_is_not_warned_of() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/heldsway/gateway.toml");
+    let snapshot = load(&example, Purpose::Check).unwrap().snapshot;
+    let surface = find_key_surface(&snapshot, "credentials").unwrap();
+    let warnings = |scope: &str| unused_scopes(&snapshot, &surface, &std::iter::once(Scope::parse(scope).unwrap()).collect());
+    assert_eq!(warnings("reports:read"), [""; 0]);
+    assert_eq!(
+        warnings("reports:raed"),
+        ["no route of surface `credentials` needs the scope `reports:raed`"]
+    );
 }
 
 #[tokio::test]
