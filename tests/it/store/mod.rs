@@ -15,5 +15,6 @@ mod flights;
 mod killed;
 mod redis;
 mod roles;
+mod together;
 mod trees;
 mod wrapper;
