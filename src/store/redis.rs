@@ -20,6 +20,7 @@ use super::{
 };
 pub use counts::SharedCounts;
 use dial::Address;
+pub use dial::{ByteStream, Network, Surroundings};
 use link::{Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
@@ -111,7 +112,20 @@ impl RedisStore {
     /// [`StoreError::Foreign`] when the data was written under another pepper or by a newer version,
     /// [`StoreError::Unavailable`] when URL or prefix are not usable.
     pub async fn open(settings: RedisSettings, clock: Arc<dyn Clock>, control: Handle) -> Result<Self, StoreError> {
-        let address = Arc::new(Address::parse(&settings.url).map_err(StoreError::Unavailable)?);
+        Self::open_in(Surroundings::default(), settings, clock, control).await
+    }
+
+    /// The same in other surroundings than this machine's: for simulations.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_in(
+        around: Surroundings,
+        settings: RedisSettings,
+        clock: Arc<dyn Clock>,
+        control: Handle,
+    ) -> Result<Self, StoreError> {
+        let address = Arc::new(Address::parse(&settings.url, around).map_err(StoreError::Unavailable)?);
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }

@@ -85,7 +85,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, address: Arc<Address>, scri
         saw_nothing: false,
     };
     let mut leader = leader.watch();
-    let mut backoff = Backoff::default();
+    let mut backoff = address.backoff();
     loop {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
