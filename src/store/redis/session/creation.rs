@@ -8,7 +8,7 @@ use crate::store::change::Outcome;
 use crate::store::{ChangeError, EventSubject, NewRecords, StoreError, change, codec};
 
 use super::super::scripts::{ChangedCredential, Creation, NewCredential, Refusal, Written};
-use super::{Session, TRIES, contended, encode_event};
+use super::{Session, TRIES, contended, encode_event, nothing_written};
 
 /// What a new record hangs on, as it was read: decoded, and as bytes.
 type Chain = Vec<(CredentialRecord, Vec<u8>)>;
@@ -51,7 +51,7 @@ impl Session {
             creation.unchanged = self.check_parents(&records).await?;
             creation.unchanged.append(&mut changed.before);
             creation.changes = std::mem::take(&mut changed.writes);
-            let live = self.writer()?;
+            let live = self.writer().map_err(nothing_written)?;
             let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
             match self.settle_writer(&live, written)? {
                 Written::At(counter) => {
@@ -70,7 +70,8 @@ impl Session {
         let mut owner = owner.cloned();
         let mut changed = Changed::default();
         for id in change::changed_ids(&new.changes) {
-            let (record, before) = self.read_credential(id).await?.ok_or_else(|| change::no_credential(id))?;
+            let read = self.read_credential(id).await.map_err(nothing_written)?;
+            let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
             let outcome = change::change_together(&record, owner.as_ref(), &new.changes, now)?;
             owner = Some(record.tenant.clone());
             changed.before.push((record.id.clone(), before));
@@ -96,7 +97,7 @@ impl Session {
             let Some(parent) = record.parent() else { continue };
             let mut chain = change::chain_among(record, records.get(..made).unwrap_or_default());
             if let Some(outside) = chain.last().unwrap_or(record).parent() {
-                for (ancestor, bytes) in self.chain_from(outside).await? {
+                for (ancestor, bytes) in self.chain_from(outside).await.map_err(nothing_written)? {
                     ancestors.push((ancestor.id.clone(), bytes));
                     chain.push(ancestor);
                 }
