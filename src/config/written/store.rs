@@ -84,6 +84,15 @@ pub const STORE: Schema = Schema {
             about: "Look-ups in flight; more are refused with 503 at once.",
         },
         Key {
+            name: "keep_ended",
+            kind: Kind::Duration {
+                min: Duration::from_secs(3_600),
+                max: Duration::from_secs(3_650 * 24 * 3_600),
+            },
+            default: Fallback::Value("30d"),
+            about: "How long a credential that ended by itself (expired, or not used for too long) can still be listed and shown; then its record is forgotten. Those that were revoked and had no end of their own are kept for ever.",
+        },
+        Key {
             name: "cache_entries",
             kind: Kind::Count {
                 min: 1_000,
@@ -121,6 +130,8 @@ pub struct WrittenStore {
     pub lookup_timeout: Duration,
     /// Look-ups in flight.
     pub max_lookups: usize,
+    /// How long what ended by itself is kept.
+    pub keep_ended: Duration,
     /// Credentials remembered.
     pub cache_entries: u64,
     /// Absences remembered.
@@ -190,6 +201,7 @@ fn read_section(section: &Section<'_>) -> WrittenStore {
         absent_age: section.duration_or_default("absent_age").value,
         lookup_timeout: section.duration_or_default("lookup_timeout").value,
         max_lookups: size("max_lookups"),
+        keep_ended: section.duration_or_default("keep_ended").value,
         cache_entries: section.count_or_default("cache_entries"),
         absent_entries: section.count_or_default("absent_entries"),
     }
