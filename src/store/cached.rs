@@ -19,6 +19,7 @@ use memory::Memory;
 pub use counters::CacheFigures;
 
 mod breaker;
+mod cap;
 mod counters;
 mod flights;
 mod memory;
@@ -39,6 +40,8 @@ pub struct CacheSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once.
     pub max_lookups: usize,
+    /// Most look-ups a second of credentials not met lately; more are refused at once. None: no limit.
+    pub unknown_lookups: Option<u32>,
     /// Most credentials remembered.
     pub cache_entries: u64,
     /// Most absences remembered, in a memory of their own.
@@ -52,6 +55,7 @@ impl Default for CacheSettings {
             absent_age: Duration::from_secs(5),
             lookup_timeout: Duration::from_millis(250),
             max_lookups: 512,
+            unknown_lookups: None,
             cache_entries: 100_000,
             absent_entries: 50_000,
         }

@@ -32,6 +32,7 @@ mod history;
 mod judge;
 mod link;
 mod lua;
+mod pace;
 mod reader;
 mod scripts;
 mod session;

@@ -220,6 +220,7 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         absent_age: store.absent_age,
         lookup_timeout: store.lookup_timeout,
         max_lookups: store.max_lookups,
+        unknown_lookups: store.unknown_lookups,
         cache_entries: store.cache_entries,
         absent_entries: store.absent_entries,
     }

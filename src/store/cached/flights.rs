@@ -14,6 +14,7 @@ use crate::base::principal::{Facts, IdentityLines, Position};
 use crate::store::{CredentialStore, Found, StoreError, change};
 
 use super::breaker::Breaker;
+use super::cap::Cap;
 use super::counters::{Counters, add_one};
 use super::memory::Memory;
 use super::refreshes::Refreshes;
@@ -60,6 +61,7 @@ pub(super) struct Flights {
     max_lookups: usize,
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
+    cap: Option<Cap>,
     counters: Counters,
 }
 
@@ -83,6 +85,7 @@ impl Flights {
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::default(),
+            cap: settings.unknown_lookups.map(Cap::new),
             counters: Counters::default(),
         }
     }
@@ -141,11 +144,18 @@ impl Flights {
             add_one(&self.counters.coalesced);
             return Ok(Boarding::Waiting(flight.outcome.clone()));
         }
+        if let Some(cap) = &self.cap
+            && !self.memory.has_met(&fingerprint)
+            && !cap.admits(now)
+        {
+            add_one(&self.counters.capped);
+            return Err(StoreError::Unavailable("too many unknown credentials are asked for".into()));
+        }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             add_one(&self.counters.rejected);
             return Err(StoreError::Unavailable("too many look-ups are in flight".into()));
         };
-        if !self.breaker.admits(now, fingerprint.slot_bits()) {
+        if !self.breaker.admits(now) {
             add_one(&self.counters.short_circuited);
             return Err(StoreError::Unavailable("it has not answered lately".into()));
         }
@@ -191,14 +201,14 @@ impl Flights {
         let found = tokio::time::timeout(self.lookup_timeout, self.store.find(fingerprint))
             .await
             .unwrap_or_else(|_| Err(self.too_slow()));
-        self.judge(&found, fingerprint.slot_bits());
+        self.judge(&found);
         self.settle(fingerprint, found, sent_at, &self.counters.load_errors)
     }
 
     /// Tells the breaker how the store did.
-    pub(super) fn judge(&self, found: &Result<Found, StoreError>, jitter: u64) {
+    pub(super) fn judge(&self, found: &Result<Found, StoreError>) {
         match found {
-            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot, jitter),
+            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot),
             _ => self.breaker.succeeded(),
         }
     }

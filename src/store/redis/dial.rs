@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use crate::store::StoreError;
 
 use super::guard::Guarded;
+use super::pace::Pace;
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
 /// milliseconds; a second lets one lost packet be sent again.
@@ -36,6 +37,7 @@ pub(super) struct Address {
     addr: ConnectionAddr,
     identity: RedisConnectionInfo,
     tls: Option<TlsConnector>,
+    pace: Pace,
 }
 
 impl Address {
@@ -65,6 +67,7 @@ impl Address {
             addr: info.addr().clone(),
             identity,
             tls,
+            pace: Pace::default(),
         })
     }
 }
@@ -84,11 +87,12 @@ impl Drop for Driver {
     }
 }
 
-/// Connects and authenticates. Every command on the connection ends within `response_timeout`.
+/// Connects and authenticates, when it is this gateway's turn. Every command on the connection ends within `response_timeout`.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], also after [`CONNECT_TIMEOUT`].
 pub(super) async fn dial(address: &Address, response_timeout: Duration) -> Result<Wire, StoreError> {
+    address.pace.wait().await;
     match tokio::time::timeout(CONNECT_TIMEOUT, connect(address, response_timeout)).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Unavailable("Redis did not accept a connection within 1 s".into())),
