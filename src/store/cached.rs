@@ -42,6 +42,8 @@ pub struct CacheSettings {
     pub max_lookups: usize,
     /// Most look-ups a second of credentials not met lately; more are refused at once. None: no limit.
     pub unknown_lookups: Option<u32>,
+    /// What pauses are drawn from: another one in each process, so that gateways do not act together.
+    pub seed: u64,
     /// Most credentials remembered.
     pub cache_entries: u64,
     /// Most absences remembered, in a memory of their own.
@@ -56,6 +58,7 @@ impl Default for CacheSettings {
             lookup_timeout: Duration::from_millis(250),
             max_lookups: 512,
             unknown_lookups: None,
+            seed: 0,
             cache_entries: 100_000,
             absent_entries: 50_000,
         }

@@ -1,7 +1,6 @@
 //! Stops asking a store that keeps failing, so that callers are refused in microseconds and not
 //! after the look-up deadline (hardening F3, F4).
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -24,11 +23,15 @@ const PROBE_JITTER_MILLIS: u64 = 500;
 pub(super) struct Breaker {
     failures: AtomicU32,
     probe_at: AtomicU64,
-    /// The standard library's hash keys are random and need no generator of our own.
-    random: RandomState,
+    /// What this process draws its pauses from.
+    seed: u64,
 }
 
 impl Breaker {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
     /// Whether the store may be asked now. While open, one caller an interval is let through.
     pub(super) fn admits(&self, now: BootMillis) -> bool {
         if self.failures.load(Ordering::Acquire) < THRESHOLD {
@@ -59,7 +62,9 @@ impl Breaker {
     }
 
     fn next_probe(&self, now: BootMillis) -> u64 {
-        let jitter = self.random.hash_one(now.0) % PROBE_JITTER_MILLIS;
+        // One step of `SplitMix64`: neighbouring moments and seeds give unlike pauses.
+        let mixed = (self.seed ^ now.0).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let jitter = ((mixed ^ (mixed >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) % PROBE_JITTER_MILLIS;
         now.plus(PROBE_EVERY).0.saturating_add(jitter)
     }
 }
@@ -91,7 +96,7 @@ mod tests {
 
     #[test]
     fn two_gateways_draw_different_pauses() {
-        let pauses: std::collections::HashSet<u64> = (0..20).map(|_| Breaker::default().next_probe(BootMillis(0))).collect();
+        let pauses: std::collections::HashSet<u64> = (0..20).map(|seed| Breaker::new(seed).next_probe(BootMillis(0))).collect();
         assert!(pauses.len() > 10, "{pauses:?}");
         assert!(pauses.iter().all(|pause| (1_000..LATEST).contains(pause)), "{pauses:?}");
     }

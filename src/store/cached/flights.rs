@@ -84,7 +84,7 @@ impl Flights {
             refreshes: Refreshes::default(),
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
-            breaker: Breaker::default(),
+            breaker: Breaker::new(settings.seed),
             cap: settings.unknown_lookups.map(Cap::new),
             counters: Counters::default(),
         }

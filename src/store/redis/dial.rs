@@ -1,6 +1,9 @@
 //! Opens one connection to Redis: address, TLS, socket options, deadlines.
 
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,9 +16,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::store::StoreError;
+use crate::store::{BoxFuture, StoreError};
 
 use super::guard::Guarded;
+use super::link::Backoff;
 use super::pace::Pace;
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
@@ -32,11 +36,49 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Requests that may wait for the socket: as many as look-ups may be in flight by default.
 const PIPELINE: usize = 512;
 
+/// A connected stream of bytes.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// How hosts are reached. The one seam below the client of Redis: sockets, or the network of a
+/// simulation.
+pub trait Network: Send + Sync + 'static {
+    /// Connects to a host, without TLS. The caller sets the deadline; dropping the future gives up.
+    fn connect(&self, host: &str, port: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>>;
+}
+
+/// What a store finds around it. A simulation brings its own, so that a run can be repeated.
+pub struct Surroundings {
+    network: Arc<dyn Network>,
+    /// Begins the jitter of every connection's pauses.
+    seed: AtomicU64,
+}
+
+impl Surroundings {
+    /// Another network than the machine's, and jitter that can be repeated.
+    #[must_use]
+    pub fn simulated(network: Arc<dyn Network>, seed: u64) -> Self {
+        Self {
+            network,
+            seed: AtomicU64::new(seed),
+        }
+    }
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        // The standard library's hash keys are random and need no generator of our own.
+        Self::simulated(Arc::new(Sockets), RandomState::new().hash_one(0))
+    }
+}
+
 /// Where Redis is and who we are there. Holds a password, so it has no `Debug`.
 pub(super) struct Address {
     addr: ConnectionAddr,
     identity: RedisConnectionInfo,
     tls: Option<TlsConnector>,
+    around: Surroundings,
     pace: Pace,
 }
 
@@ -45,7 +87,7 @@ impl Address {
     ///
     /// # Errors
     /// A text that says what is wrong and repeats nothing of the URL, which may hold a password.
-    pub(super) fn parse(url: &SecretString) -> Result<Self, String> {
+    pub(super) fn parse(url: &SecretString, around: Surroundings) -> Result<Self, String> {
         let info = url
             .expose_secret()
             .into_connection_info()
@@ -67,8 +109,14 @@ impl Address {
             addr: info.addr().clone(),
             identity,
             tls,
+            around,
             pace: Pace::default(),
         })
+    }
+
+    /// The pauses of one more connection.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.around.seed.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -116,31 +164,36 @@ async fn connect(address: &Address, response_timeout: Duration) -> Result<Wire, 
     })
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-async fn open(address: &Address) -> std::io::Result<Box<dyn Stream>> {
+async fn open(address: &Address) -> io::Result<Box<dyn ByteStream>> {
+    let network = &address.around.network;
     match &address.addr {
         ConnectionAddr::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        ConnectionAddr::Tcp(host, port) => Ok(Box::new(open_tcp(host, *port).await?)),
+        ConnectionAddr::Tcp(host, port) => network.connect(host, *port).await,
         ConnectionAddr::TcpTls { host, port, .. } => {
-            let connector = address.tls.as_ref().ok_or_else(|| std::io::Error::other("TLS is not set up"))?;
-            let name = ServerName::try_from(host.clone()).map_err(std::io::Error::other)?;
-            let stream = open_tcp(host, *port).await?;
+            let connector = address.tls.as_ref().ok_or_else(|| io::Error::other("TLS is not set up"))?;
+            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+            let stream = network.connect(host, *port).await?;
             Ok(Box::new(connector.connect(name, stream).await?))
         }
-        _ => Err(std::io::Error::other("this kind of address is not supported")),
+        _ => Err(io::Error::other("this kind of address is not supported")),
     }
 }
 
-async fn open_tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-    Ok(stream)
+/// The machine's network.
+struct Sockets;
+
+impl Network for Sockets {
+    fn connect(&self, host: &str, port: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
+        let host = host.to_owned();
+        Box::pin(async move {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+            Ok(Box::new(stream) as Box<dyn ByteStream>)
+        })
+    }
 }
 
 /// TLS with the system's roots and the process's crypto provider.
@@ -173,10 +226,10 @@ mod tests {
             "rediss://user:canary-4711@host/#insecure",
             "canary-4711",
         ] {
-            let error = Address::parse(&SecretString::from(bad)).err().unwrap();
+            let error = Address::parse(&SecretString::from(bad), Surroundings::default()).err().unwrap();
             assert!(!error.contains("canary"), "{error}");
         }
-        assert!(Address::parse(&SecretString::from("redis://user:pass@127.0.0.1:6379/2")).is_ok());
-        assert!(Address::parse(&SecretString::from("redis+unix:///run/redis.sock")).is_ok());
+        assert!(Address::parse(&SecretString::from("redis://user:pass@127.0.0.1:6379/2"), Surroundings::default()).is_ok());
+        assert!(Address::parse(&SecretString::from("redis+unix:///run/redis.sock"), Surroundings::default()).is_ok());
     }
 }

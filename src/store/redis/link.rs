@@ -1,7 +1,6 @@
 //! A connection that is supervised: rebuilt when it breaks, asked whether it still lives, and known
 //! to lead to a primary.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -172,7 +171,7 @@ impl Link {
         scripts: Arc<Scripts>,
         mut leader: Option<watch::Receiver<LinkState>>,
     ) {
-        let mut backoff = Backoff::default();
+        let mut backoff = address.backoff();
         loop {
             if let Some(leader) = &mut leader
                 && leader.wait_for(|state| *state == LinkState::Up).await.is_err()
@@ -213,6 +212,7 @@ impl Link {
     async fn watch_over(&self, live: &Live, scripts: &Scripts, backoff: &mut Backoff) {
         loop {
             let beat = tokio::select! {
+                biased;
                 () = self.broken.notified() => Ok(Ok(())),
                 beat = async {
                     tokio::time::sleep(HEARTBEAT).await;
@@ -235,13 +235,17 @@ impl Link {
 }
 
 /// Growing pauses with jitter.
-#[derive(Default)]
 pub(super) struct Backoff {
     attempts: u32,
+    random: u64,
 }
 
 impl Backoff {
-    pub(super) fn reset(&mut self) {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self { attempts: 0, random: seed }
+    }
+
+    pub(super) const fn reset(&mut self) {
         self.attempts = 0;
     }
 
@@ -250,9 +254,15 @@ impl Backoff {
         let (first, longest) = BACKOFF;
         let whole = first.saturating_mul(1 << self.attempts.min(8)).min(longest);
         self.attempts = self.attempts.saturating_add(1);
-        // The standard library's hash keys are random and need no generator of our own.
-        let random = RandomState::new().hash_one(self.attempts) % 1_000;
-        whole / 4 + whole.mul_f64(0.75 * f64::from(u32::try_from(random).unwrap_or(0)) / 1_000.0)
+        whole / 4 + whole.mul_f64(0.75 * f64::from(self.draw() % 1_000) / 1_000.0)
+    }
+
+    /// `SplitMix64`, upper half: neighbouring seeds give unlike pauses.
+    fn draw(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u32::try_from(mixed >> 32).unwrap_or(0)
     }
 }
 
@@ -262,7 +272,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_their_bound_and_start_again() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(7);
         for whole in [400, 800, 1_600, 2_000, 2_000] {
             let pause = backoff.next();
             assert!(

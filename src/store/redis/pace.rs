@@ -13,18 +13,13 @@ const EVERY: Duration = Duration::from_secs(1);
 const AT_ONCE: f64 = 8.0;
 
 /// Gives out the moments at which this gateway may connect.
-pub(super) struct Pace(Mutex<(f64, Instant)>);
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self(Mutex::new((AT_ONCE, clock::instant())))
-    }
-}
+#[derive(Default)]
+pub(super) struct Pace(Mutex<Option<(f64, Instant)>>);
 
 impl Pace {
     /// Waits for the next moment. Whoever goes away while waiting has used it up.
     pub(super) async fn wait(&self) {
-        let wait = self.reserve(clock::instant());
+        let wait = self.reserve(clock::runtime_instant());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -32,10 +27,10 @@ impl Pace {
 
     fn reserve(&self, now: Instant) -> Duration {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (tokens, at) = *state;
+        let (tokens, at) = state.unwrap_or((AT_ONCE, now));
         let gained = now.saturating_duration_since(at).as_secs_f64() / EVERY.as_secs_f64();
         let left = (tokens + gained).min(AT_ONCE) - 1.0;
-        *state = (left, at.max(now));
+        *state = Some((left, at.max(now)));
         EVERY.mul_f64((-left).max(0.0))
     }
 }
