@@ -24,6 +24,7 @@ mod counters;
 mod flights;
 mod memory;
 mod refreshes;
+mod said;
 
 /// How often a credential's refresh is tried again while it fails: once a second finds a store that
 /// came back in time, and one that did not is asked no more than a look-up a second for each.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 
+use super::said::Said;
+
 /// Pause between two log lines about the same flood.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
@@ -15,12 +17,12 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Cap {
     per_second: u32,
     left: Mutex<Left>,
+    said: Said,
 }
 
 struct Left {
     tokens: f64,
     at: BootMillis,
-    said: Option<BootMillis>,
 }
 
 impl Cap {
@@ -30,8 +32,8 @@ impl Cap {
             left: Mutex::new(Left {
                 tokens: f64::from(per_second),
                 at: BootMillis::default(),
-                said: None,
             }),
+            said: Said::default(),
         }
     }
 
@@ -45,8 +47,8 @@ impl Cap {
             left.tokens -= 1.0;
             return true;
         }
-        if left.said.is_none_or(|said| now.since(said) >= SAY_EVERY) {
-            left.said = Some(now);
+        drop(left);
+        if self.said.may_say(now, SAY_EVERY) {
             tracing::warn!(
                 alarm = "unknown_lookups",
                 per_second = self.per_second,

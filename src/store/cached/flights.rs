@@ -18,6 +18,7 @@ use super::cap::Cap;
 use super::counters::{Counters, add_one};
 use super::memory::Memory;
 use super::refreshes::Refreshes;
+use super::said::Said;
 use super::{Absence, CacheFigures, CacheSettings, Recalled};
 
 /// Locks over the table of flights; more than the workers that meet there.
@@ -26,6 +27,10 @@ const SHARDS: usize = 64;
 /// Flights one caller may wait for. The first can have begun before an event the caller must see,
 /// the second cannot; the third is for a second event about the same names.
 const MAX_BOARDINGS: usize = 3;
+
+/// Pause between two log lines about records that cannot be trusted: each is counted, and one in a
+/// thousand requests a second is as much an alarm as all of them.
+const SAY_CORRUPT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a flight brought.
 #[derive(Clone)]
@@ -62,6 +67,7 @@ pub(super) struct Flights {
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
     cap: Option<Cap>,
+    said_corrupt: Said,
     counters: Counters,
 }
 
@@ -86,6 +92,7 @@ impl Flights {
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::new(settings.seed),
             cap: settings.unknown_lookups.map(Cap::new),
+            said_corrupt: Said::default(),
             counters: Counters::default(),
         }
     }
@@ -228,7 +235,9 @@ impl Flights {
                 add_one(errors);
                 if matches!(error, StoreError::Corrupt(_)) {
                     add_one(&self.counters.corrupt);
-                    tracing::error!(alarm = "corrupt_record", ?fingerprint, %error, "an answer of the store is refused");
+                    if self.said_corrupt.may_say(self.clock.now().boot, SAY_CORRUPT_EVERY) {
+                        tracing::error!(alarm = "corrupt_record", ?fingerprint, %error, "an answer of the store is refused");
+                    }
                 }
             }
         }

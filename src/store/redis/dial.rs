@@ -109,8 +109,8 @@ impl Address {
             addr: info.addr().clone(),
             identity,
             tls,
+            pace: Pace::new(around.seed.fetch_add(1, Ordering::Relaxed)),
             around,
-            pace: Pace::default(),
         })
     }
 

@@ -254,7 +254,12 @@ impl Backoff {
         let (first, longest) = BACKOFF;
         let whole = first.saturating_mul(1 << self.attempts.min(8)).min(longest);
         self.attempts = self.attempts.saturating_add(1);
-        whole / 4 + whole.mul_f64(0.75 * f64::from(self.draw() % 1_000) / 1_000.0)
+        whole / 4 + self.part_of(whole.mul_f64(0.75))
+    }
+
+    /// Some part of this, drawn.
+    pub(super) fn part_of(&mut self, whole: Duration) -> Duration {
+        whole.mul_f64(f64::from(self.draw() % 1_000) / 1_000.0)
     }
 
     /// `SplitMix64`, upper half: neighbouring seeds give unlike pauses.

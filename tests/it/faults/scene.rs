@@ -34,7 +34,7 @@ pub(super) fn max_age() -> Duration {
 pub(super) enum Which {
     /// Behind the proxy.
     Near,
-    /// Straight to Redis.
+    /// Behind a proxy of its own that always passes.
     Far,
 }
 
@@ -76,6 +76,7 @@ impl Caller {
 pub(super) struct Scene {
     pub(super) redis: RedisServer,
     pub(super) proxy: FaultProxy,
+    pub(super) far_proxy: FaultProxy,
     pub(super) upstream: Upstream,
     pub(super) near: Gateway,
     pub(super) far: Gateway,
@@ -93,18 +94,19 @@ impl Scene {
     /// The same with these lines in `[store]`.
     pub(super) fn with(store_lines: &str) -> Self {
         let redis = RedisServer::start_durable();
-        let proxy = FaultProxy::to_port(redis.port());
+        let (proxy, far_proxy) = (FaultProxy::to_port(redis.port()), FaultProxy::to_port(redis.port()));
         let upstream = Upstream::echoing();
         let folder = tempfile::tempdir().unwrap();
         let (near_site, far_site) = (
             site(folder.path(), &proxy.url(), store_lines, &upstream),
-            site(folder.path(), &redis.url(), store_lines, &upstream),
+            site(folder.path(), &far_proxy.url(), store_lines, &upstream),
         );
         let scene = Self {
             near: Gateway::start(&near_site),
             far: Gateway::start(&far_site),
             redis,
             proxy,
+            far_proxy,
             upstream,
             near_site,
             far_site,
