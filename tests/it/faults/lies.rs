@@ -231,7 +231,8 @@ fn f16_a_flooded_and_forged_event_stream_ends_nobody_and_stops_no_revocation() {
             near.last().filter(|tick| tick.status == 401).map(drop)
         });
         eprintln!("F16: after {what}, a revocation took {:?}", revoked.elapsed());
-        assert!(revoked.elapsed() < Duration::from_secs(5) + NOISE, "{what}");
+        // Long before age ends it, which is after 15 s.
+        assert!(revoked.elapsed() < Duration::from_secs(10), "{what}");
     };
     let forged = ["XADD", "{durward}:events", "*", "p", "99999999", "e"];
     step("a forged event", &forged, b"tenant acme");

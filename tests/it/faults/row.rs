@@ -101,8 +101,10 @@ impl Row {
             });
         }
         let mut revoked = None;
+        let mut revoking = None;
         if self.revoked == Revoked::JustBefore {
             scene.proxy.lose_pushes();
+            revoking = Some(clock::instant());
             scene.revoke(&gone);
             revoked = Some(clock::instant());
         }
@@ -110,6 +112,7 @@ impl Row {
         (self.inject)(&mut scene);
         let fault = clock::instant();
         if self.revoked == Revoked::Meanwhile {
+            revoking = Some(clock::instant());
             scene.revoke(&gone);
             revoked = Some(clock::instant());
         }
@@ -132,6 +135,7 @@ impl Row {
         let times = Times {
             fault,
             healed,
+            revoking: revoking.unwrap_or(fault),
             revoked: revoked.unwrap_or(fault),
             recovered: clock::instant(),
         };
@@ -214,7 +218,11 @@ impl Row {
     fn judge_revoked(&self, ticks: &[Tick], times: &Times) -> Duration {
         for tick in ticks {
             tick.must_be(self.name, &[200, 401, 503]);
-            assert!(tick.status != 401 || tick.at + tick.took > times.revoked, "{}: {tick:?}", self.name);
+            assert!(
+                tick.status != 401 || tick.at + tick.took > times.revoking,
+                "{}: {tick:?}",
+                self.name
+            );
         }
         let admitted = ticks.iter().filter(|tick| tick.status == 200).map(|tick| tick.at).max();
         let ended = admitted.map_or(Duration::ZERO, |last| last.saturating_duration_since(times.revoked));
@@ -248,6 +256,8 @@ impl Tick {
 pub(super) struct Times {
     pub(super) fault: Instant,
     pub(super) healed: Instant,
+    /// When the revocation was asked for, and when it was acknowledged.
+    pub(super) revoking: Instant,
     pub(super) revoked: Instant,
     pub(super) recovered: Instant,
 }
