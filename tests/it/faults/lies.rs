@@ -6,9 +6,8 @@ use std::time::Duration;
 use durward::base::clock;
 use serde_json::json;
 
-use crate::support::wait::{PATIENCE, pause, until};
+use crate::support::wait::{PATIENCE, until};
 
-use super::row::NOISE;
 use super::scene::{Caller, Scene, Which};
 use super::watch::Watch;
 
@@ -118,7 +117,7 @@ fn f10_garbage_costs_a_connection_and_503_and_no_memory() {
         ("an endless line", vec![b'+'; 100_000]),
     ];
     let (scene, hot) = open();
-    let before = scene.near.resident();
+    let (before, connected, lies) = (scene.near.resident(), scene.proxy.connects().len(), garbage.len());
     for (what, bytes) in garbage {
         let unseen = scene.key();
         let connects = scene.proxy.connects().len();
@@ -130,12 +129,18 @@ fn f10_garbage_costs_a_connection_and_503_and_no_memory() {
             (scene.proxy.connects().len() > connects).then_some(())
         });
     }
+    let spent = scene.proxy.connects().len() - connected;
     let unseen = scene.key();
     scene.proxy.cut_lookups(2);
     assert_unavailable(&scene, &unseen, "half a reply on both connections");
     assert_recovers(&scene, &unseen, "half a reply");
     let grown = scene.near.resident().saturating_sub(before);
-    eprintln!("F10: memory grew by {} KiB", grown / 1024);
+    eprintln!(
+        "F10: {lies} kinds of garbage cost {spent} connections; memory grew by {} KiB",
+        grown / 1024
+    );
+    // One each; a machine under load may lose one to its own slowness.
+    assert!(spent <= lies + 2, "{spent} connections");
     assert!(grown < 8 * 1024 * 1024, "memory grew by {grown} bytes");
     close(&scene, hot);
 }
@@ -242,6 +247,5 @@ fn f16_a_flooded_and_forged_event_stream_ends_nobody_and_stops_no_revocation() {
                  for i = 1, 10000 do local p = redis.call('HINCRBY', '{durward}:meta', 'position', 1) \
                  redis.call('XADD', '{durward}:events', '*', 'p', p, 'e', e) end";
     step("10,000 events", &["EVAL", flood], b"0");
-    pause(NOISE);
     close(&scene, hot);
 }
