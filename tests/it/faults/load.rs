@@ -61,7 +61,8 @@ fn outage(name: &str, away: fn(&mut Scene), back: fn(&mut Scene)) {
             .then_some(())
     });
     let recovered = returned.elapsed();
-    let ticks: Vec<Vec<Tick>> = load.into_iter().map(Watch::finish).collect();
+    let mut ticks: Vec<Vec<Tick>> = load.into_iter().map(Watch::finish).collect();
+    ticks.iter_mut().for_each(|ticks| ticks.retain(|tick| tick.at >= start));
     let (before, during) = (p99_between(&ticks, start, gone), p99_between(&ticks, gone, returned));
     let count = ticks.iter().map(Vec::len).sum::<usize>();
     eprintln!(
