@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::wait::{PATIENCE, until};
 
-use super::scene::{Caller, Scene, Which};
+use super::scene::{Caller, Scene, Which, scale};
 use super::watch::Watch;
 
 /// Known callers must not notice any of this: their facts stay young for the whole test.
@@ -242,10 +242,11 @@ fn f16_a_flooded_and_forged_event_stream_ends_nobody_and_stops_no_revocation() {
     let forged = ["XADD", "{durward}:events", "*", "p", "99999999", "e"];
     step("a forged event", &forged, b"tenant acme");
     step("an event of a megabyte", &forged, &vec![b'x'; 1024 * 1024]);
-    // As many events in their order as 10,000 changes make, in one moment.
+    // Events in their order as so many changes make them, in one moment.
+    let events = scale("DURWARD_TEST_FLOOD", 4_000).to_string();
     let flood = "local e = redis.call('XREVRANGE', '{durward}:events', '+', '-', 'COUNT', 1)[1][2][4] \
-                 for i = 1, 10000 do local p = redis.call('HINCRBY', '{durward}:meta', 'position', 1) \
+                 for i = 1, ARGV[1] do local p = redis.call('HINCRBY', '{durward}:meta', 'position', 1) \
                  redis.call('XADD', '{durward}:events', '*', 'p', p, 'e', e) end";
-    step("10,000 events", &["EVAL", flood], b"0");
+    step(&format!("{events} events"), &["EVAL", flood, "0"], events.as_bytes());
     close(&scene, hot);
 }
