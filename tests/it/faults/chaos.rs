@@ -7,12 +7,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::fault_proxy::{Door, Pushes, Way, Weather};
-use crate::support::raw::Client;
 use crate::support::wait::{PATIENCE, pause, until};
 
 use super::Dice;
 use super::scene::{Caller, Scene, Which, scale};
-use super::watch::ask;
+use super::watch::Line;
 
 /// Who asks, and what they may be told.
 struct Asker {
@@ -126,13 +125,13 @@ fn s13_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
                 let (askers, left, told) = (&askers, &left, &told);
                 scope.spawn(move || {
                     let mut dice = Dice::new(seed, worker);
-                    let mut client = Client::connect(address);
+                    let mut line = Line::to(address);
                     while left
                         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                         .is_ok()
                     {
                         let asker = dice.pick(askers);
-                        let tick = ask(&mut client, &asker.caller.request());
+                        let tick = line.ask(&asker.caller.request());
                         assert!(asker.allowed.contains(&tick.status), "{} was told {tick:?}", asker.caller.tenant);
                         told[usize::from(tick.status / 100)].fetch_add(1, Ordering::Relaxed);
                         pause(Duration::from_millis(dice.roll(6)));
