@@ -175,6 +175,9 @@ pub struct Rotated {
     pub replaces: Replaced,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
+    /// What is not known: whether the end of the old one outlives a failure of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
 }
 
 /// The old half of a rotation.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::principal::{CredentialRecord, State};
 use crate::base::scope::Mode;
-use crate::store::CredentialChange;
+use crate::store::{ChangeError, CredentialChange};
 
 use super::Operations;
 use super::api::{Replaced, RotateKey, Rotated, mode_word, scope_words};
@@ -66,8 +66,19 @@ impl Operations {
                         expires_at: ended.expires_at.map(write),
                     },
                     warnings,
+                    doubt: None,
                 })
             }
+            // The old one has its end, as far as is known: taking the new one back would leave nothing.
+            Err(ChangeError::Unconfirmed(why)) => Ok(Rotated {
+                credential,
+                replaces: Replaced {
+                    id: old.id.as_str().into(),
+                    expires_at: Some(write(now.plus(grace))),
+                },
+                warnings,
+                doubt: Some(ChangeError::Unconfirmed(why).to_string()),
+            }),
             Err(error) => Err(self.undo(&credential.id, &old, error.into()).await),
         }
     }

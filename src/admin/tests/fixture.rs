@@ -8,7 +8,7 @@ use crate::admin::api::{CreateKey, CreateTenant};
 use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
-use crate::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
+use crate::base::ids::{CredentialId, GatewayId, RoleId, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, Roles, State, TenantRecord};
 use crate::base::scope::{Mode, Scope};
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
@@ -19,6 +19,7 @@ use crate::decide::route::{
 };
 use crate::decide::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::snapshot::Snapshot;
+use crate::store::announce::Identity;
 use crate::store::{
     ChangeError, CredentialChange, CredentialFilter, EventSink, Found, FoundFacts, NewRecords, RoleChange, StoreError, StoreStatus,
     TenantState,
@@ -353,10 +354,21 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         telemetry: Telemetry::new(LineFormat::Off, None),
         readiness: Arc::default(),
         listeners: Vec::new(),
+        gateway: identity(),
         probes: None,
         reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };
     (store, operations)
+}
+
+fn identity() -> Identity {
+    Identity {
+        id: GatewayId::parse("gw-test").unwrap(),
+        run: 1,
+        version: "test".into(),
+        max_age: Duration::from_secs(30),
+        stream_interval: Duration::from_secs(15),
+    }
 }
 
 pub(super) fn pepper() -> Pepper {

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::identity::identity;
 use super::metrics;
 use super::reload::Reloader;
 use super::{FLUSH_TIME, Lines, Panics};
@@ -26,6 +27,7 @@ use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
 use crate::store::activity;
+use crate::store::announce::Announcer;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
@@ -42,6 +44,7 @@ pub(crate) struct Process {
     admin: JoinSet<()>,
     chores: Vec<JoinHandle<()>>,
     cached: Arc<CachedStore>,
+    announcer: Arc<Announcer>,
     _socket: SocketName,
 }
 
@@ -80,6 +83,8 @@ impl Process {
         let (store, shared_counts) = open_store(&settings, clock.clone()).await?;
         let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
         let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
+        // After the cache, which must have been told what is announced.
+        let announcer = Announcer::new(cached.clone(), identity(&settings)?, clock.clone());
         let upstreams = Arc::<UpstreamRegistry>::default();
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
@@ -101,6 +106,7 @@ impl Process {
             telemetry.metrics(),
             &metrics::Sources {
                 cached: cached.clone(),
+                announcer: announcer.clone(),
                 upstreams,
                 limiter,
                 renewal: renewal.clone(),
@@ -122,10 +128,11 @@ impl Process {
             readiness: readiness.clone(),
             reload: reloader.hook(),
             listeners: bound(&settings, running.addresses()),
+            gateway: announcer.identity().clone(),
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = vec![tokio::spawn(renewal.run(wanted))];
+        let mut chores = vec![tokio::spawn(renewal.run(wanted)), tokio::spawn(announcer.clone().run())];
         chores.extend(start_chores(&operations, &reloader, &cached));
         readiness.configured();
         Ok(Self {
@@ -137,6 +144,7 @@ impl Process {
             admin,
             chores,
             cached,
+            announcer,
             _socket: socket_name,
         })
     }
@@ -159,6 +167,7 @@ impl Process {
         for chore in &self.chores {
             chore.abort();
         }
+        self.announcer.withdraw().await;
         activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
