@@ -164,6 +164,9 @@ pub struct Created {
     pub credential: KeyMade,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
+    /// What is not known: whether it outlives a failure of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
 }
 
 /// The answer to a rotation.

@@ -108,7 +108,8 @@ impl Operations {
             .await?
             .credential;
         let shown = present(&made.key).zip(present(&decoy_of(&made.key)));
-        let ((field, value), (_, decoy)) = shown.ok_or_else(|| OperationError::Usage("the surface carries its keys in no header".into()))?;
+        let ((field, value), (_, decoy)) =
+            shown.ok_or_else(|| OperationError::Usage("the surface carries its keys in no header".into()))?;
         Ok(Canary {
             id: made.id,
             surface: made.surface,
@@ -167,9 +168,11 @@ fn find_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Su
             "there is more than one surface of API keys: say --surface with one of {}",
             names()
         ))),
-        (Some(name), all) => all.iter().copied().find(|s| s.name.as_str() == name).ok_or_else(|| {
-            OperationError::Usage(format!("`{}` is no surface of API keys; there is: {}", printable(name), names()))
-        }),
+        (Some(name), all) => all
+            .iter()
+            .copied()
+            .find(|s| s.name.as_str() == name)
+            .ok_or_else(|| OperationError::Usage(format!("`{}` is no surface of API keys; there is: {}", printable(name), names()))),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::decide::route::{Access, Destination};
 use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
-use crate::store::{CredentialChange, CredentialFilter};
+use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords};
 
 use super::Operations;
 use super::api::{CreateKey, Created, KeyList, KeyMade, KeyView, mode_word, scope_words};
@@ -41,6 +41,16 @@ pub(crate) struct KeyWords<'r> {
     pub(crate) name: Option<&'r str>,
 }
 
+/// A credential that was made.
+pub(crate) struct Minted {
+    /// What is shown this once.
+    pub(crate) credential: KeyMade,
+    /// Those changed in the same step, as they are then; empty when that is in doubt.
+    pub(crate) changed: Vec<CredentialRecord>,
+    /// What is not known.
+    pub(crate) doubt: Option<String>,
+}
+
 impl Operations {
     /// Makes a key, or a key pair. The answer is the only place where the secret is shown.
     ///
@@ -66,9 +76,13 @@ impl Operations {
         }
         .boxed();
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
-        let credential = self.mint_into(&surface, record).await?;
+        let Minted { credential, doubt, .. } = self.mint_into(&surface, record).await?;
         tracing::info!(credential = %credential.id, surface = %surface.name, tenant = %credential.tenant, "credential created");
-        Ok(Created { credential, warnings })
+        Ok(Created {
+            credential,
+            warnings,
+            doubt,
+        })
     }
 
     /// Lists credentials.
@@ -175,7 +189,17 @@ impl Operations {
     }
 
     /// Mints the secrets of a blank record, stores the record and answers what is shown this once.
-    pub(crate) async fn mint_into(&self, surface: &KeySurface<'_>, mut record: CredentialRecord) -> Result<KeyMade, OperationError> {
+    pub(crate) async fn mint_into(&self, surface: &KeySurface<'_>, record: CredentialRecord) -> Result<Minted, OperationError> {
+        self.mint_instead(surface, record, Vec::new()).await
+    }
+
+    /// The same, and changes other credentials in the same step; answers those as they are then.
+    pub(crate) async fn mint_instead(
+        &self,
+        surface: &KeySurface<'_>,
+        mut record: CredentialRecord,
+        changes: Vec<(CredentialId, CredentialChange)>,
+    ) -> Result<Minted, OperationError> {
         let key = GeneratedKey::mint(surface.prefix(record.mode)).map_err(no_randomness)?;
         let secret = surface.secret_prefix(record.mode).map(GeneratedKey::mint).transpose();
         let secret = secret.map_err(no_randomness)?;
@@ -185,9 +209,22 @@ impl Operations {
             .as_ref()
             .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
         record.last4 = key.last4().to_owned();
-        let stored = self.store.create_credential(record).await?;
+        let new = NewRecords {
+            tenant: None,
+            credentials: vec![record.clone()],
+            changes,
+        };
+        let (written, doubt) = match self.store.create(new, self.clock.now().wall).await {
+            Ok(written) => (written, None),
+            // It was made: whoever asked must have it, and hear that it may yet be lost.
+            Err(error @ ChangeError::Unconfirmed(_)) => (vec![record], Some(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        let mut written = written.into_iter();
+        let stored = written.next();
+        let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
         let roles = role_words(&stored);
-        Ok(KeyMade {
+        let made = KeyMade {
             id: stored.id.as_str().into(),
             key: key.expose().to_owned(),
             secret: secret.map(|secret| secret.expose().to_owned()),
@@ -199,6 +236,11 @@ impl Operations {
             scopes: scope_words(&stored.scopes),
             roles,
             expires_at: stored.expires_at.map(super::times::write),
+        };
+        Ok(Minted {
+            credential: made,
+            changed: written.collect(),
+            doubt,
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::telemetry::Telemetry;
 
 mod accounts;
 pub mod api;
+pub mod drill;
 pub mod error;
 pub mod http;
 mod import;

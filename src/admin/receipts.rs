@@ -12,7 +12,9 @@ use crate::store::receipts::MAX_EVENTS;
 use crate::store::{EventPage, EventSubject, Receipt, Receipts, Standing, StoreError, ToldEvent};
 
 use super::Operations;
+use super::api::{KeyView, Rotated, TenantView};
 use super::error::OperationError;
+use super::people::{AccountView, RoleDeleted, RoleView, SessionView, SessionsEnded};
 use super::told::{EventList, EventView, GatewayList, GatewayView, Told, Waited};
 use super::{keys, roles, tenants, times};
 
@@ -64,6 +66,27 @@ impl About {
     }
 }
 
+/// What a change answers, which may be in doubt although it was made.
+pub(crate) trait Doubtful {
+    /// What is not known about it.
+    fn doubt(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Doubtful for TenantView {}
+impl Doubtful for KeyView {}
+impl Doubtful for AccountView {}
+impl Doubtful for SessionView {}
+impl Doubtful for SessionsEnded {}
+impl Doubtful for RoleView {}
+impl Doubtful for RoleDeleted {}
+impl Doubtful for Rotated {
+    fn doubt(&self) -> Option<String> {
+        self.doubt.clone()
+    }
+}
+
 /// What gateways must have applied, and since when.
 struct Target {
     standing: Standing,
@@ -77,7 +100,7 @@ impl Operations {
     /// # Errors
     /// What the change says when it was not made, or when that is not known. One that was made is
     /// never an error here: what is not known about it stands in [`Waited::doubts`].
-    pub(crate) async fn confirm<T>(
+    pub(crate) async fn confirm<T: Doubtful>(
         &self,
         about: &About,
         wait: Duration,
@@ -86,7 +109,10 @@ impl Operations {
         let begun = self.clock.now();
         let mut doubts = Vec::new();
         let result = match change.await {
-            Ok(result) => Some(result),
+            Ok(result) => {
+                doubts.extend(result.doubt());
+                Some(result)
+            }
             Err(OperationError::Unconfirmed(why)) => {
                 doubts.push(why);
                 None

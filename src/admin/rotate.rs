@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::base::principal::{CredentialRecord, State};
 use crate::base::scope::Mode;
-use crate::store::{ChangeError, CredentialChange};
+use crate::store::CredentialChange;
 
 use super::Operations;
 use super::api::{Replaced, RotateKey, Rotated, mode_word, scope_words};
 use super::error::OperationError;
-use super::keys::{KeyWords, find_key_surface, unused_scopes};
+use super::keys::{KeyWords, Minted, find_key_surface, unused_scopes};
 use super::times::{parse_duration, parse_expiry, write};
 
 /// How long the old credential goes on working if nothing is said: time to roll a deployment.
@@ -18,8 +18,7 @@ const GRACE: Duration = Duration::from_secs(3_600);
 impl Operations {
     /// Makes a credential like the one of `id` and lets the old one end after the grace.
     ///
-    /// The new one is stored first: a crash in between leaves two that work, never none. When the
-    /// second step fails, the new one (which nobody has seen) is revoked again, and the caller may repeat.
+    /// Both in one step of the store: it happens as a whole or not at all.
     ///
     /// # Errors
     /// [`OperationError::NotFound`], [`OperationError::Conflict`] for one that is not in use,
@@ -51,49 +50,28 @@ impl Operations {
                 write(end)
             ));
         }
-        let credential = self.mint_into(&surface, record).await?;
-        match self
-            .store
-            .change_credential(old.id.clone(), CredentialChange::ExpireAt(now.plus(grace)), now)
-            .await
-        {
-            Ok(ended) => {
-                tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?mode_word(mode), "credential rotated");
-                Ok(Rotated {
-                    credential,
-                    replaces: Replaced {
-                        id: ended.id.as_str().into(),
-                        expires_at: ended.expires_at.map(write),
-                    },
-                    warnings,
-                    doubt: None,
-                })
-            }
-            // The old one has its end, as far as is known: taking the new one back would leave nothing.
-            Err(ChangeError::Unconfirmed(why)) => Ok(Rotated {
-                credential,
-                replaces: Replaced {
-                    id: old.id.as_str().into(),
-                    expires_at: Some(write(now.plus(grace))),
-                },
-                warnings,
-                doubt: Some(ChangeError::Unconfirmed(why).to_string()),
-            }),
-            Err(error) => Err(self.undo(&credential.id, &old, error.into()).await),
-        }
-    }
-
-    /// Takes the new credential back and says how things stand.
-    async fn undo(&self, new: &str, old: &CredentialRecord, error: OperationError) -> OperationError {
-        let undone = self.change_key(new, CredentialChange::Revoke).await;
-        let how = match undone {
-            Ok(_) => format!(
-                "the new one was revoked again, `{}` may still have been given an end; try again",
-                old.id
-            ),
-            Err(_) => format!("the new one, `{new}`, was not shown to anybody and should be revoked"),
+        let end = CredentialChange::ExpireAt(now.plus(grace));
+        let made = self.mint_instead(&surface, record, vec![(old.id.clone(), end)]).await?;
+        let Minted {
+            credential,
+            changed,
+            doubt,
+        } = made;
+        let expires_at = match changed.first() {
+            Some(ended) => ended.expires_at,
+            // As it was to be, and as it is as far as is known.
+            None => Some(old.expires_at.map_or(now.plus(grace), |at| at.min(now.plus(grace)))),
         };
-        OperationError::Unavailable(format!("the rotation was not completed: {error}; {how}"))
+        tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?mode_word(mode), "credential rotated");
+        Ok(Rotated {
+            credential,
+            replaces: Replaced {
+                id: old.id.as_str().into(),
+                expires_at: expires_at.map(write),
+            },
+            warnings,
+            doubt,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::{CredentialChange, TenantState};
 use super::api::{CreateTenant, Failure, FailureBody};
 use super::error::OperationError;
 use super::http::{self, Answer, Call, Service};
-use super::receipts::{About, MAX_WAIT};
+use super::receipts::{About, Doubtful, MAX_WAIT};
 use super::{Operations, SessionQuery, probes};
 
 /// The whole operator API, for the Unix socket.
@@ -76,6 +76,8 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
             let about = About::credential(id)?;
             change(operations, query, &about, operations.change_key(id, wanted)).await
         }
+        ["v1", "drill"] if post => done(&operations.begin_drill(&parse(call)?).await?),
+        ["v1", "drill", "end"] if post => done(&operations.end_drill(&parse(call)?).await?),
         ["v1", "gateways"] if get => done(&operations.list_gateways().await?),
         ["v1", "events"] if get => done(&operations.list_events(query.position()?, query.limit).await?),
         ["v1", "reload"] if post => done(&operations.reload().await?),
@@ -166,7 +168,7 @@ fn change_of(verb: &str) -> Option<CredentialChange> {
 }
 
 /// Makes a change; with `?wait=` answers 200 when every gateway has confirmed it, else 202.
-async fn change<T: Serialize>(
+async fn change<T: Serialize + Doubtful>(
     operations: &Operations,
     query: &Query,
     about: &About,

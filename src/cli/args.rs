@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 mod confirmed;
 mod people;
 
-pub(crate) use confirmed::{EventArgs, WaitArgs};
+pub(crate) use confirmed::{DrillArgs, EventArgs, WaitArgs};
 pub(crate) use people::{AccountArgs, AccountCommand, RoleCommand, SessionCommand};
 
 /// An authentication gateway with a proven revocation bound.
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Sessions(SessionCommand),
     /// List the gateways that share the store: what each has applied, and when it was last heard of.
     Gateways,
+    /// Revoke a canary on the real system and report what every gateway did.
+    Drill(DrillArgs),
     /// Show what changed, oldest first.
     Events(EventArgs),
     /// Let the running gateway read its configuration again.

@@ -74,7 +74,11 @@ fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: Vec<Target
     if quiet {
         return Ok(());
     }
-    let open: Vec<&str> = seen.iter().filter(|seen| !seen.is_refused()).map(|seen| seen.url.as_str()).collect();
+    let open: Vec<&str> = seen
+        .iter()
+        .filter(|seen| !seen.is_refused())
+        .map(|seen| seen.url.as_str())
+        .collect();
     Err(Failure::new(
         Exit::Unavailable,
         format!("the canary was revoked, but it was not seen to be refused at {}", open.join(", ")),

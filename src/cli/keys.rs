@@ -77,7 +77,7 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
     printer.warn(&made.warnings);
     printer.print(&made.credential, |out| output::key_made(out, &made.credential))?;
     shown_once(printer);
-    Ok(())
+    made.doubt.map_or(Ok(()), |doubt| Err(Failure::unconfirmed(doubt)))
 }
 
 fn shown_once(printer: &Printer) {

@@ -10,6 +10,7 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod drill;
 mod events;
 mod failure;
 mod keys;
@@ -54,6 +55,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Roles(command) => roles::run(&locate::client(&cli.config)?, command, printer),
         Command::Sessions(command) => sessions::run(&locate::client(&cli.config)?, command, printer),
         Command::Gateways => events::gateways(&locate::client(&cli.config)?, printer),
+        Command::Drill(args) => drill::run(&locate::client(&cli.config)?, args, printer),
         Command::Events(args) => events::run(&locate::client(&cli.config)?, args, printer),
         Command::Reload => {
             let done: crate::admin::api::Reloaded = locate::client(&cli.config)?.post("/v1/reload", &())?;

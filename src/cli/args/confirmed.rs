@@ -1,5 +1,6 @@
 //! Options of commands that ask the other gateways: `--wait`, `durward events`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -31,6 +32,29 @@ impl WaitArgs {
         let millis = u64::try_from(self.wait_timeout.as_millis());
         millis.map(Some).map_err(|_| Failure::new(Exit::Usage, "the wait is too long"))
     }
+}
+
+/// `durward drill`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DrillArgs {
+    /// The surface of the canary; needed when there is more than one for API keys.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) surface: Option<String>,
+    /// `test` or `live`; needed when the surface has both.
+    #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
+    pub(crate) mode: Option<String>,
+    /// What the canary may do: what the addresses need; may be given several times.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// An address to GET with the canary before and after; may be given several times.
+    #[arg(long = "url", value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// Certificates (PEM) to trust besides the system's, for https addresses.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// How long to wait for the gateways' confirmations: 500ms, 5s, at most 25s.
+    #[arg(long, value_name = "TIME", default_value = DEFAULT, value_parser = parse_wait)]
+    pub(crate) wait_timeout: Duration,
 }
 
 /// `durward events`.

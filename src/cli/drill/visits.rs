@@ -107,7 +107,12 @@ impl Target {
     }
 
     fn parse(url: &str, connector: Option<&TlsConnector>) -> Result<Self, Failure> {
-        let wrong = || Failure::new(Exit::Usage, format!("`{url}` is not an address like https://api.example.com/v1/orders"));
+        let wrong = || {
+            Failure::new(
+                Exit::Usage,
+                format!("`{url}` is not an address like https://api.example.com/v1/orders"),
+            )
+        };
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let (scheme, authority) = (uri.scheme_str().ok_or_else(wrong)?, uri.authority().ok_or_else(wrong)?);
         let secure = match scheme {
@@ -192,31 +197,42 @@ impl Target {
             }
             if start.elapsed() >= ADMISSION {
                 let said = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                return Err(failed(format!("the canary was not admitted ({said}); give what the route needs with --scope")));
+                return Err(failed(format!(
+                    "the canary was not admitted ({said}); give what the route needs with --scope"
+                )));
             }
             sleep(PACE).await;
         }
     }
 
     /// Asks until it has refused for a while after the revocation is over, or for as long as it may.
-    async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> (u64, Vec<Visit>) {
+    async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> Watched {
         let start = instant();
-        let (mut requests, mut kept): (u64, Vec<Visit>) = (0, Vec::new());
+        let mut watched = Watched::default();
         let mut last_yes = instant();
         while start.elapsed() < WATCH {
             let visit = self.visit(canary, decoy).await;
-            requests += 1;
+            watched.requests += 1;
+            watched.failures += u64::from(visit.verdict == Verdict::Unclear);
             if visit.verdict != Verdict::Refused {
                 last_yes = instant();
             }
-            keep(&mut kept, visit);
+            keep(&mut watched.kept, visit);
             if revocation.over.load(Ordering::Acquire) && last_yes.elapsed() >= QUIET {
                 break;
             }
             sleep(PACE).await;
         }
-        (requests, kept)
+        watched
     }
+}
+
+/// What was seen at one address since the revocation began.
+#[derive(Default)]
+struct Watched {
+    requests: u64,
+    failures: u64,
+    kept: Vec<Visit>,
 }
 
 /// Remembers the visits that decide: the changes of verdict and the last of each, at most.
@@ -268,8 +284,13 @@ pub(crate) fn watch<T: Send + 'static>(
         let revoking = async {
             let waited = tokio::task::spawn_blocking(revoke).await;
             let waited = waited.unwrap_or_else(|_| Err(Failure::new(Exit::Failed, "the revocation failed inside")));
-            let at = waited.as_ref().ok().and_then(|waited| waited.acknowledged_at.parse::<jiff::Timestamp>().ok());
-            revocation.acknowledged.store(at.map_or(0, jiff::Timestamp::as_millisecond), Ordering::Release);
+            let at = waited
+                .as_ref()
+                .ok()
+                .and_then(|waited| waited.acknowledged_at.parse::<jiff::Timestamp>().ok());
+            revocation
+                .acknowledged
+                .store(at.map_or(0, jiff::Timestamp::as_millisecond), Ordering::Release);
             revocation.over.store(true, Ordering::Release);
             waited
         };
@@ -278,19 +299,20 @@ pub(crate) fn watch<T: Send + 'static>(
         let (waited, visits) = tokio::join!(revoking, watching);
         let acknowledged = UnixMillis(revocation.acknowledged.load(Ordering::Acquire));
         let seen = targets.iter().zip(visits);
-        let seen = seen.map(|(target, (requests, visits))| summarise(&target.url, requests, &visits, acknowledged));
+        let seen = seen.map(|(target, watched)| summarise(&target.url, &watched, acknowledged));
         Ok((waited?, seen.collect()))
     })
 }
 
-fn summarise(url: &str, requests: u64, visits: &[Visit], acknowledged: UnixMillis) -> Seen {
+fn summarise(url: &str, watched: &Watched, acknowledged: UnixMillis) -> Seen {
+    let visits = watched.kept.as_slice();
     let after = |at: UnixMillis| u64::try_from(at.0.saturating_sub(acknowledged.0)).unwrap_or(0);
     let is = |verdict: Verdict| move |visit: &&Visit| visit.verdict == verdict;
     let late = |visit: &&Visit| visit.sent > acknowledged;
     Seen {
         url: url.to_owned(),
-        requests,
-        failures: visits.iter().filter(is(Verdict::Unclear)).count() as u64,
+        requests: watched.requests,
+        failures: watched.failures,
         last_admission_ms: visits
             .iter()
             .filter(is(Verdict::Admitted))
@@ -343,20 +365,30 @@ mod tests {
             visit(110, 130, Verdict::Admitted),
             visit(140, 141, Verdict::Refused),
         ];
-        let seen = summarise("u", 5, &visits, UnixMillis(100));
+        let summarise = |visits: &[Visit]| {
+            let watched = Watched {
+                kept: visits.to_vec(),
+                ..Watched::default()
+            };
+            summarise("u", &watched, UnixMillis(100))
+        };
+        let seen = summarise(&visits);
         assert_eq!((seen.last_admission_ms, seen.first_refusal_ms), (Some(30), Some(9)));
         assert!(seen.is_refused(), "it ended refused");
-        let before = summarise("u", 2, &visits[..1], UnixMillis(100));
+        let before = summarise(&visits[..1]);
         assert_eq!((before.last_admission_ms, before.first_refusal_ms), (None, None));
         assert!(!before.is_refused());
-        assert!(!summarise("u", 4, &visits[..4], UnixMillis(100)).is_refused(), "it admits again");
+        assert!(!summarise(&visits[..4]).is_refused(), "it admits again");
     }
 
     #[test]
     fn what_is_kept_of_many_visits_is_bounded_by_the_changes() {
         let mut kept = Vec::new();
         for at in 0..1_000 {
-            keep(&mut kept, visit(at, at, if at < 500 { Verdict::Admitted } else { Verdict::Refused }));
+            keep(
+                &mut kept,
+                visit(at, at, if at < 500 { Verdict::Admitted } else { Verdict::Refused }),
+            );
         }
         let at: Vec<i64> = kept.iter().map(|visit| visit.sent.0).collect();
         assert_eq!(at, [0, 499, 500, 999]);
@@ -380,7 +412,10 @@ mod tests {
     #[test]
     fn addresses_are_http_or_https() {
         let good = Target::parse("http://localhost:8080/v1/x?y=1", None).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!((good.host.as_str(), good.port, good.path.as_str()), ("localhost", 8_080, "/v1/x?y=1"));
+        assert_eq!(
+            (good.host.as_str(), good.port, good.path.as_str()),
+            ("localhost", 8_080, "/v1/x?y=1")
+        );
         for bad in ["", "localhost", "/v1", "ftp://a/b", "http://"] {
             assert!(Target::parse(bad, None).is_err(), "{bad}");
         }

@@ -15,14 +15,14 @@ use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
 /// What every gateway of a group shares.
-struct Group {
+pub(super) struct Group {
     upstream: Upstream,
-    redis: RedisServer,
+    pub(super) redis: RedisServer,
     folder: tempfile::TempDir,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pepper"), "pepper-of-a-test-0123456789abcdef0123456789abcdef").unwrap();
         Self {
@@ -36,7 +36,7 @@ impl Group {
         self.folder.path().join("pepper")
     }
 
-    fn site(&self, id: &str, url: &str, store_lines: &str) -> Site {
+    pub(super) fn site(&self, id: &str, url: &str, store_lines: &str) -> Site {
         let mut plan = Plan::redis(url, &self.pepper());
         store_lines.clone_into(&mut plan.store_lines);
         let site = Site::of(&plan, self.upstream.address);
@@ -73,7 +73,7 @@ fn row<'v>(answer: &'v Value, id: &str) -> &'v Value {
         .unwrap_or_else(|| panic!("no {id} in {answer}"))
 }
 
-fn ids(answer: &Value) -> Vec<&str> {
+pub(super) fn ids(answer: &Value) -> Vec<&str> {
     answer["gateways"]
         .as_array()
         .unwrap()
@@ -83,7 +83,7 @@ fn ids(answer: &Value) -> Vec<&str> {
 }
 
 /// Waits until this gateway sees these states of all.
-fn wait_for_states(gateway: &Gateway, wanted: &[(&str, &str)]) {
+pub(super) fn wait_for_states(gateway: &Gateway, wanted: &[(&str, &str)]) {
     until("the gateways' states", PATIENCE, || {
         let listed = gateway.json(&["gateways"]);
         let rows = listed["gateways"].as_array().unwrap();
