@@ -20,6 +20,7 @@ pub mod error;
 pub mod http;
 mod import;
 mod keys;
+mod mint;
 pub mod people;
 pub mod probes;
 pub mod receipts;

@@ -9,7 +9,8 @@ use crate::store::CredentialChange;
 use super::Operations;
 use super::api::{Replaced, RotateKey, Rotated, mode_word, scope_words};
 use super::error::OperationError;
-use super::keys::{KeyWords, Minted, find_key_surface, unused_scopes};
+use super::keys::{KeyWords, find_key_surface, unused_scopes};
+use super::mint::Minted;
 use super::times::{parse_duration, parse_expiry, write};
 
 /// How long the old credential goes on working if nothing is said: time to roll a deployment.

@@ -1,7 +1,6 @@
 //! `durward drill`: revokes a canary on the real system and reports what every gateway did.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -40,7 +39,7 @@ pub(crate) fn run(client: &Client, args: &DrillArgs, printer: &Printer) -> Resul
         scopes: args.scopes.clone(),
     };
     let canary: Canary = client.post("/v1/drill", &begin)?;
-    let drilled = drill(client, args, &canary, targets, printer);
+    let drilled = drill(client, args, &canary, &targets, printer);
     let ended: Result<DrillEnded, Failure> = client.post("/v1/drill/end", &EndDrill { id: canary.id.clone() });
     if let Err(failure) = &ended {
         printer.remark(&format!(
@@ -52,13 +51,13 @@ pub(crate) fn run(client: &Client, args: &DrillArgs, printer: &Printer) -> Resul
     ended.map(|_| ())
 }
 
-fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: Vec<Target>, printer: &Printer) -> Result<(), Failure> {
+fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target], printer: &Printer) -> Result<(), Failure> {
     let path = format!("/v1/keys/{}/revoke?wait={}", path_id(&canary.id)?, args.wait_timeout.as_millis());
     let revoke = {
         let client = client.clone();
         move || client.post::<Waited<KeyView>>(&path, &())
     };
-    let (waited, seen) = visits::watch(Arc::new(targets), canary, revoke)?;
+    let (waited, seen) = visits::watch(targets, canary, revoke)?;
     let quiet = seen.iter().all(Seen::is_refused);
     let report = Report {
         passed: waited.confirmed && quiet,

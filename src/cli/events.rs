@@ -62,7 +62,8 @@ pub(crate) fn run(client: &Client, args: &EventArgs, printer: &Printer) -> Resul
         if !args.follow {
             return Ok(());
         }
-        thread::sleep(PAUSE);
+        // Woken early, it only asks early.
+        thread::park_timeout(PAUSE);
     }
 }
 

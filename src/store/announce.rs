@@ -98,7 +98,7 @@ impl std::fmt::Debug for Announcer {
 impl Announcer {
     /// An announcer of this gateway, subscribed to the events of the store behind `cached`.
     #[must_use]
-    pub fn new(cached: Arc<CachedStore>, identity: Identity, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(cached: &Arc<CachedStore>, identity: Identity, clock: Arc<dyn Clock>) -> Arc<Self> {
         let started = clock.now().boot;
         let announcer = Arc::new(Self {
             identity,

@@ -34,6 +34,8 @@ pub(super) struct Memory {
     pub(super) roles: Mutex<BTreeMap<RoleId, RoleRecord>>,
     pub(super) steps: Mutex<Vec<String>>,
     pub(super) fail_changes: Mutex<u32>,
+    /// The next creation is made and not confirmed.
+    pub(super) unconfirmed: Mutex<bool>,
 }
 
 impl Memory {
@@ -42,6 +44,9 @@ impl Memory {
     }
 
     fn make(&self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
+        if !new.changes.is_empty() {
+            self.fail_if_told()?;
+        }
         let mut all = self.credentials.lock().unwrap();
         for record in &new.credentials {
             self.step(format!("create {}", record.id));
@@ -61,8 +66,43 @@ impl Memory {
             }
         }
         all.extend(new.credentials.iter().map(|record| (record.id.clone(), record.clone())));
-        Ok(new.credentials)
+        let mut written = new.credentials;
+        for (id, change) in new.changes {
+            self.step(format!("{change:?} {id}"));
+            let record = all
+                .get_mut(&id)
+                .ok_or_else(|| ChangeError::NotFound(format!("credential `{id}`")))?;
+            apply(record, change, now)?;
+            written.push(record.clone());
+        }
+        if std::mem::take(&mut *self.unconfirmed.lock().unwrap()) {
+            return Err(ChangeError::Unconfirmed("0 of 1 replicas".into()));
+        }
+        Ok(written)
     }
+
+    fn fail_if_told(&self) -> Result<(), ChangeError> {
+        let mut failing = self.fail_changes.lock().unwrap();
+        let failed = *failing > 0;
+        *failing = failing.saturating_sub(1);
+        if failed { Err(ChangeError::NotMade(down())) } else { Ok(()) }
+    }
+}
+
+fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMillis) -> Result<(), ChangeError> {
+    if matches!(record.state, State::Revoked { .. }) && change != CredentialChange::Revoke {
+        return Err(ChangeError::Conflict("it is revoked".into()));
+    }
+    match change {
+        CredentialChange::Disable => record.state = State::Disabled,
+        CredentialChange::Enable => record.state = State::Active,
+        CredentialChange::Revoke => record.state = State::Revoked { at: now },
+        CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
+        CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
+        CredentialChange::SetRoles(roles) => record.extras_mut().roles = roles,
+        CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
+    }
+    Ok(())
 }
 
 pub(super) fn down() -> StoreError {
@@ -138,30 +178,13 @@ impl CredentialStore for Memory {
         change: CredentialChange,
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        let mut failing = self.fail_changes.lock().unwrap();
-        if *failing > 0 {
-            *failing -= 1;
-            self.step(format!("fail {change:?}"));
-            return Box::pin(async { Err(down().into()) });
+        if let Err(error) = self.fail_if_told() {
+            return Box::pin(async { Err(error) });
         }
         self.step(format!("{change:?} {id}"));
         let mut all = self.credentials.lock().unwrap();
         let changed = all.get_mut(&id).ok_or_else(|| ChangeError::NotFound(format!("credential `{id}`")));
-        let changed = changed.and_then(|record| {
-            if matches!(record.state, State::Revoked { .. }) && change != CredentialChange::Revoke {
-                return Err(ChangeError::Conflict("it is revoked".into()));
-            }
-            match change {
-                CredentialChange::Disable => record.state = State::Disabled,
-                CredentialChange::Enable => record.state = State::Active,
-                CredentialChange::Revoke => record.state = State::Revoked { at: now },
-                CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
-                CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
-                CredentialChange::SetRoles(roles) => record.extras_mut().roles = roles,
-                CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
-            }
-            Ok(record.clone())
-        });
+        let changed = changed.and_then(|record| apply(record, change, now).map(|()| record.clone()));
         Box::pin(async move { changed })
     }
 

@@ -82,9 +82,7 @@ impl Process {
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let (store, shared_counts) = open_store(&settings, clock.clone()).await?;
         let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
-        let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
-        // After the cache, which must have been told what is announced.
-        let announcer = Announcer::new(cached.clone(), identity(&settings)?, clock.clone());
+        let (cached, announcer) = remember(&settings, &store, &clock)?;
         let upstreams = Arc::<UpstreamRegistry>::default();
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
@@ -175,6 +173,18 @@ impl Process {
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
+}
+
+/// The memory in front of the store, and who announces what it has been told. In this order: what is
+/// announced, the cache must have heard before.
+fn remember(
+    settings: &Settings,
+    store: &Arc<dyn CredentialStore>,
+    clock: &Arc<dyn Clock>,
+) -> std::io::Result<(Arc<CachedStore>, Arc<Announcer>)> {
+    let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
+    let announcer = Announcer::new(&cached, identity(settings)?, clock.clone());
+    Ok((cached, announcer))
 }
 
 /// What served routes act with.
