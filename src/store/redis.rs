@@ -34,6 +34,7 @@ mod history;
 mod judge;
 mod link;
 mod lua;
+mod pace;
 mod reader;
 mod receipts;
 mod scripts;
