@@ -39,6 +39,9 @@ const ADMISSION: Duration = Duration::from_secs(10);
 /// Refused for this long without a break, and by whoever answers, an address has stopped admitting.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// And for this many requests in a row, for an address that takes long to answer.
+const REFUSALS: u32 = 10;
+
 /// Longest watch after the revocation: the bound, and time to see that it held.
 const WATCH: Duration = Duration::from_secs(75);
 
@@ -209,16 +212,17 @@ impl Target {
     async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> Watched {
         let start = instant();
         let mut watched = Watched::default();
-        let mut last_yes = instant();
+        let (mut last_yes, mut refusals) = (instant(), 0);
         while start.elapsed() < WATCH {
             let visit = self.visit(canary, decoy).await;
             watched.requests += 1;
             watched.failures += u64::from(visit.verdict == Verdict::Unclear);
+            refusals += 1;
             if visit.verdict != Verdict::Refused {
-                last_yes = instant();
+                (last_yes, refusals) = (instant(), 0);
             }
             keep(&mut watched.kept, visit);
-            if revocation.over.load(Ordering::Acquire) && last_yes.elapsed() >= QUIET {
+            if revocation.over.load(Ordering::Acquire) && refusals >= REFUSALS && last_yes.elapsed() >= QUIET {
                 break;
             }
             sleep(PACE).await;

@@ -59,7 +59,7 @@ fn a_drill_reports_every_gateway_and_address_and_leaves_nothing_behind() {
     for url in urls {
         assert!(url["first_refusal_ms"].as_u64().unwrap() < 5_000, "{report}");
         assert!(url["last_admission_ms"].as_u64().unwrap_or(0) < 5_000, "{report}");
-        assert!(url["requests"].as_u64().unwrap() > 10, "{report}");
+        assert!(url["requests"].as_u64().unwrap() >= 10, "{report}");
     }
     assert!(
         !drilled.stdout.contains("tlive_") && !drilled.stderr.contains("tlive_"),
