@@ -20,6 +20,7 @@ use super::link::{Connection, Fault, Link, Live, Retry};
 use super::scripts::{Change, Kind, Stored, Written};
 
 mod creation;
+mod forgetting;
 mod receipts;
 mod roles;
 
