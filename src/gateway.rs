@@ -7,9 +7,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
+use std::task::Poll;
 
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
@@ -21,17 +19,19 @@ use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIn
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, UpstreamBody, UpstreamError};
-use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
+use crate::upstream::{Forwarded, Outgoing, UpstreamError};
+use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
+pub use self::body::ReplyBody;
 pub use self::exchange::Exchange;
 pub use self::live::Lifeline;
 pub use self::trailers::Trailed;
 pub use self::tunnel::Tunnel;
 pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 
+mod body;
 mod caller;
 mod exchange;
 mod limits;
@@ -74,16 +74,6 @@ pub struct Reply<B> {
     pub tunnel: Option<Box<Tunnel>>,
     /// The one access event of this request; the server tells it how the answer went, or drops it.
     pub exchange: Exchange,
-}
-
-/// A reply's body.
-pub enum ReplyBody<B> {
-    /// Nothing.
-    Empty,
-    /// Ours.
-    Bytes(Bytes),
-    /// The upstream's, as it comes.
-    Upstream(Trailed<UpstreamBody<Trailed<B>>>),
 }
 
 /// What every step of one request may look at.
@@ -207,17 +197,25 @@ pub async fn handle<B: RequestBody + Unpin>(
         Err(denial) => return cut_off(exchange, asked, upstream, denial),
     };
     match forwarded {
-        Ok(forwarded) => {
-            let (surface, now) = (exchange.surface(), exchange.now().wall);
-            let mut reply = reply::returning(exchange, &view, &examined, forwarded);
-            let fields = &mut reply.head.fields;
-            reply
-                .exchange
-                .with_permit(|permit| renew::refresh(&view, permit, (surface, now), head, fields));
-            reply
-        }
+        Ok(forwarded) => pass_back(exchange, asked, &examined, forwarded),
         Err(denial) => refuse_here(exchange, asked, denial),
     }
+}
+
+/// Passes the upstream's answer on, with a renewed session where one is due.
+fn pass_back<B: BodySource + Unpin>(
+    exchange: Exchange,
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    forwarded: Forwarded<Trailed<B>>,
+) -> Reply<B> {
+    let (surface, now) = (exchange.surface(), exchange.now().wall);
+    let mut reply = reply::returning(exchange, asked.view, examined, forwarded);
+    let fields = &mut reply.head.fields;
+    reply
+        .exchange
+        .with_permit(|permit| renew::refresh(asked.view, permit, (surface, now), asked.head, fields));
+    reply
 }
 
 /// Refuses a request whose credential died while it was on its way. Nobody knows what became of it
@@ -393,25 +391,6 @@ fn note_answer<B>(
         Err((error, _body)) => {
             exchange.note_upstream(upstream);
             Err(error.denial())
-        }
-    }
-}
-
-impl<B: BodySource + Unpin> BodySource for ReplyBody<B> {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
-        match self {
-            Self::Empty => Poll::Ready(None),
-            Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Bytes(bytes) => Poll::Ready(Some(Ok(Chunk::Data(std::mem::take(bytes))))),
-            Self::Upstream(body) => body.poll_chunk(cx),
-        }
-    }
-
-    fn is_end(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Bytes(bytes) => bytes.is_empty(),
-            Self::Upstream(body) => body.is_end(),
         }
     }
 }

@@ -128,6 +128,12 @@ impl Frames {
         self.next == Next::Head && self.begun_len == 0
     }
 
+    /// Whether the sender has said Close.
+    #[must_use]
+    pub fn has_closed(&self) -> bool {
+        self.next == Next::Nothing
+    }
+
     /// Goes through whole heads and payloads; how many bytes they are.
     fn run(&mut self, bytes: &[u8]) -> (usize, Found) {
         let mut at = 0;

@@ -199,7 +199,9 @@ impl Ways<'_> {
                 Poll::Pending => {}
             }
         }
-        if let (true, true, Some(first)) = (up.is_ready(), down.is_ready(), self.first) {
+        // Once both have said Close, nobody has anything left to say: who is slow to hang up is not waited for.
+        let over = self.up.frames.has_closed() && self.down.frames.has_closed();
+        if let Some(first) = self.first.filter(|_| over || (up.is_ready() && down.is_ready())) {
             return Poll::Ready(first);
         }
         if self.up.bytes + self.down.bytes != before {
@@ -306,12 +308,25 @@ async fn say_farewell<Io: Stream>(socket: &Rc<RefCell<Socket<Io>>>, ways: &mut W
         let mut socket = socket.borrow_mut();
         let client = poll_say(cx, &mut *socket, &mut client_rest);
         let upstream = poll_say(cx, ways.upstream, &mut upstream_rest);
-        if client.is_ready() && upstream.is_ready() {
+        // What the service still sends must be taken, or closing would reset the connection and the
+        // Close could be lost on its way.
+        if client.is_ready() && upstream.is_ready() && poll_forget(cx, ways.upstream).is_ready() {
             return Poll::Ready(());
         }
         socket.alarm.poll_until(cx, deadline)
     })
     .await;
+}
+
+/// Reads and forgets; ready at the end.
+fn poll_forget(cx: &mut Context<'_>, from: &mut impl Pipe) -> Poll<()> {
+    loop {
+        from.input().clear();
+        match ready!(from.poll_read(cx)) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return Poll::Ready(()),
+        }
+    }
 }
 
 /// Writes and ends; ready when that is done, or cannot be.

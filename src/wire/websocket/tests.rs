@@ -124,6 +124,7 @@ fn nothing_passes_behind_a_close() {
         let mut passed = frames(sender);
         passed.pass(&close);
         assert!(!passed.is_between(), "another Close may not be put in");
+        assert!(passed.has_closed() && !frames(sender).has_closed());
     }
 }
 

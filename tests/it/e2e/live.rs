@@ -60,9 +60,7 @@ struct Reading {
 
 /// How a stream ended for its client.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum How {
-    /// A WebSocket, with this code.
-    Closed(u16),
+enum How {
     /// An answer, and whether it looked complete.
     Answer(u16, bool),
     /// A stream of HTTP/2 was reset with this code in the middle of its answer.
@@ -156,7 +154,9 @@ fn read_h2(gateway: &Gateway, site: &Site, bearer: &str, path: &str, body: Optio
         if is_upload {
             let _ = told.send(());
         }
-        match frames::read_ending(&mut client, |_| drop(told.send(()))) {
+        match frames::read_ending(&mut client, |_| {
+            let _ = told.send(());
+        }) {
             Ok(Ending { reset: Some(code), .. }) => How::Reset(code),
             Ok(Ending {
                 answer: Some((status, _)), ..
@@ -327,14 +327,14 @@ fn a_token_that_expires_or_loses_its_signing_secret_ends_its_streams() {
         )
     };
     let mut key = open(&gateway, "/ws/key", &[("Authorization", &bearer)]);
-    let mut short = open(&gateway, "/session-ws", &[("Authorization", &token(2))]);
+    let mut short = open(&gateway, "/session-ws/short", &[("Authorization", &token(2))]);
     let opened = clock::instant();
     assert_eq!(short.closing(), 1008);
     assert!(opened.elapsed() < Duration::from_secs(4), "{:?}", opened.elapsed());
-    assert_eq!(line(&gateway, "/session-ws")["denial"], "expired_credential");
+    assert_eq!(line(&gateway, "/session-ws/short")["denial"], "expired_credential");
 
-    let long = open(&gateway, "/session-ws", &[("Authorization", &token(3_600))]);
-    let withdrawn = ended_by(&gateway, long, "/session-ws", || {
+    let long = open(&gateway, "/session-ws/long", &[("Authorization", &token(3_600))]);
+    let withdrawn = ended_by(&gateway, long, "/session-ws/long", || {
         site.write("session.secret", "another-session-secret-0123456789abcdef0123456789");
         assert_eq!(gateway.run(&["reload"]).code, 0);
     });

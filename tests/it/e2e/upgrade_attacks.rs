@@ -146,11 +146,12 @@ fn s8_an_answer_that_is_no_101_is_an_ordinary_one_and_both_connections_end() {
         assert!(client.closes(), "what was sent behind it may be frames or requests");
         assert!(!contains(&upstream.bytes(), b"smug") && upstream.count() == 1);
         // The service may have switched whatever it said: its connection is not used again.
-        let workers = 2;
-        for _ in 0..workers {
+        for _ in 0..4 {
             call(&gateway, "GET", "/public/x", &[]);
         }
-        assert_eq!(upstream.connections(), 1 + workers);
+        let asked = upstream.requests();
+        assert_eq!(asked.len(), 5);
+        assert!(asked[1..].iter().all(|later| later.connection != asked[0].connection));
     }
 }
 
@@ -213,7 +214,6 @@ fn s8_a_tunnel_carries_frames_and_nothing_else() {
     let mut smuggler = open(&gateway, "/open/smuggler", &[]);
     assert!(smuggler.echoes("hello"));
     smuggler.client.send(&[masked(TEXT, b"last"), SMUGGLED.to_vec()].concat());
-    assert_eq!(smuggler.read(), Some((TEXT, b"last".to_vec())));
     assert_eq!(smuggler.closing(), 1002);
     let close = until("the service to be told", PATIENCE, || {
         last(&seen).flatten().filter(|frame| frame.0 == CLOSE)

@@ -164,8 +164,8 @@ pub(crate) fn echo(stream: &mut TcpStream, seen: &Seen) -> io::Result<Then> {
     let (mut buffer, mut bytes) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         while let Some((opcode, payload)) = take(&mut buffer) {
+            note(Some((opcode, payload.clone())));
             stream.write_all(&bare(opcode, &payload))?;
-            note(Some((opcode, payload)));
             if opcode == CLOSE {
                 return Ok(Then::Close);
             }
