@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, PasswordHash, Position, RoleRecord, TenantRecord};
 use crate::base::scope::ScopeSet;
 
@@ -20,9 +20,11 @@ pub mod codec;
 pub mod embedded;
 pub mod events;
 mod filter;
+pub mod receipts;
 pub mod redis;
 
 pub use filter::CredentialFilter;
+pub use receipts::{Announcement, EventPage, Receipt, Receipts, Standing, ToldEvent};
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -41,12 +43,19 @@ pub enum StoreError {
     Foreign(String),
 }
 
-/// Why a change was not made.
+/// Why a change was not acknowledged. Each says what is known about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChangeError {
     /// The store did not answer: whether the change was made is not known.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store failed before anything was written: nothing was changed.
+    #[error("nothing was changed: {0}")]
+    NotMade(StoreError),
+    /// The change was made and its event written, but whether it outlives a failure of the store's
+    /// machine is not known.
+    #[error("the change was made, but may be lost if the store fails over now: {0}; repeat it until it is confirmed")]
+    Unconfirmed(String),
     /// There is no such credential, tenant or role.
     #[error("there is no {0}")]
     NotFound(String),
@@ -81,13 +90,16 @@ pub struct FoundFacts {
     pub roles: Vec<RoleRecord>,
 }
 
-/// Records to be made together, or none of them.
+/// Records to be made, and others to be changed, together or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct NewRecords {
     /// A tenant to be made, active, before the credentials.
     pub tenant: Option<TenantId>,
     /// Credentials to be made, in order, all of one tenant; one may hang on an earlier one.
     pub credentials: Vec<CredentialRecord>,
+    /// Changes of credentials that are there already, of the same tenant, in order; one credential may
+    /// be changed more than once.
+    pub changes: Vec<(CredentialId, CredentialChange)>,
 }
 
 /// Most credentials of one creation: an issuer makes two or three.
@@ -137,6 +149,8 @@ pub enum RoleChange {
 pub struct Event {
     /// The store's position after this change.
     pub position: Position,
+    /// When the change was made, by the store's clock; `None` when the store does not know.
+    pub at: Option<UnixMillis>,
     /// What changed.
     pub subject: EventSubject,
 }
@@ -206,15 +220,17 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// Makes records, all or none. A new tenant must be new, an old one must exist; ids and
     /// fingerprints must be new; what a record hangs on must exist, be of its tenant and not be
     /// revoked, and no chain is longer than [`MAX_ANCESTORS`](crate::base::principal::MAX_ANCESTORS).
-    /// Answers the credentials as they were written.
+    /// Changes what is to be changed in the same step, each as [`change_credential`](Self::change_credential)
+    /// does. Answers the credentials as they were written: those made, then those that were to be changed,
+    /// each once.
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>>;
 
     /// Makes one credential, as [`create`](Self::create) does.
     fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         let now = record.created_at;
         let new = NewRecords {
-            tenant: None,
             credentials: vec![record],
+            ..NewRecords::default()
         };
         let made = self.create(new, now);
         Box::pin(async move {
@@ -228,7 +244,7 @@ pub trait CredentialStore: Send + Sync + 'static {
         let record = change::new_tenant(id.clone(), now);
         let new = NewRecords {
             tenant: Some(id),
-            credentials: Vec::new(),
+            ..NewRecords::default()
         };
         let made = self.create(new, now);
         Box::pin(async move { made.await.map(|_| record) })
@@ -272,6 +288,38 @@ pub trait CredentialStore: Send + Sync + 'static {
 
     /// Whether the store answers, within `deadline`.
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Writes down that a gateway is there and what it has applied, and answers the store's time. A
+    /// later announcement of the same process replaces the earlier one; one of another process that
+    /// goes by the same id is refused while that one is heard of ([`receipts::DUPLICATE_AFTER`]).
+    ///
+    /// What is written is safe to rely on: the receipt names a position only if the announcing
+    /// process' sinks have been told everything up to it, within the history it belongs to.
+    ///
+    /// The default is for stores that keep no receipts.
+    fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        let _ = gateway;
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// Takes a gateway's receipt away, if it is of this process (`run`): it serves nobody any more.
+    fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = (id, run);
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// Every gateway heard of within [`receipts::KEPT_FOR`], in order of id, where the store stands
+    /// and its time, read in one step from the primary.
+    fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// Events after a position, oldest first, or the newest ones, at most `limit` (capped at
+    /// [`receipts::MAX_EVENTS`]).
+    fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
+        let _ = (after, limit);
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
 
     /// How well events reach this process, for metrics and readiness. A store in this process hears
     /// of everything by itself, which is what this says unless a store knows better.

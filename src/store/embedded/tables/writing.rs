@@ -2,7 +2,7 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{Clock as _, SystemClock, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
@@ -13,8 +13,8 @@ use crate::store::{
 };
 
 use super::{
-    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, TENANTS, ancestors_at,
-    credential_at, failed, ids_of, position_in, role_at, tenant_at,
+    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, TENANTS,
+    ancestors_at, credential_at, failed, ids_of, position_in, role_at, tenant_at,
 };
 
 /// What a transaction came to.
@@ -24,6 +24,9 @@ pub(in super::super) struct Written {
     /// How much it wrote; with nothing written there is nothing to commit.
     pub(in super::super) writes: u64,
 }
+
+/// A credential to be changed, as it will be, and what is to be written; nothing if it is so already.
+type Changed = (CredentialRecord, Option<Vec<u8>>);
 
 /// The tables of one write transaction, with the events made so far.
 pub(in super::super) struct WriteTables<'t> {
@@ -35,6 +38,7 @@ pub(in super::super) struct WriteTables<'t> {
     fingerprints: Table<'t, &'static [u8; 32], &'static str>,
     tenants: Table<'t, &'static str, &'static [u8]>,
     events: Table<'t, u64, &'static [u8]>,
+    event_times: Table<'t, u64, i64>,
     counters: Table<'t, &'static str, u64>,
     position: Position,
     made: Vec<Event>,
@@ -53,6 +57,7 @@ impl<'t> WriteTables<'t> {
             fingerprints: transaction.open_table(FINGERPRINTS).map_err(|e| failed(e.into()))?,
             tenants: transaction.open_table(TENANTS).map_err(|e| failed(e.into()))?,
             events: transaction.open_table(EVENTS).map_err(|e| failed(e.into()))?,
+            event_times: transaction.open_table(EVENT_TIMES).map_err(|e| failed(e.into()))?,
             position: position_in(&counters)?,
             counters,
             made: Vec::new(),
@@ -82,8 +87,10 @@ impl<'t> WriteTables<'t> {
     /// Makes records, all or none: everything is checked before anything is written, because the
     /// transaction may be committed for others whatever becomes of this.
     pub(in super::super) fn create(&mut self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
-        let fresh = new.tenant.clone();
-        let (owner, records) = change::first_of(new)?;
+        let (owner, records) = change::first_of(&new)?;
+        let changes = self.changed_together(owner.as_ref(), &new, now)?;
+        let fresh = new.tenant;
+        let owner = owner.or_else(|| changes.first().map(|(record, _)| record.tenant.clone()));
         let Some(owner) = owner else { return Ok(Vec::new()) };
         match (tenant_at(&self.tenants, owner.as_str())?, &fresh) {
             (Some(_), Some(fresh)) => return Err(change::tenant_taken(fresh)),
@@ -108,7 +115,34 @@ impl<'t> WriteTables<'t> {
             self.credentials_of.insert(place, ()).map_err(|e| failed(e.into()))?;
             self.write_credential(record, bytes)?;
         }
-        Ok(records)
+        let mut written = records;
+        for (record, bytes) in changes {
+            if let Some(bytes) = bytes {
+                self.write_credential(&record, &bytes)?;
+            }
+            written.push(record);
+        }
+        Ok(written)
+    }
+
+    /// The credentials to be changed as they will be, with what is to be written for those that are
+    /// not so already.
+    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, now: UnixMillis) -> Result<Vec<Changed>, ChangeError> {
+        let mut owner = owner.cloned();
+        let mut changes = Vec::new();
+        for id in change::changed_ids(&new.changes) {
+            let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
+            let outcome = change::change_together(&record, owner.as_ref(), &new.changes, now)?;
+            owner = Some(record.tenant.clone());
+            changes.push(match outcome {
+                Outcome::Unchanged => (record, None),
+                Outcome::Changed(changed) => {
+                    let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
+                    (changed, Some(bytes))
+                }
+            });
+        }
+        Ok(changes)
     }
 
     /// Whether a record may be made now, after those made with it before.
@@ -249,11 +283,15 @@ impl<'t> WriteTables<'t> {
         self.events
             .insert(self.position.0, bytes.as_slice())
             .map_err(|e| failed(e.into()))?;
+        let now = SystemClock.now().wall;
+        self.event_times.insert(self.position.0, now.0).map_err(|e| failed(e.into()))?;
         if let Some(old) = self.position.0.checked_sub(EVENTS_KEPT) {
             self.events.remove(old).map_err(|e| failed(e.into()))?;
+            self.event_times.remove(old).map_err(|e| failed(e.into()))?;
         }
         self.made.push(Event {
             position: self.position,
+            at: Some(now),
             subject,
         });
         Ok(())
