@@ -15,6 +15,9 @@ use crate::support::websocket::{self, ACCEPT, CLOSE, HANDSHAKE, TEXT, WebSocket,
 use super::upgrade::{admit, line, open, plan};
 use super::{call, get, text};
 
+/// What it is, the request line, the fields, the body.
+type Attack<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, &'a str);
+
 const SMUGGLED: &[u8] = b"GET /v1/orders/smug HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn raw(line: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
@@ -50,7 +53,7 @@ fn s8_s9_nothing_but_a_good_handshake_keeps_its_upgrade_and_what_follows_is_judg
         ("Connection", "Upgrade, HTTP2-Settings"),
         ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
     ];
-    let cases: Vec<(&str, &str, Vec<(&str, &str)>, &str)> = vec![
+    let cases: Vec<Attack> = vec![
         ("the wrong version", get, changed("Sec-WebSocket-Version", Some("12")), ""),
         ("no version", get, changed("Sec-WebSocket-Version", None), ""),
         ("no key", get, changed("Sec-WebSocket-Key", None), ""),
