@@ -34,6 +34,7 @@ mod history;
 mod judge;
 mod link;
 mod lua;
+mod pace;
 mod reader;
 mod receipts;
 mod scripts;
@@ -281,6 +282,11 @@ impl CredentialStore for RedisStore {
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
         let session = self.session();
         self.run(async move { session.touch(&used).await })
+    }
+
+    fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.forget(&ids, before).await })
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {

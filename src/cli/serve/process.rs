@@ -1,7 +1,9 @@
 //! A running gateway: its parts in the order they are started, and stopped in the reverse.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -25,11 +27,11 @@ use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
-use crate::store::activity;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
+use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
@@ -128,6 +130,7 @@ impl Process {
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
         let mut chores = vec![tokio::spawn(renewal.run(wanted))];
         chores.extend(start_chores(&operations, &reloader, &cached));
+        chores.push(tokio::spawn(sweep_store(cached.clone(), settings.store.keep_ended)));
         readiness.configured();
         Ok(Self {
             operations,
@@ -184,6 +187,11 @@ fn start_chores(operations: &Arc<Operations>, reloader: &Arc<Reloader>, cached: 
     ]
 }
 
+/// Forgets what ended long ago, until it is aborted.
+async fn sweep_store(cached: Arc<CachedStore>, keep: Duration) {
+    sweep::sweep_for_ever(&**cached.store(), keep, &SystemClock).await;
+}
+
 /// Writes when sliding sessions were last used, until it is aborted.
 async fn write_uses(cached: Arc<CachedStore>) {
     activity::write_behind(cached.activity(), &**cached.store(), &SystemClock).await;
@@ -221,6 +229,9 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         absent_age: store.absent_age,
         lookup_timeout: store.lookup_timeout,
         max_lookups: store.max_lookups,
+        unknown_lookups: store.unknown_lookups,
+        // The standard library's hash keys are random and need no generator of our own.
+        seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
         absent_entries: store.absent_entries,
     }

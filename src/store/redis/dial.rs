@@ -20,6 +20,7 @@ use crate::store::{BoxFuture, StoreError};
 
 use super::guard::Guarded;
 use super::link::Backoff;
+use super::pace::Pace;
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
 /// milliseconds; a second lets one lost packet be sent again.
@@ -78,6 +79,7 @@ pub(super) struct Address {
     identity: RedisConnectionInfo,
     tls: Option<TlsConnector>,
     around: Surroundings,
+    pace: Pace,
 }
 
 impl Address {
@@ -107,6 +109,7 @@ impl Address {
             addr: info.addr().clone(),
             identity,
             tls,
+            pace: Pace::new(around.seed.fetch_add(1, Ordering::Relaxed)),
             around,
         })
     }
@@ -132,11 +135,12 @@ impl Drop for Driver {
     }
 }
 
-/// Connects and authenticates. Every command on the connection ends within `response_timeout`.
+/// Connects and authenticates, when it is this gateway's turn. Every command on the connection ends within `response_timeout`.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], also after [`CONNECT_TIMEOUT`].
 pub(super) async fn dial(address: &Address, response_timeout: Duration) -> Result<Wire, StoreError> {
+    address.pace.wait().await;
     match tokio::time::timeout(CONNECT_TIMEOUT, connect(address, response_timeout)).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Unavailable("Redis did not accept a connection within 1 s".into())),

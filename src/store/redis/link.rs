@@ -20,8 +20,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// First and longest pause before a connection is tried again. Two seconds keep recovery within
-/// five; the jitter keeps gateways apart.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// five; the jitter, from a quarter of the pause to the whole, keeps gateways apart that lost their
+/// connections in the same moment.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
 
 /// What a failed command means.
 pub(super) struct Fault {
@@ -248,12 +249,17 @@ impl Backoff {
         self.attempts = 0;
     }
 
-    /// Between half and the whole of 100 ms, 200 ms, ... 2 s.
+    /// Between a quarter and the whole of 400 ms, 800 ms, ... 2 s.
     pub(super) fn next(&mut self) -> Duration {
         let (first, longest) = BACKOFF;
         let whole = first.saturating_mul(1 << self.attempts.min(8)).min(longest);
         self.attempts = self.attempts.saturating_add(1);
-        whole / 2 + whole.mul_f64(f64::from(self.draw() % 1_000) / 2_000.0)
+        whole / 4 + self.part_of(whole.mul_f64(0.75))
+    }
+
+    /// Some part of this, drawn.
+    pub(super) fn part_of(&mut self, whole: Duration) -> Duration {
+        whole.mul_f64(f64::from(self.draw() % 1_000) / 1_000.0)
     }
 
     /// `SplitMix64`, upper half: neighbouring seeds give unlike pauses.
@@ -272,15 +278,15 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_bound_and_start_again() {
         let mut backoff = Backoff::new(7);
-        for whole in [100, 200, 400, 800, 1_600, 2_000, 2_000] {
+        for whole in [400, 800, 1_600, 2_000, 2_000] {
             let pause = backoff.next();
             assert!(
-                (Duration::from_millis(whole / 2)..=Duration::from_millis(whole)).contains(&pause),
+                (Duration::from_millis(whole / 4)..=Duration::from_millis(whole)).contains(&pause),
                 "{pause:?}"
             );
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.next() <= Duration::from_millis(400));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod killed;
 mod receipts;
 mod redis;
 mod roles;
+mod sweeping;
 mod together;
 mod trees;
 mod wrapper;
