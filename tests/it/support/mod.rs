@@ -12,5 +12,5 @@ pub(crate) mod resp;
 pub(crate) mod site;
 pub(crate) mod upstream;
 pub(crate) mod wait;
-pub(crate) mod websocket;
 pub(crate) mod webdriver;
+pub(crate) mod websocket;
