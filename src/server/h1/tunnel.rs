@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::incoming::MAX_DRAINED;
 use super::render::{Asked, Sent};
 use super::socket::{Socket, Stream};
 use super::{Conversation, Ended, LINGER};
@@ -303,14 +304,14 @@ async fn say_farewell<Io: Stream>(socket: &Rc<RefCell<Socket<Io>>>, ways: &mut W
     let to_client = frame(&ways.down, Sender::Server);
     let to_upstream = frame(&ways.up, Sender::Client);
     let (mut client_rest, mut upstream_rest) = (&to_client[..], &to_upstream[..]);
-    let deadline = clock::instant() + LINGER;
+    let (deadline, mut left) = (clock::instant() + LINGER, MAX_DRAINED);
     poll_fn(|cx| {
         let mut socket = socket.borrow_mut();
         let client = poll_say(cx, &mut *socket, &mut client_rest);
         let upstream = poll_say(cx, ways.upstream, &mut upstream_rest);
         // What the service still sends must be taken, or closing would reset the connection and the
         // Close could be lost on its way.
-        if client.is_ready() && upstream.is_ready() && poll_forget(cx, ways.upstream).is_ready() {
+        if client.is_ready() && upstream.is_ready() && poll_forget(cx, ways.upstream, &mut left).is_ready() {
             return Poll::Ready(());
         }
         socket.alarm.poll_until(cx, deadline)
@@ -318,12 +319,15 @@ async fn say_farewell<Io: Stream>(socket: &Rc<RefCell<Socket<Io>>>, ways: &mut W
     .await;
 }
 
-/// Reads and forgets; ready at the end.
-fn poll_forget(cx: &mut Context<'_>, from: &mut impl Pipe) -> Poll<()> {
+/// Reads and forgets; ready at the end, or when that is too much.
+fn poll_forget(cx: &mut Context<'_>, from: &mut impl Pipe, left: &mut u64) -> Poll<()> {
     loop {
         from.input().clear();
         match ready!(from.poll_read(cx)) {
-            Ok(1..) => {}
+            Ok(n @ 1..) => match left.checked_sub(n as u64) {
+                Some(rest) => *left = rest,
+                None => return Poll::Ready(()),
+            },
             Ok(0) | Err(_) => return Poll::Ready(()),
         }
     }
