@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use crate::base::fingerprint::{Pepper, Peppers};
+use crate::base::ids::GatewayId;
 use crate::base::principal::Roles;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
@@ -67,6 +68,8 @@ impl CertificateSet {
 pub struct Settings {
     /// The configuration file it came from.
     pub config_path: PathBuf,
+    /// This gateway's name in receipts, if the operator gave one.
+    pub id: Option<GatewayId>,
     /// Public listeners.
     pub listeners: Vec<ListenerSettings>,
     /// Number of workers; default one for each core.
@@ -83,6 +86,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// An acknowledged revocation holds everywhere after this time (at most 60 s).
     pub revocation_bound: Duration,
+    /// How often streams that are still open are judged again.
+    pub stream_check: Duration,
 }
 
 impl Settings {
@@ -91,6 +96,7 @@ impl Settings {
     #[must_use]
     pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
         let parts = [
+            ("id", self.id != running.id),
             ("listeners", self.listeners != running.listeners),
             ("workers", self.workers != running.workers),
             ("store", !self.store.is_same(&running.store)),
@@ -99,6 +105,7 @@ impl Settings {
             ("limits", self.limits != running.limits),
             ("log", self.log != running.log),
             ("revocation.bound", self.revocation_bound != running.revocation_bound),
+            ("revocation.stream_check", self.stream_check != running.stream_check),
         ];
         parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }

@@ -98,6 +98,8 @@ impl std::fmt::Debug for RedisStore {
 struct Shared {
     readers: [Arc<Link>; READ_LINKS],
     writer: Arc<Link>,
+    /// For receipts and the event log: a change that waits for replicas holds up its own connection.
+    teller: Arc<Link>,
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
@@ -134,6 +136,7 @@ impl RedisStore {
         let shared = Arc::new(Shared {
             readers: std::array::from_fn(|_| Arc::new(Link::new(settings.lookup_timeout))),
             writer: Arc::new(Link::new(CHANGE_TIMEOUT)),
+            teller: Arc::new(Link::new(CHANGE_TIMEOUT)),
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts, &settings.pepper_check),
@@ -143,7 +146,7 @@ impl RedisStore {
         let leader = Arc::clone(&shared.writer);
         let mut first_attempt = leader.watch();
         let mut tasks = vec![spawn_link(&control, &leader, &address, &scripts, None)];
-        for link in &shared.readers {
+        for link in shared.readers.iter().chain([&shared.teller]) {
             tasks.push(spawn_link(&control, link, &address, &scripts, Some(&leader)));
         }
         let follow = reader::follow_for_ever(Arc::clone(&shared.feed), Arc::clone(&address), scripts, Arc::clone(&leader));

@@ -1,9 +1,11 @@
 //! The metrics telemetry itself has: requests, refusals, durations, the build.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::counters::{BOUNDS, Totals};
+use super::counters::{AGES, BOUNDS, Totals};
 use super::metrics::{HistogramSample, Kind, Metrics, Sample};
+use super::streams::StreamKind;
 
 /// Registers what workers count.
 pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
@@ -32,23 +34,60 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
     metrics.histogram_fn(
         "durward_request_duration_seconds",
         "From the request head to the end of the response",
-        move || {
-            let (sum, counts) = t.durations();
-            let bounds = BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
-            HistogramSample {
-                sum: sum.as_secs_f64(),
-                buckets: bounds.zip(counts).collect(),
-            }
-        },
+        move || histogram(&BOUNDS, t.durations()),
+    );
+    let t = Arc::clone(totals);
+    metrics.histogram_fn(
+        "durward_facts_age_seconds",
+        "How old the facts were by which a request was judged, counted from when their read was sent; never above store.max_age",
+        move || histogram(&AGES, t.facts_ages()),
     );
     let t = Arc::clone(totals);
     metrics.gauge_fn("durward_requests_in_flight", "Requests begun and not ended", &[], move || {
         t.in_flight()
     });
+    register_streams(metrics, totals);
     metrics.gauge_fn(
         "durward_build_info",
         "The version that runs",
         &[("version", env!("CARGO_PKG_VERSION"))],
         || 1,
     );
+}
+
+fn register_streams(metrics: &Metrics, totals: &Arc<Totals>) {
+    let t = Arc::clone(totals);
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_streams_open",
+        "Requests under a credential that have been open for half a second or more, by kind; they are judged again until they end",
+        move || {
+            let row = |kind: StreamKind| Sample {
+                labels: vec![("kind", kind.as_str().to_owned())],
+                value: t.open_streams(kind),
+            };
+            StreamKind::ALL.into_iter().map(row).collect()
+        },
+    );
+    let t = Arc::clone(totals);
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_streams_ended",
+        "WebSockets that ended and other streams that were cut off, by reason; a denial is one whose credential died",
+        move || {
+            let row = |(kind, reason, value): (StreamKind, &str, u64)| Sample {
+                labels: vec![("kind", kind.as_str().to_owned()), ("reason", reason.to_owned())],
+                value,
+            };
+            t.ended_streams().into_iter().map(row).collect()
+        },
+    );
+}
+
+fn histogram(bounds: &[Duration], (sum, counts): (Duration, Vec<u64>)) -> HistogramSample {
+    let bounds = bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    HistogramSample {
+        sum: sum.as_secs_f64(),
+        buckets: bounds.zip(counts).collect(),
+    }
 }

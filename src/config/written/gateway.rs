@@ -22,6 +22,12 @@ pub const GATEWAY: Schema = Schema {
     about: "The gateway itself. Services and their routes are in the files of the `upstreams` directory.",
     keys: &[
         Key {
+            name: "id",
+            kind: Kind::Text,
+            default: Fallback::Absent("made of the host's name, the process id and a random part"),
+            about: "This gateway's name in receipts (`durward gateways`, `--wait`). No two that share a store may have the same; one that is restarted takes its own over.",
+        },
+        Key {
             name: "workers",
             kind: Kind::Count { min: 1, max: 256 },
             default: Fallback::Absent("one for each core"),
@@ -124,15 +130,26 @@ pub const GATEWAY: Schema = Schema {
 pub const REVOCATION: Schema = Schema {
     name: "`[revocation]`",
     about: "A revocation that was acknowledged holds everywhere after this time, whatever fails.",
-    keys: &[Key {
-        name: "bound",
-        kind: Kind::Duration {
-            min: secs(10),
-            max: secs(60),
+    keys: &[
+        Key {
+            name: "bound",
+            kind: Kind::Duration {
+                min: secs(10),
+                max: secs(60),
+            },
+            default: Fallback::Value("60s"),
+            about: "60 s is the promise and can only be tightened; below 10 s a short outage of the store would refuse everybody.",
         },
-        default: Fallback::Value("60s"),
-        about: "60 s is the promise and can only be tightened; below 10 s a short outage of the store would refuse everybody.",
-    }],
+        Key {
+            name: "stream_check",
+            kind: Kind::Duration {
+                min: secs(1),
+                max: secs(55),
+            },
+            default: Fallback::Absent("15s, or what `bound` leaves"),
+            about: "How often a stream that is still open (WebSocket, events, a long body) is judged again, besides whenever something changes. With `store.max_age` at most the bound less 5 s.",
+        },
+    ],
 };
 
 /// The operator's side.
@@ -227,6 +244,8 @@ const fn identity_key(name: &'static str, default: &'static str, about: &'static
 /// `gateway.toml` as written.
 #[derive(Debug)]
 pub struct WrittenGateway {
+    /// Its name in receipts.
+    pub id: Option<Located<String>>,
     /// Threads; `None` = one for each core.
     pub workers: Option<usize>,
     /// Directory of upstream files.
@@ -239,6 +258,8 @@ pub struct WrittenGateway {
     pub store: WrittenStore,
     /// The revocation bound.
     pub bound: Located<std::time::Duration>,
+    /// How often open streams are judged again.
+    pub stream_check: Option<Located<std::time::Duration>>,
     /// Path of the operator socket.
     pub socket: Located<String>,
     /// Address of the probes.
@@ -276,12 +297,14 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
     let proxies = section.section("proxies");
     let surfaces = section.named("surfaces");
     WrittenGateway {
+        id: section.text("id"),
         workers: section.count("workers").and_then(|n| usize::try_from(n.value).ok()),
         upstreams: section.text_or_default("upstreams"),
         dialect: section.text_or_default("dialect"),
         listeners: section.some_sections("listeners").iter().filter_map(listener::read).collect(),
         store: store::read(section),
         bound: sub_or_default(section, "revocation", &REVOCATION, |s| s.duration_or_default("bound")),
+        stream_check: section.section("revocation").and_then(|s| s.duration("stream_check")),
         socket: sub_or_default(section, "admin", &ADMIN, |s| s.text_or_default("socket")),
         probes: admin.and_then(|s| s.address("probes")),
         insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),

@@ -1,6 +1,8 @@
 //! A connection that is supervised: rebuilt when it breaks, asked whether it still lives, and known
 //! to lead to a primary.
 
+use std::error::Error;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,6 +51,14 @@ impl Fault {
     /// Sorts an error. Nothing here is ever an absence (hardening C4, F9). Of the server's text only
     /// the code is kept: the rest may repeat arguments.
     pub(super) fn of(error: &RedisError) -> Self {
+        if is_garbage(error) {
+            // Another connection would only be lost too (hardening F10).
+            return Self {
+                error: StoreError::Corrupt("an answer of Redis is none, or too large".into()),
+                connection: Connection::Drop,
+                retry: Retry::No,
+            };
+        }
         let (connection, retry) = if error.is_timeout() {
             (Connection::Drop, Retry::No)
         } else if error.is_io_error() || error.is_connection_dropped() {
@@ -83,6 +93,15 @@ impl Fault {
         };
         Self { error, connection, retry }
     }
+}
+
+/// Whether the guard refused what arrived.
+fn is_garbage(error: &RedisError) -> bool {
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
 
 /// An open connection, numbered so that a report about an older one does no harm.

@@ -248,9 +248,9 @@ impl Session {
         if self.shared.wait_replicas == 0 {
             return Ok(record);
         }
-        let live = self.writer().map_err(unconfirmed)?;
+        let live = self.writer().map_err(|error| unconfirmed(&error))?;
         let touched = self.shared.scripts.touch(&live.wire).await;
-        self.settle_writer(&live, touched).map_err(unconfirmed)?;
+        self.settle_writer(&live, touched).map_err(|error| unconfirmed(&error))?;
         self.wait_for_replicas(&live).await?;
         Ok(record)
     }
@@ -266,7 +266,7 @@ impl Session {
             Ok(confirmed) => Err(ChangeError::Unconfirmed(format!(
                 "{confirmed} of {wanted} replicas confirmed it within 1 s"
             ))),
-            Err(error) => Err(unconfirmed(error)),
+            Err(error) => Err(unconfirmed(&error)),
         }
     }
 
@@ -304,7 +304,7 @@ fn nothing_written(error: StoreError) -> ChangeError {
 }
 
 /// A failure after the change was made.
-fn unconfirmed(error: StoreError) -> ChangeError {
+fn unconfirmed(error: &StoreError) -> ChangeError {
     ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
 }
 

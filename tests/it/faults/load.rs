@@ -8,13 +8,12 @@ use durward::base::clock;
 
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::gateway::Gateway;
-use crate::support::raw::Client;
 use crate::support::wait::{PATIENCE, pause, until};
 
 use super::lifetime::first_questions;
 use super::row::NOISE;
 use super::scene::{Caller, Scene, Which, call, scale};
-use super::watch::{Tick, Watch, ask, percentile};
+use super::watch::{Line, Tick, Watch, percentile};
 
 const YOUNG: &str = "max_age = \"30s\"\n";
 
@@ -61,7 +60,8 @@ fn outage(name: &str, away: fn(&mut Scene), back: fn(&mut Scene)) {
             .then_some(())
     });
     let recovered = returned.elapsed();
-    let ticks: Vec<Vec<Tick>> = load.into_iter().map(Watch::finish).collect();
+    let mut ticks: Vec<Vec<Tick>> = load.into_iter().map(Watch::finish).collect();
+    ticks.iter_mut().for_each(|ticks| ticks.retain(|tick| tick.at >= start));
     let (before, during) = (p99_between(&ticks, start, gone), p99_between(&ticks, gone, returned));
     let count = ticks.iter().map(Vec::len).sum::<usize>();
     eprintln!(
@@ -158,17 +158,19 @@ fn s9_a_healthy_store_carries_a_revocation_to_every_gateway_at_once() {
 
 /// When the last request was sent that this gateway still admitted.
 fn last_admission(gateway: &Gateway, key: &Caller, ready: &Barrier) -> Instant {
-    let mut client = Client::connect(gateway.address("plain"));
+    let mut line = Line::open(gateway);
     let request = key.request();
-    assert_eq!(ask(&mut client, &request).status, 200);
+    assert_eq!(line.ask(&request).status, 200);
     ready.wait();
     let start = clock::instant();
     let mut last = start;
     loop {
-        let tick = ask(&mut client, &request);
+        let tick = line.ask(&request);
+        assert!(tick.status != 503 || !quiet(), "unavailable");
         match tick.status {
             200 => last = tick.at,
-            401 => return last,
+            // 503 of a machine under load, whose store did not answer in time.
+            401 | 503 => return last,
             other => panic!("told {other}"),
         }
         assert!(start.elapsed() < PATIENCE, "still admitted");
@@ -187,11 +189,11 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut client = Client::connect(scene.near.address("plain"));
+                    let mut line = Line::open(&scene.near);
                     let request = key.request();
                     let mut asked = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        assert_eq!(ask(&mut client, &request).status, 200);
+                        assert_eq!(line.ask(&request).status, 200);
                         asked += 1;
                     }
                     asked
@@ -221,9 +223,9 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
     std::thread::scope(|scope| {
         for _ in 0..64 {
             scope.spawn(|| {
-                let mut client = Client::connect(scene.near.address("plain"));
+                let mut line = Line::open(&scene.near);
                 together.wait();
-                assert_eq!(ask(&mut client, &key.request()).status, 200);
+                assert_eq!(line.ask(&key.request()).status, 200);
             });
         }
     });
@@ -234,7 +236,8 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
 #[test]
 fn s16_guesses_cost_the_store_little_and_known_callers_nothing() {
     let guesses = scale("DURWARD_TEST_GUESSES", 4_000);
-    let scene = Scene::with(YOUNG);
+    let cap = scale("DURWARD_TEST_GUESS_CAP", 50);
+    let scene = Scene::with(&format!("{YOUNG}unknown_lookups = {cap}\n"));
     let baseline_from = clock::instant();
     let load: Vec<Watch> = (0..4).map(|_| known(&scene, Which::Near)).collect();
     pause(Duration::from_secs(2));
@@ -266,7 +269,11 @@ fn s16_guesses_cost_the_store_little_and_known_callers_nothing() {
     );
     assert_eq!(missed, 0, "known callers noticed");
     assert!(legitimate.len() * 20 <= during.len(), "fewer than 95 of a hundred were known");
-    assert!(guessed.len() as f64 <= 500.0 * (seconds + 1.0) * 1.02, "{} look-ups", guessed.len());
+    assert!(
+        guessed.len() as f64 <= cap as f64 * (seconds + 1.0) * 1.02,
+        "{} look-ups",
+        guessed.len()
+    );
     assert!(grown <= 64, "{grown} MiB");
     assert!(guessed.len() >= refused, "each 401 was looked up");
     let limit = if quiet() {
@@ -294,7 +301,7 @@ fn k1_a_key_with_a_wrong_checksum_costs_the_store_nothing() {
 
 /// Presents so many random keys, one in so many with a wrong checksum; how many were 401, 503, malformed.
 fn guess(scene: &Scene, count: u64, one_malformed_in: u64) -> [usize; 3] {
-    let mut client = Client::connect(scene.near.address("plain"));
+    let mut line = Line::open(&scene.near);
     let mut told = [0; 3];
     for number in 0..count {
         let mut key = Caller::nobody();
@@ -303,7 +310,7 @@ fn guess(scene: &Scene, count: u64, one_malformed_in: u64) -> [usize; 3] {
             let last = if key.bearer.pop() == Some('a') { 'b' } else { 'a' };
             key.bearer.push(last);
         }
-        let tick = ask(&mut client, &key.request());
+        let tick = line.ask(&key.request());
         match (tick.status, malformed) {
             (401, true) => told[2] += 1,
             (401, false) => told[0] += 1,
@@ -316,11 +323,12 @@ fn guess(scene: &Scene, count: u64, one_malformed_in: u64) -> [usize; 3] {
 
 #[test]
 fn f5_one_late_reply_in_a_hundred_is_hedged() {
-    let scene = Scene::with(YOUNG);
+    // Not what is tested here.
+    let scene = Scene::with(&format!("{YOUNG}unknown_lookups = 100000\n"));
     let keys = scale("DURWARD_TEST_SLOW_ONES", 300);
     scene.proxy.delay(Duration::from_secs(1), 100);
-    let mut client = Client::connect(scene.near.address("plain"));
-    let ticks: Vec<Tick> = (0..keys).map(|_| ask(&mut client, &Caller::nobody().request())).collect();
+    let mut line = Line::open(&scene.near);
+    let ticks: Vec<Tick> = (0..keys).map(|_| line.ask(&Caller::nobody().request())).collect();
     let unavailable = ticks.iter().filter(|tick| tick.status == 503).count();
     assert!(
         ticks
@@ -333,6 +341,6 @@ fn f5_one_late_reply_in_a_hundred_is_hedged() {
         percentile(ticks.iter().map(|tick| tick.took), 99),
         scene.proxy.connects().len(),
     );
-    assert!(unavailable as u64 * 50 <= keys, "{unavailable} of {keys} were 503");
+    assert!(unavailable as u64 <= 1 + keys / 250, "{unavailable} of {keys} were 503");
     assert_eq!(call(&scene.near, &scene.key()).status, 200);
 }

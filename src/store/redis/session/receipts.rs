@@ -4,31 +4,40 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::GatewayId;
 use crate::store::{Announcement, EventPage, Receipts, StoreError};
 
-use super::Session;
+use super::super::link::{Fault, Live};
+use super::{Session, settle};
 
 impl Session {
     pub(in super::super) async fn announce(&self, gateway: &Announcement) -> Result<UnixMillis, StoreError> {
         let applied = self.shared.feed.history.standing(gateway.applied);
-        let live = self.writer()?;
+        let live = self.teller()?;
         let written = self.shared.receipts.announce(&live.wire, gateway, &applied).await;
-        self.settle_writer(&live, written)
+        self.settle_teller(&live, written)
     }
 
     pub(in super::super) async fn withdraw(&self, id: &GatewayId, run: u64) -> Result<(), StoreError> {
-        let live = self.writer()?;
+        let live = self.teller()?;
         let done = self.shared.receipts.withdraw(&live.wire, id, run).await;
-        self.settle_writer(&live, done)
+        self.settle_teller(&live, done)
     }
 
     pub(in super::super) async fn receipts(&self) -> Result<Receipts, StoreError> {
-        let live = self.writer()?;
+        let live = self.teller()?;
         let read = self.shared.receipts.receipts(&live.wire).await;
-        self.settle_writer(&live, read)
+        self.settle_teller(&live, read)
     }
 
     pub(in super::super) async fn events_after(&self, after: Option<u64>, limit: usize) -> Result<EventPage, StoreError> {
-        let live = self.writer()?;
+        let live = self.teller()?;
         let read = self.shared.receipts.events_after(&live.wire, after, limit).await;
-        self.settle_writer(&live, read)
+        self.settle_teller(&live, read)
+    }
+
+    fn teller(&self) -> Result<Live, StoreError> {
+        self.shared.teller.live().ok_or_else(|| self.shared.teller.last_error())
+    }
+
+    fn settle_teller<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
+        settle(&self.shared.teller, live, result).map_err(|fault| fault.error)
     }
 }
