@@ -1,12 +1,12 @@
-//! Opens one connection to Redis: address, TLS, socket options, deadlines.
+//! Opens one connection to Redis: TLS, socket options, deadlines, who we are.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
 use rustls_pki_types::ServerName;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::store::StoreError;
 
+use super::access::{Endpoint, RedisTls, RedisUser};
 use super::guard::Guarded;
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
@@ -31,41 +32,27 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Requests that may wait for the socket: as many as look-ups may be in flight by default.
 const PIPELINE: usize = 512;
 
-/// Where Redis is and who we are there. Holds a password, so it has no `Debug`.
-pub(super) struct Address {
-    addr: ConnectionAddr,
+/// Who we are towards servers of one kind. Holds a password, so it has no `Debug`.
+pub(super) struct Caller {
     identity: RedisConnectionInfo,
-    tls: Option<TlsConnector>,
+    tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
 }
 
-impl Address {
-    /// Reads a `redis://`, `rediss://` or `redis+unix://` URL.
-    ///
-    /// # Errors
-    /// A text that says what is wrong and repeats nothing of the URL, which may hold a password.
-    pub(super) fn parse(url: &SecretString) -> Result<Self, String> {
-        let info = url
-            .expose_secret()
-            .into_connection_info()
-            .map_err(|_| "the URL is not redis://[user[:password]@]host[:port][/db] or rediss://…".to_owned())?;
-        let tls = match info.addr() {
-            ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err("the URL asks for TLS without verification, which is not supported".into());
-            }
-            ConnectionAddr::TcpTls { .. } => Some(connector()?),
-            _ => None,
-        };
+impl Caller {
+    pub(super) fn new(user: &RedisUser, database: u32, tls: Option<&RedisTls>) -> Self {
         // RESP2: replies only, no pushes that a server could weave in between.
-        let identity = info
-            .redis_settings()
-            .clone()
+        let mut identity = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP2)
-            .set_lib_name("durward", env!("CARGO_PKG_VERSION"));
-        Ok(Self {
-            addr: info.addr().clone(),
-            identity,
-            tls,
-        })
+            .set_lib_name("durward", env!("CARGO_PKG_VERSION"))
+            .set_db(i64::from(database));
+        if let Some(name) = &user.name {
+            identity = identity.set_username(name);
+        }
+        if let Some(password) = &user.password {
+            identity = identity.set_password(password.expose_secret());
+        }
+        let tls = tls.map(|tls| (TlsConnector::from(Arc::clone(&tls.config)), tls.server_name.clone()));
+        Self { identity, tls }
     }
 }
 
@@ -88,23 +75,23 @@ impl Drop for Driver {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], also after [`CONNECT_TIMEOUT`].
-pub(super) async fn dial(address: &Address, response_timeout: Duration) -> Result<Wire, StoreError> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, connect(address, response_timeout)).await {
+pub(super) async fn dial(endpoint: &Endpoint, caller: &Caller, response_timeout: Duration) -> Result<Wire, StoreError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect(endpoint, caller, response_timeout)).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Unavailable("Redis did not accept a connection within 1 s".into())),
     }
 }
 
-async fn connect(address: &Address, response_timeout: Duration) -> Result<Wire, StoreError> {
-    let stream = open(address)
+async fn connect(endpoint: &Endpoint, caller: &Caller, response_timeout: Duration) -> Result<Wire, StoreError> {
+    let stream = open(endpoint, caller)
         .await
         .map_err(|e| StoreError::Unavailable(format!("no connection to Redis: {e}")))?;
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(response_timeout))
         .set_pipeline_buffer_size(PIPELINE);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&address.identity, Guarded::new(stream), config)
+    let (connection, driver) = MultiplexedConnection::new_with_config(&caller.identity, Guarded::new(stream), config)
         .await
-        .map_err(|e| super::link::Fault::of(&e).error)?;
+        .map_err(|e| super::fault::Fault::of(&e).error)?;
     let driver = tokio::spawn(driver).abort_handle();
     Ok(Wire {
         connection,
@@ -116,18 +103,20 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-async fn open(address: &Address) -> std::io::Result<Box<dyn Stream>> {
-    match &address.addr {
-        ConnectionAddr::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        ConnectionAddr::Tcp(host, port) => Ok(Box::new(open_tcp(host, *port).await?)),
-        ConnectionAddr::TcpTls { host, port, .. } => {
-            let connector = address.tls.as_ref().ok_or_else(|| std::io::Error::other("TLS is not set up"))?;
-            let name = ServerName::try_from(host.clone()).map_err(std::io::Error::other)?;
-            let stream = open_tcp(host, *port).await?;
-            Ok(Box::new(connector.connect(name, stream).await?))
-        }
-        _ => Err(std::io::Error::other("this kind of address is not supported")),
-    }
+async fn open(endpoint: &Endpoint, caller: &Caller) -> std::io::Result<Box<dyn Stream>> {
+    let (host, port) = match endpoint {
+        Endpoint::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        Endpoint::Tcp { host, port } => (host, *port),
+    };
+    let Some((connector, name)) = &caller.tls else {
+        return Ok(Box::new(open_tcp(host, port).await?));
+    };
+    let name = match name {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(host.clone()).map_err(std::io::Error::other)?,
+    };
+    let stream = open_tcp(host, port).await?;
+    Ok(Box::new(connector.connect(name, stream).await?))
 }
 
 async fn open_tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
@@ -137,42 +126,4 @@ async fn open_tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
     Ok(stream)
-}
-
-/// TLS with the system's roots and the process's crypto provider.
-fn connector() -> Result<TlsConnector, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if added == 0 {
-        return Err("rediss:// needs root certificates, and the system has none".into());
-    }
-    let provider = rustls::crypto::CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_url_is_not_repeated() {
-        for bad in [
-            "http://user:canary-4711@host",
-            "redis://user:canary-4711@host/notanumber",
-            "rediss://user:canary-4711@host/#insecure",
-            "canary-4711",
-        ] {
-            let error = Address::parse(&SecretString::from(bad)).err().unwrap();
-            assert!(!error.contains("canary"), "{error}");
-        }
-        assert!(Address::parse(&SecretString::from("redis://user:pass@127.0.0.1:6379/2")).is_ok());
-        assert!(Address::parse(&SecretString::from("redis+unix:///run/redis.sock")).is_ok());
-    }
 }

@@ -6,8 +6,8 @@ use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
+use super::fault::{Connection, Fault, Retry};
 use super::history::Known;
-use super::link::{Connection, Fault, Retry};
 use super::scripts::Stored;
 
 /// What a look-up brought, not judged yet.

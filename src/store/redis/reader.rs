@@ -10,10 +10,12 @@ use crate::base::clock::Clock;
 use crate::store::events::{ReaderState, ReaderStatus};
 use crate::store::{Event, EventSink, StoreError, codec};
 
-use super::dial::{Address, Wire, dial};
+use super::dial::{Wire, dial};
+use super::fault::Fault;
 use super::history::History;
-use super::link::{Backoff, Fault, Link, LinkState};
+use super::link::{Backoff, Link, LinkState};
 use super::scripts::Scripts;
+use super::whereabouts::{self, Whereabouts};
 
 /// How long a read of the stream waits for an event. After each wait the reader asks where the store
 /// stands, so this is also how soon a flush, a trimmed stream or a silent partition is noticed.
@@ -75,8 +77,8 @@ struct Head {
     last_id: String,
 }
 
-/// Follows the stream on connections of its own until the task is aborted.
-pub(super) async fn follow_for_ever(feed: Arc<Feed>, address: Arc<Address>, scripts: Arc<Scripts>, leader: Arc<Link>) {
+/// Follows the stream on connections of its own, where the leader is, until the task is aborted.
+pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabouts>, scripts: Arc<Scripts>, leader: Arc<Link>) {
     let mut reader = Reader {
         feed: Arc::clone(&feed),
         scripts,
@@ -84,13 +86,24 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, address: Arc<Address>, scri
         saw_nothing: false,
     };
     let mut leader = leader.watch();
+    let mut course = whereabouts.course();
     let mut backoff = Backoff::default();
     loop {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
         }
-        let error = match dial(&address, RESPONSE_TIMEOUT).await {
-            Ok(wire) => reader.follow(&wire, &mut backoff).await,
+        let Some(endpoint) = course.borrow_and_update().clone() else {
+            tokio::time::sleep(backoff.next()).await;
+            continue;
+        };
+        let error = match dial(&endpoint, &whereabouts.caller, RESPONSE_TIMEOUT).await {
+            Ok(wire) => tokio::select! {
+                fault = reader.follow(&wire, &mut backoff) => {
+                    whereabouts.note(&fault);
+                    fault.error
+                }
+                () = whereabouts::left(&mut course, &endpoint) => StoreError::Unavailable("the primary is elsewhere now".into()),
+            },
             Err(error) => error,
         };
         feed.status.set_state(ReaderState::Lost);
@@ -110,7 +123,7 @@ struct Reader {
 
 impl Reader {
     /// Returns when the connection has failed.
-    async fn follow(&mut self, wire: &Wire, backoff: &mut Backoff) -> StoreError {
+    async fn follow(&mut self, wire: &Wire, backoff: &mut Backoff) -> Fault {
         self.feed.status.set_state(ReaderState::CatchingUp);
         loop {
             let step = match self.scripts.check_primary(wire).await {
@@ -119,7 +132,7 @@ impl Reader {
             };
             match step {
                 Ok(()) => backoff.reset(),
-                Err(fault) => return fault.error,
+                Err(fault) => return fault,
             }
         }
     }

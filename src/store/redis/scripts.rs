@@ -1,24 +1,4 @@
 //! Every command sent to Redis: Lua scripts, so that what belongs together is one atomic step.
-//!
-//! Keys, all in one cluster slot by their hash tag:
-//!
-//! ```text
-//! {durward}:meta      hash   format, pepper, history, position, credentials and roles (how many)
-//! {durward}:c         hash   credential id -> record
-//! {durward}:t         hash   tenant id -> record
-//! {durward}:r         hash   role id -> record
-//! {durward}:u         hash   credential id -> when a sliding one was last used
-//! {durward}:f         hash   fingerprint -> "credential-id tenant-id", or "= tenant-id"
-//! {durward}:ids       zset   credential ids, all scores 0
-//! {durward}:ids:<t>   zset   those of tenant t
-//! {durward}:tids      zset   tenant ids
-//! {durward}:rids:<t>  zset   role ids of tenant t
-//! {durward}:events    stream p = position, e = event
-//! {durward}:l:<key>   text   rate limits, see `counts`
-//! ```
-//!
-//! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
-//! only: a lost hash is noticed (`DATALOST`), a single lost key would look like an absence.
 
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Script, ScriptInvocation};
@@ -28,62 +8,13 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 
 use super::dial::Wire;
+use super::fault::Fault;
 use super::judge::FindReply;
-use super::link::{Connection, Fault, Retry};
+use super::keys::Keys;
 use super::lua::{
     CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH, USE,
 };
 use crate::store::{MAX_TENANT_ROLES, StoreError};
-
-/// Names of the keys under one prefix.
-struct Keys {
-    meta: String,
-    credentials: String,
-    tenants: String,
-    roles: String,
-    used: String,
-    fingerprints: String,
-    ids: String,
-    role_ids: String,
-    tenant_ids: String,
-    events: String,
-    prefix: String,
-}
-
-impl Keys {
-    fn new(prefix: &str) -> Self {
-        let key = |name: &str| format!("{{{prefix}}}:{name}");
-        Self {
-            meta: key("meta"),
-            credentials: key("c"),
-            tenants: key("t"),
-            roles: key("r"),
-            used: key("u"),
-            fingerprints: key("f"),
-            ids: key("ids"),
-            role_ids: key("rids"),
-            tenant_ids: key("tids"),
-            events: key("events"),
-            prefix: key(""),
-        }
-    }
-
-    fn ids_of(&self, tenant: &TenantId) -> String {
-        format!("{}:{tenant}", self.ids)
-    }
-
-    fn role_ids_of(&self, tenant: &TenantId) -> String {
-        format!("{}:{tenant}", self.role_ids)
-    }
-
-    fn hash(&self, kind: Kind) -> &String {
-        match kind {
-            Kind::Credentials => &self.credentials,
-            Kind::Tenants => &self.tenants,
-            Kind::Roles => &self.roles,
-        }
-    }
-}
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +105,7 @@ impl Scripts {
             .key(&self.keys.used)
             .arg(&self.pepper_check)
             .arg(fingerprint.to_hex());
-        FindReply::parse(run(wire, &call).await?).ok_or_else(malformed)
+        FindReply::parse(run(wire, &call).await?).ok_or_else(Fault::malformed)
     }
 
     pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {
@@ -320,7 +251,7 @@ impl Scripts {
             )),
             _ => StoreError::Corrupt("its pepper check value or format is missing".into()),
         };
-        Err(refuse(error))
+        Err(Fault::refused(error))
     }
 
     /// History, counter and last stream id at one moment; `None` when the store holds no data.
@@ -336,9 +267,7 @@ impl Scripts {
         let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await.map_err(|e| Fault::of(&e))?;
         match role.first() {
             Some(redis::Value::BulkString(role)) if role == b"master" => Ok(()),
-            _ => Err(refuse(StoreError::Unavailable(
-                "Redis is a replica here; the primary is needed".into(),
-            ))),
+            _ => Err(Fault::replica()),
         }
     }
 
@@ -383,7 +312,7 @@ async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Res
 
 fn written(reply: redis::Value) -> Result<Written, Fault> {
     match reply {
-        redis::Value::Int(counter) => u64::try_from(counter).map(Written::At).map_err(|_| malformed()),
+        redis::Value::Int(counter) => u64::try_from(counter).map(Written::At).map_err(|_| Fault::malformed()),
         redis::Value::BulkString(word) => Ok(Written::Refused(match word.as_slice() {
             b"tenant" => Refusal::NoTenant,
             b"owned" => Refusal::TenantTaken,
@@ -391,21 +320,8 @@ fn written(reply: redis::Value) -> Result<Written, Fault> {
             b"full" => Refusal::Full,
             b"fingerprint" => Refusal::FingerprintTaken,
             b"stale" => Refusal::Stale,
-            _ => return Err(malformed()),
+            _ => return Err(Fault::malformed()),
         })),
-        _ => Err(malformed()),
-    }
-}
-
-fn malformed() -> Fault {
-    refuse(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
-}
-
-/// An answer that costs the connection.
-fn refuse(error: StoreError) -> Fault {
-    Fault {
-        error,
-        connection: Connection::Drop,
-        retry: Retry::No,
+        _ => Err(Fault::malformed()),
     }
 }

@@ -14,8 +14,9 @@ use crate::store::{
 };
 
 use super::Shared;
+use super::fault::{Fault, Retry};
 use super::judge::{self, judge};
-use super::link::{Connection, Fault, Link, Live, Retry};
+use super::link::{Link, Live};
 use super::scripts::{Change, Kind, Stored, Written};
 
 mod creation;
@@ -272,10 +273,8 @@ impl Session {
 
 /// Ends the connection if the fault says so.
 fn settle<T>(link: &Link, live: &Live, result: Result<T, Fault>) -> Result<T, Fault> {
-    if let Err(fault) = &result
-        && fault.connection == Connection::Drop
-    {
-        link.drop_connection(live, &fault.error);
+    if let Err(fault) = &result {
+        link.settle(live, fault);
     }
     result
 }
