@@ -10,17 +10,19 @@ use tokio::task::AbortHandle;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
-    StoreStatus, TenantState,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
+    Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 pub use counts::SharedCounts;
+pub use dial::{ByteStream, Network, Surroundings};
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
+use receipts::ReceiptScripts;
 use scripts::Scripts;
 use session::Session;
 use whereabouts::Whereabouts;
@@ -37,6 +39,7 @@ mod keys;
 mod link;
 mod lua;
 mod reader;
+mod receipts;
 mod scripts;
 mod sentinel;
 mod session;
@@ -103,6 +106,7 @@ struct Shared {
     writer: Arc<Link>,
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
+    receipts: ReceiptScripts,
     feed: Arc<Feed>,
     wait_replicas: u32,
 }
@@ -115,17 +119,31 @@ impl RedisStore {
     /// [`StoreError::Foreign`] when the data was written under another pepper or by a newer version,
     /// [`StoreError::Unavailable`] when the prefix is not usable.
     pub async fn open(settings: RedisSettings, clock: Arc<dyn Clock>, control: Handle) -> Result<Self, StoreError> {
+        Self::open_in(Surroundings::default(), settings, clock, control).await
+    }
+
+    /// The same in other surroundings than this machine's: for simulations.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_in(
+        around: Surroundings,
+        settings: RedisSettings,
+        clock: Arc<dyn Clock>,
+        control: Handle,
+    ) -> Result<Self, StoreError> {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
         let scripts = Arc::new(Scripts::new(&settings.key_prefix, &settings.pepper_check));
-        let whereabouts = Arc::new(Whereabouts::new(settings.access, &settings.key_prefix));
+        let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix));
         let shared = Arc::new(Shared {
             readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),
             writer: Arc::new(Link::new(&whereabouts, CHANGE_TIMEOUT)),
             whereabouts: Arc::clone(&whereabouts),
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
+            receipts: ReceiptScripts::new(&scripts, &settings.pepper_check),
             feed: Arc::new(Feed::new(clock)),
             wait_replicas: settings.wait_replicas,
         });
@@ -288,6 +306,26 @@ impl CredentialStore for RedisStore {
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {
         self.shared.feed.subscribe(sink);
+    }
+
+    fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.announce(&gateway).await })
+    }
+
+    fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move { session.withdraw(&id, run).await })
+    }
+
+    fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.receipts().await })
+    }
+
+    fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.events_after(after, limit).await })
     }
 
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {

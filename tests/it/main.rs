@@ -9,6 +9,7 @@
 mod config;
 mod e2e;
 mod examples;
+mod faults;
 mod hostile;
 mod issue;
 mod issuers;

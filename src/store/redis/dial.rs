@@ -1,6 +1,9 @@
 //! Opens one connection to Redis: TLS, socket options, deadlines, who we are.
 
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,10 +16,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::store::StoreError;
+use crate::store::{BoxFuture, StoreError};
 
 use super::access::{Endpoint, RedisTls, RedisUser};
 use super::guard::Guarded;
+use super::link::Backoff;
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
 /// milliseconds; a second lets one lost packet be sent again.
@@ -32,14 +36,57 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Requests that may wait for the socket: as many as look-ups may be in flight by default.
 const PIPELINE: usize = 512;
 
+/// A connected stream of bytes.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// How hosts are reached. The one seam below the client of Redis: sockets, or the network of a
+/// simulation.
+pub trait Network: Send + Sync + 'static {
+    /// Connects to a host, without TLS. The caller sets the deadline; dropping the future gives up.
+    fn connect(&self, host: &str, port: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>>;
+}
+
+/// What a store finds around it. A simulation brings its own, so that a run can be repeated.
+pub struct Surroundings {
+    network: Arc<dyn Network>,
+    /// Begins the jitter of every connection's pauses.
+    seed: AtomicU64,
+}
+
+impl Surroundings {
+    /// Another network than the machine's, and jitter that can be repeated.
+    #[must_use]
+    pub fn simulated(network: Arc<dyn Network>, seed: u64) -> Self {
+        Self {
+            network,
+            seed: AtomicU64::new(seed),
+        }
+    }
+
+    /// The pauses of one more connection.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.seed.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        // The standard library's hash keys are random and need no generator of our own.
+        Self::simulated(Arc::new(Sockets), RandomState::new().hash_one(0))
+    }
+}
+
 /// Who we are towards servers of one kind. Holds a password, so it has no `Debug`.
 pub(super) struct Caller {
+    network: Arc<dyn Network>,
     identity: RedisConnectionInfo,
     tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
 }
 
 impl Caller {
-    pub(super) fn new(user: &RedisUser, database: u32, tls: Option<&RedisTls>) -> Self {
+    pub(super) fn new(around: &Surroundings, user: &RedisUser, database: u32, tls: Option<&RedisTls>) -> Self {
         // RESP2: replies only, no pushes that a server could weave in between.
         let mut identity = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP2)
@@ -52,7 +99,11 @@ impl Caller {
             identity = identity.set_password(password.expose_secret());
         }
         let tls = tls.map(|tls| (TlsConnector::from(Arc::clone(&tls.config)), tls.server_name.clone()));
-        Self { identity, tls }
+        Self {
+            network: Arc::clone(&around.network),
+            identity,
+            tls,
+        }
     }
 }
 
@@ -99,31 +150,35 @@ async fn connect(endpoint: &Endpoint, caller: &Caller, response_timeout: Duratio
     })
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-async fn open(endpoint: &Endpoint, caller: &Caller) -> std::io::Result<Box<dyn Stream>> {
+async fn open(endpoint: &Endpoint, caller: &Caller) -> io::Result<Box<dyn ByteStream>> {
     let (host, port) = match endpoint {
         Endpoint::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
         Endpoint::Tcp { host, port } => (host, *port),
     };
     let Some((connector, name)) = &caller.tls else {
-        return Ok(Box::new(open_tcp(host, port).await?));
+        return caller.network.connect(host, port).await;
     };
     let name = match name {
         Some(name) => name.clone(),
-        None => ServerName::try_from(host.clone()).map_err(std::io::Error::other)?,
+        None => ServerName::try_from(host.clone()).map_err(io::Error::other)?,
     };
-    let stream = open_tcp(host, port).await?;
+    let stream = caller.network.connect(host, port).await?;
     Ok(Box::new(connector.connect(name, stream).await?))
 }
 
-async fn open_tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-    Ok(stream)
+/// The machine's network.
+struct Sockets;
+
+impl Network for Sockets {
+    fn connect(&self, host: &str, port: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
+        let host = host.to_owned();
+        Box::pin(async move {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+            Ok(Box::new(stream) as Box<dyn ByteStream>)
+        })
+    }
 }

@@ -1,7 +1,6 @@
 //! A connection that is supervised: rebuilt when it breaks, asked whether it still lives, and known
 //! to lead to a primary.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -125,7 +124,7 @@ impl Link {
     /// Keeps the link up until its task is aborted. All links but the leader wait for the leader, so
     /// that an unreachable Redis sees one attempt at a time from each gateway.
     pub(super) async fn supervise(self: Arc<Self>, scripts: Arc<Scripts>, mut duty: Duty) {
-        let mut backoff = Backoff::default();
+        let mut backoff = self.whereabouts.backoff();
         loop {
             if let Duty::Follow(leader) = &mut duty
                 && leader.wait_for(|state| *state == LinkState::Up).await.is_err()
@@ -182,6 +181,7 @@ impl Link {
         let mut astray = self.whereabouts.astray();
         loop {
             let ended = tokio::select! {
+                biased;
                 () = self.broken.notified() => None,
                 () = whereabouts::left(&mut course, endpoint) => Some(elsewhere()),
                 _ = astray.changed(), if matches!(duty, Duty::Lead) => Some(elsewhere()),
@@ -222,13 +222,17 @@ fn elsewhere() -> StoreError {
 }
 
 /// Growing pauses with jitter.
-#[derive(Default)]
 pub(super) struct Backoff {
     attempts: u32,
+    random: u64,
 }
 
 impl Backoff {
-    pub(super) fn reset(&mut self) {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self { attempts: 0, random: seed }
+    }
+
+    pub(super) const fn reset(&mut self) {
         self.attempts = 0;
     }
 
@@ -237,9 +241,15 @@ impl Backoff {
         let (first, longest) = BACKOFF;
         let whole = first.saturating_mul(1 << self.attempts.min(8)).min(longest);
         self.attempts = self.attempts.saturating_add(1);
-        // The standard library's hash keys are random and need no generator of our own.
-        let random = RandomState::new().hash_one(self.attempts) % 1_000;
-        whole / 2 + whole.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 2_000.0)
+        whole / 2 + whole.mul_f64(f64::from(self.draw() % 1_000) / 2_000.0)
+    }
+
+    /// `SplitMix64`, upper half: neighbouring seeds give unlike pauses.
+    fn draw(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u32::try_from(mixed >> 32).unwrap_or(0)
     }
 }
 
@@ -249,7 +259,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_their_bound_and_start_again() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(7);
         for whole in [100, 200, 400, 800, 1_600, 2_000, 2_000] {
             let pause = backoff.next();
             assert!(

@@ -14,6 +14,7 @@ use super::dial::{Wire, dial};
 use super::fault::Fault;
 use super::history::History;
 use super::link::{Backoff, Link, LinkState};
+use super::receipts::time_of;
 use super::scripts::Scripts;
 use super::whereabouts::{self, Whereabouts};
 
@@ -87,7 +88,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
     };
     let mut leader = leader.watch();
     let mut course = whereabouts.course();
-    let mut backoff = Backoff::default();
+    let mut backoff = whereabouts.backoff();
     loop {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
@@ -98,6 +99,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
         };
         let error = match dial(&endpoint, &whereabouts.caller, RESPONSE_TIMEOUT).await {
             Ok(wire) => tokio::select! {
+                biased;
                 fault = reader.follow(&wire, &mut backoff) => {
                     whereabouts.note(&fault);
                     fault.error
@@ -206,6 +208,7 @@ impl Reader {
         let counter = entry.counter.filter(|counter| *counter == known.applied + 1)?;
         let event = Event {
             position: known.position(counter)?,
+            at: time_of(&entry.id),
             subject: codec::decode_event(&entry.event?).ok()?,
         };
         self.feed.each_sink(|sink| sink.apply(&event));

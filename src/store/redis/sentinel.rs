@@ -13,7 +13,7 @@ use crate::base::clock;
 use crate::store::StoreError;
 
 use super::access::{Endpoint, SentinelAccess};
-use super::dial::{CONNECT_TIMEOUT, Caller, dial};
+use super::dial::{CONNECT_TIMEOUT, Caller, Surroundings, dial};
 
 /// How long the last word of a majority counts. Added to the default `max_age` of 30 s and what it
 /// takes to notice, a cut-off gateway stops within 50 s; three questions fit in.
@@ -31,9 +31,9 @@ pub(super) struct Sentinels {
 type Vote = Result<Option<Endpoint>, StoreError>;
 
 impl Sentinels {
-    pub(super) fn new(access: SentinelAccess) -> Self {
+    pub(super) fn new(around: &Surroundings, access: SentinelAccess) -> Self {
         Self {
-            caller: Caller::new(&access.user, 0, access.tls.as_ref()),
+            caller: Caller::new(around, &access.user, 0, access.tls.as_ref()),
             access,
             agreed_at: Mutex::new(clock::instant()),
         }

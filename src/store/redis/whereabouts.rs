@@ -12,8 +12,9 @@ use crate::store::StoreError;
 
 use super::access::{Endpoint, RedisAccess, Servers};
 use super::cluster::Nodes;
-use super::dial::Caller;
+use super::dial::{Caller, Surroundings};
 use super::fault::{Connection, Fault};
+use super::link::Backoff;
 use super::sentinel::Sentinels;
 
 /// Where the leader is, for the other connections.
@@ -28,6 +29,7 @@ enum Guide {
 
 /// Where the primary is, and how to find it.
 pub(super) struct Whereabouts {
+    around: Surroundings,
     guide: Guide,
     pub(super) caller: Caller,
     /// Where the leader found the primary; `None` while nobody may be asked.
@@ -38,14 +40,15 @@ pub(super) struct Whereabouts {
 }
 
 impl Whereabouts {
-    pub(super) fn new(access: RedisAccess, hash_tag: &str) -> Self {
+    pub(super) fn new(around: Surroundings, access: RedisAccess, hash_tag: &str) -> Self {
         Self {
-            caller: Caller::new(&access.user, access.database, access.tls.as_ref()),
+            caller: Caller::new(&around, &access.user, access.database, access.tls.as_ref()),
             guide: match access.servers {
                 Servers::One(endpoint) => Guide::One(endpoint),
-                Servers::Sentinels(sentinels) => Guide::Sentinels(Sentinels::new(sentinels)),
+                Servers::Sentinels(sentinels) => Guide::Sentinels(Sentinels::new(&around, sentinels)),
                 Servers::Cluster(seeds) => Guide::Cluster(Nodes::new(seeds, hash_tag)),
             },
+            around,
             course: watch::channel(None).0,
             astray: watch::channel(0).0,
             hint: Mutex::default(),
@@ -112,6 +115,11 @@ impl Whereabouts {
         });
     }
 
+    /// The pauses of one more connection.
+    pub(super) fn backoff(&self) -> Backoff {
+        self.around.backoff()
+    }
+
     /// Where the leader is, now and whenever that changes.
     pub(super) fn course(&self) -> Course {
         self.course.subscribe()
@@ -154,7 +162,7 @@ mod tests {
             database: 0,
             tls: None,
         };
-        Whereabouts::new(access, "durward")
+        Whereabouts::new(Surroundings::default(), access, "durward")
     }
 
     #[tokio::test]

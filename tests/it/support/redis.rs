@@ -50,6 +50,11 @@ impl RedisServer {
         panic!("redis-server did not start on any of {TRIES} ports");
     }
 
+    /// Where it listens, on this machine.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
