@@ -13,13 +13,16 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
+use super::concerns::Concern;
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
     Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
+use confirmations::{Confirmations, confirm_for_ever};
 pub use counts::SharedCounts;
 pub use dial::{ByteStream, Network, Surroundings};
+use inspection::Concerns;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
@@ -29,17 +32,21 @@ use whereabouts::Whereabouts;
 
 mod access;
 mod cluster;
+mod confirmations;
 mod counts;
 mod dial;
+mod endings;
 mod fault;
 mod guard;
 mod history;
+mod inspection;
 mod judge;
 mod keys;
 mod link;
 mod lua;
 mod reader;
 mod receipts;
+mod restoration;
 mod scripts;
 mod sentinel;
 mod session;
@@ -103,11 +110,16 @@ impl std::fmt::Debug for RedisStore {
 struct Shared {
     whereabouts: Arc<Whereabouts>,
     readers: [Arc<Link>; READ_LINKS],
+    /// Looks for the primary; carries what operators read.
     writer: Arc<Link>,
+    /// Carries changes, and what waits for replicas.
+    changes: Arc<Link>,
+    confirmations: Confirmations,
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
     feed: Arc<Feed>,
+    concerns: Concerns,
     wait_replicas: u32,
 }
 
@@ -137,22 +149,30 @@ impl RedisStore {
         }
         let scripts = Arc::new(Scripts::new(&settings.key_prefix, &settings.pepper_check));
         let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix));
+        let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
             readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),
             writer: Arc::new(Link::new(&whereabouts, CHANGE_TIMEOUT)),
+            changes: Arc::new(Link::new(&whereabouts, CHANGE_TIMEOUT)),
+            confirmations,
             whereabouts: Arc::clone(&whereabouts),
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts, &settings.pepper_check),
             feed: Arc::new(Feed::new(clock)),
+            concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
         });
         let leader = Arc::clone(&shared.writer);
         let mut first_attempt = leader.watch();
         let mut tasks = vec![spawn_link(&control, &leader, &scripts, Duty::Lead)];
-        for link in &shared.readers {
+        for link in shared.readers.iter().chain([&shared.changes]) {
             tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
         }
+        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), Arc::clone(&scripts), settings.wait_replicas);
+        tasks.push(control.spawn(confirm).abort_handle());
+        tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
+        tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());
         let follow = reader::follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
         let store = Self { shared, control, tasks };
@@ -174,7 +194,7 @@ impl RedisStore {
             return;
         }
         let all = async {
-            for link in &self.shared.readers {
+            for link in self.shared.readers.iter().chain([&self.shared.changes]) {
                 let mut state = link.watch();
                 let _ = state.wait_for(|state| *state != LinkState::Starting).await;
             }
@@ -335,6 +355,10 @@ impl CredentialStore for RedisStore {
                 .await
                 .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
         })
+    }
+
+    fn concerns(&self) -> Vec<Concern> {
+        self.shared.concerns.now()
     }
 
     fn status(&self) -> StoreStatus {

@@ -1,7 +1,7 @@
 //! Names of the keys in Redis, all in one cluster slot by their hash tag.
 //!
 //! ```text
-//! {durward}:meta      hash   format, pepper, history, position, credentials and roles (how many)
+//! {durward}:meta      hash   format, pepper, history, position; how many credentials, tenants, fingerprints, roles
 //! {durward}:c         hash   credential id -> record
 //! {durward}:t         hash   tenant id -> record
 //! {durward}:r         hash   role id -> record
@@ -11,7 +11,7 @@
 //! {durward}:ids:<t>   zset   those of tenant t
 //! {durward}:tids      zset   tenant ids
 //! {durward}:rids:<t>  zset   role ids of tenant t
-//! {durward}:events    stream p = position, e = event
+//! {durward}:events    stream p = position, e = event, x = ending
 //! {durward}:l:<key>   text   rate limits, see `counts`
 //! ```
 //!

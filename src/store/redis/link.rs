@@ -32,6 +32,13 @@ pub(super) struct Live {
     number: u64,
 }
 
+impl Live {
+    /// Whether both are the same connection.
+    pub(super) const fn is(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
 /// What a link is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkState {
@@ -202,7 +209,13 @@ impl Link {
     /// One heartbeat: after a pause, whether the connection lives and leads to the primary.
     async fn beat(&self, live: &Live, endpoint: &Endpoint, scripts: &Scripts, duty: &Duty) -> Result<(), StoreError> {
         tokio::time::sleep(HEARTBEAT).await;
-        match tokio::time::timeout(HEARTBEAT_TIMEOUT, scripts.check_primary(&live.wire)).await {
+        // On a link of changes the question waits its turn behind those that wait for replicas; that the
+        // server is gone is the leader's to notice.
+        let patience = match duty {
+            Duty::Lead => HEARTBEAT_TIMEOUT,
+            Duty::Follow(_) => HEARTBEAT_TIMEOUT.max(self.response_timeout),
+        };
+        match tokio::time::timeout(patience, scripts.check_primary(&live.wire)).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => {
                 self.whereabouts.note(&fault);

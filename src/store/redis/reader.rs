@@ -11,11 +11,12 @@ use crate::store::events::{ReaderState, ReaderStatus};
 use crate::store::{Event, EventSink, StoreError, codec};
 
 use super::dial::{Wire, dial};
+use super::endings::{Ending, Endings, Whose};
 use super::fault::Fault;
 use super::history::History;
 use super::link::{Backoff, Link, LinkState};
 use super::receipts::time_of;
-use super::scripts::Scripts;
+use super::scripts::{Head, Scripts};
 use super::whereabouts::{self, Whereabouts};
 
 /// How long a read of the stream waits for an event. After each wait the reader asks where the store
@@ -35,6 +36,7 @@ const BEGINNING: &str = "0-0";
 /// What the reader and the store share.
 pub(super) struct Feed {
     pub(super) history: History,
+    pub(super) endings: Endings,
     pub(super) status: ReaderStatus,
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
     clock: Arc<dyn Clock>,
@@ -44,6 +46,7 @@ impl Feed {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             history: History::default(),
+            endings: Endings::default(),
             status: ReaderStatus::new(),
             sinks: RwLock::default(),
             clock,
@@ -69,13 +72,6 @@ impl Feed {
     fn heard(&self) {
         self.status.set_heard(self.clock.now().boot);
     }
-}
-
-/// Where the store stands.
-struct Head {
-    history: String,
-    counter: u64,
-    last_id: String,
 }
 
 /// Follows the stream on connections of its own, where the leader is, until the task is aborted.
@@ -141,18 +137,30 @@ impl Reader {
 
     /// Asks where the store stands, and reads what is new.
     async fn step(&mut self, wire: &Wire) -> Result<(), Fault> {
-        let head = self.scripts.head(wire).await?;
+        let head = self.scripts.head(wire, &self.cursor).await?;
         self.feed.heard();
-        let Some((history, counter, last_id)) = head else {
+        let Some(mut head) = head else {
             return self.wait_for_data(wire).await;
         };
-        let mut head = Head { history, counter, last_id };
         let known = self.feed.history.known();
-        if !known.continues(&head.history) || head.counter < known.applied {
+        if !known.continues(&head.history) {
+            if known.is_anything() {
+                // Another store: nothing that was seen to end is one of its records.
+                self.feed.endings.forget();
+            }
             if std::mem::take(&mut self.saw_nothing) {
                 // It was empty a moment ago: its first event can be the next one here.
                 (head.counter, head.last_id) = (0, BEGINNING.into());
             }
+            self.restart(&head);
+        } else if head.counter < known.applied || self.is_another_branch(&head) {
+            tracing::error!(
+                alarm = "store_went_back",
+                seen = known.applied,
+                has = head.counter,
+                "the store has lost changes this gateway has seen; what it saw end stays ended here and is written again"
+            );
+            self.feed.endings.suspect();
             self.restart(&head);
         }
         self.saw_nothing = false;
@@ -172,6 +180,12 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Whether what was read last is not in the stream (any more) as it was read: the store was
+    /// promoted from a replica that had not received it, or has trimmed it away.
+    fn is_another_branch(&self, head: &Head) -> bool {
+        self.cursor != BEGINNING && head.at_cursor != Some(self.feed.history.known().applied)
     }
 
     /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
@@ -197,6 +211,7 @@ impl Reader {
             .map(|entry| Entry {
                 counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
                 event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
+                ending: entry.map.get("x").and_then(|x| String::from_redis_value_ref(x).ok()),
                 id: entry.id,
             })
             .collect())
@@ -211,6 +226,9 @@ impl Reader {
             at: time_of(&entry.id),
             subject: codec::decode_event(&entry.event?).ok()?,
         };
+        if let Some(ending) = entry.ending.as_deref().and_then(Ending::parse) {
+            self.feed.endings.note(Whose::of(&event.subject), ending);
+        }
         self.feed.each_sink(|sink| sink.apply(&event));
         // After the sinks: whoever waits for this counter may rely on them.
         self.feed.history.advance(counter);
@@ -240,6 +258,8 @@ struct Entry {
     id: String,
     counter: Option<u64>,
     event: Option<Vec<u8>>,
+    /// What the change left of the record's force; creations have none.
+    ending: Option<String>,
 }
 
 #[cfg(test)]

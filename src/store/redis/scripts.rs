@@ -97,6 +97,7 @@ impl Scripts {
     }
 
     pub(super) async fn find(&self, wire: &Wire, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
+        // An absence is proven: every hash is as large as it was made.
         let mut call = self.find.key(&self.keys.meta);
         call.key(&self.keys.fingerprints)
             .key(&self.keys.credentials)
@@ -139,6 +140,12 @@ impl Scripts {
             (Kind::Roles, Some(tenant)) => self.keys.role_ids_of(tenant),
             (Kind::Roles, None) => return Ok(Vec::new()),
         };
+        // Of one tenant nobody counts how many there ought to be.
+        let counter = match (kind, tenant) {
+            (Kind::Credentials, None) => "credentials",
+            (Kind::Tenants, _) => "tenants",
+            _ => "",
+        };
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         let mut call = self.page.key(&self.keys.meta);
         call.key(index)
@@ -146,7 +153,8 @@ impl Scripts {
             .key(&self.keys.used)
             .arg(&self.pepper_check)
             .arg(from)
-            .arg(limit);
+            .arg(limit)
+            .arg(counter);
         let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
         let mut reply = reply.into_iter();
         Ok(std::iter::from_fn(|| reply.next().zip(reply.next())).collect())
@@ -207,14 +215,14 @@ impl Scripts {
     pub(super) async fn delete_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
         let mut call = self.delete_role.key(&self.keys.meta);
         call.key(&self.keys.roles).key(self.keys.role_ids_of(tenant)).key(&self.keys.events);
-        self.add_change(&mut call, change);
+        self.add_change(&mut call, change).arg(change.ending);
         written(run(wire, &call).await?)
     }
 
     pub(super) async fn replace(&self, wire: &Wire, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Written, Fault> {
         let mut call = self.replace.key(&self.keys.meta);
         call.key(self.keys.hash(kind)).key(&self.keys.events);
-        self.add_change(&mut call, change).arg(before);
+        self.add_change(&mut call, change).arg(change.ending).arg(before);
         written(run(wire, &call).await?)
     }
 
@@ -241,7 +249,11 @@ impl Scripts {
     /// Makes an empty store ours, or checks that it is.
     pub(super) async fn claim(&self, wire: &Wire) -> Result<(), Fault> {
         let mut call = self.claim.key(&self.keys.meta);
-        call.arg(&self.pepper_check).arg(FORMAT);
+        call.key(&self.keys.credentials)
+            .key(&self.keys.fingerprints)
+            .key(&self.keys.tenants)
+            .arg(&self.pepper_check)
+            .arg(FORMAT);
         let reply: (Option<String>, Option<String>) = run(wire, &call).await?;
         let error = match (reply.0.as_deref(), reply.1.as_deref()) {
             (Some(FORMAT), Some(pepper)) if pepper == self.pepper_check => return Ok(()),
@@ -254,11 +266,18 @@ impl Scripts {
         Err(Fault::refused(error))
     }
 
-    /// History, counter and last stream id at one moment; `None` when the store holds no data.
-    pub(super) async fn head(&self, wire: &Wire) -> Result<Option<(String, u64, String)>, Fault> {
+    /// Where the store stands at one moment, and what it has at `cursor` of the stream; `None` when
+    /// the store holds no data.
+    pub(super) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
         let mut call = self.head.key(&self.keys.meta);
-        call.key(&self.keys.events).arg(&self.pepper_check);
-        run(wire, &call).await
+        call.key(&self.keys.events).arg(&self.pepper_check).arg(cursor);
+        let reply: Option<(String, u64, String, Option<u64>)> = run(wire, &call).await?;
+        Ok(reply.map(|(history, counter, last_id, at_cursor)| Head {
+            history,
+            counter,
+            last_id,
+            at_cursor,
+        }))
     }
 
     /// The heartbeat: an answer, and the answer that this is a primary. Replicas are never read.
@@ -280,11 +299,25 @@ impl Scripts {
     }
 }
 
+/// Where the store stands.
+pub(super) struct Head {
+    /// The random name of its history.
+    pub(super) history: String,
+    /// Changes counted since its beginning.
+    pub(super) counter: u64,
+    /// The newest entry of the stream.
+    pub(super) last_id: String,
+    /// The count of the entry that was asked for, if it is there.
+    pub(super) at_cursor: Option<u64>,
+}
+
 /// The arguments that every change has.
 pub(super) struct Change<'a> {
     pub(super) id: &'a str,
     pub(super) record: &'a [u8],
     pub(super) event: &'a [u8],
+    /// What it leaves of the record's force, [`Ending::encode`](super::endings::Ending::encode).
+    pub(super) ending: &'a str,
 }
 
 /// What a creation writes: a tenant if its record is not empty, then credentials, if the ancestors

@@ -32,9 +32,9 @@ impl Session {
         let history = new_history()?;
         for _ in 0..TRIES {
             creation.ancestors = self.check_parents(&records).await?;
-            let live = self.writer().map_err(nothing_written)?;
+            let live = self.changer().map_err(nothing_written)?;
             let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
-            match self.settle_writer(&live, written)? {
+            match self.settle_changer(&live, written)? {
                 Written::At(counter) => return self.acknowledge(&live, counter, records).await,
                 Written::Refused(Refusal::Stale) => {}
                 Written::Refused(refusal) => return Err(refused(refusal, &creation.tenant, &records)),
@@ -71,7 +71,9 @@ impl Session {
             .into_iter()
             .map(|(bytes, _)| {
                 let bytes = bytes.ok_or_else(|| StoreError::Corrupt("what a credential hangs on is missing".into()))?;
-                Ok((codec::decode_credential(&bytes)?, bytes))
+                let mut ancestor = codec::decode_credential(&bytes)?;
+                self.shared.feed.endings.restrict_credential(&mut ancestor);
+                Ok((ancestor, bytes))
             })
             .collect()
     }
