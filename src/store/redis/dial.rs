@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
@@ -111,7 +112,23 @@ impl Caller {
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) connection: MultiplexedConnection,
+    /// Ends with the connection.
+    open: watch::Receiver<()>,
     _driver: Arc<Driver>,
+}
+
+impl Wire {
+    /// Whether the connection has not been closed by the other side.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.has_changed().is_ok()
+    }
+
+    /// Waits until it is closed.
+    pub(super) async fn closed(&self) {
+        let mut open = self.open.clone();
+        // Nothing is ever sent: this ends with the other half.
+        while open.changed().await.is_ok() {}
+    }
 }
 
 struct Driver(AbortHandle);
@@ -143,9 +160,15 @@ async fn connect(endpoint: &Endpoint, caller: &Caller, response_timeout: Duratio
     let (connection, driver) = MultiplexedConnection::new_with_config(&caller.identity, Guarded::new(stream), config)
         .await
         .map_err(|e| super::fault::Fault::of(&e).error)?;
+    let (closing, open) = watch::channel(());
+    let driver = async move {
+        driver.await;
+        drop(closing);
+    };
     let driver = tokio::spawn(driver).abort_handle();
     Ok(Wire {
         connection,
+        open,
         _driver: Arc::new(Driver(driver)),
     })
 }

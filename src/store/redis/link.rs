@@ -82,7 +82,8 @@ impl Link {
 
     /// The connection, if there is a healthy one.
     pub(super) fn live(&self) -> Option<Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        live.filter(|live| live.wire.is_open())
     }
 
     /// Why there is none.
@@ -190,6 +191,7 @@ impl Link {
             let ended = tokio::select! {
                 biased;
                 () = self.broken.notified() => None,
+                () = live.wire.closed() => Some(StoreError::Unavailable("Redis closed the connection".into())),
                 () = whereabouts::left(&mut course, endpoint) => Some(elsewhere()),
                 _ = astray.changed(), if matches!(duty, Duty::Lead) => Some(elsewhere()),
                 beat = self.beat(live, endpoint, scripts, duty) => {

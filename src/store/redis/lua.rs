@@ -90,8 +90,10 @@ return reply
 ";
 
 /// KEYS meta c f ids `ids:<t>` t tids events; ARGV pepper kept history format, tenant record event
-/// fingerprint (the record is empty for a tenant that is there already), how many ancestors with id
-/// and record each, then id record event fingerprint fingerprint of each new credential.
+/// fingerprint (the record is empty for a tenant that is there already), how many records that must
+/// still be what was read with id and record each, how many that change with id record event
+/// ending each,
+/// then id record event fingerprint fingerprint of each new credential.
 /// A tenant made alone, an operator's first step, makes the store: before it there is nobody to
 /// admit. A sign-up makes none: after a flush it would turn "not known" into "unknown" for everybody.
 pub(super) const CREATE: &str = "
@@ -100,12 +102,13 @@ if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
 local tenant, fresh = ARGV[5], ARGV[6] ~= ''
 local empty = not m[1] or not m[2]
 if empty and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[6]) > 0 then return redis.error_reply('DATALOST meta') end
-if empty and (not fresh or #ARGV >= 10 + 2 * tonumber(ARGV[9])) then return redis.error_reply('NODATA history') end
+local changed = 10 + 2 * tonumber(ARGV[9])
+local first = changed + 1 + 4 * tonumber(ARGV[changed])
+if empty and (not fresh or #ARGV >= first) then return redis.error_reply('NODATA history') end
 local there = redis.call('HEXISTS', KEYS[6], tenant) == 1
 if fresh and there then return 'owned' end
 if not fresh and not there then return 'tenant' end
-local first = 10 + 2 * tonumber(ARGV[9])
-for i = 10, first - 1, 2 do
+for i = 10, changed - 1, 2 do
   if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return 'stale' end
 end
 for i = first, #ARGV, 5 do
@@ -129,6 +132,10 @@ for i = first, #ARGV, 5 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   redis.call('HINCRBY', KEYS[1], 'fingerprints', redis.call('HSET', KEYS[3], ARGV[i + 3], index, ARGV[i + 4], index))
   redis.call('HINCRBY', KEYS[1], 'credentials', 1)
+end
+for i = changed + 1, first - 1, 4 do
+  p = change(KEYS[8], ARGV[2], ARGV[i + 2], ARGV[i + 3])
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
 end
 return p
 ";

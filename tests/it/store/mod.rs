@@ -19,5 +19,6 @@ mod receipts;
 mod redis;
 mod roles;
 mod sentinel;
+mod together;
 mod trees;
 mod wrapper;

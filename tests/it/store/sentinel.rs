@@ -65,6 +65,11 @@ fn a_primary_that_was_demoted_alive_is_left_by_all_connections() {
         until("replication", async || second.command::<bool>(&["EXISTS", "{durward}:meta"])).await;
         sentinels.ask::<()>(0, &["SENTINEL", "FAILOVER", SERVICE]);
         sentinels.until_named(&second);
+        // Until it is demoted it takes changes, and they are lost: no change here waits for replicas.
+        until("the demotion", async || {
+            first.command::<String>(&["INFO", "replication"]).contains("role:slave")
+        })
+        .await;
         until("a change on the new primary", async || {
             store.create_credential(record("key-1", "acme")).await.is_ok()
         })
