@@ -186,7 +186,7 @@ pub enum StoreKind {
     /// Redis or Valkey.
     Redis {
         /// Where, and as whom.
-        access: RedisAccess,
+        access: Box<RedisAccess>,
         /// Prefix of every key (default `durward`).
         key_prefix: String,
         /// Replicas that must have a change before it is acknowledged (default 0).

@@ -23,6 +23,7 @@ use confirmations::{Confirmations, confirm_for_ever};
 pub use counts::SharedCounts;
 pub use dial::{ByteStream, Network, Surroundings};
 use inspection::Concerns;
+pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;

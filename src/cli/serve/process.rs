@@ -28,7 +28,7 @@ use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapsho
 use crate::store::activity;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
+use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
@@ -201,7 +201,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened
             wait_replicas,
         } => {
             let redis = RedisSettings {
-                access: access.clone(),
+                access: RedisAccess::clone(access),
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
                 lookup_timeout: settings.store.lookup_timeout,

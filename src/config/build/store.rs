@@ -47,7 +47,7 @@ impl Builder<'_> {
                 path: self.resolve(&path.value),
             }),
             WrittenStoreKind::Redis(redis) => Some(StoreKind::Redis {
-                access: self.redis_access(redis)?,
+                access: Box::new(self.redis_access(redis)?),
                 key_prefix: redis.key_prefix.value.clone(),
                 wait_replicas: redis.wait_replicas,
             }),

@@ -8,7 +8,8 @@ use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
 use super::endings::Endings;
 use super::fault::{Connection, Fault, Retry};
-use super::history::Known;
+use super::guard;
+use super::history::{History, Known};
 use super::scripts::Stored;
 
 /// What a look-up brought, not judged yet.
@@ -47,6 +48,20 @@ impl FindReply {
         };
         Some(Self { history, position, led_to })
     }
+}
+
+/// What a look-up makes of a server's bytes, bounds and judgement together: the entry for fuzzing.
+///
+/// # Errors
+/// Whatever is not an answer to exactly this question.
+pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
+    guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
+    let value = redis::parse_redis_value(bytes).map_err(|error| Fault::of(&error).error)?;
+    let value = value.extract_error().map_err(|error| Fault::of(&error).error)?;
+    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| Fault::malformed().error)?;
+    let reply = FindReply::parse(words).ok_or_else(|| Fault::malformed().error)?;
+    let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
+    found.map(|found| found.facts).map_err(|fault| fault.error)
 }
 
 /// Turns a reply into facts, with everything seen to end laid over them, or into the reason why it

@@ -23,7 +23,7 @@ pub(super) type Course = watch::Receiver<Option<Arc<Endpoint>>>;
 /// Who knows where the primary is.
 enum Guide {
     One(Endpoint),
-    Sentinels(Sentinels),
+    Sentinels(Box<Sentinels>),
     Cluster(Nodes),
 }
 
@@ -45,7 +45,7 @@ impl Whereabouts {
             caller: Caller::new(&around, &access.user, access.database, access.tls.as_ref()),
             guide: match access.servers {
                 Servers::One(endpoint) => Guide::One(endpoint),
-                Servers::Sentinels(sentinels) => Guide::Sentinels(Sentinels::new(&around, sentinels)),
+                Servers::Sentinels(sentinels) => Guide::Sentinels(Box::new(Sentinels::new(&around, *sentinels))),
                 Servers::Cluster(seeds) => Guide::Cluster(Nodes::new(seeds, hash_tag)),
             },
             around,

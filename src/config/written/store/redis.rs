@@ -80,22 +80,26 @@ pub enum WrittenRedisPlace {
     /// One server.
     Url(Located<Reference>),
     /// Sentinels.
-    Sentinels {
-        /// Their addresses.
-        addresses: Vec<Located<String>>,
-        /// The primary's name there.
-        service: Located<String>,
-        /// The database.
-        database: u32,
-        /// The ACL user there.
-        username: Option<Located<String>>,
-        /// Its password.
-        password: Option<Located<Reference>>,
-        /// TLS towards them.
-        tls: Option<WrittenRedisTls>,
-    },
+    Sentinels(Box<WrittenSentinels>),
     /// Nodes of a cluster.
     Cluster(Vec<Located<String>>),
+}
+
+/// Sentinels as written.
+#[derive(Debug)]
+pub struct WrittenSentinels {
+    /// Their addresses.
+    pub addresses: Vec<Located<String>>,
+    /// The primary's name there.
+    pub service: Located<String>,
+    /// The database.
+    pub database: u32,
+    /// The ACL user there.
+    pub username: Option<Located<String>>,
+    /// Its password.
+    pub password: Option<Located<Reference>>,
+    /// TLS towards them.
+    pub tls: Option<WrittenRedisTls>,
 }
 
 /// TLS as written.
@@ -162,14 +166,14 @@ fn read_place(section: &Section<'_>) -> Option<WrittenRedisPlace> {
     match *one {
         "url" => Reference::read_url(section, "url").map(WrittenRedisPlace::Url),
         "cluster" => Some(WrittenRedisPlace::Cluster(addresses(section, "cluster"))),
-        _ => Some(WrittenRedisPlace::Sentinels {
+        _ => Some(WrittenRedisPlace::Sentinels(Box::new(WrittenSentinels {
             addresses: addresses(section, "sentinels"),
             database: small(section.count_or_default("database")),
             username: section.text("sentinel_username"),
             password: Reference::read(section, "sentinel_password"),
             tls: section.section("sentinel_tls").map(|tls| read_tls(&tls)),
             service: read_service(section)?,
-        }),
+        }))),
     }
 }
 
