@@ -45,6 +45,7 @@ mod judge;
 mod keys;
 mod link;
 mod lua;
+mod pace;
 mod reader;
 mod receipts;
 mod restoration;

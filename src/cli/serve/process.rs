@@ -1,5 +1,6 @@
 //! A running gateway: its parts in the order they are started, and stopped in the reverse.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -220,6 +221,9 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         absent_age: store.absent_age,
         lookup_timeout: store.lookup_timeout,
         max_lookups: store.max_lookups,
+        unknown_lookups: store.unknown_lookups,
+        // The standard library's hash keys are random and need no generator of our own.
+        seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
         absent_entries: store.absent_entries,
     }

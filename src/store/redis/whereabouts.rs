@@ -5,6 +5,7 @@
 //! rest of the process follows the new one.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,9 +13,10 @@ use crate::store::StoreError;
 
 use super::access::{Endpoint, RedisAccess, Servers};
 use super::cluster::Nodes;
-use super::dial::{Caller, Surroundings};
+use super::dial::{Caller, Surroundings, Wire, dial};
 use super::fault::{Connection, Fault};
 use super::link::Backoff;
+use super::pace::Pace;
 use super::sentinel::Sentinels;
 
 /// Where the leader is, for the other connections.
@@ -30,8 +32,9 @@ enum Guide {
 /// Where the primary is, and how to find it.
 pub(super) struct Whereabouts {
     around: Surroundings,
+    pace: Pace,
     guide: Guide,
-    pub(super) caller: Caller,
+    caller: Caller,
     /// Where the leader found the primary; `None` while nobody may be asked.
     course: watch::Sender<Option<Arc<Endpoint>>>,
     /// Grows when a server said that it is not our primary.
@@ -48,6 +51,7 @@ impl Whereabouts {
                 Servers::Sentinels(sentinels) => Guide::Sentinels(Box::new(Sentinels::new(&around, *sentinels))),
                 Servers::Cluster(seeds) => Guide::Cluster(Nodes::new(seeds, hash_tag)),
             },
+            pace: around.pace(),
             around,
             course: watch::channel(None).0,
             astray: watch::channel(0).0,
@@ -102,6 +106,15 @@ impl Whereabouts {
             ended
         });
         answer
+    }
+
+    /// Connects to what may be the primary, at the pace of this gateway.
+    ///
+    /// # Errors
+    /// As [`dial`].
+    pub(super) async fn dial(&self, endpoint: &Endpoint, response_timeout: Duration) -> Result<Wire, StoreError> {
+        self.pace.wait().await;
+        dial(endpoint, &self.caller, response_timeout).await
     }
 
     /// The leader is connected to the primary here.

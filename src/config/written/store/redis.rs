@@ -6,7 +6,7 @@ use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 
 /// What belongs to no other store.
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 14] = [
     "url",
     "sentinels",
     "service",
@@ -20,6 +20,7 @@ pub(super) const KEYS: [&str; 13] = [
     "sentinel_tls",
     "key_prefix",
     "wait_replicas",
+    "unknown_lookups",
 ];
 
 /// Most sentinels, and most seeds of a cluster: each is asked whenever the primary is looked for.
