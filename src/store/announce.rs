@@ -76,6 +76,8 @@ pub struct Announcer {
     identity: Identity,
     clock: Arc<dyn Clock>,
     news: Notify,
+    /// Held while a receipt is written or taken away; true when it has been taken away for good.
+    withdrawn: tokio::sync::Mutex<bool>,
     started: BootMillis,
     /// The store's clock less our boot clock in milliseconds, as of the last receipt.
     ahead: AtomicI64,
@@ -103,6 +105,7 @@ impl Announcer {
         let announcer = Arc::new(Self {
             identity,
             news: Notify::new(),
+            withdrawn: tokio::sync::Mutex::new(false),
             started,
             ahead: AtomicI64::new(0),
             knows_ahead: AtomicBool::new(false),
@@ -152,20 +155,27 @@ impl Announcer {
         }
     }
 
-    /// Takes the receipt away; called when nothing is served any more. Ends within three seconds.
+    /// Takes the receipt away; called when nothing is served any more, and before the task of
+    /// [`run`](Self::run) is aborted: a receipt that is being written is waited for, and none is written
+    /// afterwards. Ends within six seconds.
     pub async fn withdraw(&self) {
         let identity = &self.identity;
+        *self.withdrawn.lock().await = true;
         let done = timeout(DEADLINE, self.store().withdraw(identity.id.clone(), identity.run)).await;
         if !matches!(done, Ok(Ok(()))) {
             tracing::warn!("this gateway's receipt was not taken away; operators see it as silent for an hour");
         }
     }
 
-    /// Writes one receipt.
+    /// Writes one receipt, unless it has been taken away.
     ///
     /// # Errors
     /// [`StoreError`], as the store has it.
     pub async fn announce(&self) -> Result<(), StoreError> {
+        let withdrawn = self.withdrawn.lock().await;
+        if *withdrawn {
+            return Ok(());
+        }
         let identity = &self.identity;
         let status = self.store().status();
         let announcement = Announcement {
@@ -265,5 +275,67 @@ impl EventSink for Announcer {
 
     fn forget_before(&self, _position: Position) {
         self.news.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::{ManualClock, Now};
+    use crate::store::cached::CacheSettings;
+    use crate::store::embedded::EmbeddedStore;
+
+    fn announcer(folder: &std::path::Path, clock: &Arc<ManualClock>) -> Arc<Announcer> {
+        let store = Arc::new(EmbeddedStore::open(&folder.join("store"), "check").unwrap());
+        let control = tokio::runtime::Handle::current();
+        let cached = CachedStore::new(store, &CacheSettings::default(), clock.clone(), control);
+        let identity = Identity {
+            id: GatewayId::parse("gw-1").unwrap(),
+            run: 1,
+            version: "test".into(),
+            max_age: Duration::from_secs(30),
+            stream_interval: Duration::from_secs(15),
+        };
+        Announcer::new(&cached, identity, clock.clone())
+    }
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new(Now {
+            wall: UnixMillis(7),
+            boot: BootMillis(1_000),
+        }))
+    }
+
+    #[tokio::test]
+    async fn nothing_is_announced_after_the_receipt_was_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let announcer = announcer(folder.path(), &clock());
+        announcer.announce().await.unwrap();
+        assert_eq!(announcer.store().receipts().await.unwrap().gateways.len(), 1);
+        announcer.withdraw().await;
+        announcer.announce().await.unwrap();
+        assert!(announcer.store().receipts().await.unwrap().gateways.is_empty());
+        assert_eq!(announcer.figures().written, 1);
+    }
+
+    #[tokio::test]
+    async fn propagation_is_measured_by_the_stores_clock_whatever_ours_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (clock, store_time) = (clock(), UnixMillis(5_000_000));
+        let announcer = announcer(folder.path(), &clock);
+        announcer.note_lag(store_time);
+        assert_eq!(
+            announcer.figures().lags.iter().sum::<u64>(),
+            0,
+            "the store's clock is not known yet"
+        );
+        announcer.note_store_clock(store_time, BootMillis(990), BootMillis(1_010));
+        clock.step_wall(UnixMillis(-1));
+        clock.advance(Duration::from_millis(30));
+        announcer.note_lag(store_time.plus(Duration::from_millis(10)));
+        let figures = announcer.figures();
+        assert_eq!((figures.lag_millis, figures.lags[4]), (20, 1), "{figures:?}");
+        announcer.note_lag(store_time.plus(Duration::from_secs(1)));
+        assert_eq!(announcer.figures().lag_millis, 20, "an event of the future took no time");
     }
 }

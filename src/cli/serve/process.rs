@@ -165,10 +165,10 @@ impl Process {
         tracing::info!("draining");
         let report = self.running.drain().await;
         tracing::info!(aborted = report.aborted, "drained");
+        self.announcer.withdraw().await;
         for chore in &self.chores {
             chore.abort();
         }
-        self.announcer.withdraw().await;
         activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
