@@ -96,6 +96,7 @@ impl Process {
             telemetry: telemetry.clone(),
             renewal: renewal.clone(),
             limiter: limiter.clone(),
+            stream_check: settings.stream_check,
             upstreams: upstreams.clone(),
             seed: [0; 2],
         };
