@@ -21,6 +21,7 @@ pub mod embedded;
 pub mod events;
 mod filter;
 pub mod redis;
+mod watch;
 
 pub use filter::CredentialFilter;
 

@@ -222,6 +222,7 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         max_lookups: store.max_lookups,
         cache_entries: store.cache_entries,
         absent_entries: store.absent_entries,
+        ..CacheSettings::default()
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, IdentityLines, Position};
-use crate::store::{CredentialStore, Found, StoreError, change};
+use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
 use super::counters::{Counters, add_one};
@@ -103,7 +103,7 @@ impl Flights {
                 Boarding::Waiting(waiting) => waiting,
             };
             let outcome = match waiting.wait_for(Option::is_some).await {
-                Ok(outcome) => outcome.clone(),
+                Ok(outcome) => outcome,
                 Err(_) => None,
             };
             let answer = outcome.unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, watch};
 
 use super::dial::{Address, CONNECT_TIMEOUT, Wire, dial};
 use super::scripts::Scripts;
