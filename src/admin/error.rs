@@ -14,9 +14,12 @@ pub enum OperationError {
     /// It exists already, or its state forbids it.
     #[error("{0}")]
     Conflict(String),
-    /// The store does not answer; whether a change was made is not known.
+    /// The store does not answer. Says whether a change was made, was not, or that this is not known.
     #[error("{0}")]
     Unavailable(String),
+    /// The change was made, but is not certain to stay.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// The store answered with something that cannot be trusted.
     #[error("{0}")]
     Corrupt(String),
@@ -34,6 +37,7 @@ impl OperationError {
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
             Self::Unavailable(_) => "unavailable",
+            Self::Unconfirmed(_) => "unconfirmed",
             Self::Corrupt(_) => "corrupt",
             Self::Configuration(_) => "configuration",
         }
@@ -46,7 +50,7 @@ impl OperationError {
             Self::Usage(_) => 400,
             Self::NotFound(_) => 404,
             Self::Conflict(_) => 409,
-            Self::Unavailable(_) => 503,
+            Self::Unavailable(_) | Self::Unconfirmed(_) => 503,
             Self::Corrupt(_) => 500,
             Self::Configuration(_) => 422,
         }
@@ -65,7 +69,12 @@ impl From<StoreError> for OperationError {
 impl From<ChangeError> for OperationError {
     fn from(error: ChangeError) -> Self {
         match error {
+            ChangeError::Store(StoreError::Unavailable(why)) => Self::Unavailable(format!(
+                "the store did not answer ({why}): whether the change was made is not known; repeat the command"
+            )),
             ChangeError::Store(error) => error.into(),
+            ChangeError::NotMade(_) => Self::Unavailable(error.to_string()),
+            ChangeError::Unconfirmed(_) => Self::Unconfirmed(error.to_string()),
             ChangeError::NotFound(_) => Self::NotFound(error.to_string()),
             ChangeError::Taken(_) | ChangeError::Conflict(_) => Self::Conflict(error.to_string()),
         }

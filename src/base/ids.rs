@@ -86,6 +86,10 @@ id! {
     /// A role's own name: a UUID, or what the operator wrote. Not a secret.
     RoleId
 }
+id! {
+    /// A running gateway's own name, told in its receipts.
+    GatewayId
+}
 
 #[cfg(test)]
 mod tests {

@@ -75,7 +75,7 @@ impl Failure {
         let exit = match body.code.as_str() {
             "usage" => Exit::Usage,
             "not_found" => Exit::NotFound,
-            "unavailable" => Exit::Unavailable,
+            "unavailable" | "unconfirmed" => Exit::Unavailable,
             "configuration" => Exit::Configuration,
             _ => Exit::Failed,
         };

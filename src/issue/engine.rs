@@ -341,7 +341,9 @@ pub(super) fn unavailable(error: &StoreError) -> Stop {
 /// A change that was refused. What the caller built upon has ended since it was admitted.
 pub(super) fn refused_change(error: ChangeError) -> Stop {
     match error {
-        ChangeError::Store(error) => unavailable(&error),
+        ChangeError::Store(error) | ChangeError::NotMade(error) => unavailable(&error),
+        // Repeating a mint makes another one; what is not certain to stay is not handed out.
+        ChangeError::Unconfirmed(_) => Denial::StoreUnavailable.into(),
         ChangeError::Taken(_) => Denial::Taken.into(),
         ChangeError::NotFound(_) | ChangeError::Conflict(_) => Denial::NotFound.into(),
     }

@@ -5,22 +5,24 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase};
 
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::events::ReaderState;
 use super::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
-    StoreStatus, TenantState,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
+    Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 use lanes::{Lanes, Shared};
+use receipts::Kept;
 use tables::{ReadTables, WriteTables};
 
 mod lanes;
+mod receipts;
 mod tables;
 
 /// Memory redb may use for pages. Its own default of 1 GiB is sized for a database server; 64 MiB
@@ -46,6 +48,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct EmbeddedStore {
     lanes: RwLock<Option<Lanes>>,
     shared: Arc<Shared>,
+    receipts: Kept,
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -77,6 +80,7 @@ impl EmbeddedStore {
         Ok(Self {
             lanes: RwLock::new(Some(lanes)),
             shared,
+            receipts: Kept::default(),
         })
     }
 
@@ -91,9 +95,16 @@ impl EmbeddedStore {
         &self,
         read: impl FnOnce(&ReadTables) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
+        self.read_transaction(move |transaction| read(&ReadTables::open(transaction)?))
+    }
+
+    fn read_transaction<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
         let job = move |database: &Database| {
             let transaction = database.begin_read().map_err(|e| tables::failed(e.into()))?;
-            read(&ReadTables::open(&transaction)?)
+            read(&transaction)
         };
         let answer = match &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
             Some(lanes) => lanes.read(job),
@@ -117,7 +128,8 @@ impl EmbeddedStore {
             None => Err(closed()),
         };
         Box::pin(async move {
-            match tokio::time::timeout(CHANGE_TIMEOUT, answer?).await {
+            // What could not be queued was not begun.
+            match tokio::time::timeout(CHANGE_TIMEOUT, answer.map_err(ChangeError::NotMade)?).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => Err(closed().into()),
                 Err(_) => Err(StoreError::Unavailable("the disk did not confirm the change in time".into()).into()),
@@ -175,7 +187,7 @@ impl CredentialStore for EmbeddedStore {
         let touched = self.change(move |tables| tables.touch(&used));
         Box::pin(async move {
             touched.await.map_err(|error| match error {
-                ChangeError::Store(error) => error,
+                ChangeError::Store(error) | ChangeError::NotMade(error) => error,
                 refused => StoreError::Corrupt(refused.to_string()),
             })
         })
@@ -203,6 +215,26 @@ impl CredentialStore for EmbeddedStore {
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {
         self.shared.subscribe(sink);
+    }
+
+    fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        let written = self.receipts.announce(&gateway);
+        Box::pin(async move { written })
+    }
+
+    fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.receipts.withdraw(&id, run);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
+        // The position is read from the file: what was never told to anybody must not look confirmed.
+        let head = self.read(ReadTables::position);
+        Box::pin(async move { Ok(self.receipts.list(head.await?)) })
+    }
+
+    fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
+        self.read_transaction(move |transaction| tables::events_after(transaction, after, limit))
     }
 
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {

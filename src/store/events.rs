@@ -165,6 +165,14 @@ impl ReaderState {
             Self::Live => "live",
         }
     }
+
+    /// The state of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Lost, Self::CatchingUp, Self::Live]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
 }
 
 /// What a store's event reader is doing, readable at any time.
@@ -289,6 +297,7 @@ mod tests {
     fn credential_event(position: u64) -> Event {
         Event {
             position: Position(position),
+            at: None,
             subject: super::super::change::credential_event(&sample()),
         }
     }
@@ -296,6 +305,7 @@ mod tests {
     fn tenant_event(position: u64, id: &str) -> Event {
         Event {
             position: Position(position),
+            at: None,
             subject: EventSubject::Tenant {
                 id: TenantId::parse(id).unwrap(),
             },
@@ -338,6 +348,7 @@ mod tests {
             assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position));
             positions.apply(&Event {
                 position: Position(7),
+                at: None,
                 subject,
             });
             assert!(!positions.is_current(&facts) && !positions.contains_all(&slots, facts.position));

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, PasswordHash, Position, RoleRecord, TenantRecord};
 use crate::base::scope::ScopeSet;
 
@@ -20,10 +20,12 @@ pub mod codec;
 pub mod embedded;
 pub mod events;
 mod filter;
+pub mod receipts;
 pub mod redis;
 mod watch;
 
 pub use filter::CredentialFilter;
+pub use receipts::{Announcement, EventPage, Receipt, Receipts, Standing, ToldEvent};
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -42,12 +44,19 @@ pub enum StoreError {
     Foreign(String),
 }
 
-/// Why a change was not made.
+/// Why a change was not acknowledged. Each says what is known about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChangeError {
     /// The store did not answer: whether the change was made is not known.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store failed before anything was written: nothing was changed.
+    #[error("nothing was changed: {0}")]
+    NotMade(StoreError),
+    /// The change was made and its event written, but whether it outlives a failure of the store's
+    /// machine is not known.
+    #[error("the change was made, but may be lost if the store fails over now: {0}; repeat it until it is confirmed")]
+    Unconfirmed(String),
     /// There is no such credential, tenant or role.
     #[error("there is no {0}")]
     NotFound(String),
@@ -138,6 +147,8 @@ pub enum RoleChange {
 pub struct Event {
     /// The store's position after this change.
     pub position: Position,
+    /// When the change was made, by the store's clock; `None` when the store does not know.
+    pub at: Option<UnixMillis>,
     /// What changed.
     pub subject: EventSubject,
 }
@@ -273,6 +284,38 @@ pub trait CredentialStore: Send + Sync + 'static {
 
     /// Whether the store answers, within `deadline`.
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Writes down that a gateway is there and what it has applied, and answers the store's time. A
+    /// later announcement of the same process replaces the earlier one; one of another process that
+    /// goes by the same id is refused while that one is heard of ([`receipts::DUPLICATE_AFTER`]).
+    ///
+    /// What is written is safe to rely on: the receipt names a position only if the announcing
+    /// process' sinks have been told everything up to it, within the history it belongs to.
+    ///
+    /// The default is for stores that keep no receipts.
+    fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        let _ = gateway;
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// Takes a gateway's receipt away, if it is of this process (`run`): it serves nobody any more.
+    fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        let _ = (id, run);
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// Every gateway heard of within [`receipts::KEPT_FOR`], in order of id, where the store stands
+    /// and its time, read in one step from the primary.
+    fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// Events after a position, oldest first, or the newest ones, at most `limit` (capped at
+    /// [`receipts::MAX_EVENTS`]).
+    fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
+        let _ = (after, limit);
+        Box::pin(async { Err(receipts::no_receipts()) })
+    }
 
     /// How well events reach this process, for metrics and readiness. A store in this process hears
     /// of everything by itself, which is what this says unless a store knows better.

@@ -11,18 +11,19 @@ use tokio::task::AbortHandle;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
-    StoreStatus, TenantState,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
+    Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use counts::SharedCounts;
 use dial::Address;
 pub use dial::{ByteStream, Network, Surroundings};
 use link::{Link, LinkState, Live};
 use reader::Feed;
+use receipts::ReceiptScripts;
 use scripts::Scripts;
 use session::Session;
 
@@ -34,6 +35,7 @@ mod judge;
 mod link;
 mod lua;
 mod reader;
+mod receipts;
 mod scripts;
 mod session;
 
@@ -97,6 +99,7 @@ struct Shared {
     writer: Arc<Link>,
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
+    receipts: ReceiptScripts,
     feed: Arc<Feed>,
     wait_replicas: u32,
 }
@@ -132,6 +135,7 @@ impl RedisStore {
             writer: Arc::new(Link::new(CHANGE_TIMEOUT)),
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
+            receipts: ReceiptScripts::new(&scripts, &settings.pepper_check),
             feed: Arc::new(Feed::new(clock)),
             wait_replicas: settings.wait_replicas,
         });
@@ -306,6 +310,26 @@ impl CredentialStore for RedisStore {
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {
         self.shared.feed.subscribe(sink);
+    }
+
+    fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.announce(&gateway).await })
+    }
+
+    fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move { session.withdraw(&id, run).await })
+    }
+
+    fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.receipts().await })
+    }
+
+    fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.events_after(after, limit).await })
     }
 
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {

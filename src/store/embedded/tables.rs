@@ -9,8 +9,10 @@ use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleReco
 use crate::store::change;
 use crate::store::{CredentialFilter, Found, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
 
+pub(super) use log::events_after;
 pub(super) use writing::WriteTables;
 
+mod log;
 mod writing;
 
 /// Credential records by id.
@@ -30,6 +32,9 @@ const FINGERPRINTS: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new(
 const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
 /// The last events by position.
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+/// When they were made. Beside them, so that a file from before this table was kept still opens; its
+/// events have no time.
+const EVENT_TIMES: TableDefinition<'_, u64, i64> = TableDefinition::new("event_times");
 /// Format version, pepper check value.
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 /// Position, as the only number.
@@ -41,7 +46,7 @@ const OF_TENANT: char = '=';
 /// Version of the tables' layout; that of the records is inside them.
 const FORMAT: &str = "2";
 
-/// Events kept. Nobody replays them yet; `durward events` shows them, and 10,000 are about 2 MiB.
+/// Events kept, for `durward events`; nobody replays them. 10,000 are about 2 MiB.
 const EVENTS_KEPT: u64 = 10_000;
 
 /// Writes down whose store this is, or checks it; answers the store's position.

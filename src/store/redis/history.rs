@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::principal::Position;
-use crate::store::watch;
+use crate::store::{Standing, watch};
 
 /// Bits of the counter: 10^12 changes, a thousand a second for 34 years. The 24 bits above count
 /// generations, of which a broken store makes at most one a second.
@@ -84,6 +84,19 @@ impl History {
         self.applied.send_replace(counter);
     }
 
+    /// Where a position of this process stands in the history of the store. Nothing is claimed for one
+    /// of an earlier generation: its count may be of another history.
+    pub(super) fn standing(&self, position: Position) -> Standing {
+        let known = self.known();
+        match known.id {
+            Some(history) if position.0 >> COUNTER_BITS == known.generation => Standing {
+                history: history.as_ref().to_owned(),
+                count: position.0 & ((1 << COUNTER_BITS) - 1),
+            },
+            _ => Standing::default(),
+        }
+    }
+
     /// Waits until the events up to `counter` have reached the sinks.
     pub(super) async fn applied(&self, counter: u64) {
         let mut applied = self.applied.subscribe();
@@ -117,6 +130,22 @@ mod tests {
         assert!(known.is_followed_by("a", 11));
         assert!(!known.is_followed_by("a", 10));
         assert!(!known.is_followed_by("b", 11));
+    }
+
+    #[test]
+    fn a_position_stands_in_the_present_history_or_nowhere() {
+        let history = History::default();
+        assert_eq!(history.standing(Position(5)), Standing::default(), "no history is known");
+        let first = history.restart("a", 10).unwrap();
+        let of = |id: &str, count| Standing { history: id.into(), count };
+        assert_eq!(history.standing(first), of("a", 10));
+        let second = history.restart("b", 3).unwrap();
+        assert_eq!(
+            history.standing(first),
+            Standing::default(),
+            "what was applied of `a` is not of `b`"
+        );
+        assert_eq!(history.standing(second), of("b", 3));
     }
 
     #[test]

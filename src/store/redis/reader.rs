@@ -13,6 +13,7 @@ use crate::store::{Event, EventSink, StoreError, codec};
 use super::dial::{Address, Wire, dial};
 use super::history::History;
 use super::link::{Backoff, Fault, Link, LinkState};
+use super::receipts::time_of;
 use super::scripts::Scripts;
 
 /// How long a read of the stream waits for an event. After each wait the reader asks where the store
@@ -193,6 +194,7 @@ impl Reader {
         let counter = entry.counter.filter(|counter| *counter == known.applied + 1)?;
         let event = Event {
             position: known.position(counter)?,
+            at: time_of(&entry.id),
             subject: codec::decode_event(&entry.event?).ok()?,
         };
         self.feed.each_sink(|sink| sink.apply(&event));

@@ -19,6 +19,7 @@ use super::link::{Connection, Fault, Link, Live, Retry};
 use super::scripts::{Change, Kind, Stored, Written};
 
 mod creation;
+mod receipts;
 mod roles;
 
 /// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
@@ -166,7 +167,8 @@ impl Session {
         now: UnixMillis,
     ) -> Result<CredentialRecord, ChangeError> {
         for _ in 0..TRIES {
-            let (record, before) = self.read_credential(id).await?.ok_or_else(|| change::no_credential(id))?;
+            let read = self.read_credential(id).await.map_err(nothing_written)?;
+            let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
             let changed = match change::change_credential(&record, change, now)? {
                 Outcome::Unchanged => return self.confirm(record).await,
                 Outcome::Changed(changed) => changed,
@@ -187,7 +189,8 @@ impl Session {
 
     pub(super) async fn set_tenant_active(&self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
         for _ in 0..TRIES {
-            let (record, before) = self.read_tenant(id).await?.ok_or_else(|| change::no_tenant(id))?;
+            let read = self.read_tenant(id).await.map_err(nothing_written)?;
+            let (record, before) = read.ok_or_else(|| change::no_tenant(id))?;
             let changed = match change::change_tenant(&record, state)? {
                 Outcome::Unchanged => return self.confirm(record).await,
                 Outcome::Changed(changed) => changed,
@@ -207,8 +210,8 @@ impl Session {
     }
 
     /// Writes over exactly what was read; `None` when somebody else was faster.
-    async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, StoreError> {
-        let live = self.writer()?;
+    async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, ChangeError> {
+        let live = self.writer().map_err(nothing_written)?;
         let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
         Ok(match self.settle_writer(&live, written)? {
             Written::At(counter) => Some((live, counter)),
@@ -231,14 +234,14 @@ impl Session {
         if self.shared.wait_replicas == 0 {
             return Ok(record);
         }
-        let live = self.writer()?;
+        let live = self.writer().map_err(unconfirmed)?;
         let touched = self.shared.scripts.touch(&live.wire).await;
-        self.settle_writer(&live, touched)?;
+        self.settle_writer(&live, touched).map_err(unconfirmed)?;
         self.wait_for_replicas(&live).await?;
         Ok(record)
     }
 
-    async fn wait_for_replicas(&self, live: &Live) -> Result<(), StoreError> {
+    async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
         let wanted = self.shared.wait_replicas;
         if wanted == 0 {
             return Ok(());
@@ -246,12 +249,10 @@ impl Session {
         let confirmed = self.shared.scripts.wait(&live.wire, wanted, REPLICA_TIMEOUT).await;
         match self.settle_writer(live, confirmed) {
             Ok(confirmed) if confirmed >= wanted => Ok(()),
-            Ok(confirmed) => Err(StoreError::Unavailable(format!(
-                "the change was made, but {confirmed} of {wanted} replicas confirmed it within 1 s; repeat it"
+            Ok(confirmed) => Err(ChangeError::Unconfirmed(format!(
+                "{confirmed} of {wanted} replicas confirmed it within 1 s"
             ))),
-            Err(error) => Err(StoreError::Unavailable(format!(
-                "the change was made, but whether replicas have it is not known ({error}); repeat it"
-            ))),
+            Err(error) => Err(unconfirmed(error)),
         }
     }
 
@@ -278,6 +279,19 @@ fn settle<T>(link: &Link, live: &Live, result: Result<T, Fault>) -> Result<T, Fa
         link.drop_connection(live, &fault.error);
     }
     result
+}
+
+/// A failure before anything was sent that writes. A record that cannot be read stays what it is.
+fn nothing_written(error: StoreError) -> ChangeError {
+    match error {
+        StoreError::Unavailable(_) => ChangeError::NotMade(error),
+        StoreError::Corrupt(_) | StoreError::Foreign(_) => ChangeError::Store(error),
+    }
+}
+
+/// A failure after the change was made.
+fn unconfirmed(error: StoreError) -> ChangeError {
+    ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
 }
 
 fn contended() -> ChangeError {

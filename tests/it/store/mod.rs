@@ -13,6 +13,7 @@ mod embedded;
 mod fixture;
 mod flights;
 mod killed;
+mod receipts;
 mod redis;
 mod roles;
 mod trees;

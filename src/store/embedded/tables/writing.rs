@@ -2,7 +2,7 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{Clock as _, SystemClock, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
@@ -13,8 +13,8 @@ use crate::store::{
 };
 
 use super::{
-    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, TENANTS, ancestors_at,
-    credential_at, failed, ids_of, position_in, role_at, tenant_at,
+    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, TENANTS,
+    ancestors_at, credential_at, failed, ids_of, position_in, role_at, tenant_at,
 };
 
 /// What a transaction came to.
@@ -35,6 +35,7 @@ pub(in super::super) struct WriteTables<'t> {
     fingerprints: Table<'t, &'static [u8; 32], &'static str>,
     tenants: Table<'t, &'static str, &'static [u8]>,
     events: Table<'t, u64, &'static [u8]>,
+    event_times: Table<'t, u64, i64>,
     counters: Table<'t, &'static str, u64>,
     position: Position,
     made: Vec<Event>,
@@ -53,6 +54,7 @@ impl<'t> WriteTables<'t> {
             fingerprints: transaction.open_table(FINGERPRINTS).map_err(|e| failed(e.into()))?,
             tenants: transaction.open_table(TENANTS).map_err(|e| failed(e.into()))?,
             events: transaction.open_table(EVENTS).map_err(|e| failed(e.into()))?,
+            event_times: transaction.open_table(EVENT_TIMES).map_err(|e| failed(e.into()))?,
             position: position_in(&counters)?,
             counters,
             made: Vec::new(),
@@ -249,11 +251,15 @@ impl<'t> WriteTables<'t> {
         self.events
             .insert(self.position.0, bytes.as_slice())
             .map_err(|e| failed(e.into()))?;
+        let now = SystemClock.now().wall;
+        self.event_times.insert(self.position.0, now.0).map_err(|e| failed(e.into()))?;
         if let Some(old) = self.position.0.checked_sub(EVENTS_KEPT) {
             self.events.remove(old).map_err(|e| failed(e.into()))?;
+            self.event_times.remove(old).map_err(|e| failed(e.into()))?;
         }
         self.made.push(Event {
             position: self.position,
+            at: Some(now),
             subject,
         });
         Ok(())

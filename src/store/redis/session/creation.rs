@@ -7,7 +7,7 @@ use crate::base::principal::{CredentialRecord, Parent};
 use crate::store::{ChangeError, EventSubject, NewRecords, StoreError, change, codec};
 
 use super::super::scripts::{Creation, NewCredential, Refusal, Written};
-use super::{Session, TRIES, contended, encode_event};
+use super::{Session, TRIES, contended, encode_event, nothing_written};
 
 /// What a new record hangs on, as it was read: decoded, and as bytes.
 type Chain = Vec<(CredentialRecord, Vec<u8>)>;
@@ -32,7 +32,7 @@ impl Session {
         let history = new_history()?;
         for _ in 0..TRIES {
             creation.ancestors = self.check_parents(&records).await?;
-            let live = self.writer()?;
+            let live = self.writer().map_err(nothing_written)?;
             let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
             match self.settle_writer(&live, written)? {
                 Written::At(counter) => return self.acknowledge(&live, counter, records).await,
@@ -50,7 +50,7 @@ impl Session {
             let Some(parent) = record.parent() else { continue };
             let mut chain = change::chain_among(record, records.get(..made).unwrap_or_default());
             if let Some(outside) = chain.last().unwrap_or(record).parent() {
-                for (ancestor, bytes) in self.chain_from(outside).await? {
+                for (ancestor, bytes) in self.chain_from(outside).await.map_err(nothing_written)? {
                     ancestors.push((ancestor.id.clone(), bytes));
                     chain.push(ancestor);
                 }

@@ -7,7 +7,7 @@ use crate::store::{ChangeError, EventSubject, MAX_TENANT_ROLES, RoleChange, Stor
 
 use super::super::judge;
 use super::super::scripts::{Change, Kind, Refusal, Written};
-use super::{PAGE, Session, TRIES, contended, encode_event};
+use super::{PAGE, Session, TRIES, contended, encode_event, nothing_written};
 
 impl Session {
     pub(in super::super) async fn create_role(&self, role: RoleRecord) -> Result<RoleRecord, ChangeError> {
@@ -15,7 +15,7 @@ impl Session {
         let tenant = change::tenant_of(&role)?;
         let bytes = codec::encode_role(&role).map_err(change::unwritable)?;
         let event = encode_event(&EventSubject::Role { id: role.id.clone() })?;
-        let live = self.writer()?;
+        let live = self.writer().map_err(nothing_written)?;
         let change = Change {
             id: role.id.as_str(),
             record: &bytes,
@@ -32,7 +32,8 @@ impl Session {
 
     pub(in super::super) async fn change_role(&self, id: &RoleId, change: &RoleChange) -> Result<RoleRecord, ChangeError> {
         for _ in 0..TRIES {
-            let (role, before) = self.read_role(id).await?.ok_or_else(|| change::no_role(id))?;
+            let read = self.read_role(id).await.map_err(nothing_written)?;
+            let (role, before) = read.ok_or_else(|| change::no_role(id))?;
             let changed = match change::change_role(&role, change)? {
                 Outcome::Unchanged => return self.confirm(role).await,
                 Outcome::Changed(changed) => changed,
@@ -53,14 +54,15 @@ impl Session {
 
     pub(in super::super) async fn delete_role(&self, id: &RoleId) -> Result<(), ChangeError> {
         for _ in 0..TRIES {
-            let (role, before) = self.read_role(id).await?.ok_or_else(|| change::no_role(id))?;
+            let read = self.read_role(id).await.map_err(nothing_written)?;
+            let (role, before) = read.ok_or_else(|| change::no_role(id))?;
             let event = encode_event(&EventSubject::Role { id: id.clone() })?;
             let change = Change {
                 id: id.as_str(),
                 record: &before,
                 event: &event,
             };
-            let live = self.writer()?;
+            let live = self.writer().map_err(nothing_written)?;
             let written = self
                 .shared
                 .scripts

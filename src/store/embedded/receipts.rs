@@ -1,0 +1,76 @@
+//! Receipts of an embedded store: only one process can have it, so they are kept in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::clock::{Clock as _, SystemClock, UnixMillis};
+use crate::base::ids::GatewayId;
+use crate::base::principal::Position;
+use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_GATEWAYS, shown_version};
+use crate::store::{Announcement, Receipt, Receipts, Standing, StoreError};
+
+/// The history's name: a file is opened by one process, which reads all of it, so there is no other.
+pub(super) const HISTORY: &str = "embedded";
+
+/// Receipts with the process that wrote them.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<BTreeMap<GatewayId, (u64, Receipt)>>);
+
+impl Kept {
+    pub(super) fn announce(&self, gateway: &Announcement) -> Result<UnixMillis, StoreError> {
+        let now = SystemClock.now().wall;
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, (_, receipt)| is_kept(receipt, now));
+        let applied = standing(gateway.applied);
+        let mut since = now;
+        match kept.get(&gateway.id) {
+            Some((run, held)) if *run != gateway.run && now < held.heard_at.plus(DUPLICATE_AFTER) => {
+                return Err(StoreError::Unavailable("another gateway goes by the same id".into()));
+            }
+            Some((run, held)) if *run == gateway.run && held.applied == applied => since = held.since,
+            None if kept.len() >= MAX_GATEWAYS => return Err(StoreError::Unavailable("1,000 gateways are registered already".into())),
+            _ => {}
+        }
+        let receipt = Receipt {
+            id: gateway.id.clone(),
+            version: shown_version(&gateway.version),
+            applied,
+            since,
+            heard_at: now,
+            reader: gateway.reader,
+            max_age: gateway.max_age,
+            stream_interval: gateway.stream_interval,
+        };
+        kept.insert(gateway.id.clone(), (gateway.run, receipt));
+        Ok(now)
+    }
+
+    pub(super) fn withdraw(&self, id: &GatewayId, run: u64) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.get(id).is_some_and(|(held, _)| *held == run) {
+            kept.remove(id);
+        }
+    }
+
+    pub(super) fn list(&self, head: Position) -> Receipts {
+        let now = SystemClock.now().wall;
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gateways = kept.values().map(|(_, receipt)| receipt).filter(|receipt| is_kept(receipt, now));
+        Receipts {
+            now,
+            head: standing(head),
+            gateways: gateways.cloned().collect(),
+        }
+    }
+}
+
+fn standing(position: Position) -> Standing {
+    Standing {
+        history: HISTORY.into(),
+        count: position.0,
+    }
+}
+
+fn is_kept(receipt: &Receipt, now: UnixMillis) -> bool {
+    now <= receipt.heard_at.plus(KEPT_FOR)
+}

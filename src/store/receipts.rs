@@ -1,0 +1,194 @@
+//! Receipts: what each gateway says it has applied, and the events themselves, for operators.
+
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::ids::GatewayId;
+use crate::base::principal::Position;
+
+use super::events::ReaderState;
+use super::{EventSubject, StoreError};
+
+/// How often a gateway says that it is there when it has nothing new to say. A gateway that is
+/// killed looks alive for two or three of these.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How long after its last word another process may take a gateway's id: three heartbeats, so that a
+/// restarted gateway has its place back at once and two that share an id by mistake do not.
+pub const DUPLICATE_AFTER: Duration = Duration::from_secs(6);
+
+/// How long the receipt of a gateway that is not heard of is kept. Longer than any bound, so that
+/// one that may still be serving from old facts is always listed; short enough that a machine that
+/// burned down does not stand in the list for ever.
+pub const KEPT_FOR: Duration = Duration::from_secs(3_600);
+
+/// Most gateways of one store. Each costs a write every [`HEARTBEAT`].
+pub const MAX_GATEWAYS: usize = 1_000;
+
+/// Most events of one page: about 200 KiB.
+pub const MAX_EVENTS: usize = 1_000;
+
+/// Longest version text in a receipt: what others wrote is bounded when it is read.
+const MAX_VERSION: usize = 64;
+
+/// What a gateway says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Its name.
+    pub id: GatewayId,
+    /// Random; tells two processes of one name apart.
+    pub run: u64,
+    /// The program's version.
+    pub version: String,
+    /// The position up to which all of its sinks have been told of every event.
+    pub applied: Position,
+    /// How well it hears of events.
+    pub reader: ReaderState,
+    /// Oldest fact it uses.
+    pub max_age: Duration,
+    /// How often it looks at live streams.
+    pub stream_interval: Duration,
+}
+
+/// A point in the history of a store: what of it is contained. Not a [`Position`], which holds within
+/// one process only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The random name of the history; another one began when the store lost data. Empty when nothing
+    /// is known.
+    pub history: String,
+    /// Changes counted since its beginning.
+    pub count: u64,
+}
+
+impl Standing {
+    /// Whether everything up to `other` is contained here. Positions of two histories say nothing of
+    /// each other.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        !self.history.is_empty() && self.history == other.history && self.count >= other.count
+    }
+}
+
+/// What a gateway said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its name.
+    pub id: GatewayId,
+    /// The program's version.
+    pub version: String,
+    /// What it has applied.
+    pub applied: Standing,
+    /// When it first said that it had applied this, by the store's clock.
+    pub since: UnixMillis,
+    /// When it last said anything, by the store's clock.
+    pub heard_at: UnixMillis,
+    /// How well it hears of events.
+    pub reader: ReaderState,
+    /// Oldest fact it uses.
+    pub max_age: Duration,
+    /// How often it looks at live streams.
+    pub stream_interval: Duration,
+}
+
+impl Receipt {
+    /// How long after a change this gateway may at most act on what was before, whatever it hears.
+    #[must_use]
+    pub const fn bound(&self) -> Duration {
+        self.max_age.saturating_add(self.stream_interval)
+    }
+
+    /// Whether it was heard of lately.
+    #[must_use]
+    pub fn is_heard(&self, now: UnixMillis) -> bool {
+        now <= self.heard_at.plus(DUPLICATE_AFTER)
+    }
+}
+
+/// All gateways, read in one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipts {
+    /// The store's time.
+    pub now: UnixMillis,
+    /// Where the store stands.
+    pub head: Standing,
+    /// In order of id.
+    pub gateways: Vec<Receipt>,
+}
+
+/// One event as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldEvent {
+    /// Its count within the history.
+    pub count: u64,
+    /// When it was made, by the store's clock, if the store knows.
+    pub at: Option<UnixMillis>,
+    /// What changed.
+    pub subject: EventSubject,
+}
+
+/// A page of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventPage {
+    /// Where the store stands.
+    pub head: Standing,
+    /// The oldest event that is still kept; `None` when there is none.
+    pub oldest: Option<u64>,
+    /// Oldest first, without a gap.
+    pub events: Vec<ToldEvent>,
+}
+
+impl EventPage {
+    /// Events after `after` that are not kept any more: the first and the last of them.
+    #[must_use]
+    pub fn trimmed(&self, after: u64) -> Option<(u64, u64)> {
+        let first_kept = self.oldest.unwrap_or(self.head.count.saturating_add(1));
+        (after.saturating_add(1) < first_kept).then(|| (after.saturating_add(1), first_kept.saturating_sub(1)))
+    }
+}
+
+/// What a store says that keeps no receipts.
+pub(super) fn no_receipts() -> StoreError {
+    StoreError::Unavailable("it keeps no receipts".into())
+}
+
+/// A version as it may be kept and shown.
+pub(super) fn shown_version(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic()).take(MAX_VERSION).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(history: &str, count: u64) -> Standing {
+        Standing {
+            history: history.into(),
+            count,
+        }
+    }
+
+    #[test]
+    fn a_standing_contains_what_is_before_it_in_its_own_history_only() {
+        assert!(at("a", 7).contains(&at("a", 7)));
+        assert!(at("a", 8).contains(&at("a", 7)));
+        assert!(!at("a", 6).contains(&at("a", 7)));
+        assert!(!at("b", 9).contains(&at("a", 7)));
+        assert!(!at("", 9).contains(&at("", 7)), "nothing known contains nothing");
+    }
+
+    #[test]
+    fn a_page_says_which_events_are_gone() {
+        let page = EventPage {
+            head: at("a", 9),
+            oldest: Some(5),
+            events: Vec::new(),
+        };
+        assert_eq!(page.trimmed(4), None);
+        assert_eq!(page.trimmed(3), Some((4, 4)));
+        assert_eq!(page.trimmed(0), Some((1, 4)));
+        let empty = EventPage { oldest: None, ..page };
+        assert_eq!(empty.trimmed(9), None);
+        assert_eq!(empty.trimmed(0), Some((1, 9)));
+    }
+}
