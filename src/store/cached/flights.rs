@@ -34,6 +34,16 @@ pub(super) struct Answer {
     position: Position,
 }
 
+impl Answer {
+    /// What it says when it brought no facts.
+    const fn absence(&self) -> Absence {
+        Absence {
+            sent_at: self.sent_at,
+            position: self.position,
+        }
+    }
+}
+
 pub(super) type Outcome = Result<Answer, StoreError>;
 
 struct Flight {
@@ -114,15 +124,11 @@ impl Flights {
         Err(StoreError::Unavailable("it changes faster than it can be read".into()))
     }
 
-    /// Whether an answer may be given to a waiter that had heard of `heard` when it came: it must
-    /// contain all that, or nothing of it may have been about these facts; and it must not have
-    /// grown old on the way (a machine can be suspended in the middle of a flight).
     fn may_answer(&self, fingerprint: &Fingerprint, answer: &Answer, heard: Position) -> bool {
-        let positions = self.memory.positions();
-        let age = self.clock.now().boot.since(answer.sent_at);
+        let now = self.clock.now().boot;
         match &answer.facts {
-            Some(facts) => age < self.memory.max_age() && (answer.position >= heard || positions.is_current(facts)),
-            None => age < self.memory.absent_age() && (answer.position >= heard || positions.is_still_absent(fingerprint, answer.position)),
+            Some(facts) => self.memory.may_answer(facts, heard, now),
+            None => self.memory.may_answer_absent(fingerprint, answer.absence(), heard, now),
         }
     }
 
@@ -230,13 +236,7 @@ impl Flights {
         let flights = self.shard(&fingerprint);
         let current = match &answer.facts {
             Some(facts) => self.memory.remember(fingerprint, facts),
-            None => self.memory.remember_absent(
-                fingerprint,
-                Absence {
-                    sent_at: answer.sent_at,
-                    position: answer.position,
-                },
-            ),
+            None => self.memory.remember_absent(fingerprint, answer.absence()),
         };
         drop(flights);
         if !current {
