@@ -8,7 +8,7 @@ use crate::base::scope::Mode;
 use crate::decide::surface::{Surface, SurfaceKind};
 use crate::issue::password::{MAX_PASSWORD, hash_password};
 use crate::snapshot::Snapshot;
-use crate::store::{ChangeError, CredentialChange, CredentialFilter};
+use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords};
 
 use super::Operations;
 use super::error::OperationError;
@@ -124,8 +124,7 @@ impl Operations {
 
     /// Gives an account another password and ends its sessions: whoever knew the old one may have some.
     ///
-    /// The password comes first: a session begun with the old one in between is ended too. When the
-    /// second step fails, repeating is safe.
+    /// Both in one step of the store.
     ///
     /// # Errors
     /// [`OperationError::NotFound`], [`OperationError::Usage`] for a password that cannot be one,
@@ -136,8 +135,19 @@ impl Operations {
             return Err(OperationError::Conflict(format!("account `{}` does not log in", account.id)));
         }
         let hash = hash(&request.password).await?;
-        self.change_account(id, CredentialChange::SetPassword(hash)).await?;
-        self.change_account(id, CredentialChange::ValidAfter(self.clock.now().wall)).await
+        let now = self.clock.now().wall;
+        let new = NewRecords {
+            changes: [CredentialChange::SetPassword(hash), CredentialChange::ValidAfter(now)]
+                .map(|change| (account.id.clone(), change))
+                .into(),
+            ..NewRecords::default()
+        };
+        let changed = self.store.create(new, now).await?;
+        tracing::info!(account = %account.id, "password set, sessions ended");
+        changed
+            .first()
+            .map(AccountView::from)
+            .ok_or_else(|| OperationError::Unavailable("what was changed is not there".into()))
     }
 
     async fn find_account(&self, id: &str) -> Result<CredentialRecord, OperationError> {

@@ -11,7 +11,7 @@ use crate::decide::route::{Access, Destination};
 use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
-use crate::store::{CredentialChange, CredentialFilter};
+use crate::store::{CredentialChange, CredentialFilter, NewRecords};
 
 use super::Operations;
 use super::api::{CreateKey, Created, KeyList, KeyMade, KeyView, mode_word, scope_words};
@@ -175,7 +175,17 @@ impl Operations {
     }
 
     /// Mints the secrets of a blank record, stores the record and answers what is shown this once.
-    pub(crate) async fn mint_into(&self, surface: &KeySurface<'_>, mut record: CredentialRecord) -> Result<KeyMade, OperationError> {
+    pub(crate) async fn mint_into(&self, surface: &KeySurface<'_>, record: CredentialRecord) -> Result<KeyMade, OperationError> {
+        self.mint_instead(surface, record, Vec::new()).await.map(|(made, _)| made)
+    }
+
+    /// The same, and changes other credentials in the same step; answers those as they are then.
+    pub(crate) async fn mint_instead(
+        &self,
+        surface: &KeySurface<'_>,
+        mut record: CredentialRecord,
+        changes: Vec<(CredentialId, CredentialChange)>,
+    ) -> Result<(KeyMade, Vec<CredentialRecord>), OperationError> {
         let key = GeneratedKey::mint(surface.prefix(record.mode)).map_err(no_randomness)?;
         let secret = surface.secret_prefix(record.mode).map(GeneratedKey::mint).transpose();
         let secret = secret.map_err(no_randomness)?;
@@ -185,9 +195,16 @@ impl Operations {
             .as_ref()
             .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
         record.last4 = key.last4().to_owned();
-        let stored = self.store.create_credential(record).await?;
+        let new = NewRecords {
+            tenant: None,
+            credentials: vec![record],
+            changes,
+        };
+        let mut written = self.store.create(new, self.clock.now().wall).await?.into_iter();
+        let stored = written.next();
+        let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
         let roles = role_words(&stored);
-        Ok(KeyMade {
+        let made = KeyMade {
             id: stored.id.as_str().into(),
             key: key.expose().to_owned(),
             secret: secret.map(|secret| secret.expose().to_owned()),
@@ -199,7 +216,8 @@ impl Operations {
             scopes: scope_words(&stored.scopes),
             roles,
             expires_at: stored.expires_at.map(super::times::write),
-        })
+        };
+        Ok((made, written.collect()))
     }
 }
 

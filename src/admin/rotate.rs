@@ -18,8 +18,7 @@ const GRACE: Duration = Duration::from_secs(3_600);
 impl Operations {
     /// Makes a credential like the one of `id` and lets the old one end after the grace.
     ///
-    /// The new one is stored first: a crash in between leaves two that work, never none. When the
-    /// second step fails, the new one (which nobody has seen) is revoked again, and the caller may repeat.
+    /// Both in one step of the store: it happens as a whole or not at all.
     ///
     /// # Errors
     /// [`OperationError::NotFound`], [`OperationError::Conflict`] for one that is not in use,
@@ -51,38 +50,17 @@ impl Operations {
                 write(end)
             ));
         }
-        let credential = self.mint_into(&surface, record).await?;
-        match self
-            .store
-            .change_credential(old.id.clone(), CredentialChange::ExpireAt(now.plus(grace)), now)
-            .await
-        {
-            Ok(ended) => {
-                tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?mode_word(mode), "credential rotated");
-                Ok(Rotated {
-                    credential,
-                    replaces: Replaced {
-                        id: ended.id.as_str().into(),
-                        expires_at: ended.expires_at.map(write),
-                    },
-                    warnings,
-                })
-            }
-            Err(error) => Err(self.undo(&credential.id, &old, error.into()).await),
-        }
-    }
-
-    /// Takes the new credential back and says how things stand.
-    async fn undo(&self, new: &str, old: &CredentialRecord, error: OperationError) -> OperationError {
-        let undone = self.change_key(new, CredentialChange::Revoke).await;
-        let how = match undone {
-            Ok(_) => format!(
-                "the new one was revoked again, `{}` may still have been given an end; try again",
-                old.id
-            ),
-            Err(_) => format!("the new one, `{new}`, was not shown to anybody and should be revoked"),
-        };
-        OperationError::Unavailable(format!("the rotation was not completed: {error}; {how}"))
+        let end = CredentialChange::ExpireAt(now.plus(grace));
+        let (credential, ended) = self.mint_instead(&surface, record, vec![(old.id.clone(), end)]).await?;
+        tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?mode_word(mode), "credential rotated");
+        Ok(Rotated {
+            credential,
+            replaces: Replaced {
+                id: old.id.as_str().into(),
+                expires_at: ended.first().and_then(|ended| ended.expires_at).map(write),
+            },
+            warnings,
+        })
     }
 }
 

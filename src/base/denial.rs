@@ -53,6 +53,8 @@ pub enum Denial {
     MalformedCredential,
     /// The credential belongs to another surface than the route accepts.
     WrongSurface,
+    /// A credential where no surface of the route has its place: nothing the route would look at.
+    MisplacedCredential,
     /// The credential's mode is not the one needed, or two halves differ in mode.
     WrongMode,
     /// There is no such credential.
@@ -157,6 +159,7 @@ table! {
     MissingCredential "missing_credential" 401 "missing_credential" Info "A credential is required.";
     MalformedCredential "malformed_credential" 401 "invalid_credential" Info "The credential is not valid.";
     WrongSurface "wrong_surface" 401 "invalid_credential" Warn "The credential is not valid.";
+    MisplacedCredential "misplaced_credential" 401 "invalid_credential" Warn "The credential is not valid.";
     WrongMode "wrong_mode" 401 "invalid_credential" Warn "The credential is not valid.";
     UnknownCredential "unknown_credential" 401 "invalid_credential" Info "The credential is not valid.";
     WrongSecret "wrong_secret" 401 "invalid_credential" Warn "The credential is not valid.";
@@ -233,12 +236,14 @@ mod tests {
     #[test]
     fn reasons_that_would_help_a_guesser_look_alike() {
         use Denial::{
-            DisabledCredential, ExpiredCredential, InvalidToken, RevokedCredential, UnknownCredential, WrongMode, WrongSecret, WrongSurface,
+            DisabledCredential, ExpiredCredential, InvalidToken, MisplacedCredential, RevokedCredential, UnknownCredential, WrongMode,
+            WrongSecret, WrongSurface,
         };
         for d in [
             DisabledCredential,
             ExpiredCredential,
             InvalidToken,
+            MisplacedCredential,
             RevokedCredential,
             WrongMode,
             WrongSecret,

@@ -39,15 +39,17 @@ pub struct Extracted<'h> {
 ///
 /// # Errors
 /// [`Denial::MissingCredential`], [`Denial::AmbiguousCredentials`], [`Denial::MalformedCredential`],
-/// [`Denial::WrongSurface`], [`Denial::WrongMode`].
+/// [`Denial::WrongSurface`], [`Denial::MisplacedCredential`], [`Denial::WrongMode`].
 pub fn extract<'h>(fields: &'h Fields, surfaces: &[Surface], accepted: &[SurfaceIndex]) -> Result<Extracted<'h>, Denial> {
     let request = Request { surfaces, accepted };
     match find_explicit(fields, surfaces)? {
-        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => match find_bearer(value)? {
-            Some(text) => request.classify(name, text),
-            None => request.extract_cookie(fields),
-        },
-        Explicit::One { name, value } => request.classify(name, check_single(value)?),
+        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => {
+            match request.excuse_elsewhere(name, find_bearer(value))? {
+                Some(text) => request.classify(name, text),
+                None => request.extract_cookie(fields),
+            }
+        }
+        Explicit::One { name, value } => request.classify(name, request.excuse_elsewhere(name, check_single(value))?),
         Explicit::Pair {
             surface,
             publishable,
@@ -187,7 +189,7 @@ impl<'s> Request<'s> {
             return self.classify_unprefixed(name, text);
         };
         match self.surfaces.get(surface.0).map(|s| &s.kind) {
-            _ if !self.accepts(surface) => Err(Denial::WrongSurface),
+            _ if !self.accepts(surface) => Err(self.foreign_in(name)),
             Some(SurfaceKind::ApiKey { keys, random, .. }) => {
                 check_key(text, prefix, *keys, *random)?;
                 self.admit(surface, Credential::Key(text), prefix.mode)
@@ -206,13 +208,35 @@ impl<'s> Request<'s> {
             let origin = TokenOrigin::Header;
             return self.admit(surface, Credential::Jwt { token: text, origin }, None);
         }
-        let accepted_here = self.users_of(name).any(|(index, _)| self.accepts(index));
-        Err(match (self.is_foreign(text), accepted_here) {
-            (true, _) => Denial::WrongSurface,
+        Err(match (self.is_foreign(text), self.is_accepted_in(name)) {
+            (true, _) => self.foreign_in(name),
             (false, true) => Denial::MalformedCredential,
             // In a place no accepted surface uses, and of no form we know: not for us.
             (false, false) => Denial::MissingCredential,
         })
+    }
+
+    /// What has no form at all is malformed where the route looks, and nothing of ours elsewhere.
+    fn excuse_elsewhere<T>(self, name: &[u8], read: Result<T, Denial>) -> Result<T, Denial> {
+        read.map_err(|denial| match denial {
+            Denial::MalformedCredential if !self.is_accepted_in(name) => Denial::MissingCredential,
+            other => other,
+        })
+    }
+
+    /// Whether a surface of the route has its credential in this header.
+    fn is_accepted_in(self, name: &[u8]) -> bool {
+        self.users_of(name).any(|(index, _)| self.accepts(index))
+    }
+
+    /// What a credential of another surface is, by the header it came in: to a caller whose API
+    /// documents one place only, a credential elsewhere may count as none.
+    fn foreign_in(self, name: &[u8]) -> Denial {
+        if self.is_accepted_in(name) {
+            Denial::WrongSurface
+        } else {
+            Denial::MisplacedCredential
+        }
     }
 
     /// Whether a text is recognisably a credential of some configured surface.
@@ -226,6 +250,7 @@ impl<'s> Request<'s> {
 
     fn classify_pair<'h>(self, index: SurfaceIndex, publishable: &'h [u8], secret: &'h [u8]) -> Result<Extracted<'h>, Denial> {
         let Some(SurfaceKind::KeyPair {
+            halves,
             key_prefixes,
             secret_prefixes,
             keys,
@@ -235,7 +260,10 @@ impl<'s> Request<'s> {
             return Err(Denial::AmbiguousCredentials);
         };
         if !self.accepts(index) {
-            return Err(Denial::WrongSurface);
+            return Err(match halves {
+                Halves::Headers { key, .. } => self.foreign_in(key.as_bytes()),
+                Halves::Body { .. } => Denial::WrongSurface,
+            });
         }
         // Swapped halves and foreign texts end here; outside they look like a wrong secret (K1).
         let (Some(key_prefix), Some(secret_prefix)) = (longest_prefix(key_prefixes, publishable), longest_prefix(secret_prefixes, secret))

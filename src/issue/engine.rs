@@ -164,6 +164,7 @@ impl Engine {
             let new = NewRecords {
                 tenant: new_tenant.then_some(tenant),
                 credentials,
+                changes: Vec::new(),
             };
             self.store.create(new, now).await.map_err(refused_creation)?;
         }

@@ -110,16 +110,23 @@ pub(super) fn change_role(record: &RoleRecord, change: &RoleChange) -> Result<Ou
 ///
 /// # Errors
 /// [`ChangeError::Conflict`].
-pub(super) fn first_of(new: NewRecords) -> Result<(Option<TenantId>, Vec<CredentialRecord>), ChangeError> {
-    let NewRecords { tenant, credentials } = new;
+pub(super) fn first_of(new: &NewRecords) -> Result<(Option<TenantId>, Vec<CredentialRecord>), ChangeError> {
+    let NewRecords {
+        tenant,
+        credentials,
+        changes,
+    } = new;
     if credentials.len() > MAX_NEW {
         return Err(ChangeError::Conflict(format!("at most {MAX_NEW} credentials are made together")));
     }
-    let owner = tenant.or_else(|| credentials.first().map(|c| c.tenant.clone()));
+    if changes.len() > MAX_NEW {
+        return Err(ChangeError::Conflict(format!("at most {MAX_NEW} changes are made together")));
+    }
+    let owner = tenant.clone().or_else(|| credentials.first().map(|c| c.tenant.clone()));
     if credentials.iter().any(|c| Some(&c.tenant) != owner.as_ref()) {
         return Err(ChangeError::Conflict("records made together belong to one tenant".into()));
     }
-    let credentials: Vec<CredentialRecord> = credentials.into_iter().map(first).collect::<Result<_, _>>()?;
+    let credentials: Vec<CredentialRecord> = credentials.iter().cloned().map(first).collect::<Result<_, _>>()?;
     for (made, record) in credentials.iter().enumerate() {
         let before = credentials.get(..made).unwrap_or_default();
         if before.iter().any(|other| other.id == record.id) {
@@ -131,6 +138,47 @@ pub(super) fn first_of(new: NewRecords) -> Result<(Option<TenantId>, Vec<Credent
         }
     }
     Ok((owner, credentials))
+}
+
+/// Ids of the credentials to be changed, each once, in the order of their first change.
+pub(super) fn changed_ids(changes: &[(CredentialId, CredentialChange)]) -> Vec<&CredentialId> {
+    let mut ids: Vec<&CredentialId> = Vec::new();
+    for (id, _) in changes {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids
+}
+
+/// Applies all changes of one credential, one after the other, as one change.
+///
+/// # Errors
+/// [`ChangeError::NotFound`] for a credential of another tenant than `owner` (if there is one); as
+/// [`change_credential`].
+pub(super) fn change_together(
+    record: &CredentialRecord,
+    owner: Option<&TenantId>,
+    changes: &[(CredentialId, CredentialChange)],
+    now: UnixMillis,
+) -> Result<Outcome<CredentialRecord>, ChangeError> {
+    if owner.is_some_and(|owner| record.tenant != *owner) {
+        return Err(no_credential(&record.id));
+    }
+    let mut changed = record.clone();
+    for (_, change) in changes.iter().filter(|(id, _)| *id == record.id) {
+        if let Outcome::Changed(next) = change_credential(&changed, change, now)? {
+            changed = CredentialRecord {
+                epoch: record.epoch,
+                ..next
+            };
+        }
+    }
+    if changed == *record {
+        return Ok(Outcome::Unchanged);
+    }
+    changed.epoch = next_epoch(record.epoch)?;
+    Ok(Outcome::Changed(changed))
 }
 
 /// A new credential as it is first written.

@@ -91,13 +91,16 @@ pub struct FoundFacts {
     pub roles: Vec<RoleRecord>,
 }
 
-/// Records to be made together, or none of them.
+/// Records to be made, and others to be changed, together or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct NewRecords {
     /// A tenant to be made, active, before the credentials.
     pub tenant: Option<TenantId>,
     /// Credentials to be made, in order, all of one tenant; one may hang on an earlier one.
     pub credentials: Vec<CredentialRecord>,
+    /// Changes of credentials that are there already, of the same tenant, in order; one credential may
+    /// be changed more than once.
+    pub changes: Vec<(CredentialId, CredentialChange)>,
 }
 
 /// Most credentials of one creation: an issuer makes two or three.
@@ -218,15 +221,17 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// Makes records, all or none. A new tenant must be new, an old one must exist; ids and
     /// fingerprints must be new; what a record hangs on must exist, be of its tenant and not be
     /// revoked, and no chain is longer than [`MAX_ANCESTORS`](crate::base::principal::MAX_ANCESTORS).
-    /// Answers the credentials as they were written.
+    /// Changes what is to be changed in the same step, each as [`change_credential`](Self::change_credential)
+    /// does. Answers the credentials as they were written: those made, then those that were to be changed,
+    /// each once.
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>>;
 
     /// Makes one credential, as [`create`](Self::create) does.
     fn create_credential(&self, record: CredentialRecord) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         let now = record.created_at;
         let new = NewRecords {
-            tenant: None,
             credentials: vec![record],
+            ..NewRecords::default()
         };
         let made = self.create(new, now);
         Box::pin(async move {
@@ -240,7 +245,7 @@ pub trait CredentialStore: Send + Sync + 'static {
         let record = change::new_tenant(id.clone(), now);
         let new = NewRecords {
             tenant: Some(id),
-            credentials: Vec::new(),
+            ..NewRecords::default()
         };
         let made = self.create(new, now);
         Box::pin(async move { made.await.map(|_| record) })

@@ -127,8 +127,15 @@ fn without_any_credential_it_is_missing() {
     ] {
         assert_eq!(verdict(lines, &[API]), Err(Denial::MissingCredential), "{lines:?}");
     }
-    let in_another_place = &[("x-legacy-key", "nothing-of-ours")];
-    assert_eq!(verdict(in_another_place, &[API]), Err(Denial::MissingCredential));
+    for nothing in ["nothing-of-ours", "two words", ""] {
+        let in_another_place = &[("x-legacy-key", nothing)];
+        assert_eq!(verdict(in_another_place, &[API]), Err(Denial::MissingCredential), "{nothing:?}");
+        assert_eq!(
+            verdict(in_another_place, &[LEGACY]),
+            Err(Denial::MalformedCredential),
+            "{nothing:?}"
+        );
+    }
 }
 
 #[test]
@@ -136,16 +143,25 @@ fn a_credential_of_another_surface_is_told_as_such() {
     let (api, access) = (bearer(&key("hlive_")), key("htpk_live_"));
     for (lines, accepted) in [
         (&[("authorization", api.as_str())][..], PORTAL),
-        (&[("authorization", api.as_str())], LEGACY),
         (&[("authorization", &bearer(JWT))], API),
         (&[("authorization", &bearer(&access))], API),
+    ] {
+        assert_eq!(verdict(lines, &[accepted]), Err(Denial::WrongSurface), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_credential_in_a_place_that_the_route_does_not_look_at_is_told_apart() {
+    let (api, access) = (bearer(&key("hlive_")), key("htpk_live_"));
+    for (lines, accepted) in [
+        (&[("authorization", api.as_str())][..], LEGACY),
         (&[("x-portal-session", JWT)], API),
         (&[("x-portal-session", JWT)], DASHBOARD),
         (&[("x-access-token", access.as_str())], API),
         (&[("x-legacy-key", "lg-1")], API),
         (&[("x-api-key", "pk_live_x"), ("x-api-secret", "sk_live_x")], API),
     ] {
-        assert_eq!(verdict(lines, &[accepted]), Err(Denial::WrongSurface), "{lines:?}");
+        assert_eq!(verdict(lines, &[accepted]), Err(Denial::MisplacedCredential), "{lines:?}");
     }
 }
 

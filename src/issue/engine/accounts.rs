@@ -1,6 +1,8 @@
 //! What issuers do for people: log out, change a password.
 
+use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
+use crate::base::ids::CredentialId;
 use crate::base::principal::{CredentialRecord, PasswordHash};
 use crate::decide::surface::{SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::issue::answer::{self, Told};
@@ -8,7 +10,7 @@ use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::cookie;
 use crate::issue::fields::Rule;
 use crate::issue::spec::{Extent, Sessions, Source};
-use crate::store::CredentialChange;
+use crate::store::{CredentialChange, NewRecords};
 
 use super::{Engine, done, refused_change, refused_hash, unavailable};
 
@@ -44,16 +46,12 @@ impl Engine {
             ..Told::default()
         };
         let issued = answer::render(call, told)?;
-        let id = record.id.clone();
-        self.store.change_credential(id, change, now).await.map_err(refused_change)?;
+        let mut changes = vec![(record.id.clone(), change)];
         if extent == Extent::Everywhere && surface.has_records() {
             // The caller's own session may be of this very millisecond.
-            let own = caller.record().id.clone();
-            self.store
-                .change_credential(own, CredentialChange::Revoke, now)
-                .await
-                .map_err(refused_change)?;
+            changes.push((caller.record().id.clone(), CredentialChange::Revoke));
         }
+        self.change(changes, now).await?;
         Ok(issued)
     }
 
@@ -94,18 +92,21 @@ impl Engine {
         };
         let issued = answer::render(call, told)?;
         let now = self.now();
-        // Sessions end first: should the second step fail, everybody logs in again with the old one.
+        let mut changes = vec![(account.id.clone(), CredentialChange::SetPassword(hash))];
         if sessions == Sessions::Ended {
-            let change = self
-                .store
-                .change_credential(account.id.clone(), CredentialChange::ValidAfter(now), now);
-            change.await.map_err(refused_change)?;
+            changes.push((account.id.clone(), CredentialChange::ValidAfter(now)));
         }
-        let change = self
-            .store
-            .change_credential(account.id.clone(), CredentialChange::SetPassword(hash), now);
-        change.await.map_err(refused_change)?;
+        self.change(changes, now).await?;
         Ok(issued)
+    }
+
+    /// Makes all of these changes in one step, or none.
+    async fn change(&self, changes: Vec<(CredentialId, CredentialChange)>, now: UnixMillis) -> Result<(), Stop> {
+        let new = NewRecords {
+            changes,
+            ..NewRecords::default()
+        };
+        self.store.create(new, now).await.map(|_| ()).map_err(refused_change)
     }
 
     async fn prove_password(&self, call: &Call, account: &CredentialRecord, field: &str) -> Result<(), Stop> {

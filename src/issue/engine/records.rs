@@ -15,7 +15,7 @@ use crate::issue::call::{Call, Issued, Stop};
 use crate::issue::making::{finish, no_randomness};
 use crate::issue::narrow::{check_scopes, mode_reaches};
 use crate::issue::spec::{Reach, Source};
-use crate::store::{CredentialChange, CredentialFilter, MAX_LIST};
+use crate::store::{CredentialChange, CredentialFilter, MAX_LIST, NewRecords};
 
 use super::{Engine, done, named_tenant, refused_change, unavailable};
 
@@ -107,14 +107,15 @@ impl Engine {
             ..Told::default()
         };
         let issued = answer::render(call, told)?;
-        let new = self.store.create_credential(made.record).await.map_err(refused_change)?;
-        if let Some(grace) = grace {
-            let end = CredentialChange::ExpireAt(now.plus(grace));
-            if let Err(error) = self.store.change_credential(old.id, end, now).await {
-                self.undo(new.id).await;
-                return Err(refused_change(error));
-            }
-        }
+        let new = NewRecords {
+            credentials: vec![made.record],
+            changes: grace
+                .map(|grace| (old.id, CredentialChange::ExpireAt(now.plus(grace))))
+                .into_iter()
+                .collect(),
+            ..NewRecords::default()
+        };
+        self.store.create(new, now).await.map_err(refused_change)?;
         Ok(issued)
     }
 
@@ -203,11 +204,5 @@ impl Engine {
         let held = known.iter().filter(|role| record.roles().contains(&role.id));
         let scopes = held.flat_map(|role| role.scopes.iter().cloned()).collect();
         Ok((record.roles().len(), scopes))
-    }
-
-    async fn undo(&self, id: CredentialId) {
-        if let Err(error) = self.store.change_credential(id.clone(), CredentialChange::Revoke, self.now()).await {
-            tracing::warn!(credential = %id, %error, "a credential that nobody has seen could not be revoked");
-        }
     }
 }

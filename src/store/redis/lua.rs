@@ -77,8 +77,9 @@ return reply
 ";
 
 /// KEYS meta c f ids `ids:<t>` t tids events; ARGV pepper kept history format, tenant record event
-/// fingerprint (the record is empty for a tenant that is there already), how many ancestors with id
-/// and record each, then id record event fingerprint fingerprint of each new credential.
+/// fingerprint (the record is empty for a tenant that is there already), how many records that must
+/// still be what was read with id and record each, how many that change with id record event each,
+/// then id record event fingerprint fingerprint of each new credential.
 /// The first tenant makes the store: before it there is nobody to admit.
 pub(super) const CREATE: &str = "
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper')
@@ -90,10 +91,11 @@ if empty and not fresh then return redis.error_reply('NODATA history') end
 local there = redis.call('HEXISTS', KEYS[6], tenant) == 1
 if fresh and there then return 'owned' end
 if not fresh and not there then return 'tenant' end
-local first = 10 + 2 * tonumber(ARGV[9])
-for i = 10, first - 1, 2 do
+local changed = 10 + 2 * tonumber(ARGV[9])
+for i = 10, changed - 1, 2 do
   if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return 'stale' end
 end
+local first = changed + 1 + 3 * tonumber(ARGV[changed])
 for i = first, #ARGV, 5 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
   if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
@@ -115,6 +117,10 @@ for i = first, #ARGV, 5 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   redis.call('HSET', KEYS[3], ARGV[i + 3], index, ARGV[i + 4], index)
   redis.call('HINCRBY', KEYS[1], 'credentials', 1)
+end
+for i = changed + 1, first - 1, 3 do
+  p = change(KEYS[8], ARGV[2], ARGV[i + 2])
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
 end
 return p
 ";

@@ -221,7 +221,7 @@ impl Scripts {
         Ok(std::iter::from_fn(|| reply.next().zip(reply.next())).collect())
     }
 
-    /// Makes a tenant, credentials, or both, if the ancestors are still what was read.
+    /// Makes a tenant, credentials, or both, and changes others, if nothing it rests on has changed.
     pub(super) async fn create(&self, wire: &Wire, new: &Creation, history: &str) -> Result<Written, Fault> {
         let mut call = self.create.key(&self.keys.meta);
         call.key(&self.keys.credentials)
@@ -239,9 +239,13 @@ impl Scripts {
             .arg(&new.tenant_record)
             .arg(&new.tenant_event)
             .arg(Fingerprint::of_tenant(&new.tenant).to_hex())
-            .arg(new.ancestors.len());
-        for (id, record) in &new.ancestors {
+            .arg(new.unchanged.len());
+        for (id, record) in &new.unchanged {
             call.arg(id.as_str()).arg(record);
+        }
+        call.arg(new.changes.len());
+        for changed in &new.changes {
+            call.arg(changed.id.as_str()).arg(&changed.record).arg(&changed.event);
         }
         for credential in &new.credentials {
             call.arg(credential.id.as_str()).arg(&credential.record).arg(&credential.event);
@@ -358,14 +362,23 @@ pub(super) struct Change<'a> {
     pub(super) event: &'a [u8],
 }
 
-/// What a creation writes: a tenant if its record is not empty, then credentials, if the ancestors
-/// are still what was read.
+/// What a creation writes: a tenant if its record is not empty, then credentials, then changed ones,
+/// if what it rests on is still what was read.
 pub(super) struct Creation {
     pub(super) tenant: TenantId,
     pub(super) tenant_record: Vec<u8>,
     pub(super) tenant_event: Vec<u8>,
-    pub(super) ancestors: Vec<(CredentialId, Vec<u8>)>,
+    /// What new credentials hang on and what is to be changed, as it was read.
+    pub(super) unchanged: Vec<(CredentialId, Vec<u8>)>,
     pub(super) credentials: Vec<NewCredential>,
+    pub(super) changes: Vec<ChangedCredential>,
+}
+
+/// One credential that a creation changes.
+pub(super) struct ChangedCredential {
+    pub(super) id: CredentialId,
+    pub(super) record: Vec<u8>,
+    pub(super) event: Vec<u8>,
 }
 
 /// One credential of a creation.

@@ -119,7 +119,7 @@ fn each_bad_credential_has_its_documented_answer_and_nothing_arrives() {
     assert_eq!(
         house.told(&[("x-api-key", &publishable), ("x-api-secret", &secret)]),
         expect(401, "invalid_credential"),
-        "wrong surface"
+        "another surface, in its own place"
     );
     assert_eq!(
         house.told(&[("Authorization", &bearer(&key)), ("X-Api-Token", &key)]),
@@ -139,7 +139,7 @@ fn each_bad_credential_has_its_documented_answer_and_nothing_arrives() {
     // One answer outside, the reasons apart inside.
     for reason in [
         "wrong_mode",
-        "wrong_surface",
+        "misplaced_credential",
         "unknown_credential",
         "malformed_credential",
         "missing_credential",

@@ -9,7 +9,8 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::Response;
 use crate::support::wait::{PATIENCE, until};
 
-use super::house::{House, call, text, whole};
+use super::call;
+use super::house::{House, text, whole};
 
 const TOKEN: &str = "/api/v1/auth/token";
 const REPORT: &str = "/api/v1/affiliate/report";

@@ -9,7 +9,8 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::Response;
 use crate::support::wait::{PATIENCE, until};
 
-use super::house::{House, call, text, whole};
+use super::call;
+use super::house::{House, text, whole};
 
 pub(super) const BASE: &str = "/api/v1/b2b";
 pub(super) const SCOPES: [&str; 3] = ["transactions:read", "transactions:write", "access_tokens:write"];

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::gateway::Gateway;
-use crate::support::raw::{Client, Response};
+use crate::support::raw::Response;
 use crate::support::redis::RedisServer;
 use crate::support::site::Site;
 use crate::support::upstream::Upstream;
@@ -72,20 +72,6 @@ impl House {
 /// The example's files in front of this upstream.
 pub(super) fn copy(example: &str, upstream: &Upstream, edits: &[(&str, &str)]) -> Site {
     site(example, upstream.address, edits)
-}
-
-/// One request on a connection of its own; a body goes with its length, and as JSON unless told otherwise.
-pub(super) fn call(gateway: &Gateway, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Response {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len());
-    if !body.is_empty() && !fields.iter().any(|(name, _)| *name == "Content-Type") {
-        head += "Content-Type: application/json\r\n";
-    }
-    for (name, value) in fields {
-        head += &format!("{name}: {value}\r\n");
-    }
-    let mut client = Client::connect(gateway.address("public"));
-    client.send(format!("{head}\r\n{body}").as_bytes());
-    client.response_to(method).expect("an answer")
 }
 
 /// The whole of an answer: status, fields in the order of their names, body. `Date`, `X-Request-Id` and

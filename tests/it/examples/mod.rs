@@ -1,5 +1,6 @@
 //! The shipped examples, called as their documentation says, through the real binary.
 
+mod curl;
 mod depotbank;
 mod geldstuck;
 mod hatchpay;
@@ -84,6 +85,9 @@ pub(super) fn paths_of(example: &Site) -> Vec<String> {
 
 /// A request on a connection of its own. A body is JSON unless the fields say otherwise.
 pub(super) fn call(gateway: &Gateway, method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> Response {
+    if curl::is_wanted() {
+        return curl::call(gateway, method, target, fields, body);
+    }
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
     for (name, value) in fields {
         head += &format!("{name}: {value}\r\n");

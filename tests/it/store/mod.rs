@@ -16,5 +16,6 @@ mod killed;
 mod receipts;
 mod redis;
 mod roles;
+mod together;
 mod trees;
 mod wrapper;

@@ -191,8 +191,8 @@ async fn a_chain_has_an_end(fixture: Fixture) {
     let refused = fixture.store.create_credential(child("fourth", "third", "acme")).await;
     assert!(matches!(refused, Err(ChangeError::Conflict(_))), "{refused:?}");
     let together = NewRecords {
-        tenant: None,
         credentials: vec![child("a", "session", "acme"), child("b", "a", "acme")],
+        ..NewRecords::default()
     };
     let refused = fixture.store.create(together, NOW).await;
     assert!(matches!(refused, Err(ChangeError::Conflict(_))), "{refused:?}");
@@ -215,8 +215,8 @@ async fn records_made_together_are_all_made_or_none(fixture: Fixture) {
         child("bad", "nobody", "acme"),
     ] {
         let new = NewRecords {
-            tenant: None,
             credentials: vec![record("good", "acme"), bad.clone()],
+            ..NewRecords::default()
         };
         let refused = fixture.store.create(new, NOW).await;
         assert!(refused.is_err(), "{bad:?}");
@@ -225,8 +225,8 @@ async fn records_made_together_are_all_made_or_none(fixture: Fixture) {
     let found = fixture.store.find(fingerprint("key")).await.unwrap();
     assert_eq!(found.position, before, "nothing was written");
     let new = NewRecords {
-        tenant: None,
         credentials: vec![record("good", "acme"), child("its-child", "good", "acme")],
+        ..NewRecords::default()
     };
     let made = fixture.store.create(new, NOW).await.unwrap();
     assert_eq!(made.len(), 2);
@@ -241,6 +241,7 @@ async fn a_tenant_and_its_first_account_are_made_in_one_step(fixture: Fixture) {
     let sign_up = |owner: &str, id: &str| NewRecords {
         tenant: Some(tenant(owner)),
         credentials: vec![record(id, owner), child(&format!("{id}-session"), id, owner)],
+        changes: Vec::new(),
     };
     fixture.store.create(sign_up("first", "ann"), NOW).await.unwrap();
     becomes(&fixture, "ann-session", Ok(())).await;
@@ -269,6 +270,7 @@ async fn of_two_that_race_for_a_log_in_name_one_wins_and_the_other_leaves_nothin
             let new = NewRecords {
                 tenant: Some(account.tenant.clone()),
                 credentials: vec![account],
+                changes: Vec::new(),
             };
             tokio::spawn(async move { store.create(new, NOW).await })
         })

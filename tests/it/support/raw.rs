@@ -246,7 +246,7 @@ fn tcp(address: SocketAddr) -> TcpStream {
     stream
 }
 
-fn parse_head(head: &[u8]) -> Response {
+pub(crate) fn parse_head(head: &[u8]) -> Response {
     let text = String::from_utf8_lossy(head);
     let mut lines = text.split("\r\n");
     let status_line = lines.next().unwrap_or_default();

@@ -25,6 +25,9 @@ pub(in super::super) struct Written {
     pub(in super::super) writes: u64,
 }
 
+/// A credential to be changed, as it will be, and what is to be written; nothing if it is so already.
+type Changed = (CredentialRecord, Option<Vec<u8>>);
+
 /// The tables of one write transaction, with the events made so far.
 pub(in super::super) struct WriteTables<'t> {
     credentials: Table<'t, &'static str, &'static [u8]>,
@@ -84,8 +87,10 @@ impl<'t> WriteTables<'t> {
     /// Makes records, all or none: everything is checked before anything is written, because the
     /// transaction may be committed for others whatever becomes of this.
     pub(in super::super) fn create(&mut self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
-        let fresh = new.tenant.clone();
-        let (owner, records) = change::first_of(new)?;
+        let (owner, records) = change::first_of(&new)?;
+        let changes = self.changed_together(owner.as_ref(), &new, now)?;
+        let fresh = new.tenant;
+        let owner = owner.or_else(|| changes.first().map(|(record, _)| record.tenant.clone()));
         let Some(owner) = owner else { return Ok(Vec::new()) };
         match (tenant_at(&self.tenants, owner.as_str())?, &fresh) {
             (Some(_), Some(fresh)) => return Err(change::tenant_taken(fresh)),
@@ -110,7 +115,34 @@ impl<'t> WriteTables<'t> {
             self.credentials_of.insert(place, ()).map_err(|e| failed(e.into()))?;
             self.write_credential(record, bytes)?;
         }
-        Ok(records)
+        let mut written = records;
+        for (record, bytes) in changes {
+            if let Some(bytes) = bytes {
+                self.write_credential(&record, &bytes)?;
+            }
+            written.push(record);
+        }
+        Ok(written)
+    }
+
+    /// The credentials to be changed as they will be, with what is to be written for those that are
+    /// not so already.
+    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, now: UnixMillis) -> Result<Vec<Changed>, ChangeError> {
+        let mut owner = owner.cloned();
+        let mut changes = Vec::new();
+        for id in change::changed_ids(&new.changes) {
+            let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
+            let outcome = change::change_together(&record, owner.as_ref(), &new.changes, now)?;
+            owner = Some(record.tenant.clone());
+            changes.push(match outcome {
+                Outcome::Unchanged => (record, None),
+                Outcome::Changed(changed) => {
+                    let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
+                    (changed, Some(bytes))
+                }
+            });
+        }
+        Ok(changes)
     }
 
     /// Whether a record may be made now, after those made with it before.

@@ -1,0 +1,179 @@
+//! Fills a store with many credentials through its own interface, tells what that cost, and finds some of them again.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use durward::base::clock::{SystemClock, UnixMillis};
+use durward::base::fingerprint::{Fingerprint, Part, Pepper};
+use durward::base::ids::{CredentialId, SurfaceName, TenantId};
+use durward::base::key::GeneratedKey;
+use durward::base::principal::{CredentialRecord, State};
+use durward::base::scope::{Mode, Scope};
+use durward::store::CredentialStore;
+use durward::store::embedded::EmbeddedStore;
+use durward::store::redis::{RedisSettings, RedisStore};
+use futures_util::stream::{self, StreamExt};
+
+/// Creations and look-ups under way at a time: what a busy gateway has.
+const AT_ONCE: usize = 256;
+
+/// Credentials of one tenant.
+const OF_ONE_TENANT: usize = 100;
+
+/// Look-ups that are timed.
+const LOOKUPS: usize = 50_000;
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Fallible<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [store, pepper, count, hot] = &words[..] else {
+        return Err("million embedded:FILE|redis://… PEPPER_FILE COUNT HOT   (writes HOT lines `key tenant`)".into());
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(store, pepper, count.parse()?, hot.parse()?))
+}
+
+async fn run(at: &str, pepper: &str, count: usize, hot: usize) -> Fallible<()> {
+    let text = std::fs::read(pepper)?;
+    let pepper = Pepper::new(text.trim_ascii()).ok_or("the pepper is too short")?;
+    let store = open(at, &pepper).await?;
+    let memory = resident();
+    let started = Instant::now();
+    for tenant in 0..count.div_ceil(OF_ONE_TENANT) {
+        store.create_tenant(tenant_id(tenant), now()).await?;
+    }
+    let tenants = started.elapsed();
+    let started = Instant::now();
+    let made: Vec<Fallible<(Fingerprint, Option<String>)>> = stream::iter(0..count)
+        .map(|number| make(store.as_ref(), &pepper, number, hot))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let credentials = started.elapsed();
+    let mut fingerprints = Vec::with_capacity(count);
+    let mut out = io::BufWriter::new(io::stdout());
+    for one in made {
+        let (fingerprint, line) = one?;
+        fingerprints.push(fingerprint);
+        if let Some(line) = line {
+            writeln!(out, "{line}")?;
+        }
+    }
+    out.flush()?;
+    let mut report = io::stderr();
+    writeln!(
+        report,
+        "{count} credentials in {:.1} s: {:.0} a second, {AT_ONCE} at a time; {} tenants one by one: {:.0} a second",
+        credentials.as_secs_f64(),
+        count as f64 / credentials.as_secs_f64(),
+        count.div_ceil(OF_ONE_TENANT),
+        count.div_ceil(OF_ONE_TENANT) as f64 / tenants.as_secs_f64(),
+    )?;
+    let held = fingerprints.len() * size_of::<Fingerprint>();
+    writeln!(
+        report,
+        "this process grew by {} MiB, {} MiB of them the list of what was made",
+        (resident() - memory) / 1024,
+        held >> 20
+    )?;
+    find(store.as_ref(), &fingerprints).await
+}
+
+async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
+    if let Some(path) = at.strip_prefix("embedded:") {
+        return Ok(Arc::new(EmbeddedStore::open(Path::new(path), &pepper.check_value())?));
+    }
+    let settings = RedisSettings {
+        url: at.to_owned().into(),
+        key_prefix: "durward".into(),
+        wait_replicas: 0,
+        lookup_timeout: Duration::from_secs(5),
+        pepper_check: pepper.check_value(),
+    };
+    let handle = tokio::runtime::Handle::current();
+    Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))
+}
+
+/// Makes one credential; the first `hot` ones are told with their key.
+async fn make(store: &dyn CredentialStore, pepper: &Pepper, number: usize, hot: usize) -> Fallible<(Fingerprint, Option<String>)> {
+    let key = GeneratedKey::mint("hlive_")?;
+    let surface = SurfaceName::parse("api")?;
+    let tenant = tenant_id(number / OF_ONE_TENANT);
+    let fingerprint = pepper.fingerprint(&surface, Part::Key, key.expose().as_bytes());
+    let record = CredentialRecord {
+        id: CredentialId::parse(&format!("key_{number}"))?,
+        surface,
+        tenant: tenant.clone(),
+        subject: None,
+        mode: Some(Mode::Live),
+        scopes: [Scope::parse("transactions:read")?, Scope::parse("transactions:write")?]
+            .into_iter()
+            .collect(),
+        state: State::Active,
+        fingerprint,
+        secret_fingerprint: None,
+        prefix: key.prefix().to_owned(),
+        last4: key.last4().to_owned(),
+        name: None,
+        created_at: now(),
+        not_before: None,
+        expires_at: None,
+        valid_after: None,
+        epoch: 0,
+        extras: None,
+    };
+    store.create_credential(record).await?;
+    let line = (number < hot).then(|| format!("{} {tenant}", key.expose()));
+    Ok((fingerprint, line))
+}
+
+/// Times look-ups of credentials far from each other: one after the other, then many at a time.
+async fn find(store: &dyn CredentialStore, fingerprints: &[Fingerprint]) -> Fallible<()> {
+    // A stride that shares no factor with any count used here visits them in no order.
+    let chosen: Vec<Fingerprint> = (0..LOOKUPS).map(|i| fingerprints[i * 7_919 % fingerprints.len()]).collect();
+    let mut times = Vec::with_capacity(LOOKUPS);
+    for fingerprint in &chosen {
+        let started = Instant::now();
+        let found = store.find(*fingerprint).await?;
+        times.push(started.elapsed());
+        found.facts.ok_or("a credential that was made is not there")?;
+    }
+    times.sort_unstable();
+    let micros = |part: usize| times[times.len() * part / 1_000].as_secs_f64() * 1e6;
+    let started = Instant::now();
+    let all = stream::iter(chosen).map(|f| store.find(f)).buffer_unordered(AT_ONCE);
+    let found = all
+        .filter(|found| std::future::ready(matches!(found, Ok(f) if f.facts.is_some())))
+        .count()
+        .await;
+    if found != LOOKUPS {
+        return Err(format!("only {found} of {LOOKUPS} look-ups found what was made").into());
+    }
+    writeln!(
+        io::stderr(),
+        "look-ups one by one: median {:.0} us, p99 {:.0} us, p99.9 {:.0} us; {AT_ONCE} at a time: {:.0} a second",
+        micros(500),
+        micros(990),
+        micros(999),
+        LOOKUPS as f64 / started.elapsed().as_secs_f64(),
+    )?;
+    Ok(())
+}
+
+fn tenant_id(number: usize) -> TenantId {
+    TenantId::parse(&format!("tenant_{number}")).expect("digits make an id")
+}
+
+fn now() -> UnixMillis {
+    UnixMillis(1_790_000_000_000)
+}
+
+/// Kibibytes of this process in memory.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+}
