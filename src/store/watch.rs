@@ -8,10 +8,14 @@ use tokio::sync::Notify;
 /// A sender and its first receiver.
 pub(super) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
-        slot: Mutex::new(Slot { value, end: End::Open }),
+        slot: Mutex::new(Slot {
+            value,
+            version: 0,
+            end: End::Open,
+        }),
         changed: Notify::new(),
     });
-    (Sender(Arc::clone(&shared)), Receiver(shared))
+    (Sender(Arc::clone(&shared)), Receiver { shared, seen: 0 })
 }
 
 /// Says that no value will follow: the sender is gone.
@@ -25,6 +29,8 @@ struct Shared<T> {
 
 struct Slot<T> {
     value: T,
+    /// How often it was set.
+    version: u64,
     end: End,
 }
 
@@ -46,13 +52,40 @@ pub(super) struct Sender<T>(Arc<Shared<T>>);
 impl<T> Sender<T> {
     /// Sets the value; answers the one before.
     pub(super) fn send_replace(&self, value: T) -> T {
-        let before = std::mem::replace(&mut self.0.slot().value, value);
+        let mut slot = self.0.slot();
+        let before = std::mem::replace(&mut slot.value, value);
+        slot.version += 1;
+        drop(slot);
         self.0.changed.notify_waiters();
         before
     }
 
+    /// Changes the value in place; whoever waits hears of it if `change` says that there was a change.
+    pub(super) fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
+        let mut slot = self.0.slot();
+        let changed = change(&mut slot.value);
+        slot.version += u64::from(changed);
+        drop(slot);
+        if changed {
+            self.0.changed.notify_waiters();
+        }
+        changed
+    }
+
+    /// Changes the value in place.
+    pub(super) fn send_modify(&self, change: impl FnOnce(&mut T)) {
+        self.send_if_modified(|value| {
+            change(value);
+            true
+        });
+    }
+
+    /// One more receiver, which has seen the value as it is now.
     pub(super) fn subscribe(&self) -> Receiver<T> {
-        Receiver(Arc::clone(&self.0))
+        Receiver {
+            seen: self.0.slot().version,
+            shared: Arc::clone(&self.0),
+        }
     }
 }
 
@@ -77,25 +110,80 @@ impl<T: std::fmt::Debug> std::fmt::Debug for Sender<T> {
 }
 
 /// Waits for values.
-pub(super) struct Receiver<T>(Arc<Shared<T>>);
+pub(super) struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+    /// The version of the value that was seen last.
+    seen: u64,
+}
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            shared: Arc::clone(&self.shared),
+            seen: self.seen,
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Waits until the value was set since it was last seen. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Closed`] when the sender is gone and its last value was seen.
+    pub(super) async fn changed(&mut self) -> Result<(), Closed> {
+        loop {
+            // Before the look: a change after it wakes this one.
+            let changed = self.shared.changed.notified();
+            {
+                let slot = self.shared.slot();
+                if slot.version != self.seen {
+                    self.seen = slot.version;
+                    return Ok(());
+                }
+                if slot.end == End::Closed {
+                    return Err(Closed);
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether the value was set since it was last seen.
+    ///
+    /// # Errors
+    /// [`Closed`] when the sender is gone.
+    pub(super) fn has_changed(&self) -> Result<bool, Closed> {
+        let slot = self.shared.slot();
+        match slot.end {
+            End::Open => Ok(slot.version != self.seen),
+            End::Closed => Err(Closed),
+        }
+    }
+
+    /// Takes the value as not seen.
+    pub(super) const fn mark_changed(&mut self) {
+        self.seen = self.seen.wrapping_sub(1);
     }
 }
 
 impl<T: Clone> Receiver<T> {
+    /// The value now, which counts as seen.
+    pub(super) fn take_latest(&mut self) -> T {
+        let slot = self.shared.slot();
+        self.seen = slot.version;
+        slot.value.clone()
+    }
+
     /// Waits until the value is as wanted, and answers it. Cancel-safe.
     ///
     /// # Errors
     /// [`Closed`] when the sender is gone and its last value is another one.
     pub(super) async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<T, Closed> {
         loop {
-            // Before the look: a change after it wakes this one.
-            let changed = self.0.changed.notified();
+            let changed = self.shared.changed.notified();
             {
-                let slot = self.0.slot();
+                let slot = self.shared.slot();
+                self.seen = slot.version;
                 if wanted(&slot.value) {
                     return Ok(slot.value.clone());
                 }

@@ -196,12 +196,12 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened
     match &settings.store.kind {
         StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &check)?), None)),
         StoreKind::Redis {
-            url,
+            access,
             key_prefix,
             wait_replicas,
         } => {
             let redis = RedisSettings {
-                url: url.clone(),
+                access: access.clone(),
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
                 lookup_timeout: settings.store.lookup_timeout,

@@ -6,8 +6,9 @@ use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
+use super::endings::Endings;
+use super::fault::{Connection, Fault, Retry};
 use super::history::Known;
-use super::link::{Connection, Fault, Retry};
 use super::scripts::Stored;
 
 /// What a look-up brought, not judged yet.
@@ -48,8 +49,9 @@ impl FindReply {
     }
 }
 
-/// Turns a reply into facts, or into the reason why it cannot be trusted.
-pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, reply: FindReply) -> Result<Found, Fault> {
+/// Turns a reply into facts, with everything seen to end laid over them, or into the reason why it
+/// cannot be trusted.
+pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings, reply: FindReply) -> Result<Found, Fault> {
     if !known.is_followed_by(&reply.history, reply.position) {
         return Err(fault(
             Connection::Keep,
@@ -62,7 +64,7 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, reply: FindReply) 
     let Some(led_to) = reply.led_to else {
         return Ok(Found { position, facts: None });
     };
-    let facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, error))?;
+    let mut facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, error))?;
     if !change::answers(&facts.credential, fingerprint) {
         // Either the index is wrong or this reply was meant for somebody else (hardening C3).
         return Err(fault(
@@ -70,6 +72,7 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, reply: FindReply) 
             StoreError::Corrupt("the answer is about another credential".into()),
         ));
     }
+    endings.restrict(&mut facts);
     Ok(Found {
         position,
         facts: Some(facts),

@@ -8,14 +8,17 @@
 
 mod bench;
 mod cached;
+mod cluster;
 mod contract;
 mod embedded;
+mod failover;
 mod fixture;
 mod flights;
 mod killed;
 mod receipts;
 mod redis;
 mod roles;
+mod sentinel;
 mod together;
 mod trees;
 mod wrapper;
