@@ -66,11 +66,6 @@ impl Database {
         reply
     }
 
-    /// Forgets everything, as `FLUSHALL` does.
-    pub(crate) fn flush(&mut self) {
-        self.keys.clear();
-    }
-
     /// A field of a hash, for checks from outside.
     pub(crate) fn field(&self, key: &str, field: &str) -> Option<&[u8]> {
         match self.keys.get(key.as_bytes())? {
@@ -182,9 +177,9 @@ impl Database {
             }
             b"XLEN" => Reply::Int(self.stream(&args[0]).map_or(0, |s| s.entries.len() as i64)),
             b"XRANGE" => {
-                let from = parse_id(&args[1]);
+                let within = parse_id(&args[1])..=parse_id(&args[2]);
                 let entries = self.stream(&args[0]).map(|s| s.entries.as_slice()).unwrap_or_default();
-                Reply::List(entries.iter().filter(|(id, _)| *id >= from).map(encode_entry).collect())
+                Reply::List(entries.iter().filter(|(id, _)| within.contains(id)).map(encode_entry).collect())
             }
             _ => panic!("the simulated Redis has no {}", String::from_utf8_lossy(name)),
         }

@@ -178,6 +178,9 @@ impl World {
             Fault::Trim(kept) => {
                 let primary = self.cluster.primary;
                 self.cluster.nodes[primary].database.trim(EVENTS, kept);
+                for g in 0..self.gateways.len() {
+                    self.model.note_gap(g, self.now);
+                }
             }
             Fault::Swap => self.around.swapped = true,
             Fault::Suspend(g, how) => {
@@ -249,10 +252,10 @@ impl World {
         let kept = self.cluster.promote(best);
         if kept < before {
             self.around.went_back = true;
-            self.model.mix_histories();
             if self.settings.wait_replicas == 0 {
                 self.model.lose_after(kept);
             }
+            self.model.mix_histories();
         }
         self.away = false;
         // The old one comes back as a replica.
@@ -280,8 +283,8 @@ impl World {
 
     fn go_back(&mut self, data: Option<Database>) {
         self.around.went_back = true;
-        self.model.mix_histories();
         self.model.lose_after(self.older_written);
+        self.model.mix_histories();
         self.cluster.replace_data(self.now, data.unwrap_or_default());
         self.model.count_anew();
         self.collect();
@@ -294,6 +297,7 @@ impl World {
         for number in given_up {
             self.model.give_up(number);
         }
+        self.model.forget_gateway(g, self.now);
         let fresh = self.start_gateway(g);
         drop(std::mem::replace(&mut self.gateways[g], fresh));
         self.take_from(g);

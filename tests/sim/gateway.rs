@@ -17,7 +17,7 @@ use durward::decide::method::Method;
 use durward::decide::surface::SurfaceIndex;
 use durward::resolver::Resolver;
 use durward::store::cached::{CacheSettings, CachedStore};
-use durward::store::redis::{RedisSettings, RedisStore, Surroundings};
+use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, Surroundings};
 use durward::store::{ChangeError, CredentialChange, CredentialStore, RoleChange, TenantState};
 use secrecy::SecretString;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
@@ -272,7 +272,7 @@ async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: A
     let control = tokio::runtime::Handle::current();
     let defaults = CacheSettings::default();
     let redis = RedisSettings {
-        url: SecretString::from("redis://store:6379"),
+        access: RedisUrl::parse(&SecretString::from("redis://store:6379")).unwrap().into_access(None),
         key_prefix: "durward".into(),
         wait_replicas: settings.wait_replicas,
         lookup_timeout: defaults.lookup_timeout,

@@ -39,6 +39,8 @@ struct Ended {
     counter: Option<u64>,
     /// How much the primary had written then.
     written: usize,
+    /// Once the store lost it: the gateways that had seen it, bit by bit.
+    only: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,6 +55,20 @@ struct Fate {
     busy: Option<u64>,
     /// The store lost data under that change.
     doubtful: bool,
+}
+
+impl Fate {
+    /// An end is acknowledged: a first one, or one again that the store had lost.
+    fn end(&mut self, at: u64, counter: Option<u64>, written: usize) {
+        if self.ended.is_none_or(|ended| ended.only.is_some()) {
+            self.ended = Some(Ended {
+                at,
+                counter,
+                written,
+                only: None,
+            });
+        }
+    }
 }
 
 /// What the simulation tells the model of the world.
@@ -71,6 +87,10 @@ pub(crate) struct Model {
     max_age: u64,
     /// When a look-up of a key was last made for a gateway.
     found: BTreeMap<(usize, usize), u64>,
+    /// The newest change that a gateway said it had applied, before histories were mixed.
+    applied: BTreeMap<usize, u64>,
+    /// Since when a gateway has heard of every event, one after the other.
+    hears: BTreeMap<usize, u64>,
     /// When a key was last answered for, and whether it was admitted.
     last: BTreeMap<(usize, usize), (u64, bool)>,
     pub(crate) violations: Vec<String>,
@@ -86,6 +106,8 @@ impl Model {
             fates: [Fate::default(); SUBJECTS],
             max_age,
             found: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            hears: BTreeMap::new(),
             last: BTreeMap::new(),
             violations: Vec::new(),
             admitted: 0,
@@ -124,12 +146,10 @@ impl Model {
             (_, false) => {}
             (Effect::EndsForEver, true) => {
                 fate.for_ever = true;
-                fate.ended.get_or_insert(Ended { at, counter, written });
+                fate.end(at, counter, written);
             }
             (Effect::Ends, true) if fate.unsure => {}
-            (Effect::Ends, true) => {
-                fate.ended.get_or_insert(Ended { at, counter, written });
-            }
+            (Effect::Ends, true) => fate.end(at, counter, written),
         }
     }
 
@@ -143,11 +163,18 @@ impl Model {
         }
     }
 
-    /// The store has lost what was written after this much. Without a replica's confirmation nobody
-    /// promises that it still holds.
+    /// The store has lost what was written after this much. What a gateway has seen end stays ended
+    /// there; nobody promises more.
     pub(crate) fn lose_after(&mut self, written: usize) {
+        let (applied, hears) = (&self.applied, &self.hears);
         for fate in &mut self.fates {
-            if fate.ended.is_some_and(|ended| ended.written > written) {
+            if let Some(ended) = fate.ended.as_mut().filter(|ended| ended.written > written && ended.only.is_none()) {
+                let heard = |gateway: &usize| hears.get(gateway).is_none_or(|since| ended.at >= *since);
+                let saw = |gateway: &&usize| heard(gateway) && ended.counter.is_some_and(|counter| applied[*gateway] >= counter);
+                let seen = applied.keys().filter(saw).fold(0, |seen, gateway| seen | 1 << gateway);
+                ended.only = Some(seen);
+            }
+            if fate.ended.is_some_and(|ended| ended.only == Some(0)) {
                 fate.ended = None;
                 fate.for_ever = false;
             }
@@ -160,6 +187,26 @@ impl Model {
     pub(crate) fn count_anew(&mut self) {
         for ended in self.fates.iter_mut().filter_map(|fate| fate.ended.as_mut()) {
             ended.written = 0;
+        }
+    }
+
+    /// A gateway may miss events until now: it is told to forget its facts, but not what ended.
+    pub(crate) fn note_gap(&mut self, gateway: usize, now: u64) {
+        self.hears.insert(gateway, now + RECOVERY);
+    }
+
+    /// A gateway starts anew: what it had seen is forgotten.
+    pub(crate) fn forget_gateway(&mut self, gateway: usize, now: u64) {
+        self.applied.remove(&gateway);
+        self.note_gap(gateway, now);
+        for fate in &mut self.fates {
+            if let Some(only) = fate.ended.as_mut().and_then(|ended| ended.only.as_mut()) {
+                *only &= !(1 << gateway);
+            }
+            if fate.ended.is_some_and(|ended| ended.only == Some(0)) {
+                fate.ended = None;
+                fate.for_ever = false;
+            }
         }
     }
 
@@ -179,6 +226,9 @@ impl Model {
 
     /// Judges what a gateway did with a request.
     pub(crate) fn judge(&mut self, gateway: usize, answer: &Answer, around: Circumstances) {
+        if !around.went_back {
+            self.applied.insert(gateway, answer.applied & COUNTER);
+        }
         self.last.insert((gateway, answer.key), (answer.decided, answer.outcome.is_ok()));
         let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
         let broken = match &answer.outcome {
@@ -208,6 +258,11 @@ impl Model {
         }
         for subject in subjects_of(answer.key) {
             let Some(ended) = self.fates[subject].ended else { continue };
+            // What the store lost and a running gateway saw is restored everywhere, once all is well.
+            let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
+            if !calm && ended.only.is_some_and(|only| only & (1 << gateway) == 0) {
+                continue;
+            }
             if answer.decided >= ended.at + self.max_age {
                 return Some(format!("admitted after the bound: ended at {}", ended.at));
             }
