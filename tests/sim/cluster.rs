@@ -13,6 +13,9 @@ pub(crate) const META: &str = "{durward}:meta";
 /// The stream of events.
 pub(crate) const EVENTS: &str = "{durward}:events";
 
+/// What only the script that looks credentials up says.
+const FIND: &[u8] = b"string.match(index,";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
     Up,
@@ -177,7 +180,7 @@ impl Cluster {
             b"ROLE" => Reply::List(vec![Reply::bulk("slave"), Reply::bulk("host"), Reply::Int(6379)]),
             b"SCRIPT" => {
                 let hash = lua::load(&command[2]);
-                if command[2].windows(21).any(|text| text == b"DATALOST fingerprints") {
+                if command[2].windows(FIND.len()).any(|text| text == FIND) {
                     self.find = Some(hash.clone());
                 }
                 node.scripts.insert(hash.clone());
