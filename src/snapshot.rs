@@ -113,7 +113,7 @@ impl StoreSettings {
         let numbers = |s: &Self| {
             (
                 (s.max_age, s.absent_age, s.lookup_timeout),
-                (s.max_lookups, s.cache_entries, s.absent_entries),
+                (s.max_lookups, s.unknown_lookups, s.cache_entries, s.absent_entries),
             )
         };
         let kinds = match (&self.kind, &other.kind) {
@@ -169,6 +169,8 @@ pub struct StoreSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once (default 512).
     pub max_lookups: usize,
+    /// Most look-ups a second of credentials not met lately (default 500; none with the embedded store).
+    pub unknown_lookups: Option<u32>,
     /// Most credentials remembered (default 100,000).
     pub cache_entries: u64,
     /// Most absences remembered (default 50,000).
@@ -186,7 +188,7 @@ pub enum StoreKind {
     /// Redis or Valkey.
     Redis {
         /// Where, and as whom.
-        access: RedisAccess,
+        access: Box<RedisAccess>,
         /// Prefix of every key (default `durward`).
         key_prefix: String,
         /// Replicas that must have a change before it is acknowledged (default 0).

@@ -14,13 +14,13 @@ use super::Operations;
 use super::api::Checks;
 use super::http::{Answer, Call, Service, read};
 
-/// How often the store is asked.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long one answer may take.
+/// How often the store is asked: readiness tells the truth within two seconds.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one answer may take: a slow one still counts.
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long after its last answer the store counts as there: three missed probes, so that one slow
+/// How long after its last answer the store counts as there: two missed probes, so that one lost
 /// answer does not take a gateway out of rotation that still serves all known callers.
-const STORE_FRESH: Duration = Duration::from_millis(3_500);
+const STORE_FRESH: Duration = Duration::from_millis(1_500);
 
 /// What readiness rests on. Starts as not ready.
 #[derive(Debug, Default)]
@@ -133,7 +133,7 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
     }
 }
 
-/// Asks the store every second, for ever; the caller owns the task and aborts it at the end.
+/// Asks the store twice a second, for ever; the caller owns the task and aborts it at the end.
 pub async fn watch_store(operations: Arc<Operations>) {
     let mut ticks = tokio::time::interval(PROBE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

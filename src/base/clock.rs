@@ -115,6 +115,13 @@ pub fn instant() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// The same of the runtime this is called on: a simulation moves it with its timers.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn runtime_instant() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 fn read_millis(id: ClockId) -> i64 {
     let t = clock_gettime(id);
     t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000)

@@ -19,10 +19,12 @@ use memory::Memory;
 pub use counters::CacheFigures;
 
 mod breaker;
+mod cap;
 mod counters;
 mod flights;
 mod memory;
 mod refreshes;
+mod said;
 
 /// How often a credential's refresh is tried again while it fails: once a second finds a store that
 /// came back in time, and one that did not is asked no more than a look-up a second for each.
@@ -39,6 +41,10 @@ pub struct CacheSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once.
     pub max_lookups: usize,
+    /// Most look-ups a second of credentials not met lately; more are refused at once. None: no limit.
+    pub unknown_lookups: Option<u32>,
+    /// What pauses are drawn from: another one in each process, so that gateways do not act together.
+    pub seed: u64,
     /// Most credentials remembered.
     pub cache_entries: u64,
     /// Most absences remembered, in a memory of their own.
@@ -54,6 +60,8 @@ impl Default for CacheSettings {
             absent_age: Duration::from_secs(5),
             lookup_timeout: Duration::from_millis(250),
             max_lookups: 512,
+            unknown_lookups: None,
+            seed: 0,
             cache_entries: 100_000,
             absent_entries: 50_000,
             event_slots: EVENT_SLOTS,

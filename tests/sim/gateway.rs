@@ -272,7 +272,9 @@ async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: A
     let control = tokio::runtime::Handle::current();
     let defaults = CacheSettings::default();
     let redis = RedisSettings {
-        access: RedisUrl::parse(&SecretString::from("redis://store:6379")).unwrap().into_access(None),
+        access: RedisUrl::parse(&SecretString::from("redis://store:6379"))
+            .unwrap()
+            .into_access(None),
         key_prefix: "durward".into(),
         wait_replicas: settings.wait_replicas,
         lookup_timeout: defaults.lookup_timeout,

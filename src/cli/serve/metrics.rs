@@ -109,6 +109,7 @@ fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {
             vec![
                 sample(&[("reason", "coalesced")], f.coalesced),
                 sample(&[("reason", "too_many")], f.rejected),
+                sample(&[("reason", "too_many_unknown")], f.capped),
                 sample(&[("reason", "store_failing")], f.short_circuited),
             ]
         },

@@ -1,5 +1,6 @@
 //! A running gateway: its parts in the order they are started, and stopped in the reverse.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapsho
 use crate::store::activity;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
+use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
@@ -201,7 +202,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened
             wait_replicas,
         } => {
             let redis = RedisSettings {
-                access: access.clone(),
+                access: RedisAccess::clone(access),
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
                 lookup_timeout: settings.store.lookup_timeout,
@@ -220,6 +221,9 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         absent_age: store.absent_age,
         lookup_timeout: store.lookup_timeout,
         max_lookups: store.max_lookups,
+        unknown_lookups: store.unknown_lookups,
+        // The standard library's hash keys are random and need no generator of our own.
+        seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
         absent_entries: store.absent_entries,
         ..CacheSettings::default()

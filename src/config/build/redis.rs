@@ -5,7 +5,7 @@ use rustls::pki_types::ServerName;
 use crate::config::reader::shorten;
 use crate::config::secret::Reference;
 use crate::config::source::Located;
-use crate::config::written::{WrittenRedis, WrittenRedisPlace, WrittenRedisTls};
+use crate::config::written::{WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels};
 use crate::store::redis::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 
 use super::Builder;
@@ -25,32 +25,27 @@ impl Builder<'_> {
                 database: 0,
                 tls,
             }),
-            WrittenRedisPlace::Sentinels {
-                addresses,
-                service,
-                database,
-                username,
-                password,
-                tls: sentinel_tls,
-            } => {
-                let sentinel_user = self.redis_user(username.as_ref(), password.as_ref());
-                let sentinel_tls = match sentinel_tls {
-                    Some(tls) => Some(self.redis_tls(tls)?),
-                    None => tls.clone(),
-                };
-                Some(RedisAccess {
-                    servers: Servers::Sentinels(SentinelAccess {
-                        addresses: self.endpoints(addresses, Endpoint::parse_sentinel)?,
-                        service: service.value.clone(),
-                        user: sentinel_user?,
-                        tls: sentinel_tls,
-                    }),
-                    user: user?,
-                    database: *database,
-                    tls,
-                })
-            }
+            WrittenRedisPlace::Sentinels(sentinels) => self.access_by_sentinels(sentinels, user?, tls),
         }
+    }
+
+    fn access_by_sentinels(&self, written: &WrittenSentinels, user: RedisUser, tls: Option<RedisTls>) -> Option<RedisAccess> {
+        let sentinel_user = self.redis_user(written.username.as_ref(), written.password.as_ref());
+        let sentinel_tls = match &written.tls {
+            Some(tls) => Some(self.redis_tls(tls)?),
+            None => tls.clone(),
+        };
+        Some(RedisAccess {
+            servers: Servers::Sentinels(Box::new(SentinelAccess {
+                addresses: self.endpoints(&written.addresses, Endpoint::parse_sentinel)?,
+                service: written.service.value.clone(),
+                user: sentinel_user?,
+                tls: sentinel_tls,
+            })),
+            user,
+            database: written.database,
+            tls,
+        })
     }
 
     fn access_by_url(

@@ -36,6 +36,7 @@ impl Builder<'_> {
             absent_age: written.absent_age,
             lookup_timeout: written.lookup_timeout,
             max_lookups: written.max_lookups,
+            unknown_lookups: written.unknown_lookups,
             cache_entries: written.cache_entries,
             absent_entries: written.absent_entries,
         })
@@ -47,7 +48,7 @@ impl Builder<'_> {
                 path: self.resolve(&path.value),
             }),
             WrittenStoreKind::Redis(redis) => Some(StoreKind::Redis {
-                access: self.redis_access(redis)?,
+                access: Box::new(self.redis_access(redis)?),
                 key_prefix: redis.key_prefix.value.clone(),
                 wait_replicas: redis.wait_replicas,
             }),

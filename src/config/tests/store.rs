@@ -28,7 +28,7 @@ fn files(store: &str) -> Table {
 fn access(store: &str) -> RedisAccess {
     let loaded = check(&files(store)).unwrap_or_else(|errors| panic!("{store}: {errors}"));
     match loaded.settings.store.kind {
-        StoreKind::Redis { access, .. } => access,
+        StoreKind::Redis { access, .. } => *access,
         StoreKind::Embedded { .. } => panic!("a redis store was asked for"),
     }
 }

@@ -8,7 +8,7 @@ use crate::config::secret::Reference;
 use crate::config::source::Located;
 
 use super::gateway::sub_or_default;
-pub use redis::{STORE_TLS, WrittenRedis, WrittenRedisPlace, WrittenRedisTls};
+pub use redis::{STORE_TLS, WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels};
 
 mod redis;
 
@@ -147,6 +147,12 @@ pub const STORE: Schema = Schema {
             about: "Look-ups in flight; more are refused with 503 at once.",
         },
         Key {
+            name: "unknown_lookups",
+            kind: Kind::Count { min: 10, max: 1_000_000 },
+            default: Fallback::Value("500"),
+            about: "`redis`: look-ups a second of credentials this gateway has not met in the last ten minutes; more are refused with 503 at once. It is what guessing keys may cost Redis, and how fast a gateway that starts learns its callers.",
+        },
+        Key {
             name: "cache_entries",
             kind: Kind::Count {
                 min: 1_000,
@@ -184,6 +190,8 @@ pub struct WrittenStore {
     pub lookup_timeout: Duration,
     /// Look-ups in flight.
     pub max_lookups: usize,
+    /// Look-ups a second of credentials not met lately; of a Redis store only.
+    pub unknown_lookups: Option<u32>,
     /// Credentials remembered.
     pub cache_entries: u64,
     /// Absences remembered.
@@ -242,6 +250,7 @@ fn read_section(section: &Section<'_>) -> WrittenStore {
         absent_age: section.duration_or_default("absent_age").value,
         lookup_timeout: section.duration_or_default("lookup_timeout").value,
         max_lookups: size("max_lookups"),
+        unknown_lookups: is_redis.then(|| u32::try_from(section.count_or_default("unknown_lookups")).unwrap_or(u32::MAX)),
         cache_entries: section.count_or_default("cache_entries"),
         absent_entries: section.count_or_default("absent_entries"),
     }

@@ -14,7 +14,8 @@ const THRESHOLD: u32 = 5;
 /// within five seconds.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Spread of the attempts of several gateways, so that they do not ask together (hardening 4.3).
+/// Spread of the attempts of several gateways, so that they do not ask together (hardening 4.3): each
+/// process draws its own pauses.
 const PROBE_JITTER_MILLIS: u64 = 500;
 
 /// Counts failures in a row. Not known is still an error for the caller: it never says absent.
@@ -22,11 +23,17 @@ const PROBE_JITTER_MILLIS: u64 = 500;
 pub(super) struct Breaker {
     failures: AtomicU32,
     probe_at: AtomicU64,
+    /// What this process draws its pauses from.
+    seed: u64,
 }
 
 impl Breaker {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
     /// Whether the store may be asked now. While open, one caller an interval is let through.
-    pub(super) fn admits(&self, now: BootMillis, jitter: u64) -> bool {
+    pub(super) fn admits(&self, now: BootMillis) -> bool {
         if self.failures.load(Ordering::Acquire) < THRESHOLD {
             return true;
         }
@@ -34,48 +41,64 @@ impl Breaker {
         now.0 >= due
             && self
                 .probe_at
-                .compare_exchange(due, next_probe(now, jitter), Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange(due, self.next_probe(now), Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
     }
 
     /// The store answered, whatever it said.
     pub(super) fn succeeded(&self) {
-        self.failures.store(0, Ordering::Release);
+        // Read first: a healthy store must not make all workers write to one line.
+        if self.failures.load(Ordering::Acquire) != 0 && self.failures.swap(0, Ordering::AcqRel) >= THRESHOLD {
+            tracing::info!("the store answers again");
+        }
     }
 
     /// The store did not answer.
-    pub(super) fn failed(&self, now: BootMillis, jitter: u64) {
+    pub(super) fn failed(&self, now: BootMillis) {
         if self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1) == THRESHOLD {
-            self.probe_at.store(next_probe(now, jitter), Ordering::Release);
+            self.probe_at.store(self.next_probe(now), Ordering::Release);
             tracing::warn!(failures = THRESHOLD, "the store does not answer; asking it once a second");
         }
     }
-}
 
-fn next_probe(now: BootMillis, jitter: u64) -> u64 {
-    now.plus(PROBE_EVERY).0.saturating_add(jitter % PROBE_JITTER_MILLIS)
+    fn next_probe(&self, now: BootMillis) -> u64 {
+        // One step of `SplitMix64`: neighbouring moments and seeds give unlike pauses.
+        let mixed = (self.seed ^ now.0).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let jitter = ((mixed ^ (mixed >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) % PROBE_JITTER_MILLIS;
+        now.plus(PROBE_EVERY).0.saturating_add(jitter)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// When the longest pause that is drawn is over.
+    const LATEST: u64 = 1_000 + PROBE_JITTER_MILLIS;
+
     #[test]
     fn it_opens_after_failures_in_a_row_and_lets_one_probe_through() {
         let breaker = Breaker::default();
         for _ in 0..THRESHOLD {
-            assert!(breaker.admits(BootMillis(0), 0));
-            breaker.failed(BootMillis(0), 0);
+            assert!(breaker.admits(BootMillis(0)));
+            breaker.failed(BootMillis(0));
         }
-        assert!(!breaker.admits(BootMillis(999), 0));
-        assert!(breaker.admits(BootMillis(1_000), 0));
-        assert!(!breaker.admits(BootMillis(1_000), 0), "one probe, not two");
-        breaker.failed(BootMillis(1_001), 0);
-        assert!(!breaker.admits(BootMillis(1_999), 0));
-        assert!(breaker.admits(BootMillis(2_000), 0));
+        assert!(!breaker.admits(BootMillis(999)));
+        assert!(breaker.admits(BootMillis(LATEST)));
+        assert!(!breaker.admits(BootMillis(LATEST)), "one probe, not two");
+        breaker.failed(BootMillis(LATEST + 1));
+        assert!(!breaker.admits(BootMillis(LATEST + 999)));
+        assert!(breaker.admits(BootMillis(2 * LATEST)));
         breaker.succeeded();
-        assert!(breaker.admits(BootMillis(2_000), 0));
-        assert!(breaker.admits(BootMillis(2_000), 0));
+        assert!(breaker.admits(BootMillis(2 * LATEST)));
+        assert!(breaker.admits(BootMillis(2 * LATEST)));
+    }
+
+    #[test]
+    fn two_gateways_draw_different_pauses() {
+        let pauses: std::collections::HashSet<u64> = (0..20).map(|seed| Breaker::new(seed).next_probe(BootMillis(0))).collect();
+        assert!(pauses.len() > 10, "{pauses:?}");
+        assert!(pauses.iter().all(|pause| (1_000..LATEST).contains(pause)), "{pauses:?}");
     }
 
     #[test]
@@ -83,10 +106,10 @@ mod tests {
         let breaker = Breaker::default();
         for _ in 0..100 {
             for _ in 1..THRESHOLD {
-                breaker.failed(BootMillis(0), 0);
+                breaker.failed(BootMillis(0));
             }
             breaker.succeeded();
         }
-        assert!(breaker.admits(BootMillis(0), 0));
+        assert!(breaker.admits(BootMillis(0)));
     }
 }

@@ -29,6 +29,8 @@ pub struct CacheFigures {
     pub refresh_errors: u64,
     /// Requests refused because too many reads were in flight.
     pub rejected: u64,
+    /// Requests refused because too many unknown credentials were asked for.
+    pub capped: u64,
     /// Requests refused because the store had failed repeatedly a moment ago.
     pub short_circuited: u64,
     /// Answers that could not be trusted. Any at all is an alarm.
@@ -54,6 +56,7 @@ pub(super) struct Counters {
     pub(super) refreshes: AtomicU64,
     pub(super) refresh_errors: AtomicU64,
     pub(super) rejected: AtomicU64,
+    pub(super) capped: AtomicU64,
     pub(super) short_circuited: AtomicU64,
     pub(super) corrupt: AtomicU64,
     pub(super) outdated: AtomicU64,
@@ -84,6 +87,7 @@ impl Counters {
             refreshes: value(&self.refreshes),
             refresh_errors: value(&self.refresh_errors),
             rejected: value(&self.rejected),
+            capped: value(&self.capped),
             short_circuited: value(&self.short_circuited),
             corrupt: value(&self.corrupt),
             outdated: value(&self.outdated),

@@ -14,9 +14,11 @@ use crate::base::principal::{Facts, IdentityLines, Position};
 use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
+use super::cap::Cap;
 use super::counters::{Counters, add_one};
 use super::memory::Memory;
 use super::refreshes::Refreshes;
+use super::said::Said;
 use super::{Absence, CacheFigures, CacheSettings, Recalled};
 
 /// Locks over the table of flights; more than the workers that meet there.
@@ -25,6 +27,10 @@ const SHARDS: usize = 64;
 /// Flights one caller may wait for. The first can have begun before an event the caller must see,
 /// the second cannot; the third is for a second event about the same names.
 const MAX_BOARDINGS: usize = 3;
+
+/// Pause between two log lines about records that cannot be trusted: each is counted, and one in a
+/// thousand requests a second is as much an alarm as all of them.
+const SAY_CORRUPT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a flight brought.
 #[derive(Clone)]
@@ -70,6 +76,8 @@ pub(super) struct Flights {
     max_lookups: usize,
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
+    cap: Option<Cap>,
+    said_corrupt: Said,
     counters: Counters,
 }
 
@@ -92,7 +100,9 @@ impl Flights {
             refreshes: Refreshes::default(),
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
-            breaker: Breaker::default(),
+            breaker: Breaker::new(settings.seed),
+            cap: settings.unknown_lookups.map(Cap::new),
+            said_corrupt: Said::default(),
             counters: Counters::default(),
         }
     }
@@ -147,11 +157,18 @@ impl Flights {
             add_one(&self.counters.coalesced);
             return Ok(Boarding::Waiting(flight.outcome.clone()));
         }
+        if let Some(cap) = &self.cap
+            && !self.memory.has_met(&fingerprint)
+            && !cap.admits(now)
+        {
+            add_one(&self.counters.capped);
+            return Err(StoreError::Unavailable("too many unknown credentials are asked for".into()));
+        }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             add_one(&self.counters.rejected);
             return Err(StoreError::Unavailable("too many look-ups are in flight".into()));
         };
-        if !self.breaker.admits(now, fingerprint.slot_bits()) {
+        if !self.breaker.admits(now) {
             add_one(&self.counters.short_circuited);
             return Err(StoreError::Unavailable("it has not answered lately".into()));
         }
@@ -197,14 +214,14 @@ impl Flights {
         let found = tokio::time::timeout(self.lookup_timeout, self.store.find(fingerprint))
             .await
             .unwrap_or_else(|_| Err(self.too_slow()));
-        self.judge(&found, fingerprint.slot_bits());
+        self.judge(&found);
         self.settle(fingerprint, found, sent_at, &self.counters.load_errors)
     }
 
     /// Tells the breaker how the store did.
-    pub(super) fn judge(&self, found: &Result<Found, StoreError>, jitter: u64) {
+    pub(super) fn judge(&self, found: &Result<Found, StoreError>) {
         match found {
-            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot, jitter),
+            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot),
             _ => self.breaker.succeeded(),
         }
     }
@@ -224,7 +241,9 @@ impl Flights {
                 add_one(errors);
                 if matches!(error, StoreError::Corrupt(_)) {
                     add_one(&self.counters.corrupt);
-                    tracing::error!(alarm = "corrupt_record", ?fingerprint, %error, "an answer of the store is refused");
+                    if self.said_corrupt.may_say(self.clock.now().boot, SAY_CORRUPT_EVERY) {
+                        tracing::error!(alarm = "corrupt_record", ?fingerprint, %error, "an answer of the store is refused");
+                    }
                 }
             }
         }

@@ -14,9 +14,13 @@ use crate::store::events::{Positions, Slots};
 
 use super::{Absence, CacheSettings, Entry, Recalled};
 
-/// How long moka keeps what nobody may use any more. Its clock stops during a suspend, so it cannot
-/// judge age; this only frees memory.
+/// How long moka keeps an absence that nobody may use any more. Its clock stops during a suspend, so
+/// it cannot judge age; this only frees memory.
 const MEMORY_GRACE: Duration = Duration::from_secs(5);
+
+/// How long moka keeps facts that nobody may use any more: they tell that a credential was met, so
+/// that a caller who was silent for some minutes is not counted among those who guess.
+const MET_GRACE: Duration = Duration::from_secs(600);
 
 pub(super) struct Memory {
     present: Cache<Fingerprint, Arc<Entry>, BuildHasherDefault<FingerprintHasher>>,
@@ -31,7 +35,7 @@ impl Memory {
         Self {
             present: Cache::builder()
                 .max_capacity(settings.cache_entries)
-                .time_to_live(settings.max_age + MEMORY_GRACE)
+                .time_to_live(settings.max_age + MET_GRACE)
                 .build_with_hasher(BuildHasherDefault::default()),
             absent: Cache::builder()
                 .max_capacity(settings.absent_entries)
@@ -72,6 +76,11 @@ impl Memory {
     pub(super) fn may_answer_absent(&self, fingerprint: &Fingerprint, absence: Absence, heard: Position, now: BootMillis) -> bool {
         now.since(absence.sent_at) < self.absent_age
             && (absence.position >= heard || self.positions.is_still_absent(fingerprint, absence.position))
+    }
+
+    /// Whether this credential was found in the last minutes. Says nothing about it now.
+    pub(super) fn has_met(&self, fingerprint: &Fingerprint) -> bool {
+        self.present.contains_key(fingerprint)
     }
 
     /// Remembers facts, unless an event has made them out of date or younger ones are there.

@@ -97,8 +97,7 @@ impl Flights {
 
     async fn read_again(&self, batch: Vec<Fingerprint>) {
         let sent_at = self.clock.now().boot;
-        let jitter = batch.first().map_or(0, Fingerprint::slot_bits);
-        if !self.breaker.admits(sent_at, jitter) {
+        if !self.breaker.admits(sent_at) {
             return;
         }
         self.counters().refreshes.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -111,7 +110,7 @@ impl Flights {
             .find(|found| !matches!(found, Err(StoreError::Unavailable(_))))
             .or(found.first());
         if let Some(verdict) = verdict {
-            self.judge(verdict, jitter);
+            self.judge(verdict);
         }
         for (fingerprint, found) in batch.into_iter().zip(found) {
             // What it brought is remembered, or counted as an error; nobody waits for it.

@@ -137,7 +137,7 @@ pub enum Servers {
     /// It is always here.
     One(Endpoint),
     /// Sentinels know.
-    Sentinels(SentinelAccess),
+    Sentinels(Box<SentinelAccess>),
     /// Any node of the cluster knows which one has our slot.
     Cluster(Vec<Endpoint>),
 }

@@ -21,6 +21,7 @@ use crate::store::{BoxFuture, StoreError, watch};
 use super::access::{Endpoint, RedisTls, RedisUser};
 use super::guard::Guarded;
 use super::link::Backoff;
+use super::pace::Pace;
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
 /// milliseconds; a second lets one lost packet be sent again.
@@ -63,6 +64,11 @@ impl Surroundings {
             network,
             seed: AtomicU64::new(seed),
         }
+    }
+
+    /// The pace of all connections together.
+    pub(super) fn pace(&self) -> Pace {
+        Pace::new(self.seed.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The pauses of one more connection.
@@ -138,7 +144,7 @@ impl Drop for Driver {
     }
 }
 
-/// Connects and authenticates. Every command on the connection ends within `response_timeout`.
+/// Connects and authenticates, when it is this gateway's turn. Every command on the connection ends within `response_timeout`.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], also after [`CONNECT_TIMEOUT`].

@@ -29,13 +29,13 @@ impl Concerns {
     }
 
     /// Each is told once, until it is gone and comes back.
-    fn replace(&self, found: Vec<Concern>) {
-        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), found.clone());
+    fn replace(&self, found: &[Concern]) {
+        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), found.to_vec());
         let is_in = |concern: &Concern, list: &[Concern]| list.iter().any(|other| other.word() == concern.word());
         for concern in found.iter().filter(|concern| !is_in(concern, &before)) {
             tracing::warn!(concern = concern.word(), "{concern}");
         }
-        for concern in before.iter().filter(|concern| !is_in(concern, &found)) {
+        for concern in before.iter().filter(|concern| !is_in(concern, found)) {
             tracing::info!(concern = concern.word(), "settled");
         }
     }
@@ -51,7 +51,7 @@ pub(super) async fn inspect_for_ever(shared: Arc<Shared>) {
         if let Some(live) = shared.writer.live()
             && let Some(found) = look(&live.wire, shared.wait_replicas).await
         {
-            shared.concerns.replace(found);
+            shared.concerns.replace(&found);
         }
         tokio::time::sleep(INTERVAL).await;
     }

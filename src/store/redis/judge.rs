@@ -8,11 +8,14 @@ use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
 use super::endings::Endings;
 use super::fault::{Connection, Fault, Retry};
-use super::history::Known;
+use super::guard;
+use super::history::{History, Known};
 use super::scripts::Stored;
 
 /// What a look-up brought, not judged yet.
 pub(super) struct FindReply {
+    /// The fingerprint that was asked for, as the server heard it.
+    asked: String,
     history: String,
     position: u64,
     /// With an entry of the index, what it led to.
@@ -31,6 +34,7 @@ impl FindReply {
     /// Reads the list a script answered; `None` when it has another form.
     pub(super) fn parse(reply: Vec<Option<Vec<u8>>>) -> Option<Self> {
         let mut reply = reply.into_iter();
+        let asked = String::from_utf8(reply.next()??).ok()?;
         let history = String::from_utf8(reply.next()??).ok()?;
         let position = std::str::from_utf8(&reply.next()??).ok()?.parse().ok()?;
         let led_to = match reply.next() {
@@ -45,8 +49,33 @@ impl FindReply {
                 })
             }
         };
-        Some(Self { history, position, led_to })
+        Some(Self {
+            asked,
+            history,
+            position,
+            led_to,
+        })
     }
+
+    /// Whether this is the answer to that question, and not to somebody else's (hardening C3). Facts
+    /// name whom they are about; an absence would be anybody's.
+    pub(super) fn is_about(&self, fingerprint: &Fingerprint) -> bool {
+        self.asked == fingerprint.to_hex()
+    }
+}
+
+/// What a look-up makes of a server's bytes, bounds and judgement together: the entry for fuzzing.
+///
+/// # Errors
+/// Whatever is not an answer to exactly this question.
+pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
+    guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
+    let value = redis::parse_redis_value(bytes).map_err(|error| Fault::of(&error).error)?;
+    let value = value.extract_error().map_err(|error| Fault::of(&error).error)?;
+    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| Fault::malformed().error)?;
+    let reply = FindReply::parse(words).ok_or_else(|| Fault::malformed().error)?;
+    let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
+    found.map(|found| found.facts).map_err(|fault| fault.error)
 }
 
 /// Turns a reply into facts, with everything seen to end laid over them, or into the reason why it

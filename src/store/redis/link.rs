@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::store::{StoreError, watch};
 
 use super::access::Endpoint;
-use super::dial::{CONNECT_TIMEOUT, Wire, dial};
+use super::dial::{CONNECT_TIMEOUT, Wire};
 use super::fault::{Connection, Fault};
 use super::scripts::Scripts;
 use super::whereabouts::{self, Whereabouts};
@@ -22,8 +22,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// First and longest pause before a connection is tried again. Two seconds keep recovery within
-/// five; the jitter keeps gateways apart.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// five; the jitter, from a quarter of the pause to the whole, keeps gateways apart that lost their
+/// connections in the same moment.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
 
 /// An open connection, numbered so that a report about an older one does no harm.
 #[derive(Clone)]
@@ -164,7 +165,7 @@ impl Link {
                 None => return Err(StoreError::Unavailable("the primary of Redis is not known".into())),
             },
         };
-        let wire = dial(&endpoint, &self.whereabouts.caller, self.response_timeout).await?;
+        let wire = self.whereabouts.dial(&endpoint, self.response_timeout).await?;
         let check = async {
             scripts.check_primary(&wire).await?;
             scripts.claim(&wire).await
@@ -251,12 +252,17 @@ impl Backoff {
         self.attempts = 0;
     }
 
-    /// Between half and the whole of 100 ms, 200 ms, ... 2 s.
+    /// Between a quarter and the whole of 400 ms, 800 ms, ... 2 s.
     pub(super) fn next(&mut self) -> Duration {
         let (first, longest) = BACKOFF;
         let whole = first.saturating_mul(1 << self.attempts.min(8)).min(longest);
         self.attempts = self.attempts.saturating_add(1);
-        whole / 2 + whole.mul_f64(f64::from(self.draw() % 1_000) / 2_000.0)
+        whole / 4 + self.part_of(whole.mul_f64(0.75))
+    }
+
+    /// Some part of this, drawn.
+    pub(super) fn part_of(&mut self, whole: Duration) -> Duration {
+        whole.mul_f64(f64::from(self.draw() % 1_000) / 1_000.0)
     }
 
     /// `SplitMix64`, upper half: neighbouring seeds give unlike pauses.
@@ -275,14 +281,14 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_bound_and_start_again() {
         let mut backoff = Backoff::new(7);
-        for whole in [100, 200, 400, 800, 1_600, 2_000, 2_000] {
+        for whole in [400, 800, 1_600, 2_000, 2_000] {
             let pause = backoff.next();
             assert!(
-                (Duration::from_millis(whole / 2)..=Duration::from_millis(whole)).contains(&pause),
+                (Duration::from_millis(whole / 4)..=Duration::from_millis(whole)).contains(&pause),
                 "{pause:?}"
             );
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.next() <= Duration::from_millis(400));
     }
 }

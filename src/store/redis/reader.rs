@@ -10,9 +10,9 @@ use crate::base::clock::Clock;
 use crate::store::events::{ReaderState, ReaderStatus};
 use crate::store::{Event, EventSink, StoreError, codec};
 
-use super::dial::{Wire, dial};
+use super::dial::Wire;
 use super::endings::{Ending, Endings, Whose};
-use super::fault::Fault;
+use super::fault::{Fault, Retry};
 use super::history::History;
 use super::link::{Backoff, Link, LinkState};
 use super::receipts::time_of;
@@ -29,6 +29,11 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Events taken at a time: about 100 KiB.
 const BATCH: usize = 256;
+
+/// Reads in a row that end their connection although the store answers otherwise, until what is there
+/// is passed over: an entry too large for us, or one that is none, must not stop the stream for ever
+/// (hardening F16). Two can be the end of two connections by chance.
+const STUCK: u32 = 3;
 
 /// Before the first entry of any stream.
 const BEGINNING: &str = "0-0";
@@ -81,6 +86,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
         scripts,
         cursor: BEGINNING.into(),
         saw_nothing: false,
+        broken_reads: 0,
     };
     let mut leader = leader.watch();
     let mut course = whereabouts.course();
@@ -93,7 +99,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
             tokio::time::sleep(backoff.next()).await;
             continue;
         };
-        let error = match dial(&endpoint, &whereabouts.caller, RESPONSE_TIMEOUT).await {
+        let error = match whereabouts.dial(&endpoint, RESPONSE_TIMEOUT).await {
             Ok(wire) => tokio::select! {
                 biased;
                 fault = reader.follow(&wire, &mut backoff) => {
@@ -117,6 +123,8 @@ struct Reader {
     cursor: String,
     /// The last answer was that the store holds no data.
     saw_nothing: bool,
+    /// Reads in a row that ended their connection.
+    broken_reads: u32,
 }
 
 impl Reader {
@@ -164,10 +172,22 @@ impl Reader {
             self.restart(&head);
         }
         self.saw_nothing = false;
+        if self.broken_reads >= STUCK {
+            self.broken_reads = 0;
+            self.restart(&head);
+        }
         if self.feed.history.known().applied >= head.counter {
             self.feed.status.set_state(ReaderState::Live);
         }
-        let entries = self.read(wire, &self.cursor).await?;
+        let entries = match self.read(wire, &self.cursor).await {
+            // It ended by itself, not by our patience: perhaps by what it was about to bring.
+            Err(fault) if fault.retry == Retry::Elsewhere => {
+                self.broken_reads += 1;
+                return Err(fault);
+            }
+            entries => entries?,
+        };
+        self.broken_reads = 0;
         self.feed.heard();
         if entries.is_empty() && self.feed.history.known().applied < head.counter {
             // The store counted changes that its stream does not hold any more.

@@ -1,6 +1,8 @@
 //! What one call does on the connections: ask, judge the answer, decide about the connection.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
@@ -23,6 +25,11 @@ mod roles;
 /// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
 const PAGE: usize = 25;
 
+/// How long one connection may take to answer a look-up before the other one is asked too. Far above
+/// a healthy round trip, so that a healthy store is asked once; far enough below the look-up deadline
+/// for the second answer to arrive (hardening F5).
+const HEDGE_AFTER: Duration = Duration::from_millis(100);
+
 /// Tries of a change that loses against others. Each loss means that another change was made, so
 /// ten losses in a row need ten operators at the same record.
 const TRIES: usize = 10;
@@ -36,18 +43,25 @@ impl Session {
         Self { shared }
     }
 
+    /// Asks one connection, and the other one too when the first breaks or is slow: neither says
+    /// anything about the store. All within the deadline of the caller.
     pub(super) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
         let (link, live) = self.shared.reader(None)?;
-        match self.find_on(&link, &live, fingerprint).await {
-            Ok(found) => Ok(found),
-            // A connection that broke under the question says nothing about the store: the other
-            // one is asked, once, within the same deadline of the caller.
-            Err(fault) if fault.retry == Retry::Elsewhere => match self.shared.reader(Some(&link)) {
-                Ok((link, live)) => self.find_on(&link, &live, fingerprint).await.map_err(|f| f.error),
-                Err(_) => Err(fault.error),
-            },
-            Err(fault) => Err(fault.error),
-        }
+        let mut first = pin!(self.find_on(&link, &live, fingerprint));
+        let broke = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(fault)) if fault.retry == Retry::No => return Err(fault.error),
+            Ok(Err(fault)) => Some(fault.error),
+            Err(_) => None,
+        };
+        let other = self.shared.reader(Some(&link)).ok();
+        let outcome = match (other, broke) {
+            (None, Some(error)) => return Err(error),
+            (None, None) => first.await,
+            (Some((link, live)), Some(_)) => self.find_on(&link, &live, fingerprint).await,
+            (Some((link, live)), None) => either(first, pin!(self.find_on(&link, &live, fingerprint))).await,
+        };
+        outcome.map_err(|fault| fault.error)
     }
 
     async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Result<Found, Fault> {
@@ -193,6 +207,24 @@ fn nothing_written(error: StoreError) -> ChangeError {
 
 fn contended() -> ChangeError {
     ChangeError::Conflict("others keep changing it at the same time".into())
+}
+
+/// The first answer of two; when one fails, the other's.
+async fn either<T>(
+    mut one: Pin<&mut impl Future<Output = Result<T, Fault>>>,
+    mut other: Pin<&mut impl Future<Output = Result<T, Fault>>>,
+) -> Result<T, Fault> {
+    tokio::select! {
+        biased;
+        first = &mut one => match first {
+            Ok(found) => Ok(found),
+            Err(_) => other.await,
+        },
+        first = &mut other => match first {
+            Ok(found) => Ok(found),
+            Err(_) => one.await,
+        },
+    }
 }
 
 fn encode_event(subject: &EventSubject) -> Result<Vec<u8>, ChangeError> {

@@ -5,14 +5,16 @@
 //! rest of the process follows the new one.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::store::{StoreError, watch};
 
 use super::access::{Endpoint, RedisAccess, Servers};
 use super::cluster::Nodes;
-use super::dial::{Caller, Surroundings};
+use super::dial::{Caller, Surroundings, Wire, dial};
 use super::fault::{Connection, Fault};
 use super::link::Backoff;
+use super::pace::Pace;
 use super::sentinel::Sentinels;
 
 /// Where the leader is, for the other connections.
@@ -21,15 +23,16 @@ pub(super) type Course = watch::Receiver<Option<Arc<Endpoint>>>;
 /// Who knows where the primary is.
 enum Guide {
     One(Endpoint),
-    Sentinels(Sentinels),
+    Sentinels(Box<Sentinels>),
     Cluster(Nodes),
 }
 
 /// Where the primary is, and how to find it.
 pub(super) struct Whereabouts {
     around: Surroundings,
+    pace: Pace,
     guide: Guide,
-    pub(super) caller: Caller,
+    caller: Caller,
     /// Where the leader found the primary; `None` while nobody may be asked.
     course: watch::Sender<Option<Arc<Endpoint>>>,
     /// Grows when a server said that it is not our primary.
@@ -43,9 +46,10 @@ impl Whereabouts {
             caller: Caller::new(&around, &access.user, access.database, access.tls.as_ref()),
             guide: match access.servers {
                 Servers::One(endpoint) => Guide::One(endpoint),
-                Servers::Sentinels(sentinels) => Guide::Sentinels(Sentinels::new(&around, sentinels)),
+                Servers::Sentinels(sentinels) => Guide::Sentinels(Box::new(Sentinels::new(&around, *sentinels))),
                 Servers::Cluster(seeds) => Guide::Cluster(Nodes::new(seeds, hash_tag)),
             },
+            pace: around.pace(),
             around,
             course: watch::channel(None).0,
             astray: watch::channel(0).0,
@@ -100,6 +104,15 @@ impl Whereabouts {
             ended
         });
         answer
+    }
+
+    /// Connects to what may be the primary, at the pace of this gateway.
+    ///
+    /// # Errors
+    /// As [`dial`].
+    pub(super) async fn dial(&self, endpoint: &Endpoint, response_timeout: Duration) -> Result<Wire, StoreError> {
+        self.pace.wait().await;
+        dial(endpoint, &self.caller, response_timeout).await
     }
 
     /// The leader is connected to the primary here.

@@ -15,6 +15,7 @@ mod failover;
 mod fixture;
 mod flights;
 mod killed;
+mod populated;
 mod receipts;
 mod redis;
 mod roles;

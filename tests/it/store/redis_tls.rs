@@ -24,7 +24,7 @@ fn configured(directory: &Path, store: &str) -> RedisAccess {
     std::fs::write(directory.join("gateway.toml"), format!("{GATEWAY}{store}")).unwrap();
     let loaded = config::load(&directory.join("gateway.toml"), Purpose::Serve).unwrap_or_else(|errors| panic!("{errors}"));
     match loaded.settings.store.kind {
-        StoreKind::Redis { access, .. } => access,
+        StoreKind::Redis { access, .. } => *access,
         StoreKind::Embedded { .. } => panic!("a redis store was asked for"),
     }
 }

@@ -12,12 +12,12 @@ use crate::support::redis_sets::{SERVICE, Sentinels};
 pub(super) fn access(sentinels: &Sentinels) -> RedisAccess {
     let addresses = sentinels.addresses();
     RedisAccess {
-        servers: Servers::Sentinels(SentinelAccess {
+        servers: Servers::Sentinels(Box::new(SentinelAccess {
             addresses: addresses.iter().map(|a| Endpoint::parse_sentinel(a).unwrap()).collect(),
             service: SERVICE.into(),
             user: RedisUser::default(),
             tls: None,
-        }),
+        })),
         user: RedisUser::default(),
         database: 0,
         tls: None,
@@ -63,7 +63,7 @@ fn a_primary_that_was_demoted_alive_is_left_by_all_connections() {
         let store = open_access(access(&sentinels), 0, PEPPER).await.unwrap();
         store.create_tenant(tenant("acme"), NOW).await.unwrap();
         until("replication", async || second.command::<bool>(&["EXISTS", "{durward}:meta"])).await;
-        sentinels.ask::<()>(0, &["SENTINEL", "FAILOVER", SERVICE]);
+        sentinels.promote();
         sentinels.until_named(&second);
         // Until it is demoted it takes changes, and they are lost: no change here waits for replicas.
         until("the demotion", async || {

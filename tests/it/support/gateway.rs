@@ -74,13 +74,22 @@ impl Gateway {
 
     /// Waits until `durward status` says ready, and remembers where it listens.
     pub(crate) fn wait_ready(&mut self) {
-        let status = until("the gateway to be ready", PATIENCE, || {
+        self.wait_status("the gateway to be ready", |status| status["ready"] == Value::Bool(true));
+    }
+
+    /// Waits until it listens, ready or not, and remembers where.
+    pub(crate) fn wait_listening(&mut self) {
+        self.wait_status("the gateway to listen", |_| true);
+    }
+
+    fn wait_status(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        let status = until(what, PATIENCE, || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the gateway ended with {status}:\n{}", String::from_utf8_lossy(&self.output()));
             }
             let answer = run(&self.config, &["status", "--json"], b"");
             let status = (answer.code == 0).then(|| answer.json())?;
-            (status["ready"] == Value::Bool(true)).then_some(status)
+            wanted(&status).then_some(status)
         });
         self.listeners = status["listeners"]
             .as_array()
@@ -150,6 +159,16 @@ impl Gateway {
     /// Whether the process is still there.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Open files and sockets.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Threads.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
     }
 
     /// Resident memory in bytes.

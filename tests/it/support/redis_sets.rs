@@ -76,13 +76,25 @@ impl Sentinels {
 
     /// Runs one command on one of them.
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, sentinel: usize, words: &[&str]) -> T {
+        self.try_to_ask(sentinel, words).unwrap()
+    }
+
+    /// Makes the first of them promote a replica while the primary lives.
+    pub(crate) fn promote(&self) {
+        // A replica that it has just found is none it would promote yet.
+        until("a replica that can be promoted", PATIENCE, || {
+            self.try_to_ask::<()>(0, &["SENTINEL", "FAILOVER", SERVICE]).ok()
+        });
+    }
+
+    fn try_to_ask<T: redis::FromRedisValue>(&self, sentinel: usize, words: &[&str]) -> redis::RedisResult<T> {
         let url = format!("redis://127.0.0.1:{}", self.ports[sentinel]);
         let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
         let mut command = redis::cmd(words[0]);
         words[1..].iter().for_each(|word| {
             command.arg(word);
         });
-        command.query(&mut connection).unwrap()
+        command.query(&mut connection)
     }
 
     /// Makes one hang.
@@ -159,8 +171,8 @@ impl Cluster {
     pub(crate) fn owner(&self, key: &str) -> usize {
         let slot: i64 = self.nodes[0].command(&["CLUSTER", "KEYSLOT", key]);
         match slot {
-            ..=5_460 => 0,
-            ..=10_922 => 1,
+            0..=5_460 => 0,
+            5_461..=10_922 => 1,
             _ => 2,
         }
     }

@@ -6,7 +6,7 @@ use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 
 /// What belongs to no other store.
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 14] = [
     "url",
     "sentinels",
     "service",
@@ -20,6 +20,7 @@ pub(super) const KEYS: [&str; 13] = [
     "sentinel_tls",
     "key_prefix",
     "wait_replicas",
+    "unknown_lookups",
 ];
 
 /// Most sentinels, and most seeds of a cluster: each is asked whenever the primary is looked for.
@@ -80,22 +81,26 @@ pub enum WrittenRedisPlace {
     /// One server.
     Url(Located<Reference>),
     /// Sentinels.
-    Sentinels {
-        /// Their addresses.
-        addresses: Vec<Located<String>>,
-        /// The primary's name there.
-        service: Located<String>,
-        /// The database.
-        database: u32,
-        /// The ACL user there.
-        username: Option<Located<String>>,
-        /// Its password.
-        password: Option<Located<Reference>>,
-        /// TLS towards them.
-        tls: Option<WrittenRedisTls>,
-    },
+    Sentinels(Box<WrittenSentinels>),
     /// Nodes of a cluster.
     Cluster(Vec<Located<String>>),
+}
+
+/// Sentinels as written.
+#[derive(Debug)]
+pub struct WrittenSentinels {
+    /// Their addresses.
+    pub addresses: Vec<Located<String>>,
+    /// The primary's name there.
+    pub service: Located<String>,
+    /// The database.
+    pub database: u32,
+    /// The ACL user there.
+    pub username: Option<Located<String>>,
+    /// Its password.
+    pub password: Option<Located<Reference>>,
+    /// TLS towards them.
+    pub tls: Option<WrittenRedisTls>,
 }
 
 /// TLS as written.
@@ -162,14 +167,14 @@ fn read_place(section: &Section<'_>) -> Option<WrittenRedisPlace> {
     match *one {
         "url" => Reference::read_url(section, "url").map(WrittenRedisPlace::Url),
         "cluster" => Some(WrittenRedisPlace::Cluster(addresses(section, "cluster"))),
-        _ => Some(WrittenRedisPlace::Sentinels {
+        _ => Some(WrittenRedisPlace::Sentinels(Box::new(WrittenSentinels {
             addresses: addresses(section, "sentinels"),
             database: small(section.count_or_default("database")),
             username: section.text("sentinel_username"),
             password: Reference::read(section, "sentinel_password"),
             tls: section.section("sentinel_tls").map(|tls| read_tls(&tls)),
             service: read_service(section)?,
-        }),
+        }))),
     }
 }
 

@@ -122,6 +122,7 @@ impl Session {
 }
 
 /// A failure after the change was made.
+#[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
 fn unconfirmed(error: StoreError) -> ChangeError {
     ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
 }

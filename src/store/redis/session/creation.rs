@@ -33,7 +33,7 @@ impl Session {
         let owner = owner.or_else(|| changed.records.first().map(|record| record.tenant.clone()));
         let Some(owner) = owner else { return Ok(Vec::new()) };
         if new.tenant.is_none() && records.is_empty() && changed.writes.is_empty() {
-            return self.confirm(changed.records).await.map_err(ChangeError::from);
+            return self.confirm(changed.records).await;
         }
         let mut creation = Creation {
             tenant_record: Vec::new(),

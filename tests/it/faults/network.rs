@@ -1,0 +1,174 @@
+//! The rows about a store that is gone, silent, slow or flapping (F2 to F8, F15).
+
+use std::time::Duration;
+
+use durward::base::clock;
+
+use crate::support::wait::{pause, until};
+
+use super::row::{Known, NOISE, Played, Revoked, Row, Unknown};
+use super::scene::{Scene, Which, scale};
+
+const OPENED: &str = "the store does not answer";
+
+impl Played {
+    /// The breaker says once that it opened, and lets callers wait no longer.
+    fn assert_breaker(&self) {
+        assert_eq!(self.scene.said(Which::Near, OPENED), 1, "one line when it opens");
+        let avoided = self
+            .scene
+            .metric(Which::Near, "durward_store_lookups_avoided_total{reason=\"store_failing\"");
+        assert!(avoided > 0);
+        // A caller that the breaker refuses waits for nothing: those of the probes do, one a second.
+        let late = self.times.fault + NOISE;
+        let ticks = self
+            .unknown
+            .iter()
+            .flatten()
+            .filter(|tick| tick.at > late && tick.at < self.times.healed);
+        let (quick, slow): (Vec<_>, Vec<_>) = ticks.partition(|tick| tick.took < Duration::from_millis(100));
+        assert!(quick.len() > 5 * slow.len(), "{} at once, {} after a wait", quick.len(), slow.len());
+    }
+}
+
+/// Waits until readiness says what it should, and answers how long that took.
+fn readiness_turns(scene: &Scene, status: u16) -> Duration {
+    let start = clock::instant();
+    until("readiness to tell the truth", Duration::from_secs(5), || {
+        (scene.probe(Which::Near, "/readyz") == status).then_some(())
+    });
+    start.elapsed()
+}
+
+/// Holds a fault, and looks whether readiness says so, within two seconds.
+fn hold_and_look(scene: &mut Scene, time: Duration) {
+    let turned = readiness_turns(scene, 503);
+    assert!(turned <= Duration::from_secs(2) + NOISE, "not ready after {turned:?}");
+    assert_eq!(scene.probe(Which::Near, "/livez"), 200);
+    eprintln!("not ready after {turned:?}");
+    pause(time.saturating_sub(turned));
+}
+
+#[test]
+fn f2_a_store_that_dies_ends_known_callers_by_age_alone() {
+    let played = Row {
+        hold: hold_and_look,
+        heal: |scene| {
+            scene.proxy.pass();
+            scene.redis.revive();
+        },
+        revoked: Revoked::JustBefore,
+        ..Row::new("F2 killed", |scene| scene.redis.kill())
+    }
+    .play();
+    played.assert_breaker();
+    assert_eq!(readiness_turns(&played.scene, 200).as_secs(), 0, "ready again");
+}
+
+#[test]
+fn f3_a_store_that_hangs_costs_a_deadline_and_then_nothing() {
+    let played = Row {
+        hold: hold_and_look,
+        heal: |scene| {
+            scene.proxy.pass();
+            scene.redis.resume();
+        },
+        revoked: Revoked::JustBefore,
+        ..Row::new("F3 stopped", |scene| scene.redis.pause())
+    }
+    .play();
+    played.assert_breaker();
+}
+
+#[test]
+fn f4_replies_that_are_slow_but_in_time_are_replies() {
+    Row {
+        known: Known::ServedOrUnavailable,
+        unknown: Unknown::Either,
+        ..Row::new("F4 200 ms late", |scene| scene.proxy.delay(Duration::from_millis(200), 1))
+    }
+    .play();
+}
+
+#[test]
+fn f4_replies_after_the_deadline_are_none() {
+    Row::new("F4 400 ms late", |scene| scene.proxy.delay(Duration::from_millis(400), 1)).play();
+}
+
+#[test]
+fn f4_replies_after_seconds_are_none() {
+    Row::new("F4 2 s late", |scene| scene.proxy.delay(Duration::from_secs(2), 1))
+        .play()
+        .assert_breaker();
+}
+
+#[test]
+fn f5_one_slow_reply_in_a_hundred_holds_up_nobody_else() {
+    Row {
+        known: Known::Served,
+        unknown: Unknown::Either,
+        ..Row::new("F5 1 % late", |scene| scene.proxy.delay(Duration::from_millis(600), 100))
+    }
+    .play();
+}
+
+#[test]
+fn f6_a_gateway_that_is_cut_off_refuses_by_age_what_the_other_refuses_at_once() {
+    let played = Row {
+        hold: hold_and_look,
+        ..Row::new("F6 partition", |scene| scene.proxy.partition())
+    }
+    .play();
+    played.assert_breaker();
+}
+
+#[test]
+fn f7_a_half_open_connection_is_no_connection() {
+    let played = Row {
+        hold: hold_and_look,
+        ..Row::new("F7 half open", |scene| scene.proxy.half_open())
+    }
+    .play();
+    played.assert_breaker();
+}
+
+#[test]
+fn f8_a_flapping_store_is_not_met_by_a_storm_and_leaves_nothing_behind() {
+    let lasts = Duration::from_secs(scale("DURWARD_TEST_FLAPPING", 16));
+    let played = Row {
+        known: Known::ServedOrUnavailable,
+        unknown: Unknown::Either,
+        lasts,
+        hold: |scene, time| {
+            let (files, threads) = (scene.near.open_files(), scene.near.threads());
+            let start = clock::instant();
+            while start.elapsed() < time {
+                pause(Duration::from_secs(2));
+                scene.proxy.pass();
+                pause(Duration::from_secs(2));
+                scene.proxy.refuse();
+            }
+            until("files and threads to be as before", Duration::from_secs(5), || {
+                (scene.near.open_files() <= files + 5 && scene.near.threads() <= threads + 5).then_some(())
+            });
+        },
+        ..Row::new("F8 flapping", |scene| scene.proxy.refuse())
+    }
+    .play();
+    let connects = played.scene.proxy.connects();
+    // What it may do at once, and one a second.
+    let most = 9.0 + (played.times.recovered - played.times.fault).as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "a handful")]
+    let made = connects.len() as f64;
+    assert!(made <= most, "{made} connects, at most {most}");
+}
+
+#[test]
+fn f15_with_every_push_lost_age_ends_a_revoked_key() {
+    Row {
+        known: Known::Served,
+        unknown: Unknown::Served,
+        ..Row::new("F15 no pushes", |scene| scene.proxy.lose_pushes())
+    }
+    .play();
+}
