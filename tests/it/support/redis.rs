@@ -69,12 +69,17 @@ impl RedisServer {
 
     /// Runs one command on a connection of its own.
     pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
+        self.try_command(words).unwrap()
+    }
+
+    /// Likewise, of a server that may cut the connection.
+    pub(crate) fn try_command<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let mut connection = redis::Client::open(self.url())?.get_connection()?;
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(word);
         }
-        command.query(&mut connection).unwrap()
+        command.query(&mut connection)
     }
 
     /// Runs one command with a binary last argument.
