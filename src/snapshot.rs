@@ -112,7 +112,7 @@ impl StoreSettings {
     fn is_same(&self, other: &Self) -> bool {
         let numbers = |s: &Self| {
             (
-                (s.max_age, s.absent_age, s.lookup_timeout),
+                (s.max_age, s.absent_age, s.lookup_timeout, s.keep_ended),
                 (s.max_lookups, s.unknown_lookups, s.cache_entries, s.absent_entries),
             )
         };
@@ -169,6 +169,8 @@ pub struct StoreSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once (default 512).
     pub max_lookups: usize,
+    /// How long what ended by itself is kept (default 30 days).
+    pub keep_ended: Duration,
     /// Most look-ups a second of credentials not met lately (default 500; none with the embedded store).
     pub unknown_lookups: Option<u32>,
     /// Most credentials remembered (default 100,000).

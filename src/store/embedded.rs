@@ -193,6 +193,10 @@ impl CredentialStore for EmbeddedStore {
         })
     }
 
+    fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
+        self.change(move |tables| tables.forget(&ids, before))
+    }
+
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
         self.change(move |tables| tables.create_role(role))
     }

@@ -23,6 +23,7 @@ pub mod events;
 mod filter;
 pub mod receipts;
 pub mod redis;
+pub mod sweep;
 mod watch;
 
 pub use filter::CredentialFilter;
@@ -113,6 +114,9 @@ pub const MAX_TENANT_ROLES: usize = 200;
 /// Most last uses written in one step.
 pub const MAX_TOUCHED: usize = 500;
 
+/// Most credentials forgotten in one step.
+pub const MAX_FORGOTTEN: usize = 100;
+
 /// A change of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialChange {
@@ -191,7 +195,8 @@ pub enum EventSubject {
 ///   hangs only on one of its own tenant that is not revoked at that step.
 /// - A change that is acknowledged is durable, visible to every later `find`, and its event has been
 ///   written in the same atomic step. Positions grow by one with each change.
-/// - A revoked credential never becomes anything else; its record stays as its tombstone.
+/// - A revoked credential never becomes anything else; its record stays as its tombstone, at least
+///   until it would have ended by itself.
 /// - Every method ends within the configured deadline. Dropping a future is safe at any point: a
 ///   change may or may not have been made, a read leaves nothing behind, and no later caller can
 ///   receive the reply meant for the dropped one.
@@ -268,6 +273,17 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// unknown ids are left out. Makes no event: it ends no facts, others learn it when they read
     /// again, and [`Idle::last_used`](crate::base::principal::Idle::last_used) tells it.
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Forgets those of these credentials that ended by themselves before `before` (expired, or not used
+    /// for too long), with an event for each; answers how many. They are absent from then on. Nothing
+    /// may hang on them any more: that is for the caller to know ([`sweep`]). At most
+    /// [`MAX_FORGOTTEN`]; unknown ids and those that go on are left out.
+    ///
+    /// A store that says nothing else forgets nothing.
+    fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
+        drop((ids, before));
+        Box::pin(std::future::ready(Ok(0)))
+    }
 
     /// Makes a role of a tenant, which must exist and have fewer than [`MAX_TENANT_ROLES`].
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>>;

@@ -301,6 +301,11 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.touch(&used).await })
     }
 
+    fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.forget(&ids, before).await })
+    }
+
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
         let session = self.session();
         self.run(async move { session.create_role(role).await })

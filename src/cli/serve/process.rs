@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -26,11 +27,11 @@ use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
-use crate::store::activity;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
+use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
@@ -128,6 +129,7 @@ impl Process {
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
         let mut chores = vec![tokio::spawn(renewal.run(wanted))];
         chores.extend(start_chores(&operations, &reloader, &cached));
+        chores.push(tokio::spawn(sweep_store(cached.clone(), settings.store.keep_ended)));
         readiness.configured();
         Ok(Self {
             operations,
@@ -182,6 +184,11 @@ fn start_chores(operations: &Arc<Operations>, reloader: &Arc<Reloader>, cached: 
         tokio::spawn(reloader.clone().poll()),
         tokio::spawn(write_uses(cached.clone())),
     ]
+}
+
+/// Forgets what ended long ago, until it is aborted.
+async fn sweep_store(cached: Arc<CachedStore>, keep: Duration) {
+    sweep::sweep_for_ever(&**cached.store(), keep, &SystemClock).await;
 }
 
 /// Writes when sliding sessions were last used, until it is aborted.

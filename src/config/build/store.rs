@@ -36,6 +36,7 @@ impl Builder<'_> {
             absent_age: written.absent_age,
             lookup_timeout: written.lookup_timeout,
             max_lookups: written.max_lookups,
+            keep_ended: written.keep_ended,
             unknown_lookups: written.unknown_lookups,
             cache_entries: written.cache_entries,
             absent_entries: written.absent_entries,

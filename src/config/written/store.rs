@@ -147,6 +147,15 @@ pub const STORE: Schema = Schema {
             about: "Look-ups in flight; more are refused with 503 at once.",
         },
         Key {
+            name: "keep_ended",
+            kind: Kind::Duration {
+                min: Duration::from_secs(3_600),
+                max: Duration::from_secs(3_650 * 24 * 3_600),
+            },
+            default: Fallback::Value("30d"),
+            about: "How long a credential that ended by itself (expired, or not used for too long) can still be listed and shown; then its record is forgotten. Those that were revoked and had no end of their own are kept for ever.",
+        },
+        Key {
             name: "unknown_lookups",
             kind: Kind::Count { min: 10, max: 1_000_000 },
             default: Fallback::Value("500"),
@@ -190,6 +199,8 @@ pub struct WrittenStore {
     pub lookup_timeout: Duration,
     /// Look-ups in flight.
     pub max_lookups: usize,
+    /// How long what ended by itself is kept.
+    pub keep_ended: Duration,
     /// Look-ups a second of credentials not met lately; of a Redis store only.
     pub unknown_lookups: Option<u32>,
     /// Credentials remembered.
@@ -250,6 +261,7 @@ fn read_section(section: &Section<'_>) -> WrittenStore {
         absent_age: section.duration_or_default("absent_age").value,
         lookup_timeout: section.duration_or_default("lookup_timeout").value,
         max_lookups: size("max_lookups"),
+        keep_ended: section.duration_or_default("keep_ended").value,
         unknown_lookups: is_redis.then(|| u32::try_from(section.count_or_default("unknown_lookups")).unwrap_or(u32::MAX)),
         cache_entries: section.count_or_default("cache_entries"),
         absent_entries: section.count_or_default("absent_entries"),

@@ -1,5 +1,8 @@
 //! What a failed command means: for the caller, for the connection, for where the primary is.
 
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
@@ -49,6 +52,10 @@ impl Fault {
     /// Sorts an error. Nothing here is ever an absence (hardening C4, F9). Of the server's text only
     /// the code is kept: the rest may repeat arguments.
     pub(super) fn of(error: &RedisError) -> Self {
+        if is_garbage(error) {
+            // Another connection would only be lost too (hardening F10).
+            return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
+        }
         let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
             Retry::Elsewhere
         } else {
@@ -83,6 +90,15 @@ impl Fault {
             retry: Retry::No,
         }
     }
+}
+
+/// Whether the guard refused what arrived.
+fn is_garbage(error: &RedisError) -> bool {
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
 
 /// Whether the connection may be used on after this error.

@@ -185,6 +185,23 @@ redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return p
 ";
 
+/// KEYS meta c f ids `ids:<t>` u events; ARGV pepper id record event kept used fingerprint fingerprint.
+/// Forgets a credential if neither it nor its last use (empty for none) has changed since they were
+/// read. A hash that loses its last entry is gone, which must not look like a loss.
+pub(super) const FORGET: &str = "
+if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 'stale' end
+if (redis.call('HGET', KEYS[6], ARGV[2]) or '') ~= ARGV[6] then return 'stale' end
+local p = change(KEYS[7], ARGV[5], ARGV[4])
+redis.call('HINCRBY', KEYS[1], 'credentials', -1)
+redis.call('HINCRBY', KEYS[1], 'fingerprints', -redis.call('HDEL', KEYS[3], ARGV[7], ARGV[8]))
+redis.call('ZREM', KEYS[4], ARGV[2])
+redis.call('ZREM', KEYS[5], ARGV[2])
+redis.call('HDEL', KEYS[6], ARGV[2])
+if redis.call('EXISTS', KEYS[6]) == 0 then redis.call('HDEL', KEYS[1], 'used') end
+redis.call('HDEL', KEYS[2], ARGV[2])
+return p
+";
+
 /// KEYS meta; ARGV pepper. A write without a change, so that `WAIT` covers what others wrote before.
 pub(super) const TOUCH: &str = "
 redis.call('HSET', KEYS[1], 'confirmed', m[3])

@@ -181,7 +181,7 @@ impl Reader {
         }
         let entries = match self.read(wire, &self.cursor).await {
             // It ended by itself, not by our patience: perhaps by what it was about to bring.
-            Err(fault) if fault.retry == Retry::Elsewhere => {
+            Err(fault) if fault.retry == Retry::Elsewhere || matches!(fault.error, StoreError::Corrupt(_)) => {
                 self.broken_reads += 1;
                 return Err(fault);
             }

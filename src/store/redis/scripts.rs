@@ -13,9 +13,11 @@ use super::fault::Fault;
 use super::judge::FindReply;
 use super::keys::Keys;
 use super::lua::{
-    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH, USE,
+    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH,
+    USE,
 };
-use crate::store::{MAX_TENANT_ROLES, StoreError};
+use crate::base::principal::CredentialRecord;
+use crate::store::{MAX_TENANT_ROLES, StoreError, change};
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,7 @@ pub(super) struct Scripts {
     create: Script,
     create_role: Script,
     delete_role: Script,
+    forget: Script,
     replace: Script,
     note_use: Script,
     touch: Script,
@@ -85,6 +88,7 @@ impl Scripts {
             create: Script::new(&format!("{RECORD_CHANGE}{CREATE}")),
             create_role: change(CREATE_ROLE),
             delete_role: change(DELETE_ROLE),
+            forget: change(FORGET),
             replace: change(REPLACE),
             note_use: ours(USE),
             touch: ours(TOUCH),
@@ -228,6 +232,22 @@ impl Scripts {
         let mut call = self.delete_role.key(&self.keys.meta);
         call.key(&self.keys.roles).key(self.keys.role_ids_of(tenant)).key(&self.keys.events);
         self.add_change(&mut call, change).arg(change.ending);
+        written(run(wire, &call).await?)
+    }
+
+    /// Forgets exactly the credential that was read, used when it was read to be.
+    pub(super) async fn forget(&self, wire: &Wire, change: &Change<'_>, record: &CredentialRecord, used: &[u8]) -> Result<Written, Fault> {
+        let mut call = self.forget.key(&self.keys.meta);
+        call.key(&self.keys.credentials)
+            .key(&self.keys.fingerprints)
+            .key(&self.keys.ids)
+            .key(self.keys.ids_of(&record.tenant))
+            .key(&self.keys.used)
+            .key(&self.keys.events);
+        self.add_change(&mut call, change).arg(used);
+        for fingerprint in change::fingerprints(record) {
+            call.arg(fingerprint.to_hex());
+        }
         written(run(wire, &call).await?)
     }
 

@@ -19,6 +19,7 @@ use super::scripts::{Kind, Stored};
 
 mod changes;
 mod creation;
+mod forgetting;
 mod receipts;
 mod roles;
 

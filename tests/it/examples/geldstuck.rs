@@ -1,5 +1,6 @@
 //! `examples/geldstuck`: pairs that rotate, people with sessions in a header or a cookie, verification.
 
+mod browser;
 mod matrix;
 mod pairs;
 mod people;

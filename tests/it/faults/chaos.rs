@@ -67,10 +67,10 @@ fn askers(scene: &Scene) -> Vec<Asker> {
     askers
 }
 
-/// Another weather.
-fn change(scene: &mut Scene, dice: &mut Dice, kept: &Arc<Mutex<Option<Vec<u8>>>>) {
+/// Another weather, each kind in its turn, as it falls. Swapped answers come first: everybody is unknown then.
+fn change(scene: &mut Scene, dice: &mut Dice, kept: &Arc<Mutex<Option<Vec<u8>>>>, turn: usize) {
     let silent = |dice: &mut Dice| if dice.roll(2) == 0 { Way::Silent } else { Way::Open };
-    match dice.roll(12) {
+    match (turn + 7) % 12 {
         0 => scene.proxy.refuse(),
         1 => scene.proxy.set(Weather {
             up: silent(dice),
@@ -143,7 +143,7 @@ fn s13_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
         let mut dice = Dice::new(seed, 99);
         let kept = Arc::default();
         while !done.load(Ordering::Relaxed) {
-            change(&mut scene, &mut dice, &kept);
+            change(&mut scene, &mut dice, &kept, changes);
             changes += 1;
             pause(Duration::from_millis(50 + dice.roll(250)));
             scene.redis.resume();

@@ -61,7 +61,8 @@ fn outage(name: &str, away: fn(&mut Scene), back: fn(&mut Scene)) {
             .then_some(())
     });
     let recovered = returned.elapsed();
-    let ticks: Vec<Vec<Tick>> = load.into_iter().map(Watch::finish).collect();
+    let mut ticks: Vec<Vec<Tick>> = load.into_iter().map(Watch::finish).collect();
+    ticks.iter_mut().for_each(|ticks| ticks.retain(|tick| tick.at >= start));
     let (before, during) = (p99_between(&ticks, start, gone), p99_between(&ticks, gone, returned));
     let count = ticks.iter().map(Vec::len).sum::<usize>();
     eprintln!(
@@ -234,7 +235,8 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
 #[test]
 fn s16_guesses_cost_the_store_little_and_known_callers_nothing() {
     let guesses = scale("DURWARD_TEST_GUESSES", 4_000);
-    let scene = Scene::with(YOUNG);
+    let cap = scale("DURWARD_TEST_GUESS_CAP", 50);
+    let scene = Scene::with(&format!("{YOUNG}unknown_lookups = {cap}\n"));
     let baseline_from = clock::instant();
     let load: Vec<Watch> = (0..4).map(|_| known(&scene, Which::Near)).collect();
     pause(Duration::from_secs(2));
@@ -266,7 +268,11 @@ fn s16_guesses_cost_the_store_little_and_known_callers_nothing() {
     );
     assert_eq!(missed, 0, "known callers noticed");
     assert!(legitimate.len() * 20 <= during.len(), "fewer than 95 of a hundred were known");
-    assert!(guessed.len() as f64 <= 500.0 * (seconds + 1.0) * 1.02, "{} look-ups", guessed.len());
+    assert!(
+        guessed.len() as f64 <= cap as f64 * (seconds + 1.0) * 1.02,
+        "{} look-ups",
+        guessed.len()
+    );
     assert!(grown <= 64, "{grown} MiB");
     assert!(guessed.len() >= refused, "each 401 was looked up");
     let limit = if quiet() {
@@ -333,6 +339,6 @@ fn f5_one_late_reply_in_a_hundred_is_hedged() {
         percentile(ticks.iter().map(|tick| tick.took), 99),
         scene.proxy.connects().len(),
     );
-    assert!(unavailable as u64 * 50 <= keys, "{unavailable} of {keys} were 503");
+    assert!(unavailable as u64 <= 1 + keys / 500, "{unavailable} of {keys} were 503");
     assert_eq!(call(&scene.near, &scene.key()).status, 200);
 }

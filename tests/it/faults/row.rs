@@ -140,11 +140,11 @@ impl Row {
             recovered: clock::instant(),
         };
         let played = Played {
-            known: known.map(Watch::finish),
+            known: known.map(since_known),
             unknown: unknown.map(Watch::finish),
             nobody: nobody.finish(),
             ending: ending.finish(),
-            elsewhere: elsewhere.map(Watch::finish),
+            elsewhere: elsewhere.map(since_known),
             times,
             scene,
         };
@@ -240,6 +240,12 @@ impl Row {
         let ended = admitted.map_or(Duration::ZERO, |last| last.saturating_duration_since(times.revoked));
         assert!(ended <= NOISE, "{}: admitted elsewhere for {ended:?}", self.name);
     }
+}
+
+/// The record of a caller from when it was known: before, a loaded machine may have been too slow.
+fn since_known(watch: Watch) -> Vec<Tick> {
+    let ticks = watch.finish();
+    ticks.into_iter().skip_while(|tick| tick.status != 200).collect()
 }
 
 impl Tick {

@@ -20,6 +20,7 @@ mod receipts;
 mod redis;
 mod roles;
 mod sentinel;
+mod sweeping;
 mod together;
 mod trees;
 mod wrapper;

@@ -150,6 +150,10 @@ impl CredentialStore for Wrapper {
         self.inner.change_role(id, change)
     }
 
+    fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
+        self.inner.forget(ids, before)
+    }
+
     fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
         self.inner.delete_role(id)
     }

@@ -13,3 +13,4 @@ pub(crate) mod resp;
 pub(crate) mod site;
 pub(crate) mod upstream;
 pub(crate) mod wait;
+pub(crate) mod webdriver;

@@ -7,9 +7,10 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
 use crate::store::change::{self, Outcome};
+use crate::store::sweep::natural_end;
 use crate::store::{
-    ChangeError, CredentialChange, Event, EventSubject, MAX_TENANT_ROLES, MAX_TOUCHED, NewRecords, RoleChange, StoreError, TenantState,
-    codec,
+    ChangeError, CredentialChange, Event, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, MAX_TOUCHED, NewRecords, RoleChange, StoreError,
+    TenantState, codec,
 };
 
 use super::{
@@ -184,6 +185,33 @@ impl<'t> WriteTables<'t> {
             }
         }
         Ok(())
+    }
+
+    /// Forgets credentials that ended by themselves before `before`.
+    pub(in super::super) fn forget(&mut self, ids: &[CredentialId], before: UnixMillis) -> Result<usize, ChangeError> {
+        let mut forgotten = 0;
+        for id in ids.iter().take(MAX_FORGOTTEN) {
+            let Some(record) = credential_at(&self.credentials, id.as_str())? else {
+                continue;
+            };
+            let used = self.last_used.get(id.as_str()).map_err(|e| failed(e.into()))?;
+            let used = used.map(|at| UnixMillis(at.value()));
+            let record = change::used(record, used);
+            if natural_end(&record).is_none_or(|end| end >= before) {
+                continue;
+            }
+            self.writes += 1;
+            for fingerprint in change::fingerprints(&record) {
+                self.fingerprints.remove(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
+            }
+            let place = (record.tenant.as_str(), id.as_str());
+            self.credentials_of.remove(place).map_err(|e| failed(e.into()))?;
+            self.last_used.remove(id.as_str()).map_err(|e| failed(e.into()))?;
+            self.credentials.remove(id.as_str()).map_err(|e| failed(e.into()))?;
+            self.write_event(change::credential_event(&record))?;
+            forgotten += 1;
+        }
+        Ok(forgotten)
     }
 
     pub(in super::super) fn create_role(&mut self, role: RoleRecord) -> Result<RoleRecord, ChangeError> {

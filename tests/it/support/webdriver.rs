@@ -1,0 +1,116 @@
+//! A real browser: Chromium without a window, driven through `chromedriver` (W3C WebDriver).
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::raw::Client;
+use super::wait::PATIENCE;
+
+/// A browser with an empty profile. Every host name leads to this machine, and certificates are not
+/// verified.
+pub(crate) struct Browser {
+    driver: Child,
+    address: SocketAddr,
+    session: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// Starts one. Needs the programs `chromium` and `chromedriver`.
+    pub(crate) fn start() -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed; scripts/browser does that");
+        let told = BufReader::new(driver.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                line.split_once("successfully on port ")?
+                    .1
+                    .trim_end_matches('.')
+                    .parse::<u16>()
+                    .ok()
+            });
+        let address = SocketAddr::from(([127, 0, 0, 1], told.expect("chromedriver tells its port")));
+        let profile = tempfile::tempdir().unwrap();
+        let mut browser = Self {
+            driver,
+            address,
+            session: String::new(),
+            _profile: profile,
+        };
+        let profile = format!("--user-data-dir={}", browser._profile.path().display());
+        // Without these it looks for its maker's servers, and as root for a sandbox it cannot have.
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--host-resolver-rules=MAP * 127.0.0.1",
+            &profile,
+        ];
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "acceptInsecureCerts": true,
+            "goog:chromeOptions": { "args": arguments },
+        }}});
+        let begun = browser.ask("POST", "/session", &wanted);
+        begun["sessionId"].as_str().expect("a session").clone_into(&mut browser.session);
+        browser
+    }
+
+    /// Goes to a page, as if its address had been typed.
+    pub(crate) fn go(&self, url: &str) {
+        self.command("POST", "url", &json!({ "url": url }));
+    }
+
+    /// Runs a script in the page; it calls the last of its `arguments` with its result.
+    pub(crate) fn run(&self, script: &str, arguments: &[Value]) -> Value {
+        self.command("POST", "execute/async", &json!({ "script": script, "args": arguments }))
+    }
+
+    /// The cookies that the page's own requests carry, those included that it cannot read itself.
+    pub(crate) fn cookies(&self) -> Vec<Value> {
+        let cookies = self.command("GET", "cookie", &Value::Null);
+        cookies.as_array().expect("a list of cookies").clone()
+    }
+
+    fn command(&self, method: &str, what: &str, body: &Value) -> Value {
+        self.ask(method, &format!("/session/{}/{what}", self.session), body)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        let mut client = Client::connect(self.address);
+        client.set_patience(2 * PATIENCE);
+        client.send(format!("{head}{body}").as_bytes());
+        let answer = client.final_response_to(method).expect("an answer of chromedriver");
+        let value = answer.json()["value"].clone();
+        assert_eq!(answer.status, 200, "{method} {path}: {value}");
+        value
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && !self.session.is_empty() {
+            self.ask("DELETE", &format!("/session/{}", self.session), &Value::Null);
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
