@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::base::fingerprint::{Pepper, Peppers};
+use crate::base::ids::GatewayId;
 use crate::base::principal::Roles;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
@@ -66,6 +67,8 @@ impl CertificateSet {
 pub struct Settings {
     /// The configuration file it came from.
     pub config_path: PathBuf,
+    /// This gateway's name in receipts, if the operator gave one.
+    pub id: Option<GatewayId>,
     /// Public listeners.
     pub listeners: Vec<ListenerSettings>,
     /// Number of workers; default one for each core.
@@ -90,6 +93,7 @@ impl Settings {
     #[must_use]
     pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
         let parts = [
+            ("id", self.id != running.id),
             ("listeners", self.listeners != running.listeners),
             ("workers", self.workers != running.workers),
             ("store", !self.store.is_same(&running.store)),

@@ -164,6 +164,9 @@ pub struct Created {
     pub credential: KeyMade,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
+    /// What is not known: whether it outlives a failure of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
 }
 
 /// The answer to a rotation.
@@ -175,6 +178,9 @@ pub struct Rotated {
     pub replaces: Replaced,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
+    /// What is not known: whether the end of the old one outlives a failure of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
 }
 
 /// The old half of a rotation.

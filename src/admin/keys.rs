@@ -2,21 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::base::fingerprint::Part;
 use crate::base::ids::{CredentialId, Subject, SurfaceName};
-use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
+use crate::base::key::{IdKind, NoRandomness, mint_id};
 use crate::base::principal::{CredentialRecord, Extras, Parent, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::{Access, Destination};
 use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
-use crate::store::{CredentialChange, CredentialFilter, NewRecords};
+use crate::store::{CredentialChange, CredentialFilter};
 
 use super::Operations;
-use super::api::{CreateKey, Created, KeyList, KeyMade, KeyView, mode_word, scope_words};
+use super::api::{CreateKey, Created, KeyList, KeyView};
 use super::error::OperationError;
-use super::people::role_words;
+use super::mint::Minted;
 use super::tenants::{PAGE, parse_tenant};
 use super::times::{parse_expiry, printable};
 
@@ -66,9 +65,13 @@ impl Operations {
         }
         .boxed();
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
-        let credential = self.mint_into(&surface, record).await?;
+        let Minted { credential, doubt, .. } = self.mint_into(&surface, record).await?;
         tracing::info!(credential = %credential.id, surface = %surface.name, tenant = %credential.tenant, "credential created");
-        Ok(Created { credential, warnings })
+        Ok(Created {
+            credential,
+            warnings,
+            doubt,
+        })
     }
 
     /// Lists credentials.
@@ -173,52 +176,6 @@ impl Operations {
             extras: None,
         })
     }
-
-    /// Mints the secrets of a blank record, stores the record and answers what is shown this once.
-    pub(crate) async fn mint_into(&self, surface: &KeySurface<'_>, record: CredentialRecord) -> Result<KeyMade, OperationError> {
-        self.mint_instead(surface, record, Vec::new()).await.map(|(made, _)| made)
-    }
-
-    /// The same, and changes other credentials in the same step; answers those as they are then.
-    pub(crate) async fn mint_instead(
-        &self,
-        surface: &KeySurface<'_>,
-        mut record: CredentialRecord,
-        changes: Vec<(CredentialId, CredentialChange)>,
-    ) -> Result<(KeyMade, Vec<CredentialRecord>), OperationError> {
-        let key = GeneratedKey::mint(surface.prefix(record.mode)).map_err(no_randomness)?;
-        let secret = surface.secret_prefix(record.mode).map(GeneratedKey::mint).transpose();
-        let secret = secret.map_err(no_randomness)?;
-        let pepper = self.peppers.first();
-        record.fingerprint = pepper.fingerprint(&surface.name, Part::Key, key.expose().as_bytes());
-        record.secret_fingerprint = secret
-            .as_ref()
-            .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
-        record.last4 = key.last4().to_owned();
-        let new = NewRecords {
-            tenant: None,
-            credentials: vec![record],
-            changes,
-        };
-        let mut written = self.store.create(new, self.clock.now().wall).await?.into_iter();
-        let stored = written.next();
-        let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
-        let roles = role_words(&stored);
-        let made = KeyMade {
-            id: stored.id.as_str().into(),
-            key: key.expose().to_owned(),
-            secret: secret.map(|secret| secret.expose().to_owned()),
-            prefix: stored.prefix,
-            last4: stored.last4,
-            surface: stored.surface.as_str().into(),
-            tenant: stored.tenant.as_str().into(),
-            mode: mode_word(stored.mode),
-            scopes: scope_words(&stored.scopes),
-            roles,
-            expires_at: stored.expires_at.map(super::times::write),
-        };
-        Ok((made, written.collect()))
-    }
 }
 
 impl KeySurface<'_> {
@@ -253,11 +210,11 @@ impl KeySurface<'_> {
         self.secret_prefixes.is_some()
     }
 
-    fn prefix(&self, mode: Option<Mode>) -> &str {
+    pub(crate) fn prefix(&self, mode: Option<Mode>) -> &str {
         find_prefix(self.prefixes, mode)
     }
 
-    fn secret_prefix(&self, mode: Option<Mode>) -> Option<&str> {
+    pub(crate) fn secret_prefix(&self, mode: Option<Mode>) -> Option<&str> {
         self.secret_prefixes.map(|prefixes| find_prefix(prefixes, mode))
     }
 }

@@ -9,17 +9,21 @@ use std::sync::Arc;
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::snapshot::SharedSnapshot;
+use crate::store::announce::Identity;
 use crate::store::{BoxFuture, CredentialStore};
 use crate::telemetry::Telemetry;
 
 mod accounts;
 pub mod api;
+pub mod drill;
 pub mod error;
 pub mod http;
 mod import;
 mod keys;
+mod mint;
 pub mod people;
 pub mod probes;
+pub mod receipts;
 mod roles;
 mod rotate;
 pub mod routes;
@@ -27,6 +31,7 @@ mod sessions;
 pub mod socket;
 mod tenants;
 mod times;
+pub mod told;
 
 pub use error::OperationError;
 use probes::Readiness;
@@ -53,6 +58,8 @@ pub struct Operations {
     pub reload: Reload,
     /// Where the public side listens.
     pub listeners: Vec<api::ListenerView>,
+    /// Who this gateway is in its receipts.
+    pub gateway: Identity,
     /// Where probes are answered over TCP, if anywhere.
     pub probes: Option<std::net::SocketAddr>,
 }

@@ -174,7 +174,7 @@ fn no_role(id: &str) -> OperationError {
     OperationError::NotFound(format!("there is no role `{id}`"))
 }
 
-fn parse_role_id(id: &str) -> Result<RoleId, OperationError> {
+pub(crate) fn parse_role_id(id: &str) -> Result<RoleId, OperationError> {
     RoleId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a role id: {e}", printable(id))))
 }
 

@@ -10,6 +10,7 @@ use super::Operations;
 use super::api::{Replaced, RotateKey, Rotated, mode_word, scope_words};
 use super::error::OperationError;
 use super::keys::{KeyWords, find_key_surface, unused_scopes};
+use super::mint::Minted;
 use super::times::{parse_duration, parse_expiry, write};
 
 /// How long the old credential goes on working if nothing is said: time to roll a deployment.
@@ -51,15 +52,26 @@ impl Operations {
             ));
         }
         let end = CredentialChange::ExpireAt(now.plus(grace));
-        let (credential, ended) = self.mint_instead(&surface, record, vec![(old.id.clone(), end)]).await?;
+        let made = self.mint_instead(&surface, record, vec![(old.id.clone(), end)]).await?;
+        let Minted {
+            credential,
+            changed,
+            doubt,
+        } = made;
+        let expires_at = match changed.first() {
+            Some(ended) => ended.expires_at,
+            // As it was to be, and as it is as far as is known.
+            None => Some(old.expires_at.map_or(now.plus(grace), |at| at.min(now.plus(grace)))),
+        };
         tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?mode_word(mode), "credential rotated");
         Ok(Rotated {
             credential,
             replaces: Replaced {
                 id: old.id.as_str().into(),
-                expires_at: ended.first().and_then(|ended| ended.expires_at).map(write),
+                expires_at: expires_at.map(write),
             },
             warnings,
+            doubt,
         })
     }
 }

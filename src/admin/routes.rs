@@ -1,6 +1,7 @@
 //! The operator API's paths.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::{Method, Request};
 use hyper::body::Incoming;
@@ -12,6 +13,7 @@ use crate::store::{CredentialChange, TenantState};
 use super::api::{CreateTenant, Failure, FailureBody};
 use super::error::OperationError;
 use super::http::{self, Answer, Call, Service};
+use super::receipts::{About, Doubtful, MAX_WAIT};
 use super::{Operations, SessionQuery, probes};
 
 /// The whole operator API, for the Unix socket.
@@ -51,8 +53,14 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
     match path {
         ["v1", "tenants"] if get => done(&operations.list_tenants(query.after.as_deref(), query.limit).await?),
         ["v1", "tenants"] if post => done(&operations.create_tenant(&parse::<CreateTenant>(call)?).await?),
-        ["v1", "tenants", id, "enable"] if post => done(&operations.set_tenant(id, TenantState::Active).await?),
-        ["v1", "tenants", id, "disable"] if post => done(&operations.set_tenant(id, TenantState::Inactive).await?),
+        ["v1", "tenants", id, "enable"] if post => {
+            let about = About::tenant(id)?;
+            change(operations, query, &about, operations.set_tenant(id, TenantState::Active)).await
+        }
+        ["v1", "tenants", id, "disable"] if post => {
+            let about = About::tenant(id)?;
+            change(operations, query, &about, operations.set_tenant(id, TenantState::Inactive)).await
+        }
         ["v1", "keys"] if get => {
             let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());
             done(&operations.list_keys(tenant, surface, query.after.as_deref(), query.limit).await?)
@@ -60,10 +68,18 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
         ["v1", "keys"] if post => done(&operations.create_key(&parse(call)?).await?),
         ["v1", "keys", "import"] if post => done(&operations.import_key(&parse(call)?).await?),
         ["v1", "keys", id] if get => done(&operations.show_key(id).await?),
-        ["v1", "keys", id, "disable"] if post => done(&operations.change_key(id, CredentialChange::Disable).await?),
-        ["v1", "keys", id, "enable"] if post => done(&operations.change_key(id, CredentialChange::Enable).await?),
-        ["v1", "keys", id, "revoke"] if post => done(&operations.change_key(id, CredentialChange::Revoke).await?),
-        ["v1", "keys", id, "rotate"] if post => done(&operations.rotate_key(id, &parse(call)?).await?),
+        ["v1", "keys", id, "rotate"] if post => {
+            let (about, request) = (About::credential(id)?, parse(call)?);
+            change(operations, query, &about, operations.rotate_key(id, &request)).await
+        }
+        ["v1", "keys", id, verb] if post && let Some(wanted) = change_of(verb) => {
+            let about = About::credential(id)?;
+            change(operations, query, &about, operations.change_key(id, wanted)).await
+        }
+        ["v1", "drill"] if post => done(&operations.begin_drill(&parse(call)?).await?),
+        ["v1", "drill", "end"] if post => done(&operations.end_drill(&parse(call)?).await?),
+        ["v1", "gateways"] if get => done(&operations.list_gateways().await?),
+        ["v1", "events"] if get => done(&operations.list_events(query.position()?, query.limit).await?),
         ["v1", "reload"] if post => done(&operations.reload().await?),
         ["v1", "status"] if get => done(&operations.status()),
         _ => Ok(no_such_path(call)),
@@ -84,10 +100,14 @@ async fn operate_accounts(operations: &Operations, call: &Call, path: &[&str], q
         }
         [] if post => done(&operations.create_account(&parse_secret(call)?).await?),
         [id] if get => done(&operations.show_account(id).await?),
-        [id, "disable"] if post => done(&operations.change_account(id, CredentialChange::Disable).await?),
-        [id, "enable"] if post => done(&operations.change_account(id, CredentialChange::Enable).await?),
-        [id, "revoke"] if post => done(&operations.change_account(id, CredentialChange::Revoke).await?),
-        [id, "password"] if post => done(&operations.set_password(id, &parse_secret(call)?).await?),
+        [id, "password"] if post => {
+            let (about, request) = (About::credential(id)?, parse_secret(call)?);
+            change(operations, query, &about, operations.set_password(id, &request)).await
+        }
+        [id, verb] if post && let Some(wanted) = change_of(verb) => {
+            let about = About::credential(id)?;
+            change(operations, query, &about, operations.change_account(id, wanted)).await
+        }
         _ => Ok(no_such_path(call)),
     }
 }
@@ -99,8 +119,14 @@ async fn operate_roles(operations: &Operations, call: &Call, path: &[&str], quer
         [] if get => done(&operations.list_roles(query.tenant.as_deref()).await?),
         [] if post => done(&operations.create_role(&parse(call)?).await?),
         [id] if get => done(&operations.show_role(id).await?),
-        [id] if post => done(&operations.set_role(id, &parse(call)?).await?),
-        [id, "delete"] if post => done(&operations.delete_role(id).await?),
+        [id] if post => {
+            let (about, request) = (About::role(id)?, parse(call)?);
+            change(operations, query, &about, operations.set_role(id, &request)).await
+        }
+        [id, "delete"] if post => {
+            let about = About::role(id)?;
+            change(operations, query, &about, operations.delete_role(id)).await
+        }
         _ => Ok(no_such_path(call)),
     }
 }
@@ -119,10 +145,40 @@ async fn operate_sessions(operations: &Operations, call: &Call, path: &[&str], q
             };
             done(&operations.list_sessions(&query).await?)
         }
-        [id, "revoke"] if post => done(&operations.revoke_session(id).await?),
-        ["of", id, "revoke"] if post => done(&operations.revoke_sessions_of(id).await?),
+        [id, "revoke"] if post => {
+            let about = About::credential(id)?;
+            change(operations, &query, &about, operations.revoke_session(id)).await
+        }
+        ["of", id, "revoke"] if post => {
+            let about = About::credential(id)?;
+            change(operations, &query, &about, operations.revoke_sessions_of(id)).await
+        }
         _ => Ok(no_such_path(call)),
     }
+}
+
+/// What `keys` and `accounts` call a change of state.
+fn change_of(verb: &str) -> Option<CredentialChange> {
+    match verb {
+        "disable" => Some(CredentialChange::Disable),
+        "enable" => Some(CredentialChange::Enable),
+        "revoke" => Some(CredentialChange::Revoke),
+        _ => None,
+    }
+}
+
+/// Makes a change; with `?wait=` answers 200 when every gateway has confirmed it, else 202.
+async fn change<T: Serialize + Doubtful>(
+    operations: &Operations,
+    query: &Query,
+    about: &About,
+    change: impl Future<Output = Result<T, OperationError>>,
+) -> Result<Answer, OperationError> {
+    let Some(wait) = query.wait else {
+        return done(&change.await?);
+    };
+    let waited = operations.confirm(about, wait, change).await?;
+    Ok(Answer::json(if waited.confirmed { 200 } else { 202 }, &waited))
 }
 
 fn done(value: &impl Serialize) -> Result<Answer, OperationError> {
@@ -154,9 +210,20 @@ struct Query {
     subject: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
+    /// How long a change waits for receipts.
+    wait: Option<Duration>,
 }
 
 impl Query {
+    /// `after` as a position.
+    fn position(&self) -> Result<Option<u64>, OperationError> {
+        let parse = |text: &String| {
+            text.parse()
+                .map_err(|_| OperationError::Usage("after is a position, a number".into()))
+        };
+        self.after.as_ref().map(parse).transpose()
+    }
+
     fn parse(text: &str) -> Result<Self, OperationError> {
         let mut query = Self::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -172,9 +239,13 @@ impl Query {
                     let limit = value.parse().ok().filter(|limit| (1..=1_000).contains(limit));
                     query.limit = Some(limit.ok_or_else(|| OperationError::Usage("limit is a number from 1 to 1000".into()))?);
                 }
+                "wait" => {
+                    let wait = value.parse().ok().map(Duration::from_millis).filter(|wait| *wait <= MAX_WAIT);
+                    query.wait = Some(wait.ok_or_else(|| OperationError::Usage("wait is milliseconds, at most 25000".into()))?);
+                }
                 _ => {
                     return Err(OperationError::Usage(
-                        "lists take tenant, surface, parent, subject, after and limit".into(),
+                        "lists take tenant, surface, parent, subject, after and limit; changes take wait".into(),
                     ));
                 }
             }

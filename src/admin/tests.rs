@@ -149,7 +149,7 @@ fn a_scope_that_only_what_is_minted_needs_is_not_warned_of() {
 }
 
 #[tokio::test]
-async fn a_rotation_makes_the_new_one_first_and_ends_the_old_one_after_the_grace() {
+async fn a_rotation_makes_the_new_one_and_ends_the_old_one_after_the_grace_in_one_step() {
     let (store, operations) = with_acme().await;
     let old = operations.create_key(&key("pair")).await.unwrap().credential;
     store.steps.lock().unwrap().clear();
@@ -184,32 +184,38 @@ async fn a_rotation_makes_the_new_one_first_and_ends_the_old_one_after_the_grace
 }
 
 #[tokio::test]
-async fn a_rotation_that_breaks_never_leaves_both_dead_nor_an_unseen_one_alive() {
+async fn a_rotation_that_breaks_changes_nothing_and_says_so() {
     let (store, operations) = with_acme().await;
     let old = operations.create_key(&key("api")).await.unwrap().credential;
     *store.fail_changes.lock().unwrap() = 1;
     let failed = operations.rotate_key(&old.id, &RotateKey::default()).await;
     assert!(
-        matches!(&failed, Err(OperationError::Unavailable(text)) if text.contains("try again")),
+        matches!(&failed, Err(OperationError::Unavailable(text)) if text.contains("nothing was changed")),
         "{failed:?}"
     );
-    let states = |wanted: &str| {
-        let all = store.credentials.lock().unwrap();
-        all.values()
-            .map(crate::admin::api::KeyView::from)
-            .filter(|k| k.state == wanted)
-            .map(|k| k.id)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(states("active"), std::slice::from_ref(&old.id));
-    assert_eq!(states("revoked").len(), 1);
-    *store.fail_changes.lock().unwrap() = 2;
-    let failed = operations.rotate_key(&old.id, &RotateKey::default()).await;
+    let all = store.credentials.lock().unwrap();
+    assert_eq!(all.keys().map(|id| id.as_str()).collect::<Vec<_>>(), [&*old.id]);
+}
+
+#[tokio::test]
+async fn a_credential_that_was_made_and_not_confirmed_is_shown_with_what_is_not_known() {
+    let (store, operations) = with_acme().await;
+    *store.unconfirmed.lock().unwrap() = true;
+    let made = operations.create_key(&key("api")).await.unwrap();
     assert!(
-        matches!(&failed, Err(OperationError::Unavailable(text)) if text.contains("should be revoked")),
-        "{failed:?}"
+        made.doubt.as_deref().is_some_and(|doubt| doubt.contains("was made, but")),
+        "{made:?}"
     );
-    assert!(states("active").contains(&old.id));
+    *store.unconfirmed.lock().unwrap() = true;
+    let rotated = operations.rotate_key(&made.credential.id, &RotateKey::default()).await.unwrap();
+    assert!(rotated.doubt.is_some(), "{rotated:?}");
+    assert_ne!(
+        rotated.credential.key, made.credential.key,
+        "whoever asked has the one that goes on"
+    );
+    assert!(rotated.replaces.expires_at.is_some());
+    let sure = operations.rotate_key(&rotated.credential.id, &RotateKey::default()).await.unwrap();
+    assert_eq!(sure.doubt, None);
 }
 
 #[tokio::test]

@@ -91,6 +91,14 @@ id! {
     GatewayId
 }
 
+impl GatewayId {
+    /// A name of nothing but a number.
+    #[must_use]
+    pub fn of_number(number: u64) -> Self {
+        Self::of_valid(&format!("gateway-{number:016x}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

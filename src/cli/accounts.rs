@@ -2,27 +2,30 @@
 
 use std::io;
 
+use serde::Serialize;
+
 use crate::admin::people::{AccountList, AccountView, CreateAccount, SetPassword};
 
-use super::args::{AccountArgs, AccountCommand};
+use super::args::{AccountArgs, AccountCommand, WaitArgs};
 use super::client::Client;
 use super::failure::Failure;
 use super::keys::{list_query, path_id};
 use super::output::{self, Printer};
 use super::password;
 use super::tenants::more;
+use super::wait::Change;
 
 pub(crate) fn run(client: &Client, command: &AccountCommand, printer: &Printer) -> Result<(), Failure> {
     let account: AccountView = match command {
         AccountCommand::Create(args) => client.post("/v1/accounts", &creation(args, printer)?)?,
         AccountCommand::Show { id } => client.get(&format!("/v1/accounts/{}", path_id(id)?))?,
-        AccountCommand::Disable { id } => client.post(&format!("/v1/accounts/{}/disable", path_id(id)?), &())?,
-        AccountCommand::Enable { id } => client.post(&format!("/v1/accounts/{}/enable", path_id(id)?), &())?,
-        AccountCommand::Revoke { id } => client.post(&format!("/v1/accounts/{}/revoke", path_id(id)?), &())?,
-        AccountCommand::SetPassword { id } => {
-            let path = format!("/v1/accounts/{}/password", path_id(id)?);
+        AccountCommand::Disable { id, wait } => return change((client, wait, printer), id, "disable", &()),
+        AccountCommand::Enable { id, wait } => return change((client, wait, printer), id, "enable", &()),
+        AccountCommand::Revoke { id, wait } => return change((client, wait, printer), id, "revoke", &()),
+        AccountCommand::SetPassword { id, wait } => {
+            path_id(id)?;
             let password = password::read(printer)?;
-            client.post(&path, &SetPassword { password })?
+            return change((client, wait, printer), id, "password", &SetPassword { password });
         }
         AccountCommand::List { tenant, surface, page } => {
             let filters = [("tenant", tenant.as_deref()), ("surface", surface.as_deref())];
@@ -33,6 +36,14 @@ pub(crate) fn run(client: &Client, command: &AccountCommand, printer: &Printer) 
         }
     };
     printer.print(&account, |out| show(out, &account))
+}
+
+fn change(with: (&Client, &WaitArgs, &Printer), id: &str, verb: &str, body: &impl Serialize) -> Result<(), Failure> {
+    let change = Change {
+        path: format!("/v1/accounts/{}/{verb}", path_id(id)?),
+        id,
+    };
+    change.make(with, body, |out, account: &AccountView| show(out, account))
 }
 
 /// The password is asked for only where there is an address to log in with.

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod confirmed;
 mod people;
 
+pub(crate) use confirmed::{DrillArgs, EventArgs, WaitArgs};
 pub(crate) use people::{AccountArgs, AccountCommand, RoleCommand, SessionCommand};
 
 /// An authentication gateway with a proven revocation bound.
@@ -55,6 +57,12 @@ pub(crate) enum Command {
     /// List and end sessions.
     #[command(subcommand)]
     Sessions(SessionCommand),
+    /// List the gateways that share the store: what each has applied, and when it was last heard of.
+    Gateways,
+    /// Revoke a canary on the real system and report what every gateway did.
+    Drill(DrillArgs),
+    /// Show what changed, oldest first.
+    Events(EventArgs),
     /// Let the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway does.
@@ -82,11 +90,17 @@ pub(crate) enum TenantCommand {
     Enable {
         /// The tenant.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
-    /// Refuse a tenant's credentials.
+    /// Refuse a tenant's credentials; `--wait` shows on which gateways they are refused.
     Disable {
         /// The tenant.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 
@@ -127,16 +141,25 @@ pub(crate) enum KeyCommand {
     Disable {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Switch a key on again.
     Enable {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
-    /// End a key for ever.
+    /// End a key for ever; for a leaked one say `--wait`, which shows on which gateways it has stopped.
     Revoke {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Make a key like this one and let this one end after a grace.
     Rotate {
@@ -148,6 +171,9 @@ pub(crate) enum KeyCommand {
         /// When the new one ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old one would have.
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Take over keys of which only SHA-256 hashes are known.
     Import(ImportArgs),

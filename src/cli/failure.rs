@@ -69,6 +69,16 @@ impl Failure {
         }
     }
 
+    /// A change that was made and is not confirmed.
+    #[must_use]
+    pub(crate) fn unconfirmed(message: String) -> Self {
+        Self {
+            exit: Exit::Unavailable,
+            code: "unconfirmed".into(),
+            message,
+        }
+    }
+
     /// What the gateway told.
     #[must_use]
     pub fn told(body: FailureBody) -> Self {

@@ -4,13 +4,15 @@ use std::io::{self, BufRead, Read as _};
 use std::path::Path;
 
 use crate::admin::api::{CreateKey, Created, ImportKey, KeyList, KeyMade, KeyView, Replaced, RotateKey, Rotated};
+use crate::admin::told::Waited;
 use crate::base::ids::is_valid_id;
 
-use super::args::{CreateArgs, ImportArgs, KeyCommand, Page};
+use super::args::{CreateArgs, ImportArgs, KeyCommand, Page, WaitArgs};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output::{self, Form, Printer};
 use super::tenants::more;
+use super::wait::{self, Change};
 
 /// Longest line of an import file; a line with a hundred scopes is a tenth of it.
 const MAX_LINE: u64 = 64 * 1024;
@@ -21,6 +23,14 @@ struct RotatedAnswer<'a> {
     #[serde(flatten)]
     credential: &'a KeyMade,
     replaces: &'a Replaced,
+}
+
+/// The contract's answer to `revoke --wait`; the gateways are added to it.
+#[derive(serde::Serialize)]
+struct RevokedAnswer<'a> {
+    id: &'a str,
+    /// `null` when the change was made and the record could not be read.
+    revoked_at: Option<&'a str>,
 }
 
 pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> Result<(), Failure> {
@@ -37,27 +47,15 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
             let key: KeyView = client.get(&format!("/v1/keys/{}", path_id(id)?))?;
             printer.print(&key, |out| output::key(out, &key))
         }
-        KeyCommand::Disable { id } => change(client, id, "disable", printer),
-        KeyCommand::Enable { id } => change(client, id, "enable", printer),
-        KeyCommand::Revoke { id } => change(client, id, "revoke", printer),
-        KeyCommand::Rotate { id, grace, expires } => {
+        KeyCommand::Disable { id, wait } => change((client, wait, printer), id, "disable"),
+        KeyCommand::Enable { id, wait } => change((client, wait, printer), id, "enable"),
+        KeyCommand::Revoke { id, wait } => revoke((client, wait, printer), id),
+        KeyCommand::Rotate { id, grace, expires, wait } => {
             let request = RotateKey {
                 grace: Some(grace.clone()),
                 expires: expires.clone(),
             };
-            let done: Rotated = client.post(&format!("/v1/keys/{}/rotate", path_id(id)?), &request)?;
-            printer.warn(&done.warnings);
-            let answer = RotatedAnswer {
-                credential: &done.credential,
-                replaces: &done.replaces,
-            };
-            printer.print(&answer, |out| {
-                output::key_made(out, &done.credential)?;
-                let end = done.replaces.expires_at.as_deref().unwrap_or("never");
-                output::fields(out, &[("replaces", &done.replaces.id), ("which ends", end)])
-            })?;
-            shown_once(printer);
-            Ok(())
+            rotate((client, wait, printer), id, &request)
         }
         KeyCommand::Import(args) => import(client, args, printer),
     }
@@ -79,7 +77,7 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
     printer.warn(&made.warnings);
     printer.print(&made.credential, |out| output::key_made(out, &made.credential))?;
     shown_once(printer);
-    Ok(())
+    made.doubt.map_or(Ok(()), |doubt| Err(Failure::unconfirmed(doubt)))
 }
 
 fn shown_once(printer: &Printer) {
@@ -88,9 +86,72 @@ fn shown_once(printer: &Printer) {
     }
 }
 
-fn change(client: &Client, id: &str, how: &str, printer: &Printer) -> Result<(), Failure> {
-    let key: KeyView = client.post(&format!("/v1/keys/{}/{how}", path_id(id)?), &())?;
-    printer.print(&key, |out| output::key(out, &key))
+fn change(with: (&Client, &WaitArgs, &Printer), id: &str, how: &str) -> Result<(), Failure> {
+    let change = Change {
+        path: format!("/v1/keys/{}/{how}", path_id(id)?),
+        id,
+    };
+    change.make(with, &(), |out, key: &KeyView| output::key(out, key))
+}
+
+fn revoke(with: (&Client, &WaitArgs, &Printer), id: &str) -> Result<(), Failure> {
+    let (client, wait, printer) = with;
+    let Some(millis) = wait.millis()? else {
+        return change(with, id, "revoke");
+    };
+    let change = Change {
+        path: format!("/v1/keys/{}/revoke", path_id(id)?),
+        id,
+    };
+    let waited: Waited<KeyView> = change.ask(client, millis, &())?;
+    let key = waited.result.as_ref();
+    let answer = RevokedAnswer {
+        id,
+        revoked_at: key.and_then(|key| key.revoked_at.as_deref()),
+    };
+    wait::print(printer, &waited, &answer, |out| match key {
+        Some(key) => output::key(out, key),
+        None => Ok(()),
+    })
+}
+
+fn rotate((client, wait, printer): (&Client, &WaitArgs, &Printer), id: &str, request: &RotateKey) -> Result<(), Failure> {
+    let change = Change {
+        path: format!("/v1/keys/{}/rotate", path_id(id)?),
+        id,
+    };
+    let waited: Waited<Rotated> = match wait.millis()? {
+        Some(millis) => change.ask(client, millis, request)?,
+        None => {
+            let done: Rotated = client.post(&change.path, request)?;
+            show_rotated(&done, printer, |answer, out| printer.print(answer, out))?;
+            return done.doubt.map_or(Ok(()), |doubt| Err(Failure::unconfirmed(doubt)));
+        }
+    };
+    let Some(done) = &waited.result else {
+        return wait::judge(&waited);
+    };
+    show_rotated(done, printer, |answer, out| wait::print(printer, &waited, answer, out))
+}
+
+/// Prints a rotation by `print`; a failure of that to confirm comes after what was shown once.
+fn show_rotated<'d>(
+    done: &'d Rotated,
+    printer: &Printer,
+    print: impl FnOnce(&RotatedAnswer<'d>, &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    printer.warn(&done.warnings);
+    let answer = RotatedAnswer {
+        credential: &done.credential,
+        replaces: &done.replaces,
+    };
+    let printed = print(&answer, &mut |out| {
+        output::key_made(out, &done.credential)?;
+        let end = done.replaces.expires_at.as_deref().unwrap_or("never");
+        output::fields(out, &[("replaces", &done.replaces.id), ("which ends", end)])
+    });
+    shown_once(printer);
+    printed
 }
 
 fn list_table(out: &mut dyn io::Write, list: &KeyList) -> io::Result<()> {

@@ -10,6 +10,8 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod drill;
+mod events;
 mod failure;
 mod keys;
 mod locate;
@@ -19,6 +21,7 @@ mod roles;
 pub mod serve;
 mod sessions;
 mod tenants;
+mod wait;
 
 use args::{Cli, Command};
 pub use failure::{Exit, Failure};
@@ -51,6 +54,9 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Accounts(command) => accounts::run(&locate::client(&cli.config)?, command, printer),
         Command::Roles(command) => roles::run(&locate::client(&cli.config)?, command, printer),
         Command::Sessions(command) => sessions::run(&locate::client(&cli.config)?, command, printer),
+        Command::Gateways => events::gateways(&locate::client(&cli.config)?, printer),
+        Command::Drill(args) => drill::run(&locate::client(&cli.config)?, args, printer),
+        Command::Events(args) => events::run(&locate::client(&cli.config)?, args, printer),
         Command::Reload => {
             let done: crate::admin::api::Reloaded = locate::client(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))

@@ -9,6 +9,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::keys::path_id;
 use super::output::{self, Printer};
+use super::wait::Change;
 
 pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> Result<(), Failure> {
     let role: RoleView = match command {
@@ -33,17 +34,27 @@ pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> 
             description,
             scopes,
             no_scopes,
+            wait,
         } => {
             let request = SetRole {
                 name: name.clone(),
                 description: description.clone(),
                 scopes: (*no_scopes || !scopes.is_empty()).then(|| scopes.clone()),
             };
-            client.post(&format!("/v1/roles/{}", path_id(id)?), &request)?
+            let change = Change {
+                path: format!("/v1/roles/{}", path_id(id)?),
+                id,
+            };
+            return change.make((client, wait, printer), &request, |out, role: &RoleView| show(out, role));
         }
-        RoleCommand::Delete { id } => {
-            let deleted: RoleDeleted = client.post(&format!("/v1/roles/{}/delete", path_id(id)?), &())?;
-            return printer.print(&deleted, |out| writeln!(out, "role {} is deleted", deleted.id));
+        RoleCommand::Delete { id, wait } => {
+            let change = Change {
+                path: format!("/v1/roles/{}/delete", path_id(id)?),
+                id,
+            };
+            return change.make((client, wait, printer), &(), |out, role: &RoleDeleted| {
+                writeln!(out, "role {} is deleted", role.id)
+            });
         }
         RoleCommand::List { tenant } => {
             let query = match tenant {

@@ -13,6 +13,7 @@ use crate::config::{self, Problems, Purpose, Style};
 use crate::snapshot::LogFormat;
 use crate::telemetry::diagnostics::{Diagnostics, Format};
 
+mod identity;
 mod metrics;
 mod process;
 mod reload;

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::keys::{list_query, path_id};
 use super::output::{self, Printer};
 use super::tenants::more;
+use super::wait::Change;
 
 pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
@@ -31,17 +32,25 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
             more(printer, list.next.as_deref());
             Ok(())
         }
-        SessionCommand::Revoke { all_of: Some(id), .. } => {
-            let ended: SessionsEnded = client.post(&format!("/v1/sessions/of/{}/revoke", path_id(id)?), &())?;
-            printer.print(&ended, |out| {
+        SessionCommand::Revoke {
+            all_of: Some(id), wait, ..
+        } => {
+            let change = Change {
+                path: format!("/v1/sessions/of/{}/revoke", path_id(id)?),
+                id,
+            };
+            change.make((client, wait, printer), &(), |out, ended: &SessionsEnded| {
                 let since = ended.valid_after.as_deref().unwrap_or_default();
                 writeln!(out, "what hangs on {} and was made before {since} is ended", ended.id)
             })
         }
-        SessionCommand::Revoke { id, .. } => {
+        SessionCommand::Revoke { id, wait, .. } => {
             let id = id.as_deref().unwrap_or_default();
-            let session: SessionView = client.post(&format!("/v1/sessions/{}/revoke", path_id(id)?), &())?;
-            printer.print(&session, |out| show(out, &session))
+            let change = Change {
+                path: format!("/v1/sessions/{}/revoke", path_id(id)?),
+                id,
+            };
+            change.make((client, wait, printer), &(), |out, session: &SessionView| show(out, session))
         }
     }
 }

@@ -297,6 +297,7 @@ fn line<'a>(record: &'a Record, view: &'a View, bytes_out: u64, completion: Comp
         principal: some(&record.subject),
         credential: facts.map(|facts| facts.credential.id.as_str()),
         done: some(&record.done),
+        facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at)),
         denial: record.denial,
         status: record.status,
         upstream: upstream.map(|spec| &*spec.name),

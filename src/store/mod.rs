@@ -14,6 +14,7 @@ use crate::base::principal::{CredentialRecord, PasswordHash, Position, RoleRecor
 use crate::base::scope::ScopeSet;
 
 pub mod activity;
+pub mod announce;
 pub mod cached;
 mod change;
 pub mod codec;

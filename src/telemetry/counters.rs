@@ -36,6 +36,20 @@ pub(crate) const BOUNDS: [Duration; 16] = [
     Duration::from_secs(30),
 ];
 
+/// Upper bounds of the histogram of the age of facts: up to the largest `max_age` there can be.
+pub(crate) const AGES: [Duration; 10] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(15),
+    Duration::from_secs(20),
+    Duration::from_secs(25),
+    Duration::from_secs(30),
+    Duration::from_secs(45),
+    Duration::from_secs(55),
+];
+
 /// One worker's counters, on cache lines of their own.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -44,6 +58,8 @@ pub(crate) struct WorkerCounters {
     ended: AtomicU64,
     took_micros: AtomicU64,
     took: [AtomicU64; BOUNDS.len() + 1],
+    facts_age_millis: AtomicU64,
+    facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
 }
@@ -55,6 +71,8 @@ impl WorkerCounters {
             ended: AtomicU64::new(0),
             took_micros: AtomicU64::new(0),
             took: [const { AtomicU64::new(0) }; BOUNDS.len() + 1],
+            facts_age_millis: AtomicU64::new(0),
+            facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
             requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
         }
@@ -75,6 +93,11 @@ impl WorkerCounters {
         add(route.and_then(|classes| classes.get(class)), 1);
         if let Some(denial) = line.denial {
             add(self.refusals.get(denial as usize), 1);
+        }
+        if let Some(age) = line.facts_age {
+            let bucket = AGES.iter().position(|bound| age <= *bound).unwrap_or(AGES.len());
+            add(self.facts_age.get(bucket), 1);
+            add(Some(&self.facts_age_millis), u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         }
         let bucket = BOUNDS.iter().position(|bound| line.took <= *bound).unwrap_or(BOUNDS.len());
         add(self.took.get(bucket), 1);
@@ -160,6 +183,12 @@ impl Totals {
     pub(crate) fn durations(&self) -> (Duration, Vec<u64>) {
         let buckets = (0..=BOUNDS.len()).map(|i| self.sum_of(|w| w.took.get(i))).collect();
         (Duration::from_micros(self.sum(|w| &w.took_micros)), buckets)
+    }
+
+    /// Sum, and the count in each bucket of [`AGES`] and above.
+    pub(crate) fn facts_ages(&self) -> (Duration, Vec<u64>) {
+        let buckets = (0..=AGES.len()).map(|i| self.sum_of(|w| w.facts_age.get(i))).collect();
+        (Duration::from_millis(self.sum(|w| &w.facts_age_millis)), buckets)
     }
 
     fn sum(&self, counter: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {

@@ -55,6 +55,8 @@ pub struct AccessLine<'a> {
     pub credential: Option<&'a str>,
     /// What a served route did, and to which records.
     pub done: Option<&'a str>,
+    /// How old the facts were by which it was judged.
+    pub facts_age: Option<Duration>,
     /// Why it was refused.
     pub denial: Option<Denial>,
     /// The status sent (or that would have been sent).

@@ -1,8 +1,9 @@
 //! The metrics telemetry itself has: requests, refusals, durations, the build.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::counters::{BOUNDS, Totals};
+use super::counters::{AGES, BOUNDS, Totals};
 use super::metrics::{HistogramSample, Kind, Metrics, Sample};
 
 /// Registers what workers count.
@@ -32,14 +33,13 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
     metrics.histogram_fn(
         "durward_request_duration_seconds",
         "From the request head to the end of the response",
-        move || {
-            let (sum, counts) = t.durations();
-            let bounds = BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
-            HistogramSample {
-                sum: sum.as_secs_f64(),
-                buckets: bounds.zip(counts).collect(),
-            }
-        },
+        move || histogram(&BOUNDS, t.durations()),
+    );
+    let t = Arc::clone(totals);
+    metrics.histogram_fn(
+        "durward_facts_age_seconds",
+        "How old the facts were by which a request was judged, counted from when their read was sent; never above store.max_age",
+        move || histogram(&AGES, t.facts_ages()),
     );
     let t = Arc::clone(totals);
     metrics.gauge_fn("durward_requests_in_flight", "Requests begun and not ended", &[], move || {
@@ -51,4 +51,12 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
         &[("version", env!("CARGO_PKG_VERSION"))],
         || 1,
     );
+}
+
+fn histogram(bounds: &[Duration], (sum, counts): (Duration, Vec<u64>)) -> HistogramSample {
+    let bounds = bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    HistogramSample {
+        sum: sum.as_secs_f64(),
+        buckets: bounds.zip(counts).collect(),
+    }
 }

@@ -78,6 +78,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
         principal: Some(hostile),
         credential: Some(hostile),
         done: Some(hostile),
+        facts_age: Some(Duration::from_secs(12)),
         denial: Some(Denial::RevokedCredential),
         status: 401,
         upstream: Some(hostile),
@@ -264,6 +265,7 @@ fn without_an_output_requests_are_still_counted() {
         status: 200,
         denial: None,
         done: None,
+        facts_age: None,
         completed: false,
         ..line("a")
     });
@@ -277,6 +279,10 @@ fn without_an_output_requests_are_still_counted() {
         ("durward_request_duration_seconds_count", "3"),
         ("durward_request_duration_seconds_bucket{le=\"0.0025\"}", "3"),
         ("durward_request_duration_seconds_bucket{le=\"0.001\"}", "0"),
+        ("durward_facts_age_seconds_count", "2"),
+        ("durward_facts_age_seconds_sum", "24.0"),
+        ("durward_facts_age_seconds_bucket{le=\"10.0\"}", "0"),
+        ("durward_facts_age_seconds_bucket{le=\"15.0\"}", "2"),
     ] {
         assert_eq!(value_of(&text, series), want, "{series}\n{text}");
     }

@@ -8,7 +8,7 @@ use crate::admin::api::{CreateKey, CreateTenant};
 use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
-use crate::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
+use crate::base::ids::{CredentialId, GatewayId, RoleId, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, Roles, State, TenantRecord};
 use crate::base::scope::{Mode, Scope};
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
@@ -19,6 +19,7 @@ use crate::decide::route::{
 };
 use crate::decide::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::snapshot::Snapshot;
+use crate::store::announce::Identity;
 use crate::store::{
     ChangeError, CredentialChange, CredentialFilter, EventSink, Found, FoundFacts, NewRecords, RoleChange, StoreError, StoreStatus,
     TenantState,
@@ -33,6 +34,8 @@ pub(super) struct Memory {
     pub(super) roles: Mutex<BTreeMap<RoleId, RoleRecord>>,
     pub(super) steps: Mutex<Vec<String>>,
     pub(super) fail_changes: Mutex<u32>,
+    /// The next creation is made and not confirmed.
+    pub(super) unconfirmed: Mutex<bool>,
 }
 
 impl Memory {
@@ -41,6 +44,9 @@ impl Memory {
     }
 
     fn make(&self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
+        if !new.changes.is_empty() {
+            self.fail_if_told()?;
+        }
         let mut all = self.credentials.lock().unwrap();
         for record in &new.credentials {
             self.step(format!("create {}", record.id));
@@ -60,8 +66,43 @@ impl Memory {
             }
         }
         all.extend(new.credentials.iter().map(|record| (record.id.clone(), record.clone())));
-        Ok(new.credentials)
+        let mut written = new.credentials;
+        for (id, change) in new.changes {
+            self.step(format!("{change:?} {id}"));
+            let record = all
+                .get_mut(&id)
+                .ok_or_else(|| ChangeError::NotFound(format!("credential `{id}`")))?;
+            apply(record, change, now)?;
+            written.push(record.clone());
+        }
+        if std::mem::take(&mut *self.unconfirmed.lock().unwrap()) {
+            return Err(ChangeError::Unconfirmed("0 of 1 replicas".into()));
+        }
+        Ok(written)
     }
+
+    fn fail_if_told(&self) -> Result<(), ChangeError> {
+        let mut failing = self.fail_changes.lock().unwrap();
+        let failed = *failing > 0;
+        *failing = failing.saturating_sub(1);
+        if failed { Err(ChangeError::NotMade(down())) } else { Ok(()) }
+    }
+}
+
+fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMillis) -> Result<(), ChangeError> {
+    if matches!(record.state, State::Revoked { .. }) && change != CredentialChange::Revoke {
+        return Err(ChangeError::Conflict("it is revoked".into()));
+    }
+    match change {
+        CredentialChange::Disable => record.state = State::Disabled,
+        CredentialChange::Enable => record.state = State::Active,
+        CredentialChange::Revoke => record.state = State::Revoked { at: now },
+        CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
+        CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
+        CredentialChange::SetRoles(roles) => record.extras_mut().roles = roles,
+        CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
+    }
+    Ok(())
 }
 
 pub(super) fn down() -> StoreError {
@@ -137,30 +178,13 @@ impl CredentialStore for Memory {
         change: CredentialChange,
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        let mut failing = self.fail_changes.lock().unwrap();
-        if *failing > 0 {
-            *failing -= 1;
-            self.step(format!("fail {change:?}"));
-            return Box::pin(async { Err(down().into()) });
+        if let Err(error) = self.fail_if_told() {
+            return Box::pin(async { Err(error) });
         }
         self.step(format!("{change:?} {id}"));
         let mut all = self.credentials.lock().unwrap();
         let changed = all.get_mut(&id).ok_or_else(|| ChangeError::NotFound(format!("credential `{id}`")));
-        let changed = changed.and_then(|record| {
-            if matches!(record.state, State::Revoked { .. }) && change != CredentialChange::Revoke {
-                return Err(ChangeError::Conflict("it is revoked".into()));
-            }
-            match change {
-                CredentialChange::Disable => record.state = State::Disabled,
-                CredentialChange::Enable => record.state = State::Active,
-                CredentialChange::Revoke => record.state = State::Revoked { at: now },
-                CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
-                CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
-                CredentialChange::SetRoles(roles) => record.extras_mut().roles = roles,
-                CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
-            }
-            Ok(record.clone())
-        });
+        let changed = changed.and_then(|record| apply(record, change, now).map(|()| record.clone()));
         Box::pin(async move { changed })
     }
 
@@ -353,10 +377,21 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         telemetry: Telemetry::new(LineFormat::Off, None),
         readiness: Arc::default(),
         listeners: Vec::new(),
+        gateway: identity(),
         probes: None,
         reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };
     (store, operations)
+}
+
+fn identity() -> Identity {
+    Identity {
+        id: GatewayId::parse("gw-test").unwrap(),
+        run: 1,
+        version: "test".into(),
+        max_age: Duration::from_secs(30),
+        stream_interval: Duration::from_secs(15),
+    }
 }
 
 pub(super) fn pepper() -> Pepper {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Page, RoleArgs};
+use super::{Page, RoleArgs, WaitArgs};
 
 /// Accounts.
 #[derive(Debug, Subcommand)]
@@ -30,21 +30,33 @@ pub(crate) enum AccountCommand {
     Disable {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Switch an account on again.
     Enable {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// End an account and its sessions for ever.
     Revoke {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Give an account another password, read from standard input, and end its sessions.
     SetPassword {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 
@@ -122,11 +134,17 @@ pub(crate) enum RoleCommand {
         /// Its holders may do nothing by it any more.
         #[arg(long)]
         no_scopes: bool,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Delete a role of a tenant; its holders lose what it allowed.
     Delete {
         /// Its id.
         id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 
@@ -159,5 +177,8 @@ pub(crate) enum SessionCommand {
         /// End all sessions that hang on the record of this id, which itself goes on.
         #[arg(long, value_name = "ID")]
         all_of: Option<String>,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }

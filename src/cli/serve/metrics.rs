@@ -11,12 +11,16 @@ use crate::gateway::UpstreamRegistry;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::Running;
+use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::telemetry::metrics::{Kind, Metrics, Sample};
+
+mod revocation;
 
 /// Where the figures come from.
 pub(super) struct Sources<'a> {
     pub(super) cached: Arc<CachedStore>,
+    pub(super) announcer: Arc<Announcer>,
     pub(super) upstreams: Arc<UpstreamRegistry>,
     pub(super) limiter: Arc<Limiter>,
     pub(super) renewal: Arc<KeyRenewal>,
@@ -28,6 +32,7 @@ pub(super) struct Sources<'a> {
 }
 
 pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
+    revocation::register(metrics, &sources.cached, &sources.announcer);
     register_cache(metrics, &sources.cached);
     register_trust(metrics, &sources.cached);
     register_concerns(metrics, &sources.cached);

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::identity::identity;
 use super::metrics;
 use super::reload::Reloader;
 use super::{FLUSH_TIME, Lines, Panics};
@@ -27,6 +28,7 @@ use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
+use crate::store::announce::Announcer;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
@@ -44,6 +46,7 @@ pub(crate) struct Process {
     admin: JoinSet<()>,
     chores: Vec<JoinHandle<()>>,
     cached: Arc<CachedStore>,
+    announcer: Arc<Announcer>,
     _socket: SocketName,
 }
 
@@ -81,7 +84,7 @@ impl Process {
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let (store, shared_counts) = open_store(&settings, clock.clone()).await?;
         let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
-        let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
+        let (cached, announcer) = remember(&settings, &store, &clock)?;
         let upstreams = Arc::<UpstreamRegistry>::default();
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
@@ -103,6 +106,7 @@ impl Process {
             telemetry.metrics(),
             &metrics::Sources {
                 cached: cached.clone(),
+                announcer: announcer.clone(),
                 upstreams,
                 limiter,
                 renewal: renewal.clone(),
@@ -124,10 +128,11 @@ impl Process {
             readiness: readiness.clone(),
             reload: reloader.hook(),
             listeners: bound(&settings, running.addresses()),
+            gateway: announcer.identity().clone(),
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = vec![tokio::spawn(renewal.run(wanted))];
+        let mut chores = vec![tokio::spawn(renewal.run(wanted)), tokio::spawn(announcer.clone().run())];
         chores.extend(start_chores(&operations, &reloader, &cached));
         chores.push(tokio::spawn(sweep_store(cached.clone(), settings.store.keep_ended)));
         readiness.configured();
@@ -140,6 +145,7 @@ impl Process {
             admin,
             chores,
             cached,
+            announcer,
             _socket: socket_name,
         })
     }
@@ -159,6 +165,7 @@ impl Process {
         tracing::info!("draining");
         let report = self.running.drain().await;
         tracing::info!(aborted = report.aborted, "drained");
+        self.announcer.withdraw().await;
         for chore in &self.chores {
             chore.abort();
         }
@@ -169,6 +176,18 @@ impl Process {
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
+}
+
+/// The memory in front of the store, and who announces what it has been told. In this order: what is
+/// announced, the cache must have heard before.
+fn remember(
+    settings: &Settings,
+    store: &Arc<dyn CredentialStore>,
+    clock: &Arc<dyn Clock>,
+) -> std::io::Result<(Arc<CachedStore>, Arc<Announcer>)> {
+    let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
+    let announcer = Announcer::new(&cached, identity(settings)?, clock.clone());
+    Ok((cached, announcer))
 }
 
 /// What served routes act with.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use crate::base::ids::GatewayId;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
 use crate::issue::spec::Issuer;
@@ -66,6 +67,10 @@ fn all_routes<'w>(
 pub(super) fn beside(config: &Path, path: &str) -> PathBuf {
     config.parent().unwrap_or_else(|| Path::new("")).join(path)
 }
+
+/// Longest id of a gateway: the longest name a host may have (RFC 1123, section 2.1, one label), so that
+/// lists stay readable.
+const MAX_GATEWAY_ID: usize = 63;
 
 impl<'b> Builder<'b> {
     pub(super) fn new(
@@ -143,6 +148,7 @@ impl<'b> Builder<'b> {
         let peppers = self.peppers(&gateway.store);
         Some(Settings {
             config_path: self.path.to_owned(),
+            id: gateway.id.as_ref().and_then(|id| self.gateway_id(id)),
             listeners,
             workers: gateway.workers.unwrap_or_else(default_workers),
             store: store?,
@@ -152,6 +158,20 @@ impl<'b> Builder<'b> {
             log: gateway.log,
             revocation_bound: gateway.bound.value,
         })
+    }
+
+    fn gateway_id(&self, written: &Located<String>) -> Option<GatewayId> {
+        let id = GatewayId::parse(&written.value)
+            .ok()
+            .filter(|id| id.as_str().len() <= MAX_GATEWAY_ID);
+        if id.is_none() {
+            self.report.error(
+                &written.at,
+                format!("`{}` cannot be a gateway's id", super::reader::shorten(&written.value)),
+                Some(format!("1 to {MAX_GATEWAY_ID} of A-Z a-z 0-9 . _ : -")),
+            );
+        }
+        id
     }
 
     /// Whether a surface of this name was written, but not well enough to be built.

@@ -22,6 +22,12 @@ pub const GATEWAY: Schema = Schema {
     about: "The gateway itself. Services and their routes are in the files of the `upstreams` directory.",
     keys: &[
         Key {
+            name: "id",
+            kind: Kind::Text,
+            default: Fallback::Absent("made of the host's name, the process id and a random part"),
+            about: "This gateway's name in receipts (`durward gateways`, `--wait`). No two that share a store may have the same; one that is restarted takes its own over.",
+        },
+        Key {
             name: "workers",
             kind: Kind::Count { min: 1, max: 256 },
             default: Fallback::Absent("one for each core"),
@@ -227,6 +233,8 @@ const fn identity_key(name: &'static str, default: &'static str, about: &'static
 /// `gateway.toml` as written.
 #[derive(Debug)]
 pub struct WrittenGateway {
+    /// Its name in receipts.
+    pub id: Option<Located<String>>,
     /// Threads; `None` = one for each core.
     pub workers: Option<usize>,
     /// Directory of upstream files.
@@ -276,6 +284,7 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
     let proxies = section.section("proxies");
     let surfaces = section.named("surfaces");
     WrittenGateway {
+        id: section.text("id"),
         workers: section.count("workers").and_then(|n| usize::try_from(n.value).ok()),
         upstreams: section.text_or_default("upstreams"),
         dialect: section.text_or_default("dialect"),

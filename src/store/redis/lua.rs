@@ -78,7 +78,7 @@ return {record, redis.call('HGET', KEYS[3], ARGV[2])}
 /// index of everything is as large as the hash, or it was lost.
 pub(super) const PAGE: &str = "
 if ARGV[4] ~= '' and (redis.call('ZCARD', KEYS[2]) < redis.call('HLEN', KEYS[3])
-  or redis.call('EXISTS', KEYS[2]) == 0 and redis.call('HEXISTS', KEYS[1], ARGV[4]) == 1) then
+  or redis.call('EXISTS', KEYS[2]) == 0 and (redis.call('HGET', KEYS[1], ARGV[4]) or '0') ~= '0') then
   return redis.error_reply('DATALOST index')
 end
 local ids = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[2], '+', 'LIMIT', 0, ARGV[3])

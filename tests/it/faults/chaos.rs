@@ -7,12 +7,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::fault_proxy::{Door, Pushes, Way, Weather};
-use crate::support::raw::Client;
 use crate::support::wait::{PATIENCE, pause, until};
 
 use super::Dice;
 use super::scene::{Caller, Scene, Which, scale};
-use super::watch::ask;
+use super::watch::Line;
 
 /// Who asks, and what they may be told.
 struct Asker {
@@ -111,7 +110,7 @@ fn change(scene: &mut Scene, dice: &mut Dice, kept: &Arc<Mutex<Option<Vec<u8>>>>
 
 #[test]
 fn s13_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
-    let requests = scale("DURWARD_TEST_CHAOS", 6_000);
+    let requests = scale("DURWARD_TEST_CHAOS", 8_000);
     let seed = scale("DURWARD_TEST_SEED", 0x0513_5EED);
     let mut scene = Scene::with("max_age = \"2s\"\n");
     let askers = askers(&scene);
@@ -126,16 +125,16 @@ fn s13_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
                 let (askers, left, told) = (&askers, &left, &told);
                 scope.spawn(move || {
                     let mut dice = Dice::new(seed, worker);
-                    let mut client = Client::connect(address);
+                    let mut line = Line::to(address);
                     while left
                         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                         .is_ok()
                     {
                         let asker = dice.pick(askers);
-                        let tick = ask(&mut client, &asker.caller.request());
+                        let tick = line.ask(&asker.caller.request());
                         assert!(asker.allowed.contains(&tick.status), "{} was told {tick:?}", asker.caller.tenant);
                         told[usize::from(tick.status / 100)].fetch_add(1, Ordering::Relaxed);
-                        pause(Duration::from_millis(dice.roll(6)));
+                        pause(Duration::from_millis(dice.roll(12)));
                     }
                 })
             })
@@ -147,9 +146,10 @@ fn s13_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
             changes += 1;
             pause(Duration::from_millis(50 + dice.roll(250)));
             scene.redis.resume();
-            if dice.roll(3) > 0 {
+            // Long enough, mostly, for the gateway to find its store again.
+            if dice.roll(4) > 0 {
                 scene.proxy.pass();
-                pause(Duration::from_millis(dice.roll(1_200)));
+                pause(Duration::from_millis(dice.roll(3_000)));
             }
             done.store(clients.iter().all(std::thread::ScopedJoinHandle::is_finished), Ordering::Relaxed);
         }

@@ -15,7 +15,7 @@ use crate::support::wait::{PATIENCE, pause, until};
 use super::Dice;
 use super::row::NOISE;
 use super::scene::{Caller, Scene, Which, call, probe, scale};
-use super::watch::{Watch, ask, percentile};
+use super::watch::{Line, Watch, percentile};
 
 #[test]
 fn f1_a_gateway_starts_without_its_store_and_serves_when_it_appears() {
@@ -89,10 +89,10 @@ fn f17_gateways_that_start_together_ask_for_each_key_once_and_for_few_at_a_time(
                 let (times, refused) = (&times, &refused);
                 scope.spawn(move || {
                     let mut left: Vec<&Caller> = part.iter().collect();
-                    let mut client = Client::connect(gateway.address("plain"));
+                    let mut line = Line::open(gateway);
                     while !left.is_empty() {
                         left.retain(|caller| {
-                            let tick = ask(&mut client, &caller.request());
+                            let tick = line.ask(&caller.request());
                             times.lock().unwrap().push(tick.took);
                             assert!(tick.status == 200 || tick.status == 503 && tick.retry_after, "{tick:?}");
                             refused.fetch_add(usize::from(tick.status == 503), Ordering::Relaxed);

@@ -8,13 +8,12 @@ use durward::base::clock;
 
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::gateway::Gateway;
-use crate::support::raw::Client;
 use crate::support::wait::{PATIENCE, pause, until};
 
 use super::lifetime::first_questions;
 use super::row::NOISE;
 use super::scene::{Caller, Scene, Which, call, scale};
-use super::watch::{Tick, Watch, ask, percentile};
+use super::watch::{Line, Tick, Watch, percentile};
 
 const YOUNG: &str = "max_age = \"30s\"\n";
 
@@ -159,17 +158,19 @@ fn s9_a_healthy_store_carries_a_revocation_to_every_gateway_at_once() {
 
 /// When the last request was sent that this gateway still admitted.
 fn last_admission(gateway: &Gateway, key: &Caller, ready: &Barrier) -> Instant {
-    let mut client = Client::connect(gateway.address("plain"));
+    let mut line = Line::open(gateway);
     let request = key.request();
-    assert_eq!(ask(&mut client, &request).status, 200);
+    assert_eq!(line.ask(&request).status, 200);
     ready.wait();
     let start = clock::instant();
     let mut last = start;
     loop {
-        let tick = ask(&mut client, &request);
+        let tick = line.ask(&request);
+        assert!(tick.status != 503 || !quiet(), "unavailable");
         match tick.status {
             200 => last = tick.at,
-            401 => return last,
+            // 503 of a machine under load, whose store did not answer in time.
+            401 | 503 => return last,
             other => panic!("told {other}"),
         }
         assert!(start.elapsed() < PATIENCE, "still admitted");
@@ -188,11 +189,11 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut client = Client::connect(scene.near.address("plain"));
+                    let mut line = Line::open(&scene.near);
                     let request = key.request();
                     let mut asked = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        assert_eq!(ask(&mut client, &request).status, 200);
+                        assert_eq!(line.ask(&request).status, 200);
                         asked += 1;
                     }
                     asked
@@ -222,9 +223,9 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
     std::thread::scope(|scope| {
         for _ in 0..64 {
             scope.spawn(|| {
-                let mut client = Client::connect(scene.near.address("plain"));
+                let mut line = Line::open(&scene.near);
                 together.wait();
-                assert_eq!(ask(&mut client, &key.request()).status, 200);
+                assert_eq!(line.ask(&key.request()).status, 200);
             });
         }
     });
@@ -300,7 +301,7 @@ fn k1_a_key_with_a_wrong_checksum_costs_the_store_nothing() {
 
 /// Presents so many random keys, one in so many with a wrong checksum; how many were 401, 503, malformed.
 fn guess(scene: &Scene, count: u64, one_malformed_in: u64) -> [usize; 3] {
-    let mut client = Client::connect(scene.near.address("plain"));
+    let mut line = Line::open(&scene.near);
     let mut told = [0; 3];
     for number in 0..count {
         let mut key = Caller::nobody();
@@ -309,7 +310,7 @@ fn guess(scene: &Scene, count: u64, one_malformed_in: u64) -> [usize; 3] {
             let last = if key.bearer.pop() == Some('a') { 'b' } else { 'a' };
             key.bearer.push(last);
         }
-        let tick = ask(&mut client, &key.request());
+        let tick = line.ask(&key.request());
         match (tick.status, malformed) {
             (401, true) => told[2] += 1,
             (401, false) => told[0] += 1,
@@ -322,11 +323,12 @@ fn guess(scene: &Scene, count: u64, one_malformed_in: u64) -> [usize; 3] {
 
 #[test]
 fn f5_one_late_reply_in_a_hundred_is_hedged() {
-    let scene = Scene::with(YOUNG);
+    // Not what is tested here.
+    let scene = Scene::with(&format!("{YOUNG}unknown_lookups = 100000\n"));
     let keys = scale("DURWARD_TEST_SLOW_ONES", 300);
     scene.proxy.delay(Duration::from_secs(1), 100);
-    let mut client = Client::connect(scene.near.address("plain"));
-    let ticks: Vec<Tick> = (0..keys).map(|_| ask(&mut client, &Caller::nobody().request())).collect();
+    let mut line = Line::open(&scene.near);
+    let ticks: Vec<Tick> = (0..keys).map(|_| line.ask(&Caller::nobody().request())).collect();
     let unavailable = ticks.iter().filter(|tick| tick.status == 503).count();
     assert!(
         ticks

@@ -1,5 +1,6 @@
 //! Callers that ask again and again, and a record of everything they were told.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -43,12 +44,9 @@ impl Watch {
         let stop = Arc::new(AtomicBool::new(false));
         let (record, stopped) = (Arc::clone(&ticks), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
-            let mut client = Client::connect(address);
+            let mut line = Line::to(address);
             while !stopped.load(Ordering::Relaxed) {
-                let tick = ask(&mut client, &request);
-                if tick.status == 0 {
-                    client = Client::connect(address);
-                }
+                let tick = line.ask(&request);
                 record.lock().unwrap_or_else(PoisonError::into_inner).push(tick);
                 pause(every);
             }
@@ -91,32 +89,59 @@ impl Drop for Watch {
     }
 }
 
-/// One request on an open connection.
-pub(super) fn ask(client: &mut Client, request: &[u8]) -> Tick {
-    let at = clock::instant();
-    client.send(request);
-    let response = client.response();
-    let took = at.elapsed();
-    let Some(response) = response else {
-        return Tick {
+/// A connection that is opened again when the gateway has said that it is the last answer on it.
+pub(super) struct Line {
+    address: SocketAddr,
+    client: Client,
+}
+
+impl Line {
+    /// Connects.
+    pub(super) fn open(gateway: &Gateway) -> Self {
+        Self::to(gateway.address("plain"))
+    }
+
+    /// Connects to this address.
+    pub(super) fn to(address: SocketAddr) -> Self {
+        Self {
+            address,
+            client: Client::connect(address),
+        }
+    }
+
+    /// One request.
+    pub(super) fn ask(&mut self, request: &[u8]) -> Tick {
+        let at = clock::instant();
+        self.client.send(request);
+        let response = self.client.response();
+        let took = at.elapsed();
+        if response
+            .as_ref()
+            .is_none_or(|response| response.field("connection") == Some("close"))
+        {
+            self.client = Client::connect(self.address);
+        }
+        let Some(response) = response else {
+            return Tick {
+                at,
+                took,
+                status: 0,
+                code: String::new(),
+                retry_after: false,
+            };
+        };
+        let code = if response.status < 400 {
+            String::new()
+        } else {
+            response.json()["code"].as_str().unwrap_or_default().to_owned()
+        };
+        Tick {
             at,
             took,
-            status: 0,
-            code: String::new(),
-            retry_after: false,
-        };
-    };
-    let code = if response.status < 400 {
-        String::new()
-    } else {
-        response.json()["code"].as_str().unwrap_or_default().to_owned()
-    };
-    Tick {
-        at,
-        took,
-        status: response.status,
-        code,
-        retry_after: response.field("retry-after").is_some(),
+            status: response.status,
+            code,
+            retry_after: response.field("retry-after").is_some(),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! The operator's side: the command line's contract, the private socket, probes, the demo.
+//! The operator's side: the command line's contract, the private socket, probes, receipts and drills, the demo.
 
 mod cli;
 mod demo;
+mod drill;
 mod operator;
 mod people;
+mod receipts;

@@ -1,4 +1,4 @@
-//! Receipts and the event log of the shared store, on the connection that changes go over.
+//! Receipts and the event log of the shared store, on the connection that operators read on: no change that waits for replicas holds it up.
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::GatewayId;

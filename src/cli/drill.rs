@@ -1,0 +1,118 @@
+//! `durward drill`: revokes a canary on the real system and reports what every gateway did.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::admin::api::KeyView;
+use crate::admin::drill::{BeginDrill, Canary, DrillEnded, EndDrill};
+use crate::admin::told::{Told, Waited};
+
+use super::args::DrillArgs;
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::keys::path_id;
+use super::output::{self, Printer};
+use super::wait::{self, Gateway};
+use visits::{Seen, Target};
+
+mod visits;
+
+/// What a drill found. No secret is in it.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// Every gateway confirmed, and every address refused and went on refusing.
+    passed: bool,
+    surface: &'a str,
+    tenant: &'a str,
+    id: &'a str,
+    acknowledged_at: &'a str,
+    gateways: Option<Vec<Gateway<'a>>>,
+    urls: &'a [Seen],
+}
+
+pub(crate) fn run(client: &Client, args: &DrillArgs, printer: &Printer) -> Result<(), Failure> {
+    let targets = Target::parse_all(&args.urls, args.ca.as_deref())?;
+    let begin = BeginDrill {
+        surface: args.surface.clone(),
+        mode: args.mode.clone(),
+        scopes: args.scopes.clone(),
+    };
+    let canary: Canary = client.post("/v1/drill", &begin)?;
+    let drilled = drill(client, args, &canary, &targets, printer);
+    let ended: Result<DrillEnded, Failure> = client.post("/v1/drill/end", &EndDrill { id: canary.id.clone() });
+    if let Err(failure) = &ended {
+        printer.remark(&format!(
+            "warning: the canary {} was not cleaned up ({failure}); it ends by itself ten minutes after it was made",
+            canary.id
+        ));
+    }
+    drilled?;
+    ended.map(|_| ())
+}
+
+fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target], printer: &Printer) -> Result<(), Failure> {
+    let path = format!("/v1/keys/{}/revoke?wait={}", path_id(&canary.id)?, args.wait_timeout.as_millis());
+    let revoke = {
+        let client = client.clone();
+        move || client.post::<Waited<KeyView>>(&path, &())
+    };
+    let (waited, seen) = visits::watch(targets, canary, revoke)?;
+    let quiet = seen.iter().all(Seen::is_refused);
+    let report = Report {
+        passed: waited.confirmed && quiet,
+        surface: &canary.surface,
+        tenant: &canary.tenant,
+        id: &canary.id,
+        acknowledged_at: &waited.acknowledged_at,
+        gateways: wait::gateways(waited.gateways.as_deref()),
+        urls: &seen,
+    };
+    printer.print(&report, |out| show(out, &report, waited.gateways.as_deref()))?;
+    wait::judge(&waited)?;
+    if quiet {
+        return Ok(());
+    }
+    let open: Vec<&str> = seen
+        .iter()
+        .filter(|seen| !seen.is_refused())
+        .map(|seen| seen.url.as_str())
+        .collect();
+    Err(Failure::new(
+        Exit::Unavailable,
+        format!("the canary was revoked, but it was not seen to be refused at {}", open.join(", ")),
+    ))
+}
+
+fn show(out: &mut dyn Write, report: &Report<'_>, gateways: Option<&[Told]>) -> io::Result<()> {
+    output::fields(
+        out,
+        &[
+            ("canary", report.id),
+            ("surface", report.surface),
+            ("revoked", report.acknowledged_at),
+            ("passed", if report.passed { "yes" } else { "NO" }),
+        ],
+    )?;
+    wait::table(out, gateways)?;
+    if report.urls.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let millis = |at: Option<u64>, otherwise: &str| at.map_or_else(|| otherwise.to_owned(), |ms| format!("{ms} ms"));
+    let rows: Vec<_> = report
+        .urls
+        .iter()
+        .map(|seen| {
+            [
+                seen.url.clone(),
+                millis(seen.last_admission_ms, "none"),
+                millis(seen.first_refusal_ms, "NEVER"),
+                seen.requests.to_string(),
+                seen.failures.to_string(),
+            ]
+        })
+        .collect();
+    let head = ["URL", "LAST ADMISSION AFTER", "FIRST REFUSAL AFTER", "REQUESTS", "FAILED"];
+    output::table(out, head, &rows)
+}

@@ -1,0 +1,352 @@
+//! A drill's own requests: each on a connection of its own, so that every gateway behind an address has its turn.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::{Request, Uri, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::admin::drill::Canary;
+use crate::admin::told::Waited;
+use crate::base::clock::{Clock as _, SystemClock, UnixMillis, instant};
+use crate::cli::failure::{Exit, Failure};
+
+/// Most addresses of one drill: each has a loop of requests of its own.
+pub(crate) const MAX_URLS: usize = 16;
+
+/// Between two requests to one address: a hundred a second tell milliseconds apart and burden nobody.
+const PACE: Duration = Duration::from_millis(10);
+
+/// For one request, from the name to the answer's head.
+const VISIT: Duration = Duration::from_secs(5);
+
+/// For an address to admit the canary: a new key works at once, a cold gateway within a moment.
+const ADMISSION: Duration = Duration::from_secs(10);
+
+/// Refused for this long without a break, and by whoever answers, an address has stopped admitting.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// And for this many requests in a row, for an address that takes long to answer.
+const REFUSALS: u32 = 10;
+
+/// Longest watch after the revocation: the bound, and time to see that it held.
+const WATCH: Duration = Duration::from_secs(75);
+
+/// An address to be asked.
+pub(crate) struct Target {
+    url: String,
+    host: String,
+    port: u16,
+    authority: String,
+    path: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// What an address did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Seen {
+    /// The address.
+    pub(crate) url: String,
+    /// Requests made since the revocation began.
+    pub(crate) requests: u64,
+    /// Of these, those without an answer that says yes or no.
+    pub(crate) failures: u64,
+    /// When the last request that was sent after the acknowledgement and admitted was answered, in
+    /// milliseconds after it; none when no such request was admitted.
+    pub(crate) last_admission_ms: Option<u64>,
+    /// When a refusal arrived first, in milliseconds after the acknowledgement.
+    pub(crate) first_refusal_ms: Option<u64>,
+    /// It went on refusing until the end of the drill.
+    #[serde(skip)]
+    quiet: bool,
+}
+
+impl Seen {
+    /// Whether it refused, and went on refusing.
+    pub(crate) const fn is_refused(&self) -> bool {
+        self.first_refusal_ms.is_some() && self.quiet
+    }
+}
+
+/// One answer: yes, no, or neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Admitted,
+    Refused,
+    Unclear,
+}
+
+/// What one request came to, by the wall clock that the acknowledgement is told in: the gateway that
+/// was asked to revoke is on this machine.
+#[derive(Debug, Clone, Copy)]
+struct Visit {
+    sent: UnixMillis,
+    answered: UnixMillis,
+    verdict: Verdict,
+}
+
+impl Target {
+    /// Reads `http://` and `https://` addresses; `ca` is trusted besides the system's roots.
+    pub(crate) fn parse_all(urls: &[String], ca: Option<&Path>) -> Result<Vec<Self>, Failure> {
+        if urls.len() > MAX_URLS {
+            return Err(Failure::new(Exit::Usage, format!("a drill takes at most {MAX_URLS} addresses")));
+        }
+        let secure = urls.iter().any(|url| url.starts_with("https://"));
+        let connector = secure.then(|| connector(ca)).transpose()?;
+        urls.iter().map(|url| Self::parse(url, connector.as_ref())).collect()
+    }
+
+    fn parse(url: &str, connector: Option<&TlsConnector>) -> Result<Self, Failure> {
+        let wrong = || {
+            Failure::new(
+                Exit::Usage,
+                format!("`{url}` is not an address like https://api.example.com/v1/orders"),
+            )
+        };
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let (scheme, authority) = (uri.scheme_str().ok_or_else(wrong)?, uri.authority().ok_or_else(wrong)?);
+        let secure = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(wrong()),
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let tls = match connector.filter(|_| secure) {
+            Some(connector) => {
+                let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
+                Some((connector.clone(), name))
+            }
+            None => None,
+        };
+        Ok(Self {
+            url: url.to_owned(),
+            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            authority: authority.as_str().to_owned(),
+            path: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned(),
+            host,
+            tls,
+        })
+    }
+
+    /// The status of one request that carries this value.
+    async fn ask(&self, field: &str, value: &str) -> io::Result<u16> {
+        timeout(VISIT, async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            match &self.tls {
+                Some((connector, name)) => self.exchange(connector.connect(name.clone(), stream).await?, field, value).await,
+                None => self.exchange(stream, field, value).await,
+            }
+        })
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn exchange(&self, stream: impl AsyncRead + AsyncWrite + Unpin, field: &str, value: &str) -> io::Result<u16> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let request = Request::get(self.path.as_str())
+            .header(header::HOST, self.authority.as_str())
+            .header(header::CONNECTION, "close")
+            .header(field, value)
+            .body(Empty::<bytes::Bytes>::new())
+            .map_err(io::Error::other)?;
+        let mut answer = std::pin::pin!(sender.send_request(request));
+        // The body is of no interest: the connection goes with the answer's head.
+        tokio::select! {
+            answer = answer.as_mut() => answer.map(|a| a.status().as_u16()).map_err(io::Error::other),
+            ended = connection => {
+                ended.map_err(io::Error::other)?;
+                answer.await.map(|a| a.status().as_u16()).map_err(io::Error::other)
+            }
+        }
+    }
+
+    async fn visit(&self, canary: &Canary, decoy: u16) -> Visit {
+        let sent = SystemClock.now().wall;
+        let status = self.ask(&canary.field, &canary.value).await;
+        let verdict = status.map_or(Verdict::Unclear, |status| judge(status, decoy));
+        Visit {
+            sent,
+            answered: SystemClock.now().wall,
+            verdict,
+        }
+    }
+
+    /// Asks until the canary is admitted; answers the status a stranger gets.
+    async fn wait_for_admission(&self, canary: &Canary) -> Result<u16, Failure> {
+        let failed = |why: String| Failure::new(Exit::Failed, format!("{}: {why}; nothing was measured", self.url));
+        let decoy = self.ask(&canary.field, &canary.decoy).await;
+        let decoy = decoy.map_err(|error| failed(format!("no answer ({error})")))?;
+        if !(400..500).contains(&decoy) {
+            return Err(failed(format!("a key that nobody has is answered with {decoy}, not refused")));
+        }
+        let start = instant();
+        loop {
+            let status = self.ask(&canary.field, &canary.value).await;
+            if status.as_ref().is_ok_and(|status| judge(*status, decoy) == Verdict::Admitted) {
+                return Ok(decoy);
+            }
+            if start.elapsed() >= ADMISSION {
+                let said = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                return Err(failed(format!(
+                    "the canary was not admitted ({said}); give what the route needs with --scope"
+                )));
+            }
+            sleep(PACE).await;
+        }
+    }
+
+    /// Asks until it has refused for a while after the revocation is over, or for as long as it may.
+    async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> Watched {
+        let start = instant();
+        let mut watched = Watched::default();
+        let (mut last_yes, mut refusals) = (instant(), 0);
+        while start.elapsed() < WATCH {
+            let visit = self.visit(canary, decoy).await;
+            watched.requests += 1;
+            watched.failures += u64::from(visit.verdict == Verdict::Unclear);
+            refusals += 1;
+            if visit.verdict != Verdict::Refused {
+                (last_yes, refusals) = (instant(), 0);
+            }
+            keep(&mut watched.kept, visit);
+            if revocation.over.load(Ordering::Acquire) && refusals >= REFUSALS && last_yes.elapsed() >= QUIET {
+                break;
+            }
+            sleep(PACE).await;
+        }
+        watched
+    }
+}
+
+/// What was seen at one address since the revocation began.
+#[derive(Default)]
+struct Watched {
+    requests: u64,
+    failures: u64,
+    kept: Vec<Visit>,
+}
+
+/// Remembers the visits that decide: the changes of verdict and the last of each, at most.
+fn keep(kept: &mut Vec<Visit>, visit: Visit) {
+    match kept.as_slice() {
+        [.., before, last] if before.verdict == visit.verdict && last.verdict == visit.verdict => {
+            if let Some(last) = kept.last_mut() {
+                *last = visit;
+            }
+        }
+        _ => kept.push(visit),
+    }
+}
+
+fn judge(status: u16, decoy: u16) -> Verdict {
+    match status {
+        401 | 403 => Verdict::Refused,
+        refused if refused == decoy => Verdict::Refused,
+        // Too many requests is no word about the credential.
+        429 | 500.. => Verdict::Unclear,
+        _ => Verdict::Admitted,
+    }
+}
+
+/// How far the revocation is.
+struct Revocation {
+    over: AtomicBool,
+    acknowledged: AtomicI64,
+}
+
+/// Lets every address admit the canary, revokes it, and watches what they do.
+///
+/// # Errors
+/// [`Failure`] when an address does not admit it, or as `revoke` fails.
+pub(crate) fn watch<T: Send + 'static>(
+    targets: &[Target],
+    canary: &Canary,
+    revoke: impl FnOnce() -> Result<Waited<T>, Failure> + Send + 'static,
+) -> Result<(Waited<T>, Vec<Seen>), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new(Exit::Failed, format!("no runtime: {e}")))?;
+    runtime.block_on(async {
+        let admissions = join_all(targets.iter().map(|target| target.wait_for_admission(canary))).await;
+        let decoys: Vec<u16> = admissions.into_iter().collect::<Result<_, _>>()?;
+        let revocation = Revocation {
+            over: AtomicBool::new(false),
+            acknowledged: AtomicI64::new(0),
+        };
+        let revoking = async {
+            let waited = tokio::task::spawn_blocking(revoke).await;
+            let waited = waited.unwrap_or_else(|_| Err(Failure::new(Exit::Failed, "the revocation failed inside")));
+            let at = waited
+                .as_ref()
+                .ok()
+                .and_then(|waited| waited.acknowledged_at.parse::<jiff::Timestamp>().ok());
+            revocation
+                .acknowledged
+                .store(at.map_or(0, jiff::Timestamp::as_millisecond), Ordering::Release);
+            revocation.over.store(true, Ordering::Release);
+            waited
+        };
+        let watching = targets.iter().zip(&decoys);
+        let watching = join_all(watching.map(|(target, decoy)| target.watch(canary, *decoy, &revocation)));
+        let (waited, visits) = tokio::join!(revoking, watching);
+        let acknowledged = UnixMillis(revocation.acknowledged.load(Ordering::Acquire));
+        let seen = targets.iter().zip(visits);
+        let seen = seen.map(|(target, watched)| summarise(&target.url, &watched, acknowledged));
+        Ok((waited?, seen.collect()))
+    })
+}
+
+fn summarise(url: &str, watched: &Watched, acknowledged: UnixMillis) -> Seen {
+    let visits = watched.kept.as_slice();
+    let after = |at: UnixMillis| u64::try_from(at.0.saturating_sub(acknowledged.0)).unwrap_or(0);
+    let is = |verdict: Verdict| move |visit: &&Visit| visit.verdict == verdict;
+    let late = |visit: &&Visit| visit.sent > acknowledged;
+    Seen {
+        url: url.to_owned(),
+        requests: watched.requests,
+        failures: watched.failures,
+        last_admission_ms: visits
+            .iter()
+            .filter(is(Verdict::Admitted))
+            .filter(late)
+            .map(|visit| after(visit.answered))
+            .max(),
+        first_refusal_ms: visits.iter().find(is(Verdict::Refused)).map(|visit| after(visit.answered)),
+        quiet: visits.last().is_some_and(|visit| visit.verdict == Verdict::Refused),
+    }
+}
+
+/// TLS with the system's roots and those of a file.
+fn connector(ca: Option<&Path>) -> Result<TlsConnector, Failure> {
+    let wrong = |why: String| Failure::new(Exit::Usage, why);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(ca) = ca {
+        let unreadable = |error| wrong(format!("{} holds no certificates: {error}", ca.display()));
+        for certificate in CertificateDer::pem_file_iter(ca).map_err(unreadable)? {
+            roots.add(certificate.map_err(unreadable)?).map_err(|e| wrong(e.to_string()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| wrong(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests;

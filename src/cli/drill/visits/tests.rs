@@ -1,0 +1,76 @@
+//! What a drill makes of the answers it gets.
+
+use super::*;
+
+fn visit(sent: i64, answered: i64, verdict: Verdict) -> Visit {
+    Visit {
+        sent: UnixMillis(sent),
+        answered: UnixMillis(answered),
+        verdict,
+    }
+}
+
+#[test]
+fn the_last_admission_counts_from_the_acknowledgement_and_only_if_sent_after_it() {
+    let visits = [
+        visit(90, 101, Verdict::Admitted),
+        visit(102, 107, Verdict::Admitted),
+        visit(108, 109, Verdict::Refused),
+        visit(110, 130, Verdict::Admitted),
+        visit(140, 141, Verdict::Refused),
+    ];
+    let summarise = |visits: &[Visit]| {
+        let watched = Watched {
+            kept: visits.to_vec(),
+            ..Watched::default()
+        };
+        summarise("u", &watched, UnixMillis(100))
+    };
+    let seen = summarise(&visits);
+    assert_eq!((seen.last_admission_ms, seen.first_refusal_ms), (Some(30), Some(9)));
+    assert!(seen.is_refused(), "it ended refused");
+    let before = summarise(&visits[..1]);
+    assert_eq!((before.last_admission_ms, before.first_refusal_ms), (None, None));
+    assert!(!before.is_refused());
+    assert!(!summarise(&visits[..4]).is_refused(), "it admits again");
+}
+
+#[test]
+fn what_is_kept_of_many_visits_is_bounded_by_the_changes() {
+    let mut kept = Vec::new();
+    for at in 0..1_000 {
+        keep(
+            &mut kept,
+            visit(at, at, if at < 500 { Verdict::Admitted } else { Verdict::Refused }),
+        );
+    }
+    let at: Vec<i64> = kept.iter().map(|visit| visit.sent.0).collect();
+    assert_eq!(at, [0, 499, 500, 999]);
+}
+
+#[test]
+fn a_refusal_is_told_from_a_failure_and_from_an_answer_of_the_service() {
+    for (status, verdict) in [
+        (200, Verdict::Admitted),
+        (404, Verdict::Admitted),
+        (401, Verdict::Refused),
+        (403, Verdict::Refused),
+        (418, Verdict::Refused),
+        (429, Verdict::Unclear),
+        (503, Verdict::Unclear),
+    ] {
+        assert_eq!(judge(status, 418), verdict, "{status}");
+    }
+}
+
+#[test]
+fn addresses_are_http_or_https() {
+    let good = Target::parse("http://localhost:8080/v1/x?y=1", None).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(
+        (good.host.as_str(), good.port, good.path.as_str()),
+        ("localhost", 8_080, "/v1/x?y=1")
+    );
+    for bad in ["", "localhost", "/v1", "ftp://a/b", "http://"] {
+        assert!(Target::parse(bad, None).is_err(), "{bad}");
+    }
+}

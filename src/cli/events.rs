@@ -1,0 +1,114 @@
+//! `durward events` and `durward gateways`: what changed, and who has applied it.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::admin::told::{EventList, EventView, GatewayList, GatewayView};
+
+use super::args::EventArgs;
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{self, Printer};
+
+/// How often a follower asks for more: a person sees it as at once, and it costs the store two small
+/// reads a second.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Most events of one answer; the store caps pages at the same number.
+const PAGE: u64 = 1_000;
+
+/// Events that are not kept any more, between those before and after this line.
+#[derive(Serialize)]
+struct Gap {
+    gap: (u64, u64),
+}
+
+/// The store lost its data and began to count anew.
+#[derive(Serialize)]
+struct NewHistory<'a> {
+    history: &'a str,
+}
+
+pub(crate) fn run(client: &Client, args: &EventArgs, printer: &Printer) -> Result<(), Failure> {
+    let mut after = args.after;
+    let mut history: Option<String> = None;
+    loop {
+        let limit = if after.is_some() { PAGE } else { u64::from(args.limit) };
+        let query = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let page: EventList = client.get(&format!("/v1/events?limit={limit}{query}"))?;
+        if history.as_ref().is_some_and(|known| *known != page.history) {
+            say_new_history(&page, printer)?;
+            history = Some(page.history);
+            after = Some(0);
+            continue;
+        }
+        if let Some(gap) = page.trimmed {
+            say_gap(gap, printer)?;
+        }
+        for event in &page.events {
+            printer.print(event, |out| show(out, event))?;
+        }
+        let last = page.events.last().map(|event| event.position);
+        after = last
+            .or(after.map(|after| after.max(page.trimmed.map_or(0, |gap| gap.1))))
+            .or(Some(page.position));
+        history = Some(page.history);
+        if u64::try_from(page.events.len()).is_ok_and(|count| count == PAGE) {
+            continue;
+        }
+        if !args.follow {
+            return Ok(());
+        }
+        // Woken early, it only asks early.
+        thread::park_timeout(PAUSE);
+    }
+}
+
+fn say_gap(gap: (u64, u64), printer: &Printer) -> Result<(), Failure> {
+    printer.print(&Gap { gap }, |out| {
+        writeln!(out, "events {} to {} are not kept any more", gap.0, gap.1)
+    })
+}
+
+fn say_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> {
+    printer.print(&NewHistory { history: &page.history }, |out| {
+        writeln!(out, "the store lost its data and counts anew; what follows is of another history")
+    })
+}
+
+fn show(out: &mut dyn io::Write, event: &EventView) -> io::Result<()> {
+    let at = event.at.as_deref().unwrap_or("at an unknown time");
+    writeln!(out, "{:>8}  {at:<24}  {:<10}  {}", event.position, event.kind, event.id)
+}
+
+pub(crate) fn gateways(client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let list: GatewayList = client.get("/v1/gateways")?;
+    printer.print(&list, |out| {
+        let rows: Vec<_> = list.gateways.iter().map(row).collect();
+        output::table(
+            out,
+            ["GATEWAY", "STATE", "POSITION", "BEHIND", "READER", "LAST HEARD", "VERSION"],
+            &rows,
+        )
+    })
+}
+
+fn row(gateway: &GatewayView) -> [String; 7] {
+    let id = if gateway.this {
+        format!("{} (this one)", gateway.id)
+    } else {
+        gateway.id.clone()
+    };
+    [
+        id,
+        gateway.state.clone(),
+        gateway.position.to_string(),
+        gateway.behind.map_or_else(|| "unknown".to_owned(), |behind| behind.to_string()),
+        gateway.reader.clone(),
+        format!("{} ms ago", gateway.heard_ms_ago),
+        gateway.version.clone(),
+    ]
+}
