@@ -46,11 +46,19 @@ impl Resolver {
     /// An empty table over a shared cache.
     #[must_use]
     pub fn new(cached: Arc<CachedStore>, peppers: Peppers, clock: Arc<dyn Clock>) -> Self {
+        Self::with_table(cached, peppers, clock, TABLE_SLOTS)
+    }
+
+    /// The same with at least so many places in its own table, at most 2^24; a power of two, so that a
+    /// place is found by a mask.
+    #[must_use]
+    pub fn with_table(cached: Arc<CachedStore>, peppers: Peppers, clock: Arc<dyn Clock>, slots: usize) -> Self {
+        let slots = slots.clamp(1, 1 << 24).next_power_of_two();
         Self {
             cached,
             peppers,
             clock,
-            table: RefCell::new(vec![None; TABLE_SLOTS]),
+            table: RefCell::new(vec![None; slots]),
             renewal: None,
         }
     }
@@ -254,12 +262,14 @@ impl Resolver {
 
     fn tabled(&self, key: &Fingerprint, now: Now) -> Option<Arc<Facts>> {
         let table = self.table.borrow();
-        let (known, facts) = table.get(slot(key))?.as_ref()?;
+        let (known, facts) = table.get(slot(key, table.len()))?.as_ref()?;
         (known == key && self.cached.is_current(key, facts, now)).then(|| facts.clone())
     }
 
     fn table_facts(&self, key: Fingerprint, facts: &Arc<Facts>) {
-        if let Some(place) = self.table.borrow_mut().get_mut(slot(&key)) {
+        let mut table = self.table.borrow_mut();
+        let slot = slot(&key, table.len());
+        if let Some(place) = table.get_mut(slot) {
             *place = Some((key, facts.clone()));
         }
     }
@@ -314,8 +324,8 @@ pub struct Resolved {
     pub now: Now,
 }
 
-fn slot(key: &Fingerprint) -> usize {
-    usize::try_from(key.slot_bits() % TABLE_SLOTS as u64).unwrap_or(0)
+fn slot(key: &Fingerprint, slots: usize) -> usize {
+    usize::try_from(key.slot_bits()).unwrap_or(0) & slots.saturating_sub(1)
 }
 
 /// A store's failure is never a 401 (invariant 5).

@@ -11,7 +11,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, Position};
 
 use super::activity::Activity;
-use super::events::{Positions, Slots};
+use super::events::{EVENT_SLOTS, Positions, Slots};
 use super::{CredentialStore, StoreError};
 use flights::Flights;
 use memory::Memory;
@@ -49,6 +49,8 @@ pub struct CacheSettings {
     pub cache_entries: u64,
     /// Most absences remembered, in a memory of their own.
     pub absent_entries: u64,
+    /// Places of the table of events ([`Positions::with_slots`]).
+    pub event_slots: usize,
 }
 
 impl Default for CacheSettings {
@@ -62,6 +64,7 @@ impl Default for CacheSettings {
             seed: 0,
             cache_entries: 100_000,
             absent_entries: 50_000,
+            event_slots: EVENT_SLOTS,
         }
     }
 }
@@ -97,7 +100,7 @@ impl CachedStore {
     /// `control`.
     #[must_use]
     pub fn new(store: Arc<dyn CredentialStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle) -> Arc<Self> {
-        let positions = Arc::new(Positions::default());
+        let positions = Arc::new(Positions::with_slots(settings.event_slots));
         store.subscribe(positions.clone());
         let memory = Memory::new(settings, positions);
         Arc::new(Self {

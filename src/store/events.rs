@@ -15,18 +15,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::watch;
-
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{Facts, Position};
 
-use super::{Event, EventSink, EventSubject};
+use super::{Event, EventSink, EventSubject, watch};
 
 /// Slots of the table: 512 KiB. With 1,000 changes in the last `max_age` and 100,000 remembered
 /// credentials, 1.5 % of them are read again needlessly.
-const SLOTS: usize = 65_536;
+pub(super) const EVENT_SLOTS: usize = 65_536;
 
 /// Positions of the newest known change by name. Shared by all workers; reading it takes two loads.
 #[derive(Debug)]
@@ -39,10 +37,10 @@ pub struct Positions {
 /// Where the names that facts depend on stand in the table; computed once for remembered facts.
 #[derive(Debug, Clone)]
 pub(super) struct Slots {
-    credential: usize,
-    tenant: usize,
+    credential: u64,
+    tenant: u64,
     /// Of ancestors and roles; most facts have neither.
-    others: Box<[usize]>,
+    others: Box<[u64]>,
 }
 
 impl Slots {
@@ -57,15 +55,22 @@ impl Slots {
 
 impl Default for Positions {
     fn default() -> Self {
-        Self {
-            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
-            floor: AtomicU64::new(0),
-            newest: AtomicU64::new(0),
-        }
+        Self::with_slots(EVENT_SLOTS)
     }
 }
 
 impl Positions {
+    /// A table of at least so many slots, at most 2^24; a power of two, so that a slot is found by a mask.
+    #[must_use]
+    pub fn with_slots(slots: usize) -> Self {
+        let slots = slots.clamp(1, 1 << 24).next_power_of_two();
+        Self {
+            slots: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            floor: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
+        }
+    }
+
     /// Whether no event has come that these facts do not contain.
     #[must_use]
     pub fn is_current(&self, facts: &Facts) -> bool {
@@ -94,18 +99,23 @@ impl Positions {
         self.contains(slots.credential, slots.tenant, position) && slots.others.iter().all(|slot| position.0 >= self.at(*slot))
     }
 
-    fn contains(&self, credential: usize, tenant: usize, position: Position) -> bool {
+    fn contains(&self, credential: u64, tenant: u64, position: Position) -> bool {
         position.0 >= self.at(credential) && position.0 >= self.at(tenant) && position.0 >= self.floor.load(Ordering::Acquire)
     }
 
-    fn at(&self, slot: usize) -> u64 {
-        self.slots.get(slot).map_or(u64::MAX, |s| s.load(Ordering::Acquire))
+    fn at(&self, name: u64) -> u64 {
+        self.slot(name).map_or(u64::MAX, |s| s.load(Ordering::Acquire))
     }
 
-    fn raise(&self, slot: usize, position: Position) {
-        if let Some(slot) = self.slots.get(slot) {
+    fn raise(&self, name: u64, position: Position) {
+        if let Some(slot) = self.slot(name) {
             slot.fetch_max(position.0, Ordering::AcqRel);
         }
+    }
+
+    fn slot(&self, name: u64) -> Option<&AtomicU64> {
+        let mask = self.slots.len().saturating_sub(1);
+        self.slots.get(usize::try_from(name).unwrap_or(usize::MAX) & mask)
     }
 }
 
@@ -184,7 +194,7 @@ impl ReaderStatus {
     }
 
     pub(super) fn state(&self) -> ReaderState {
-        *self.state.borrow()
+        self.state.value()
     }
 
     /// The state, now and whenever it changes.
@@ -203,7 +213,9 @@ impl ReaderStatus {
     }
 
     pub(super) fn set_state(&self, state: ReaderState) {
-        self.state.send_if_modified(|held| std::mem::replace(held, state) != state);
+        if self.state.value() != state {
+            self.state.send_replace(state);
+        }
     }
 
     pub(super) fn set_applied(&self, position: Position) {
@@ -215,31 +227,27 @@ impl ReaderStatus {
     }
 }
 
-fn slot_of_fingerprint(fingerprint: &Fingerprint) -> usize {
-    to_slot(fingerprint.slot_bits())
+fn slot_of_fingerprint(fingerprint: &Fingerprint) -> u64 {
+    fingerprint.slot_bits()
 }
 
-fn slot_of_credential(id: &CredentialId) -> usize {
-    to_slot(mix(1, id.as_str()))
+fn slot_of_credential(id: &CredentialId) -> u64 {
+    mix(1, id.as_str())
 }
 
-fn slot_of_tenant(id: &TenantId) -> usize {
-    to_slot(mix(2, id.as_str()))
+fn slot_of_tenant(id: &TenantId) -> u64 {
+    mix(2, id.as_str())
 }
 
-fn slot_of_role(id: &RoleId) -> usize {
-    to_slot(mix(3, id.as_str()))
+fn slot_of_role(id: &RoleId) -> u64 {
+    mix(3, id.as_str())
 }
 
 /// Those of ancestors and of every role named, whether the store has it or not: a deleted role may
 /// be one that facts still hold.
-fn slots_of_others(facts: &Facts) -> impl Iterator<Item = usize> {
+fn slots_of_others(facts: &Facts) -> impl Iterator<Item = u64> {
     let ancestors = facts.ancestors.iter().map(|ancestor| slot_of_credential(&ancestor.id));
     ancestors.chain(facts.credential.roles().iter().map(slot_of_role))
-}
-
-fn to_slot(bits: u64) -> usize {
-    usize::try_from(bits % SLOTS as u64).unwrap_or(0)
 }
 
 /// Spreads a name over the table, eight bytes a step. Not keyed: whoever chose ids to collide would
@@ -386,7 +394,8 @@ mod tests {
     fn names_spread_over_the_table() {
         for shape in ["", "t-", "good-", "tenant-", "key_0190b6f2-", "a-tenant-with-a-long-name-"] {
             for kind in [1, 2, 3] {
-                let mut slots: Vec<usize> = (0..10_000).map(|i| to_slot(mix(kind, &format!("{shape}{i}")))).collect();
+                let mask = EVENT_SLOTS as u64 - 1;
+                let mut slots: Vec<u64> = (0..10_000).map(|i| mix(kind, &format!("{shape}{i}")) & mask).collect();
                 slots.sort_unstable();
                 slots.dedup();
                 // A random function would give 9,270.

@@ -25,6 +25,7 @@ mod filter;
 pub mod receipts;
 pub mod redis;
 pub mod sweep;
+mod watch;
 
 pub use filter::CredentialFilter;
 pub use receipts::{Announcement, EventPage, Receipt, Receipts, Standing, ToldEvent};

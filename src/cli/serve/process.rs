@@ -264,6 +264,7 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
         absent_entries: store.absent_entries,
+        ..CacheSettings::default()
     }
 }
 

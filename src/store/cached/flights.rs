@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, IdentityLines, Position};
-use crate::store::{CredentialStore, Found, StoreError, change};
+use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
 use super::cap::Cap;
@@ -38,6 +38,16 @@ pub(super) struct Answer {
     facts: Option<Arc<Facts>>,
     sent_at: BootMillis,
     position: Position,
+}
+
+impl Answer {
+    /// What it says when it brought no facts.
+    const fn absence(&self) -> Absence {
+        Absence {
+            sent_at: self.sent_at,
+            position: self.position,
+        }
+    }
 }
 
 pub(super) type Outcome = Result<Answer, StoreError>;
@@ -113,7 +123,7 @@ impl Flights {
                 Boarding::Waiting(waiting) => waiting,
             };
             let outcome = match waiting.wait_for(Option::is_some).await {
-                Ok(outcome) => outcome.clone(),
+                Ok(outcome) => outcome,
                 Err(_) => None,
             };
             let answer = outcome.unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;
@@ -124,15 +134,11 @@ impl Flights {
         Err(StoreError::Unavailable("it changes faster than it can be read".into()))
     }
 
-    /// Whether an answer may be given to a waiter that had heard of `heard` when it came: it must
-    /// contain all that, or nothing of it may have been about these facts; and it must not have
-    /// grown old on the way (a machine can be suspended in the middle of a flight).
     fn may_answer(&self, fingerprint: &Fingerprint, answer: &Answer, heard: Position) -> bool {
-        let positions = self.memory.positions();
-        let age = self.clock.now().boot.since(answer.sent_at);
+        let now = self.clock.now().boot;
         match &answer.facts {
-            Some(facts) => age < self.memory.max_age() && (answer.position >= heard || positions.is_current(facts)),
-            None => age < self.memory.absent_age() && (answer.position >= heard || positions.is_still_absent(fingerprint, answer.position)),
+            Some(facts) => self.memory.may_answer(facts, heard, now),
+            None => self.memory.may_answer_absent(fingerprint, answer.absence(), heard, now),
         }
     }
 
@@ -249,13 +255,7 @@ impl Flights {
         let flights = self.shard(&fingerprint);
         let current = match &answer.facts {
             Some(facts) => self.memory.remember(fingerprint, facts),
-            None => self.memory.remember_absent(
-                fingerprint,
-                Absence {
-                    sent_at: answer.sent_at,
-                    position: answer.position,
-                },
-            ),
+            None => self.memory.remember_absent(fingerprint, answer.absence()),
         };
         drop(flights);
         if !current {

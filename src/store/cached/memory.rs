@@ -9,7 +9,7 @@ use moka::sync::Cache;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::Facts;
+use crate::base::principal::{Facts, Position};
 use crate::store::events::{Positions, Slots};
 
 use super::{Absence, CacheSettings, Entry, Recalled};
@@ -63,6 +63,19 @@ impl Memory {
             }
             _ => Recalled::Nothing,
         }
+    }
+
+    /// Whether facts that a read brought may be given to somebody who had heard of `heard` when they
+    /// asked: they must contain all that, or nothing of it may have been about them; and they must not
+    /// have grown old on the way (a machine can be suspended in the middle of a flight).
+    pub(super) fn may_answer(&self, facts: &Facts, heard: Position, now: BootMillis) -> bool {
+        now.since(facts.sent_at) < self.max_age && (facts.position >= heard || self.positions.is_current(facts))
+    }
+
+    /// The same for an absence.
+    pub(super) fn may_answer_absent(&self, fingerprint: &Fingerprint, absence: Absence, heard: Position, now: BootMillis) -> bool {
+        now.since(absence.sent_at) < self.absent_age
+            && (absence.position >= heard || self.positions.is_still_absent(fingerprint, absence.position))
     }
 
     /// Whether this credential was found in the last minutes. Says nothing about it now.
@@ -120,10 +133,6 @@ impl Memory {
         self.max_age
     }
 
-    pub(super) const fn absent_age(&self) -> Duration {
-        self.absent_age
-    }
-
     /// From this age on, facts are read again ahead of time.
     pub(super) fn refresh_age(&self) -> Duration {
         self.max_age / 2
@@ -159,6 +168,9 @@ impl Hasher for FingerprintHasher {
     /// The length of the array, which is always 32.
     fn write_usize(&mut self, _: usize) {}
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -13,11 +13,10 @@ use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::store::{BoxFuture, StoreError};
+use crate::store::{BoxFuture, StoreError, watch};
 
 use super::access::{Endpoint, RedisTls, RedisUser};
 use super::guard::Guarded;

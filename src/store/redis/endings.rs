@@ -10,13 +10,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, State, TenantRecord};
 use crate::base::scope::{Scope, ScopeSet};
-use crate::store::{EventSubject, FoundFacts};
+use crate::store::{EventSubject, FoundFacts, watch};
 
 /// Most endings kept, the newest of them: at 300 bytes each, 20 MiB, and a day of a revocation a
 /// second. What falls out is as old as no replica should lag.

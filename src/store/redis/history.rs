@@ -8,10 +8,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
-
 use crate::base::principal::Position;
-use crate::store::Standing;
+use crate::store::{Standing, watch};
 
 /// Bits of the counter: 10^12 changes, a thousand a second for 34 years. The 24 bits above count
 /// generations, of which a broken store makes at most one a second.

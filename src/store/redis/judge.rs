@@ -14,6 +14,8 @@ use super::scripts::Stored;
 
 /// What a look-up brought, not judged yet.
 pub(super) struct FindReply {
+    /// The fingerprint that was asked for, as the server heard it.
+    asked: String,
     history: String,
     position: u64,
     /// With an entry of the index, what it led to.
@@ -32,6 +34,7 @@ impl FindReply {
     /// Reads the list a script answered; `None` when it has another form.
     pub(super) fn parse(reply: Vec<Option<Vec<u8>>>) -> Option<Self> {
         let mut reply = reply.into_iter();
+        let asked = String::from_utf8(reply.next()??).ok()?;
         let history = String::from_utf8(reply.next()??).ok()?;
         let position = std::str::from_utf8(&reply.next()??).ok()?.parse().ok()?;
         let led_to = match reply.next() {
@@ -46,7 +49,18 @@ impl FindReply {
                 })
             }
         };
-        Some(Self { history, position, led_to })
+        Some(Self {
+            asked,
+            history,
+            position,
+            led_to,
+        })
+    }
+
+    /// Whether this is the answer to that question, and not to somebody else's (hardening C3). Facts
+    /// name whom they are about; an absence would be anybody's.
+    pub(super) fn is_about(&self, fingerprint: &Fingerprint) -> bool {
+        self.asked == fingerprint.to_hex()
     }
 }
 

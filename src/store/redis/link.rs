@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, watch};
 
 use super::access::Endpoint;
 use super::dial::{CONNECT_TIMEOUT, Wire};
@@ -160,7 +160,7 @@ impl Link {
     async fn connect(&self, scripts: &Scripts, duty: &Duty) -> Result<(Endpoint, Wire), StoreError> {
         let endpoint = match duty {
             Duty::Lead => self.whereabouts.locate().await?,
-            Duty::Follow(_) => match &*self.whereabouts.course().borrow() {
+            Duty::Follow(_) => match &self.whereabouts.course().take_latest() {
                 Some(endpoint) => Endpoint::clone(endpoint),
                 None => return Err(StoreError::Unavailable("the primary of Redis is not known".into())),
             },

@@ -33,21 +33,22 @@ end
 
 /// KEYS meta f c t r u; ARGV pepper fingerprint. One round trip, one moment: the credential, what it
 /// hangs on (one more than a chain may have, so that a longer one is seen) and its roles, which the
-/// first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers history, position, tenant, how many records, each record
-/// with its last use, roles.
+/// first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers
+/// the fingerprint (or an absence would be about anybody), history, position, tenant, how many
+/// records, each record with its last use, roles.
 pub(super) const FIND: &str = "
 local index = redis.call('HGET', KEYS[2], ARGV[2])
 if not index then
   for key, made in pairs({[KEYS[2]] = m[7] or '1', [KEYS[3]] = m[6] or '0', [KEYS[4]] = m[8] or '1'}) do
     if redis.call('HLEN', key) < tonumber(made) then return redis.error_reply('DATALOST entries') end
   end
-  return {m[1], m[3]}
+  return {ARGV[2], m[1], m[3]}
 end
 if m[4] and redis.call('EXISTS', KEYS[6]) == 0 then return redis.error_reply('DATALOST uses') end
 if m[5] and m[5] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0 then return redis.error_reply('DATALOST roles') end
 local id, tenant = string.match(index, '^(%S+) (%S+)$')
 if not id then return redis.error_reply('WRONGTYPE index') end
-local reply = {m[1], m[3], redis.call('HGET', KEYS[4], tenant), '0'}
+local reply = {ARGV[2], m[1], m[3], redis.call('HGET', KEYS[4], tenant), '0'}
 if id == '=' then return reply end
 local count, roles = 0, ''
 while id and count < 5 do
@@ -59,7 +60,7 @@ while id and count < 5 do
   count = count + 1
   id = parent ~= '-' and parent
 end
-reply[4] = tostring(count)
+reply[5] = tostring(count)
 for role in string.gmatch(roles, '%S+') do reply[#reply + 1] = redis.call('HGET', KEYS[5], role) end
 return reply
 ";

@@ -95,7 +95,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
         }
-        let Some(endpoint) = course.borrow_and_update().clone() else {
+        let Some(endpoint) = course.take_latest() else {
             tokio::time::sleep(backoff.next()).await;
             continue;
         };

@@ -216,6 +216,7 @@ async fn either<T>(
     mut other: Pin<&mut impl Future<Output = Result<T, Fault>>>,
 ) -> Result<T, Fault> {
     tokio::select! {
+        biased;
         first = &mut one => match first {
             Ok(found) => Ok(found),
             Err(_) => other.await,

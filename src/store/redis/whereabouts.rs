@@ -7,9 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::store::StoreError;
+use crate::store::{StoreError, watch};
 
 use super::access::{Endpoint, RedisAccess, Servers};
 use super::cluster::Nodes;

@@ -1,0 +1,246 @@
+//! A value that can be waited for. As tokio's `watch`, but who waits is woken in the order of waiting:
+//! tokio wakes in a random order, and a simulation of the store could not be repeated.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// A sender and its first receiver.
+pub(super) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Shared {
+        slot: Mutex::new(Slot {
+            value,
+            version: 0,
+            end: End::Open,
+        }),
+        changed: Notify::new(),
+    });
+    (Sender(Arc::clone(&shared)), Receiver { shared, seen: 0 })
+}
+
+/// Says that no value will follow: the sender is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed;
+
+struct Shared<T> {
+    slot: Mutex<Slot<T>>,
+    changed: Notify,
+}
+
+struct Slot<T> {
+    value: T,
+    /// How often it was set.
+    version: u64,
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Closed,
+}
+
+impl<T> Shared<T> {
+    fn slot(&self) -> MutexGuard<'_, Slot<T>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sets the value. There is one for each channel.
+pub(super) struct Sender<T>(Arc<Shared<T>>);
+
+impl<T> Sender<T> {
+    /// Sets the value; answers the one before.
+    pub(super) fn send_replace(&self, value: T) -> T {
+        let mut slot = self.0.slot();
+        let before = std::mem::replace(&mut slot.value, value);
+        slot.version += 1;
+        drop(slot);
+        self.0.changed.notify_waiters();
+        before
+    }
+
+    /// Changes the value in place; whoever waits hears of it if `change` says that there was a change.
+    pub(super) fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
+        let mut slot = self.0.slot();
+        let changed = change(&mut slot.value);
+        slot.version += u64::from(changed);
+        drop(slot);
+        if changed {
+            self.0.changed.notify_waiters();
+        }
+        changed
+    }
+
+    /// Changes the value in place.
+    pub(super) fn send_modify(&self, change: impl FnOnce(&mut T)) {
+        self.send_if_modified(|value| {
+            change(value);
+            true
+        });
+    }
+
+    /// One more receiver, which has seen the value as it is now.
+    pub(super) fn subscribe(&self) -> Receiver<T> {
+        Receiver {
+            seen: self.0.slot().version,
+            shared: Arc::clone(&self.0),
+        }
+    }
+}
+
+impl<T: Clone> Sender<T> {
+    /// The value now.
+    pub(super) fn value(&self) -> T {
+        self.0.slot().value.clone()
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.slot().end = End::Closed;
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Sender").field(&self.0.slot().value).finish()
+    }
+}
+
+/// Waits for values.
+pub(super) struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+    /// The version of the value that was seen last.
+    seen: u64,
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            seen: self.seen,
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Waits until the value was set since it was last seen. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Closed`] when the sender is gone and its last value was seen.
+    pub(super) async fn changed(&mut self) -> Result<(), Closed> {
+        loop {
+            // Before the look: a change after it wakes this one.
+            let changed = self.shared.changed.notified();
+            {
+                let slot = self.shared.slot();
+                if slot.version != self.seen {
+                    self.seen = slot.version;
+                    return Ok(());
+                }
+                if slot.end == End::Closed {
+                    return Err(Closed);
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether the value was set since it was last seen.
+    ///
+    /// # Errors
+    /// [`Closed`] when the sender is gone.
+    pub(super) fn has_changed(&self) -> Result<bool, Closed> {
+        let slot = self.shared.slot();
+        match slot.end {
+            End::Open => Ok(slot.version != self.seen),
+            End::Closed => Err(Closed),
+        }
+    }
+
+    /// Takes the value as not seen.
+    pub(super) const fn mark_changed(&mut self) {
+        self.seen = self.seen.wrapping_sub(1);
+    }
+}
+
+impl<T: Clone> Receiver<T> {
+    /// The value now, which counts as seen.
+    pub(super) fn take_latest(&mut self) -> T {
+        let slot = self.shared.slot();
+        self.seen = slot.version;
+        slot.value.clone()
+    }
+
+    /// Waits until the value is as wanted, and answers it. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Closed`] when the sender is gone and its last value is another one.
+    pub(super) async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<T, Closed> {
+        loop {
+            let changed = self.shared.changed.notified();
+            {
+                let slot = self.shared.slot();
+                self.seen = slot.version;
+                if wanted(&slot.value) {
+                    return Ok(slot.value.clone());
+                }
+                if slot.end == End::Closed {
+                    return Err(Closed);
+                }
+            }
+            changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wanted_value_is_seen_and_a_gone_sender_too() {
+        let (sender, mut receiver) = channel(0);
+        assert_eq!(receiver.wait_for(|value| *value == 0).await, Ok(0));
+        let mut other = receiver.clone();
+        let waiting = tokio::spawn(async move { other.wait_for(|value| *value == 2).await });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(sender.send_replace(1), 0);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!waiting.is_finished());
+        sender.send_replace(2);
+        assert_eq!(waiting.await.unwrap(), Ok(2));
+        let mut late = sender.subscribe();
+        assert_eq!(sender.value(), 2);
+        drop(sender);
+        assert_eq!(late.wait_for(|value| *value == 2).await, Ok(2));
+        assert_eq!(late.wait_for(|value| *value == 3).await, Err(Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_woken_in_the_order_of_waiting() {
+        for _ in 0..20 {
+            let (sender, receiver) = channel(false);
+            let woken = Arc::new(Mutex::new(Vec::new()));
+            let tasks: Vec<_> = (0..10)
+                .map(|i| {
+                    let (mut receiver, woken) = (receiver.clone(), Arc::clone(&woken));
+                    tokio::spawn(async move {
+                        receiver.wait_for(|value| *value).await.unwrap();
+                        woken.lock().unwrap().push(i);
+                    })
+                })
+                .collect();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sender.send_replace(true);
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert_eq!(*woken.lock().unwrap(), (0..10).collect::<Vec<_>>());
+        }
+    }
+}

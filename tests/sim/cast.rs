@@ -1,0 +1,220 @@
+//! Who takes part: tenants, keys, roles, and the surface and route they are judged for.
+
+use std::time::Duration;
+
+use durward::base::clock::UnixMillis;
+use durward::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
+use durward::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
+use durward::base::principal::{CredentialRecord, Parent, RoleRecord, State};
+use durward::base::scope::{Mode, Scope, ScopeSet};
+use durward::decide::method::Method;
+use durward::decide::rate::RouteLimits;
+use durward::decide::route::{
+    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
+};
+use durward::decide::surface::{Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+
+/// The wall clock when a simulation begins.
+pub(crate) const EPOCH: UnixMillis = UnixMillis(1_800_000_000_000);
+
+/// What every gateway's pepper hashes to, as far as the store cares.
+pub(crate) const PEPPER_CHECK: &str = "check-value";
+
+/// The tenants.
+pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
+
+/// The role of the store that some keys live by.
+pub(crate) const ROLE: &str = "clerk";
+
+/// A key that callers present, by its number in [`KEYS`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    /// Of [`TENANTS`]; none for a key that nobody was ever given.
+    pub(crate) tenant: Option<usize>,
+    /// Of [`KEYS`].
+    pub(crate) parent: Option<usize>,
+    pub(crate) grant: Grant,
+}
+
+/// Where a key has its scope from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grant {
+    Own,
+    Role,
+}
+
+const fn key(name: &'static str, tenant: usize, parent: Option<usize>, grant: Grant) -> Key {
+    Key {
+        name,
+        tenant: Some(tenant),
+        parent,
+        grant,
+    }
+}
+
+const fn unknown(name: &'static str) -> Key {
+    Key {
+        name,
+        tenant: None,
+        parent: None,
+        grant: Grant::Own,
+    }
+}
+
+/// Every key, known and unknown ones; a parent stands before its children.
+pub(crate) const KEYS: [Key; 9] = [
+    key("plain-a", 0, None, Grant::Own),
+    key("plain-b", 1, None, Grant::Own),
+    key("calm-b", 1, None, Grant::Own),
+    key("parent-a", 0, None, Grant::Own),
+    key("child-a", 0, Some(3), Grant::Own),
+    key("clerk-a", 0, None, Grant::Role),
+    key("clerk-b", 1, None, Grant::Own),
+    unknown("nobody-1"),
+    unknown("nobody-2"),
+];
+
+/// Keys that exist.
+pub(crate) const KNOWN: usize = 7;
+
+/// The one that no change is ever about: it is refused by nobody at no time.
+pub(crate) const CALM: usize = 2;
+
+/// What never changes, made once for each thread.
+pub(crate) struct Cast {
+    pub(crate) surfaces: Vec<Surface>,
+    pub(crate) route: Route,
+    pub(crate) texts: Vec<String>,
+    pub(crate) fingerprints: Vec<Fingerprint>,
+    /// The same as the store indexes them.
+    pub(crate) hex: Vec<String>,
+    pub(crate) peppers: Peppers,
+}
+
+impl Cast {
+    pub(crate) fn new() -> Self {
+        let pepper = Pepper::new(&[7; 32]).unwrap();
+        let texts: Vec<String> = KEYS.iter().map(|key| format!("hlive_{}", key.name)).collect();
+        let fingerprints: Vec<Fingerprint> = texts
+            .iter()
+            .map(|text| pepper.fingerprint(&surface_name(), Part::Key, text.as_bytes()))
+            .collect();
+        Self {
+            surfaces: vec![surface()],
+            route: route(),
+            hex: fingerprints.iter().map(Fingerprint::to_hex).collect(),
+            fingerprints,
+            texts,
+            peppers: Peppers::new(vec![pepper]).unwrap(),
+        }
+    }
+
+    pub(crate) fn record(&self, index: usize) -> CredentialRecord {
+        let key = KEYS[index];
+        let scopes = if key.grant == Grant::Own { scope() } else { ScopeSet::default() };
+        let mut record = CredentialRecord {
+            id: credential_id(index),
+            surface: surface_name(),
+            tenant: tenant_id(key.tenant.unwrap()),
+            subject: None,
+            mode: Some(Mode::Live),
+            scopes,
+            state: State::Active,
+            fingerprint: self.fingerprints[index],
+            secret_fingerprint: None,
+            prefix: "hlive_".into(),
+            last4: "wxyz".into(),
+            name: None,
+            created_at: EPOCH,
+            not_before: None,
+            expires_at: None,
+            valid_after: None,
+            epoch: 1,
+            extras: None,
+        };
+        if key.grant == Grant::Role {
+            record.extras_mut().roles = vec![role_id()];
+        }
+        if let Some(parent) = key.parent {
+            record.extras_mut().parent = Some(Parent {
+                surface: surface_name(),
+                id: credential_id(parent),
+            });
+        }
+        record
+    }
+}
+
+pub(crate) fn credential_id(index: usize) -> CredentialId {
+    CredentialId::parse(KEYS[index].name).unwrap()
+}
+
+pub(crate) fn tenant_id(index: usize) -> TenantId {
+    TenantId::parse(TENANTS[index]).unwrap()
+}
+
+pub(crate) fn role_id() -> RoleId {
+    RoleId::of_name(ROLE)
+}
+
+pub(crate) fn role() -> RoleRecord {
+    RoleRecord {
+        id: role_id(),
+        tenant: Some(tenant_id(0)),
+        name: ROLE.into(),
+        description: None,
+        scopes: scope(),
+        created_at: EPOCH,
+        epoch: 1,
+    }
+}
+
+/// What the route asks for.
+pub(crate) fn scope() -> ScopeSet {
+    std::iter::once(Scope::parse("orders:read").unwrap()).collect()
+}
+
+fn surface_name() -> SurfaceName {
+    SurfaceName::parse("api").unwrap()
+}
+
+fn surface() -> Surface {
+    Surface {
+        name: surface_name(),
+        kind: SurfaceKind::ApiKey {
+            carriers: vec![Carrier::Bearer],
+            prefixes: vec![KeyPrefix::parse("hlive_", Some(Mode::Live)).unwrap()],
+            keys: KeyOrigin::Generated,
+            random: DEFAULT_RANDOM,
+            claim_headers: Vec::new(),
+        },
+        mode: None,
+    }
+}
+
+fn route() -> Route {
+    Route {
+        name: "orders".into(),
+        hosts: Vec::new(),
+        methods: vec![Method::Get],
+        pattern: "/orders".into(),
+        access: Access::Surfaces {
+            surfaces: vec![SurfaceIndex(0)],
+            scopes: scope(),
+        },
+        destination: Destination::Upstream(UpstreamIndex(0)),
+        rewrite: Rewrite::Keep,
+        dialect: DialectIndex(0),
+        options: RouteOptions {
+            tenant_segment: None,
+            max_body: 0,
+            response_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            encoded_slashes: EncodedSlashes::Refused,
+            trailers: Trailers::Dropped,
+            credentials: CredentialForwarding::Removed,
+        },
+        limits: RouteLimits::default(),
+    }
+}

@@ -1,0 +1,29 @@
+//! Gateways, a store and a network in virtual time, with everything going wrong that a seed can think
+//! of: the promise of revocation against a reference model. A binary of its own, since it uses every
+//! core for a minute and must not stand in the way of tests that measure time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    reason = "numbers of a simulated Redis are small"
+)]
+
+mod cast;
+mod chance;
+mod cluster;
+mod database;
+mod faults;
+mod gateway;
+mod lua;
+mod model;
+mod pipe;
+mod plan;
+mod resp;
+mod seeds;
+mod world;

@@ -1,0 +1,351 @@
+//! What must be true, judged from outside: a reference model of a few lines that knows the true time.
+
+use std::collections::BTreeMap;
+
+use durward::base::denial::Denial;
+
+use crate::cast::{CALM, Cast, Grant, KEYS, KNOWN, TENANTS};
+use crate::gateway::{Answer, Change};
+
+/// How long after the last fault everything must be well again.
+pub(crate) const RECOVERY: u64 = 6_000;
+
+/// How long a change may take to reach every gateway when nothing is wrong: three delays of the
+/// simulated network and the slowest tick.
+const PUSH: u64 = 600;
+
+/// A counter is the lower part of a position; the upper part counts histories.
+const COUNTER: u64 = (1 << 40) - 1;
+
+/// What a change is about: a key, a tenant, or the role.
+type Subject = usize;
+
+const ROLE_SUBJECT: Subject = KNOWN + TENANTS.len();
+const SUBJECTS: usize = ROLE_SUBJECT + 1;
+
+/// What a change does to those who depend on its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    EndsForEver,
+    Ends,
+    Lifts,
+}
+
+/// An acknowledged end.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    at: u64,
+    /// Changes the store had counted then; none once histories were mixed.
+    counter: Option<u64>,
+    /// How much the primary had written then.
+    written: usize,
+    /// Once the store lost it: the gateways that had seen it, bit by bit.
+    only: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Fate {
+    ended: Option<Ended>,
+    for_ever: bool,
+    /// A change was ever begun.
+    touched: bool,
+    /// A lifting change ended in the unknown: it may still come true.
+    unsure: bool,
+    /// A change is under way.
+    busy: Option<u64>,
+    /// The store lost data under that change.
+    doubtful: bool,
+}
+
+impl Fate {
+    /// An end is acknowledged: a first one, or one again that the store had lost.
+    fn end(&mut self, at: u64, counter: Option<u64>, written: usize) {
+        if self.ended.is_none_or(|ended| ended.only.is_some()) {
+            self.ended = Some(Ended {
+                at,
+                counter,
+                written,
+                only: None,
+            });
+        }
+    }
+}
+
+/// What the simulation tells the model of the world.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances {
+    /// Since when nothing has been wrong; none while something is.
+    pub(crate) calm_since: Option<u64>,
+    /// Look-ups may be answered with those of others.
+    pub(crate) swapped: bool,
+    /// The store went back to what it was before, at least once.
+    pub(crate) went_back: bool,
+}
+
+pub(crate) struct Model {
+    fates: [Fate; SUBJECTS],
+    max_age: u64,
+    /// When a look-up of a key was last made for a gateway.
+    found: BTreeMap<(usize, usize), u64>,
+    /// The newest change that a gateway said it had applied, before histories were mixed.
+    applied: BTreeMap<usize, u64>,
+    /// Since when a gateway has heard of every event, one after the other.
+    hears: BTreeMap<usize, u64>,
+    /// When a key was last answered for, and whether it was admitted.
+    last: BTreeMap<(usize, usize), (u64, bool)>,
+    pub(crate) violations: Vec<String>,
+    /// Requests that were judged, by kind of outcome.
+    pub(crate) admitted: u64,
+    pub(crate) refused: u64,
+    pub(crate) unavailable: u64,
+}
+
+impl Model {
+    pub(crate) fn new(max_age: u64) -> Self {
+        Self {
+            fates: [Fate::default(); SUBJECTS],
+            max_age,
+            found: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            hears: BTreeMap::new(),
+            last: BTreeMap::new(),
+            violations: Vec::new(),
+            admitted: 0,
+            refused: 0,
+            unavailable: 0,
+        }
+    }
+
+    /// Whether this change may begin: one at a time for each subject, so that what is known is sure.
+    pub(crate) fn begin(&mut self, change: Change, number: u64) -> bool {
+        let (subject, effect) = meaning(change);
+        let fate = &mut self.fates[subject];
+        if fate.busy.is_some() {
+            return false;
+        }
+        fate.busy = Some(number);
+        fate.touched = true;
+        if effect == Effect::Lifts && !fate.for_ever {
+            fate.ended = None;
+        }
+        true
+    }
+
+    /// A change is over.
+    pub(crate) fn end(&mut self, change: Change, number: u64, at: u64, done: bool, counter: Option<u64>, written: usize) {
+        let (subject, effect) = meaning(change);
+        let fate = &mut self.fates[subject];
+        if fate.busy != Some(number) {
+            return;
+        }
+        fate.busy = None;
+        let done = done && !std::mem::take(&mut fate.doubtful);
+        match (effect, done) {
+            (Effect::Lifts, true) => {}
+            (Effect::Lifts, false) => fate.unsure = true,
+            (_, false) => {}
+            (Effect::EndsForEver, true) => {
+                fate.for_ever = true;
+                fate.end(at, counter, written);
+            }
+            (Effect::Ends, true) if fate.unsure => {}
+            (Effect::Ends, true) => fate.end(at, counter, written),
+        }
+    }
+
+    /// A gateway that stops takes its changes with it: whether they were made is not known.
+    pub(crate) fn give_up(&mut self, number: u64) {
+        for fate in &mut self.fates {
+            if fate.busy == Some(number) {
+                fate.busy = None;
+                fate.unsure = true;
+            }
+        }
+    }
+
+    /// The store has lost what was written after this much. What a gateway has seen end stays ended
+    /// there; nobody promises more.
+    pub(crate) fn lose_after(&mut self, written: usize) {
+        let (applied, hears) = (&self.applied, &self.hears);
+        for fate in &mut self.fates {
+            if let Some(ended) = fate.ended.as_mut().filter(|ended| ended.written > written && ended.only.is_none()) {
+                let heard = |gateway: &usize| hears.get(gateway).is_none_or(|since| ended.at >= *since);
+                let saw = |gateway: &&usize| heard(gateway) && ended.counter.is_some_and(|counter| applied[*gateway] >= counter);
+                let seen = applied.keys().filter(saw).fold(0, |seen, gateway| seen | 1 << gateway);
+                ended.only = Some(seen);
+            }
+            if fate.ended.is_some_and(|ended| ended.only == Some(0)) {
+                fate.ended = None;
+                fate.for_ever = false;
+            }
+            // What was on its way may have been made before or after the loss.
+            fate.doubtful = fate.busy.is_some();
+        }
+    }
+
+    /// What is written is counted anew.
+    pub(crate) fn count_anew(&mut self) {
+        for ended in self.fates.iter_mut().filter_map(|fate| fate.ended.as_mut()) {
+            ended.written = 0;
+        }
+    }
+
+    /// A gateway may miss events until now: it is told to forget its facts, but not what ended.
+    pub(crate) fn note_gap(&mut self, gateway: usize, now: u64) {
+        self.hears.insert(gateway, now + RECOVERY);
+    }
+
+    /// A gateway starts anew: what it had seen is forgotten.
+    pub(crate) fn forget_gateway(&mut self, gateway: usize, now: u64) {
+        self.applied.remove(&gateway);
+        self.note_gap(gateway, now);
+        for fate in &mut self.fates {
+            if let Some(only) = fate.ended.as_mut().and_then(|ended| ended.only.as_mut()) {
+                *only &= !(1 << gateway);
+            }
+            if fate.ended.is_some_and(|ended| ended.only == Some(0)) {
+                fate.ended = None;
+                fate.for_ever = false;
+            }
+        }
+    }
+
+    /// Histories are mixed from here on: counters compare no more.
+    pub(crate) fn mix_histories(&mut self) {
+        for ended in self.fates.iter_mut().filter_map(|fate| fate.ended.as_mut()) {
+            ended.counter = None;
+        }
+    }
+
+    /// The primary answers a look-up.
+    pub(crate) fn note_find(&mut self, cast: &Cast, gateway: usize, fingerprint: &[u8], now: u64) {
+        if let Some(key) = cast.hex.iter().position(|hex| hex.as_bytes() == fingerprint) {
+            self.found.insert((gateway, key), now);
+        }
+    }
+
+    /// Judges what a gateway did with a request.
+    pub(crate) fn judge(&mut self, gateway: usize, answer: &Answer, around: Circumstances) {
+        if !around.went_back {
+            self.applied.insert(gateway, answer.applied & COUNTER);
+        }
+        self.last.insert((gateway, answer.key), (answer.decided, answer.outcome.is_ok()));
+        let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
+        let broken = match &answer.outcome {
+            Ok((id, tenant)) => self.judge_admission(gateway, answer, id, tenant, around),
+            Err(denial) => self.judge_denial(answer, *denial, calm, around),
+        };
+        if let Some(rule) = broken {
+            self.violations.push(format!(
+                "gateway {gateway}, key {} at {} (decided {}): {rule}",
+                KEYS[answer.key].name, answer.started, answer.decided
+            ));
+        }
+    }
+
+    fn judge_admission(&mut self, gateway: usize, answer: &Answer, id: &str, tenant: &str, around: Circumstances) -> Option<String> {
+        self.admitted += 1;
+        let key = KEYS[answer.key];
+        let Some(owner) = key.tenant else {
+            return Some("an unknown key was admitted".into());
+        };
+        if id != key.name || tenant != TENANTS[owner] {
+            return Some(format!("admitted as {id} of {tenant}"));
+        }
+        let found = self.found.get(&(gateway, answer.key));
+        if found.is_none_or(|at| at + self.max_age <= answer.decided) {
+            return Some(format!("facts were used beyond their age: last read at {found:?}"));
+        }
+        for subject in subjects_of(answer.key) {
+            let Some(ended) = self.fates[subject].ended else { continue };
+            // What the store lost and a running gateway saw is restored everywhere, once all is well.
+            let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
+            if !calm && ended.only.is_some_and(|only| only & (1 << gateway) == 0) {
+                continue;
+            }
+            if answer.decided >= ended.at + self.max_age {
+                return Some(format!("admitted after the bound: ended at {}", ended.at));
+            }
+            let applied = answer.applied & COUNTER;
+            if !around.went_back && ended.counter.is_some_and(|counter| applied >= counter) {
+                return Some(format!(
+                    "admitted after its event was applied: ended at {}, {applied} applied",
+                    ended.at
+                ));
+            }
+            let calm_all_along = around.calm_since.is_some_and(|since| ended.at >= since + RECOVERY);
+            if calm_all_along && answer.started >= ended.at + PUSH {
+                return Some(format!("nothing is wrong, and the push did not come: ended at {}", ended.at));
+            }
+        }
+        None
+    }
+
+    fn judge_denial(&mut self, answer: &Answer, denial: Denial, calm: bool, around: Circumstances) -> Option<String> {
+        let known = KEYS[answer.key].tenant.is_some();
+        match denial {
+            Denial::StoreUnavailable | Denial::CorruptRecord => {
+                self.unavailable += 1;
+                if calm {
+                    return Some(format!("nothing is wrong, and the answer was {denial:?}"));
+                }
+                (denial == Denial::CorruptRecord && !around.swapped).then(|| "a record was called corrupt".into())
+            }
+            Denial::UnknownCredential => {
+                self.refused += 1;
+                known.then(|| "a key that exists was called unknown".into())
+            }
+            Denial::RevokedCredential | Denial::DisabledCredential | Denial::InactiveTenant | Denial::InsufficientScope if known => {
+                self.refused += 1;
+                let touched = subjects_of(answer.key).any(|subject| self.fates[subject].touched);
+                (!touched).then(|| format!("nobody ended it, and the answer was {denial:?}"))
+            }
+            _ => Some(format!("the answer was {denial:?}")),
+        }
+    }
+
+    /// At the end, when all is well: every gateway answers for every key, and admits what nobody ended.
+    pub(crate) fn judge_end(&mut self, gateways: usize, since: u64) {
+        for (gateway, (key, name)) in (0..gateways).flat_map(|g| KEYS.iter().enumerate().map(move |(i, k)| (g, (i, k.name)))) {
+            let last = self.last.get(&(gateway, key)).filter(|(decided, _)| *decided >= since);
+            let untouched = KEYS[key].tenant.is_some() && !subjects_of(key).any(|subject| self.fates[subject].touched);
+            match last {
+                None => self
+                    .violations
+                    .push(format!("gateway {gateway} gives no answer to {name} any more")),
+                Some((_, false)) if untouched => self.violations.push(format!("gateway {gateway} does not admit {name} any more")),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Everything whose end ends this key.
+fn subjects_of(key: usize) -> impl Iterator<Item = Subject> {
+    let Some(tenant) = KEYS[key].tenant else {
+        return Vec::new().into_iter();
+    };
+    let mut subjects = vec![key, KNOWN + tenant];
+    subjects.extend(KEYS[key].parent);
+    if KEYS[key].grant == Grant::Role {
+        subjects.push(ROLE_SUBJECT);
+    }
+    subjects.into_iter()
+}
+
+fn meaning(change: Change) -> (Subject, Effect) {
+    match change {
+        Change::Revoke(key) => (key, Effect::EndsForEver),
+        Change::Disable(key) => (key, Effect::Ends),
+        Change::Enable(key) => (key, Effect::Lifts),
+        Change::SuspendTenant(tenant) => (KNOWN + tenant, Effect::Ends),
+        Change::ResumeTenant(tenant) => (KNOWN + tenant, Effect::Lifts),
+        Change::NarrowRole => (ROLE_SUBJECT, Effect::Ends),
+        Change::WidenRole => (ROLE_SUBJECT, Effect::Lifts),
+    }
+}
+
+/// Keys that changes are about.
+pub(crate) fn changeable() -> impl Iterator<Item = usize> {
+    (0..KNOWN).filter(|key| *key != CALM)
+}

@@ -1,0 +1,124 @@
+//! What a seed makes happen.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::cast::Cast;
+use crate::chance::Chance;
+use crate::database::Database;
+use crate::faults::{Act, Fault};
+use crate::gateway::{Settings, Suspension};
+use crate::model::RECOVERY;
+use crate::world::{Event, Flow, World};
+
+/// When gateways have started and callers come.
+const OPENING: u64 = 1_000;
+
+/// When the first fault may begin ...
+const FIRST: u64 = 1_600;
+
+/// ... and when the last one is over.
+const CALM: u64 = 9_000;
+
+/// How long all must be well at the end.
+const EVENING: u64 = 1_500;
+
+/// What became of a seed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) violations: Vec<String>,
+    pub(crate) trace: u64,
+    pub(crate) admitted: u64,
+    pub(crate) refused: u64,
+    pub(crate) unavailable: u64,
+    pub(crate) changes: u64,
+}
+
+/// Where every simulation on a thread begins.
+pub(crate) struct Stage {
+    cast: Rc<Cast>,
+    data: Database,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let cast = Rc::new(Cast::new());
+        let settings = Settings {
+            max_age: Duration::from_secs(2),
+            absent_age: Duration::from_secs(1),
+            wait_replicas: 0,
+            seed: 0,
+        };
+        let data = World::first_data(&cast, &settings);
+        Self { cast, data }
+    }
+
+    /// Plays a seed to its end, or to the first rule that is broken.
+    pub(crate) fn play(&self, seed: u64) -> Outcome {
+        let mut chance = Chance::new(seed);
+        let nodes = chance.pick(&[1, 2, 2, 3]);
+        let settings = Settings {
+            max_age: Duration::from_millis(chance.pick(&[1_000, 1_500, 2_500])),
+            absent_age: Duration::from_millis(chance.pick(&[300, 800])),
+            wait_replicas: if nodes > 1 && chance.one_in(2) { 1 } else { 0 },
+            seed: 0,
+        };
+        let gateways = chance.pick(&[2, 2, 3, 4]);
+        let faults: Vec<(u64, u64, Fault)> = (0..chance.between(1, 6)).map(|_| draw(&mut chance, gateways)).collect();
+        let mut world = World::new(Rc::clone(&self.cast), &self.data, gateways, nodes, settings, chance);
+        for g in 0..gateways {
+            world.after(OPENING, Event::Act(Act::Traffic(g)));
+        }
+        world.after(OPENING, Event::Act(Act::Operate));
+        let back_up = world.chance.between(OPENING, CALM);
+        world.after(back_up, Event::Act(Act::BackUp));
+        for (begin, end, fault) in faults {
+            world.after(begin, Event::Act(Act::Begin(fault)));
+            world.after(end, Event::Act(Act::End(fault)));
+        }
+        world.after(CALM, Event::Act(Act::Calm));
+        let evening = CALM + RECOVERY;
+        world.after(evening + EVENING / 2, Event::Act(Act::AskAll));
+        world.run_until(evening + EVENING);
+        if world.model.violations.is_empty() {
+            world.model.judge_end(gateways, evening);
+        }
+        Outcome {
+            violations: std::mem::take(&mut world.model.violations),
+            trace: world.trace,
+            admitted: world.model.admitted,
+            refused: world.model.refused,
+            unavailable: world.model.unavailable,
+            changes: world.changes,
+        }
+    }
+}
+
+/// A fault, when it begins and when it ends.
+fn draw(chance: &mut Chance, gateways: usize) -> (u64, u64, Fault) {
+    let begin = chance.between(FIRST, CALM - 1_000);
+    let lasts = chance.pick(&[200, 1_000, 2_500, 4_000]);
+    let end = (begin + chance.between(lasts / 2, lasts)).min(CALM - 100);
+    let gateway = chance.index(gateways);
+    let fault = match chance.below(20) {
+        0..4 => {
+            let (up, down) = chance.pick(&[(Flow::Held, Flow::Held), (Flow::Held, Flow::Open), (Flow::Open, Flow::Held)]);
+            Fault::Partition { gateway, up, down }
+        }
+        4..6 => Fault::Slow(gateway),
+        6 => Fault::Reset(gateway),
+        7 => Fault::Hang,
+        8 => Fault::Crash,
+        9..11 => Fault::Failover,
+        11 => Fault::Lag,
+        12 => Fault::Flush,
+        13 => Fault::GoBack,
+        14 => Fault::Trim(usize::try_from(chance.below(3)).unwrap_or(0)),
+        15 => Fault::Swap,
+        16 => Fault::Suspend(gateway, Suspension::Process),
+        17 => Fault::Suspend(gateway, Suspension::Machine),
+        18 => Fault::WrongClock(gateway),
+        _ => Fault::Restart(gateway),
+    };
+    (begin, end, fault)
+}

@@ -1,0 +1,349 @@
+//! One simulated world: gateways, the network between, the store, and the order in which things happen.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cast::Cast;
+use crate::chance::Chance;
+use crate::cluster::{Cluster, Find, Output};
+use crate::database::Database;
+use crate::faults::Act;
+use crate::gateway::{Answer, Change, Gateway, Settings, Told};
+use crate::model::{Circumstances, Model, RECOVERY};
+use crate::pipe::{Arrived, ConnId, Sent, Wires};
+
+/// Longest time a gateway is left alone: its timers' bytes leave it that much late, as over a slow
+/// network.
+const TICK: u64 = 80;
+
+/// Longest time a change may take: its deadline, and the wait for replicas.
+const CHANGE: u64 = 4_500;
+
+/// Bits of a connection's name below the number of its gateway.
+const CONN_BITS: u32 = 32;
+
+pub(crate) enum Event {
+    Tick(usize),
+    /// Lets a gateway act on what has just arrived.
+    Run(usize),
+    AtStore(ConnId, Sent),
+    AtGateway(ConnId, Arrived),
+    WaitEnds(ConnId, u64),
+    Replicate {
+        node: usize,
+        upto: usize,
+    },
+    Act(Act),
+}
+
+/// One direction between a gateway and the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Open,
+    /// Bytes are kept until it opens again.
+    Held,
+}
+
+/// What lies between a gateway and the store.
+pub(crate) struct Path {
+    pub(crate) up: Flow,
+    pub(crate) down: Flow,
+    pub(crate) delay: (u64, u64),
+    held_up: Vec<(ConnId, Sent)>,
+    held_down: Vec<(ConnId, Arrived)>,
+    /// When the last bytes of a connection arrive, up and down: bytes do not overtake each other.
+    last: BTreeMap<ConnId, (u64, u64)>,
+}
+
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) chance: Chance,
+    pub(crate) cast: Rc<Cast>,
+    pub(crate) settings: Settings,
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) wires: Vec<Arc<Wires>>,
+    pub(crate) paths: Vec<Path>,
+    pub(crate) cluster: Cluster,
+    pub(crate) model: Model,
+    pub(crate) around: Circumstances,
+    /// How late replicas are.
+    pub(crate) lag: (u64, u64),
+    /// The node that the store's name leads to takes no connections.
+    pub(crate) away: bool,
+    /// The newest look-up and when it was made, for answers that go astray.
+    last_find: Option<(u64, Find)>,
+    pub(crate) changes: u64,
+    pub(crate) done: Vec<(Change, u64, bool)>,
+    /// Everything that happened, as one number: two runs of a seed agree in it.
+    pub(crate) trace: u64,
+    /// A copy of the data to go back to, and how much had been written then.
+    pub(crate) older: Option<Database>,
+    pub(crate) older_written: usize,
+    /// Which gateway was asked for which change.
+    pub(crate) operated: Vec<(usize, u64)>,
+    prepared: bool,
+    queue: BTreeMap<(u64, u64), Event>,
+    next: u64,
+}
+
+impl World {
+    pub(crate) fn new(cast: Rc<Cast>, data: &Database, gateways: usize, nodes: usize, settings: Settings, chance: Chance) -> Self {
+        let path = |_| Path {
+            up: Flow::Open,
+            down: Flow::Open,
+            delay: (1, 12),
+            held_up: Vec::new(),
+            held_down: Vec::new(),
+            last: BTreeMap::new(),
+        };
+        let mut world = Self {
+            now: 0,
+            chance,
+            cast,
+            gateways: Vec::new(),
+            wires: (0..gateways).map(|g| Arc::new(Wires::new((g as u64) << CONN_BITS))).collect(),
+            paths: (0..gateways).map(path).collect(),
+            cluster: Cluster::new(data, nodes),
+            model: Model::new(u64::try_from(settings.max_age.as_millis()).unwrap()),
+            settings,
+            around: Circumstances {
+                calm_since: Some(0),
+                swapped: false,
+                went_back: false,
+            },
+            lag: (1, 30),
+            away: false,
+            last_find: None,
+            changes: 0,
+            done: Vec::new(),
+            trace: 0,
+            older: None,
+            older_written: 0,
+            operated: Vec::new(),
+            prepared: false,
+            queue: BTreeMap::new(),
+            next: 0,
+        };
+        for g in 0..gateways {
+            let gateway = world.start_gateway(g);
+            world.gateways.push(gateway);
+            world.after(1, Event::Tick(g));
+        }
+        world
+    }
+
+    pub(crate) fn start_gateway(&mut self, g: usize) -> Gateway {
+        let mut settings = self.settings.clone();
+        settings.seed = self.chance.next();
+        Gateway::start(&self.cast, &self.wires[g], &settings, self.now)
+    }
+
+    /// The data that a simulation begins with, made by the real store.
+    pub(crate) fn first_data(cast: &Rc<Cast>, settings: &Settings) -> Database {
+        let mut world = Self::new(Rc::clone(cast), &Database::default(), 1, 1, settings.clone(), Chance::new(0));
+        world.run_until(3_000);
+        world.gateways[0].prepare();
+        world.run_until(30_000);
+        assert!(world.prepared, "the cast was not made");
+        world.cluster.primary().database.clone()
+    }
+
+    pub(crate) fn after(&mut self, millis: u64, event: Event) {
+        self.queue.insert((self.now + millis, self.next), event);
+        self.next += 1;
+    }
+
+    pub(crate) fn run_until(&mut self, end: u64) {
+        while let Some(((at, number), event)) = self.queue.pop_first() {
+            if at > end || !self.model.violations.is_empty() {
+                self.queue.insert((at, number), event);
+                break;
+            }
+            self.now = at;
+            self.handle(event);
+        }
+        self.now = end;
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Tick(g) => {
+                self.run_gateway(g, self.now);
+                self.after(TICK, Event::Tick(g));
+            }
+            // A millisecond further: time moves only when everything that can be done is done.
+            Event::Run(g) => self.run_gateway(g, self.now + 1),
+            Event::AtStore(conn, sent) => self.reach_store(conn, sent),
+            Event::AtGateway(conn, arrived) => self.reach_gateway(conn, arrived),
+            Event::WaitEnds(conn, ticket) => {
+                self.cluster.time_out(self.now, conn, ticket);
+                self.collect();
+            }
+            Event::Replicate { node, upto } => {
+                self.cluster.replicate(self.now, node, upto);
+                self.collect();
+            }
+            Event::Act(act) => self.act(act),
+        }
+    }
+
+    /// Lets a gateway live until then, and takes what it sent and said.
+    pub(crate) fn run_gateway(&mut self, g: usize, until: u64) {
+        self.gateways[g].run_until(until);
+        self.take_from(g);
+    }
+
+    pub(crate) fn take_from(&mut self, g: usize) {
+        for (conn, sent) in self.wires[g].take_sent() {
+            self.send_up(g, conn, sent);
+        }
+        for told in self.gateways[g].take_told() {
+            match told {
+                Told::Answered(answer) => self.judge(g, &answer),
+                Told::Prepared => self.prepared = true,
+                Told::Changed {
+                    change,
+                    number,
+                    at,
+                    outcome,
+                } => {
+                    let counter = (!self.around.went_back).then(|| self.cluster.counter());
+                    let done = outcome.is_ok();
+                    self.judge_change(change, &outcome);
+                    self.note(&[at, number, done.into()]);
+                    self.model.end(change, number, at, done, counter, self.cluster.written());
+                    self.done.push((change, at, done));
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self, g: usize, answer: &Answer) {
+        let verdict = answer.outcome.as_ref().map_or_else(|denial| *denial as u64 + 1, |_| 0);
+        self.note(&[g as u64, answer.key as u64, answer.decided, answer.applied, verdict]);
+        self.model.judge(g, answer, self.around);
+    }
+
+    /// While nothing is wrong, only a rule says no.
+    fn judge_change(&mut self, change: Change, outcome: &Result<(), String>) {
+        if let Err(error) = outcome
+            && self.around.calm_since.is_some_and(|since| self.now >= since + RECOVERY + CHANGE)
+            && !error.contains("is revoked and stays so")
+        {
+            let broken = format!("nothing is wrong, and {change:?} failed at {}: {error}", self.now);
+            self.model.violations.push(broken);
+        }
+    }
+
+    fn note(&mut self, facts: &[u64]) {
+        for fact in facts {
+            self.trace = (self.trace ^ fact).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        }
+    }
+
+    fn send_up(&mut self, g: usize, conn: ConnId, sent: Sent) {
+        let path = &mut self.paths[g];
+        if path.up == Flow::Held {
+            path.held_up.push((conn, sent));
+            return;
+        }
+        let delay = self.chance.between(path.delay.0, path.delay.1);
+        let last = path.last.entry(conn).or_default();
+        last.0 = last.0.max(self.now + delay);
+        let wait = last.0 - self.now;
+        self.after(wait, Event::AtStore(conn, sent));
+    }
+
+    pub(crate) fn send_down(&mut self, conn: ConnId, arrived: Arrived) {
+        let path = &mut self.paths[gateway_of(conn)];
+        if path.down == Flow::Held {
+            path.held_down.push((conn, arrived));
+            return;
+        }
+        let delay = self.chance.between(path.delay.0, path.delay.1);
+        let last = path.last.entry(conn).or_default();
+        last.1 = last.1.max(self.now + delay);
+        let wait = last.1 - self.now;
+        self.after(wait, Event::AtGateway(conn, arrived));
+    }
+
+    /// Lets go what was held.
+    pub(crate) fn open_path(&mut self, g: usize) {
+        let path = &mut self.paths[g];
+        (path.up, path.down) = (Flow::Open, Flow::Open);
+        let (up, down) = (std::mem::take(&mut path.held_up), std::mem::take(&mut path.held_down));
+        for (conn, sent) in up {
+            self.send_up(g, conn, sent);
+        }
+        for (conn, arrived) in down {
+            self.send_down(conn, arrived);
+        }
+    }
+
+    fn reach_store(&mut self, conn: ConnId, sent: Sent) {
+        match sent {
+            Sent::Connect if self.away => self.send_down(conn, Arrived::Refused),
+            Sent::Connect => {
+                self.cluster.connect(conn);
+                self.send_down(conn, Arrived::Accepted);
+            }
+            Sent::Bytes(bytes) => {
+                if self.cluster.is_connected(conn) {
+                    self.cluster.receive(self.now, conn, &bytes);
+                    self.collect();
+                } else {
+                    self.send_down(conn, Arrived::Reset);
+                }
+            }
+            Sent::Close => self.cluster.disconnect(conn),
+        }
+    }
+
+    fn reach_gateway(&mut self, conn: ConnId, arrived: Arrived) {
+        let g = gateway_of(conn);
+        self.run_gateway(g, self.now);
+        self.wires[g].arrive(conn, arrived);
+        self.after(0, Event::Run(g));
+    }
+
+    /// Sends on what the store has to say.
+    pub(crate) fn collect(&mut self) {
+        for output in std::mem::take(&mut self.cluster.output) {
+            match output {
+                Output::Reply(conn, bytes) => self.send_down(conn, Arrived::Bytes(bytes)),
+                Output::Found(find) => self.send_found(find),
+                Output::Waits { conn, ticket, millis } => self.after(millis, Event::WaitEnds(conn, ticket)),
+                Output::Wrote(upto) => {
+                    for node in 0..self.cluster.nodes.len() {
+                        if node != self.cluster.primary {
+                            let lag = self.chance.between(self.lag.0, self.lag.1);
+                            self.after(lag, Event::Replicate { node, upto });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer to a look-up; while answers are swapped, now and then somebody else's.
+    fn send_found(&mut self, find: Find) {
+        let g = gateway_of(find.conn);
+        self.model.note_find(&self.cast, g, &find.fingerprint, self.now);
+        let mut reply = find.reply.clone();
+        if self.around.swapped
+            && let Some((at, other)) = &self.last_find
+            && self.now - at < 200
+            && other.fingerprint != find.fingerprint
+            && self.chance.one_in(3)
+        {
+            reply.clone_from(&other.reply);
+        }
+        self.send_down(find.conn, Arrived::Bytes(reply));
+        self.last_find = Some((self.now, find));
+    }
+}
+
+pub(crate) fn gateway_of(conn: ConnId) -> usize {
+    usize::try_from(conn >> CONN_BITS).unwrap()
+}
