@@ -3,11 +3,11 @@
 //! origin -> headers screened -> target -> route -> rate limits by address -> credential extracted ->
 //! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
+use std::task::Poll;
 
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
@@ -15,25 +15,32 @@ use crate::decide::authorize::{Permit, authorize_public};
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, UpstreamIndex};
+use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
+use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, UpstreamBody, UpstreamError};
-use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
+use crate::upstream::{Forwarded, Outgoing, UpstreamError};
+use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
+pub use self::body::ReplyBody;
 pub use self::exchange::Exchange;
+pub use self::live::Lifeline;
 pub use self::trailers::Trailed;
+pub use self::tunnel::Tunnel;
 pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 
+mod body;
 mod caller;
 mod exchange;
 mod limits;
+mod live;
 mod renew;
 mod reply;
 mod serve;
 mod trailers;
+mod tunnel;
 mod worker;
 
 use self::caller::{Caller, admit, identify, look_up};
@@ -63,18 +70,10 @@ pub struct Reply<B> {
     pub body: ReplyBody<B>,
     /// Whether the connection must close after this answer (h1).
     pub close: bool,
+    /// With a 101: what the connection becomes a tunnel to.
+    pub tunnel: Option<Box<Tunnel>>,
     /// The one access event of this request; the server tells it how the answer went, or drops it.
     pub exchange: Exchange,
-}
-
-/// A reply's body.
-pub enum ReplyBody<B> {
-    /// Nothing.
-    Empty,
-    /// Ours.
-    Bytes(Bytes),
-    /// The upstream's, as it comes.
-    Upstream(Trailed<UpstreamBody<Trailed<B>>>),
 }
 
 /// What every step of one request may look at.
@@ -93,6 +92,8 @@ struct Examined<'a> {
     target: RequestTarget<'a>,
     origin: Origin,
     screened: Screened,
+    /// The client asks for a WebSocket, in good form, where there may be one.
+    upgrade: Option<Handshake>,
 }
 
 /// Why a request is refused, with what its answer needs to know.
@@ -123,7 +124,14 @@ impl From<Denial> for Refused {
 ///
 /// Every step but two is an ordinary call: a nested future would be moved with all it holds on every
 /// request. The look-up that memory cannot answer is boxed, and the upstream's answer is awaited here.
-pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, body: B) -> Reply<B> {
+///
+/// `line` is what the request can be cut off by while it is being forwarded.
+pub async fn handle<B: RequestBody + Unpin>(
+    worker: &Rc<Worker>,
+    (connection, line): (&Connection, &Rc<dyn Lifeline>),
+    head: &RequestHead,
+    body: B,
+) -> Reply<B> {
     let view = worker.view();
     let mut exchange = Exchange::begin(worker, view.clone(), connection, head.version);
     let asked = Asked {
@@ -172,19 +180,52 @@ pub async fn handle<B: RequestBody + Unpin>(worker: &Rc<Worker>, connection: &Co
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
     let body = limit(asked, route, body);
-    let answer = view.upstreams[upstream.0]
-        .forward(&permit, outgoing(head, &examined, &scratch), body)
-        .await;
+    let answer = {
+        let outgoing = outgoing(head, &examined, &scratch);
+        let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
+        exchange.hold(permit, &view, line);
+        poll_fn(|cx| match (forwarding.as_mut().poll(cx), exchange.cut()) {
+            (_, Some(denial)) => Poll::Ready(Err(denial)),
+            (Poll::Ready(answer), None) => Poll::Ready(Ok(answer)),
+            (Poll::Pending, None) => Poll::Pending,
+        })
+        .await
+    };
     worker.return_scratch(scratch);
-    match note_answer(upstream, answer, &mut exchange) {
-        Ok(forwarded) => {
-            let (surface, now) = (exchange.surface(), exchange.now().wall);
-            let mut reply = reply::returning(exchange, &view, &examined, forwarded);
-            renew::refresh(&view, &permit, (surface, now), head, &mut reply.head.fields);
-            reply
-        }
+    let forwarded = match answer {
+        Ok(answer) => note_answer(upstream, answer, &mut exchange),
+        Err(denial) => return cut_off(exchange, asked, upstream, denial),
+    };
+    match forwarded {
+        Ok(forwarded) => pass_back(exchange, asked, &examined, forwarded),
         Err(denial) => refuse_here(exchange, asked, denial),
     }
+}
+
+/// Passes the upstream's answer on, with a renewed session where one is due.
+fn pass_back<B: BodySource + Unpin>(
+    exchange: Exchange,
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    forwarded: Forwarded<Trailed<B>>,
+) -> Reply<B> {
+    let (surface, now) = (exchange.surface(), exchange.now().wall);
+    let mut reply = reply::returning(exchange, asked.view, examined, forwarded);
+    let fields = &mut reply.head.fields;
+    reply
+        .exchange
+        .with_permit(|permit| renew::refresh(asked.view, permit, (surface, now), asked.head, fields));
+    reply
+}
+
+/// Refuses a request whose credential died while it was on its way. Nobody knows what became of it
+/// upstream, and its body is not read on: the connection closes.
+fn cut_off<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, denial: Denial) -> Reply<B> {
+    exchange.note_upstream(upstream);
+    exchange.note_cut(denial);
+    let mut reply = refuse_here(exchange, asked, denial);
+    reply.close = true;
+    reply
 }
 
 /// Refuses in the dialect of the route that was found.
@@ -230,12 +271,17 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
             ..Refused::from(Denial::MalformedTarget)
         });
     }
+    let upgrade = match route.options.upgrade {
+        Upgrade::Websocket => Handshake::of(head, &screened),
+        Upgrade::Dropped => None,
+    };
     Ok(Examined {
         route,
         method,
         target,
         origin,
         screened,
+        upgrade,
     })
 }
 
@@ -266,6 +312,14 @@ fn trailer_rules(view: &Rc<View>, route: &Route) -> Option<Rc<View>> {
     (route.options.trailers == Trailers::Forwarded).then(|| view.clone())
 }
 
+/// A handshake has no body that trailers could follow, and its `Connection` says nothing of them.
+const fn trailers(examined: &Examined<'_>) -> Trailers {
+    match examined.upgrade {
+        Some(_) => Trailers::Dropped,
+        None => examined.route.options.trailers,
+    }
+}
+
 /// Writes the outgoing head.
 fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange: &Exchange) -> Result<Scratch, Denial> {
     let Asked {
@@ -288,11 +342,15 @@ fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange:
         request_id: exchange.request_id(),
         target,
         credentials: route.options.credentials,
-        trailers: route.options.trailers,
+        trailers: trailers(examined),
     };
     snapshot
         .headers
         .write_outgoing(head, &examined.screened, &facts, &mut scratch.fields)?;
+    if examined.upgrade.is_some() {
+        // Our own, not the client's, whose `Connection` may name more.
+        scratch.fields.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    }
     scratch.write_target(&route.rewrite, target);
     Ok(scratch)
 }
@@ -314,7 +372,8 @@ fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scr
         framing: head.framing,
         response_timeout: options.response_timeout,
         idle_timeout: options.idle_timeout,
-        trailers: options.trailers,
+        trailers: trailers(examined),
+        upgrade: examined.upgrade,
     }
 }
 
@@ -332,25 +391,6 @@ fn note_answer<B>(
         Err((error, _body)) => {
             exchange.note_upstream(upstream);
             Err(error.denial())
-        }
-    }
-}
-
-impl<B: BodySource + Unpin> BodySource for ReplyBody<B> {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
-        match self {
-            Self::Empty => Poll::Ready(None),
-            Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Bytes(bytes) => Poll::Ready(Some(Ok(Chunk::Data(std::mem::take(bytes))))),
-            Self::Upstream(body) => body.poll_chunk(cx),
-        }
-    }
-
-    fn is_end(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Bytes(bytes) => bytes.is_empty(),
-            Self::Upstream(body) => body.is_end(),
         }
     }
 }

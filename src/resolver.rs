@@ -241,8 +241,15 @@ impl Resolver {
         self.cached.activity().note(facts, now);
     }
 
+    /// What is remembered of all workers, and the store behind it.
+    #[must_use]
+    pub const fn cached(&self) -> &Arc<CachedStore> {
+        &self.cached
+    }
+
     /// What is known of a fingerprint without asking the store: own table, then shared cache.
-    fn remembered(&self, key: Fingerprint, now: Now) -> Remembered {
+    #[must_use]
+    pub fn remembered(&self, key: Fingerprint, now: Now) -> Remembered {
         if let Some(facts) = self.tabled(&key, now) {
             return Remembered::Present(facts);
         }

@@ -85,6 +85,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// An acknowledged revocation holds everywhere after this time (at most 60 s).
     pub revocation_bound: Duration,
+    /// How often streams that are still open are judged again.
+    pub stream_check: Duration,
 }
 
 impl Settings {
@@ -102,6 +104,7 @@ impl Settings {
             ("limits", self.limits != running.limits),
             ("log", self.log != running.log),
             ("revocation.bound", self.revocation_bound != running.revocation_bound),
+            ("revocation.stream_check", self.stream_check != running.stream_check),
         ];
         parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }

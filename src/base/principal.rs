@@ -68,6 +68,11 @@ pub struct Principal {
     pub held: Option<ScopeSet>,
 }
 
+/// Tells one verification key of a surface from its others, without being the key: 96 bits or more of a
+/// one-way function of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyMark(pub [u8; 16]);
+
 /// Claims of a verified token, reduced to what the gateway uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenClaims {
@@ -76,6 +81,8 @@ pub struct TokenClaims {
     /// The id of the record the token hangs on, as its surface finds it: in `sub`, in `jti`, or the
     /// tenant's id.
     pub record: CredentialId,
+    /// Which key verified it.
+    pub key: KeyMark,
     /// `exp` in Unix milliseconds.
     pub expires_at: UnixMillis,
     /// `iat` in Unix milliseconds, if present.

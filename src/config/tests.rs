@@ -71,6 +71,7 @@ fn a_minimal_configuration_loads_with_the_documented_defaults() {
     assert_eq!(settings.limits, crate::snapshot::Limits::default());
     assert_eq!(settings.store.max_age, std::time::Duration::from_secs(30));
     assert_eq!(settings.revocation_bound, std::time::Duration::from_secs(60));
+    assert_eq!(settings.stream_check, std::time::Duration::from_secs(15));
     assert_eq!(settings.admin.socket, Path::new("/c/state/admin.sock"));
     assert!(settings.workers >= 1);
 }

@@ -12,11 +12,13 @@ use super::route::{Access, Route};
 use super::surface::{Surface, SurfaceIndex, SurfaceKind};
 use super::validity;
 
+mod again;
 mod lookup;
 mod site;
 #[cfg(test)]
 mod tests;
 
+pub use again::{Again, authorize_again};
 pub use lookup::{SecretCheck, check_secret, fingerprints};
 pub use site::{Carried, cross_site_proof};
 

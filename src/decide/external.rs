@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::base::clock::{Now, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, TenantId};
-use crate::base::principal::TokenClaims;
+use crate::base::principal::{KeyMark, TokenClaims};
 use crate::base::scope::ScopeSet;
 
 use super::surface::MAX_SKEW;
@@ -131,11 +131,40 @@ impl ExternalRules {
         if !key.verifies(parts.signed, &parts.signature) {
             return Err(Denial::InvalidToken.into());
         }
-        let claims = self.read_claims(issuer, &claims, now.wall).ok_or(Denial::InvalidToken)?;
+        let claims = self
+            .read_claims((issuer, key.mark()), &claims, now.wall)
+            .ok_or(Denial::InvalidToken)?;
         if now.wall >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
         }
         Ok(claims)
+    }
+
+    /// Whether these rules ask the same of a token, apart from its key: one that was admitted by the
+    /// others would be admitted by these.
+    #[must_use]
+    pub fn ask_the_same_as(&self, other: &Self) -> bool {
+        self.skew == other.skew
+            && self.claim_headers == other.claim_headers
+            && self.issuers.len() == other.issuers.len()
+            && self.issuers.iter().zip(&other.issuers).all(|(a, b)| a.asks_the_same_as(b))
+    }
+
+    /// Whether the key of this mark is still published.
+    ///
+    /// # Errors
+    /// [`Denial::InvalidToken`] when it is not; [`Denial::StoreUnavailable`] when an issuer has no usable
+    /// keys: not knowing is never a 401.
+    pub fn check_key(&self, mark: KeyMark, now: Now) -> Result<(), Denial> {
+        let mut otherwise = Denial::InvalidToken;
+        for issuer in &self.issuers {
+            match issuer.keys.usable(now.boot) {
+                Some(set) if set.trusts(mark) => return Ok(()),
+                Some(_) => {}
+                None => otherwise = Denial::StoreUnavailable,
+            }
+        }
+        Err(otherwise)
     }
 
     /// The skew that counts.
@@ -152,7 +181,7 @@ impl ExternalRules {
             .find(|issuer| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
     }
 
-    fn read_claims(&self, issuer: &ExternalIssuer, claims: &Members<'_>, now: UnixMillis) -> Option<TokenClaims> {
+    fn read_claims(&self, (issuer, key): (&ExternalIssuer, KeyMark), claims: &Members<'_>, now: UnixMillis) -> Option<TokenClaims> {
         let text = |name: &str| claims.find(name).and_then(Value::text);
         let latest = now.plus(self.skew());
         if let Some(audience) = &issuer.audience
@@ -178,6 +207,7 @@ impl ExternalRules {
         let scopes = read_scopes(claims.find(&issuer.scopes_claim))?;
         Some(TokenClaims {
             subject: Subject::parse(text(&issuer.subject_claim)?).ok()?,
+            key,
             // Too old is expired: a token is dead at whichever comes first.
             expires_at: match issuer.max_age {
                 Some(age) => expires_at.min(issued_at?.plus(age)),
@@ -199,6 +229,16 @@ impl ExternalRules {
 }
 
 impl ExternalIssuer {
+    fn asks_the_same_as(&self, other: &Self) -> bool {
+        let names = |own: &Self| (own.issuer.clone(), own.audience.clone(), own.token_type.clone());
+        let claims = |own: &Self| (own.subject_claim.clone(), own.scopes_claim.clone(), own.required.clone());
+        names(self) == names(other)
+            && claims(self) == claims(other)
+            && self.tenants == other.tenants
+            && self.scopes == other.scopes
+            && self.max_age == other.max_age
+    }
+
     fn takes_type(&self, told: Option<&str>) -> bool {
         match &self.token_type {
             // RFC 7515, section 4.1.9: media types without `application/`, in any case.

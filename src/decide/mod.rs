@@ -14,4 +14,5 @@ pub(crate) mod samples;
 pub mod surface;
 pub mod target;
 pub mod token;
+pub mod upgrade;
 pub mod validity;

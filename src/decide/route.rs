@@ -133,6 +133,8 @@ pub struct RouteOptions {
     pub trailers: Trailers,
     /// Whether the credential is forwarded as well.
     pub credentials: CredentialForwarding,
+    /// Whether a connection may become something else than HTTP.
+    pub upgrade: Upgrade,
 }
 
 /// Whether `%2F` is refused.
@@ -160,6 +162,15 @@ pub enum CredentialForwarding {
     Removed,
     /// Forwarded as received.
     Forwarded,
+}
+
+/// Whether a connection may become something else than HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// `Upgrade` is dropped.
+    Dropped,
+    /// To the WebSocket protocol (RFC 6455), and to nothing else.
+    Websocket,
 }
 
 /// Why no route was found.

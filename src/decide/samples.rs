@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Facts, IdentityLines, Position, State, TenantRecord, TokenClaims};
+use crate::base::principal::{CredentialRecord, Facts, IdentityLines, KeyMark, Position, State, TenantRecord, TokenClaims};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 
 use super::method::Method;
@@ -65,6 +65,7 @@ pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> 
     TokenClaims {
         subject: Subject::parse(subject).unwrap(),
         record: CredentialId::parse(subject).unwrap(),
+        key: KeyMark([1; 16]),
         expires_at: expires,
         issued_at: Some(issued),
         scopes: None,
@@ -156,6 +157,7 @@ pub(crate) fn route(methods: &[Method], pattern: &str) -> Route {
             idle_timeout: Duration::from_secs(1),
             encoded_slashes: EncodedSlashes::Refused,
             trailers: Trailers::Dropped,
+            upgrade: crate::decide::route::Upgrade::Dropped,
             credentials: CredentialForwarding::Removed,
         },
         limits: crate::decide::rate::RouteLimits::default(),

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, is_valid_id};
-use crate::base::principal::TokenClaims;
+use crate::base::principal::{KeyMark, TokenClaims};
 use crate::base::scope::{Scope, ScopeSet};
 
 use super::surface::MAX_SKEW;
@@ -78,7 +78,7 @@ pub struct ClaimHeader {
 pub struct WeakSecret;
 
 /// The secrets tokens of one surface may be signed with, newest first. Wiped when dropped.
-pub struct TokenKeys(Vec<DecodingKey>);
+pub struct TokenKeys(Vec<(DecodingKey, KeyMark)>);
 
 impl TokenKeys {
     /// At least one secret, each of at least 32 bytes.
@@ -86,9 +86,13 @@ impl TokenKeys {
     /// # Errors
     /// [`WeakSecret`].
     pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, WeakSecret> {
-        let keys: Vec<DecodingKey> = secrets
+        let keys: Vec<(DecodingKey, KeyMark)> = secrets
             .into_iter()
-            .map(|secret| check_secret_len(secret.as_ref()).map(DecodingKey::from_secret))
+            .map(|secret| {
+                let key = DecodingKey::from_secret(check_secret_len(secret.as_ref())?);
+                let mark = mark_of(&key).ok_or(WeakSecret)?;
+                Ok((key, mark))
+            })
             .collect::<Result<_, _>>()?;
         if keys.is_empty() { Err(WeakSecret) } else { Ok(Self(keys)) }
     }
@@ -97,7 +101,13 @@ impl TokenKeys {
     /// only their `kind` would keep them apart.
     #[must_use]
     pub fn shares_secret_with(&self, other: &Self) -> bool {
-        self.0.iter().any(|a| other.0.iter().any(|b| same_secret(a, b)))
+        self.0.iter().any(|(_, a)| other.trusts(*a))
+    }
+
+    /// Whether the key of this mark is among them.
+    #[must_use]
+    pub fn trusts(&self, mark: KeyMark) -> bool {
+        self.0.iter().any(|(_, own)| own.0.ct_eq(&mark.0).into())
     }
 
     /// Signs claims with the first secret, as [`mint`] does.
@@ -105,14 +115,14 @@ impl TokenKeys {
     /// # Errors
     /// [`MintError`].
     pub fn sign(&self, claims: &serde_json::Map<String, serde_json::Value>) -> Result<String, MintError> {
-        let secret = self.0.first().and_then(|key| key.try_get_as_bytes().ok());
+        let secret = self.0.first().and_then(|(key, _)| key.try_get_as_bytes().ok());
         mint(secret.ok_or(WeakSecret)?, claims)
     }
 
-    fn verify(&self, signed: &[u8], signature: &str) -> bool {
-        self.0
-            .iter()
-            .any(|key| jsonwebtoken::crypto::verify(signature, signed, key, Algorithm::HS256).unwrap_or(false))
+    /// The key that made this signature.
+    fn verify(&self, signed: &[u8], signature: &str) -> Option<KeyMark> {
+        let made_by = |key| jsonwebtoken::crypto::verify(signature, signed, key, Algorithm::HS256).unwrap_or(false);
+        self.0.iter().find(|(key, _)| made_by(key)).map(|(_, mark)| *mark)
     }
 }
 
@@ -151,14 +161,29 @@ impl TokenRules {
     }
 
     fn verify_naming(&self, token: &[u8], now: UnixMillis, record: &str) -> Result<TokenClaims, Denial> {
-        let payload = self.check_signature(token).ok_or(Denial::InvalidToken)?;
+        let (payload, key) = self.check_signature(token).ok_or(Denial::InvalidToken)?;
         let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Denial::InvalidToken)?;
         let members = Members::parse(&json).ok_or(Denial::InvalidToken)?;
-        let claims = self.read_claims(&members, now, record).ok_or(Denial::InvalidToken)?;
+        let claims = self.read_claims(&members, now, (record, key)).ok_or(Denial::InvalidToken)?;
         if now >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential);
         }
         Ok(claims)
+    }
+
+    /// Whether these rules ask the same of a token, apart from its key: one that was admitted by the
+    /// others would be admitted by these.
+    #[must_use]
+    pub fn ask_the_same_as(&self, other: &Self) -> bool {
+        let texts = |rules: &Self| {
+            (
+                rules.kind.clone(),
+                rules.issuer.clone(),
+                rules.audience.clone(),
+                rules.scopes_claim.clone(),
+            )
+        };
+        texts(self) == texts(other) && self.skew == other.skew && self.claim_headers == other.claim_headers
     }
 
     /// The skew that counts.
@@ -167,8 +192,9 @@ impl TokenRules {
         self.skew.min(MAX_SKEW)
     }
 
-    /// The payload of a token whose form, header and signature are right (RFC 7515, section 5.2).
-    fn check_signature<'t>(&self, token: &'t [u8]) -> Option<&'t [u8]> {
+    /// The payload of a token whose form, header and signature are right (RFC 7515, section 5.2), and the
+    /// key that says so.
+    fn check_signature<'t>(&self, token: &'t [u8]) -> Option<(&'t [u8], KeyMark)> {
         if token.len() > MAX_TOKEN_LEN {
             return None;
         }
@@ -180,10 +206,11 @@ impl TokenRules {
             return None;
         }
         let signed = token.get(..header.len() + 1 + payload.len())?;
-        self.keys.verify(signed, std::str::from_utf8(signature).ok()?).then_some(payload)
+        let key = self.keys.verify(signed, std::str::from_utf8(signature).ok()?)?;
+        Some((payload, key))
     }
 
-    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis, record: &str) -> Option<TokenClaims> {
+    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis, (record, key): (&str, KeyMark)) -> Option<TokenClaims> {
         let text = |name: &str| claims.find(name).and_then(Value::text);
         let time = |name: &str| claims.find(name).map(read_time);
         let latest = now.plus(self.skew());
@@ -209,6 +236,7 @@ impl TokenRules {
         Some(TokenClaims {
             subject: Subject::parse(text("sub")?).ok()?,
             record: CredentialId::parse(text(record)?).ok()?,
+            key,
             expires_at: time("exp")??,
             issued_at,
             scopes: match &self.scopes_claim {
@@ -273,17 +301,12 @@ fn check_secret_len(secret: &[u8]) -> Result<&[u8], WeakSecret> {
     }
 }
 
-/// Whether two secrets sign alike. Compared by what they sign, not by their bytes: HMAC pads a key
-/// with zeros and hashes a long one (RFC 2104), so different bytes may be one key.
-fn same_secret(a: &DecodingKey, b: &DecodingKey) -> bool {
-    let signature = |key: &DecodingKey| {
-        let key = EncodingKey::from_secret(key.try_get_as_bytes().ok()?);
-        jsonwebtoken::crypto::sign(b"durward same secret", &key, Algorithm::HS256).ok()
-    };
-    match (signature(a), signature(b)) {
-        (Some(a), Some(b)) => a.as_bytes().ct_eq(b.as_bytes()).into(),
-        _ => true,
-    }
+/// What a secret signs a fixed text with. Secrets are told apart by what they sign, not by their bytes:
+/// HMAC pads a key with zeros and hashes a long one (RFC 2104), so different bytes may be one key.
+fn mark_of(key: &DecodingKey) -> Option<KeyMark> {
+    let key = EncodingKey::from_secret(key.try_get_as_bytes().ok()?);
+    let signature = jsonwebtoken::crypto::sign(b"durward same secret", &key, Algorithm::HS256).ok()?;
+    signature.as_bytes().first_chunk().copied().map(KeyMark)
 }
 
 /// The header may say HS256 and what kind of thing it is, nothing else that matters: extensions that

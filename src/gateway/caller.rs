@@ -73,22 +73,27 @@ pub(super) fn admit(
     let Presented { surface, extracted } = presented;
     let Resolved { principal, secret, now } = resolved;
     exchange.note_principal(&principal);
+    let carried = Carried::of(
+        &extracted.credential,
+        &asked.head.fields,
+        &examined.target.authority,
+        asked.connection.scheme,
+    );
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,
         surface,
         method: examined.method,
         presented_mode: extracted.mode,
-        carried: Carried::of(
-            &extracted.credential,
-            &asked.head.fields,
-            &examined.target.authority,
-            asked.connection.scheme,
-        ),
+        carried,
         secret,
         roles: &asked.view.snapshot.roles,
     };
     let permit = authorize(&request, principal, now.wall)?;
+    // Browsers let any page open a WebSocket to anywhere, cookies included, and read what comes.
+    if examined.upgrade.is_some() && carried == Carried::ByBrowserUnproven {
+        return Err(Denial::CrossSite);
+    }
     if let Some(principal) = permit.principal() {
         if let Some(segment) = examined.route.options.tenant_segment
             && examined.target.path.split('/').nth(segment) != Some(principal.facts.credential.tenant.as_str())

@@ -9,17 +9,19 @@ use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::{Facts, Principal};
+use crate::decide::authorize::Permit;
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
 use crate::decide::surface::SurfaceIndex;
 use crate::decide::target::RequestTarget;
 use crate::limit::Standing;
-use crate::telemetry::{AccessLine, RouteSlot};
+use crate::telemetry::{AccessLine, RouteSlot, StreamEnd, StreamKind};
 use crate::wire::fields::Fields;
 use crate::wire::head::{ResponseHead, Version};
 
 use super::Connection;
+use super::live::{AskedFor, Lifeline, Live};
 use super::worker::{View, Worker};
 
 /// Collects what the access line says; written when finished, or as aborted when dropped unfinished.
@@ -38,14 +40,11 @@ pub(super) struct Record {
     request_id: String,
     client: IpAddr,
     version: Version,
-    method: Option<Method>,
-    host: String,
-    path: String,
+    /// What the worker's looks need too.
+    live: Rc<Live>,
     subject: String,
     /// What an issuer did.
     done: String,
-    route: Option<RouteIndex>,
-    surface: Option<SurfaceIndex>,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
     status: u16,
@@ -54,6 +53,8 @@ pub(super) struct Record {
     attempts: u32,
     /// How the caller stands under the limits that were asked.
     standings: Vec<Standing>,
+    bytes_in: Option<u64>,
+    ended: Option<(StreamKind, StreamEnd)>,
 }
 
 impl Record {
@@ -66,13 +67,9 @@ impl Record {
             request_id: String::new(),
             client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             version: Version::Http11,
-            method: None,
-            host: String::new(),
-            path: String::new(),
+            live: Rc::default(),
             subject: String::new(),
             done: String::new(),
-            route: None,
-            surface: None,
             facts: None,
             denial: None,
             status: 0,
@@ -80,24 +77,26 @@ impl Record {
             endpoint: None,
             attempts: 0,
             standings: Vec::new(),
+            bytes_in: None,
+            ended: None,
         }
+    }
+
+    /// What the worker's looks need.
+    pub(super) const fn live(&self) -> &Rc<Live> {
+        &self.live
     }
 
     /// Forgets the request, keeps the allocations.
     fn clear(&mut self) {
-        for text in [
-            &mut self.request_id,
-            &mut self.host,
-            &mut self.path,
-            &mut self.subject,
-            &mut self.done,
-        ] {
+        self.live.clear();
+        for text in [&mut self.request_id, &mut self.subject, &mut self.done] {
             text.clear();
         }
         self.standings.clear();
         self.view = None;
         self.facts = None;
-        (self.method, self.route, self.surface, self.denial) = (None, None, None, None);
+        (self.denial, self.bytes_in, self.ended) = (None, None, None);
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
     }
 }
@@ -130,6 +129,60 @@ impl Exchange {
         }
     }
 
+    fn note_asked(&self, what: impl FnOnce(&mut AskedFor)) {
+        if let Some(record) = &self.record {
+            what(&mut record.live.asked.borrow_mut());
+        }
+    }
+
+    /// From now on the worker may look at it and cut it off by `line`.
+    pub(super) fn hold(&self, permit: Permit, view: &Rc<View>, line: &Rc<dyn Lifeline>) {
+        if let Some(record) = &self.record {
+            record.live.hold(permit, view, line, record.now);
+        }
+    }
+
+    /// Why it has to end, if the worker has found that.
+    pub(super) fn cut(&self) -> Option<Denial> {
+        self.record.as_ref()?.live.denial()
+    }
+
+    /// It was cut off while it was waited for.
+    pub(super) fn note_cut(&mut self, denial: Denial) {
+        self.note(|record| {
+            let kind = record.live.kind();
+            record.ended = kind.map(|kind| (kind, StreamEnd::Denied(denial)));
+        });
+    }
+
+    /// Calls `look` with what was granted, if it was granted to somebody.
+    pub(super) fn with_permit(&self, look: impl FnOnce(&Permit)) {
+        if let Some(record) = &self.record {
+            record.live.with_permit(look);
+        }
+    }
+
+    /// The connection became a tunnel.
+    pub(super) fn note_upgraded(&self) {
+        if let Some(record) = &self.record {
+            record.live.became(StreamKind::Websocket);
+        }
+    }
+
+    /// A tunnel ended, for this reason unless the worker has another, after so many bytes each way.
+    pub fn end_tunnel(mut self, end: StreamEnd, bytes_in: u64, bytes_out: u64) {
+        let end = self.cut().map_or(end, StreamEnd::Denied);
+        self.note(|record| {
+            record.bytes_in = Some(bytes_in);
+            record.ended = Some((StreamKind::Websocket, end));
+        });
+        let completion = match end {
+            StreamEnd::Client | StreamEnd::Upstream => Completion::Complete,
+            _ => Completion::Aborted,
+        };
+        self.record(bytes_out, completion);
+    }
+
     /// Takes back the head of an answer that was written, so that the next answer needs no allocation.
     pub fn recycle(&self, head: ResponseHead) {
         let Some(record) = &self.record else { return };
@@ -157,11 +210,11 @@ impl Exchange {
     }
 
     pub(super) fn route(&self) -> Option<RouteIndex> {
-        self.record.as_ref()?.route
+        self.record.as_ref()?.live.asked.borrow().route
     }
 
     pub(super) fn surface(&self) -> Option<SurfaceIndex> {
-        self.record.as_ref()?.surface
+        self.record.as_ref()?.live.asked.borrow().surface
     }
 
     /// A trusted proxy's request id is kept, if it is an identifier; anybody else's is not.
@@ -182,22 +235,22 @@ impl Exchange {
     }
 
     pub(super) fn note_method(&mut self, method: Method) {
-        self.note(|record| record.method = Some(method));
+        self.note_asked(|asked| asked.method = Some(method));
     }
 
     pub(super) fn note_target(&mut self, target: &RequestTarget<'_>) {
-        self.note(|record| {
-            record.host.push_str(&target.host);
-            record.path.push_str(&target.path);
+        self.note_asked(|asked| {
+            asked.host.push_str(&target.host);
+            asked.path.push_str(&target.path);
         });
     }
 
     pub(super) fn note_route(&mut self, route: RouteIndex) {
-        self.note(|record| record.route = Some(route));
+        self.note_asked(|asked| asked.route = Some(route));
     }
 
     pub(super) fn note_surface(&mut self, surface: SurfaceIndex) {
-        self.note(|record| record.surface = Some(surface));
+        self.note_asked(|asked| asked.surface = Some(surface));
     }
 
     pub(super) fn note_principal(&mut self, principal: &Principal) {
@@ -247,15 +300,24 @@ impl Exchange {
     }
 
     pub(super) fn note_denial(&mut self, denial: Denial) {
-        self.note(|record| record.denial = Some(denial));
+        self.note(|record| {
+            record.denial = Some(denial);
+            record.live.release();
+        });
     }
 
     fn record(&mut self, bytes_out: u64, completion: Completion) {
         let Some(mut record) = self.record.take() else {
             return;
         };
+        if let Some(denial) = record.live.denial() {
+            record.denial = Some(denial);
+            let kind = record.live.kind();
+            record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
+        }
         if let Some(view) = &record.view {
-            self.worker.telemetry.record(&line(&record, view, bytes_out, completion));
+            let asked = record.live.asked.borrow();
+            self.worker.telemetry.record(&line((&record, &asked), view, bytes_out, completion));
         }
         record.clear();
         self.worker.return_record(record);
@@ -263,7 +325,7 @@ impl Exchange {
 }
 
 /// The access line of a record.
-fn line<'a>(record: &'a Record, view: &'a View, bytes_out: u64, completion: Completion) -> AccessLine<'a> {
+fn line<'a>((record, asked): (&'a Record, &'a AskedFor), view: &'a View, bytes_out: u64, completion: Completion) -> AccessLine<'a> {
     let snapshot = &view.snapshot;
     let upstream = record.upstream.and_then(|index| snapshot.upstreams.get(index.0));
     let endpoint = upstream.zip(record.endpoint).and_then(|(spec, index)| spec.endpoints.get(index));
@@ -277,19 +339,19 @@ fn line<'a>(record: &'a Record, view: &'a View, bytes_out: u64, completion: Comp
             Version::Http11 => "1.1",
             Version::Http2 => "2",
         },
-        method: record.method.map(Method::as_str),
-        host: some(&record.host),
-        path: some(&record.path),
-        route: record
+        method: asked.method.map(Method::as_str),
+        host: some(&asked.host),
+        path: some(&asked.path),
+        route: asked
             .route
             .and_then(|index| snapshot.routes.get(index.0))
             .map(|route| route.name.as_str()),
-        route_slot: record
+        route_slot: asked
             .route
             .and_then(|index| view.route_slots.get(index.0))
             .copied()
             .unwrap_or(RouteSlot::NONE),
-        surface: record
+        surface: asked
             .surface
             .and_then(|index| snapshot.surfaces.get(index.0))
             .map(|surface| surface.name.as_str()),
@@ -304,6 +366,8 @@ fn line<'a>(record: &'a Record, view: &'a View, bytes_out: u64, completion: Comp
         endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),
         attempts: record.attempts,
         bytes_out,
+        bytes_in: record.bytes_in,
+        ended: record.ended,
         took: instant().duration_since(record.started),
         completed: completion == Completion::Complete,
     }

@@ -16,7 +16,7 @@ use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
 use super::worker::View;
-use super::{Examined, Exchange, Refused, Reply, ReplyBody, Trailed, trailer_rules};
+use super::{Examined, Exchange, Refused, Reply, ReplyBody, Trailed, Tunnel, trailer_rules};
 
 /// The answer's own name for the request, on every answer, so that a caller can quote it.
 const REQUEST_ID: &[u8] = b"X-Request-Id";
@@ -49,11 +49,17 @@ pub(super) fn returning<B: BodySource + Unpin>(
             ReplyBody::Upstream(Trailed::new(forwarded.body, trailer_rules(view, route))),
         ),
     };
+    let tunnel = forwarded.upgraded.map(|upstream| {
+        exchange.note_upgraded();
+        Box::new(Tunnel::new(upstream, route.options.idle_timeout, &head.fields))
+    });
     Reply {
         head,
         framing,
         body,
-        close: false,
+        // Behind a handshake that was not met, nobody can say what the client has sent already.
+        close: examined.upgrade.is_some() && tunnel.is_none(),
+        tunnel,
         exchange,
     }
 }
@@ -110,6 +116,7 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
         framing,
         body,
         close,
+        tunnel: None,
         exchange,
     }
 }
@@ -146,6 +153,7 @@ pub(super) fn issued<B>(mut exchange: Exchange, examined: &Examined<'_>, issued:
         framing,
         body,
         close: false,
+        tunnel: None,
         exchange,
     }
 }
@@ -166,6 +174,7 @@ pub(super) fn server_options<B>(mut exchange: Exchange) -> Reply<B> {
         framing: Framing::None,
         body: ReplyBody::Empty,
         close: false,
+        tunnel: None,
         exchange,
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
@@ -19,6 +20,7 @@ use crate::telemetry::{RouteSlot, Telemetry, WorkerTelemetry};
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
 use super::exchange::Record;
+use super::live::Watch;
 
 /// Length of a request id: 128 bits in hexadecimal, as W3C trace ids are.
 pub(super) const REQUEST_ID_LEN: usize = 32;
@@ -33,6 +35,7 @@ pub struct Worker {
     sources: Sources,
     view: RefCell<Rc<View>>,
     request_ids: RequestIds,
+    pub(super) watch: Watch,
     scratch: RefCell<Vec<Scratch>>,
     #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
     records: RefCell<Vec<Box<Record>>>,
@@ -57,6 +60,8 @@ pub struct WorkerParts {
     pub renewal: Arc<KeyRenewal>,
     /// Rate limits of the process.
     pub limiter: Arc<Limiter>,
+    /// How often open streams are judged again.
+    pub stream_check: Duration,
     /// Where this worker's upstream counters are registered.
     pub upstreams: Arc<UpstreamRegistry>,
     /// A number no other worker or process has, for request ids.
@@ -72,6 +77,13 @@ pub struct View {
     pub upstreams: Vec<Rc<UpstreamPool>>,
     /// Counter slots, in the order of the snapshot's routes.
     pub(super) route_slots: Vec<RouteSlot>,
+}
+
+impl View {
+    /// The number of its snapshot.
+    pub(super) const fn version(&self) -> u64 {
+        self.version
+    }
 }
 
 /// Buffers of one outgoing head, reused.
@@ -104,6 +116,7 @@ impl Worker {
                 high: parts.seed[0],
                 next: Cell::new(parts.seed[1]),
             },
+            watch: Watch::new(parts.stream_check),
             scratch: RefCell::default(),
             records: RefCell::default(),
         })
@@ -119,8 +132,15 @@ impl Worker {
         self.view.borrow().clone()
     }
 
-    /// Does what is due now and then: writes access lines out, closes connections nobody uses.
+    /// The number of the newest snapshot, whether in use here or not.
+    pub(super) fn version(&self) -> u64 {
+        self.sources.shared.version()
+    }
+
+    /// Does what is due now and then: looks at open streams, writes access lines out, closes connections
+    /// nobody uses.
     pub fn tick(&self) {
+        self.watch_streams();
         self.telemetry.tick();
         for upstream in &self.view.borrow().upstreams {
             upstream.sweep(crate::base::clock::instant());
@@ -150,7 +170,11 @@ impl Worker {
     }
 
     pub(super) fn record(&self) -> Box<Record> {
-        self.records.borrow_mut().pop().unwrap_or_else(|| Box::new(Record::new()))
+        self.records.borrow_mut().pop().unwrap_or_else(|| {
+            let record = Box::new(Record::new());
+            self.watch.add(record.live());
+            record
+        })
     }
 
     /// Takes a cleared record back.

@@ -15,6 +15,8 @@ pub(super) enum Phase {
     Leaving,
     /// Idle connections close now, others after what is in flight.
     Closing,
+    /// The time is over: what can say goodbye does.
+    Ending,
     /// Whatever is left is cut off.
     Aborting,
 }
@@ -39,14 +41,19 @@ impl DrainSignal {
         self.phase() >= Phase::Closing
     }
 
-    /// Goes on to `phase`; closing wakes every connection.
+    /// Goes on to `phase`; closing, and each phase after it, wakes every connection.
     pub(super) fn advance(&self, phase: Phase) {
         self.phase.set(phase.max(self.phase()));
         if self.is_closing() {
-            for (_, waker) in self.wakers.borrow_mut().drain() {
-                waker.wake();
+            for waker in self.wakers.borrow().values() {
+                waker.wake_by_ref();
             }
         }
+    }
+
+    /// Whether what has no end of its own ends now.
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase() >= Phase::Ending
     }
 
     /// Has `waker` woken when connections are to close, until the registration is dropped.
@@ -54,10 +61,9 @@ impl DrainSignal {
         let key = self.next.get();
         self.next.set(key.wrapping_add(1));
         if self.is_closing() {
-            waker.wake();
-        } else {
-            self.wakers.borrow_mut().insert(key, waker);
+            waker.wake_by_ref();
         }
+        self.wakers.borrow_mut().insert(key, waker);
         Registration {
             signal: Rc::clone(self),
             key,
@@ -110,6 +116,8 @@ mod tests {
         signal.advance(Phase::Leaving);
         let _late = signal.register(Arc::clone(&late).into());
         let counts = [&stays, &gone, &late].map(|c| c.0.load(Ordering::Relaxed));
-        assert_eq!((signal.phase(), counts), (Phase::Closing, [1, 0, 1]));
+        assert_eq!((signal.phase(), counts), (Phase::Closing, [2, 0, 1]));
+        signal.advance(Phase::Ending);
+        assert_eq!(stays.0.load(Ordering::Relaxed), 3, "those that go on are told of the end too");
     }
 }

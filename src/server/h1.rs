@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use self::answer::{AnswerWriter, Broken};
 use self::body::H1Body;
 use self::incoming::MAX_DRAINED;
+use self::line::Line;
 use self::render::{Asked, Sent};
 use self::socket::{Socket, Stream};
 use super::context::Context;
@@ -18,16 +19,18 @@ use super::drain::Phase;
 use super::service::{After, Answer, Outcome, Service};
 use crate::base::clock;
 use crate::base::denial::Denial;
-use crate::gateway::Connection;
+use crate::gateway::{Connection, Lifeline};
 use crate::wire::body::{BodySource, Chunk};
 use crate::wire::head::{Progress, RequestHead};
 
 mod answer;
 mod body;
 mod incoming;
+mod line;
 mod output;
 mod render;
 pub(super) mod socket;
+mod tunnel;
 
 /// After the last answer the client gets this long, and this much of what it still sends is read
 /// and forgotten, so that a reset caused by unread bytes does not destroy the answer on its way
@@ -40,12 +43,15 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) async fn serve<Io: Stream, S: Service>(io: Io, context: Rc<Context<S>>, connection: Connection, accepted_at: Instant) {
     let (age, idle) = context.spread_times();
     let first_deadline = accepted_at + context.limits.head_timeout;
+    let line = poll_fn(|cx| Poll::Ready(Line::new(cx.waker().clone()))).await;
     let conversation = Conversation {
         socket: Rc::new(RefCell::new(Socket::new(io, &context.limits, first_deadline))),
         retire_at: accepted_at + age,
         idle,
         context,
         connection,
+        lifeline: line.clone(),
+        line,
     };
     conversation.run(first_deadline).await;
 }
@@ -57,6 +63,10 @@ struct Conversation<Io, S> {
     connection: Connection,
     retire_at: Instant,
     idle: Duration,
+    /// What cuts the current request off ...
+    line: Rc<Line>,
+    /// ... as the service knows it.
+    lifeline: Rc<dyn Lifeline>,
 }
 
 /// What reading a head came to.
@@ -95,6 +105,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         let mut served: u64 = 0;
         loop {
             let mut head_deadline = None;
+            self.line.renew();
             match poll_fn(|cx| self.poll_head(cx, &mut head, idle_deadline, &mut head_deadline)).await {
                 Next::Request => {}
                 Next::Refuse(denial) => return self.refuse_unread(denial).await,
@@ -160,13 +171,13 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
     async fn exchange(&self, head: &RequestHead, wanted: After) -> Ended {
         let number = self.socket.borrow_mut().incoming.begin(head);
         let asked = Asked::of(head);
-        let Some(_in_flight) = self.context.admit() else {
+        let Some(in_flight) = self.context.admit() else {
             let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, Denial::Overloaded);
             return self.answer(answer, asked, wanted).await;
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);
         let handled = {
-            let mut handling = pin!(self.context.service.handle(&self.connection, head, body));
+            let mut handling = pin!(self.context.service.handle((&self.connection, &self.lifeline), head, body));
             poll_fn(|cx| {
                 if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
                     return Poll::Ready(Handled::Answer(answer));
@@ -175,10 +186,17 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
             })
             .await
         };
-        match handled {
-            Handled::Answer(answer) => self.answer(answer, asked, wanted).await,
-            Handled::Reset => Ended::Gone,
-        }
+        let Handled::Answer(mut answer) = handled else {
+            return Ended::Gone;
+        };
+        // What was cut off is answered like anything else.
+        self.line.renew();
+        let Some(tunnel) = answer.tunnel.take() else {
+            return self.answer(answer, asked, wanted).await;
+        };
+        // It may last for days: it counts as a connection, no longer as a request.
+        drop(in_flight);
+        Box::pin(self.tunnel(answer, asked, tunnel)).await
     }
 
     /// Sends an answer and makes the connection ready for the next request, if there is to be one.
@@ -192,7 +210,11 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         }
         answer.outcome.recycle(answer.head);
         let mut writer = AnswerWriter::new(Rc::clone(&self.socket), answer.body, sent);
-        let written = poll_fn(|cx| writer.poll(cx)).await;
+        let written = poll_fn(|cx| match self.line.is_cut() {
+            true => Poll::Ready(Err(Broken::Denied)),
+            false => writer.poll(cx),
+        })
+        .await;
         let bytes = writer.bytes();
         // Whatever it used of the request body and upstream ends here.
         drop(writer);
@@ -204,7 +226,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
                     Ended::Gone
                 }
                 Broken::Client(_) => Ended::Gone,
-                Broken::Body(_) | Broken::Length => Ended::Broken(sent),
+                Broken::Body(_) | Broken::Length | Broken::Denied => Ended::Broken(sent),
             };
         }
         answer.outcome.finish(bytes);

@@ -21,7 +21,7 @@ use super::service::Service;
 use super::transport::ClientStream;
 use crate::base::clock;
 use crate::base::denial::Denial;
-use crate::gateway::Connection;
+use crate::gateway::{Connection, Lifeline};
 use crate::wire::head::{MAX_HEAD, RequestHead};
 
 mod answer;
@@ -152,7 +152,10 @@ async fn answer_one<S: Service>(shared: Rc<Shared<S>>, request: http::Request<In
             context.service.refuse(&shared.connection, denial)
         }
         (Ok(()), None) => context.service.refuse(&shared.connection, Denial::Overloaded),
-        (Ok(()), Some(_)) => context.service.handle(&shared.connection, &head, body).await,
+        (Ok(()), Some(_)) => {
+            let line: Rc<dyn Lifeline> = offer.clone();
+            context.service.handle((&shared.connection, &line), &head, body).await
+        }
     };
     let responded = answer::respond(answer, &head.method, &context.date.text(), offer, in_flight);
     let mut heads = shared.heads.borrow_mut();

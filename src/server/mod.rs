@@ -23,9 +23,10 @@ pub mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -40,6 +41,8 @@ use crate::snapshot::{Limits, ListenerSettings, Transport};
 
 /// After the drain's deadline connections are cut off; a worker that does not end within this is stuck.
 const ABORT_TIME: Duration = Duration::from_secs(2);
+/// Before that, tunnels get this long to say goodbye and to see it answered.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a server is started with.
 pub struct Setup {
@@ -213,10 +216,29 @@ impl Running {
         &self.accept_counters
     }
 
+    /// Ends a worker whose time was over at `deadline`: with a farewell where the protocol has one, then
+    /// without.
+    async fn end(&self, worker: &mut WorkerThread, deadline: Instant) -> Option<Result<usize, RecvError>> {
+        self.phase.send_if_modified(|phase| {
+            let before = *phase;
+            *phase = before.max(Phase::Ending);
+            *phase != before
+        });
+        match tokio::time::timeout_at((deadline + FAREWELL).into(), worker.ended()).await {
+            Ok(ended) => Some(ended),
+            Err(_) => {
+                self.phase.send_replace(Phase::Aborting);
+                let last = deadline + ABORT_TIME;
+                tokio::time::timeout_at(last.into(), worker.ended()).await.ok()
+            }
+        }
+    }
+
     /// Leaves in peace. The caller has turned readiness off. For `drain_delay` connections are
     /// still accepted, since load balancers need a moment to hear of it, and HTTP/1 answers already
     /// say `Connection: close`. Then the listeners close, idle connections close, HTTP/2 clients get
-    /// GOAWAY, and what is in flight has `drain_timeout` to end; what is left is cut off.
+    /// GOAWAY, and what is in flight has `drain_timeout` to end. Then WebSockets are told that the gateway
+    /// goes away; what is left after that is cut off.
     ///
     /// Takes at most both times and two seconds. Dropping the future cuts everything off.
     pub async fn drain(mut self) -> DrainReport {
@@ -229,14 +251,10 @@ impl Running {
             lost_workers: 0,
         };
         let deadline = crate::base::clock::instant() + self.limits.drain_timeout;
-        let abort_deadline = deadline + ABORT_TIME;
         for mut worker in std::mem::take(&mut self.workers) {
             let ended = match tokio::time::timeout_at(deadline.into(), worker.ended()).await {
                 Ok(ended) => Some(ended),
-                Err(_) => {
-                    self.phase.send_replace(Phase::Aborting);
-                    tokio::time::timeout_at(abort_deadline.into(), worker.ended()).await.ok()
-                }
+                Err(_) => self.end(&mut worker, deadline).await,
             };
             match ended {
                 Some(Ok(aborted)) => {

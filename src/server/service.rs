@@ -7,7 +7,8 @@ use std::future::Future;
 use std::rc::Rc;
 
 use crate::base::denial::Denial;
-use crate::gateway::{self, Connection, Exchange, Reply, ReplyBody, Worker};
+use crate::gateway::{self, Connection, Exchange, Lifeline, Reply, ReplyBody, Tunnel, Worker};
+use crate::telemetry::StreamEnd;
 use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
@@ -19,10 +20,11 @@ pub trait Service: Clone + 'static {
     /// Is told how an answer went.
     type Outcome: Outcome;
 
-    /// Answers one request. Dropping the future means that the client is gone.
+    /// Answers one request, which may be cut off by `line` until its outcome was told. Dropping the
+    /// future means that the client is gone.
     fn handle<B: RequestBody + Unpin + 'static>(
         &self,
-        connection: &Connection,
+        place: (&Connection, &Rc<dyn Lifeline>),
         head: &RequestHead,
         body: B,
     ) -> impl Future<Output = Answer<Self::Body<B>, Self::Outcome>>;
@@ -42,6 +44,8 @@ pub trait Outcome: Unpin + 'static {
     fn finish(self, bytes_out: u64);
     /// The answer broke off after about this many body bytes.
     fn abort(self, bytes_out: u64);
+    /// The tunnel that the connection had become ended, after this many bytes from and to the client.
+    fn end_tunnel(self, end: StreamEnd, bytes_in: u64, bytes_out: u64);
 }
 
 /// What goes back to a client.
@@ -54,6 +58,8 @@ pub struct Answer<B, O> {
     pub body: B,
     /// Whether the connection must close after this answer (HTTP/1 only).
     pub after: After,
+    /// With a 101, over HTTP/1.1: what the connection becomes a tunnel to.
+    pub tunnel: Option<Box<Tunnel>>,
     /// Is told how it went.
     pub outcome: O,
 }
@@ -74,6 +80,7 @@ impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Exchange> {
             framing: reply.framing,
             body: reply.body,
             after: if reply.close { After::Close } else { After::KeepAlive },
+            tunnel: reply.tunnel,
             outcome: reply.exchange,
         }
     }
@@ -91,6 +98,10 @@ impl Outcome for Exchange {
     fn abort(self, bytes_out: u64) {
         Self::abort(self, bytes_out);
     }
+
+    fn end_tunnel(self, end: StreamEnd, bytes_in: u64, bytes_out: u64) {
+        Self::end_tunnel(self, end, bytes_in, bytes_out);
+    }
 }
 
 impl Service for Rc<Worker> {
@@ -99,11 +110,11 @@ impl Service for Rc<Worker> {
 
     async fn handle<B: RequestBody + Unpin + 'static>(
         &self,
-        connection: &Connection,
+        place: (&Connection, &Rc<dyn Lifeline>),
         head: &RequestHead,
         body: B,
     ) -> Answer<ReplyBody<B>, Exchange> {
-        gateway::handle(self, connection, head, body).await.into()
+        gateway::handle(self, place, head, body).await.into()
     }
 
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Exchange> {

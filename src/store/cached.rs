@@ -172,6 +172,19 @@ impl CachedStore {
         self.flights.load(fingerprint, since).await
     }
 
+    /// Has this fingerprint read soon, for somebody who looks again with [`peek`](Self::peek) and waits for
+    /// nothing. Reads are gathered; more than a bound of them are left out, and nothing is read while the
+    /// store fails: whoever still wants it asks again.
+    pub fn refresh(&self, fingerprint: Fingerprint) {
+        self.flights.refresh(fingerprint);
+    }
+
+    /// The age from which facts may not be used any more.
+    #[must_use]
+    pub fn max_age(&self) -> Duration {
+        self.flights.memory().max_age()
+    }
+
     /// The store behind, for changes and lists.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn CredentialStore> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::denial::DENIALS;
 
+use super::streams::{StreamCounters, StreamKind, labels};
 use super::{AccessLine, RouteSlot};
 
 /// Route names told apart in metrics. A configuration with more is possible and counted as
@@ -61,6 +62,7 @@ pub(crate) struct WorkerCounters {
     facts_age_millis: AtomicU64,
     facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
+    pub(super) streams: StreamCounters,
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
 }
 
@@ -74,6 +76,7 @@ impl WorkerCounters {
             facts_age_millis: AtomicU64::new(0),
             facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
+            streams: StreamCounters::new(),
             requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
         }
     }
@@ -93,6 +96,9 @@ impl WorkerCounters {
         add(route.and_then(|classes| classes.get(class)), 1);
         if let Some(denial) = line.denial {
             add(self.refusals.get(denial as usize), 1);
+        }
+        if let Some((kind, end)) = line.ended {
+            self.streams.count(kind, end);
         }
         if let Some(age) = line.facts_age {
             let bucket = AGES.iter().position(|bound| age <= *bound).unwrap_or(AGES.len());
@@ -177,6 +183,25 @@ impl Totals {
     pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
         let count = |i: usize| self.sum_of(|w| w.refusals.get(i));
         DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i))).collect()
+    }
+
+    /// Open streams of one kind.
+    pub(crate) fn open_streams(&self, kind: StreamKind) -> u64 {
+        self.each(|worker| worker.streams.open(kind))
+    }
+
+    /// Streams that ended, by kind and reason, without the pairs that never happened.
+    pub(crate) fn ended_streams(&self) -> Vec<(StreamKind, &'static str, u64)> {
+        let all = StreamKind::ALL
+            .into_iter()
+            .flat_map(|kind| labels().enumerate().map(move |(place, label)| (kind, place, label)));
+        let counted = all.map(|(kind, place, label)| (kind, label, self.each(|worker| worker.streams.ended(kind, place))));
+        counted.filter(|(_, _, count)| *count > 0).collect()
+    }
+
+    fn each(&self, figure: impl Fn(&WorkerCounters) -> u64) -> u64 {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|worker| figure(worker)).fold(0, u64::wrapping_add)
     }
 
     /// Sum of seconds, and the count in each bucket of [`BOUNDS`] and above.

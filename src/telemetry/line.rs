@@ -58,7 +58,11 @@ impl LineFormatter {
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
         number(out, b",\"attempts\":", u64::from(line.attempts));
+        if let Some(bytes) = line.bytes_in {
+            number(out, b",\"bytes_in\":", bytes);
+        }
         number(out, b",\"bytes_out\":", line.bytes_out);
+        word(out, b",\"ended\":\"", line.ended.map(|(_, end)| end.as_str()));
         number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(if line.completed {
             b",\"completed\":true}\n"
@@ -84,6 +88,7 @@ impl LineFormatter {
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
+            ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
             ("tenant", line.tenant),
             ("surface", line.surface),

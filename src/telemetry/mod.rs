@@ -14,11 +14,13 @@ mod line;
 pub mod metrics;
 mod own;
 mod stamp;
+mod streams;
 mod writer;
 
 use counters::{Totals, WorkerCounters};
 use line::LineFormatter;
 use metrics::Metrics;
+pub use streams::{StreamEnd, StreamKind};
 use writer::LineSender;
 pub use writer::Output;
 
@@ -67,8 +69,12 @@ pub struct AccessLine<'a> {
     pub endpoint: Option<&'a str>,
     /// Attempts made upstream.
     pub attempts: u32,
-    /// Bytes of the response body sent.
+    /// Bytes of the response body sent, or to the client through a tunnel.
     pub bytes_out: u64,
+    /// Bytes from the client through a tunnel.
+    pub bytes_in: Option<u64>,
+    /// Why a stream ended that did not end by itself.
+    pub ended: Option<(StreamKind, StreamEnd)>,
     /// From the request head to the end of the response.
     pub took: Duration,
     /// Whether the answer was sent to its end.
@@ -190,6 +196,11 @@ impl WorkerTelemetry {
         if let Some(lines) = &self.lines {
             lines.borrow_mut().push(line);
         }
+    }
+
+    /// Publishes how many streams are open, by kind in the order of [`StreamKind::ALL`].
+    pub fn set_open_streams(&self, counts: [u64; StreamKind::ALL.len()]) {
+        self.counters.streams.set_open(counts);
     }
 
     /// Hands buffered lines over; the worker calls it about every 100 ms ([`TICK`]), so that a line

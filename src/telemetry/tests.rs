@@ -64,6 +64,8 @@ const HOSTILE: [&str; 52] = [
 
 fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
     AccessLine {
+        bytes_in: None,
+        ended: None,
         at: UnixMillis(1_795_307_838_042),
         request_id: hostile,
         client: "192.0.2.255".parse().unwrap(),

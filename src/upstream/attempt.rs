@@ -66,10 +66,16 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         let mut exchange = Exchange::new(lease, sending, request, host, time);
         let fault = match poll_fn(|cx| exchange.poll_head(cx)).await {
             Ok((head, framing)) => {
+                let (body, upgraded) = if head.status == 101 {
+                    (UpstreamBody::nothing(), Some(exchange.into_upgraded()))
+                } else {
+                    (UpstreamBody::new(exchange, framing, &head, request.trailers), None)
+                };
                 return Ok(Forwarded {
-                    body: UpstreamBody::new(exchange, framing, &head, request.trailers),
+                    body,
                     head,
                     framing,
+                    upgraded,
                     attempts: attempt,
                     endpoint,
                 });

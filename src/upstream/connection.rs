@@ -94,6 +94,14 @@ impl Connection {
         }
     }
 
+    /// Says that nothing more will be written.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+
     /// Looks whether the other side has closed or spoken, by what the runtime has already been told:
     /// no system call for a connection that is quiet.
     pub(super) fn idleness(&mut self) -> Idleness {

@@ -9,8 +9,10 @@ use super::Outgoing;
 use super::connection::Connection;
 use super::lease::{Lease, Origin};
 use super::sending::{Begun, Party, Progress as Moved, SendError, Sending, Stage};
+use super::upgraded::Upgraded;
 use crate::base::clock;
 use crate::decide::method::Method;
+use crate::decide::upgrade::Handshake;
 use crate::wire::body::{BodyError, BodySource};
 use crate::wire::framing::Framing;
 use crate::wire::head::{Asked, Progress, ResponseHead};
@@ -24,6 +26,7 @@ pub(super) struct Exchange<B> {
     sending: Sending<B>,
     asked: Asked,
     repeatable: Repeatable,
+    upgrade: Option<Handshake>,
     reuse: Reuse,
     response_timeout: Duration,
     idle_timeout: Duration,
@@ -62,7 +65,8 @@ enum Turn {
 enum Reuse {
     /// If nothing of either message is left anywhere.
     IfClean,
-    /// Whatever comes: the endpoint may see a body of ours as its next request.
+    /// Whatever comes: the endpoint may see a body of ours as its next request, or may have switched to
+    /// another protocol whatever it answered (CVE-2026-73548).
     Never,
 }
 
@@ -125,7 +129,12 @@ impl<B: BodySource + Unpin> Exchange<B> {
             } else {
                 Repeatable::No
             },
-            reuse: if risks_desync(request) { Reuse::Never } else { Reuse::IfClean },
+            upgrade: request.upgrade,
+            reuse: if risks_desync(request) || request.upgrade.is_some() {
+                Reuse::Never
+            } else {
+                Reuse::IfClean
+            },
             response_timeout: allowance,
             idle_timeout: request.idle_timeout,
             since: now,
@@ -224,7 +233,11 @@ impl<B: BodySource + Unpin> Exchange<B> {
             };
             input.advance(length);
             match head.status {
-                // Nobody asked to switch: whatever follows is not HTTP any more (hardening S8, S14).
+                // Whatever follows is not HTTP any more: only for who asked for exactly this (hardening S8, S14).
+                101 if self.is_upgraded_by(&head) => {
+                    self.lease.succeeded();
+                    return Ok(Some((head, Framing::None)));
+                }
                 101 => return Err(Fault::Invalid),
                 100..=199 if self.interim >= MAX_INTERIM => return Err(Fault::Invalid),
                 100..=199 => self.interim += 1,
@@ -242,6 +255,16 @@ impl<B: BodySource + Unpin> Exchange<B> {
         }
         self.lease.pool().recycle(head);
         Ok(None)
+    }
+
+    fn is_upgraded_by(&self, head: &ResponseHead) -> bool {
+        let sent = self.sending.stage() == Stage::Sent;
+        sent && self.upgrade.is_some_and(|handshake| handshake.is_met_by(head))
+    }
+
+    /// Hands the connection over after a 101, with whatever has come behind it.
+    pub(super) fn into_upgraded(self) -> Upgraded {
+        Upgraded::new(self.lease)
     }
 
     /// Ends an attempt that failed: closes its connection, tells health and counters, and says

@@ -8,6 +8,7 @@ use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
 use crate::decide::method::Method;
 use crate::decide::route::Trailers;
+use crate::decide::upgrade::Handshake;
 use crate::wire::body::{BodyError, BodySource};
 use crate::wire::framing::Framing;
 use crate::wire::head::ResponseHead;
@@ -24,10 +25,12 @@ mod pool;
 mod receiving;
 mod sending;
 pub mod spec;
+mod upgraded;
 
 pub use counters::{Count, UpstreamCounters};
 pub use pool::UpstreamPool;
 pub use receiving::UpstreamBody;
+pub use upgraded::Upgraded;
 
 /// A request ready to be written to an endpoint.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,9 @@ pub struct Outgoing<'a> {
     pub idle_timeout: Duration,
     /// Whether trailers pass.
     pub trailers: Trailers,
+    /// The handshake a 101 must meet; without one every 101 is invalid. The head of a request with one
+    /// holds its `Upgrade` already.
+    pub upgrade: Option<Handshake>,
 }
 
 /// An answer whose head has arrived.
@@ -58,6 +64,8 @@ pub struct Forwarded<B> {
     pub body: UpstreamBody<B>,
     /// How the body is framed.
     pub framing: Framing,
+    /// After a 101: the connection, which speaks another protocol now. The body is empty then.
+    pub upgraded: Option<Upgraded>,
     /// Attempts made, at least 1.
     pub attempts: u32,
     /// Index of the endpoint that answered.

@@ -53,6 +53,18 @@ impl<B: BodySource + Unpin> UpstreamBody<B> {
         body
     }
 
+    /// The body that is not there.
+    pub(super) const fn nothing() -> Self {
+        Self {
+            exchange: None,
+            decoder: BodyDecoder::Done,
+            ahead: None,
+            keep_alive: KeepAlive::No,
+            trailers: Trailers::Dropped,
+            waiting: Waiting::No,
+        }
+    }
+
     /// The answer is complete.
     fn finish(&mut self) {
         if let Some(exchange) = self.exchange.take() {

@@ -337,6 +337,7 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
         rewrite: Rewrite::Keep,
         dialect: DialectIndex(0),
         options: RouteOptions {
+            upgrade: crate::decide::route::Upgrade::Dropped,
             tenant_segment: None,
             max_body: 1,
             response_timeout: Duration::ZERO,

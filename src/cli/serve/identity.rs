@@ -1,7 +1,5 @@
 //! Who this gateway is in its receipts.
 
-use std::time::Duration;
-
 use crate::base::ids::GatewayId;
 use crate::snapshot::Settings;
 use crate::store::announce::Identity;
@@ -11,9 +9,6 @@ const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
 /// Longest part of an id that is the host's name: one label of a name has no more (RFC 1123, section 2.1).
 const MAX_HOST: usize = 63;
-
-/// How often live streams are looked at.
-const STREAM_INTERVAL: Duration = Duration::from_secs(15);
 
 /// This process: its configured id, or one made of host, process and chance, so that a restarted
 /// gateway is never taken for the one before it.
@@ -30,7 +25,7 @@ pub(super) fn identity(settings: &Settings) -> std::io::Result<Identity> {
         run,
         version: env!("CARGO_PKG_VERSION").into(),
         max_age: settings.store.max_age,
-        stream_interval: STREAM_INTERVAL,
+        stream_interval: settings.stream_check,
     })
 }
 

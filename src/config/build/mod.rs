@@ -157,6 +157,7 @@ impl<'b> Builder<'b> {
             limits: gateway.limits,
             log: gateway.log,
             revocation_bound: gateway.bound.value,
+            stream_check: self.stream_check(gateway),
         })
     }
 

@@ -8,7 +8,7 @@ use crate::config::written::{WrittenAccess, WrittenRateLimit, WrittenRewrite, Wr
 use crate::decide::method::Method;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions,
-    Router, Trailers, UpstreamIndex, shadows,
+    Router, Trailers, Upgrade, UpstreamIndex, shadows,
 };
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::dialect::Dialect;
@@ -304,6 +304,22 @@ impl Builder<'_> {
         found
     }
 
+    /// Only a GET can ask for the WebSocket protocol (RFC 6455, section 4.1).
+    fn upgrade(&self, written: &WrittenRoute) -> Upgrade {
+        if written.upgrade.value != "websocket" {
+            return Upgrade::Dropped;
+        }
+        let methods = written.methods.as_ref();
+        if methods.is_some_and(|methods| methods.iter().all(|method| method.value != "GET")) {
+            self.report.error(
+                &written.upgrade.at,
+                "a WebSocket is opened by a GET, which this route does not take",
+                Some("add \"GET\" to `methods`, or remove `upgrade`".to_owned()),
+            );
+        }
+        Upgrade::Websocket
+    }
+
     fn options(&self, written: &WrittenRoute) -> RouteOptions {
         if written.idle_timeout > written.response_timeout.saturating_mul(100) {
             let message = format!(
@@ -322,6 +338,7 @@ impl Builder<'_> {
             } else {
                 EncodedSlashes::Refused
             },
+            upgrade: self.upgrade(written),
             trailers: if written.trailers { Trailers::Forwarded } else { Trailers::Dropped },
             credentials: if written.forward_credentials {
                 CredentialForwarding::Forwarded

@@ -14,6 +14,13 @@ use super::Builder;
 /// the request that just passed the check.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// How often open streams are judged again unless the configuration says otherwise: half of `max_age`'s
+/// default, when facts are read again anyway.
+const STREAM_CHECK: Duration = Duration::from_secs(15);
+
+/// The least there is: each check may cost the store a read.
+const MIN_STREAM_CHECK: Duration = Duration::from_secs(1);
+
 impl Builder<'_> {
     /// Store settings.
     pub(super) fn store(&self, gateway: &WrittenGateway) -> Option<StoreSettings> {
@@ -41,6 +48,31 @@ impl Builder<'_> {
             cache_entries: written.cache_entries,
             absent_entries: written.absent_entries,
         })
+    }
+
+    /// How often open streams are judged again. In the worst case a stream was judged by facts as old as
+    /// they may be just before it is judged again, so both together must leave the margin.
+    pub(super) fn stream_check(&self, gateway: &WrittenGateway) -> Duration {
+        let left = gateway
+            .bound
+            .value
+            .saturating_sub(MARGIN)
+            .saturating_sub(gateway.store.max_age.value);
+        let Some(written) = &gateway.stream_check else {
+            return STREAM_CHECK.min(left).max(MIN_STREAM_CHECK);
+        };
+        if written.value > left {
+            self.report.error(
+                &written.at,
+                format!(
+                    "`stream_check` may be at most {}: the revocation bound of {} less `max_age` and 5 s",
+                    write_duration(left),
+                    write_duration(gateway.bound.value)
+                ),
+                Some("a stream could outlive its credential for longer than the bound promises".to_owned()),
+            );
+        }
+        written.value
     }
 
     fn store_kind(&self, written: &WrittenStore) -> Option<StoreKind> {

@@ -22,6 +22,16 @@ pub(super) const GATEWAY_CASES: &[Case] = &[
         "\"26s\"",
         "`max_age` may be at most 25s",
     ),
+    Case(
+        "revocation.stream_check = \"26s\"\n",
+        "\"26s\"",
+        "`stream_check` may be at most 25s",
+    ),
+    Case(
+        "revocation = { bound = \"20s\", stream_check = \"6s\" }\n[store]\nmax_age = \"10s\"\n",
+        "\"6s\"",
+        "`stream_check` may be at most 5s",
+    ),
     Case("revocation.bound = \"61s\"\n", "\"61s\"", "`bound` must be 10s to 1m"),
     Case("[store]\nkind = \"postgres\"\n", "\"postgres\"", "`kind` cannot be `postgres`"),
     Case(
@@ -224,6 +234,16 @@ pub(super) const UPSTREAM_CASES: &[Case] = &[
         "[[routes]]\npath = \"/a\"\nmethods = [\"FETCH\"]\naccess = \"public\"\n",
         "\"FETCH\"",
         "there is no method `FETCH`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = \"public\"\nupgrade = \"websocket\"\n",
+        "\"websocket\"",
+        "a WebSocket is opened by a GET",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\naccess = \"public\"\nupgrade = \"h2c\"\n",
+        "\"h2c\"",
+        "`upgrade` cannot be `h2c`",
     ),
     Case(
         "[[routes]]\npath = \"/a\"\nmethods = []\naccess = \"public\"\n",

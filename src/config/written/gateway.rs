@@ -130,15 +130,26 @@ pub const GATEWAY: Schema = Schema {
 pub const REVOCATION: Schema = Schema {
     name: "`[revocation]`",
     about: "A revocation that was acknowledged holds everywhere after this time, whatever fails.",
-    keys: &[Key {
-        name: "bound",
-        kind: Kind::Duration {
-            min: secs(10),
-            max: secs(60),
+    keys: &[
+        Key {
+            name: "bound",
+            kind: Kind::Duration {
+                min: secs(10),
+                max: secs(60),
+            },
+            default: Fallback::Value("60s"),
+            about: "60 s is the promise and can only be tightened; below 10 s a short outage of the store would refuse everybody.",
         },
-        default: Fallback::Value("60s"),
-        about: "60 s is the promise and can only be tightened; below 10 s a short outage of the store would refuse everybody.",
-    }],
+        Key {
+            name: "stream_check",
+            kind: Kind::Duration {
+                min: secs(1),
+                max: secs(55),
+            },
+            default: Fallback::Absent("15s, or what `bound` leaves"),
+            about: "How often a stream that is still open (WebSocket, events, a long body) is judged again, besides whenever something changes. With `store.max_age` at most the bound less 5 s.",
+        },
+    ],
 };
 
 /// The operator's side.
@@ -247,6 +258,8 @@ pub struct WrittenGateway {
     pub store: WrittenStore,
     /// The revocation bound.
     pub bound: Located<std::time::Duration>,
+    /// How often open streams are judged again.
+    pub stream_check: Option<Located<std::time::Duration>>,
     /// Path of the operator socket.
     pub socket: Located<String>,
     /// Address of the probes.
@@ -291,6 +304,7 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
         listeners: section.some_sections("listeners").iter().filter_map(listener::read).collect(),
         store: store::read(section),
         bound: sub_or_default(section, "revocation", &REVOCATION, |s| s.duration_or_default("bound")),
+        stream_check: section.section("revocation").and_then(|s| s.duration("stream_check")),
         socket: sub_or_default(section, "admin", &ADMIN, |s| s.text_or_default("socket")),
         probes: admin.and_then(|s| s.address("probes")),
         insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),

@@ -83,7 +83,7 @@ pub const ROUTE: Schema = Schema {
                 max: secs(3_600),
             },
             default: Fallback::Value("60s"),
-            about: "How long either body may stand still.",
+            about: "How long either body may stand still; of a WebSocket, how long nothing may pass either way.",
         },
         Key {
             name: "encoded_slashes",
@@ -102,6 +102,12 @@ pub const ROUTE: Schema = Schema {
             kind: Kind::Flag,
             default: Fallback::Value("false"),
             about: "Forwards the credential as well. The service then holds what its callers hold.",
+        },
+        Key {
+            name: "upgrade",
+            kind: Kind::Choice(&["none", "websocket"]),
+            default: Fallback::Value("none"),
+            about: "`websocket`: a GET that asks for the WebSocket protocol (version 13) may become a tunnel, once the service has answered 101. Anything else that asks to switch is forwarded without its `Upgrade`.",
         },
         Key {
             name: "dialect",
@@ -264,6 +270,7 @@ const FORWARDING: &[&str] = &[
     "response_timeout",
     "trailers",
     "forward_credentials",
+    "upgrade",
 ];
 
 /// One route as written.
@@ -295,6 +302,8 @@ pub struct WrittenRoute {
     pub trailers: bool,
     /// Credential forwarded.
     pub forward_credentials: bool,
+    /// What a connection may become.
+    pub upgrade: Located<&'static str>,
     /// Dialect of its refusals.
     pub dialect: Option<Located<String>>,
     /// Its own rate limits.
@@ -349,6 +358,7 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         encoded_slashes: section.is_set("encoded_slashes"),
         trailers: section.is_set("trailers"),
         forward_credentials: section.is_set("forward_credentials"),
+        upgrade: section.choice("upgrade"),
         dialect: section.text("dialect"),
         limits: rate::read_list(section, "limits"),
         serve: serve::read(section),

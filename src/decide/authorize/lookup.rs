@@ -68,7 +68,7 @@ fn forms(surface: &Surface, text: &[u8]) -> Forms {
 }
 
 /// The outcome of comparing a secret half, bound to the record it was compared with. Only
-/// [`check_secret`] makes one that holds.
+/// [`check_secret`], and what remembers its outcome, makes one that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecretCheck(Option<Fingerprint>);
 
@@ -80,6 +80,16 @@ impl SecretCheck {
     #[must_use]
     pub const fn of_password(record: &CredentialRecord) -> Self {
         Self(Some(record.fingerprint))
+    }
+
+    /// The secret half that was right for `before` is right for the same record as it is now, if it hashes
+    /// to the same still.
+    #[must_use]
+    pub(super) fn of_same_secret(before: &CredentialRecord, now: &CredentialRecord) -> Self {
+        match (before.secret_fingerprint, now.secret_fingerprint) {
+            (Some(old), Some(new)) if old.ct_eq(&new) => Self(Some(now.fingerprint)),
+            _ => Self::NONE,
+        }
     }
 
     /// Whether the secret was right for this record.

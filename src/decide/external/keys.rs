@@ -8,6 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::base::fingerprint::sha256;
+use crate::base::principal::KeyMark;
+
 /// Longest JWK Set: a hundred RSA keys with their certificates (hardening B1).
 pub const MAX_SET_LEN: usize = 64 * 1024;
 
@@ -55,9 +58,16 @@ pub struct IssuerKey {
     kid: Option<String>,
     algorithm: IssuerAlgorithm,
     key: ParsedPublicKey,
+    mark: KeyMark,
 }
 
 impl IssuerKey {
+    /// What tells it from other keys.
+    #[must_use]
+    pub const fn mark(&self) -> KeyMark {
+        self.mark
+    }
+
     /// Whether this signature is the key's over these bytes.
     #[must_use]
     pub fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
@@ -174,6 +184,12 @@ impl KeySet {
         })
     }
 
+    /// Whether the key of this mark is among them.
+    #[must_use]
+    pub fn trusts(&self, mark: KeyMark) -> bool {
+        self.keys.iter().any(|key| key.mark == mark)
+    }
+
     /// Keys that can be used.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -235,7 +251,19 @@ impl WireKey {
             kid: self.kid.clone(),
             algorithm,
             key,
+            mark: self.mark(algorithm)?,
         })
+    }
+
+    /// The name a token has to give, the algorithm and the numbers of the key, hashed.
+    fn mark(&self, algorithm: IssuerAlgorithm) -> Option<KeyMark> {
+        let mut text = Vec::new();
+        let parts = [&self.kid, &self.n, &self.e, &self.x, &self.y].map(|part| part.as_deref().unwrap_or_default());
+        for part in [algorithm.as_str()].into_iter().chain(parts) {
+            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            text.extend_from_slice(part.as_bytes());
+        }
+        sha256(&text).first_chunk().copied().map(KeyMark)
     }
 
     fn rsa(&self) -> Option<ParsedPublicKey> {

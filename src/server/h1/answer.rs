@@ -23,6 +23,9 @@ pub(super) enum Broken {
     /// The body broke off.
     #[error("the answer's body broke off")]
     Body(#[source] BodyError),
+    /// Whoever asked for it may not have the rest.
+    #[error("the credential died")]
+    Denied,
     /// The body was longer or shorter than its head declared.
     #[error("the answer's body is not as long as declared")]
     Length,

@@ -191,6 +191,21 @@ impl<Io: Stream> Socket<Io> {
         self.poll_fill(cx, BODY_READ)
     }
 
+    /// Reads more of what is not HTTP any more.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill(cx, BODY_READ)
+    }
+
+    /// Writes once, past the output, which is empty.
+    pub(super) fn poll_write_through(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    /// Brings out what was written past the output.
+    pub(super) fn poll_flush_through(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
     /// Makes the close that follows a reset.
     pub(super) fn make_abrupt(&mut self) {
         self.io.make_abrupt();

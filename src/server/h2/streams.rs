@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::base::clock;
+use crate::gateway::Lifeline;
 use crate::server::counters::WorkerCounters;
 use crate::server::worker::note_end;
+use crate::telemetry::StreamKind;
 
 /// Runs each stream's future as a task of its own, so that a panic ends that stream only, and ends
 /// them all when the connection ends. Cloned for the library, which calls it an executor.
@@ -30,12 +32,13 @@ struct Entry {
     offer: Option<Rc<Offer>>,
 }
 
-/// What a stream has offered to its client.
+/// What a stream has offered to its client, and how it is ended.
 #[derive(Default)]
 pub(super) struct Offer {
     /// When the piece that is not yet taken was offered.
     since: Cell<Option<Instant>>,
     cut_off: Cell<bool>,
+    task: Option<AbortHandle>,
 }
 
 impl Offer {
@@ -49,9 +52,27 @@ impl Offer {
         self.since.set(None);
     }
 
-    /// Whether the stream was ended because its client took nothing.
+    /// Ends the stream: the library resets it when its task is gone (RFC 9113, section 5.4.2).
+    fn end(&self) {
+        self.cut_off.set(true);
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    /// Whether the stream was ended by us: its client took nothing, or its credential died.
     pub(super) fn was_cut_off(&self) -> bool {
         self.cut_off.get()
+    }
+}
+
+impl Lifeline for Offer {
+    fn kind(&self) -> StreamKind {
+        StreamKind::Http2
+    }
+
+    fn cut(&self) {
+        self.end();
     }
 }
 
@@ -68,12 +89,13 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
 impl Streams {
     /// The offer of the stream whose task this is called on.
     pub(super) fn offer(&self) -> Rc<Offer> {
-        let offer = Rc::<Offer>::default();
-        if let Some(id) = tokio::task::try_id()
-            && let Some(entry) = self.0.entries.borrow_mut().get_mut(&id)
-        {
-            entry.offer = Some(Rc::clone(&offer));
-        }
+        let mut entries = self.0.entries.borrow_mut();
+        let Some(entry) = tokio::task::try_id().and_then(|id| entries.get_mut(&id)) else {
+            return Rc::default();
+        };
+        let task = Some(entry.abort.clone());
+        let offer = Rc::new(Offer { task, ..Offer::default() });
+        entry.offer = Some(Rc::clone(&offer));
         offer
     }
 
@@ -108,9 +130,8 @@ impl Streams {
         stalled
             .map(|entry| {
                 if let Some(offer) = &entry.offer {
-                    offer.cut_off.set(true);
+                    offer.end();
                 }
-                entry.abort.abort();
             })
             .count()
     }

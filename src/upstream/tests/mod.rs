@@ -155,6 +155,7 @@ fn pool(ports: &[u16]) -> Rc<UpstreamPool> {
 
 fn request(method: Method, framing: Framing) -> Outgoing<'static> {
     Outgoing {
+        upgrade: None,
         method,
         target: b"/a?b=c",
         client_host: b"api.example",

@@ -6,10 +6,14 @@ mod disconnects;
 mod h2;
 mod lifecycle;
 mod limits;
+mod live;
+mod live_away;
 mod outage;
 mod pair;
 mod readme;
 mod streams;
+mod upgrade;
+mod upgrade_attacks;
 
 use serde_json::Value;
 

@@ -86,10 +86,11 @@ fn change(scene: &mut Scene, dice: &mut Dice, kept: &Arc<Mutex<Option<Vec<u8>>>>
             .proxy
             .rewrite(|seen, _| seen.lookup.as_ref().map(|_| b"*1000000000\r\n".to_vec())),
         7 => {
-            // Everybody is answered with what somebody else asked for.
+            // Everybody is answered with what somebody else asked for. Not with an absence: its answer names
+            // nobody, so it cannot be told from one's own (docs/outage.md).
             let kept = Arc::clone(kept);
             scene.proxy.rewrite(move |seen, reply| {
-                seen.lookup.as_ref()?;
+                seen.lookup.as_ref().filter(|_| !reply.starts_with(b"*2\r\n"))?;
                 kept.lock().unwrap().replace(reply.to_vec())
             });
         }

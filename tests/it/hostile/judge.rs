@@ -111,6 +111,7 @@ impl Court {
             }
             Input::H2 { fields, body, trailers } => {
                 let request = frames::Request {
+                    goes_on: false,
                     fields: fields.clone(),
                     body: body.clone(),
                     trailers: trailers.clone(),

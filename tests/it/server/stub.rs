@@ -6,10 +6,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use durward::base::denial::Denial;
-use durward::gateway::Connection;
+use durward::gateway::{Connection, Lifeline};
 use durward::server::service::{After, Answer, Outcome, Service};
 use durward::server::tls::CertificateSource;
 use durward::snapshot::CertificateSet;
+use durward::telemetry::StreamEnd;
 use durward::wire::body::{BodyError, BodySource, Chunk, RequestBody};
 use durward::wire::fields::Fields;
 use durward::wire::framing::Framing;
@@ -142,6 +143,8 @@ impl Outcome for Went {
     }
 
     fn abort(self, _: u64) {}
+
+    fn end_tunnel(self, _: StreamEnd, _: u64, _: u64) {}
 }
 
 impl Drop for Went {
@@ -168,7 +171,7 @@ impl Service for Stub {
 
     async fn handle<B: RequestBody + Unpin + 'static>(
         &self,
-        connection: &Connection,
+        (connection, _): (&Connection, &std::rc::Rc<dyn Lifeline>),
         head: &RequestHead,
         mut body: B,
     ) -> Answer<Body<B>, Went> {
@@ -255,6 +258,7 @@ impl Stub {
             framing,
             body,
             after: After::KeepAlive,
+            tunnel: None,
             outcome: Went(Some(self.clone())),
         }
     }

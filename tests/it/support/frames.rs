@@ -36,6 +36,8 @@ pub(crate) struct Request {
     pub(crate) body: Option<Vec<u8>>,
     /// Trailing fields.
     pub(crate) trailers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// More of the body is to come: the stream stays open.
+    pub(crate) goes_on: bool,
 }
 
 impl Request {
@@ -61,6 +63,17 @@ impl Request {
 
 /// Sends one request as stream 1 of a fresh connection and reads how it ends.
 pub(crate) fn exchange(client: &mut Client, request: &Request) -> Outcome {
+    match open(client, request).and_then(|()| read_ending(client, |_| ())) {
+        Ok(Ending {
+            answer: Some((status, body)),
+            ..
+        }) => Outcome::Answer(status, body),
+        Ok(_) | Err(_) => Outcome::Reset,
+    }
+}
+
+/// Sends one request as stream 1 of a fresh connection.
+pub(crate) fn open(client: &mut Client, request: &Request) -> io::Result<()> {
     let mut bytes = PREFACE.to_vec();
     let ends = request.body.is_none() && request.trailers.is_empty();
     frame(
@@ -70,18 +83,26 @@ pub(crate) fn exchange(client: &mut Client, request: &Request) -> Outcome {
         &block(&request.fields),
     );
     if let Some(body) = &request.body {
-        frame(&mut bytes, DATA, if request.trailers.is_empty() { END_STREAM } else { 0 }, body);
+        let last = request.trailers.is_empty() && !request.goes_on;
+        frame(&mut bytes, DATA, if last { END_STREAM } else { 0 }, body);
     }
     if !request.trailers.is_empty() {
         frame(&mut bytes, HEADERS, END_HEADERS | END_STREAM, &block(&request.trailers));
     }
-    if client.try_send(&bytes).is_err() {
-        return Outcome::Reset;
-    }
-    read_outcome(client).unwrap_or(Outcome::Reset)
+    client.try_send(&bytes)
 }
 
-fn read_outcome(client: &mut Client) -> io::Result<Outcome> {
+/// How stream 1 came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Status and body, as far as they came.
+    pub(crate) answer: Option<(u16, Vec<u8>)>,
+    /// The error code the stream was reset with, if it was.
+    pub(crate) reset: Option<u32>,
+}
+
+/// Reads until stream 1 has ended; `told` is called with each piece of its body.
+pub(crate) fn read_ending(client: &mut Client, mut told: impl FnMut(&[u8])) -> io::Result<Ending> {
     let mut buffer = Vec::new();
     let mut answer: Option<(u16, Vec<u8>)> = None;
     loop {
@@ -95,11 +116,15 @@ fn read_outcome(client: &mut Client) -> io::Result<Outcome> {
             }
             DATA if stream == 1 => {
                 if let Some((_, body)) = &mut answer {
+                    told(&payload);
                     body.extend_from_slice(&payload);
                 }
             }
-            RST_STREAM if stream == 1 => return Ok(answer.map_or(Outcome::Reset, |(s, b)| Outcome::Answer(s, b))),
-            GOAWAY if answer.is_none() => return Ok(Outcome::Reset),
+            RST_STREAM if stream == 1 => {
+                let code = payload.first_chunk().map(|code| u32::from_be_bytes(*code));
+                return Ok(Ending { answer, reset: code });
+            }
+            GOAWAY if answer.is_none() => return Ok(Ending { answer, reset: None }),
             SETTINGS if flags & ACK == 0 => {
                 let mut ack = Vec::new();
                 frame_on(&mut ack, SETTINGS, ACK, 0, &[]);
@@ -112,11 +137,8 @@ fn read_outcome(client: &mut Client) -> io::Result<Outcome> {
             }
             _ => {}
         }
-        if matches!(kind, DATA | HEADERS)
-            && flags & END_STREAM != 0
-            && let Some((status, body)) = answer
-        {
-            return Ok(Outcome::Answer(status, body));
+        if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 && answer.is_some() {
+            return Ok(Ending { answer, reset: None });
         }
     }
 }

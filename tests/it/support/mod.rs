@@ -14,3 +14,4 @@ pub(crate) mod site;
 pub(crate) mod upstream;
 pub(crate) mod wait;
 pub(crate) mod webdriver;
+pub(crate) mod websocket;

@@ -37,6 +37,7 @@ fn h1_claims_become_headers_in_the_order_of_the_surface() {
         let token = TokenClaims {
             subject: Subject::parse("account-1").unwrap(),
             record: principal().facts.credential.id.clone(),
+            key: crate::base::principal::KeyMark([1; 16]),
             expires_at: UnixMillis(0),
             issued_at: None,
             scopes: Some(samples::scopes(&["orders:read"])),
@@ -310,6 +311,7 @@ fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
     let token = TokenClaims {
         subject: Subject::parse("account-9").unwrap(),
         record: facts.credential.id.clone(),
+        key: crate::base::principal::KeyMark([1; 16]),
         expires_at: UnixMillis(0),
         issued_at: None,
         scopes: Some(samples::scopes(&["orders:read"])),

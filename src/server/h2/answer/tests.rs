@@ -34,6 +34,8 @@ impl Outcome for Went {
     fn abort(self, bytes: u64) {
         self.0.set(Some((false, bytes)));
     }
+
+    fn end_tunnel(self, _: crate::telemetry::StreamEnd, _: u64, _: u64) {}
 }
 
 fn data(len: usize) -> Result<Chunk, BodyError> {
@@ -51,6 +53,7 @@ fn run(status: u16, method: &str, framing: Framing, pieces: Vec<Result<Chunk, Bo
         framing,
         body: Pieces(pieces.into()),
         after: After::KeepAlive,
+        tunnel: None,
         outcome: Went(Rc::clone(&went)),
     };
     let response = respond(answer, method.as_bytes(), b"now", Rc::default(), None).unwrap();
@@ -131,6 +134,7 @@ fn a_head_that_is_none_resets_the_stream() {
         framing: Framing::None,
         body: Pieces(VecDeque::new()),
         after: After::KeepAlive,
+        tunnel: None,
         outcome: Went(Rc::clone(&went)),
     };
     assert!(respond(answer, b"GET", b"now", Rc::default(), None).is_err());

@@ -1,0 +1,201 @@
+//! What ends a permit that was granted before.
+
+use super::*;
+use crate::base::clock::{BootMillis, UnixMillis};
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{CredentialId, TenantId};
+use crate::base::principal::State;
+use crate::decide::samples::{self, api_key, key_pair, route_for, scopes, session, token_rules};
+use crate::decide::surface::{Carrier, KeyOrigin};
+
+const NOW: Now = Now {
+    wall: UnixMillis(1_000_000_000),
+    boot: BootMillis(1_000),
+};
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+const OTHER: &[u8] = b"fedcba9876543210fedcba9876543210";
+
+/// What was admitted, and by what it is judged again.
+struct Case {
+    facts: Facts,
+    token: Option<TokenClaims>,
+    was: Surface,
+    is: Surface,
+    route: Route,
+    secret: SecretCheck,
+}
+
+impl Case {
+    fn of(facts: Facts, surface: impl Fn() -> Surface) -> Self {
+        Self {
+            facts,
+            token: None,
+            was: surface(),
+            is: surface(),
+            route: route_for(&[0], &["orders:read"]),
+            secret: SecretCheck::NONE,
+        }
+    }
+
+    fn key() -> Self {
+        let mut facts = samples::facts("api", "key_1", "acme");
+        facts.credential.scopes = scopes(&["orders:read"]);
+        Self::of(facts, || {
+            api_key("api", &[Carrier::Bearer], "htst_", "hlive_", KeyOrigin::Generated)
+        })
+    }
+
+    fn pair() -> Self {
+        let mut facts = samples::facts("pair", "pair_1", "acme");
+        facts.credential.scopes = scopes(&["orders:read"]);
+        facts.credential.secret_fingerprint = Some(Fingerprint::from_bytes([7; 32]));
+        Self {
+            secret: SecretCheck::of_password(&facts.credential),
+            ..Self::of(facts, || key_pair("pair"))
+        }
+    }
+
+    fn token() -> Self {
+        let mut facts = samples::facts("access", "user_1", "acme");
+        facts.credential.scopes = scopes(&["orders:read"]);
+        let rules = token_rules(SECRET, "portal");
+        let mut text = serde_json::Map::new();
+        for (name, value) in [("kind", "portal".into()), ("sub", "user_1".into()), ("exp", 2_000_000.into())] {
+            text.insert(name.into(), value);
+        }
+        let signed = rules.keys.sign(&text).unwrap();
+        Self {
+            token: Some(rules.verify(signed.as_bytes(), NOW.wall).unwrap()),
+            ..Self::of(facts, || {
+                session("session", &[Carrier::Bearer], token_rules(SECRET, "portal"), "access")
+            })
+        }
+    }
+
+    /// What is said when these facts are all that is known at `now`.
+    fn judge_at(&self, newer: Facts, now: Now) -> Result<Permit, Denial> {
+        let roles = Roles::default();
+        let request = AccessRequest {
+            route: &route_for(&[0], &["orders:read"]),
+            surface_index: SurfaceIndex(0),
+            surface: &self.was,
+            method: Method::Get,
+            presented_mode: None,
+            carried: Carried::Explicitly,
+            secret: self.secret,
+            roles: &roles,
+        };
+        let permit = authorize(&request, Principal::new(Arc::new(self.facts.clone()), self.token.clone()), NOW.wall).unwrap();
+        let again = Again {
+            permit: &permit,
+            was: &self.was,
+            method: Method::Get,
+            route: &self.route,
+            surface_index: SurfaceIndex(0),
+            surface: &self.is,
+            roles: &roles,
+        };
+        authorize_again(&again, Arc::new(newer), now)
+    }
+
+    fn judge(&self, change: impl FnOnce(&mut Facts)) -> Option<Denial> {
+        let mut newer = self.facts.clone();
+        change(&mut newer);
+        self.judge_at(newer, NOW).err()
+    }
+}
+
+#[test]
+fn what_did_not_change_is_admitted_again() {
+    for case in [Case::key(), Case::pair(), Case::token()] {
+        assert_eq!(case.judge(|_| {}), None);
+    }
+}
+
+#[test]
+fn whatever_ends_a_credential_ends_what_it_opened() {
+    for case in [Case::key(), Case::pair(), Case::token()] {
+        let revoked = case.judge(|facts| facts.credential.state = State::Revoked { at: UnixMillis(0) });
+        assert_eq!(revoked, Some(Denial::RevokedCredential));
+        assert_eq!(
+            case.judge(|facts| facts.credential.state = State::Disabled),
+            Some(Denial::DisabledCredential)
+        );
+        assert_eq!(
+            case.judge(|facts| facts.credential.expires_at = Some(NOW.wall)),
+            Some(Denial::ExpiredCredential)
+        );
+        assert_eq!(case.judge(|facts| facts.tenant.active = false), Some(Denial::InactiveTenant));
+        assert_eq!(
+            case.judge(|facts| facts.credential.scopes = scopes(&[])),
+            Some(Denial::InsufficientScope)
+        );
+    }
+}
+
+#[test]
+fn facts_of_another_record_prove_nothing() {
+    let case = Case::key();
+    let other = |facts: &mut Facts| facts.credential.id = CredentialId::parse("key_2").unwrap();
+    assert_eq!(case.judge(other), Some(Denial::UnknownCredential));
+    let tenant = |facts: &mut Facts| {
+        facts.credential.tenant = TenantId::parse("globex").unwrap();
+        facts.tenant.id = TenantId::parse("globex").unwrap();
+    };
+    assert_eq!(case.judge(tenant), Some(Denial::UnknownCredential));
+}
+
+#[test]
+fn another_secret_half_ends_what_the_old_one_opened() {
+    let case = Case::pair();
+    let changed = |facts: &mut Facts| facts.credential.secret_fingerprint = Some(Fingerprint::from_bytes([8; 32]));
+    assert_eq!(case.judge(changed), Some(Denial::WrongSecret));
+    assert_eq!(
+        case.judge(|facts| facts.credential.secret_fingerprint = None),
+        Some(Denial::WrongSecret)
+    );
+}
+
+#[test]
+fn a_token_is_dead_from_its_expiry_on() {
+    let case = Case::token();
+    let at = |wall| Now { wall, ..NOW };
+    // The rules of these tests allow for five seconds.
+    let end = case.token.as_ref().unwrap().expires_at.plus(std::time::Duration::from_secs(5));
+    assert!(case.judge_at(case.facts.clone(), at(UnixMillis(end.0 - 1))).is_ok());
+    assert_eq!(case.judge_at(case.facts.clone(), at(end)).err(), Some(Denial::ExpiredCredential));
+}
+
+#[test]
+fn j9_a_withdrawn_signing_secret_ends_what_its_tokens_opened() {
+    let rules = |secret: &[u8], kind: &str| session("session", &[Carrier::Bearer], token_rules(secret, kind), "access");
+    let withdrawn = Case {
+        is: rules(OTHER, "portal"),
+        ..Case::token()
+    };
+    assert_eq!(withdrawn.judge(|_| {}), Some(Denial::InvalidToken));
+    let narrower = Case {
+        is: rules(SECRET, "dashboard"),
+        ..Case::token()
+    };
+    assert_eq!(narrower.judge(|_| {}), Some(Denial::InvalidToken));
+}
+
+#[test]
+fn a_route_or_surface_that_takes_others_now_ends_it() {
+    let moved = Case {
+        route: route_for(&[1], &["orders:read"]),
+        ..Case::key()
+    };
+    assert_eq!(moved.judge(|_| {}), Some(Denial::WrongSurface));
+    let narrowed = Case {
+        route: route_for(&[0], &["orders:write"]),
+        ..Case::key()
+    };
+    assert_eq!(narrowed.judge(|_| {}), Some(Denial::InsufficientScope));
+    let other_kind = Case {
+        is: session("api", &[Carrier::Bearer], token_rules(SECRET, "portal"), "api"),
+        ..Case::key()
+    };
+    assert_eq!(other_kind.judge(|_| {}), Some(Denial::WrongSurface));
+}

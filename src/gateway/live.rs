@@ -1,0 +1,249 @@
+//! Streams that outlive the moment they were admitted in: judged again as long as they are open, and cut
+//! off when their credential would not be admitted any more (design 6.3, hardening C8).
+//!
+//! An ordinary request pays nothing but the move of its permit to where this file finds it. What each
+//! worker looks at, on its own tick, are the records its requests are collected in anyway: those in use
+//! for [`LIVE_AFTER`] or longer are streams. A look is a few comparisons; facts are asked of memory, and
+//! where memory has none they are read in the background while the stream goes on, until the facts it
+//! rests on are older than any fact may be.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::{BootMillis, Clock as _, Now};
+use crate::base::denial::Denial;
+use crate::base::principal::{Facts, Position};
+use crate::decide::authorize::Permit;
+use crate::decide::method::Method;
+use crate::decide::route::RouteIndex;
+use crate::decide::surface::SurfaceIndex;
+use crate::telemetry::StreamKind;
+
+use super::worker::{View, Worker};
+
+mod judge;
+
+/// From this age on a request is a stream. Nearly every request is over before, and a stream that is
+/// younger was judged less than half a second ago.
+const LIVE_AFTER: Duration = Duration::from_millis(500);
+
+/// How often a worker looks whether one of its streams is due, when nothing happens.
+const PASS: Duration = Duration::from_secs(1);
+
+/// Most streams looked at in one tick: a look takes a tenth of a microsecond, and one that is judged a
+/// few, so a tick of ten thousand streams after an event delays requests by milliseconds at worst.
+const LOOKS: usize = 2_048;
+
+/// What a stream is cut off by. Held by the server for each connection or stream.
+pub trait Lifeline {
+    /// What it is, as long as nothing else is known.
+    fn kind(&self) -> StreamKind;
+    /// Ends the request soon, in the protocol's way.
+    fn cut(&self);
+}
+
+/// What the worker's looks and the request itself both need of a request. Reused with its record.
+#[derive(Default)]
+pub(super) struct Live {
+    pub(super) asked: RefCell<AskedFor>,
+    held: RefCell<Option<Held>>,
+    /// Why it is to end.
+    denial: Cell<Option<Denial>>,
+}
+
+/// What was asked for.
+#[derive(Default)]
+pub(super) struct AskedFor {
+    pub(super) method: Option<Method>,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) route: Option<RouteIndex>,
+    pub(super) surface: Option<SurfaceIndex>,
+}
+
+/// An admitted request under a credential, from when it is forwarded.
+struct Held {
+    permit: Permit,
+    /// What it was admitted by.
+    view: Rc<View>,
+    surface: SurfaceIndex,
+    route: RouteIndex,
+    line: Rc<dyn Lifeline>,
+    kind: StreamKind,
+    since: BootMillis,
+    /// What has been found out since, once it is a stream.
+    judged: Option<Judged>,
+}
+
+/// What the last looks said.
+struct Judged {
+    /// The newest facts that admitted it.
+    facts: Arc<Facts>,
+    /// The snapshot it was judged by.
+    version: u64,
+    look_at: BootMillis,
+    /// Since when newer facts are wanted, and when they were last asked for.
+    wanted: Option<Wanted>,
+}
+
+#[derive(Clone, Copy)]
+struct Wanted {
+    since: BootMillis,
+    asked_at: BootMillis,
+}
+
+impl Live {
+    /// Forgets the request, keeps the allocations.
+    pub(super) fn clear(&self) {
+        let mut asked = self.asked.borrow_mut();
+        asked.host.clear();
+        asked.path.clear();
+        (asked.method, asked.route, asked.surface) = (None, None, None);
+        drop(asked);
+        self.release();
+        self.denial.set(None);
+    }
+
+    /// From now on the request may be looked at. Public routes have no credential that could die.
+    pub(super) fn hold(&self, permit: Permit, view: &Rc<View>, line: &Rc<dyn Lifeline>, now: Now) {
+        let asked = self.asked.borrow();
+        let (true, Some(surface), Some(route)) = (permit.principal().is_some(), asked.surface, asked.route) else {
+            return;
+        };
+        *self.held.borrow_mut() = Some(Held {
+            permit,
+            view: view.clone(),
+            surface,
+            route,
+            line: line.clone(),
+            kind: line.kind(),
+            since: now.boot,
+            judged: None,
+        });
+    }
+
+    /// It is over, or is refused: nobody looks at it any more.
+    pub(super) fn release(&self) {
+        *self.held.borrow_mut() = None;
+    }
+
+    /// It is a tunnel from now on.
+    pub(super) fn became(&self, kind: StreamKind) {
+        if let Some(held) = &mut *self.held.borrow_mut() {
+            held.kind = kind;
+        }
+    }
+
+    /// What it is.
+    pub(super) fn kind(&self) -> Option<StreamKind> {
+        self.held.borrow().as_ref().map(|held| held.kind)
+    }
+
+    /// Why it has to end, if it has to.
+    pub(super) fn denial(&self) -> Option<Denial> {
+        self.denial.get()
+    }
+
+    /// Calls `look` with what was granted.
+    pub(super) fn with_permit<R>(&self, look: impl FnOnce(&Permit) -> R) -> Option<R> {
+        self.held.borrow().as_ref().map(|held| look(&held.permit))
+    }
+}
+
+/// A worker's requests, and how far it has come in looking at them.
+pub(super) struct Watch {
+    interval: Duration,
+    lives: RefCell<Vec<Weak<Live>>>,
+    pass: Cell<Pass>,
+}
+
+/// One round over all requests.
+#[derive(Clone, Copy, Default)]
+struct Pass {
+    /// What the round was begun for.
+    marks: (Position, u64),
+    /// The next to be looked at; `None` between rounds.
+    at: Option<usize>,
+    next: BootMillis,
+    open: [u64; StreamKind::ALL.len()],
+    hurry: Hurry,
+}
+
+/// Whether somebody waits for facts that are being read.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Hurry {
+    #[default]
+    No,
+    Yes,
+}
+
+impl Watch {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            lives: RefCell::default(),
+            pass: Cell::default(),
+        }
+    }
+
+    /// A request's place that was newly made; it is reused from then on.
+    pub(super) fn add(&self, live: &Rc<Live>) {
+        self.lives.borrow_mut().push(Rc::downgrade(live));
+    }
+}
+
+impl Worker {
+    /// Looks at some of the streams, if a look is due. Called on every tick.
+    pub(super) fn watch_streams(&self) {
+        let now = self.clock.now();
+        let marks = (self.resolver.cached().positions().newest(), self.version());
+        let mut pass = self.watch.pass.get();
+        let mut at = match pass.at {
+            Some(at) => at,
+            None if marks == pass.marks && now.boot < pass.next => return,
+            None => {
+                self.watch.lives.borrow_mut().retain(|live| live.strong_count() > 0);
+                pass = Pass { marks, ..Pass::default() };
+                0
+            }
+        };
+        let view = self.view();
+        let lives = self.watch.lives.borrow();
+        for live in lives.iter().skip(at).take(LOOKS).filter_map(Weak::upgrade) {
+            self.look(&live, &view, now, &mut pass);
+        }
+        at += LOOKS;
+        pass.at = (at < lives.len()).then_some(at);
+        if pass.at.is_none() {
+            self.telemetry.set_open_streams(pass.open);
+            // What was asked for is there within milliseconds, mostly.
+            let wait = if pass.hurry == Hurry::Yes { Duration::ZERO } else { PASS };
+            pass.next = now.boot.plus(wait);
+        }
+        self.watch.pass.set(pass);
+    }
+
+    fn look(&self, live: &Live, view: &Rc<View>, now: Now, pass: &mut Pass) {
+        let Ok(mut held) = live.held.try_borrow_mut() else { return };
+        let Some(held) = held.as_mut() else { return };
+        if now.boot.since(held.since) < LIVE_AFTER || live.denial.get().is_some() {
+            return;
+        }
+        if let Some(open) = pass.open.get_mut(held.kind as usize) {
+            *open += 1;
+        }
+        match self.judge(held, &live.asked.borrow(), view, now) {
+            Ok(hurry) => {
+                if hurry == Hurry::Yes {
+                    pass.hurry = Hurry::Yes;
+                }
+            }
+            Err(denial) => {
+                live.denial.set(Some(denial));
+                held.line.cut();
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Streams that stay open: how many there are, and why they ended.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::denial::{DENIALS, Denial};
+
+/// What a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// A request or an answer over HTTP/1 that takes long: events, a download, an upload.
+    Http1,
+    /// The same over HTTP/2.
+    Http2,
+    /// A WebSocket.
+    Websocket,
+}
+
+impl StreamKind {
+    /// All of them, in the order of their figures.
+    pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Websocket];
+
+    /// Its label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Websocket => "websocket",
+        }
+    }
+}
+
+/// Why a stream ended. Bodies over HTTP that end by themselves are answers like any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The client closed it.
+    Client,
+    /// The service closed it.
+    Upstream,
+    /// Nothing passed for too long, or one side took nothing.
+    Idle,
+    /// The gateway leaves.
+    Drain,
+    /// One side sent what the protocol does not allow.
+    Protocol,
+    /// A connection broke.
+    Broken,
+    /// Its credential would not be admitted any more.
+    Denied(Denial),
+}
+
+impl StreamEnd {
+    /// What is said of it in access lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Idle => "idle",
+            Self::Drain => "drain",
+            Self::Protocol => "protocol",
+            Self::Broken => "broken",
+            Self::Denied(_) => "denied",
+        }
+    }
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Client => 0,
+            Self::Upstream => 1,
+            Self::Idle => 2,
+            Self::Drain => 3,
+            Self::Protocol => 4,
+            Self::Broken => 5,
+            Self::Denied(denial) => OTHERS.len() + denial as usize,
+        }
+    }
+}
+
+/// Ends that are no denial, in the order of their places.
+const OTHERS: [StreamEnd; 6] = [
+    StreamEnd::Client,
+    StreamEnd::Upstream,
+    StreamEnd::Idle,
+    StreamEnd::Drain,
+    StreamEnd::Protocol,
+    StreamEnd::Broken,
+];
+
+const ENDS: usize = OTHERS.len() + DENIALS.len();
+
+/// One worker's figures of streams.
+#[derive(Debug)]
+pub(super) struct StreamCounters {
+    open: [AtomicU64; StreamKind::ALL.len()],
+    ended: [[AtomicU64; ENDS]; StreamKind::ALL.len()],
+}
+
+impl StreamCounters {
+    pub(super) const fn new() -> Self {
+        Self {
+            open: [const { AtomicU64::new(0) }; StreamKind::ALL.len()],
+            ended: [const { [const { AtomicU64::new(0) }; ENDS] }; StreamKind::ALL.len()],
+        }
+    }
+
+    pub(super) fn set_open(&self, counts: [u64; StreamKind::ALL.len()]) {
+        for (figure, count) in self.open.iter().zip(counts) {
+            figure.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Only the owning worker counts, so no locked instruction is needed.
+    pub(super) fn count(&self, kind: StreamKind, end: StreamEnd) {
+        if let Some(figure) = self.ended.get(kind as usize).and_then(|ends| ends.get(end.place())) {
+            figure.store(figure.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn open(&self, kind: StreamKind) -> u64 {
+        self.open.get(kind as usize).map_or(0, |figure| figure.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn ended(&self, kind: StreamKind, place: usize) -> u64 {
+        let ends = self.ended.get(kind as usize);
+        ends.and_then(|ends| ends.get(place))
+            .map_or(0, |figure| figure.load(Ordering::Relaxed))
+    }
+}
+
+/// The label of each place, in order: what ended a stream, or the denial that did.
+pub(super) fn labels() -> impl Iterator<Item = &'static str> {
+    let others = OTHERS.iter().map(|end| end.as_str());
+    others.chain(DENIALS.iter().map(|row| row.label))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_is_counted_under_its_own_label() {
+        let denied = DENIALS.iter().map(|row| StreamEnd::Denied(row.denial));
+        for (end, label) in OTHERS.into_iter().chain(denied).zip(labels()) {
+            let counters = StreamCounters::new();
+            counters.count(StreamKind::Websocket, end);
+            let found: Vec<_> = labels()
+                .enumerate()
+                .filter(|(place, _)| counters.ended(StreamKind::Websocket, *place) == 1)
+                .map(|(_, label)| label)
+                .collect();
+            assert_eq!(found, [label]);
+            assert_eq!(counters.ended(StreamKind::Http1, end.place()), 0);
+        }
+    }
+}

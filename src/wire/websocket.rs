@@ -1,0 +1,250 @@
+//! WebSocket frames as far as a tunnel must know them (RFC 6455, section 5): where one ends, so that a
+//! Close can be said between two, and that nothing else than frames passes.
+
+/// Longest head of a frame: two bytes, a length of eight, a mask of four.
+const MAX_HEAD: usize = 14;
+/// Longest payload of a control frame (RFC 6455, section 5.5).
+const MAX_CONTROL: u64 = 125;
+/// The opcode of a Close frame.
+const CLOSE: u8 = 8;
+
+/// The policy of whoever speaks was not met (RFC 6455, section 7.4.1): what a credential's end is.
+pub const POLICY_VIOLATION: u16 = 1008;
+/// The gateway leaves.
+pub const GOING_AWAY: u16 = 1001;
+/// What came was no frame.
+pub const PROTOCOL_ERROR: u16 = 1002;
+
+/// Who sends the frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// Its frames are masked.
+    Client,
+    /// Its frames are not.
+    Server,
+}
+
+/// Whether the handshake agreed on extensions, which give the reserved bits a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extensions {
+    /// None.
+    None,
+    /// Some.
+    Agreed,
+}
+
+/// What comes next in a stream of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// A frame.
+    Head,
+    /// So many bytes of a frame.
+    Payload(u64),
+    /// Nothing: the sender has said Close.
+    Nothing,
+}
+
+/// Whether a message is in the middle of its fragments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    Whole,
+    Fragmented,
+}
+
+/// One direction's frames. It holds no byte of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Frames {
+    sender: Sender,
+    extensions: Extensions,
+    next: Next,
+    message: Message,
+    /// Whether the frame that is passing is a Close.
+    closing: Closing,
+    /// What has passed of a head, when a write ended within one ...
+    begun: [u8; MAX_HEAD],
+    /// ... and how much that is.
+    begun_len: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    Yes,
+}
+
+/// What some bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Frames, as far as they go.
+    Frames,
+    /// Frames, and behind them something that is none.
+    Garbage,
+}
+
+/// The head of a frame.
+struct Head {
+    len: usize,
+    payload: u64,
+    opcode: u8,
+    message: Message,
+}
+
+impl Frames {
+    /// Nothing has come yet.
+    #[must_use]
+    pub const fn new(sender: Sender, extensions: Extensions) -> Self {
+        Self {
+            sender,
+            extensions,
+            next: Next::Head,
+            message: Message::Whole,
+            closing: Closing::No,
+            begun: [0; MAX_HEAD],
+            begun_len: 0,
+        }
+    }
+
+    /// How many of the bytes may pass, and what follows them. A frame's head passes only when it is there
+    /// wholly, so that what is garbage is never begun.
+    #[must_use]
+    pub fn check(self, bytes: &[u8]) -> (usize, Found) {
+        let mut probe = self;
+        probe.run(bytes)
+    }
+
+    /// Takes note that these bytes have passed: a beginning, however short, of what
+    /// [`check`](Self::check) lets pass.
+    pub fn pass(&mut self, bytes: &[u8]) {
+        let (whole, _) = self.run(bytes);
+        for (place, byte) in self.begun.iter_mut().skip(self.begun_len).zip(bytes.iter().skip(whole)) {
+            *place = *byte;
+            self.begun_len += 1;
+        }
+    }
+
+    /// Whether a frame may be put in here.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.next == Next::Head && self.begun_len == 0
+    }
+
+    /// Whether the sender has said Close.
+    #[must_use]
+    pub fn has_closed(&self) -> bool {
+        self.next == Next::Nothing
+    }
+
+    /// Goes through whole heads and payloads; how many bytes they are.
+    fn run(&mut self, bytes: &[u8]) -> (usize, Found) {
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            match self.next {
+                Next::Nothing => return (at, Found::Garbage),
+                Next::Payload(left) => {
+                    let n = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    at += n;
+                    self.count(left - n as u64);
+                }
+                Next::Head => match self.read_on(rest) {
+                    Err(Invalid) => return (at, Found::Garbage),
+                    Ok(None) => return (at, Found::Frames),
+                    Ok(Some(head)) => {
+                        at += head.len.saturating_sub(self.begun_len);
+                        self.begun_len = 0;
+                        self.message = head.message;
+                        self.closing = if head.opcode == CLOSE { Closing::Yes } else { Closing::No };
+                        self.count(head.payload);
+                    }
+                },
+            }
+        }
+        (at, Found::Frames)
+    }
+
+    const fn count(&mut self, left: u64) {
+        self.next = match (left, self.closing) {
+            (1.., _) => Next::Payload(left),
+            (0, Closing::Yes) => Next::Nothing,
+            (0, Closing::No) => Next::Head,
+        };
+    }
+
+    /// The head that these bytes begin or go on with.
+    fn read_on(&self, bytes: &[u8]) -> Result<Option<Head>, Invalid> {
+        let mut head = self.begun;
+        let mut len = self.begun_len;
+        for (place, byte) in head.iter_mut().skip(self.begun_len).zip(bytes) {
+            *place = *byte;
+            len += 1;
+        }
+        self.read_head(head.get(..len).unwrap_or_default())
+    }
+
+    /// The head at the beginning; `None` when it is not there wholly.
+    fn read_head(&self, bytes: &[u8]) -> Result<Option<Head>, Invalid> {
+        let Some(&first) = bytes.first() else { return Ok(None) };
+        let (last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
+        if reserved != 0 && self.extensions == Extensions::None {
+            return Err(Invalid);
+        }
+        let message = match (opcode, self.message, last) {
+            // Control frames come between fragments and are none.
+            (8..=10, message, true) => message,
+            (0, Message::Fragmented, true) | (1 | 2, Message::Whole, true) => Message::Whole,
+            (0, Message::Fragmented, false) | (1 | 2, Message::Whole, false) => Message::Fragmented,
+            _ => return Err(Invalid),
+        };
+        let Some(&second) = bytes.get(1) else { return Ok(None) };
+        let masked = second & 0x80 != 0;
+        if masked != (self.sender == Sender::Client) {
+            return Err(Invalid);
+        }
+        let (short, extended) = match second & 0x7f {
+            126 => (0, 2),
+            127 => (0, 8),
+            short => (u64::from(short), 0),
+        };
+        let len = 2 + extended + if masked { 4 } else { 0 };
+        let Some(number) = bytes.get(2..2 + extended).filter(|_| bytes.len() >= len) else {
+            return Ok(None);
+        };
+        let payload = number.iter().fold(short, |sum, byte| sum << 8 | u64::from(*byte));
+        // The shortest form is the only one, and the highest bit is not used.
+        let shortest = match extended {
+            0 => true,
+            2 => payload > 125,
+            _ => payload > 0xffff && payload >> 63 == 0,
+        };
+        if !shortest || (opcode >= CLOSE && payload > MAX_CONTROL) {
+            return Err(Invalid);
+        }
+        Ok(Some(Head {
+            len,
+            payload,
+            opcode,
+            message,
+        }))
+    }
+}
+
+/// Not the head of a frame that may come here.
+struct Invalid;
+
+/// A Close frame with this code and a reason of at most 100 bytes, as this sender sends it.
+#[must_use]
+pub fn close_frame(sender: Sender, code: u16, reason: &'static str) -> Vec<u8> {
+    let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
+    let length = u8::try_from(payload.len()).unwrap_or(0);
+    let mut frame = vec![0x80 | CLOSE];
+    match sender {
+        Sender::Server => frame.push(length),
+        // The mask keeps scripts from choosing what goes over the wire; here there is no script, and
+        // one of zeros leaves the payload as it is.
+        Sender::Client => frame.extend_from_slice(&[0x80 | length, 0, 0, 0, 0]),
+    }
+    frame.extend_from_slice(&payload);
+    frame
+}
+
+#[cfg(test)]
+mod tests;
