@@ -82,10 +82,9 @@ impl Process {
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
-        let (store, shared_counts) = open_store(&settings, clock.clone()).await?;
-        let limiter = Arc::new(Limiter::new(shared_counts, clock.clone()));
-        let (cached, announcer) = remember(&settings, &store, &clock)?;
+        let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
         let upstreams = Arc::<UpstreamRegistry>::default();
+        let (cached, announcer) = memory;
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
@@ -103,21 +102,19 @@ impl Process {
         let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
-        metrics::register(
-            telemetry.metrics(),
-            &metrics::Sources {
-                cached: cached.clone(),
-                announcer: announcer.clone(),
-                upstreams,
-                limiter,
-                renewal: renewal.clone(),
-                running: &running,
-                reloader: &reloader,
-                readiness: &readiness,
-                clock: &clock,
-                panics,
-            },
-        );
+        let sources = metrics::Sources {
+            cached: cached.clone(),
+            announcer: announcer.clone(),
+            upstreams,
+            limiter,
+            renewal: renewal.clone(),
+            running: &running,
+            reloader: &reloader,
+            readiness: &readiness,
+            clock: &clock,
+            panics,
+        };
+        metrics::register(telemetry.metrics(), &sources);
         let (stop, stopped) = watch::channel(());
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
@@ -133,9 +130,8 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = vec![tokio::spawn(renewal.run(wanted)), tokio::spawn(announcer.clone().run())];
-        chores.extend(start_chores(&operations, &reloader, &cached));
-        chores.push(tokio::spawn(sweep_store(cached.clone(), settings.store.keep_ended)));
+        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), settings.store.keep_ended);
+        chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
             operations,
@@ -179,16 +175,24 @@ impl Process {
     }
 }
 
-/// The memory in front of the store, and who announces what it has been told. In this order: what is
-/// announced, the cache must have heard before.
-fn remember(
-    settings: &Settings,
-    store: &Arc<dyn CredentialStore>,
-    clock: &Arc<dyn Clock>,
-) -> std::io::Result<(Arc<CachedStore>, Arc<Announcer>)> {
+/// What is kept outside of requests.
+struct Kept {
+    store: Arc<dyn CredentialStore>,
+    limiter: Arc<Limiter>,
+    /// The memory in front of the store, and who announces what it has been told.
+    memory: (Arc<CachedStore>, Arc<Announcer>),
+}
+
+async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, StartError> {
+    let (store, shared_counts) = open_store(settings, clock.clone()).await?;
     let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
+    // After the cache: what is announced, it must have been told before.
     let announcer = Announcer::new(&cached, identity(settings)?, clock.clone());
-    Ok((cached, announcer))
+    Ok(Kept {
+        store,
+        limiter: Arc::new(Limiter::new(shared_counts, clock.clone())),
+        memory: (cached, announcer),
+    })
 }
 
 /// What served routes act with.
@@ -198,11 +202,18 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
 }
 
 /// What runs beside the requests until it is aborted.
-fn start_chores(operations: &Arc<Operations>, reloader: &Arc<Reloader>, cached: &Arc<CachedStore>) -> Vec<JoinHandle<()>> {
+fn start_chores(
+    operations: &Arc<Operations>,
+    reloader: &Arc<Reloader>,
+    (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
+    keep_ended: Duration,
+) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(watch_store(operations.clone())),
         tokio::spawn(reloader.clone().poll()),
         tokio::spawn(write_uses(cached.clone())),
+        tokio::spawn(announcer.clone().run()),
+        tokio::spawn(sweep_store(cached.clone(), keep_ended)),
     ]
 }
 
