@@ -13,7 +13,7 @@ use durward::base::principal::{CredentialRecord, State};
 use durward::base::scope::{Mode, Scope};
 use durward::store::CredentialStore;
 use durward::store::embedded::EmbeddedStore;
-use durward::store::redis::{RedisSettings, RedisStore};
+use durward::store::redis::{RedisSettings, RedisStore, RedisUrl};
 use futures_util::stream::{self, StreamExt};
 
 /// Creations and look-ups under way at a time: what a busy gateway has.
@@ -87,7 +87,7 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
         return Ok(Arc::new(EmbeddedStore::open(Path::new(path), &pepper.check_value())?));
     }
     let settings = RedisSettings {
-        url: at.to_owned().into(),
+        access: RedisUrl::parse(&at.to_owned().into())?.into_access(None),
         key_prefix: "durward".into(),
         wait_replicas: 0,
         lookup_timeout: Duration::from_secs(5),

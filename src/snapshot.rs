@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
-
 use crate::base::fingerprint::{Pepper, Peppers};
 use crate::base::ids::GatewayId;
 use crate::base::principal::Roles;
@@ -17,6 +15,7 @@ use crate::decide::route::{DialectIndex, Route, Router};
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
 use crate::issue::spec::Issuer;
+use crate::store::redis::RedisAccess;
 use crate::upstream::spec::UpstreamSpec;
 
 /// What a reload replaces as a whole. Indices of [`Route`] point into the lists of the same snapshot.
@@ -128,16 +127,16 @@ impl StoreSettings {
             (StoreKind::Embedded { path: a }, StoreKind::Embedded { path: b }) => a == b,
             (
                 StoreKind::Redis {
-                    url: a,
+                    access: a,
                     key_prefix: prefix_a,
                     wait_replicas: wait_a,
                 },
                 StoreKind::Redis {
-                    url: b,
+                    access: b,
                     key_prefix: prefix_b,
                     wait_replicas: wait_b,
                 },
-            ) => a.expose_secret() == b.expose_secret() && prefix_a == prefix_b && wait_a == wait_b,
+            ) => a == b && prefix_a == prefix_b && wait_a == wait_b,
             _ => false,
         };
         kinds && numbers(self) == numbers(other)
@@ -197,8 +196,8 @@ pub enum StoreKind {
     },
     /// Redis or Valkey.
     Redis {
-        /// `redis://` or `rediss://` URL; may hold a password, so it is not printed.
-        url: secrecy::SecretString,
+        /// Where, and as whom.
+        access: Box<RedisAccess>,
         /// Prefix of every key (default `durward`).
         key_prefix: String,
         /// Replicas that must have a change before it is acknowledged (default 0).

@@ -80,6 +80,9 @@ impl Checks {
 struct Ready {
     ready: bool,
     checks: Checks,
+    /// What should be changed about the store; says nothing about readiness.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    store_concerns: Vec<String>,
 }
 
 /// The probes alone, for their TCP listener.
@@ -106,7 +109,15 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
         "/readyz" => {
             let checks = operations.readiness.checks(operations.clock.now().boot);
             let ready = checks.all_pass();
-            Answer::json(if ready { 200 } else { 503 }, &Ready { ready, checks })
+            let store_concerns = operations.store.concerns().iter().map(ToString::to_string).collect();
+            Answer::json(
+                if ready { 200 } else { 503 },
+                &Ready {
+                    ready,
+                    checks,
+                    store_concerns,
+                },
+            )
         }
         "/metrics" => Answer {
             status: 200,

@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod mistakes;
 mod secrets;
+mod store;
 mod surfaces;
 
 pub(super) const GATEWAY: &str = r#"

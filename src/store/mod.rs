@@ -18,6 +18,7 @@ pub mod announce;
 pub mod cached;
 mod change;
 pub mod codec;
+pub mod concerns;
 pub mod embedded;
 pub mod events;
 mod filter;
@@ -336,6 +337,12 @@ pub trait CredentialStore: Send + Sync + 'static {
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
         let _ = (after, limit);
         Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// What an operator should change about the store, as it was seen last; none for a store in this
+    /// process.
+    fn concerns(&self) -> Vec<concerns::Concern> {
+        Vec::new()
     }
 
     /// How well events reach this process, for metrics and readiness. A store in this process hears

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -14,31 +13,46 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
+use super::concerns::Concern;
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
     Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
+pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
+use confirmations::{Confirmations, confirm_for_ever};
 pub use counts::SharedCounts;
-use dial::Address;
 pub use dial::{ByteStream, Network, Surroundings};
-use link::{Link, LinkState, Live};
+use inspection::Concerns;
+pub use judge::judge_bytes;
+use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
 use scripts::Scripts;
 use session::Session;
+use whereabouts::Whereabouts;
 
+mod access;
+mod cluster;
+mod confirmations;
 mod counts;
 mod dial;
+mod endings;
+mod fault;
 mod guard;
 mod history;
+mod inspection;
 mod judge;
+mod keys;
 mod link;
 mod lua;
 mod pace;
 mod reader;
 mod receipts;
+mod restoration;
 mod scripts;
+mod sentinel;
 mod session;
+mod whereabouts;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only
 /// (hardening F5).
@@ -50,8 +64,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where the store is and how it is used.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// `redis://` or `rediss://` URL; may hold a password.
-    pub url: SecretString,
+    /// Where, and as whom.
+    pub access: RedisAccess,
     /// Prefix of every key; becomes a hash tag.
     pub key_prefix: String,
     /// Replicas that must have a change before it is acknowledged.
@@ -65,6 +79,7 @@ pub struct RedisSettings {
 impl std::fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisSettings")
+            .field("access", &self.access)
             .field("key_prefix", &self.key_prefix)
             .field("wait_replicas", &self.wait_replicas)
             .finish_non_exhaustive()
@@ -84,7 +99,6 @@ impl std::fmt::Debug for RedisSettings {
 /// look-up until a tenant is made.
 pub struct RedisStore {
     shared: Arc<Shared>,
-    address: Arc<Address>,
     control: Handle,
     tasks: Vec<AbortHandle>,
 }
@@ -96,14 +110,18 @@ impl std::fmt::Debug for RedisStore {
 }
 
 struct Shared {
+    whereabouts: Arc<Whereabouts>,
     readers: [Arc<Link>; READ_LINKS],
+    /// Looks for the primary; carries what operators read.
     writer: Arc<Link>,
-    /// For receipts and the event log: a change that waits for replicas holds up its own connection.
-    teller: Arc<Link>,
+    /// Carries changes, and what waits for replicas.
+    changes: Arc<Link>,
+    confirmations: Confirmations,
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
     feed: Arc<Feed>,
+    concerns: Concerns,
     wait_replicas: u32,
 }
 
@@ -113,7 +131,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// [`StoreError::Foreign`] when the data was written under another pepper or by a newer version,
-    /// [`StoreError::Unavailable`] when URL or prefix are not usable.
+    /// [`StoreError::Unavailable`] when the prefix is not usable.
     pub async fn open(settings: RedisSettings, clock: Arc<dyn Clock>, control: Handle) -> Result<Self, StoreError> {
         Self::open_in(Surroundings::default(), settings, clock, control).await
     }
@@ -128,35 +146,38 @@ impl RedisStore {
         clock: Arc<dyn Clock>,
         control: Handle,
     ) -> Result<Self, StoreError> {
-        let address = Arc::new(Address::parse(&settings.url, around).map_err(StoreError::Unavailable)?);
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
         let scripts = Arc::new(Scripts::new(&settings.key_prefix, &settings.pepper_check));
+        let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix));
+        let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
-            readers: std::array::from_fn(|_| Arc::new(Link::new(settings.lookup_timeout))),
-            writer: Arc::new(Link::new(CHANGE_TIMEOUT)),
-            teller: Arc::new(Link::new(CHANGE_TIMEOUT)),
+            readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),
+            writer: Arc::new(Link::new(&whereabouts, CHANGE_TIMEOUT)),
+            changes: Arc::new(Link::new(&whereabouts, CHANGE_TIMEOUT)),
+            confirmations,
+            whereabouts: Arc::clone(&whereabouts),
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts, &settings.pepper_check),
             feed: Arc::new(Feed::new(clock)),
+            concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
         });
         let leader = Arc::clone(&shared.writer);
         let mut first_attempt = leader.watch();
-        let mut tasks = vec![spawn_link(&control, &leader, &address, &scripts, None)];
-        for link in shared.readers.iter().chain([&shared.teller]) {
-            tasks.push(spawn_link(&control, link, &address, &scripts, Some(&leader)));
+        let mut tasks = vec![spawn_link(&control, &leader, &scripts, Duty::Lead)];
+        for link in shared.readers.iter().chain([&shared.changes]) {
+            tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
         }
-        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), Arc::clone(&address), scripts, Arc::clone(&leader));
+        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), Arc::clone(&scripts), settings.wait_replicas);
+        tasks.push(control.spawn(confirm).abort_handle());
+        tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
+        tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());
+        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
-        let store = Self {
-            shared,
-            address,
-            control,
-            tasks,
-        };
+        let store = Self { shared, control, tasks };
         // The supervisor bounds its attempt; this cannot wait longer.
         let _ = first_attempt.wait_for(|state| *state != LinkState::Starting).await;
         match leader.last_error() {
@@ -175,7 +196,7 @@ impl RedisStore {
             return;
         }
         let all = async {
-            for link in &self.shared.readers {
+            for link in self.shared.readers.iter().chain([&self.shared.changes]) {
                 let mut state = link.watch();
                 let _ = state.wait_for(|state| *state != LinkState::Starting).await;
             }
@@ -209,15 +230,8 @@ impl Drop for RedisStore {
     }
 }
 
-fn spawn_link(
-    control: &Handle,
-    link: &Arc<Link>,
-    address: &Arc<Address>,
-    scripts: &Arc<Scripts>,
-    leader: Option<&Arc<Link>>,
-) -> AbortHandle {
-    let leader = leader.map(|l| l.watch());
-    let supervision = Arc::clone(link).supervise(Arc::clone(address), Arc::clone(scripts), leader);
+fn spawn_link(control: &Handle, link: &Arc<Link>, scripts: &Arc<Scripts>, duty: Duty) -> AbortHandle {
+    let supervision = Arc::clone(link).supervise(Arc::clone(scripts), duty);
     control.spawn(supervision).abort_handle()
 }
 
@@ -348,6 +362,10 @@ impl CredentialStore for RedisStore {
                 .await
                 .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
         })
+    }
+
+    fn concerns(&self) -> Vec<Concern> {
+        self.shared.concerns.now()
     }
 
     fn status(&self) -> StoreStatus {

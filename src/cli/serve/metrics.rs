@@ -35,6 +35,7 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     revocation::register(metrics, &sources.cached, &sources.announcer);
     register_cache(metrics, &sources.cached);
     register_trust(metrics, &sources.cached);
+    register_concerns(metrics, &sources.cached);
     register_upstreams(metrics, &sources.upstreams);
     register_connections(metrics, sources.running);
     register_limits(metrics, &sources.limiter);
@@ -57,6 +58,19 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     metrics.counter_fn("durward_panics", "Defects that ended a request or a task", &[], move || {
         panics.load(Ordering::Relaxed)
     });
+}
+
+fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
+    let cached = cached.clone();
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_store_concerns",
+        "What should be changed about the store's settings; none when all is well",
+        move || {
+            let concerns = cached.store().concerns();
+            concerns.iter().map(|concern| sample(&[("concern", concern.word())], 1)).collect()
+        },
+    );
 }
 
 fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {

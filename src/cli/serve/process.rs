@@ -31,7 +31,7 @@ use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapsho
 use crate::store::announce::Announcer;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisSettings, RedisStore, SharedCounts};
+use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
 use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
@@ -235,12 +235,12 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened
     match &settings.store.kind {
         StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &check)?), None)),
         StoreKind::Redis {
-            url,
+            access,
             key_prefix,
             wait_replicas,
         } => {
             let redis = RedisSettings {
-                url: url.clone(),
+                access: RedisAccess::clone(access),
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
                 lookup_timeout: settings.store.lookup_timeout,

@@ -173,7 +173,7 @@ impl Builder<'_> {
                 None,
             );
         }
-        let roots = self.authorities(written.ca.as_ref(), &url.at)?;
+        let (roots, _) = self.authorities(written.ca.as_ref(), &url.at)?;
         let trust = written.ca.as_ref().and_then(|ca| self.read_file(ca, "the authorities' file"));
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()

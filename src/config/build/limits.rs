@@ -45,7 +45,7 @@ impl Builder<'_> {
 
     /// Shared limits need a store that is shared.
     pub(super) fn lint_limits<'w>(&self, gateway: &'w WrittenGateway, own: impl Iterator<Item = &'w WrittenRateLimit>) {
-        if matches!(gateway.store.kind, WrittenStoreKind::Redis { .. }) {
+        if matches!(gateway.store.kind, WrittenStoreKind::Redis(_)) {
             return;
         }
         for limit in gateway.rate_limits.iter().chain(own).filter(|limit| limit.counted != Counted::Here) {

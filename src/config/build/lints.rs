@@ -16,7 +16,7 @@ use super::{Builder, all_routes};
 impl Builder<'_> {
     /// Secrets that would be made by each gateway for itself, beside a store that all of them share.
     pub(super) fn shared_secrets(&self, gateway: &WrittenGateway) {
-        if !matches!(gateway.store.kind, WrittenStoreKind::Redis { .. }) {
+        if !matches!(gateway.store.kind, WrittenStoreKind::Redis(_)) {
             return;
         }
         for surface in &gateway.surfaces {

@@ -27,6 +27,7 @@ mod material;
 mod mints;
 mod names;
 mod overlaps;
+mod redis;
 mod roles;
 mod routes;
 mod scene;

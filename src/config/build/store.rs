@@ -80,28 +80,11 @@ impl Builder<'_> {
             WrittenStoreKind::Embedded { path } => Some(StoreKind::Embedded {
                 path: self.resolve(&path.value),
             }),
-            WrittenStoreKind::Redis {
-                url,
-                key_prefix,
-                wait_replicas,
-            } => {
-                let url = url.as_ref()?;
-                let bytes = self.read_secret(url, "the store's URL")?;
-                let text = std::str::from_utf8(&bytes).unwrap_or("");
-                if !text.starts_with("redis://") && !text.starts_with("rediss://") {
-                    self.report.error(
-                        &url.at,
-                        "the store's URL must begin with `redis://` or `rediss://`",
-                        Some("for example redis://user:password@host:6379/0; rediss:// is TLS".to_owned()),
-                    );
-                    return None;
-                }
-                Some(StoreKind::Redis {
-                    url: text.to_owned().into(),
-                    key_prefix: key_prefix.value.clone(),
-                    wait_replicas: *wait_replicas,
-                })
-            }
+            WrittenStoreKind::Redis(redis) => Some(StoreKind::Redis {
+                access: Box::new(self.redis_access(redis)?),
+                key_prefix: redis.key_prefix.value.clone(),
+                wait_replicas: redis.wait_replicas,
+            }),
         }
     }
 
@@ -111,7 +94,7 @@ impl Builder<'_> {
     pub(super) fn peppers(&self, written: &WrittenStore) -> Option<Peppers> {
         let may_create = match &written.kind {
             WrittenStoreKind::Embedded { path } => !self.surroundings.exists(&self.resolve(&path.value)),
-            WrittenStoreKind::Redis { .. } => false,
+            WrittenStoreKind::Redis(_) => false,
         };
         let peppers: Option<Vec<Pepper>> = written
             .peppers
@@ -148,7 +131,7 @@ impl Builder<'_> {
                 "the pepper is missing, and the store it belongs to is not empty",
                 "bring the file back from where it was kept: without it no stored credential can be recognised",
             ),
-            WrittenStoreKind::Redis { .. } => (
+            WrittenStoreKind::Redis(_) => (
                 "the pepper is missing, and a store that gateways share needs the same one everywhere",
                 "make it once with `head -c 32 /dev/urandom | base64 > FILE` and give the file to every gateway",
             ),

@@ -24,6 +24,13 @@ use super::Builder;
 /// 7 renewal has failed.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
 
+/// What a client shows and trusts, as written.
+pub(super) struct ClientMaterial<'a> {
+    pub(super) ca: Option<&'a Located<String>>,
+    pub(super) cert: Option<&'a Located<String>>,
+    pub(super) key: Option<&'a Located<Reference>>,
+}
+
 /// A certificate's two files as read.
 struct PemPair {
     cert: Zeroizing<Vec<u8>>,
@@ -184,16 +191,33 @@ impl Builder<'_> {
 
     /// TLS towards an upstream.
     pub(super) fn upstream_tls(&self, written: Option<&WrittenUpstreamTls>, at: &Place) -> Option<Arc<rustls::ClientConfig>> {
-        let roots = self.authorities(written.and_then(|t| t.ca.as_ref()), at)?;
+        let material = ClientMaterial {
+            ca: written.and_then(|t| t.ca.as_ref()),
+            cert: written.and_then(|t| t.client_cert.as_ref()),
+            key: written.and_then(|t| t.client_key.as_ref()),
+        };
+        let (mut config, _) = self.client_tls(&material, at)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Some(Arc::new(config))
+    }
+
+    /// TLS towards servers of ours, and a digest of what it was made from.
+    pub(super) fn client_tls(&self, material: &ClientMaterial<'_>, at: &Place) -> Option<(rustls::ClientConfig, [u8; 32])> {
+        let (roots, mut digests) = self.authorities(material.ca, at)?;
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .ok()?
             .with_root_certificates(roots);
-        let identity = written.map(|t| (t, t.client_cert.as_ref(), t.client_key.as_ref()));
-        let mut config = match identity {
-            Some((_, Some(cert), Some(key))) => {
-                let chain = self.chain(&self.read_file(cert, "the client certificate")?, cert)?;
-                let key_der = self.private_key(&self.read_secret(key, "the client key")?, key)?;
+        let config = match (material.cert, material.key) {
+            (Some(cert), Some(key)) => {
+                let (cert_pem, key_pem) = (
+                    self.read_file(cert, "the client certificate")?,
+                    self.read_secret(key, "the client key")?,
+                );
+                digests.extend_from_slice(&Self::digest(&cert_pem));
+                digests.extend_from_slice(&Self::digest(&key_pem));
+                let chain = self.chain(&cert_pem, cert)?;
+                let key_der = self.private_key(&key_pem, key)?;
                 match builder.with_client_auth_cert(chain, key_der) {
                     Ok(config) => config,
                     Err(error) => {
@@ -203,12 +227,11 @@ impl Builder<'_> {
                     }
                 }
             }
-            Some((_, Some(one), None)) => return self.half_identity(&one.at, "client_key"),
-            Some((_, None, Some(one))) => return self.half_identity(&one.at, "client_cert"),
-            _ => builder.with_no_client_auth(),
+            (Some(one), None) => return self.half_identity(&one.at, "client_key"),
+            (None, Some(one)) => return self.half_identity(&one.at, "client_cert"),
+            (None, None) => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Some(Arc::new(config))
+        Some((config, Self::digest(&digests)))
     }
 
     fn half_identity<T>(&self, at: &Place, missing: &str) -> Option<T> {
@@ -220,7 +243,8 @@ impl Builder<'_> {
         None
     }
 
-    pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Place) -> Option<rustls::RootCertStore> {
+    /// Trusted authorities, and digests of what they were read from.
+    pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Place) -> Option<(rustls::RootCertStore, Vec<u8>)> {
         let mut roots = rustls::RootCertStore::empty();
         let Some(ca) = ca else {
             for der in self.surroundings.system_authorities() {
@@ -230,12 +254,13 @@ impl Builder<'_> {
             if roots.is_empty() {
                 self.report.error(
                     at,
-                    "the system has no certificate authorities to verify this upstream with",
+                    "the system has no certificate authorities to verify this server with",
                     Some("install ca-certificates, or name a PEM file with `tls.ca`".to_owned()),
                 );
                 return None;
             }
-            return Some(roots);
+            // A reload does not tell one set of the system's from another.
+            return Some((roots, Vec::new()));
         };
         let pem = self.read_file(ca, "the authorities' file")?;
         for certificate in self.chain(&pem, ca)? {
@@ -245,7 +270,7 @@ impl Builder<'_> {
                 return None;
             }
         }
-        Some(roots)
+        Some((roots, Self::digest(&pem).to_vec()))
     }
 }
 

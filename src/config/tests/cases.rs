@@ -1,6 +1,7 @@
 //! One mistake a row: what is written, where the caret stands, what is said.
 
 pub(super) mod served;
+pub(super) mod store;
 pub(super) mod surfaces;
 
 /// One mistake in a file: what is added to it, what the caret points at, what is said.
@@ -33,11 +34,6 @@ pub(super) const GATEWAY_CASES: &[Case] = &[
     ),
     Case("revocation.bound = \"61s\"\n", "\"61s\"", "`bound` must be 10s to 1m"),
     Case("[store]\nkind = \"postgres\"\n", "\"postgres\"", "`kind` cannot be `postgres`"),
-    Case(
-        "[store]\nkind = \"redis\"\npepper = \"env:P\"\n",
-        "\"redis\"",
-        "the redis store needs `url`",
-    ),
     Case(
         "[store]\nurl = \"redis://h\"\n",
         "\"redis://h\"",

@@ -26,7 +26,7 @@ pub use rate::WrittenRateLimit;
 pub use role::WrittenRole;
 pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
 pub use serve::{WrittenAnswer, WrittenReach, WrittenServe};
-pub use store::{WrittenStore, WrittenStoreKind};
+pub use store::{WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels, WrittenStore, WrittenStoreKind};
 pub use surface::{
     WrittenAccount, WrittenApiKey, WrittenCookie, WrittenHalves, WrittenKeyPair, WrittenRefresh, WrittenSession, WrittenSurface,
     WrittenSurfaceKind,

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use crate::config::reader::{Section, shorten};
+use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::secret::Reference;
 use crate::config::source::Located;
 
 use super::gateway::sub_or_default;
+pub use redis::{STORE_TLS, WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels};
+
+mod redis;
 
 /// `[store]`.
 pub const STORE: Schema = Schema {
@@ -29,8 +32,68 @@ pub const STORE: Schema = Schema {
         Key {
             name: "url",
             kind: Kind::Url,
-            default: Fallback::Absent("required with `redis`"),
+            default: Fallback::Absent("one of `url`, `sentinels` and `cluster` is required with `redis`"),
             about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`).",
+        },
+        Key {
+            name: "sentinels",
+            kind: Kind::Texts,
+            default: Fallback::Absent("no sentinels"),
+            about: "Instead of `url`: `host:port` of every sentinel. More than half of this list must agree about where the primary is, so name all of them.",
+        },
+        Key {
+            name: "service",
+            kind: Kind::Text,
+            default: Fallback::Absent("required with `sentinels`"),
+            about: "What the sentinels call the primary.",
+        },
+        Key {
+            name: "cluster",
+            kind: Kind::Texts,
+            default: Fallback::Absent("no cluster"),
+            about: "Instead of `url`: `host:port` of some nodes of a Redis Cluster. All keys are in one slot, so one node serves them.",
+        },
+        Key {
+            name: "username",
+            kind: Kind::Text,
+            default: Fallback::Absent("the default user"),
+            about: "`redis`: the ACL user, where the URL names none. Its least rights are in `docs/redis.md`.",
+        },
+        Key {
+            name: "password",
+            kind: Kind::Secret,
+            default: Fallback::Absent("none"),
+            about: "`redis`: its password.",
+        },
+        Key {
+            name: "database",
+            kind: Kind::Count { min: 0, max: 65_535 },
+            default: Fallback::Value("0"),
+            about: "With `sentinels`: the number of the database. A URL has its own, a cluster has only 0.",
+        },
+        Key {
+            name: "tls",
+            kind: Kind::Table(&STORE_TLS),
+            default: Fallback::Absent("with `rediss://`, the system's authorities; with `sentinels` and `cluster`, no TLS"),
+            about: "`redis`: TLS towards the servers; with a URL it must be `rediss://`. An empty table means TLS with the system's authorities.",
+        },
+        Key {
+            name: "sentinel_username",
+            kind: Kind::Text,
+            default: Fallback::Absent("the default user"),
+            about: "The ACL user of the sentinels.",
+        },
+        Key {
+            name: "sentinel_password",
+            kind: Kind::Secret,
+            default: Fallback::Absent("none"),
+            about: "Its password.",
+        },
+        Key {
+            name: "sentinel_tls",
+            kind: Kind::Table(&STORE_TLS),
+            default: Fallback::Absent("as `tls`"),
+            about: "TLS towards the sentinels, where it differs.",
         },
         Key {
             name: "key_prefix",
@@ -42,7 +105,7 @@ pub const STORE: Schema = Schema {
             name: "wait_replicas",
             kind: Kind::Count { min: 0, max: 8 },
             default: Fallback::Value("0"),
-            about: "`redis`: replicas that must have a change before it is acknowledged. With 0 a failover may lose an acknowledged revocation.",
+            about: "`redis`: replicas that must have a change before it is acknowledged. With 0 a failover may lose an acknowledged revocation; see `docs/redis.md`.",
         },
         Key {
             name: "pepper",
@@ -155,14 +218,7 @@ pub enum WrittenStoreKind {
         path: Located<String>,
     },
     /// Redis or Valkey.
-    Redis {
-        /// The URL, or a reference to it.
-        url: Option<Located<Reference>>,
-        /// Beginning of every key.
-        key_prefix: Located<String>,
-        /// Replicas to wait for.
-        wait_replicas: u32,
-    },
+    Redis(Box<WrittenRedis>),
 }
 
 /// Reads `[store]` of `gateway.toml`.
@@ -173,12 +229,8 @@ pub fn read(gateway: &Section<'_>) -> WrittenStore {
 
 fn read_section(section: &Section<'_>) -> WrittenStore {
     let kind = section.choice("kind");
-    let redis = kind.value == "redis";
-    let foreign: &[&str] = if redis {
-        &["path"]
-    } else {
-        &["url", "key_prefix", "wait_replicas", "unknown_lookups"]
-    };
+    let is_redis = kind.value == "redis";
+    let foreign: &[&str] = if is_redis { &["path"] } else { &redis::KEYS };
     for name in foreign.iter().filter(|n| section.raw(n).is_some()) {
         section.report().error(
             &section.place_of(name),
@@ -196,8 +248,8 @@ fn read_section(section: &Section<'_>) -> WrittenStore {
         );
     }
     WrittenStore {
-        kind: if redis {
-            read_redis(section)
+        kind: if is_redis {
+            WrittenStoreKind::Redis(Box::new(redis::read(section)))
         } else {
             WrittenStoreKind::Embedded {
                 path: section.text_or_default("path"),
@@ -210,37 +262,8 @@ fn read_section(section: &Section<'_>) -> WrittenStore {
         lookup_timeout: section.duration_or_default("lookup_timeout").value,
         max_lookups: size("max_lookups"),
         keep_ended: section.duration_or_default("keep_ended").value,
-        unknown_lookups: redis.then(|| u32::try_from(section.count_or_default("unknown_lookups")).unwrap_or(u32::MAX)),
+        unknown_lookups: is_redis.then(|| u32::try_from(section.count_or_default("unknown_lookups")).unwrap_or(u32::MAX)),
         cache_entries: section.count_or_default("cache_entries"),
         absent_entries: section.count_or_default("absent_entries"),
-    }
-}
-
-fn read_redis(section: &Section<'_>) -> WrittenStoreKind {
-    let url = Reference::read_url(section, "url");
-    if section.raw("url").is_none() {
-        section.report().error(
-            &section.place_of("kind"),
-            "the redis store needs `url`",
-            Some("add `url = \"env:REDIS_URL\"`, or `url = \"redis://127.0.0.1:6379\"` where no password is needed".to_owned()),
-        );
-    }
-    let key_prefix = section.text_or_default("key_prefix");
-    let valid = (1..=64).contains(&key_prefix.value.len())
-        && key_prefix
-            .value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'));
-    if !valid {
-        section.report().error(
-            &key_prefix.at,
-            format!("`{}` cannot be a key prefix", shorten(&key_prefix.value)),
-            Some("1 to 64 of A-Z a-z 0-9 . _ : -".to_owned()),
-        );
-    }
-    WrittenStoreKind::Redis {
-        url,
-        key_prefix,
-        wait_replicas: u32::try_from(section.count_or_default("wait_replicas")).unwrap_or(0),
     }
 }

@@ -15,7 +15,8 @@ use crate::decide::rate::{LimitKey, Rate, Verdict};
 use crate::store::StoreError;
 
 use super::RedisStore;
-use super::link::{Connection, Fault, Link, Live};
+use super::fault::Fault;
+use super::link::{Duty, Link, Live};
 
 /// Deadline of one command on this connection; callers wait less. Beyond it the connection is not
 /// slow but gone.
@@ -73,9 +74,9 @@ impl RedisStore {
     /// Shared counts in the same Redis. They keep their connection by themselves.
     #[must_use]
     pub fn counts(&self) -> SharedCounts {
-        let link = Arc::new(Link::new(COMMAND_TIMEOUT));
+        let link = Arc::new(Link::new(&self.shared.whereabouts, COMMAND_TIMEOUT));
         SharedCounts {
-            task: super::spawn_link(&self.control, &link, &self.address, &self.shared.scripts, Some(&self.shared.writer)),
+            task: super::spawn_link(&self.control, &link, &self.shared.scripts, Duty::Follow(self.shared.writer.watch())),
             link,
             control: self.control.clone(),
             script: Arc::new(Script::new(ADMIT)),
@@ -133,9 +134,7 @@ async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -
         }),
         Err(error) => {
             let fault = Fault::of(&error);
-            if fault.connection == Connection::Drop {
-                link.drop_connection(live, &fault.error);
-            }
+            link.settle(live, &fault);
             Err(fault.error)
         }
     }

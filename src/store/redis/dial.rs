@@ -1,4 +1,4 @@
-//! Opens one connection to Redis: address, TLS, socket options, deadlines.
+//! Opens one connection to Redis: TLS, socket options, deadlines, who we are.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -7,17 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
 use rustls_pki_types::ServerName;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::store::{BoxFuture, StoreError};
 
+use super::access::{Endpoint, RedisTls, RedisUser};
 use super::guard::Guarded;
 use super::link::Backoff;
 use super::pace::Pace;
@@ -64,6 +66,16 @@ impl Surroundings {
             seed: AtomicU64::new(seed),
         }
     }
+
+    /// The pace of all connections together.
+    pub(super) fn pace(&self) -> Pace {
+        Pace::new(self.seed.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The pauses of one more connection.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.seed.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Default for Surroundings {
@@ -73,50 +85,32 @@ impl Default for Surroundings {
     }
 }
 
-/// Where Redis is and who we are there. Holds a password, so it has no `Debug`.
-pub(super) struct Address {
-    addr: ConnectionAddr,
+/// Who we are towards servers of one kind. Holds a password, so it has no `Debug`.
+pub(super) struct Caller {
+    network: Arc<dyn Network>,
     identity: RedisConnectionInfo,
-    tls: Option<TlsConnector>,
-    around: Surroundings,
-    pace: Pace,
+    tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
 }
 
-impl Address {
-    /// Reads a `redis://`, `rediss://` or `redis+unix://` URL.
-    ///
-    /// # Errors
-    /// A text that says what is wrong and repeats nothing of the URL, which may hold a password.
-    pub(super) fn parse(url: &SecretString, around: Surroundings) -> Result<Self, String> {
-        let info = url
-            .expose_secret()
-            .into_connection_info()
-            .map_err(|_| "the URL is not redis://[user[:password]@]host[:port][/db] or rediss://…".to_owned())?;
-        let tls = match info.addr() {
-            ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err("the URL asks for TLS without verification, which is not supported".into());
-            }
-            ConnectionAddr::TcpTls { .. } => Some(connector()?),
-            _ => None,
-        };
+impl Caller {
+    pub(super) fn new(around: &Surroundings, user: &RedisUser, database: u32, tls: Option<&RedisTls>) -> Self {
         // RESP2: replies only, no pushes that a server could weave in between.
-        let identity = info
-            .redis_settings()
-            .clone()
+        let mut identity = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP2)
-            .set_lib_name("durward", env!("CARGO_PKG_VERSION"));
-        Ok(Self {
-            addr: info.addr().clone(),
+            .set_lib_name("durward", env!("CARGO_PKG_VERSION"))
+            .set_db(i64::from(database));
+        if let Some(name) = &user.name {
+            identity = identity.set_username(name);
+        }
+        if let Some(password) = &user.password {
+            identity = identity.set_password(password.expose_secret());
+        }
+        let tls = tls.map(|tls| (TlsConnector::from(Arc::clone(&tls.config)), tls.server_name.clone()));
+        Self {
+            network: Arc::clone(&around.network),
             identity,
             tls,
-            pace: Pace::new(around.seed.fetch_add(1, Ordering::Relaxed)),
-            around,
-        })
-    }
-
-    /// The pauses of one more connection.
-    pub(super) fn backoff(&self) -> Backoff {
-        Backoff::new(self.around.seed.fetch_add(1, Ordering::Relaxed))
+        }
     }
 }
 
@@ -124,7 +118,23 @@ impl Address {
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) connection: MultiplexedConnection,
+    /// Ends with the connection.
+    open: watch::Receiver<()>,
     _driver: Arc<Driver>,
+}
+
+impl Wire {
+    /// Whether the connection has not been closed by the other side.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.has_changed().is_ok()
+    }
+
+    /// Waits until it is closed.
+    pub(super) async fn closed(&self) {
+        let mut open = self.open.clone();
+        // Nothing is ever sent: this ends with the other half.
+        while open.changed().await.is_ok() {}
+    }
 }
 
 struct Driver(AbortHandle);
@@ -139,44 +149,50 @@ impl Drop for Driver {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], also after [`CONNECT_TIMEOUT`].
-pub(super) async fn dial(address: &Address, response_timeout: Duration) -> Result<Wire, StoreError> {
-    address.pace.wait().await;
-    match tokio::time::timeout(CONNECT_TIMEOUT, connect(address, response_timeout)).await {
+pub(super) async fn dial(endpoint: &Endpoint, caller: &Caller, response_timeout: Duration) -> Result<Wire, StoreError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect(endpoint, caller, response_timeout)).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Unavailable("Redis did not accept a connection within 1 s".into())),
     }
 }
 
-async fn connect(address: &Address, response_timeout: Duration) -> Result<Wire, StoreError> {
-    let stream = open(address)
+async fn connect(endpoint: &Endpoint, caller: &Caller, response_timeout: Duration) -> Result<Wire, StoreError> {
+    let stream = open(endpoint, caller)
         .await
         .map_err(|e| StoreError::Unavailable(format!("no connection to Redis: {e}")))?;
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(response_timeout))
         .set_pipeline_buffer_size(PIPELINE);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&address.identity, Guarded::new(stream), config)
+    let (connection, driver) = MultiplexedConnection::new_with_config(&caller.identity, Guarded::new(stream), config)
         .await
-        .map_err(|e| super::link::Fault::of(&e).error)?;
+        .map_err(|e| super::fault::Fault::of(&e).error)?;
+    let (closing, open) = watch::channel(());
+    let driver = async move {
+        driver.await;
+        drop(closing);
+    };
     let driver = tokio::spawn(driver).abort_handle();
     Ok(Wire {
         connection,
+        open,
         _driver: Arc::new(Driver(driver)),
     })
 }
 
-async fn open(address: &Address) -> io::Result<Box<dyn ByteStream>> {
-    let network = &address.around.network;
-    match &address.addr {
-        ConnectionAddr::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        ConnectionAddr::Tcp(host, port) => network.connect(host, *port).await,
-        ConnectionAddr::TcpTls { host, port, .. } => {
-            let connector = address.tls.as_ref().ok_or_else(|| io::Error::other("TLS is not set up"))?;
-            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-            let stream = network.connect(host, *port).await?;
-            Ok(Box::new(connector.connect(name, stream).await?))
-        }
-        _ => Err(io::Error::other("this kind of address is not supported")),
-    }
+async fn open(endpoint: &Endpoint, caller: &Caller) -> io::Result<Box<dyn ByteStream>> {
+    let (host, port) = match endpoint {
+        Endpoint::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        Endpoint::Tcp { host, port } => (host, *port),
+    };
+    let Some((connector, name)) = &caller.tls else {
+        return caller.network.connect(host, port).await;
+    };
+    let name = match name {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(host.clone()).map_err(io::Error::other)?,
+    };
+    let stream = caller.network.connect(host, port).await?;
+    Ok(Box::new(connector.connect(name, stream).await?))
 }
 
 /// The machine's network.
@@ -193,43 +209,5 @@ impl Network for Sockets {
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
             Ok(Box::new(stream) as Box<dyn ByteStream>)
         })
-    }
-}
-
-/// TLS with the system's roots and the process's crypto provider.
-fn connector() -> Result<TlsConnector, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if added == 0 {
-        return Err("rediss:// needs root certificates, and the system has none".into());
-    }
-    let provider = rustls::crypto::CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_url_is_not_repeated() {
-        for bad in [
-            "http://user:canary-4711@host",
-            "redis://user:canary-4711@host/notanumber",
-            "rediss://user:canary-4711@host/#insecure",
-            "canary-4711",
-        ] {
-            let error = Address::parse(&SecretString::from(bad), Surroundings::default()).err().unwrap();
-            assert!(!error.contains("canary"), "{error}");
-        }
-        assert!(Address::parse(&SecretString::from("redis://user:pass@127.0.0.1:6379/2"), Surroundings::default()).is_ok());
-        assert!(Address::parse(&SecretString::from("redis+unix:///run/redis.sock"), Surroundings::default()).is_ok());
     }
 }

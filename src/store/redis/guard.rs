@@ -65,6 +65,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 }
 
+/// Whether these bytes stay within the bounds, as a connection would find.
+pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
+    Scan::default().admit(bytes)
+}
+
 /// Follows the outline of replies without keeping them.
 #[derive(Default)]
 struct Scan {

@@ -39,6 +39,11 @@ impl Known {
         self.id.as_deref().is_none_or(|known| known == id) && counter >= self.applied
     }
 
+    /// Whether any history is known.
+    pub(super) const fn is_anything(&self) -> bool {
+        self.id.is_some()
+    }
+
     /// Whether events of this history continue what is known.
     pub(super) fn continues(&self, id: &str) -> bool {
         self.id.as_deref() == Some(id)

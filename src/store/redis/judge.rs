@@ -6,8 +6,10 @@ use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
-use super::history::Known;
-use super::link::{Connection, Fault, Retry};
+use super::endings::Endings;
+use super::fault::{Connection, Fault, Retry};
+use super::guard;
+use super::history::{History, Known};
 use super::scripts::Stored;
 
 /// What a look-up brought, not judged yet.
@@ -48,8 +50,23 @@ impl FindReply {
     }
 }
 
-/// Turns a reply into facts, or into the reason why it cannot be trusted.
-pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, reply: FindReply) -> Result<Found, Fault> {
+/// What a look-up makes of a server's bytes, bounds and judgement together: the entry for fuzzing.
+///
+/// # Errors
+/// Whatever is not an answer to exactly this question.
+pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
+    guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
+    let value = redis::parse_redis_value(bytes).map_err(|error| Fault::of(&error).error)?;
+    let value = value.extract_error().map_err(|error| Fault::of(&error).error)?;
+    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| Fault::malformed().error)?;
+    let reply = FindReply::parse(words).ok_or_else(|| Fault::malformed().error)?;
+    let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
+    found.map(|found| found.facts).map_err(|fault| fault.error)
+}
+
+/// Turns a reply into facts, with everything seen to end laid over them, or into the reason why it
+/// cannot be trusted.
+pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings, reply: FindReply) -> Result<Found, Fault> {
     if !known.is_followed_by(&reply.history, reply.position) {
         return Err(fault(
             Connection::Keep,
@@ -62,7 +79,7 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, reply: FindReply) 
     let Some(led_to) = reply.led_to else {
         return Ok(Found { position, facts: None });
     };
-    let facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, error))?;
+    let mut facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, error))?;
     if !change::answers(&facts.credential, fingerprint) {
         // Either the index is wrong or this reply was meant for somebody else (hardening C3).
         return Err(fault(
@@ -70,6 +87,7 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, reply: FindReply) 
             StoreError::Corrupt("the answer is about another credential".into()),
         ));
     }
+    endings.restrict(&mut facts);
     Ok(Found {
         position,
         facts: Some(facts),

@@ -1,19 +1,19 @@
 //! A connection that is supervised: rebuilt when it breaks, asked whether it still lives, and known
 //! to lead to a primary.
 
-use std::error::Error;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tokio::sync::{Notify, watch};
 
 use crate::store::StoreError;
 
-use super::dial::{Address, CONNECT_TIMEOUT, Wire, dial};
+use super::access::Endpoint;
+use super::dial::{CONNECT_TIMEOUT, Wire};
+use super::fault::{Connection, Fault};
 use super::scripts::Scripts;
+use super::whereabouts::{self, Whereabouts};
 
 /// Time between two questions whether the connection lives and leads to a primary ...
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -26,89 +26,18 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 /// connections in the same moment.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
 
-/// What a failed command means.
-pub(super) struct Fault {
-    pub(super) error: StoreError,
-    pub(super) connection: Connection,
-    pub(super) retry: Retry,
-}
-
-/// Whether a connection may go on being used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connection {
-    Keep,
-    Drop,
-}
-
-/// Whether a read may be sent again, on another connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Retry {
-    Elsewhere,
-    No,
-}
-
-impl Fault {
-    /// Sorts an error. Nothing here is ever an absence (hardening C4, F9). Of the server's text only
-    /// the code is kept: the rest may repeat arguments.
-    pub(super) fn of(error: &RedisError) -> Self {
-        if is_garbage(error) {
-            // Another connection would only be lost too (hardening F10).
-            return Self {
-                error: StoreError::Corrupt("an answer of Redis is none, or too large".into()),
-                connection: Connection::Drop,
-                retry: Retry::No,
-            };
-        }
-        let (connection, retry) = if error.is_timeout() {
-            (Connection::Drop, Retry::No)
-        } else if error.is_io_error() || error.is_connection_dropped() {
-            (Connection::Drop, Retry::Elsewhere)
-        } else {
-            match error.kind() {
-                // A demoted or cut off primary: this address may lead elsewhere by now.
-                ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => (Connection::Drop, Retry::No),
-                ErrorKind::Server(_) | ErrorKind::Extension => (Connection::Keep, Retry::No),
-                _ => (Connection::Drop, Retry::No),
-            }
-        };
-        let error = match error.code() {
-            Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
-            Some("FOREIGN") => StoreError::Foreign(super::super::other_pepper()),
-            Some("NODATA") => {
-                StoreError::Unavailable("it holds no data: it was never used, or it was flushed; make a tenant, or restore it".into())
-            }
-            Some("DATALOST") => {
-                StoreError::Unavailable("it has lost keys: check that maxmemory-policy is noeviction, and restore it".into())
-            }
-            Some(code @ ("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
-                tracing::error!(alarm = "store_credentials", code, "Redis refuses this gateway's user");
-                StoreError::Unavailable(format!("Redis refuses this gateway's user ({code})"))
-            }
-            Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
-            None if error.is_timeout() => StoreError::Unavailable("Redis did not answer in time".into()),
-            None if matches!(error.kind(), ErrorKind::UnexpectedReturnType) => {
-                StoreError::Corrupt("an answer of Redis has the wrong form".into())
-            }
-            None => StoreError::Unavailable(format!("the connection to Redis failed ({})", error.category())),
-        };
-        Self { error, connection, retry }
-    }
-}
-
-/// Whether the guard refused what arrived.
-fn is_garbage(error: &RedisError) -> bool {
-    error
-        .source()
-        .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())
-        .and_then(|cause| cause.downcast_ref::<io::Error>())
-        .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
-}
-
 /// An open connection, numbered so that a report about an older one does no harm.
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) wire: Wire,
     number: u64,
+}
+
+impl Live {
+    /// Whether both are the same connection.
+    pub(super) const fn is(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
 }
 
 /// What a link is doing.
@@ -120,8 +49,17 @@ pub(super) enum LinkState {
     Down,
 }
 
+/// What a link does about where the primary is.
+pub(super) enum Duty {
+    /// Looks for it.
+    Lead,
+    /// Goes where the leader is, while it is up.
+    Follow(watch::Receiver<LinkState>),
+}
+
 /// One supervised connection.
 pub(super) struct Link {
+    whereabouts: Arc<Whereabouts>,
     response_timeout: Duration,
     live: Mutex<Option<Live>>,
     last_error: Mutex<StoreError>,
@@ -131,8 +69,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(response_timeout: Duration) -> Self {
+    pub(super) fn new(whereabouts: &Arc<Whereabouts>, response_timeout: Duration) -> Self {
         Self {
+            whereabouts: Arc::clone(whereabouts),
             response_timeout,
             live: Mutex::new(None),
             last_error: Mutex::new(StoreError::Unavailable("no connection to Redis yet".into())),
@@ -144,7 +83,8 @@ impl Link {
 
     /// The connection, if there is a healthy one.
     pub(super) fn live(&self) -> Option<Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        live.filter(|live| live.wire.is_open())
     }
 
     /// Why there is none.
@@ -157,8 +97,16 @@ impl Link {
         self.state.subscribe()
     }
 
-    /// Ends a connection that failed or answered what it must not.
-    pub(super) fn drop_connection(&self, failed: &Live, why: &StoreError) {
+    /// Ends a connection that failed or answered what it must not, if the fault says so.
+    pub(super) fn settle(&self, failed: &Live, fault: &Fault) {
+        if fault.connection == Connection::Keep {
+            return;
+        }
+        self.whereabouts.note(fault);
+        self.drop_connection(failed, &fault.error);
+    }
+
+    fn drop_connection(&self, failed: &Live, why: &StoreError) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if live.as_ref().is_some_and(|l| l.number == failed.number) {
             *live = None;
@@ -184,23 +132,18 @@ impl Link {
 
     /// Keeps the link up until its task is aborted. All links but the leader wait for the leader, so
     /// that an unreachable Redis sees one attempt at a time from each gateway.
-    pub(super) async fn supervise(
-        self: Arc<Self>,
-        address: Arc<Address>,
-        scripts: Arc<Scripts>,
-        mut leader: Option<watch::Receiver<LinkState>>,
-    ) {
-        let mut backoff = address.backoff();
+    pub(super) async fn supervise(self: Arc<Self>, scripts: Arc<Scripts>, mut duty: Duty) {
+        let mut backoff = self.whereabouts.backoff();
         loop {
-            if let Some(leader) = &mut leader
+            if let Duty::Follow(leader) = &mut duty
                 && leader.wait_for(|state| *state == LinkState::Up).await.is_err()
             {
                 return;
             }
-            match self.connect(&address, &scripts).await {
-                Ok(wire) => {
+            match self.connect(&scripts, &duty).await {
+                Ok((endpoint, wire)) => {
                     let live = self.publish(wire);
-                    self.watch_over(&live, &scripts, &mut backoff).await;
+                    self.keep(&live, &endpoint, &scripts, &duty, &mut backoff).await;
                     self.state.send_replace(LinkState::Down);
                     tracing::warn!(error = %self.last_error(), "a connection to Redis was lost");
                 }
@@ -214,43 +157,84 @@ impl Link {
         }
     }
 
-    async fn connect(&self, address: &Address, scripts: &Scripts) -> Result<Wire, StoreError> {
-        let wire = dial(address, self.response_timeout).await?;
+    async fn connect(&self, scripts: &Scripts, duty: &Duty) -> Result<(Endpoint, Wire), StoreError> {
+        let endpoint = match duty {
+            Duty::Lead => self.whereabouts.locate().await?,
+            Duty::Follow(_) => match &*self.whereabouts.course().borrow() {
+                Some(endpoint) => Endpoint::clone(endpoint),
+                None => return Err(StoreError::Unavailable("the primary of Redis is not known".into())),
+            },
+        };
+        let wire = self.whereabouts.dial(&endpoint, self.response_timeout).await?;
         let check = async {
             scripts.check_primary(&wire).await?;
             scripts.claim(&wire).await
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, check).await {
-            Ok(Ok(())) => Ok(wire),
-            Ok(Err(fault)) => Err(fault.error),
-            Err(_) => Err(StoreError::Unavailable("Redis did not answer in time".into())),
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                self.whereabouts.note(&fault);
+                return Err(fault.error);
+            }
+            Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
+        if matches!(duty, Duty::Lead) {
+            self.whereabouts.set_course(endpoint.clone());
+        }
+        Ok((endpoint, wire))
     }
 
     /// Returns when the connection is no longer to be used.
-    async fn watch_over(&self, live: &Live, scripts: &Scripts, backoff: &mut Backoff) {
+    async fn keep(&self, live: &Live, endpoint: &Endpoint, scripts: &Scripts, duty: &Duty, backoff: &mut Backoff) {
+        let mut course = self.whereabouts.course();
+        let mut astray = self.whereabouts.astray();
         loop {
-            let beat = tokio::select! {
+            let ended = tokio::select! {
                 biased;
-                () = self.broken.notified() => Ok(Ok(())),
-                beat = async {
-                    tokio::time::sleep(HEARTBEAT).await;
-                    tokio::time::timeout(HEARTBEAT_TIMEOUT, scripts.check_primary(&live.wire)).await
-                } => {
+                () = self.broken.notified() => None,
+                () = live.wire.closed() => Some(StoreError::Unavailable("Redis closed the connection".into())),
+                () = whereabouts::left(&mut course, endpoint) => Some(elsewhere()),
+                _ = astray.changed(), if matches!(duty, Duty::Lead) => Some(elsewhere()),
+                beat = self.beat(live, endpoint, scripts, duty) => {
                     backoff.reset();
-                    beat
+                    beat.err()
                 }
             };
-            match beat {
-                Ok(Ok(())) => {}
-                Ok(Err(fault)) => self.drop_connection(live, &fault.error),
-                Err(_) => self.drop_connection(live, &StoreError::Unavailable("Redis did not answer in time".into())),
+            if let Some(error) = ended {
+                self.drop_connection(live, &error);
             }
             if self.live().is_none_or(|now| now.number != live.number) {
                 return;
             }
         }
     }
+
+    /// One heartbeat: after a pause, whether the connection lives and leads to the primary.
+    async fn beat(&self, live: &Live, endpoint: &Endpoint, scripts: &Scripts, duty: &Duty) -> Result<(), StoreError> {
+        tokio::time::sleep(HEARTBEAT).await;
+        // On a link of changes the question waits its turn behind those that wait for replicas; that the
+        // server is gone is the leader's to notice.
+        let patience = match duty {
+            Duty::Lead => HEARTBEAT_TIMEOUT,
+            Duty::Follow(_) => HEARTBEAT_TIMEOUT.max(self.response_timeout),
+        };
+        match tokio::time::timeout(patience, scripts.check_primary(&live.wire)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                self.whereabouts.note(&fault);
+                return Err(fault.error);
+            }
+            Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
+        }
+        match duty {
+            Duty::Lead => self.whereabouts.confirm(endpoint).await,
+            Duty::Follow(_) => Ok(()),
+        }
+    }
+}
+
+fn elsewhere() -> StoreError {
+    StoreError::Unavailable("the primary of Redis is elsewhere now".into())
 }
 
 /// Growing pauses with jitter.
@@ -306,25 +290,5 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(400));
-    }
-
-    #[test]
-    fn f9_no_error_of_the_server_is_an_absence_and_its_text_is_not_repeated() {
-        for line in [
-            "LOADING canary",
-            "READONLY canary",
-            "NOAUTH canary",
-            "OOM canary",
-            "BUSY canary",
-            "MOVED 1 canary:1",
-            "NOPERM canary",
-            "MASTERDOWN canary",
-        ] {
-            let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
-            let error = value.extract_error().unwrap_err();
-            let fault = Fault::of(&error);
-            assert!(matches!(fault.error, StoreError::Unavailable(_)), "{line}: {:?}", fault.error);
-            assert!(!fault.error.to_string().contains("canary"), "{}", fault.error);
-        }
     }
 }

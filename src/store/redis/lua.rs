@@ -8,9 +8,11 @@ pub(super) const FORMAT: &str = "2";
 pub(super) const EVENTS_KEPT: u32 = 100_000;
 
 /// Begins every script: the store must be ours (`ARGV[1]` is the pepper's check value) and must hold
-/// its data. `m` is history, pepper, position, whether anything was ever used, how many roles.
+/// its data. `m` is history, pepper, position, whether anything was ever used, how many roles, how
+/// many credentials.
 pub(super) const PROLOGUE: &str = "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 'roles')
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 'roles',
+  'credentials', 'fingerprints', 'tenants')
 if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
 if not m[1] or not m[2] or not m[3] then return redis.error_reply('NODATA history') end
 ";
@@ -18,21 +20,27 @@ if not m[1] or not m[2] or not m[3] then return redis.error_reply('NODATA histor
 /// Appends an event. The position grows before the event and the event before the record: a failure
 /// in between (a key of the wrong type) leaves a gap that readers notice, never a silent change.
 pub(super) const RECORD_CHANGE: &str = "
-local function change(events, kept, event)
+local function change(events, kept, event, ending)
   local p = redis.call('HINCRBY', KEYS[1], 'position', 1)
-  redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event)
+  if ending then
+    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'x', ending)
+  else
+    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event)
+  end
   return p
 end
 ";
 
 /// KEYS meta f c t r u; ARGV pepper fingerprint. One round trip, one moment: the credential, what it
 /// hangs on (one more than a chain may have, so that a longer one is seen) and its roles, which the
-/// first line of a record names. Answers history, position, tenant, how many records, each record
+/// first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers history, position, tenant, how many records, each record
 /// with its last use, roles.
 pub(super) const FIND: &str = "
 local index = redis.call('HGET', KEYS[2], ARGV[2])
 if not index then
-  if redis.call('EXISTS', KEYS[2]) == 0 then return redis.error_reply('DATALOST fingerprints') end
+  for key, made in pairs({[KEYS[2]] = m[7] or '1', [KEYS[3]] = m[6] or '0', [KEYS[4]] = m[8] or '1'}) do
+    if redis.call('HLEN', key) < tonumber(made) then return redis.error_reply('DATALOST entries') end
+  end
   return {m[1], m[3]}
 end
 if m[4] and redis.call('EXISTS', KEYS[6]) == 0 then return redis.error_reply('DATALOST uses') end
@@ -65,8 +73,13 @@ end
 return {record, redis.call('HGET', KEYS[3], ARGV[2])}
 ";
 
-/// KEYS meta index hash u; ARGV pepper from limit. Records and their last uses, in turn.
+/// KEYS meta index hash u; ARGV pepper from limit counter. Records and their last uses, in turn. An
+/// index of everything is as large as the hash, or it was lost.
 pub(super) const PAGE: &str = "
+if ARGV[4] ~= '' and (redis.call('ZCARD', KEYS[2]) < redis.call('HLEN', KEYS[3])
+  or redis.call('EXISTS', KEYS[2]) == 0 and (redis.call('HGET', KEYS[1], ARGV[4]) or '0') ~= '0') then
+  return redis.error_reply('DATALOST index')
+end
 local ids = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[2], '+', 'LIMIT', 0, ARGV[3])
 local reply = {}
 for _, id in ipairs(ids) do
@@ -78,24 +91,26 @@ return reply
 
 /// KEYS meta c f ids `ids:<t>` t tids events; ARGV pepper kept history format, tenant record event
 /// fingerprint (the record is empty for a tenant that is there already), how many records that must
-/// still be what was read with id and record each, how many that change with id record event each,
+/// still be what was read with id and record each, how many that change with id record event
+/// ending each,
 /// then id record event fingerprint fingerprint of each new credential.
-/// The first tenant makes the store: before it there is nobody to admit.
+/// A tenant made alone, an operator's first step, makes the store: before it there is nobody to
+/// admit. A sign-up makes none: after a flush it would turn "not known" into "unknown" for everybody.
 pub(super) const CREATE: &str = "
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper')
 if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
 local tenant, fresh = ARGV[5], ARGV[6] ~= ''
 local empty = not m[1] or not m[2]
 if empty and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[6]) > 0 then return redis.error_reply('DATALOST meta') end
-if empty and not fresh then return redis.error_reply('NODATA history') end
+local changed = 10 + 2 * tonumber(ARGV[9])
+local first = changed + 1 + 4 * tonumber(ARGV[changed])
+if empty and (not fresh or #ARGV >= first) then return redis.error_reply('NODATA history') end
 local there = redis.call('HEXISTS', KEYS[6], tenant) == 1
 if fresh and there then return 'owned' end
 if not fresh and not there then return 'tenant' end
-local changed = 10 + 2 * tonumber(ARGV[9])
 for i = 10, changed - 1, 2 do
   if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return 'stale' end
 end
-local first = changed + 1 + 3 * tonumber(ARGV[changed])
 for i = first, #ARGV, 5 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
   if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
@@ -104,9 +119,9 @@ if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', ARGV[1], 
 local p
 if fresh then
   p = change(KEYS[8], ARGV[2], ARGV[7])
-  redis.call('HSET', KEYS[1], 'tenants', 1)
+  redis.call('HINCRBY', KEYS[1], 'tenants', 1)
   redis.call('ZADD', KEYS[7], 0, tenant)
-  redis.call('HSET', KEYS[3], ARGV[8], '= ' .. tenant)
+  redis.call('HINCRBY', KEYS[1], 'fingerprints', redis.call('HSET', KEYS[3], ARGV[8], '= ' .. tenant))
   redis.call('HSET', KEYS[6], tenant, ARGV[6])
 end
 for i = first, #ARGV, 5 do
@@ -115,11 +130,11 @@ for i = first, #ARGV, 5 do
   redis.call('ZADD', KEYS[4], 0, ARGV[i])
   redis.call('ZADD', KEYS[5], 0, ARGV[i])
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-  redis.call('HSET', KEYS[3], ARGV[i + 3], index, ARGV[i + 4], index)
+  redis.call('HINCRBY', KEYS[1], 'fingerprints', redis.call('HSET', KEYS[3], ARGV[i + 3], index, ARGV[i + 4], index))
   redis.call('HINCRBY', KEYS[1], 'credentials', 1)
 end
-for i = changed + 1, first - 1, 3 do
-  p = change(KEYS[8], ARGV[2], ARGV[i + 2])
+for i = changed + 1, first - 1, 4 do
+  p = change(KEYS[8], ARGV[2], ARGV[i + 2], ARGV[i + 3])
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
 end
 return p
@@ -151,20 +166,20 @@ redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return p
 ";
 
-/// KEYS meta r `rids:<t>` events; ARGV pepper id record event kept. Deletes only what was read.
+/// KEYS meta r `rids:<t>` events; ARGV pepper id record event kept ending. Deletes only what was read.
 pub(super) const DELETE_ROLE: &str = "
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 'stale' end
-local p = change(KEYS[4], ARGV[5], ARGV[4])
+local p = change(KEYS[4], ARGV[5], ARGV[4], ARGV[6])
 redis.call('HINCRBY', KEYS[1], 'roles', -1)
 redis.call('ZREM', KEYS[3], ARGV[2])
 redis.call('HDEL', KEYS[2], ARGV[2])
 return p
 ";
 
-/// KEYS meta hash events; ARGV pepper id record event kept before. Writes only over what was read.
+/// KEYS meta hash events; ARGV pepper id record event kept ending before. Writes only over what was read.
 pub(super) const REPLACE: &str = "
-if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[6] then return 'stale' end
-local p = change(KEYS[3], ARGV[5], ARGV[4])
+if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[7] then return 'stale' end
+local p = change(KEYS[3], ARGV[5], ARGV[4], ARGV[6])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return p
 ";
@@ -177,7 +192,7 @@ if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 'stale' end
 if (redis.call('HGET', KEYS[6], ARGV[2]) or '') ~= ARGV[6] then return 'stale' end
 local p = change(KEYS[7], ARGV[5], ARGV[4])
 redis.call('HINCRBY', KEYS[1], 'credentials', -1)
-redis.call('HDEL', KEYS[3], ARGV[7], ARGV[8])
+redis.call('HINCRBY', KEYS[1], 'fingerprints', -redis.call('HDEL', KEYS[3], ARGV[7], ARGV[8]))
 redis.call('ZREM', KEYS[4], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
 redis.call('HDEL', KEYS[6], ARGV[2])
@@ -192,21 +207,27 @@ redis.call('HSET', KEYS[1], 'confirmed', m[3])
 return m[3]
 ";
 
-/// KEYS meta; ARGV pepper format. Makes an empty store ours, or says whose it is.
+/// KEYS meta c f t; ARGV pepper format. Makes an empty store ours, or says whose it is.
 pub(super) const CLAIM: &str = "
-local m = redis.call('HMGET', KEYS[1], 'format', 'pepper')
+local m = redis.call('HMGET', KEYS[1], 'format', 'pepper', 'history')
+if not m[3] and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4]) > 0 then return redis.error_reply('DATALOST meta') end
 if not m[1] and not m[2] then
   redis.call('HSET', KEYS[1], 'format', ARGV[2], 'pepper', ARGV[1])
   return {ARGV[2], ARGV[1]}
 end
-return m
+return {m[1], m[2]}
 ";
 
-/// KEYS meta events; ARGV pepper. Where the stream stands; nothing when there is no data.
+/// KEYS meta events; ARGV pepper cursor. Where the stream stands, and the count of the entry at the
+/// cursor if it is there; nothing when there is no data.
 pub(super) const HEAD: &str = "
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')
 if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
 if not m[1] or not m[3] then return false end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
-return {m[1], m[3], last[1] and last[1][1] or '0-0'}
+local entry, count = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1], false
+for i = 1, entry and #entry[2] or 0, 2 do
+  if entry[2][i] == 'p' then count = entry[2][i + 1] end
+end
+return {m[1], m[3], last[1] and last[1][1] or '0-0', count}
 ";

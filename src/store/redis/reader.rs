@@ -10,11 +10,14 @@ use crate::base::clock::Clock;
 use crate::store::events::{ReaderState, ReaderStatus};
 use crate::store::{Event, EventSink, StoreError, codec};
 
-use super::dial::{Address, Wire, dial};
+use super::dial::Wire;
+use super::endings::{Ending, Endings, Whose};
+use super::fault::{Fault, Retry};
 use super::history::History;
-use super::link::{Backoff, Fault, Link, LinkState, Retry};
+use super::link::{Backoff, Link, LinkState};
 use super::receipts::time_of;
-use super::scripts::Scripts;
+use super::scripts::{Head, Scripts};
+use super::whereabouts::{self, Whereabouts};
 
 /// How long a read of the stream waits for an event. After each wait the reader asks where the store
 /// stands, so this is also how soon a flush, a trimmed stream or a silent partition is noticed.
@@ -38,6 +41,7 @@ const BEGINNING: &str = "0-0";
 /// What the reader and the store share.
 pub(super) struct Feed {
     pub(super) history: History,
+    pub(super) endings: Endings,
     pub(super) status: ReaderStatus,
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
     clock: Arc<dyn Clock>,
@@ -47,6 +51,7 @@ impl Feed {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             history: History::default(),
+            endings: Endings::default(),
             status: ReaderStatus::new(),
             sinks: RwLock::default(),
             clock,
@@ -74,15 +79,8 @@ impl Feed {
     }
 }
 
-/// Where the store stands.
-struct Head {
-    history: String,
-    counter: u64,
-    last_id: String,
-}
-
-/// Follows the stream on connections of its own until the task is aborted.
-pub(super) async fn follow_for_ever(feed: Arc<Feed>, address: Arc<Address>, scripts: Arc<Scripts>, leader: Arc<Link>) {
+/// Follows the stream on connections of its own, where the leader is, until the task is aborted.
+pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabouts>, scripts: Arc<Scripts>, leader: Arc<Link>) {
     let mut reader = Reader {
         feed: Arc::clone(&feed),
         scripts,
@@ -91,13 +89,25 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, address: Arc<Address>, scri
         broken_reads: 0,
     };
     let mut leader = leader.watch();
-    let mut backoff = address.backoff();
+    let mut course = whereabouts.course();
+    let mut backoff = whereabouts.backoff();
     loop {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
         }
-        let error = match dial(&address, RESPONSE_TIMEOUT).await {
-            Ok(wire) => reader.follow(&wire, &mut backoff).await,
+        let Some(endpoint) = course.borrow_and_update().clone() else {
+            tokio::time::sleep(backoff.next()).await;
+            continue;
+        };
+        let error = match whereabouts.dial(&endpoint, RESPONSE_TIMEOUT).await {
+            Ok(wire) => tokio::select! {
+                biased;
+                fault = reader.follow(&wire, &mut backoff) => {
+                    whereabouts.note(&fault);
+                    fault.error
+                }
+                () = whereabouts::left(&mut course, &endpoint) => StoreError::Unavailable("the primary is elsewhere now".into()),
+            },
             Err(error) => error,
         };
         feed.status.set_state(ReaderState::Lost);
@@ -119,7 +129,7 @@ struct Reader {
 
 impl Reader {
     /// Returns when the connection has failed.
-    async fn follow(&mut self, wire: &Wire, backoff: &mut Backoff) -> StoreError {
+    async fn follow(&mut self, wire: &Wire, backoff: &mut Backoff) -> Fault {
         self.feed.status.set_state(ReaderState::CatchingUp);
         loop {
             let step = match self.scripts.check_primary(wire).await {
@@ -128,25 +138,37 @@ impl Reader {
             };
             match step {
                 Ok(()) => backoff.reset(),
-                Err(fault) => return fault.error,
+                Err(fault) => return fault,
             }
         }
     }
 
     /// Asks where the store stands, and reads what is new.
     async fn step(&mut self, wire: &Wire) -> Result<(), Fault> {
-        let head = self.scripts.head(wire).await?;
+        let head = self.scripts.head(wire, &self.cursor).await?;
         self.feed.heard();
-        let Some((history, counter, last_id)) = head else {
+        let Some(mut head) = head else {
             return self.wait_for_data(wire).await;
         };
-        let mut head = Head { history, counter, last_id };
         let known = self.feed.history.known();
-        if !known.continues(&head.history) || head.counter < known.applied {
+        if !known.continues(&head.history) {
+            if known.is_anything() {
+                // Another store: nothing that was seen to end is one of its records.
+                self.feed.endings.forget();
+            }
             if std::mem::take(&mut self.saw_nothing) {
                 // It was empty a moment ago: its first event can be the next one here.
                 (head.counter, head.last_id) = (0, BEGINNING.into());
             }
+            self.restart(&head);
+        } else if head.counter < known.applied || self.is_another_branch(&head) {
+            tracing::error!(
+                alarm = "store_went_back",
+                seen = known.applied,
+                has = head.counter,
+                "the store has lost changes this gateway has seen; what it saw end stays ended here and is written again"
+            );
+            self.feed.endings.suspect();
             self.restart(&head);
         }
         self.saw_nothing = false;
@@ -180,6 +202,12 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether what was read last is not in the stream (any more) as it was read: the store was
+    /// promoted from a replica that had not received it, or has trimmed it away.
+    fn is_another_branch(&self, head: &Head) -> bool {
+        self.cursor != BEGINNING && head.at_cursor != Some(self.feed.history.known().applied)
+    }
+
     /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
     /// their age and end when another history begins (hardening F14); look-ups fail meanwhile.
     async fn wait_for_data(&mut self, wire: &Wire) -> Result<(), Fault> {
@@ -203,6 +231,7 @@ impl Reader {
             .map(|entry| Entry {
                 counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
                 event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
+                ending: entry.map.get("x").and_then(|x| String::from_redis_value_ref(x).ok()),
                 id: entry.id,
             })
             .collect())
@@ -217,6 +246,9 @@ impl Reader {
             at: time_of(&entry.id),
             subject: codec::decode_event(&entry.event?).ok()?,
         };
+        if let Some(ending) = entry.ending.as_deref().and_then(Ending::parse) {
+            self.feed.endings.note(Whose::of(&event.subject), ending);
+        }
         self.feed.each_sink(|sink| sink.apply(&event));
         // After the sinks: whoever waits for this counter may rely on them.
         self.feed.history.advance(counter);
@@ -246,6 +278,8 @@ struct Entry {
     id: String,
     counter: Option<u64>,
     event: Option<Vec<u8>>,
+    /// What the change left of the record's force; creations have none.
+    ending: Option<String>,
 }
 
 #[cfg(test)]

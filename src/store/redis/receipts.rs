@@ -11,7 +11,7 @@ use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS
 use crate::store::{Announcement, EventPage, Receipt, Receipts, Standing, StoreError, ToldEvent, codec};
 
 use super::dial::Wire;
-use super::link::{Connection, Fault, Retry};
+use super::fault::{Connection, Fault, Retry};
 use super::scripts::Scripts;
 
 /// Begins every script here. The store may be empty, but it must not be another's. `now` is Redis'

@@ -1,24 +1,4 @@
 //! Every command sent to Redis: Lua scripts, so that what belongs together is one atomic step.
-//!
-//! Keys, all in one cluster slot by their hash tag:
-//!
-//! ```text
-//! {durward}:meta      hash   format, pepper, history, position, credentials and roles (how many)
-//! {durward}:c         hash   credential id -> record
-//! {durward}:t         hash   tenant id -> record
-//! {durward}:r         hash   role id -> record
-//! {durward}:u         hash   credential id -> when a sliding one was last used
-//! {durward}:f         hash   fingerprint -> "credential-id tenant-id", or "= tenant-id"
-//! {durward}:ids       zset   credential ids, all scores 0
-//! {durward}:ids:<t>   zset   those of tenant t
-//! {durward}:tids      zset   tenant ids
-//! {durward}:rids:<t>  zset   role ids of tenant t
-//! {durward}:events    stream p = position, e = event
-//! {durward}:l:<key>   text   rate limits, see `counts`
-//! ```
-//!
-//! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
-//! only: a lost hash is noticed (`DATALOST`), a single lost key would look like an absence.
 
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Script, ScriptInvocation};
@@ -28,64 +8,16 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 
 use super::dial::Wire;
+use super::endings::Ending;
+use super::fault::Fault;
 use super::judge::FindReply;
-use super::link::{Connection, Fault, Retry};
+use super::keys::Keys;
 use super::lua::{
     CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH,
     USE,
 };
 use crate::base::principal::CredentialRecord;
 use crate::store::{MAX_TENANT_ROLES, StoreError, change};
-
-/// Names of the keys under one prefix.
-struct Keys {
-    meta: String,
-    credentials: String,
-    tenants: String,
-    roles: String,
-    used: String,
-    fingerprints: String,
-    ids: String,
-    role_ids: String,
-    tenant_ids: String,
-    events: String,
-    prefix: String,
-}
-
-impl Keys {
-    fn new(prefix: &str) -> Self {
-        let key = |name: &str| format!("{{{prefix}}}:{name}");
-        Self {
-            meta: key("meta"),
-            credentials: key("c"),
-            tenants: key("t"),
-            roles: key("r"),
-            used: key("u"),
-            fingerprints: key("f"),
-            ids: key("ids"),
-            role_ids: key("rids"),
-            tenant_ids: key("tids"),
-            events: key("events"),
-            prefix: key(""),
-        }
-    }
-
-    fn ids_of(&self, tenant: &TenantId) -> String {
-        format!("{}:{tenant}", self.ids)
-    }
-
-    fn role_ids_of(&self, tenant: &TenantId) -> String {
-        format!("{}:{tenant}", self.role_ids)
-    }
-
-    fn hash(&self, kind: Kind) -> &String {
-        match kind {
-            Kind::Credentials => &self.credentials,
-            Kind::Tenants => &self.tenants,
-            Kind::Roles => &self.roles,
-        }
-    }
-}
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +102,7 @@ impl Scripts {
     }
 
     pub(super) async fn find(&self, wire: &Wire, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
+        // An absence is proven: every hash is as large as it was made.
         let mut call = self.find.key(&self.keys.meta);
         call.key(&self.keys.fingerprints)
             .key(&self.keys.credentials)
@@ -178,7 +111,7 @@ impl Scripts {
             .key(&self.keys.used)
             .arg(&self.pepper_check)
             .arg(fingerprint.to_hex());
-        FindReply::parse(run(wire, &call).await?).ok_or_else(malformed)
+        FindReply::parse(run(wire, &call).await?).ok_or_else(Fault::malformed)
     }
 
     pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {
@@ -212,6 +145,12 @@ impl Scripts {
             (Kind::Roles, Some(tenant)) => self.keys.role_ids_of(tenant),
             (Kind::Roles, None) => return Ok(Vec::new()),
         };
+        // Of one tenant nobody counts how many there ought to be.
+        let counter = match (kind, tenant) {
+            (Kind::Credentials, None) => "credentials",
+            (Kind::Tenants, _) => "tenants",
+            _ => "",
+        };
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         let mut call = self.page.key(&self.keys.meta);
         call.key(index)
@@ -219,7 +158,8 @@ impl Scripts {
             .key(&self.keys.used)
             .arg(&self.pepper_check)
             .arg(from)
-            .arg(limit);
+            .arg(limit)
+            .arg(counter);
         let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
         let mut reply = reply.into_iter();
         Ok(std::iter::from_fn(|| reply.next().zip(reply.next())).collect())
@@ -249,7 +189,10 @@ impl Scripts {
         }
         call.arg(new.changes.len());
         for changed in &new.changes {
-            call.arg(changed.id.as_str()).arg(&changed.record).arg(&changed.event);
+            call.arg(changed.id.as_str())
+                .arg(&changed.record)
+                .arg(&changed.event)
+                .arg(changed.ending.encode());
         }
         for credential in &new.credentials {
             call.arg(credential.id.as_str()).arg(&credential.record).arg(&credential.event);
@@ -284,7 +227,7 @@ impl Scripts {
     pub(super) async fn delete_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
         let mut call = self.delete_role.key(&self.keys.meta);
         call.key(&self.keys.roles).key(self.keys.role_ids_of(tenant)).key(&self.keys.events);
-        self.add_change(&mut call, change);
+        self.add_change(&mut call, change).arg(change.ending);
         written(run(wire, &call).await?)
     }
 
@@ -307,7 +250,7 @@ impl Scripts {
     pub(super) async fn replace(&self, wire: &Wire, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Written, Fault> {
         let mut call = self.replace.key(&self.keys.meta);
         call.key(self.keys.hash(kind)).key(&self.keys.events);
-        self.add_change(&mut call, change).arg(before);
+        self.add_change(&mut call, change).arg(change.ending).arg(before);
         written(run(wire, &call).await?)
     }
 
@@ -334,7 +277,11 @@ impl Scripts {
     /// Makes an empty store ours, or checks that it is.
     pub(super) async fn claim(&self, wire: &Wire) -> Result<(), Fault> {
         let mut call = self.claim.key(&self.keys.meta);
-        call.arg(&self.pepper_check).arg(FORMAT);
+        call.key(&self.keys.credentials)
+            .key(&self.keys.fingerprints)
+            .key(&self.keys.tenants)
+            .arg(&self.pepper_check)
+            .arg(FORMAT);
         let reply: (Option<String>, Option<String>) = run(wire, &call).await?;
         let error = match (reply.0.as_deref(), reply.1.as_deref()) {
             (Some(FORMAT), Some(pepper)) if pepper == self.pepper_check => return Ok(()),
@@ -344,14 +291,21 @@ impl Scripts {
             )),
             _ => StoreError::Corrupt("its pepper check value or format is missing".into()),
         };
-        Err(refuse(error))
+        Err(Fault::refused(error))
     }
 
-    /// History, counter and last stream id at one moment; `None` when the store holds no data.
-    pub(super) async fn head(&self, wire: &Wire) -> Result<Option<(String, u64, String)>, Fault> {
+    /// Where the store stands at one moment, and what it has at `cursor` of the stream; `None` when
+    /// the store holds no data.
+    pub(super) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
         let mut call = self.head.key(&self.keys.meta);
-        call.key(&self.keys.events).arg(&self.pepper_check);
-        run(wire, &call).await
+        call.key(&self.keys.events).arg(&self.pepper_check).arg(cursor);
+        let reply: Option<(String, u64, String, Option<u64>)> = run(wire, &call).await?;
+        Ok(reply.map(|(history, counter, last_id, at_cursor)| Head {
+            history,
+            counter,
+            last_id,
+            at_cursor,
+        }))
     }
 
     /// The heartbeat: an answer, and the answer that this is a primary. Replicas are never read.
@@ -360,9 +314,7 @@ impl Scripts {
         let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await.map_err(|e| Fault::of(&e))?;
         match role.first() {
             Some(redis::Value::BulkString(role)) if role == b"master" => Ok(()),
-            _ => Err(refuse(StoreError::Unavailable(
-                "Redis is a replica here; the primary is needed".into(),
-            ))),
+            _ => Err(Fault::replica()),
         }
     }
 
@@ -375,11 +327,25 @@ impl Scripts {
     }
 }
 
+/// Where the store stands.
+pub(super) struct Head {
+    /// The random name of its history.
+    pub(super) history: String,
+    /// Changes counted since its beginning.
+    pub(super) counter: u64,
+    /// The newest entry of the stream.
+    pub(super) last_id: String,
+    /// The count of the entry that was asked for, if it is there.
+    pub(super) at_cursor: Option<u64>,
+}
+
 /// The arguments that every change has.
 pub(super) struct Change<'a> {
     pub(super) id: &'a str,
     pub(super) record: &'a [u8],
     pub(super) event: &'a [u8],
+    /// What it leaves of the record's force, [`Ending::encode`].
+    pub(super) ending: &'a str,
 }
 
 /// What a creation writes: a tenant if its record is not empty, then credentials, then changed ones,
@@ -399,6 +365,7 @@ pub(super) struct ChangedCredential {
     pub(super) id: CredentialId,
     pub(super) record: Vec<u8>,
     pub(super) event: Vec<u8>,
+    pub(super) ending: Ending,
 }
 
 /// One credential of a creation.
@@ -416,7 +383,7 @@ async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Res
 
 fn written(reply: redis::Value) -> Result<Written, Fault> {
     match reply {
-        redis::Value::Int(counter) => u64::try_from(counter).map(Written::At).map_err(|_| malformed()),
+        redis::Value::Int(counter) => u64::try_from(counter).map(Written::At).map_err(|_| Fault::malformed()),
         redis::Value::BulkString(word) => Ok(Written::Refused(match word.as_slice() {
             b"tenant" => Refusal::NoTenant,
             b"owned" => Refusal::TenantTaken,
@@ -424,21 +391,8 @@ fn written(reply: redis::Value) -> Result<Written, Fault> {
             b"full" => Refusal::Full,
             b"fingerprint" => Refusal::FingerprintTaken,
             b"stale" => Refusal::Stale,
-            _ => return Err(malformed()),
+            _ => return Err(Fault::malformed()),
         })),
-        _ => Err(malformed()),
-    }
-}
-
-fn malformed() -> Fault {
-    refuse(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
-}
-
-/// An answer that costs the connection.
-fn refuse(error: StoreError) -> Fault {
-    Fault {
-        error,
-        connection: Connection::Drop,
-        retry: Retry::No,
+        _ => Err(Fault::malformed()),
     }
 }

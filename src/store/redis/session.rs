@@ -8,17 +8,16 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
-use crate::store::change::{self, Outcome};
-use crate::store::events::ReaderState;
-use crate::store::{
-    ChangeError, CredentialChange, CredentialFilter, EventSubject, Found, MAX_LIST, MAX_TOUCHED, StoreError, TenantState, codec,
-};
+use crate::store::change;
+use crate::store::{ChangeError, CredentialFilter, EventSubject, Found, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
+use super::fault::{Fault, Retry};
 use super::judge::{self, judge};
-use super::link::{Connection, Fault, Link, Live, Retry};
-use super::scripts::{Change, Kind, Stored, Written};
+use super::link::{Link, Live};
+use super::scripts::{Kind, Stored};
 
+mod changes;
 mod creation;
 mod forgetting;
 mod receipts;
@@ -35,13 +34,6 @@ const HEDGE_AFTER: Duration = Duration::from_millis(100);
 /// Tries of a change that loses against others. Each loss means that another change was made, so
 /// ten losses in a row need ten operators at the same record.
 const TRIES: usize = 10;
-
-/// How long replicas may take to confirm. Within a region they take a millisecond.
-const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long an acknowledged change waits for its event to come round to this process, so that
-/// whoever made it sees it here. It is made in any case.
-const OWN_EVENT_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(super) struct Session {
     shared: Arc<Shared>,
@@ -77,7 +69,7 @@ impl Session {
         // Before the question is sent: what is known afterwards may be younger than the answer.
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
-        let found = reply.and_then(|reply| judge(fingerprint, &known, reply));
+        let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
         settle(link, live, found)
     }
 
@@ -169,105 +161,9 @@ impl Session {
 
     pub(super) async fn touch(&self, used: &[(CredentialId, UnixMillis)]) -> Result<(), StoreError> {
         let used = used.get(..MAX_TOUCHED).unwrap_or(used);
-        let live = self.writer()?;
+        let live = self.changer()?;
         let noted = self.shared.scripts.note_use(&live.wire, used).await;
-        self.settle_writer(&live, noted)
-    }
-
-    pub(super) async fn change_credential(
-        &self,
-        id: &CredentialId,
-        change: &CredentialChange,
-        now: UnixMillis,
-    ) -> Result<CredentialRecord, ChangeError> {
-        for _ in 0..TRIES {
-            let read = self.read_credential(id).await.map_err(nothing_written)?;
-            let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
-            let changed = match change::change_credential(&record, change, now)? {
-                Outcome::Unchanged => return self.confirm(record).await,
-                Outcome::Changed(changed) => changed,
-            };
-            let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
-            let event = encode_event(&change::credential_event(&changed))?;
-            let change = Change {
-                id: id.as_str(),
-                record: &bytes,
-                event: &event,
-            };
-            if let Some((live, counter)) = self.replace(Kind::Credentials, &change, &before).await? {
-                return self.acknowledge(&live, counter, changed).await;
-            }
-        }
-        Err(contended())
-    }
-
-    pub(super) async fn set_tenant_active(&self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
-        for _ in 0..TRIES {
-            let read = self.read_tenant(id).await.map_err(nothing_written)?;
-            let (record, before) = read.ok_or_else(|| change::no_tenant(id))?;
-            let changed = match change::change_tenant(&record, state)? {
-                Outcome::Unchanged => return self.confirm(record).await,
-                Outcome::Changed(changed) => changed,
-            };
-            let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
-            let event = encode_event(&EventSubject::Tenant { id: id.clone() })?;
-            let change = Change {
-                id: id.as_str(),
-                record: &bytes,
-                event: &event,
-            };
-            if let Some((live, counter)) = self.replace(Kind::Tenants, &change, &before).await? {
-                return self.acknowledge(&live, counter, changed).await;
-            }
-        }
-        Err(contended())
-    }
-
-    /// Writes over exactly what was read; `None` when somebody else was faster.
-    async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, ChangeError> {
-        let live = self.writer().map_err(nothing_written)?;
-        let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
-        Ok(match self.settle_writer(&live, written)? {
-            Written::At(counter) => Some((live, counter)),
-            Written::Refused(_) => None,
-        })
-    }
-
-    /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
-    async fn acknowledge<T>(&self, live: &Live, counter: u64, record: T) -> Result<T, ChangeError> {
-        self.wait_for_replicas(live).await?;
-        if self.shared.feed.status.state() == ReaderState::Live {
-            // Late here is late as in every other gateway: the event is on its way.
-            let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
-        }
-        Ok(record)
-    }
-
-    /// It was so already; but whoever made it so may not have got the replicas' confirmation.
-    async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
-        if self.shared.wait_replicas == 0 {
-            return Ok(record);
-        }
-        let live = self.writer().map_err(|error| unconfirmed(&error))?;
-        let touched = self.shared.scripts.touch(&live.wire).await;
-        self.settle_writer(&live, touched).map_err(|error| unconfirmed(&error))?;
-        self.wait_for_replicas(&live).await?;
-        Ok(record)
-    }
-
-    async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
-        let wanted = self.shared.wait_replicas;
-        if wanted == 0 {
-            return Ok(());
-        }
-        let confirmed = self.shared.scripts.wait(&live.wire, wanted, REPLICA_TIMEOUT).await;
-        match self.settle_writer(live, confirmed) {
-            Ok(confirmed) if confirmed >= wanted => Ok(()),
-            Ok(confirmed) => Err(ChangeError::Unconfirmed(format!(
-                "{confirmed} of {wanted} replicas confirmed it within 1 s"
-            ))),
-            Err(error) => Err(unconfirmed(&error)),
-        }
+        self.settle_changer(&live, noted)
     }
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
@@ -280,6 +176,15 @@ impl Session {
         self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())
     }
 
+    /// The connection of changes: those that wait for replicas hold up nobody but each other.
+    fn changer(&self) -> Result<Live, StoreError> {
+        self.shared.changes.live().ok_or_else(|| self.shared.changes.last_error())
+    }
+
+    fn settle_changer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
+        settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
+    }
+
     fn settle_writer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
         settle(&self.shared.writer, live, result).map_err(|fault| fault.error)
     }
@@ -287,10 +192,8 @@ impl Session {
 
 /// Ends the connection if the fault says so.
 fn settle<T>(link: &Link, live: &Live, result: Result<T, Fault>) -> Result<T, Fault> {
-    if let Err(fault) = &result
-        && fault.connection == Connection::Drop
-    {
-        link.drop_connection(live, &fault.error);
+    if let Err(fault) = &result {
+        link.settle(live, fault);
     }
     result
 }
@@ -301,11 +204,6 @@ fn nothing_written(error: StoreError) -> ChangeError {
         StoreError::Unavailable(_) => ChangeError::NotMade(error),
         StoreError::Corrupt(_) | StoreError::Foreign(_) => ChangeError::Store(error),
     }
-}
-
-/// A failure after the change was made.
-fn unconfirmed(error: &StoreError) -> ChangeError {
-    ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
 }
 
 fn contended() -> ChangeError {

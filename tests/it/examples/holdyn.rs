@@ -393,6 +393,8 @@ fn what_is_ended_ends_what_hangs_on_it() {
 fn over_redis_what_one_gateway_made_works_on_the_other_and_ends_there_within_a_second() {
     let house = House::pair("holdyn", &[]);
     let (here, there) = (&house.gateways[0], &house.gateways[1]);
+    // An empty shared store is begun by an operator.
+    here.json(&["tenants", "create", "house"]);
     let session = sign_up(here, "ann@acme.example");
     assert_eq!(with(there, "GET", "/dashboard/x", &session, "").status, 200);
     let body = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;

@@ -10,7 +10,7 @@ use durward::base::principal::{CredentialRecord, Facts, Position, State, TenantR
 use durward::base::scope::{Mode, Scope};
 use durward::store::cached::{CacheSettings, CachedStore, Remembered};
 use durward::store::embedded::EmbeddedStore;
-use durward::store::redis::{RedisSettings, RedisStore};
+use durward::store::redis::{RedisAccess, RedisSettings, RedisStore, RedisUrl};
 use durward::store::{CredentialStore, Event, EventSink, StoreError};
 use tokio::runtime::{Handle, Runtime};
 
@@ -268,8 +268,17 @@ pub(super) async fn open_redis(server: &RedisServer, wait_replicas: u32) -> Resu
 }
 
 pub(super) async fn open_redis_with(server: &RedisServer, wait_replicas: u32, pepper: &str) -> Result<RedisStore, StoreError> {
+    open_access(
+        RedisUrl::parse(&server.url().into()).unwrap().into_access(None),
+        wait_replicas,
+        pepper,
+    )
+    .await
+}
+
+pub(super) async fn open_access(access: RedisAccess, wait_replicas: u32, pepper: &str) -> Result<RedisStore, StoreError> {
     let settings = RedisSettings {
-        url: server.url().into(),
+        access,
         key_prefix: "durward".into(),
         wait_replicas,
         lookup_timeout: Duration::from_secs(5),

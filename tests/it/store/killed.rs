@@ -43,6 +43,8 @@ fn a_killed_redis_holds_whole_creations_and_an_event_for_each_change() {
 /// Kills a Redis amid creations, starts it again, and checks what it holds; how many were acknowledged.
 async fn kill_once(round: u64) -> usize {
     let mut fixture = Fixture::durable_redis().await;
+    // An empty store is begun by an operator, not by a sign-up.
+    fixture.store.create_tenant(tenant("first"), NOW).await.unwrap();
     let lanes: Vec<_> = (0..AT_ONCE)
         .map(|lane| {
             let store = fixture.store.clone();
@@ -79,7 +81,7 @@ async fn kill_once(round: u64) -> usize {
     };
     let count = |words: &[&str]| -> u64 { server.command(words) };
     let (tenants, credentials) = (count(&["HLEN", "{durward}:t"]), count(&["HLEN", "{durward}:c"]));
-    assert_eq!(credentials, tenants * 2, "no tenant without its account and session");
+    assert_eq!(credentials, (tenants - 1) * 2, "no tenant without its account and session");
     assert_eq!(count(&["HLEN", "{durward}:f"]), tenants + credentials * 2, "each is found");
     assert_eq!(
         count(&["XLEN", "{durward}:events"]),
@@ -88,6 +90,6 @@ async fn kill_once(round: u64) -> usize {
     );
     let position: Option<String> = server.command(&["HGET", "{durward}:meta", "position"]);
     assert_eq!(position.unwrap_or_default().parse().unwrap_or(0), tenants + credentials);
-    assert!(tenants >= acknowledged.len() as u64);
+    assert!(tenants > acknowledged.len() as u64);
     acknowledged.len()
 }

@@ -8,14 +8,18 @@
 
 mod bench;
 mod cached;
+mod cluster;
 mod contract;
 mod embedded;
+mod failover;
 mod fixture;
 mod flights;
 mod killed;
+mod populated;
 mod receipts;
 mod redis;
 mod roles;
+mod sentinel;
 mod sweeping;
 mod together;
 mod trees;

@@ -8,6 +8,7 @@ pub(crate) mod issuer;
 pub(crate) mod jwks_server;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod redis_sets;
 pub(crate) mod resp;
 pub(crate) mod site;
 pub(crate) mod upstream;

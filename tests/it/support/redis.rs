@@ -19,30 +19,37 @@ const TRIES: usize = 20;
 pub(crate) struct RedisServer {
     child: Option<Child>,
     port: u16,
-    replica_of: Option<u16>,
+    arguments: Vec<String>,
     directory: tempfile::TempDir,
 }
 
 impl RedisServer {
     /// Starts a primary.
     pub(crate) fn start() -> Self {
-        Self::launch(None)
+        Self::start_with(&[])
     }
 
     /// Starts a replica of another server.
     pub(crate) fn replica_of(primary: &Self) -> Self {
-        Self::launch(Some(primary.port))
+        Self::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()])
     }
 
-    fn launch(replica_of: Option<u16>) -> Self {
+    /// Starts a server with more settings.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_choosing(|| arguments.iter().map(|&a| a.to_owned()).collect())
+    }
+
+    /// Starts a server with settings that are chosen anew for each try, because they hold ports.
+    pub(crate) fn start_choosing(mut arguments: impl FnMut() -> Vec<String>) -> Self {
         for _ in 0..TRIES {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_port();
+            let arguments = arguments();
             let directory = tempfile::tempdir().unwrap();
-            if let Some(child) = spawn(port, replica_of, &directory, "no") {
+            if let Some(child) = spawn(port, &arguments, &directory, "no") {
                 return Self {
                     child: Some(child),
                     port,
-                    replica_of,
+                    arguments,
                     directory,
                 };
             }
@@ -62,12 +69,17 @@ impl RedisServer {
 
     /// Runs one command on a connection of its own.
     pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
+        self.try_command(words).unwrap()
+    }
+
+    /// Likewise, of a server that may cut the connection.
+    pub(crate) fn try_command<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let mut connection = redis::Client::open(self.url())?.get_connection()?;
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(word);
         }
-        command.query(&mut connection).unwrap()
+        command.query(&mut connection)
     }
 
     /// Runs one command with a binary last argument.
@@ -92,7 +104,7 @@ impl RedisServer {
     pub(crate) fn restart(&mut self) {
         self.kill();
         let directory = tempfile::tempdir().unwrap();
-        self.child = spawn(self.port, self.replica_of, &directory, "no");
+        self.child = spawn(self.port, &self.arguments, &directory, "no");
         self.directory = directory;
         assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
@@ -108,7 +120,7 @@ impl RedisServer {
 
     /// Starts it again after [`kill`](Self::kill) with what it had written down.
     pub(crate) fn revive(&mut self) {
-        self.child = spawn(self.port, self.replica_of, &self.directory, "yes");
+        self.child = spawn(self.port, &self.arguments, &self.directory, "yes");
         assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
 
@@ -123,8 +135,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let id = self.child.as_ref().unwrap().id();
-        kill_process(Pid::from_raw(i32::try_from(id).unwrap()).unwrap(), signal).unwrap();
+        signal_to(self.child.as_ref().unwrap(), signal);
     }
 }
 
@@ -134,8 +145,14 @@ impl Drop for RedisServer {
     }
 }
 
+/// Sends a signal to a process of ours.
+pub(crate) fn signal_to(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+}
+
 /// Starts a process and waits for its own word that it is ready; `None` when it ended instead.
-fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir, durable: &str) -> Option<Child> {
+fn spawn(port: u16, arguments: &[String], directory: &tempfile::TempDir, durable: &str) -> Option<Child> {
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
@@ -143,9 +160,17 @@ fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir, dura
         .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"])
         .arg("--dir")
         .arg(directory.path());
-    if let Some(primary) = replica_of {
-        command.args(["--replicaof", "127.0.0.1", &primary.to_string()]);
-    }
+    command.args(arguments);
+    spawn_until(command, "Ready to accept connections")
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts a process and waits for a line of its; `None` when it ended instead.
+pub(crate) fn spawn_until(mut command: Command, ready: &str) -> Option<Child> {
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = match spawned {
         Ok(child) => child,
@@ -155,10 +180,7 @@ fn spawn(port: u16, replica_of: Option<u16>, directory: &tempfile::TempDir, dura
         ),
     };
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .any(|line| line.contains("Ready to accept connections"));
+    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains(ready));
     if !ready {
         let _ = child.kill();
         let _ = child.wait();

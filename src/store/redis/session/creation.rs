@@ -7,6 +7,7 @@ use crate::base::principal::{CredentialRecord, Parent};
 use crate::store::change::Outcome;
 use crate::store::{ChangeError, EventSubject, NewRecords, StoreError, change, codec};
 
+use super::super::endings::{Ending, Whose};
 use super::super::scripts::{ChangedCredential, Creation, NewCredential, Refusal, Written};
 use super::{Session, TRIES, contended, encode_event, nothing_written};
 
@@ -51,10 +52,13 @@ impl Session {
             creation.unchanged = self.check_parents(&records).await?;
             creation.unchanged.append(&mut changed.before);
             creation.changes = std::mem::take(&mut changed.writes);
-            let live = self.writer().map_err(nothing_written)?;
+            let live = self.changer().map_err(nothing_written)?;
             let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
-            match self.settle_writer(&live, written)? {
+            match self.settle_changer(&live, written)? {
                 Written::At(counter) => {
+                    for changed in creation.changes {
+                        self.shared.feed.endings.note(Whose::Credential(changed.id), changed.ending);
+                    }
                     let written = records.into_iter().chain(changed.records).collect();
                     return self.acknowledge(&live, counter, written).await;
                 }
@@ -82,6 +86,7 @@ impl Session {
                         id: record.id.clone(),
                         record: codec::encode_credential(&record).map_err(change::unwritable)?,
                         event: encode_event(&change::credential_event(&record))?,
+                        ending: Ending::of_credential(&record),
                     });
                     record
                 }
@@ -118,7 +123,9 @@ impl Session {
             .into_iter()
             .map(|(bytes, _)| {
                 let bytes = bytes.ok_or_else(|| StoreError::Corrupt("what a credential hangs on is missing".into()))?;
-                Ok((codec::decode_credential(&bytes)?, bytes))
+                let mut ancestor = codec::decode_credential(&bytes)?;
+                self.shared.feed.endings.restrict_credential(&mut ancestor);
+                Ok((ancestor, bytes))
             })
             .collect()
     }

@@ -28,14 +28,15 @@ impl Session {
                 id: id.as_str(),
                 record: &bytes,
                 event: &event,
+                ending: "",
             };
-            let live = self.writer().map_err(nothing_written)?;
+            let live = self.changer().map_err(nothing_written)?;
             let written = self
                 .shared
                 .scripts
                 .forget(&live.wire, &change, &record, &used.unwrap_or_default())
                 .await;
-            if let Written::At(counter) = self.settle_writer(&live, written)? {
+            if let Written::At(counter) = self.settle_changer(&live, written)? {
                 forgotten += 1;
                 last = Some((live, counter));
             }

@@ -1,43 +1,34 @@
-//! Receipts and the event log of the shared store, on the connection that changes go over.
+//! Receipts and the event log of the shared store, on the connection that operators read on: no change that waits for replicas holds it up.
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::GatewayId;
 use crate::store::{Announcement, EventPage, Receipts, StoreError};
 
-use super::super::link::{Fault, Live};
-use super::{Session, settle};
+use super::Session;
 
 impl Session {
     pub(in super::super) async fn announce(&self, gateway: &Announcement) -> Result<UnixMillis, StoreError> {
         let applied = self.shared.feed.history.standing(gateway.applied);
-        let live = self.teller()?;
+        let live = self.writer()?;
         let written = self.shared.receipts.announce(&live.wire, gateway, &applied).await;
-        self.settle_teller(&live, written)
+        self.settle_writer(&live, written)
     }
 
     pub(in super::super) async fn withdraw(&self, id: &GatewayId, run: u64) -> Result<(), StoreError> {
-        let live = self.teller()?;
+        let live = self.writer()?;
         let done = self.shared.receipts.withdraw(&live.wire, id, run).await;
-        self.settle_teller(&live, done)
+        self.settle_writer(&live, done)
     }
 
     pub(in super::super) async fn receipts(&self) -> Result<Receipts, StoreError> {
-        let live = self.teller()?;
+        let live = self.writer()?;
         let read = self.shared.receipts.receipts(&live.wire).await;
-        self.settle_teller(&live, read)
+        self.settle_writer(&live, read)
     }
 
     pub(in super::super) async fn events_after(&self, after: Option<u64>, limit: usize) -> Result<EventPage, StoreError> {
-        let live = self.teller()?;
+        let live = self.writer()?;
         let read = self.shared.receipts.events_after(&live.wire, after, limit).await;
-        self.settle_teller(&live, read)
-    }
-
-    fn teller(&self) -> Result<Live, StoreError> {
-        self.shared.teller.live().ok_or_else(|| self.shared.teller.last_error())
-    }
-
-    fn settle_teller<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
-        settle(&self.shared.teller, live, result).map_err(|fault| fault.error)
+        self.settle_writer(&live, read)
     }
 }

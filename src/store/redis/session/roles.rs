@@ -5,6 +5,7 @@ use crate::base::principal::RoleRecord;
 use crate::store::change::{self, Outcome};
 use crate::store::{ChangeError, EventSubject, MAX_TENANT_ROLES, RoleChange, StoreError, codec};
 
+use super::super::endings::{Ending, Whose};
 use super::super::judge;
 use super::super::scripts::{Change, Kind, Refusal, Written};
 use super::{PAGE, Session, TRIES, contended, encode_event, nothing_written};
@@ -15,14 +16,15 @@ impl Session {
         let tenant = change::tenant_of(&role)?;
         let bytes = codec::encode_role(&role).map_err(change::unwritable)?;
         let event = encode_event(&EventSubject::Role { id: role.id.clone() })?;
-        let live = self.writer().map_err(nothing_written)?;
+        let live = self.changer().map_err(nothing_written)?;
         let change = Change {
             id: role.id.as_str(),
             record: &bytes,
             event: &event,
+            ending: "",
         };
         let written = self.shared.scripts.create_role(&live.wire, &change, tenant).await;
-        match self.settle_writer(&live, written)? {
+        match self.settle_changer(&live, written)? {
             Written::At(counter) => self.acknowledge(&live, counter, role).await,
             Written::Refused(Refusal::NoTenant) => Err(change::no_tenant(tenant)),
             Written::Refused(Refusal::Full) => Err(change::too_many_roles(tenant)),
@@ -40,12 +42,15 @@ impl Session {
             };
             let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
             let event = encode_event(&EventSubject::Role { id: id.clone() })?;
+            let ending = Ending::of_role(&changed);
             let change = Change {
                 id: id.as_str(),
                 record: &bytes,
                 event: &event,
+                ending: &ending.encode(),
             };
             if let Some((live, counter)) = self.replace(Kind::Roles, &change, &before).await? {
+                self.shared.feed.endings.note(Whose::Role(id.clone()), ending);
                 return self.acknowledge(&live, counter, changed).await;
             }
         }
@@ -61,14 +66,16 @@ impl Session {
                 id: id.as_str(),
                 record: &before,
                 event: &event,
+                ending: &Ending::RoleDeleted.encode(),
             };
-            let live = self.writer().map_err(nothing_written)?;
+            let live = self.changer().map_err(nothing_written)?;
             let written = self
                 .shared
                 .scripts
                 .delete_role(&live.wire, &change, change::tenant_of(&role)?)
                 .await;
-            if let Written::At(counter) = self.settle_writer(&live, written)? {
+            if let Written::At(counter) = self.settle_changer(&live, written)? {
+                self.shared.feed.endings.note(Whose::Role(id.clone()), Ending::RoleDeleted);
                 return self.acknowledge(&live, counter, ()).await;
             }
         }

@@ -1,0 +1,169 @@
+//! Access to a redis store: its addresses, who the gateway is there, and TLS.
+
+use rustls::pki_types::ServerName;
+
+use crate::config::reader::shorten;
+use crate::config::secret::Reference;
+use crate::config::source::Located;
+use crate::config::written::{WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels};
+use crate::store::redis::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
+
+use super::Builder;
+
+impl Builder<'_> {
+    pub(super) fn redis_access(&self, written: &WrittenRedis) -> Option<RedisAccess> {
+        let user = self.redis_user(written.username.as_ref(), written.password.as_ref());
+        let tls = match &written.tls {
+            Some(tls) => Some(self.redis_tls(tls)?),
+            None => None,
+        };
+        match written.place.as_ref()? {
+            WrittenRedisPlace::Url(url) => self.access_by_url(written, url, user?, tls),
+            WrittenRedisPlace::Cluster(seeds) => Some(RedisAccess {
+                servers: Servers::Cluster(self.endpoints(seeds, Endpoint::parse)?),
+                user: user?,
+                database: 0,
+                tls,
+            }),
+            WrittenRedisPlace::Sentinels(sentinels) => self.access_by_sentinels(sentinels, user?, tls),
+        }
+    }
+
+    fn access_by_sentinels(&self, written: &WrittenSentinels, user: RedisUser, tls: Option<RedisTls>) -> Option<RedisAccess> {
+        let sentinel_user = self.redis_user(written.username.as_ref(), written.password.as_ref());
+        let sentinel_tls = match &written.tls {
+            Some(tls) => Some(self.redis_tls(tls)?),
+            None => tls.clone(),
+        };
+        Some(RedisAccess {
+            servers: Servers::Sentinels(Box::new(SentinelAccess {
+                addresses: self.endpoints(&written.addresses, Endpoint::parse_sentinel)?,
+                service: written.service.value.clone(),
+                user: sentinel_user?,
+                tls: sentinel_tls,
+            })),
+            user,
+            database: written.database,
+            tls,
+        })
+    }
+
+    fn access_by_url(
+        &self,
+        written: &WrittenRedis,
+        url: &Located<Reference>,
+        user: RedisUser,
+        tls: Option<RedisTls>,
+    ) -> Option<RedisAccess> {
+        let bytes = self.read_secret(url, "the store's URL")?;
+        let text = std::str::from_utf8(&bytes).unwrap_or("");
+        if !text.starts_with("redis://") && !text.starts_with("rediss://") {
+            self.report.error(
+                &url.at,
+                "the store's URL must begin with `redis://` or `rediss://`",
+                Some("for example redis://user:password@host:6379/0; rediss:// is TLS".to_owned()),
+            );
+            return None;
+        }
+        let mut parsed = match RedisUrl::parse(&text.into()) {
+            Ok(parsed) => parsed,
+            Err(reason) => {
+                self.report.error(&url.at, reason, None);
+                return None;
+            }
+        };
+        let named = written
+            .username
+            .as_ref()
+            .map(|n| &n.at)
+            .or(written.password.as_ref().map(|p| &p.at));
+        if let Some(at) = named {
+            if parsed.user != RedisUser::default() {
+                self.report.error(
+                    at,
+                    "the URL names a user already",
+                    Some("write user and password in one of the two places".to_owned()),
+                );
+                return None;
+            }
+            parsed.user = user;
+        }
+        let tls = match (parsed.scheme, tls, &written.tls) {
+            (Scheme::Tls, None, _) => Some(self.verified_tls(None, &url.at)?),
+            (Scheme::Tls, tls, _) => tls,
+            (Scheme::Plain, _, Some(table)) => {
+                self.report.error(
+                    &table.at,
+                    "`tls` needs a URL that begins with `rediss://`",
+                    Some("the URL asks for a connection without TLS".to_owned()),
+                );
+                return None;
+            }
+            (Scheme::Plain, _, None) => None,
+        };
+        Some(parsed.into_access(tls))
+    }
+
+    fn redis_user(&self, name: Option<&Located<String>>, password: Option<&Located<Reference>>) -> Option<RedisUser> {
+        let password = match password {
+            None => None,
+            Some(reference) => {
+                let bytes = self.read_secret(reference, "the store's password")?;
+                let Ok(text) = std::str::from_utf8(&bytes) else {
+                    self.report.error(&reference.at, "the store's password is not UTF-8", None);
+                    return None;
+                };
+                Some(text.into())
+            }
+        };
+        Some(RedisUser {
+            name: name.map(|name| name.value.clone()),
+            password,
+        })
+    }
+
+    fn endpoints(&self, written: &[Located<String>], parse: fn(&str) -> Option<Endpoint>) -> Option<Vec<Endpoint>> {
+        let read = written.iter().map(|text| {
+            let endpoint = parse(&text.value);
+            if endpoint.is_none() {
+                self.report.error(
+                    &text.at,
+                    format!("`{}` is not a server", shorten(&text.value)),
+                    Some("write `host:port`; an IPv6 address in brackets".to_owned()),
+                );
+            }
+            endpoint
+        });
+        // All of them are looked at, so that every mistake is found.
+        read.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn redis_tls(&self, written: &WrittenRedisTls) -> Option<RedisTls> {
+        self.verified_tls(Some(written), &written.at)
+    }
+
+    fn verified_tls(&self, written: Option<&WrittenRedisTls>, at: &crate::config::source::Place) -> Option<RedisTls> {
+        let server_name = match written.and_then(|tls| tls.server_name.as_ref()) {
+            None => None,
+            Some(name) => match ServerName::try_from(name.value.clone()) {
+                Ok(parsed) => Some(parsed),
+                Err(_) => {
+                    self.report
+                        .error(&name.at, format!("`{}` cannot be a server's name", shorten(&name.value)), None);
+                    return None;
+                }
+            },
+        };
+        let material = super::tls::ClientMaterial {
+            ca: written.and_then(|tls| tls.ca.as_ref()),
+            cert: written.and_then(|tls| tls.client_cert.as_ref()),
+            key: written.and_then(|tls| tls.client_key.as_ref()),
+        };
+        let (config, digest) = self.client_tls(&material, at)?;
+        Some(RedisTls {
+            config: config.into(),
+            server_name,
+            digest,
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Where a shared store is: one server, sentinels or a cluster, with TLS and users of their own.
+
+use super::cases::Case;
+use super::cases::store::{REDIS, REDIS_CASES};
+use super::*;
+use crate::snapshot::StoreKind;
+use crate::store::redis::{RedisAccess, Servers};
+
+fn files(store: &str) -> Table {
+    let made = rcgen::generate_simple_self_signed(vec!["redis.example".to_owned()]).unwrap();
+    let mut files = table(&[
+        ("gateway.toml", &format!("{GATEWAY}{REDIS}{store}")),
+        ("upstreams/orders.toml", ORDERS),
+        ("ca.pem", &made.cert.pem()),
+        ("key.pem", &made.signing_key.serialize_pem()),
+    ]);
+    for (name, value) in [
+        ("P", "0123456789abcdef0123456789abcdef"),
+        ("WITH_USER", "redis://u:canary@h"),
+        ("PASSWORD", "canary-1"),
+        ("SENTINEL_PASSWORD", "canary-2"),
+    ] {
+        files.variables.insert(name.into(), value.into());
+    }
+    files
+}
+
+fn access(store: &str) -> RedisAccess {
+    let loaded = check(&files(store)).unwrap_or_else(|errors| panic!("{store}: {errors}"));
+    match loaded.settings.store.kind {
+        StoreKind::Redis { access, .. } => *access,
+        StoreKind::Embedded { .. } => panic!("a redis store was asked for"),
+    }
+}
+
+#[test]
+fn each_mistake_about_redis_is_found_alone_and_in_its_place() {
+    assert!(REDIS_CASES.len() > 10);
+    for Case(added, under, message) in REDIS_CASES {
+        let files = files(added);
+        let errors = check(&files).err().unwrap_or_else(|| panic!("{added} loads"));
+        let text = format!("{GATEWAY}{REDIS}{added}");
+        let found: Vec<_> = errors
+            .problems
+            .iter()
+            .map(|d| {
+                let line = text.lines().nth(d.line.saturating_sub(1)).unwrap_or("");
+                let at: String = line.chars().skip(d.column.saturating_sub(1)).collect();
+                (at, d.problem.message.clone())
+            })
+            .collect();
+        let good = found.len() == 1 && found[0].1.contains(message) && found[0].0.starts_with(under);
+        assert!(good, "`{message}` at `{under}`: {found:#?}");
+        assert!(!errors.to_string().contains("canary"), "{errors}");
+    }
+}
+
+#[test]
+fn a_url_names_one_server_and_may_leave_the_user_to_other_keys() {
+    let whole = access("url = \"env:WITH_USER\"\n");
+    assert!(matches!(&whole.servers, Servers::One(e) if e.to_string() == "h:6379"));
+    assert_eq!(whole.user.name.as_deref(), Some("u"));
+    let apart = access("url = \"redis://h:7000/3\"\nusername = \"v\"\npassword = \"env:PASSWORD\"\n");
+    assert_eq!(
+        (apart.user.name.as_deref(), apart.database, apart.tls.is_some()),
+        (Some("v"), 3, false)
+    );
+}
+
+#[test]
+fn sentinels_have_users_of_their_own_and_the_tls_of_the_store() {
+    let access = access(
+        "sentinels = [\"s1\", \"s2:7000\", \"[::1]:7001\"]\nservice = \"main\"\ndatabase = 1\n\
+         username = \"u\"\npassword = \"env:PASSWORD\"\n\
+         sentinel_username = \"watcher\"\nsentinel_password = \"env:SENTINEL_PASSWORD\"\ntls = { ca = \"ca.pem\" }\n",
+    );
+    let Servers::Sentinels(sentinels) = &access.servers else {
+        panic!("{access:?}")
+    };
+    let shown: Vec<_> = sentinels.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["s1:26379", "s2:7000", "[::1]:7001"]);
+    assert_eq!((sentinels.service.as_str(), access.database), ("main", 1));
+    assert_eq!(sentinels.user.name.as_deref(), Some("watcher"));
+    assert!(sentinels.user != access.user && access.tls.is_some() && sentinels.tls == access.tls);
+    assert!(!format!("{access:?}").contains("canary"));
+}
+
+#[test]
+fn tls_has_its_own_authority_client_certificate_and_name() {
+    let tls = |more: &str| {
+        access(&format!("url = \"rediss://10.0.0.1:6380\"\n[store.tls]\nca = \"ca.pem\"\n{more}"))
+            .tls
+            .unwrap()
+    };
+    let plain = tls("");
+    let with_name = tls("server_name = \"redis.example\"\n");
+    assert!(plain.server_name.is_none() && with_name.server_name.is_some());
+    let with_key = tls("client_cert = \"ca.pem\"\nclient_key = \"file:key.pem\"\n");
+    assert!(with_key.config.client_auth_cert_resolver.has_certs() && !plain.config.client_auth_cert_resolver.has_certs());
+}
+
+#[test]
+fn a_change_of_where_the_store_is_waits_for_a_restart() {
+    let settings = |store: &str| check(&files(store)).unwrap().settings;
+    let before = settings("cluster = [\"a:1\"]\n");
+    assert_eq!(settings("cluster = [\"a:1\"]\n").needing_restart(&before), Vec::<&str>::new());
+    for other in [
+        "cluster = [\"a:2\"]\n",
+        "cluster = [\"a:1\"]\npassword = \"env:PASSWORD\"\n",
+        "cluster = [\"a:1\"]\ntls = { ca = \"ca.pem\" }\n",
+        "url = \"redis://a:1\"\n",
+    ] {
+        assert_eq!(settings(other).needing_restart(&before), ["store"], "{other}");
+    }
+}

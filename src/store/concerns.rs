@@ -1,0 +1,65 @@
+//! What an operator should change about a store that serves all the same.
+
+/// A setting or a state of a store that weakens what is promised. Shown and warned about; never a
+/// reason to refuse to serve.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Concern {
+    /// The settings cannot be seen.
+    #[error("the store's settings cannot be looked at: allow the gateway's user INFO (and CONFIG GET)")]
+    SettingsHidden,
+    /// Nothing is written down.
+    #[error("the store does not write changes down, a restart loses them: set `appendonly yes`")]
+    NotPersistent,
+    /// Writing down fails.
+    #[error("the store cannot write changes down: look at its disk and its log")]
+    WritingFails,
+    /// Changes are acknowledged before they are on the disk, and no replica has them either.
+    #[error("a power cut of the store's machine may lose acknowledged changes: set `appendfsync always`, or `wait_replicas` here")]
+    SyncedLate,
+    /// Records may be thrown out when memory is short.
+    #[error("the store may evict records when memory is short (`maxmemory-policy {policy}`): set `noeviction`")]
+    MayEvict {
+        /// The policy.
+        policy: String,
+        /// Keys thrown out since it was started.
+        evicted: u64,
+    },
+    /// There are replicas, and no change waits for any.
+    #[error("a failover may lose acknowledged changes for ever: the store has {replicas} replicas, set `wait_replicas`")]
+    NothingAwaited {
+        /// Replicas there are.
+        replicas: u32,
+    },
+    /// A primary that is cut off from its replicas goes on taking changes.
+    #[error("a primary that is cut off from its replicas goes on acknowledging changes: set `min-replicas-to-write 1`")]
+    WritesAlone,
+    /// Changes wait for replicas that are not there.
+    #[error("changes wait for {wanted} replicas and {connected} are connected: changes are made but not confirmed")]
+    TooFewReplicas {
+        /// Connected and up to date within seconds.
+        connected: u32,
+        /// `wait_replicas`.
+        wanted: u32,
+    },
+    /// A node that is cut off from its cluster goes on answering.
+    #[error("a node that is cut off from its cluster goes on answering: set `cluster-allow-reads-when-down no`")]
+    ReadsWhenDown,
+}
+
+impl Concern {
+    /// Its word, for metrics and logs.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::SettingsHidden => "settings_hidden",
+            Self::NotPersistent => "not_persistent",
+            Self::WritingFails => "writing_fails",
+            Self::SyncedLate => "synced_late",
+            Self::MayEvict { .. } => "may_evict",
+            Self::NothingAwaited { .. } => "nothing_awaited",
+            Self::WritesAlone => "writes_alone",
+            Self::TooFewReplicas { .. } => "too_few_replicas",
+            Self::ReadsWhenDown => "reads_when_down",
+        }
+    }
+}

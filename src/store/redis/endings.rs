@@ -1,0 +1,366 @@
+//! What this process has seen end: it outranks an older record, whoever may serve one again.
+//!
+//! Replication of Redis is asynchronous. A primary that is promoted without the last changes, or a
+//! restored backup, brings back records as they were: a revoked key would live again. Each change
+//! carries beside its event what it left of the record's force (its *ending*); every gateway keeps
+//! the newest of each record, lays it over whatever a look-up brings, and has it written again
+//! ([`restoration`](super::restoration)). What a process has not seen, or had before it was started
+//! anew, it cannot know: that is what `wait_replicas` is for.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::base::clock::UnixMillis;
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, RoleRecord, State, TenantRecord};
+use crate::base::scope::{Scope, ScopeSet};
+use crate::store::{EventSubject, FoundFacts};
+
+/// Most endings kept, the newest of them: at 300 bytes each, 20 MiB, and a day of a revocation a
+/// second. What falls out is as old as no replica should lag.
+const MAX_ENDINGS: usize = 65_536;
+
+/// Whose ending it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Whose {
+    Credential(CredentialId),
+    Tenant(TenantId),
+    Role(RoleId),
+}
+
+impl Whose {
+    /// What an event is about.
+    pub(super) fn of(subject: &EventSubject) -> Self {
+        match subject {
+            EventSubject::Credential { id, .. } => Self::Credential(id.clone()),
+            EventSubject::Tenant { id } => Self::Tenant(id.clone()),
+            EventSubject::Role { id } => Self::Role(id.clone()),
+        }
+    }
+}
+
+/// What a change left of a record's force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    Credential {
+        epoch: u64,
+        state: State,
+        valid_after: Option<UnixMillis>,
+        expires_at: Option<UnixMillis>,
+        roles: Vec<RoleId>,
+    },
+    Tenant {
+        epoch: u64,
+        active: bool,
+    },
+    Role {
+        epoch: u64,
+        scopes: ScopeSet,
+    },
+    /// Ids of roles are never used again, so this holds for ever.
+    RoleDeleted,
+}
+
+impl Ending {
+    pub(super) fn of_credential(record: &CredentialRecord) -> Self {
+        Self::Credential {
+            epoch: record.epoch,
+            state: record.state,
+            valid_after: record.valid_after,
+            expires_at: record.expires_at,
+            roles: record.roles().to_vec(),
+        }
+    }
+
+    pub(super) const fn of_tenant(record: &TenantRecord) -> Self {
+        Self::Tenant {
+            epoch: record.epoch,
+            active: record.active,
+        }
+    }
+
+    pub(super) fn of_role(record: &RoleRecord) -> Self {
+        Self::Role {
+            epoch: record.epoch,
+            scopes: record.scopes.clone(),
+        }
+    }
+
+    /// As it stands beside the event in the stream: words.
+    pub(super) fn encode(&self) -> String {
+        let time = |time: &Option<UnixMillis>| time.map_or_else(|| "-".to_owned(), |at| at.0.to_string());
+        match self {
+            Self::Credential {
+                epoch,
+                state,
+                valid_after,
+                expires_at,
+                roles,
+            } => {
+                let state = match state {
+                    State::Active => "active".to_owned(),
+                    State::Disabled => "disabled".to_owned(),
+                    State::Revoked { at } => at.0.to_string(),
+                };
+                let mut text = format!("c {epoch} {state} {} {}", time(valid_after), time(expires_at));
+                for role in roles {
+                    text.push(' ');
+                    text.push_str(role.as_str());
+                }
+                text
+            }
+            Self::Tenant { epoch, active } => format!("t {epoch} {}", if *active { "active" } else { "inactive" }),
+            Self::Role { epoch, scopes } => format!("r {epoch} {}", scopes.joined()),
+            Self::RoleDeleted => "d".to_owned(),
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ').filter(|word| !word.is_empty());
+        let kind = words.next()?;
+        if kind == "d" {
+            return words.next().is_none().then_some(Self::RoleDeleted);
+        }
+        let epoch = words.next()?.parse().ok()?;
+        match kind {
+            "c" => {
+                let state = match words.next()? {
+                    "active" => State::Active,
+                    "disabled" => State::Disabled,
+                    at => State::Revoked {
+                        at: UnixMillis(at.parse().ok()?),
+                    },
+                };
+                Some(Self::Credential {
+                    epoch,
+                    state,
+                    valid_after: parse_time(words.next()?)?,
+                    expires_at: parse_time(words.next()?)?,
+                    roles: words.map(|role| RoleId::parse(role).ok()).collect::<Option<_>>()?,
+                })
+            }
+            "t" => {
+                let active = match words.next()? {
+                    "active" => true,
+                    "inactive" => false,
+                    _ => return None,
+                };
+                words.next().is_none().then_some(Self::Tenant { epoch, active })
+            }
+            "r" => Some(Self::Role {
+                epoch,
+                scopes: words.map(|scope| Scope::parse(scope).ok()).collect::<Option<_>>()?,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether this is of a later change than `other`, or as late. A revocation is the last of all.
+    fn follows(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Credential {
+                    state: State::Revoked { .. },
+                    ..
+                },
+                Self::Credential { .. },
+            ) => true,
+            (
+                Self::Credential { .. },
+                Self::Credential {
+                    state: State::Revoked { .. },
+                    ..
+                },
+            ) => false,
+            (Self::Credential { epoch, .. }, Self::Credential { epoch: held, .. })
+            | (Self::Tenant { epoch, .. }, Self::Tenant { epoch: held, .. })
+            | (Self::Role { epoch, .. }, Self::Role { epoch: held, .. }) => epoch >= held,
+            (_, Self::RoleDeleted) => false,
+            _ => true,
+        }
+    }
+
+    /// Lays it over a credential; never gives it anything. Answers whether it took something away.
+    ///
+    /// Of one branch of a history, a record as late as the ending is what the ending says. On
+    /// another branch two changes may have the same number: then the stricter of the two holds.
+    pub(super) fn restrict_credential(&self, record: &mut CredentialRecord) -> bool {
+        let Self::Credential {
+            epoch,
+            state,
+            valid_after,
+            expires_at,
+            roles,
+        } = self
+        else {
+            return false;
+        };
+        let older = record.epoch <= *epoch;
+        let mut restricted = false;
+        match (state, record.state) {
+            (State::Revoked { .. }, State::Active | State::Disabled) => (record.state, restricted) = (*state, true),
+            (State::Disabled, State::Active) if older => (record.state, restricted) = (*state, true),
+            _ => {}
+        }
+        if *valid_after > record.valid_after {
+            (record.valid_after, restricted) = (*valid_after, true);
+        }
+        if expires_at.is_some_and(|at| record.expires_at.is_none_or(|expiry| expiry > at)) {
+            (record.expires_at, restricted) = (*expires_at, true);
+        }
+        if older && record.roles().iter().any(|role| !roles.contains(role)) {
+            record.extras_mut().roles.retain(|role| roles.contains(role));
+            restricted = true;
+        }
+        restricted
+    }
+
+    /// Lays it over a tenant.
+    pub(super) const fn restrict_tenant(&self, record: &mut TenantRecord) -> bool {
+        match self {
+            Self::Tenant { epoch, active: false } if record.active && record.epoch <= *epoch => {
+                record.active = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What is left of a role's scopes; `None` for nothing at all, of a role that was deleted.
+    pub(super) fn restricted_scopes(&self, record: &RoleRecord) -> Option<ScopeSet> {
+        match self {
+            Self::RoleDeleted => None,
+            Self::Role { epoch, scopes } if record.epoch <= *epoch => Some(record.scopes.intersection(scopes)),
+            _ => Some(record.scopes.clone()),
+        }
+    }
+}
+
+fn parse_time(word: &str) -> Option<Option<UnixMillis>> {
+    if word == "-" {
+        return Some(None);
+    }
+    word.parse().ok().map(|at| Some(UnixMillis(at)))
+}
+
+/// The newest ending of each record, as far as this process has seen.
+pub(super) struct Endings {
+    kept: Mutex<Kept>,
+    /// Grows when the store may have lost some.
+    suspicions: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Kept {
+    endings: HashMap<Whose, Ending>,
+    /// In the order they were first seen.
+    order: VecDeque<Whose>,
+}
+
+impl Default for Endings {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            suspicions: watch::channel(0).0,
+        }
+    }
+}
+
+impl Endings {
+    /// A change has been made, or been heard of.
+    pub(super) fn note(&self, whose: Whose, ending: Ending) {
+        let mut kept = self.kept();
+        let kept = &mut *kept;
+        match kept.endings.get_mut(&whose) {
+            Some(held) if ending.follows(held) => *held = ending,
+            Some(_) => {}
+            None => {
+                if kept.order.len() >= MAX_ENDINGS
+                    && let Some(oldest) = kept.order.pop_front()
+                {
+                    kept.endings.remove(&oldest);
+                }
+                kept.order.push_back(whose.clone());
+                kept.endings.insert(whose, ending);
+            }
+        }
+    }
+
+    /// Lays everything seen over what a look-up brought; if that took anything away, the store has
+    /// lost changes.
+    pub(super) fn restrict(&self, facts: &mut FoundFacts) {
+        let kept = self.kept();
+        if kept.endings.is_empty() {
+            return;
+        }
+        let mut restricted = false;
+        for record in std::iter::once(&mut facts.credential).chain(&mut facts.ancestors) {
+            if let Some(ending) = kept.endings.get(&Whose::Credential(record.id.clone())) {
+                restricted |= ending.restrict_credential(record);
+            }
+        }
+        if let Some(ending) = kept.endings.get(&Whose::Tenant(facts.tenant.id.clone())) {
+            restricted |= ending.restrict_tenant(&mut facts.tenant);
+        }
+        let held = facts.credential.roles();
+        facts.roles.retain_mut(|role| {
+            let left = match kept.endings.get(&Whose::Role(role.id.clone())) {
+                Some(ending) => ending.restricted_scopes(role),
+                None => return held.contains(&role.id),
+            };
+            restricted |= left.as_ref() != Some(&role.scopes);
+            let stays = left.is_some() && held.contains(&role.id);
+            role.scopes = left.unwrap_or_default();
+            stays
+        });
+        drop(kept);
+        if restricted {
+            self.suspect();
+        }
+    }
+
+    /// Lays what was seen over one credential.
+    pub(super) fn restrict_credential(&self, record: &mut CredentialRecord) {
+        let restricted = match self.kept().endings.get(&Whose::Credential(record.id.clone())) {
+            Some(ending) => ending.restrict_credential(record),
+            None => false,
+        };
+        if restricted {
+            self.suspect();
+        }
+    }
+
+    /// The store may have lost some: whoever restores them is told.
+    pub(super) fn suspect(&self) {
+        self.suspicions.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes whenever the store may have lost some.
+    pub(super) fn suspicions(&self) -> watch::Receiver<u64> {
+        self.suspicions.subscribe()
+    }
+
+    /// All that are kept, the latest first.
+    pub(super) fn all(&self) -> Vec<(Whose, Ending)> {
+        let kept = self.kept();
+        let latest = kept.order.iter().rev();
+        latest
+            .filter_map(|whose| Some((whose.clone(), kept.endings.get(whose)?.clone())))
+            .collect()
+    }
+
+    /// Another store stands where that one was: nothing that was seen is about its records.
+    pub(super) fn forget(&self) {
+        *self.kept() = Kept::default();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

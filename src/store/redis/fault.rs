@@ -1,0 +1,236 @@
+//! What a failed command means: for the caller, for the connection, for where the primary is.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::base::clock::{Clock, SystemClock};
+use crate::store::StoreError;
+
+use super::access::Endpoint;
+
+/// Between two lines about one alarm: every refused request would write one otherwise.
+const ALARM_INTERVAL: u64 = 10_000;
+
+/// What a failed command means.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) error: StoreError,
+    pub(super) connection: Connection,
+    pub(super) retry: Retry,
+}
+
+/// Whether a connection may go on being used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Connection {
+    Keep,
+    Drop,
+    /// It leads to a server that is not our primary (any more): the primary must be looked for, here
+    /// first if this server said where.
+    Astray(Option<Endpoint>),
+}
+
+/// Whether a read may be sent again, on another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    Elsewhere,
+    No,
+}
+
+/// What somebody must look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alarm {
+    Credentials,
+    NoData,
+    DataLost,
+}
+
+impl Fault {
+    /// Sorts an error. Nothing here is ever an absence (hardening C4, F9). Of the server's text only
+    /// the code is kept: the rest may repeat arguments.
+    pub(super) fn of(error: &RedisError) -> Self {
+        if is_garbage(error) {
+            // Another connection would only be lost too (hardening F10).
+            return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
+        }
+        let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
+            Retry::Elsewhere
+        } else {
+            Retry::No
+        };
+        Self {
+            error: meaning(error),
+            connection: use_of(error),
+            retry,
+        }
+    }
+
+    /// An answer that costs the connection.
+    pub(super) const fn refused(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Drop,
+            retry: Retry::No,
+        }
+    }
+
+    /// An answer that has another form than the question.
+    pub(super) fn malformed() -> Self {
+        Self::refused(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
+    }
+
+    /// The server says that it is not the primary.
+    pub(super) fn replica() -> Self {
+        Self {
+            error: StoreError::Unavailable("Redis is a replica here; the primary is needed".into()),
+            connection: Connection::Astray(None),
+            retry: Retry::No,
+        }
+    }
+}
+
+/// Whether the guard refused what arrived.
+fn is_garbage(error: &RedisError) -> bool {
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
+}
+
+/// Whether the connection may be used on after this error.
+fn use_of(error: &RedisError) -> Connection {
+    match error.kind() {
+        _ if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() => Connection::Drop,
+        // A demoted or cut off primary: this address may lead elsewhere by now.
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown) => {
+            Connection::Astray(None)
+        }
+        // While a slot moves, nobody has all of its keys; who asks again later finds the one who does.
+        ErrorKind::Server(ServerErrorKind::TryAgain) => Connection::Astray(None),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
+            Connection::Astray(error.redirect_node().and_then(|(address, _)| Endpoint::parse_redirect(address)))
+        }
+        ErrorKind::Server(_) | ErrorKind::Extension => Connection::Keep,
+        _ => Connection::Drop,
+    }
+}
+
+fn meaning(error: &RedisError) -> StoreError {
+    match error.code() {
+        Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
+        Some("FOREIGN") => StoreError::Foreign(crate::store::other_pepper()),
+        Some("NODATA") => {
+            raise(Alarm::NoData);
+            StoreError::Unavailable("it holds no data: it was never used, or it was flushed; make a tenant, or restore it".into())
+        }
+        Some("DATALOST") => {
+            raise(Alarm::DataLost);
+            StoreError::Unavailable("it has lost keys: check that maxmemory-policy is noeviction, and restore it".into())
+        }
+        Some(code @ ("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            raise(Alarm::Credentials);
+            StoreError::Unavailable(format!("Redis refuses this gateway's user ({code})"))
+        }
+        Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
+        None if error.is_timeout() => StoreError::Unavailable("Redis did not answer in time".into()),
+        None if matches!(error.kind(), ErrorKind::UnexpectedReturnType) => {
+            StoreError::Corrupt("an answer of Redis has the wrong form".into())
+        }
+        None => StoreError::Unavailable(format!("the connection to Redis failed ({})", error.category())),
+    }
+}
+
+/// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.
+fn raise(alarm: Alarm) {
+    static TOLD: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+    let now = SystemClock.now().boot.0.saturating_add(ALARM_INTERVAL);
+    let told = match alarm {
+        Alarm::Credentials => &TOLD[0],
+        Alarm::NoData => &TOLD[1],
+        Alarm::DataLost => &TOLD[2],
+    };
+    let due = |last: u64| (now >= last.saturating_add(ALARM_INTERVAL)).then_some(now);
+    if told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
+        return;
+    }
+    match alarm {
+        Alarm::Credentials => {
+            tracing::error!(
+                alarm = "store_credentials",
+                "Redis refuses this gateway's user: check name, password and its commands (docs/redis.md)"
+            );
+        }
+        Alarm::NoData => {
+            tracing::error!(
+                alarm = "store_empty",
+                "the store holds no data: new, or flushed; nobody is admitted and nobody is told to be unknown until it is restored, \
+                 or an operator makes a tenant"
+            );
+        }
+        Alarm::DataLost => {
+            tracing::error!(
+                alarm = "store_data_lost",
+                "the store has lost keys of ours (evicted, expired or deleted): restore it, and set maxmemory-policy to noeviction"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f9_no_error_of_the_server_is_an_absence_and_its_text_is_not_repeated() {
+        for line in [
+            "LOADING canary",
+            "READONLY canary",
+            "NOAUTH canary",
+            "OOM canary",
+            "BUSY canary",
+            "MOVED 1 canary:1",
+            "NOPERM canary",
+            "MASTERDOWN canary",
+            "ASK 1 canary:1",
+            "CLUSTERDOWN canary",
+            "TRYAGAIN canary",
+            "NODATA canary",
+            "DATALOST canary",
+        ] {
+            let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+            let error = value.extract_error().unwrap_err();
+            let fault = Fault::of(&error);
+            assert!(matches!(fault.error, StoreError::Unavailable(_)), "{line}: {:?}", fault.error);
+            assert!(!fault.error.to_string().contains("canary"), "{}", fault.error);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_our_primary_makes_us_look_for_it() {
+        let connection = |line: &str| {
+            let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+            Fault::of(&value.extract_error().unwrap_err()).connection
+        };
+        let told = Endpoint::parse("10.0.0.7:7000");
+        assert_eq!(connection("MOVED 866 10.0.0.7:7000"), Connection::Astray(told.clone()));
+        assert_eq!(connection("ASK 866 10.0.0.7:7000"), Connection::Astray(told));
+        assert_eq!(connection("MOVED 866 ::1:7000"), Connection::Astray(Endpoint::parse("[::1]:7000")));
+        for line in [
+            "MOVED 866 :7000",
+            "MOVED",
+            "READONLY x",
+            "MASTERDOWN x",
+            "CLUSTERDOWN x",
+            "TRYAGAIN x",
+        ] {
+            assert_eq!(connection(line), Connection::Astray(None), "{line}");
+        }
+        for line in ["LOADING x", "OOM x", "BUSY x", "NODATA x", "NOPERM x"] {
+            assert_eq!(connection(line), Connection::Keep, "{line}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Names of the keys in Redis, all in one cluster slot by their hash tag.
+//!
+//! ```text
+//! {durward}:meta      hash   format, pepper, history, position; how many credentials, tenants, fingerprints, roles
+//! {durward}:c         hash   credential id -> record
+//! {durward}:t         hash   tenant id -> record
+//! {durward}:r         hash   role id -> record
+//! {durward}:u         hash   credential id -> when a sliding one was last used
+//! {durward}:f         hash   fingerprint -> "credential-id tenant-id", or "= tenant-id"
+//! {durward}:ids       zset   credential ids, all scores 0
+//! {durward}:ids:<t>   zset   those of tenant t
+//! {durward}:tids      zset   tenant ids
+//! {durward}:rids:<t>  zset   role ids of tenant t
+//! {durward}:events    stream p = position, e = event, x = ending
+//! {durward}:l:<key>   text   rate limits, see `counts`
+//! ```
+//!
+//! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
+//! only: a lost hash is noticed (`DATALOST`), a single lost key would look like an absence.
+
+use crate::base::ids::TenantId;
+
+use super::scripts::Kind;
+
+/// Names of the keys under one prefix.
+pub(super) struct Keys {
+    pub(super) meta: String,
+    pub(super) credentials: String,
+    pub(super) tenants: String,
+    pub(super) roles: String,
+    pub(super) used: String,
+    pub(super) fingerprints: String,
+    pub(super) ids: String,
+    pub(super) role_ids: String,
+    pub(super) tenant_ids: String,
+    pub(super) events: String,
+    pub(super) prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        let key = |name: &str| format!("{{{prefix}}}:{name}");
+        Self {
+            meta: key("meta"),
+            credentials: key("c"),
+            tenants: key("t"),
+            roles: key("r"),
+            used: key("u"),
+            fingerprints: key("f"),
+            ids: key("ids"),
+            role_ids: key("rids"),
+            tenant_ids: key("tids"),
+            events: key("events"),
+            prefix: key(""),
+        }
+    }
+
+    pub(super) fn ids_of(&self, tenant: &TenantId) -> String {
+        format!("{}:{tenant}", self.ids)
+    }
+
+    pub(super) fn role_ids_of(&self, tenant: &TenantId) -> String {
+        format!("{}:{tenant}", self.role_ids)
+    }
+
+    pub(super) fn hash(&self, kind: Kind) -> &String {
+        match kind {
+            Kind::Credentials => &self.credentials,
+            Kind::Tenants => &self.tenants,
+            Kind::Roles => &self.roles,
+        }
+    }
+}

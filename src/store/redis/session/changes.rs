@@ -1,0 +1,128 @@
+//! Changes records in the shared store: read, change, write over exactly what was read, wait for replicas.
+
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::ids::{CredentialId, TenantId};
+use crate::base::principal::{CredentialRecord, TenantRecord};
+use crate::store::change::{self, Outcome};
+use crate::store::events::ReaderState;
+use crate::store::{ChangeError, CredentialChange, EventSubject, StoreError, TenantState, codec};
+
+use super::super::endings::{Ending, Whose};
+use super::super::link::Live;
+use super::super::scripts::{Change, Kind, Written};
+use super::{Session, TRIES, contended, encode_event, nothing_written};
+
+/// How long an acknowledged change waits for its event to come round to this process, so that
+/// whoever made it sees it here. It is made in any case.
+const OWN_EVENT_TIMEOUT: Duration = Duration::from_millis(250);
+
+impl Session {
+    pub(in super::super) async fn change_credential(
+        &self,
+        id: &CredentialId,
+        change: &CredentialChange,
+        now: UnixMillis,
+    ) -> Result<CredentialRecord, ChangeError> {
+        for _ in 0..TRIES {
+            let read = self.read_credential(id).await.map_err(nothing_written)?;
+            let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
+            let changed = match change::change_credential(&record, change, now)? {
+                Outcome::Unchanged => return self.confirm(record).await,
+                Outcome::Changed(changed) => changed,
+            };
+            let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
+            let event = encode_event(&change::credential_event(&changed))?;
+            let ending = Ending::of_credential(&changed);
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+                ending: &ending.encode(),
+            };
+            if let Some((live, counter)) = self.replace(Kind::Credentials, &change, &before).await? {
+                self.shared.feed.endings.note(Whose::Credential(id.clone()), ending);
+                return self.acknowledge(&live, counter, changed).await;
+            }
+        }
+        Err(contended())
+    }
+
+    pub(in super::super) async fn set_tenant_active(&self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
+        for _ in 0..TRIES {
+            let read = self.read_tenant(id).await.map_err(nothing_written)?;
+            let (record, before) = read.ok_or_else(|| change::no_tenant(id))?;
+            let changed = match change::change_tenant(&record, state)? {
+                Outcome::Unchanged => return self.confirm(record).await,
+                Outcome::Changed(changed) => changed,
+            };
+            let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
+            let event = encode_event(&EventSubject::Tenant { id: id.clone() })?;
+            let ending = Ending::of_tenant(&changed);
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+                ending: &ending.encode(),
+            };
+            if let Some((live, counter)) = self.replace(Kind::Tenants, &change, &before).await? {
+                self.shared.feed.endings.note(Whose::Tenant(id.clone()), ending);
+                return self.acknowledge(&live, counter, changed).await;
+            }
+        }
+        Err(contended())
+    }
+
+    /// Writes over exactly what was read; `None` when somebody else was faster.
+    pub(super) async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, ChangeError> {
+        let live = self.changer().map_err(nothing_written)?;
+        let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
+        Ok(match self.settle_changer(&live, written)? {
+            Written::At(counter) => Some((live, counter)),
+            Written::Refused(_) => None,
+        })
+    }
+
+    /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
+    pub(super) async fn acknowledge<T>(&self, live: &Live, counter: u64, record: T) -> Result<T, ChangeError> {
+        self.wait_for_replicas(live).await?;
+        if self.shared.feed.status.state() == ReaderState::Live {
+            // Late here is late as in every other gateway: the event is on its way.
+            let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
+        }
+        Ok(record)
+    }
+
+    /// It was so already; but whoever made it so may not have got the replicas' confirmation.
+    pub(super) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
+        if self.shared.wait_replicas == 0 {
+            return Ok(record);
+        }
+        let live = self.changer().map_err(unconfirmed)?;
+        let touched = self.shared.scripts.touch(&live.wire).await;
+        self.settle_changer(&live, touched).map_err(unconfirmed)?;
+        self.wait_for_replicas(&live).await?;
+        Ok(record)
+    }
+
+    async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
+        let wanted = self.shared.wait_replicas;
+        if wanted == 0 {
+            return Ok(());
+        }
+        match self.shared.confirmations.wait(live).await {
+            Ok(confirmed) if confirmed >= wanted => Ok(()),
+            Ok(confirmed) => Err(ChangeError::Unconfirmed(format!(
+                "{confirmed} of {wanted} replicas confirmed it within 1 s"
+            ))),
+            Err(error) => Err(unconfirmed(error)),
+        }
+    }
+}
+
+/// A failure after the change was made.
+#[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
+fn unconfirmed(error: StoreError) -> ChangeError {
+    ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
+}
