@@ -10,7 +10,7 @@ use durward::base::scope::{Mode, Scope, ScopeSet};
 use durward::decide::method::Method;
 use durward::decide::rate::RouteLimits;
 use durward::decide::route::{
-    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
+    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, Upgrade, UpstreamIndex,
 };
 use durward::decide::surface::{Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 
@@ -214,6 +214,7 @@ fn route() -> Route {
             encoded_slashes: EncodedSlashes::Refused,
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
+            upgrade: Upgrade::Dropped,
         },
         limits: RouteLimits::default(),
     }

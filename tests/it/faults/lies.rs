@@ -77,7 +77,10 @@ fn f9_no_error_of_the_server_is_an_absence() {
         scene.proxy.pass();
         assert_recovers(&scene, &unseen, error);
     }
-    assert!(scene.said(Which::Near, "store_credentials") >= 1, "an alarm of its own, at most every 10 s");
+    assert!(
+        scene.said(Which::Near, "store_credentials") >= 1,
+        "an alarm of its own, at most every 10 s"
+    );
     assert_eq!(scene.said(Which::Near, "'evalsha'"), 0, "the server's text is not repeated");
     close(&scene, hot);
 }
