@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use durward::base::clock::{SystemClock, UnixMillis};
+use durward::base::clock::{SystemClock, UnixMillis, instant};
 use durward::base::fingerprint::{Fingerprint, Part, Pepper};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::key::GeneratedKey;
@@ -41,12 +41,12 @@ async fn run(at: &str, pepper: &str, count: usize, hot: usize) -> Fallible<()> {
     let pepper = Pepper::new(text.trim_ascii()).ok_or("the pepper is too short")?;
     let store = open(at, &pepper).await?;
     let memory = resident();
-    let started = Instant::now();
+    let started = instant();
     for tenant in 0..count.div_ceil(OF_ONE_TENANT) {
-        store.create_tenant(tenant_id(tenant), now()).await?;
+        store.create_tenant(tenant_id(tenant)?, now()).await?;
     }
     let tenants = started.elapsed();
-    let started = Instant::now();
+    let started = instant();
     let made: Vec<Fallible<(Fingerprint, Option<String>)>> = stream::iter(0..count)
         .map(|number| make(store.as_ref(), &pepper, number, hot))
         .buffer_unordered(AT_ONCE)
@@ -101,7 +101,7 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
 async fn make(store: &dyn CredentialStore, pepper: &Pepper, number: usize, hot: usize) -> Fallible<(Fingerprint, Option<String>)> {
     let key = GeneratedKey::mint("hlive_")?;
     let surface = SurfaceName::parse("api")?;
-    let tenant = tenant_id(number / OF_ONE_TENANT);
+    let tenant = tenant_id(number / OF_ONE_TENANT)?;
     let fingerprint = pepper.fingerprint(&surface, Part::Key, key.expose().as_bytes());
     let record = CredentialRecord {
         id: CredentialId::parse(&format!("key_{number}"))?,
@@ -136,14 +136,14 @@ async fn find(store: &dyn CredentialStore, fingerprints: &[Fingerprint]) -> Fall
     let chosen: Vec<Fingerprint> = (0..LOOKUPS).map(|i| fingerprints[i * 7_919 % fingerprints.len()]).collect();
     let mut times = Vec::with_capacity(LOOKUPS);
     for fingerprint in &chosen {
-        let started = Instant::now();
+        let started = instant();
         let found = store.find(*fingerprint).await?;
         times.push(started.elapsed());
         found.facts.ok_or("a credential that was made is not there")?;
     }
     times.sort_unstable();
     let micros = |part: usize| times[times.len() * part / 1_000].as_secs_f64() * 1e6;
-    let started = Instant::now();
+    let started = instant();
     let all = stream::iter(chosen).map(|f| store.find(f)).buffer_unordered(AT_ONCE);
     let found = all
         .filter(|found| std::future::ready(matches!(found, Ok(f) if f.facts.is_some())))
@@ -163,8 +163,8 @@ async fn find(store: &dyn CredentialStore, fingerprints: &[Fingerprint]) -> Fall
     Ok(())
 }
 
-fn tenant_id(number: usize) -> TenantId {
-    TenantId::parse(&format!("tenant_{number}")).expect("digits make an id")
+fn tenant_id(number: usize) -> Fallible<TenantId> {
+    Ok(TenantId::parse(&format!("tenant_{number}"))?)
 }
 
 fn now() -> UnixMillis {

@@ -122,10 +122,7 @@ impl Flights {
                 Boarding::Known(facts) => return Ok(facts),
                 Boarding::Waiting(waiting) => waiting,
             };
-            let outcome = match waiting.wait_for(Option::is_some).await {
-                Ok(outcome) => outcome,
-                Err(_) => None,
-            };
+            let outcome = waiting.wait_for(Option::is_some).await.unwrap_or_default();
             let answer = outcome.unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;
             if self.may_answer(&fingerprint, &answer, heard) {
                 return Ok(answer.facts);
