@@ -273,7 +273,7 @@ impl Cluster {
             }
             Waiting::Replicas { wanted, offset } => {
                 let confirmed = self.confirmations(node, *offset);
-                (confirmed >= *wanted).then(|| Reply::Int(confirmed as i64))
+                (confirmed >= *wanted).then_some(Reply::Int(confirmed as i64))
             }
         }
     }

@@ -114,7 +114,7 @@ fn value_of(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {
 fn reply_of(value: Value) -> Reply {
     match value {
         Value::Boolean(true) => Reply::Int(1),
-        Value::Integer(number) => Reply::Int(number.into()),
+        Value::Integer(number) => Reply::Int(number),
         Value::Number(number) => Reply::Int(number as i64),
         Value::String(text) => Reply::bulk(text.as_bytes()),
         Value::Table(table) => reply_of_table(&table),

@@ -13,6 +13,10 @@
     clippy::cast_precision_loss,
     reason = "numbers of a simulated Redis are small"
 )]
+#![allow(clippy::disallowed_methods, reason = "virtual time is read here, and how long the play takes")]
+#![allow(clippy::print_stdout, reason = "figures and seeds are what this is run for")]
+#![allow(clippy::too_many_arguments, reason = "an outcome has as many parts as the model judges")]
+#![allow(clippy::needless_pass_by_value, reason = "acts and Lua's arguments are used once")]
 
 mod cast;
 mod chance;
