@@ -186,7 +186,7 @@ mod tests {
             ..Fault::replica()
         });
         assert!(astray.has_changed().unwrap());
-        astray.mark_unchanged();
+        let _ = astray.take_latest();
         assert_eq!(whereabouts.locate().await.ok(), hint);
         // Nobody listens where the seeds are.
         assert!(whereabouts.locate().await.is_err());
