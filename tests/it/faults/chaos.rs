@@ -86,11 +86,10 @@ fn change(scene: &mut Scene, dice: &mut Dice, kept: &Arc<Mutex<Option<Vec<u8>>>>
             .proxy
             .rewrite(|seen, _| seen.lookup.as_ref().map(|_| b"*1000000000\r\n".to_vec())),
         7 => {
-            // Everybody is answered with what somebody else asked for. Not with an absence: its answer names
-            // nobody, so it cannot be told from one's own (docs/outage.md).
+            // Everybody is answered with what somebody else asked for.
             let kept = Arc::clone(kept);
             scene.proxy.rewrite(move |seen, reply| {
-                seen.lookup.as_ref().filter(|_| !reply.starts_with(b"*2\r\n"))?;
+                seen.lookup.as_ref()?;
                 kept.lock().unwrap().replace(reply.to_vec())
             });
         }
