@@ -13,14 +13,14 @@ use crate::store::{Event, EventSink, change};
 const TICK: u64 = 1_000;
 
 /// Oldest usable facts, and oldest usable absence, in ticks.
-const MAX_AGE: u64 = 3;
-const ABSENT_AGE: u64 = 2;
+const MAX_AGE: u64 = 2;
+const ABSENT_AGE: u64 = 1;
 
 /// When time ends: late enough for facts read at the last change to have grown old.
-const END: u64 = 6;
+const END: u64 = 4;
 
 /// Most changes, and most reads in flight.
-const CHANGES: usize = 4;
+const CHANGES: usize = 3;
 const FLIGHTS: usize = 2;
 
 /// Fewest states for the exploration to mean something (scorecard S14).
@@ -175,7 +175,7 @@ impl Bench {
     }
 
     /// An answer lands: it is remembered if the real code says so, and what the waiter is told.
-    fn land(&mut self, world: &World, flight: Flight, seen: Seen) -> (World, Option<Sight>) {
+    fn land(&mut self, world: &World, flight: Flight, seen: Seen) -> (World, Option<Told>) {
         self.set(world);
         let heard = Position(flight.heard);
         let told = if seen.credential == Sight::Absent {
@@ -189,21 +189,29 @@ impl Bench {
         };
         let mut after = world.clone();
         (after.present, after.absent) = self.read_back();
-        (after, told.then_some(seen.credential))
+        let told = told.then_some(Told {
+            sight: seen.credential,
+            heard: flight.heard,
+        });
+        (after, told)
     }
 
     /// What memory says of the credential now.
-    fn recall(&mut self, world: &World) -> Option<Sight> {
+    fn recall(&mut self, world: &World) -> Option<Told> {
         self.set(world);
-        match self.memory.recall(&self.fingerprint, boot(world.now)) {
-            Recalled::Present(entry) => Some(sight(&entry.facts)),
-            Recalled::Absent => Some(Sight::Absent),
-            Recalled::Nothing => None,
-        }
+        let sight = match self.memory.recall(&self.fingerprint, boot(world.now)) {
+            Recalled::Present(entry) => sight(&entry.facts),
+            Recalled::Absent => Sight::Absent,
+            Recalled::Nothing => return None,
+        };
+        Some(Told {
+            sight,
+            heard: world.applied,
+        })
     }
 
     /// Every world that can follow, with what somebody was told on the way.
-    fn successors(&mut self, world: &World) -> Vec<(World, Option<Sight>)> {
+    fn successors(&mut self, world: &World) -> Vec<(World, Option<Told>)> {
         let mut next = Vec::new();
         let mut to = |after: World| next.push((after, None));
         if world.now < END {
@@ -259,11 +267,19 @@ impl Bench {
     }
 }
 
+/// What somebody is told, and what their process had heard of when they asked: a read that was under
+/// way when an event came may still answer those who had asked before it (design 6.3).
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    sight: Sight,
+    heard: u64,
+}
+
 /// What the rules say of being told this, now.
-fn broken_rule(world: &World, told: Sight) -> Option<&'static str> {
+fn broken_rule(world: &World, told: Told) -> Option<&'static str> {
     let of = |wanted: Change| world.changes.iter().zip(1..).find(|((change, _), _)| *change == wanted);
-    let heard = |position: u64| world.applied >= position;
-    match told {
+    let heard = |position: u64| told.heard >= position;
+    match told.sight {
         Sight::Active => {
             let (((_, at), position), max_age) = (of(Change::Revoked)?, MAX_AGE);
             if heard(position) {
