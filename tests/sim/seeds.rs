@@ -5,8 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::plan::{Outcome, Stage};
 
-/// Seeds of an ordinary run: a minute of one core in a debug build. `scripts/test` plays 10,000 in an
-/// optimised one.
+/// Seeds of an ordinary run: most of a minute of one core in a debug build.
 const SEEDS: u64 = 100;
 
 /// Tells which seeds to play: one, or how many.
