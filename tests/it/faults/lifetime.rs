@@ -131,6 +131,9 @@ fn f17_gateways_that_start_together_ask_for_each_key_once_and_for_few_at_a_time(
     scene.assert_identities();
 }
 
+/// When a process that was told to stop has stopped.
+const SETTLED: Duration = Duration::from_millis(50);
+
 #[test]
 fn f18_a_gateway_that_was_suspended_admits_nobody_on_old_facts() {
     // Shorter than a client's patience: it waits through the pause.
@@ -149,13 +152,16 @@ fn f18_a_gateway_that_was_suspended_admits_nobody_on_old_facts() {
     scene.near.signal(Signal::CONT);
     for (watch, status) in watches.iter().zip([200, 401]) {
         until("the truth", PATIENCE, || {
-            watch.last().filter(|tick| tick.at > stopped && tick.status == status).map(drop)
+            watch
+                .last()
+                .filter(|tick| tick.at > stopped + SETTLED && tick.status == status)
+                .map(drop)
         });
     }
     let [hot, gone] = watches.map(Watch::finish);
     assert!(hot.iter().all(|tick| [200, 503].contains(&tick.status)));
     // What was sent while it was stopped is read after it, with facts that are too old by then.
-    let late = gone.iter().filter(|tick| tick.at > stopped + Duration::from_millis(50));
+    let late = gone.iter().filter(|tick| tick.at > stopped + SETTLED);
     assert!(late.clone().count() > 0);
     for tick in late {
         assert_ne!(tick.status, 200, "admitted on facts from before the pause: {tick:?}");
