@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::select_all;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -87,7 +89,7 @@ impl std::fmt::Debug for RedisSettings {
 }
 
 /// A store in Redis. It keeps its connections by itself: it can be made while Redis is down, fails
-/// at once while there is no healthy connection, and recovers without a restart.
+/// at once while Redis cannot be reached, and recovers without a restart.
 ///
 /// The contract holds on a primary that persists (`appendonly yes`) and does not evict
 /// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: without `wait_replicas` a
@@ -123,6 +125,7 @@ struct Shared {
     feed: Arc<Feed>,
     concerns: Concerns,
     wait_replicas: u32,
+    lookup_timeout: Duration,
 }
 
 impl RedisStore {
@@ -164,6 +167,7 @@ impl RedisStore {
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
+            lookup_timeout: settings.lookup_timeout,
         });
         let leader = Arc::clone(&shared.writer);
         let mut first_attempt = leader.watch();
@@ -247,6 +251,28 @@ impl Shared {
                 link.live().filter(|_| wanted).map(|live| (Arc::clone(link), live))
             })
             .ok_or_else(|| self.writer.last_error())
+    }
+
+    /// The same; while all of them are being replaced and the leader says that Redis is there, waits for
+    /// the first one, at most as long as a look-up may take. Otherwise the moment without connections
+    /// would be told as a store that fails, and five callers in it would open the breaker.
+    async fn reader_soon(&self) -> Result<(Arc<Link>, Live), StoreError> {
+        let soon = async {
+            loop {
+                // Subscribed before the look: a connection that comes after it is not missed.
+                let states: Vec<_> = self.readers.iter().map(|link| link.watch()).collect();
+                match self.reader(None) {
+                    Err(_) if self.writer.live().is_some() => {}
+                    found => return found,
+                }
+                let changes = states.into_iter().map(|mut state| async move { state.changed().await }.boxed());
+                let _ = select_all(changes).await;
+            }
+        };
+        match tokio::time::timeout(self.lookup_timeout, soon).await {
+            Ok(found) => found,
+            Err(_) => Err(StoreError::Unavailable("no connection to Redis for look-ups".into())),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl Session {
     /// Asks one connection, and the other one too when the first breaks or is slow: neither says
     /// anything about the store. All within the deadline of the caller.
     pub(super) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
-        let (link, live) = self.shared.reader(None)?;
+        let (link, live) = self.shared.reader_soon().await?;
         let mut first = pin!(self.find_on(&link, &live, fingerprint));
         let broke = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
             Ok(Ok(found)) => return Ok(found),

@@ -341,9 +341,6 @@ fn f5_one_late_reply_in_a_hundred_is_hedged() {
         percentile(ticks.iter().map(|tick| tick.took), 99),
         scene.proxy.connects().len(),
     );
-    // A machine that does something else besides is late by itself, which no second connection helps: five
-    // failures in a row open the breaker, and a second of answers at once is a hundred of them.
-    let most = if quiet() { 1 + keys / 250 } else { keys / 2 };
-    assert!(unavailable as u64 <= most, "{unavailable} of {keys} were 503");
+    assert!(unavailable as u64 <= 1 + keys / 250, "{unavailable} of {keys} were 503");
     assert_eq!(call(&scene.near, &scene.key()).status, 200);
 }
