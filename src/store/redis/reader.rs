@@ -246,8 +246,9 @@ impl Reader {
             at: time_of(&entry.id),
             subject: codec::decode_event(&entry.event?).ok()?,
         };
-        if let Some(ending) = entry.ending.as_deref().and_then(Ending::parse) {
-            self.feed.endings.note(Whose::of(&event.subject), ending);
+        if let Some(text) = entry.ending {
+            // One that cannot be read is an entry that cannot be trusted, not a change without one.
+            self.feed.endings.note(Whose::of(&event.subject), Ending::parse(&text)?);
         }
         self.feed.each_sink(|sink| sink.apply(&event));
         // After the sinks: whoever waits for this counter may rely on them.
