@@ -5,7 +5,7 @@ use rustls::pki_types::ServerName;
 use crate::config::reader::shorten;
 use crate::config::secret::Reference;
 use crate::config::source::Located;
-use crate::config::written::{WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels};
+use crate::config::written::{WrittenClientTls, WrittenRedis, WrittenRedisPlace, WrittenSentinels};
 use crate::store::redis::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 
 use super::Builder;
@@ -138,11 +138,11 @@ impl Builder<'_> {
         read.collect::<Vec<_>>().into_iter().collect()
     }
 
-    fn redis_tls(&self, written: &WrittenRedisTls) -> Option<RedisTls> {
+    fn redis_tls(&self, written: &WrittenClientTls) -> Option<RedisTls> {
         self.verified_tls(Some(written), &written.at)
     }
 
-    fn verified_tls(&self, written: Option<&WrittenRedisTls>, at: &crate::config::source::Place) -> Option<RedisTls> {
+    fn verified_tls(&self, written: Option<&WrittenClientTls>, at: &crate::config::source::Place) -> Option<RedisTls> {
         let server_name = match written.and_then(|tls| tls.server_name.as_ref()) {
             None => None,
             Some(name) => match ServerName::try_from(name.value.clone()) {
@@ -154,12 +154,7 @@ impl Builder<'_> {
                 }
             },
         };
-        let material = super::tls::ClientMaterial {
-            ca: written.and_then(|tls| tls.ca.as_ref()),
-            cert: written.and_then(|tls| tls.client_cert.as_ref()),
-            key: written.and_then(|tls| tls.client_key.as_ref()),
-        };
-        let (config, digest) = self.client_tls(&material, at)?;
+        let (config, digest) = self.client_tls(written, at)?;
         Some(RedisTls {
             config: config.into(),
             server_name,

@@ -15,7 +15,7 @@ use crate::config::Purpose;
 use crate::config::reader::shorten;
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenCertificate, WrittenUpstreamTls};
+use crate::config::written::{WrittenCertificate, WrittenClientTls};
 use crate::snapshot::CertificateSet;
 
 use super::Builder;
@@ -23,13 +23,6 @@ use super::Builder;
 /// A certificate that ends within this time is worth a warning: authorities renew at 30 days, so at
 /// 7 renewal has failed.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
-
-/// What a client shows and trusts, as written.
-pub(super) struct ClientMaterial<'a> {
-    pub(super) ca: Option<&'a Located<String>>,
-    pub(super) cert: Option<&'a Located<String>>,
-    pub(super) key: Option<&'a Located<Reference>>,
-}
 
 /// A certificate's two files as read.
 struct PemPair {
@@ -190,25 +183,21 @@ impl Builder<'_> {
     }
 
     /// TLS towards an upstream.
-    pub(super) fn upstream_tls(&self, written: Option<&WrittenUpstreamTls>, at: &Place) -> Option<Arc<rustls::ClientConfig>> {
-        let material = ClientMaterial {
-            ca: written.and_then(|t| t.ca.as_ref()),
-            cert: written.and_then(|t| t.client_cert.as_ref()),
-            key: written.and_then(|t| t.client_key.as_ref()),
-        };
-        let (mut config, _) = self.client_tls(&material, at)?;
+    pub(super) fn upstream_tls(&self, written: Option<&WrittenClientTls>, at: &Place) -> Option<Arc<rustls::ClientConfig>> {
+        let (mut config, _) = self.client_tls(written, at)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Some(Arc::new(config))
     }
 
     /// TLS towards servers of ours, and a digest of what it was made from.
-    pub(super) fn client_tls(&self, material: &ClientMaterial<'_>, at: &Place) -> Option<(rustls::ClientConfig, [u8; 32])> {
-        let (roots, mut digests) = self.authorities(material.ca, at)?;
+    pub(super) fn client_tls(&self, written: Option<&WrittenClientTls>, at: &Place) -> Option<(rustls::ClientConfig, [u8; 32])> {
+        let (roots, mut digests) = self.authorities(written.and_then(|tls| tls.ca.as_ref()), at)?;
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .ok()?
             .with_root_certificates(roots);
-        let config = match (material.cert, material.key) {
+        let identity = written.map(|tls| (tls.client_cert.as_ref(), tls.client_key.as_ref()));
+        let config = match identity.unwrap_or_default() {
             (Some(cert), Some(key)) => {
                 let (cert_pem, key_pem) = (
                     self.read_file(cert, "the client certificate")?,

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod carrier;
+mod client_tls;
 pub mod dialect;
 pub mod gateway;
 pub mod limits;
@@ -18,6 +19,7 @@ pub mod upstream;
 
 pub use body::WrittenField;
 pub use carrier::WrittenPrefixes;
+pub use client_tls::WrittenClientTls;
 pub use dialect::{WrittenDenial, WrittenDialect};
 pub use gateway::WrittenGateway;
 pub use listener::{WrittenCertificate, WrittenListener};
@@ -26,9 +28,9 @@ pub use rate::WrittenRateLimit;
 pub use role::WrittenRole;
 pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
 pub use serve::{WrittenAnswer, WrittenReach, WrittenServe};
-pub use store::{WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels, WrittenStore, WrittenStoreKind};
+pub use store::{WrittenRedis, WrittenRedisPlace, WrittenSentinels, WrittenStore, WrittenStoreKind};
 pub use surface::{
     WrittenAccount, WrittenApiKey, WrittenCookie, WrittenHalves, WrittenKeyPair, WrittenRefresh, WrittenSession, WrittenSurface,
     WrittenSurfaceKind,
 };
-pub use upstream::{WrittenUpstream, WrittenUpstreamTls};
+pub use upstream::WrittenUpstream;

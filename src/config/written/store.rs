@@ -8,7 +8,7 @@ use crate::config::secret::Reference;
 use crate::config::source::Located;
 
 use super::gateway::sub_or_default;
-pub use redis::{STORE_TLS, WrittenRedis, WrittenRedisPlace, WrittenRedisTls, WrittenSentinels};
+pub use redis::{STORE_TLS, WrittenRedis, WrittenRedisPlace, WrittenSentinels};
 
 mod redis;
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
-use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 
+use super::client_tls::{self, WrittenClientTls};
 use super::gateway::sub_or_default;
 use super::route::{self, ROUTE, WrittenRoute};
 
@@ -163,26 +163,11 @@ pub struct WrittenUpstream {
     /// How long an endpoint is left out.
     pub ejected_for: Duration,
     /// TLS.
-    pub tls: Option<WrittenUpstreamTls>,
+    pub tls: Option<WrittenClientTls>,
     /// Dialect of its routes.
     pub dialect: Option<Located<String>>,
     /// Its routes.
     pub routes: Vec<WrittenRoute>,
-}
-
-/// TLS towards an upstream, as written.
-#[derive(Debug)]
-pub struct WrittenUpstreamTls {
-    /// Where the table stands.
-    pub at: Place,
-    /// Authorities.
-    pub ca: Option<Located<String>>,
-    /// Chain the gateway presents.
-    pub client_cert: Option<Located<String>>,
-    /// Its key.
-    pub client_key: Option<Located<Reference>>,
-    /// Name endpoints must have.
-    pub server_name: Option<Located<String>>,
 }
 
 /// Reads one upstream file.
@@ -205,13 +190,7 @@ pub fn read(section: &Section<'_>) -> WrittenUpstream {
         host: section.text_or_default("host"),
         failures,
         ejected_for,
-        tls: section.section("tls").map(|s| WrittenUpstreamTls {
-            at: s.at(),
-            ca: s.text("ca"),
-            client_cert: s.text("client_cert"),
-            client_key: Reference::read(&s, "client_key"),
-            server_name: s.text("server_name"),
-        }),
+        tls: client_tls::read(section, "tls"),
         dialect: section.text("dialect"),
         routes: section.sections("routes").iter().map(route::read).collect(),
     }

@@ -3,7 +3,8 @@
 use crate::config::reader::{Section, shorten};
 use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
+use crate::config::source::Located;
+use crate::config::written::client_tls::{self, WrittenClientTls};
 
 /// What belongs to no other store.
 pub(super) const KEYS: [&str; 14] = [
@@ -68,7 +69,7 @@ pub struct WrittenRedis {
     /// Its password.
     pub password: Option<Located<Reference>>,
     /// TLS.
-    pub tls: Option<WrittenRedisTls>,
+    pub tls: Option<WrittenClientTls>,
     /// Beginning of every key.
     pub key_prefix: Located<String>,
     /// Replicas to wait for.
@@ -100,22 +101,7 @@ pub struct WrittenSentinels {
     /// Its password.
     pub password: Option<Located<Reference>>,
     /// TLS towards them.
-    pub tls: Option<WrittenRedisTls>,
-}
-
-/// TLS as written.
-#[derive(Debug)]
-pub struct WrittenRedisTls {
-    /// Where the table stands.
-    pub at: Place,
-    /// Trusted authorities.
-    pub ca: Option<Located<String>>,
-    /// Client chain.
-    pub client_cert: Option<Located<String>>,
-    /// Client key.
-    pub client_key: Option<Located<Reference>>,
-    /// Name to verify.
-    pub server_name: Option<Located<String>>,
+    pub tls: Option<WrittenClientTls>,
 }
 
 /// Reads the keys of a redis store.
@@ -125,7 +111,7 @@ pub(super) fn read(section: &Section<'_>) -> WrittenRedis {
         place,
         username: section.text("username"),
         password: Reference::read(section, "password"),
-        tls: section.section("tls").map(|tls| read_tls(&tls)),
+        tls: client_tls::read(section, "tls"),
         key_prefix: read_prefix(section),
         wait_replicas: small(section.count_or_default("wait_replicas")),
     };
@@ -172,7 +158,7 @@ fn read_place(section: &Section<'_>) -> Option<WrittenRedisPlace> {
             database: small(section.count_or_default("database")),
             username: section.text("sentinel_username"),
             password: Reference::read(section, "sentinel_password"),
-            tls: section.section("sentinel_tls").map(|tls| read_tls(&tls)),
+            tls: client_tls::read(section, "sentinel_tls"),
             service: read_service(section)?,
         }))),
     }
@@ -239,16 +225,6 @@ fn addresses(section: &Section<'_>, name: &str) -> Vec<Located<String>> {
         }
     }
     texts
-}
-
-fn read_tls(section: &Section<'_>) -> WrittenRedisTls {
-    WrittenRedisTls {
-        at: section.at(),
-        ca: section.text("ca"),
-        client_cert: section.text("client_cert"),
-        client_key: Reference::read(section, "client_key"),
-        server_name: section.text("server_name"),
-    }
 }
 
 fn read_prefix(section: &Section<'_>) -> Located<String> {
