@@ -12,8 +12,9 @@ use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords};
 
 use super::Operations;
 use super::error::OperationError;
-use super::keys::{no_randomness, parse_id, parse_name, parse_scopes, parse_surface};
+use super::keys::{no_randomness, parse_id, parse_name, parse_scopes};
 use super::people::{AccountList, AccountView, CreateAccount, Password, SetPassword};
+use super::surfaces::find_surface_of;
 use super::tenants::{PAGE, parse_tenant};
 use super::times::{parse_expiry, printable};
 
@@ -166,27 +167,7 @@ impl Operations {
 
 /// The surface of this name if it is one of accounts; without a name the only one there is.
 fn find_account_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
-    let all: Vec<&Surface> = snapshot
-        .surfaces
-        .iter()
-        .filter(|s| matches!(s.kind, SurfaceKind::Account { .. }))
-        .collect();
-    let names = || all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
-    match (name, all.as_slice()) {
-        (_, []) => Err(OperationError::Usage("no surface of the configuration is one of accounts".into())),
-        (None, [only]) => Ok(only),
-        (None, _) => Err(OperationError::Usage(format!(
-            "there is more than one surface of accounts: say --surface with one of {}",
-            names()
-        ))),
-        (Some(name), all) => {
-            parse_surface(name)?;
-            all.iter()
-                .copied()
-                .find(|s| s.name.as_str() == name)
-                .ok_or_else(|| OperationError::Usage(format!("`{}` is not a surface of accounts; there is: {}", printable(name), names())))
-        }
-    }
+    find_surface_of(snapshot, "accounts", |kind| matches!(kind, SurfaceKind::Account { .. }), name)
 }
 
 const fn logs_in(surface: &Surface) -> bool {

@@ -12,8 +12,8 @@ use crate::store::{CredentialChange, CredentialFilter, TenantState};
 use super::Operations;
 use super::api::{CreateKey, CreateTenant};
 use super::error::OperationError;
+use super::surfaces::find_surface_of;
 use super::tenants::{PAGE, parse_tenant};
-use super::times::printable;
 
 /// The tenant of all canaries: one that is used again, so that drills leave no tenants behind.
 pub const DRILL_TENANT: &str = "durward-drill";
@@ -158,22 +158,7 @@ impl Operations {
 
 /// The surface of this name if it takes API keys; without a name the only one that does.
 fn find_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
-    let takes_keys = |surface: &&Surface| matches!(surface.kind, SurfaceKind::ApiKey { .. });
-    let all: Vec<&Surface> = snapshot.surfaces.iter().filter(takes_keys).collect();
-    let names = || all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
-    match (name, all.as_slice()) {
-        (_, []) => Err(OperationError::Usage("no surface of the configuration takes API keys".into())),
-        (None, [only]) => Ok(only),
-        (None, _) => Err(OperationError::Usage(format!(
-            "there is more than one surface of API keys: say --surface with one of {}",
-            names()
-        ))),
-        (Some(name), all) => all
-            .iter()
-            .copied()
-            .find(|s| s.name.as_str() == name)
-            .ok_or_else(|| OperationError::Usage(format!("`{}` is no surface of API keys; there is: {}", printable(name), names()))),
-    }
+    find_surface_of(snapshot, "API keys", |kind| matches!(kind, SurfaceKind::ApiKey { .. }), name)
 }
 
 /// The key with another last character: its checksum does not hold, so that nobody can have it and no

@@ -29,6 +29,7 @@ mod rotate;
 pub mod routes;
 mod sessions;
 pub mod socket;
+mod surfaces;
 mod tenants;
 mod times;
 pub mod told;
