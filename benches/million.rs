@@ -1,20 +1,22 @@
 //! Fills a store with many credentials through its own interface, tells what that cost, and finds some of them again.
 
+mod records;
+
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use durward::base::clock::{SystemClock, UnixMillis, instant};
-use durward::base::fingerprint::{Fingerprint, Part, Pepper};
+use durward::base::clock::{SystemClock, instant};
+use durward::base::fingerprint::{Fingerprint, Pepper};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::key::GeneratedKey;
-use durward::base::principal::{CredentialRecord, State};
-use durward::base::scope::{Mode, Scope};
 use durward::store::CredentialStore;
 use durward::store::embedded::EmbeddedStore;
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl};
 use futures_util::stream::{self, StreamExt};
+
+use records::{NOW, record};
 
 /// Creations and look-ups under way at a time: what a busy gateway has.
 const AT_ONCE: usize = 256;
@@ -43,7 +45,7 @@ async fn run(at: &str, pepper: &str, count: usize, hot: usize) -> Fallible<()> {
     let memory = resident();
     let started = instant();
     for tenant in 0..count.div_ceil(OF_ONE_TENANT) {
-        store.create_tenant(tenant_id(tenant)?, now()).await?;
+        store.create_tenant(tenant_id(tenant)?, NOW).await?;
     }
     let tenants = started.elapsed();
     let started = instant();
@@ -102,29 +104,9 @@ async fn make(store: &dyn CredentialStore, pepper: &Pepper, number: usize, hot: 
     let key = GeneratedKey::mint("hlive_")?;
     let surface = SurfaceName::parse("api")?;
     let tenant = tenant_id(number / OF_ONE_TENANT)?;
-    let fingerprint = pepper.fingerprint(&surface, Part::Key, key.expose().as_bytes());
-    let record = CredentialRecord {
-        id: CredentialId::parse(&format!("key_{number}"))?,
-        surface,
-        tenant: tenant.clone(),
-        subject: None,
-        mode: Some(Mode::Live),
-        scopes: [Scope::parse("transactions:read")?, Scope::parse("transactions:write")?]
-            .into_iter()
-            .collect(),
-        state: State::Active,
-        fingerprint,
-        secret_fingerprint: None,
-        prefix: key.prefix().to_owned(),
-        last4: key.last4().to_owned(),
-        name: None,
-        created_at: now(),
-        not_before: None,
-        expires_at: None,
-        valid_after: None,
-        epoch: 0,
-        extras: None,
-    };
+    let id = CredentialId::parse(&format!("key_{number}"))?;
+    let record = record(id, &surface, &tenant, (pepper, &key))?;
+    let fingerprint = record.fingerprint;
     store.create_credential(record).await?;
     let line = (number < hot).then(|| format!("{} {tenant}", key.expose()));
     Ok((fingerprint, line))
@@ -165,10 +147,6 @@ async fn find(store: &dyn CredentialStore, fingerprints: &[Fingerprint]) -> Fall
 
 fn tenant_id(number: usize) -> Fallible<TenantId> {
     Ok(TenantId::parse(&format!("tenant_{number}"))?)
-}
-
-fn now() -> UnixMillis {
-    UnixMillis(1_790_000_000_000)
 }
 
 /// Kibibytes of this process in memory.

@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use durward::base::clock::{BootMillis, Clock, ManualClock, Now, UnixMillis};
-use durward::base::fingerprint::{Part, Peppers};
+use durward::base::clock::{BootMillis, Clock, ManualClock, Now};
+use durward::base::fingerprint::Peppers;
 use durward::base::ids::{CredentialId, TenantId};
 use durward::base::key::GeneratedKey;
-use durward::base::principal::{CredentialRecord, Principal, State};
-use durward::base::scope::{Mode, Scope};
+use durward::base::principal::Principal;
 use durward::config::{self, Purpose, Table};
 use durward::decide::authorize::{AccessRequest, Carried, SecretCheck, authorize};
 use durward::decide::extract::extract;
@@ -24,6 +23,11 @@ use durward::store::CredentialStore;
 use durward::store::cached::{CacheSettings, CachedStore};
 use durward::store::embedded::EmbeddedStore;
 use durward::wire::head::{RequestHead, ResponseHead};
+
+use records::{NOW, record};
+
+#[path = "../records.rs"]
+mod records;
 
 const GATEWAY: &str = r#"
 [[listeners]]
@@ -99,7 +103,7 @@ impl Bench {
         let key = runtime.block_on(one_key(&store, &loaded.snapshot, &peppers))?;
         // A clock that stands still: facts never grow old, and callgrind need not know the kernel's page of clocks.
         let clock = Arc::new(ManualClock::new(Now {
-            wall: UnixMillis(1_790_000_000_000),
+            wall: NOW,
             boot: BootMillis(1_000_000),
         }));
         let cached = CachedStore::new(store, &CacheSettings::default(), clock.clone(), runtime.handle().clone());
@@ -231,31 +235,10 @@ impl Bench {
 /// Makes a tenant with one key that may read transactions.
 async fn one_key(store: &EmbeddedStore, snapshot: &Snapshot, peppers: &Peppers) -> Fallible<GeneratedKey> {
     let surface = snapshot.surfaces.first().ok_or("no surface")?;
-    let now = UnixMillis(1_790_000_000_000);
-    let tenant = store.create_tenant(TenantId::parse("acme")?, now).await?;
+    let tenant = store.create_tenant(TenantId::parse("acme")?, NOW).await?;
     let key = GeneratedKey::mint("hlive_")?;
-    let record = CredentialRecord {
-        id: CredentialId::parse("key_bench")?,
-        surface: surface.name.clone(),
-        tenant: tenant.id,
-        subject: None,
-        mode: Some(Mode::Live),
-        scopes: [Scope::parse("transactions:read")?, Scope::parse("transactions:write")?]
-            .into_iter()
-            .collect(),
-        state: State::Active,
-        fingerprint: peppers.first().fingerprint(&surface.name, Part::Key, key.expose().as_bytes()),
-        secret_fingerprint: None,
-        prefix: key.prefix().to_owned(),
-        last4: key.last4().to_owned(),
-        name: None,
-        created_at: now,
-        not_before: None,
-        expires_at: None,
-        valid_after: None,
-        epoch: 0,
-        extras: None,
-    };
+    let id = CredentialId::parse("key_bench")?;
+    let record = record(id, &surface.name, &tenant.id, (peppers.first(), &key))?;
     store.create_credential(record).await?;
     Ok(key)
 }
