@@ -37,13 +37,13 @@ async fn a_process_sweeps_by_itself_and_not_at_once() {
     record.expires_at = Some(UnixMillis(now.0 - 2_000));
     store.create_tenant(record.tenant.clone(), now).await.unwrap();
     let id = store.create_credential(record).await.unwrap().id;
-    // The disk answers in real time: what is written before is waited for, and what the sweep writes is
-    // done also when its caller's deadline has passed meanwhile.
+    // The disk answers in real time: what is made before is waited for; what the sweep writes is done
+    // also when its deadline in virtual time has passed, and a question is asked again.
     tokio::time::pause();
     let began = tokio::time::Instant::now();
     let sweeping = sweep_for_ever(&store, Duration::from_secs(1), &SystemClock);
     let watching = async {
-        while store.find_credential(id.clone()).await.unwrap().is_some() {
+        while !matches!(store.find_credential(id.clone()).await, Ok(None)) {
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         began.elapsed()
