@@ -108,6 +108,11 @@ impl Cluster {
         &self.nodes[self.primary]
     }
 
+    /// Whether the primary holds data of ours.
+    pub(crate) fn holds_data(&self) -> bool {
+        self.primary().database.field(META, "position").is_some()
+    }
+
     /// How many changes the store counts.
     pub(crate) fn counter(&self) -> u64 {
         let position = self.primary().database.field(META, "position").map(String::from_utf8_lossy);
@@ -194,7 +199,15 @@ impl Cluster {
                 }
                 let keys: usize = std::str::from_utf8(&command[2]).unwrap().parse().unwrap();
                 let (keys, args) = command[3..].split_at(keys);
+                let before = (!is_primary).then(|| node.database.clone());
                 let reply = lua::run(&hash, &mut node.database, keys, args);
+                if let Some(before) = before
+                    && !node.database.written.is_empty()
+                {
+                    node.database = before;
+                    self.reply(id, &Reply::Error("READONLY You can't write against a read only replica.".into()));
+                    return;
+                }
                 if self.find.as_ref() == Some(&hash) {
                     self.output.push(Output::Found(Find {
                         conn: id,
@@ -206,7 +219,8 @@ impl Cluster {
                 reply
             }
             b"XREAD" => return self.read_stream(id, command),
-            b"WAIT" => return self.wait(id, command),
+            b"WAIT" if is_primary => return self.wait(id, command),
+            b"WAIT" => Reply::Error("ERR WAIT cannot be used with replica instances.".into()),
             _ => node.database.call(command),
         };
         self.reply(id, &reply);
@@ -334,8 +348,15 @@ impl Cluster {
 
     /// A replica becomes the primary; what it had not heard of is lost, and the others follow it.
     /// Answers how many writes are left.
-    pub(crate) fn promote(&mut self, node: usize) -> usize {
+    pub(crate) fn promote(&mut self, now: u64, node: usize) -> usize {
+        let demoted = self.primary;
         self.primary = node;
+        for id in self.conns_to(Some(demoted)) {
+            if self.conns[&id].waiting.is_some() {
+                let error = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+                self.end_wait(now, id, &Reply::Error(error.into()));
+            }
+        }
         let kept = self.nodes[node].offset;
         self.log.truncate(kept);
         self.follow_primary();

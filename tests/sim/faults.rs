@@ -9,6 +9,7 @@ use crate::pipe::Arrived;
 use crate::world::{Event, Flow, World};
 
 /// Something that happens.
+#[derive(Debug)]
 pub(crate) enum Act {
     /// Callers at a gateway, again and again.
     Traffic(usize),
@@ -66,6 +67,9 @@ const HOT: [usize; 4] = [0, 2, 4, 5];
 
 impl World {
     pub(crate) fn act(&mut self, act: Act) {
+        if !matches!(act, Act::Traffic(_) | Act::Operate) {
+            self.tell(format_args!("{act:?}"));
+        }
         match act {
             Act::Traffic(g) => {
                 self.traffic(g);
@@ -85,6 +89,8 @@ impl World {
             }
             Act::End(fault) => self.end(fault),
             Act::Calm => self.calm_down(),
+            // Its failover began before all was well again.
+            Act::Promote if self.around.calm_since.is_some() => {}
             Act::Promote => self.promote(),
             Act::BackUp => self.back_up(),
             Act::AskAll => {
@@ -132,6 +138,7 @@ impl World {
             return;
         }
         self.changes += 1;
+        self.tell(format_args!("gateway {g} is asked for {change:?}, number {}", self.changes));
         if self.model.begin(change, self.changes) {
             self.run_gateway(g, self.now);
             self.gateways[g].operate(change, self.changes);
@@ -143,6 +150,8 @@ impl World {
     pub(crate) fn begin(&mut self, fault: Fault) {
         match fault {
             Fault::Partition { gateway, up, down } => {
+                // What another partition held comes before what this one lets through.
+                self.open_path(gateway);
                 let path = &mut self.paths[gateway];
                 (path.up, path.down) = (up, down);
             }
@@ -168,7 +177,9 @@ impl World {
             }
             Fault::Flush => {
                 self.back_up();
-                self.go_back(None);
+                if self.older.is_some() {
+                    self.go_back(None);
+                }
             }
             Fault::GoBack => {
                 if let Some(data) = self.older.take() {
@@ -203,16 +214,24 @@ impl World {
             Fault::Lag => self.heal_replicas(),
             Fault::Flush => {
                 if let Some(data) = self.older.take() {
+                    self.spare = Some(data.clone());
                     self.go_back(Some(data));
                 }
             }
             Fault::Swap => self.around.swapped = false,
             Fault::Suspend(g, _) => {
-                self.gateways[g].resume(self.now);
+                self.resume(g);
                 self.after(0, Event::Run(g));
             }
             Fault::Reset(_) | Fault::Failover | Fault::GoBack | Fault::Trim(_) | Fault::WrongClock(_) | Fault::Restart(_) => {}
         }
+    }
+
+    fn resume(&mut self, g: usize) {
+        if self.gateways[g].is_suspended() {
+            self.model.note_resumed(g, self.now);
+        }
+        self.gateways[g].resume(self.now);
     }
 
     fn break_conn(&mut self, conn: u64) {
@@ -249,7 +268,7 @@ impl World {
             return;
         };
         let before = self.cluster.written();
-        let kept = self.cluster.promote(best);
+        let kept = self.cluster.promote(self.now, best);
         if kept < before {
             self.around.went_back = true;
             if self.settings.wait_replicas == 0 {
@@ -273,9 +292,9 @@ impl World {
         self.collect();
     }
 
-    /// Copies the data, unless there is a copy.
+    /// Copies the data, unless there is a copy, or none.
     fn back_up(&mut self) {
-        if self.older.is_none() {
+        if self.older.is_none() && self.cluster.holds_data() {
             self.older = Some(self.cluster.primary().database.clone());
             self.older_written = self.cluster.written();
         }
@@ -291,7 +310,7 @@ impl World {
     }
 
     fn restart(&mut self, g: usize) {
-        self.gateways[g].resume(self.now);
+        self.resume(g);
         self.take_from(g);
         let given_up: Vec<u64> = self.operated.extract_if(.., |(at, _)| *at == g).map(|(_, number)| number).collect();
         for number in given_up {
@@ -307,7 +326,7 @@ impl World {
     fn calm_down(&mut self) {
         self.condition(Condition::Up);
         for g in 0..self.gateways.len() {
-            self.gateways[g].resume(self.now);
+            self.resume(g);
             self.open_path(g);
             self.paths[g].delay = (1, 12);
             self.gateways[g].step_wall(0);
@@ -316,6 +335,13 @@ impl World {
         self.around.swapped = false;
         self.end(Fault::Flush);
         self.heal_replicas();
+        // A replica without data was promoted after the copy had been restored: it is restored again.
+        if !self.cluster.holds_data()
+            && let Some(data) = self.spare.take()
+        {
+            self.older_written = 0;
+            self.go_back(Some(data));
+        }
         self.around.calm_since = Some(self.now);
     }
 }

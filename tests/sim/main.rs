@@ -22,6 +22,7 @@ mod cast;
 mod chance;
 mod cluster;
 mod database;
+mod directed;
 mod faults;
 mod gateway;
 mod lua;

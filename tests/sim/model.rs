@@ -14,6 +14,9 @@ pub(crate) const RECOVERY: u64 = 6_000;
 /// simulated network and the slowest tick.
 const PUSH: u64 = 600;
 
+/// How soon whoever waits for an answer that has arrived is told: what the simulation does at once.
+const PROMPT: u64 = 1;
+
 /// A counter is the lower part of a position; the upper part counts histories.
 const COUNTER: u64 = (1 << 40) - 1;
 
@@ -45,8 +48,10 @@ struct Ended {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Fate {
+    /// Until it is lifted.
     ended: Option<Ended>,
-    for_ever: bool,
+    /// For ever, unless the store loses it.
+    revoked: Option<Ended>,
     /// A change was ever begun.
     touched: bool,
     /// A lifting change ended in the unknown: it may still come true.
@@ -58,10 +63,17 @@ struct Fate {
 }
 
 impl Fate {
+    /// Every acknowledged end of it that has not been lifted.
+    fn ends(&mut self) -> [&mut Option<Ended>; 2] {
+        [&mut self.ended, &mut self.revoked]
+    }
+}
+
+impl Ended {
     /// An end is acknowledged: a first one, or one again that the store had lost.
-    fn end(&mut self, at: u64, counter: Option<u64>, written: usize) {
-        if self.ended.is_none_or(|ended| ended.only.is_some()) {
-            self.ended = Some(Ended {
+    fn note(place: &mut Option<Self>, at: u64, counter: Option<u64>, written: usize) {
+        if place.is_none_or(|ended| ended.only.is_some()) {
+            *place = Some(Self {
                 at,
                 counter,
                 written,
@@ -91,8 +103,10 @@ pub(crate) struct Model {
     applied: BTreeMap<usize, u64>,
     /// Since when a gateway has heard of every event, one after the other.
     hears: BTreeMap<usize, u64>,
+    /// When an answer to somebody else's look-up last reached a gateway.
+    astray: BTreeMap<usize, u64>,
     /// When a key was last answered for, and whether it was admitted.
-    last: BTreeMap<(usize, usize), (u64, bool)>,
+    pub(crate) last: BTreeMap<(usize, usize), (u64, bool)>,
     pub(crate) violations: Vec<String>,
     /// Requests that were judged, by kind of outcome.
     pub(crate) admitted: u64,
@@ -108,6 +122,7 @@ impl Model {
             found: BTreeMap::new(),
             applied: BTreeMap::new(),
             hears: BTreeMap::new(),
+            astray: BTreeMap::new(),
             last: BTreeMap::new(),
             violations: Vec::new(),
             admitted: 0,
@@ -125,7 +140,7 @@ impl Model {
         }
         fate.busy = Some(number);
         fate.touched = true;
-        if effect == Effect::Lifts && !fate.for_ever {
+        if effect == Effect::Lifts {
             fate.ended = None;
         }
         true
@@ -144,12 +159,9 @@ impl Model {
             (Effect::Lifts, true) => {}
             (Effect::Lifts, false) => fate.unsure = true,
             (_, false) => {}
-            (Effect::EndsForEver, true) => {
-                fate.for_ever = true;
-                fate.end(at, counter, written);
-            }
+            (Effect::EndsForEver, true) => Ended::note(&mut fate.revoked, at, counter, written),
             (Effect::Ends, true) if fate.unsure => {}
-            (Effect::Ends, true) => fate.end(at, counter, written),
+            (Effect::Ends, true) => Ended::note(&mut fate.ended, at, counter, written),
         }
     }
 
@@ -167,17 +179,16 @@ impl Model {
     /// there; nobody promises more.
     pub(crate) fn lose_after(&mut self, written: usize) {
         let (applied, hears) = (&self.applied, &self.hears);
-        for fate in &mut self.fates {
-            if let Some(ended) = fate.ended.as_mut().filter(|ended| ended.written > written && ended.only.is_none()) {
+        for place in self.fates.iter_mut().flat_map(Fate::ends) {
+            if let Some(ended) = place.as_mut().filter(|ended| ended.written > written && ended.only.is_none()) {
                 let heard = |gateway: &usize| hears.get(gateway).is_none_or(|since| ended.at >= *since);
                 let saw = |gateway: &&usize| heard(gateway) && ended.counter.is_some_and(|counter| applied[*gateway] >= counter);
                 let seen = applied.keys().filter(saw).fold(0, |seen, gateway| seen | 1 << gateway);
                 ended.only = Some(seen);
             }
-            if fate.ended.is_some_and(|ended| ended.only == Some(0)) {
-                fate.ended = None;
-                fate.for_ever = false;
-            }
+            place.take_if(|ended| ended.only == Some(0));
+        }
+        for fate in &mut self.fates {
             // What was on its way may have been made before or after the loss.
             fate.doubtful = fate.busy.is_some();
         }
@@ -185,7 +196,7 @@ impl Model {
 
     /// What is written is counted anew.
     pub(crate) fn count_anew(&mut self) {
-        for ended in self.fates.iter_mut().filter_map(|fate| fate.ended.as_mut()) {
+        for ended in self.fates.iter_mut().flat_map(Fate::ends).flatten() {
             ended.written = 0;
         }
     }
@@ -195,24 +206,33 @@ impl Model {
         self.hears.insert(gateway, now + RECOVERY);
     }
 
+    /// An answer to somebody else's look-up reaches a gateway.
+    pub(crate) fn note_astray(&mut self, gateway: usize, now: u64) {
+        self.astray.insert(gateway, now);
+    }
+
+    /// A gateway that stood still goes on with what has reached it meanwhile.
+    pub(crate) fn note_resumed(&mut self, gateway: usize, now: u64) {
+        if let Some(at) = self.astray.get_mut(&gateway) {
+            *at = now;
+        }
+    }
+
     /// A gateway starts anew: what it had seen is forgotten.
     pub(crate) fn forget_gateway(&mut self, gateway: usize, now: u64) {
         self.applied.remove(&gateway);
         self.note_gap(gateway, now);
-        for fate in &mut self.fates {
-            if let Some(only) = fate.ended.as_mut().and_then(|ended| ended.only.as_mut()) {
+        for place in self.fates.iter_mut().flat_map(Fate::ends) {
+            if let Some(only) = place.as_mut().and_then(|ended| ended.only.as_mut()) {
                 *only &= !(1 << gateway);
             }
-            if fate.ended.is_some_and(|ended| ended.only == Some(0)) {
-                fate.ended = None;
-                fate.for_ever = false;
-            }
+            place.take_if(|ended| ended.only == Some(0));
         }
     }
 
     /// Histories are mixed from here on: counters compare no more.
     pub(crate) fn mix_histories(&mut self) {
-        for ended in self.fates.iter_mut().filter_map(|fate| fate.ended.as_mut()) {
+        for ended in self.fates.iter_mut().flat_map(Fate::ends).flatten() {
             ended.counter = None;
         }
     }
@@ -233,7 +253,7 @@ impl Model {
         let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
         let broken = match &answer.outcome {
             Ok((id, tenant)) => self.judge_admission(gateway, answer, id, tenant, around),
-            Err(denial) => self.judge_denial(answer, *denial, calm, around),
+            Err(denial) => self.judge_denial(gateway, answer, *denial, calm),
         };
         if let Some(rule) = broken {
             self.violations.push(format!(
@@ -256,8 +276,8 @@ impl Model {
         if found.is_none_or(|at| at + self.max_age <= answer.decided) {
             return Some(format!("facts were used beyond their age: last read at {found:?}"));
         }
-        for subject in subjects_of(answer.key) {
-            let Some(ended) = self.fates[subject].ended else { continue };
+        let fates = subjects_of(answer.key).map(|subject| self.fates[subject]);
+        for ended in fates.flat_map(|fate| [fate.ended, fate.revoked]).flatten() {
             // What the store lost and a running gateway saw is restored everywhere, once all is well.
             let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
             if !calm && ended.only.is_some_and(|only| only & (1 << gateway) == 0) {
@@ -281,7 +301,7 @@ impl Model {
         None
     }
 
-    fn judge_denial(&mut self, answer: &Answer, denial: Denial, calm: bool, around: Circumstances) -> Option<String> {
+    fn judge_denial(&mut self, gateway: usize, answer: &Answer, denial: Denial, calm: bool) -> Option<String> {
         let known = KEYS[answer.key].tenant.is_some();
         match denial {
             Denial::StoreUnavailable | Denial::CorruptRecord => {
@@ -289,7 +309,8 @@ impl Model {
                 if calm {
                     return Some(format!("nothing is wrong, and the answer was {denial:?}"));
                 }
-                (denial == Denial::CorruptRecord && !around.swapped).then(|| "a record was called corrupt".into())
+                let astray = self.astray.get(&gateway).is_some_and(|at| answer.decided <= at + PROMPT);
+                (denial == Denial::CorruptRecord && !astray).then(|| "a record was called corrupt".into())
             }
             Denial::UnknownCredential => {
                 self.refused += 1;

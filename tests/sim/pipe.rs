@@ -28,6 +28,8 @@ pub(crate) enum Arrived {
     Accepted,
     Refused,
     Bytes(Vec<u8>),
+    /// The answer to somebody else's look-up.
+    Astray(Vec<u8>),
     Reset,
 }
 
@@ -81,7 +83,7 @@ impl Wires {
         match what {
             Arrived::Accepted => end.state = State::Open,
             Arrived::Refused | Arrived::Reset => end.state = State::Broken,
-            Arrived::Bytes(bytes) => end.inbound.extend(bytes),
+            Arrived::Bytes(bytes) | Arrived::Astray(bytes) => end.inbound.extend(bytes),
         }
         let waker = end.waker.take();
         drop(shared);

@@ -53,6 +53,11 @@ impl Stage {
         Self { cast, data }
     }
 
+    /// A world with everybody of the cast, in which nothing happens by itself.
+    pub(crate) fn world(&self, gateways: usize, nodes: usize, settings: Settings, chance: Chance) -> World {
+        World::new(Rc::clone(&self.cast), &self.data, gateways, nodes, settings, chance)
+    }
+
     /// Plays a seed to its end, or to the first rule that is broken.
     pub(crate) fn play(&self, seed: u64) -> Outcome {
         let mut chance = Chance::new(seed);
@@ -64,8 +69,8 @@ impl Stage {
             seed: 0,
         };
         let gateways = chance.pick(&[2, 2, 3, 4]);
-        let faults: Vec<(u64, u64, Fault)> = (0..chance.between(1, 6)).map(|_| draw(&mut chance, gateways)).collect();
-        let mut world = World::new(Rc::clone(&self.cast), &self.data, gateways, nodes, settings, chance);
+        let faults: Vec<(u64, u64, Fault)> = (0..chance.between(1, 6)).flat_map(|_| draw(&mut chance, gateways)).collect();
+        let mut world = self.world(gateways, nodes, settings, chance);
         for g in 0..gateways {
             world.after(OPENING, Event::Act(Act::Traffic(g)));
         }
@@ -94,8 +99,8 @@ impl Stage {
     }
 }
 
-/// A fault, when it begins and when it ends.
-fn draw(chance: &mut Chance, gateways: usize) -> (u64, u64, Fault) {
+/// A fault, when it begins and when it ends; some do not come alone.
+fn draw(chance: &mut Chance, gateways: usize) -> Vec<(u64, u64, Fault)> {
     let begin = chance.between(FIRST, CALM - 1_000);
     let lasts = chance.pick(&[200, 1_000, 2_500, 4_000]);
     let end = (begin + chance.between(lasts / 2, lasts)).min(CALM - 100);
@@ -113,12 +118,18 @@ fn draw(chance: &mut Chance, gateways: usize) -> (u64, u64, Fault) {
         11 => Fault::Lag,
         12 => Fault::Flush,
         13 => Fault::GoBack,
-        14 => Fault::Trim(usize::try_from(chance.below(3)).unwrap_or(0)),
+        14 => {
+            let trim = Fault::Trim(usize::try_from(chance.below(3)).unwrap_or(0));
+            // What is trimmed away is missed only by who could not ask for it in time.
+            let (up, down) = (Flow::Held, Flow::Open);
+            let held = (begin - chance.between(50, 700), begin + chance.between(50, 500));
+            return vec![(begin, end, trim), (held.0, held.1, Fault::Partition { gateway, up, down })];
+        }
         15 => Fault::Swap,
         16 => Fault::Suspend(gateway, Suspension::Process),
         17 => Fault::Suspend(gateway, Suspension::Machine),
         18 => Fault::WrongClock(gateway),
         _ => Fault::Restart(gateway),
     };
-    (begin, end, fault)
+    vec![(begin, end, fault)]
 }

@@ -80,9 +80,13 @@ pub(crate) struct World {
     /// A copy of the data to go back to, and how much had been written then.
     pub(crate) older: Option<Database>,
     pub(crate) older_written: usize,
+    /// The copy that was restored last.
+    pub(crate) spare: Option<Database>,
     /// Which gateway was asked for which change.
     pub(crate) operated: Vec<(usize, u64)>,
     prepared: bool,
+    /// Whether it tells what happens.
+    loud: bool,
     queue: BTreeMap<(u64, u64), Event>,
     next: u64,
 }
@@ -120,8 +124,10 @@ impl World {
             trace: 0,
             older: None,
             older_written: 0,
+            spare: None,
             operated: Vec::new(),
             prepared: false,
+            loud: std::env::var_os("DURWARD_SIM_LOUD").is_some(),
             queue: BTreeMap::new(),
             next: 0,
         };
@@ -210,6 +216,7 @@ impl World {
                 } => {
                     let counter = (!self.around.went_back).then(|| self.cluster.counter());
                     let done = outcome.is_ok();
+                    self.tell(format_args!("gateway {g} has made {change:?}, number {number}, at {at}: {outcome:?}, counter {counter:?}"));
                     self.judge_change(change, &outcome);
                     self.note(&[at, number, done.into()]);
                     self.model.end(change, number, at, done, counter, self.cluster.written());
@@ -219,7 +226,15 @@ impl World {
         }
     }
 
+    /// Tells what happens, to whoever repeats a seed to understand it.
+    pub(crate) fn tell(&self, what: std::fmt::Arguments<'_>) {
+        if self.loud {
+            println!("{:>6} {what}", self.now);
+        }
+    }
+
     fn judge(&mut self, g: usize, answer: &Answer) {
+        self.tell(format_args!("gateway {g} {answer:?}"));
         let verdict = answer.outcome.as_ref().map_or_else(|denial| *denial as u64 + 1, |_| 0);
         self.note(&[g as u64, answer.key as u64, answer.decided, answer.applied, verdict]);
         self.model.judge(g, answer, self.around);
@@ -303,6 +318,9 @@ impl World {
     fn reach_gateway(&mut self, conn: ConnId, arrived: Arrived) {
         let g = gateway_of(conn);
         self.run_gateway(g, self.now);
+        if matches!(arrived, Arrived::Astray(_)) {
+            self.model.note_astray(g, self.now);
+        }
         self.wires[g].arrive(conn, arrived);
         self.after(0, Event::Run(g));
     }
@@ -330,16 +348,17 @@ impl World {
     fn send_found(&mut self, find: Find) {
         let g = gateway_of(find.conn);
         self.model.note_find(&self.cast, g, &find.fingerprint, self.now);
-        let mut reply = find.reply.clone();
+        self.tell(format_args!("gateway {g} is answered {:?}", String::from_utf8_lossy(&find.reply)));
+        let mut reply = Arrived::Bytes(find.reply.clone());
         if self.around.swapped
             && let Some((at, other)) = &self.last_find
             && self.now - at < 200
             && other.fingerprint != find.fingerprint
             && self.chance.one_in(3)
         {
-            reply.clone_from(&other.reply);
+            reply = Arrived::Astray(other.reply.clone());
         }
-        self.send_down(find.conn, Arrived::Bytes(reply));
+        self.send_down(find.conn, reply);
         self.last_find = Some((self.now, find));
     }
 }
