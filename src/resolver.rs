@@ -17,7 +17,7 @@ use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
 use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
-use crate::store::cached::{CachedStore, Remembered};
+use crate::store::cached::{CachedStore, Held, Recalled, Remembered};
 
 /// Entries of a worker's own table: 2.6 MB, and with 10,000 busy keys one look-up in fourteen
 /// collides and costs a look into the shared cache instead, which is cheap too.
@@ -40,7 +40,7 @@ pub struct Resolver {
 }
 
 /// One entry of the table.
-type Tabled = (Fingerprint, Arc<Facts>);
+type Tabled = (Fingerprint, Arc<Held>);
 
 impl Resolver {
     /// An empty table over a shared cache.
@@ -253,24 +253,28 @@ impl Resolver {
         if let Some(facts) = self.tabled(&key, now) {
             return Remembered::Present(facts);
         }
-        let remembered = self.cached.peek(&key, now);
-        if let Remembered::Present(facts) = &remembered {
-            self.table_facts(key, facts);
+        match self.cached.recall(&key, now) {
+            Recalled::Present(held) => {
+                let facts = held.facts().clone();
+                self.table_facts(key, held);
+                Remembered::Present(facts)
+            }
+            Recalled::Absent => Remembered::Absent,
+            Recalled::Nothing => Remembered::Nothing,
         }
-        remembered
     }
 
     fn tabled(&self, key: &Fingerprint, now: Now) -> Option<Arc<Facts>> {
         let table = self.table.borrow();
-        let (known, facts) = table.get(slot(key, table.len()))?.as_ref()?;
-        (known == key && self.cached.is_current(key, facts, now)).then(|| facts.clone())
+        let (known, held) = table.get(slot(key, table.len()))?.as_ref()?;
+        (known == key && self.cached.is_current(key, held, now)).then(|| held.facts().clone())
     }
 
-    fn table_facts(&self, key: Fingerprint, facts: &Arc<Facts>) {
+    fn table_facts(&self, key: Fingerprint, held: Arc<Held>) {
         let mut table = self.table.borrow_mut();
         let slot = slot(&key, table.len());
         if let Some(place) = table.get_mut(slot) {
-            *place = Some((key, facts.clone()));
+            *place = Some((key, held));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Facts remembered for a short time in front of a store: never decisions, never beyond their age.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -113,42 +113,49 @@ impl CachedStore {
     /// request path) when the facts are older than half their age limit.
     #[must_use]
     pub fn peek(&self, fingerprint: &Fingerprint, now: Now) -> Remembered {
-        let memory = self.flights.memory();
-        let remembered = memory.recall(fingerprint, now.boot);
-        self.flights.counters().count(&remembered);
-        match remembered {
-            Recalled::Present(entry) => {
-                self.refresh_if_due(fingerprint, &entry, now.boot);
-                Remembered::Present(Arc::clone(&entry.facts))
-            }
+        match self.recall(fingerprint, now) {
+            Recalled::Present(held) => Remembered::Present(Arc::clone(held.facts())),
             Recalled::Absent => Remembered::Absent,
             Recalled::Nothing => Remembered::Nothing,
         }
     }
 
+    /// The same for somebody who keeps what is found, and asks [`is_current`](Self::is_current) before
+    /// each use.
+    #[must_use]
+    pub fn recall(&self, fingerprint: &Fingerprint, now: Now) -> Recalled {
+        let recalled = self.flights.memory().recall(fingerprint, now.boot);
+        self.flights.counters().count(&recalled);
+        if let Recalled::Present(held) = &recalled
+            && held.claim_refresh(now.boot)
+        {
+            self.flights.refresh(*fingerprint);
+        }
+        recalled
+    }
+
     /// Whether facts somebody still holds (a worker's own table) may be used now: young enough, no
     /// event has come since, and the shared memory has no younger ones. The same rule as
-    /// [`peek`](Self::peek) uses; starts refreshes too. `false` says nothing about the credential,
-    /// only that `peek` must be asked again.
+    /// [`recall`](Self::recall) uses; starts refreshes too. `false` says nothing about the credential,
+    /// only that `recall` must be asked again.
+    ///
+    /// Touches nothing but the facts' own entry and the positions: the shared memory's table costs
+    /// several misses of the processor's caches, and is looked into once for each refresh.
     #[must_use]
-    pub fn is_current(&self, fingerprint: &Fingerprint, facts: &Arc<Facts>, now: Now) -> bool {
+    pub fn is_current(&self, fingerprint: &Fingerprint, held: &Held, now: Now) -> bool {
         let memory = self.flights.memory();
-        let age = now.boot.since(facts.sent_at);
-        if age >= memory.max_age() || !memory.positions().is_current(facts) {
+        if held.is_superseded() || !memory.may_use(held, now.boot) {
             return false;
         }
-        if age < memory.refresh_age() {
-            self.flights.counters().count_held();
-            return true;
-        }
-        match memory.recall(fingerprint, now.boot) {
-            Recalled::Present(entry) if entry.facts.sent_at <= facts.sent_at => {
-                self.refresh_if_due(fingerprint, &entry, now.boot);
-                self.flights.counters().count_held();
-                true
+        if held.claim_refresh(now.boot) {
+            // Memory may have let these go and read others since: then those are the ones to use.
+            match memory.recall(fingerprint, now.boot) {
+                Recalled::Present(other) if other.facts.sent_at > held.facts.sent_at => return false,
+                Recalled::Present(_) | Recalled::Absent | Recalled::Nothing => self.flights.refresh(*fingerprint),
             }
-            _ => false,
         }
+        self.flights.counters().count_held();
+        true
     }
 
     /// Reads through to the store: one flight for each fingerprint, bounded in number and time.
@@ -208,23 +215,34 @@ impl CachedStore {
     pub fn figures(&self) -> CacheFigures {
         self.flights.figures()
     }
-
-    fn refresh_if_due(&self, fingerprint: &Fingerprint, entry: &Entry, now: BootMillis) {
-        if entry.claim_refresh(now) {
-            self.flights.refresh(*fingerprint);
-        }
-    }
 }
 
-/// Remembered facts.
-struct Entry {
+/// Facts as the shared memory holds them, with what it takes to judge them on every use.
+pub struct Held {
     facts: Arc<Facts>,
     slots: Slots,
     /// When the next refresh may start, on the boot clock in milliseconds.
     refresh_at: AtomicU64,
+    /// Younger facts, or an absence, have taken the place.
+    superseded: AtomicBool,
 }
 
-impl Entry {
+impl Held {
+    fn new(facts: Arc<Facts>, slots: Slots, refresh_at: u64) -> Self {
+        Self {
+            facts,
+            slots,
+            refresh_at: AtomicU64::new(refresh_at),
+            superseded: AtomicBool::new(false),
+        }
+    }
+
+    /// The facts.
+    #[must_use]
+    pub const fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
     /// Whether this caller is the one that shall start a refresh. It is nobody's again for
     /// [`REFRESH_RETRY`], whatever becomes of the refresh.
     fn claim_refresh(&self, now: BootMillis) -> bool {
@@ -235,6 +253,20 @@ impl Entry {
                 .compare_exchange(due, now.plus(REFRESH_RETRY).0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
     }
+
+    fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
+    fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("facts", &self.facts).finish_non_exhaustive()
+    }
 }
 
 /// A remembered absence.
@@ -244,9 +276,13 @@ struct Absence {
     position: Position,
 }
 
-/// What memory finds usable.
-enum Recalled {
-    Present(Arc<Entry>),
+/// What memory finds usable, as it holds it.
+#[derive(Debug)]
+pub enum Recalled {
+    /// Facts young enough, and not contradicted by any event.
+    Present(Arc<Held>),
+    /// Certainly absent a moment ago.
     Absent,
+    /// Nothing usable.
     Nothing,
 }

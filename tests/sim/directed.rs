@@ -48,9 +48,15 @@ fn a_revocation_that_was_trimmed_away_unheard_is_not_missed() {
     world.run_until(1_300);
     world.begin(Fault::Trim(0));
     world.operate(1, Change::Disable(CLERK_B));
-    assert!(ask(&mut world, PARENT_A, 1_400), "the revocation has not been heard of, and the facts are young");
+    assert!(
+        ask(&mut world, PARENT_A, 1_400),
+        "the revocation has not been heard of, and the facts are young"
+    );
     world.open_path(0);
-    assert!(!ask(&mut world, PARENT_A, 1_600), "later events were heard, and one before them is missing");
+    assert!(
+        !ask(&mut world, PARENT_A, 1_600),
+        "later events were heard, and one before them is missing"
+    );
     assert_eq!(world.model.violations, Vec::<String>::new());
     assert_eq!(world.done.len(), 3, "{:?}", world.done);
 }

@@ -216,7 +216,9 @@ impl World {
                 } => {
                     let counter = (!self.around.went_back).then(|| self.cluster.counter());
                     let done = outcome.is_ok();
-                    self.tell(format_args!("gateway {g} has made {change:?}, number {number}, at {at}: {outcome:?}, counter {counter:?}"));
+                    self.tell(format_args!(
+                        "gateway {g} has made {change:?}, number {number}, at {at}: {outcome:?}, counter {counter:?}"
+                    ));
                     self.judge_change(change, &outcome);
                     self.note(&[at, number, done.into()]);
                     self.model.end(change, number, at, done, counter, self.cluster.written());

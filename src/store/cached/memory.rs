@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -12,7 +11,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, Position};
 use crate::store::events::{Positions, Slots};
 
-use super::{Absence, CacheSettings, Entry, Recalled};
+use super::{Absence, CacheSettings, Held, Recalled};
 
 /// How long moka keeps an absence that nobody may use any more. Its clock stops during a suspend, so
 /// it cannot judge age; this only frees memory.
@@ -23,7 +22,7 @@ const MEMORY_GRACE: Duration = Duration::from_secs(5);
 const MET_GRACE: Duration = Duration::from_secs(600);
 
 pub(super) struct Memory {
-    present: Cache<Fingerprint, Arc<Entry>, BuildHasherDefault<FingerprintHasher>>,
+    present: Cache<Fingerprint, Arc<Held>, BuildHasherDefault<FingerprintHasher>>,
     absent: Cache<Fingerprint, Absence, BuildHasherDefault<FingerprintHasher>>,
     positions: Arc<Positions>,
     max_age: Duration,
@@ -49,11 +48,8 @@ impl Memory {
 
     /// What may be used now: younger than its age limit, and no event came since it was read.
     pub(super) fn recall(&self, fingerprint: &Fingerprint, now: BootMillis) -> Recalled {
-        if let Some(entry) = self.present.get(fingerprint) {
-            let young = now.since(entry.facts.sent_at) < self.max_age;
-            if young && self.positions.contains_all(&entry.slots, entry.facts.position) {
-                return Recalled::Present(entry);
-            }
+        if let Some(held) = self.present.get(fingerprint).filter(|held| self.may_use(held, now)) {
+            return Recalled::Present(held);
         }
         match self.absent.get(fingerprint) {
             Some(absence)
@@ -63,6 +59,11 @@ impl Memory {
             }
             _ => Recalled::Nothing,
         }
+    }
+
+    /// The rule: younger than the age limit, and no event came since they were read.
+    pub(super) fn may_use(&self, held: &Held, now: BootMillis) -> bool {
+        now.since(held.facts.sent_at) < self.max_age && self.positions.contains_all(&held.slots, held.facts.position)
     }
 
     /// Whether facts that a read brought may be given to somebody who had heard of `heard` when they
@@ -90,20 +91,15 @@ impl Memory {
         if !self.positions.contains_all(&slots, facts.position) {
             return false;
         }
-        let younger = self
-            .present
-            .get(&fingerprint)
-            .is_some_and(|held| (held.facts.position, held.facts.sent_at) > (facts.position, facts.sent_at));
-        if !younger {
+        let held = self.present.get(&fingerprint);
+        if !held.as_ref().is_some_and(|held| is_younger(held, facts.position, facts.sent_at)) {
             let refresh_at = facts.sent_at.plus(self.refresh_age()).0.saturating_add(self.spread(&fingerprint));
-            self.present.insert(
-                fingerprint,
-                Arc::new(Entry {
-                    facts: Arc::clone(facts),
-                    slots,
-                    refresh_at: AtomicU64::new(refresh_at),
-                }),
-            );
+            self.present
+                .insert(fingerprint, Arc::new(Held::new(Arc::clone(facts), slots, refresh_at)));
+            // After the insertion: whoever is told to look again finds the younger ones.
+            if let Some(held) = held {
+                held.supersede();
+            }
         }
         true
     }
@@ -114,13 +110,16 @@ impl Memory {
         if !self.positions.is_still_absent(&fingerprint, absence.position) {
             return false;
         }
-        let younger = self
-            .present
-            .get(&fingerprint)
-            .is_some_and(|held| (held.facts.position, held.facts.sent_at) > (absence.position, absence.sent_at));
-        if !younger {
+        let held = self.present.get(&fingerprint);
+        if !held
+            .as_ref()
+            .is_some_and(|held| is_younger(held, absence.position, absence.sent_at))
+        {
             self.present.invalidate(&fingerprint);
             self.absent.insert(fingerprint, absence);
+            if let Some(held) = held {
+                held.supersede();
+            }
         }
         true
     }
@@ -147,6 +146,11 @@ impl Memory {
         let tenth = u64::try_from(self.max_age.as_millis() / 10).unwrap_or(0).max(1);
         fingerprint.slot_bits() % tenth
     }
+}
+
+/// Whether what is held was read after an answer of this position and time.
+fn is_younger(held: &Held, position: Position, sent_at: BootMillis) -> bool {
+    (held.facts.position, held.facts.sent_at) > (position, sent_at)
 }
 
 /// Takes 64 bits of a fingerprint as its hash. Fingerprints are outputs of HMAC-SHA-256 or SHA-256;

@@ -28,6 +28,7 @@ fn the_earlier_of_expiry_and_idleness_is_the_natural_end() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the runtime's own time, which is what passes here")]
 async fn a_process_sweeps_by_itself_and_not_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(&folder.path().join("store"), "check").unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::clock::Clock;
 use durward::base::principal::{Facts, State};
-use durward::store::cached::{CacheSettings, CachedStore, Remembered};
+use durward::store::cached::{CacheSettings, CachedStore, Held, Recalled, Remembered};
 use durward::store::{CredentialChange, StoreError};
 
 use super::fixture::{Fixture, NOW, control, credential_id, fingerprint, record, settings, tenant, until};
@@ -34,6 +34,18 @@ impl Bench {
 
     pub(super) fn peek(&self, name: &str) -> Remembered {
         self.cache.peek(&fingerprint(name), self.fixture.clock.now())
+    }
+
+    /// What a worker would keep.
+    pub(super) fn held(&self, name: &str) -> Arc<Held> {
+        match self.cache.recall(&fingerprint(name), self.fixture.clock.now()) {
+            Recalled::Present(held) => held,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn is_current(&self, name: &str, held: &Held) -> bool {
+        self.cache.is_current(&fingerprint(name), held, self.fixture.clock.now())
     }
 
     pub(super) fn present(&self, name: &str) -> Option<Arc<Facts>> {

@@ -8,7 +8,7 @@ use durward::store::cached::Remembered;
 use durward::store::{StoreError, TenantState};
 
 use super::bench::{Bench, is_revoked, unavailable};
-use super::fixture::{NOW, credential_id, fingerprint, record, run, surface, tenant, until};
+use super::fixture::{NOW, credential_id, record, run, surface, tenant, until};
 use super::wrapper::Behaviour;
 
 #[test]
@@ -112,9 +112,9 @@ fn an_event_ends_facts_at_once_whoever_holds_them() {
     run(async {
         for by_tenant in [false, true] {
             let bench = Bench::new().await;
-            let held = bench.load("key-1").await.unwrap().unwrap();
-            let now = bench.fixture.clock.now();
-            assert!(bench.cache.is_current(&fingerprint("key-1"), &held, now));
+            bench.load("key-1").await.unwrap().unwrap();
+            let held = bench.held("key-1");
+            assert!(bench.is_current("key-1", &held));
             if by_tenant {
                 bench
                     .fixture
@@ -126,10 +126,11 @@ fn an_event_ends_facts_at_once_whoever_holds_them() {
                 bench.revoke().await;
             }
             assert!(bench.present("key-1").is_none());
-            assert!(!bench.cache.is_current(&fingerprint("key-1"), &held, now));
+            assert!(!bench.is_current("key-1", &held));
             let fresh = bench.load("key-1").await.unwrap().unwrap();
             assert!(is_revoked(&fresh) || !fresh.tenant.active);
-            assert!(bench.cache.is_current(&fingerprint("key-1"), &fresh, now));
+            assert!(bench.is_current("key-1", &bench.held("key-1")));
+            assert!(!bench.is_current("key-1", &held), "others have taken their place");
         }
     });
 }
@@ -170,7 +171,6 @@ fn c2_a_fill_that_began_before_an_event_answers_its_waiters_and_is_not_kept() {
         let answered = load.await.unwrap().unwrap().unwrap();
         assert!(!is_revoked(&answered), "the waiter came before the revocation");
         assert!(bench.present("key-1").is_none(), "and nobody after it is served by that");
-        assert!(!bench.cache.is_current(&fingerprint("key-1"), &answered, bench.fixture.clock.now()));
         assert_eq!(bench.cache.figures().outdated, 1);
     });
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use durward::base::clock::Clock;
 use durward::store::StoreError;
 use durward::store::cached::{CacheSettings, CachedStore, Remembered};
 
@@ -131,7 +130,8 @@ fn f3_after_repeated_failures_the_store_is_asked_once_a_second() {
 fn busy_facts_are_read_again_ahead_of_time_by_one_flight() {
     run(async {
         let bench = Bench::new().await;
-        let first = bench.load("key-1").await.unwrap().unwrap();
+        bench.load("key-1").await.unwrap().unwrap();
+        let first = bench.held("key-1");
         bench.advance(14_999);
         assert!(bench.present("key-1").is_some());
         assert_eq!(bench.cache.figures().refreshes, 0, "younger than half its age");
@@ -139,17 +139,16 @@ fn busy_facts_are_read_again_ahead_of_time_by_one_flight() {
         bench.wrapper.set(Behaviour::HoldQuestions);
         for _ in 0..100 {
             assert!(bench.present("key-1").is_some());
-            assert!(bench.cache.is_current(&fingerprint("key-1"), &first, bench.fixture.clock.now()));
+            assert!(bench.is_current("key-1", &first));
         }
         bench.until_held(1).await;
         bench.wrapper.release();
-        until("the refresh", async || bench.present("key-1").unwrap().sent_at > first.sent_at).await;
+        until("the refresh", async || {
+            bench.present("key-1").unwrap().sent_at > first.facts().sent_at
+        })
+        .await;
         assert_eq!(bench.wrapper.reads(), 2);
-        let now = bench.fixture.clock.now();
-        assert!(
-            !bench.cache.is_current(&fingerprint("key-1"), &first, now),
-            "there are younger ones"
-        );
+        assert!(!bench.is_current("key-1", &first), "there are younger ones");
         bench.wrapper.set(unavailable());
         bench.advance(29_999);
         assert!(bench.present("key-1").is_some(), "age counts from the refresh");
@@ -258,5 +257,20 @@ fn a_cache_whose_runtime_has_ended_fails_and_does_not_hang() {
             assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         }
         assert_eq!(cache.figures().in_flight, 0);
+    });
+}
+
+#[test]
+fn facts_of_a_workers_own_table_alone_are_read_again_too() {
+    run(async {
+        let bench = Bench::new().await;
+        bench.load("key-1").await.unwrap().unwrap();
+        let held = bench.held("key-1");
+        bench.advance(18_100);
+        // Nobody but the holder asks.
+        assert!(bench.is_current("key-1", &held));
+        until("the refresh", async || !bench.is_current("key-1", &held)).await;
+        assert!(bench.held("key-1").facts().sent_at > held.facts().sent_at);
+        assert_eq!((bench.wrapper.reads(), bench.cache.figures().refreshes), (2, 1));
     });
 }
