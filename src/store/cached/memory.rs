@@ -83,8 +83,9 @@ impl Memory {
         self.present.contains_key(fingerprint)
     }
 
-    /// Remembers facts, unless an event has made them out of date or younger ones are there.
-    /// Answers whether they are up to date. The caller holds the fingerprint's lock.
+    /// Remembers facts, unless an event has made them out of date or younger ones are there. An absence
+    /// that said otherwise goes: it would speak again when the facts are dropped before it. Answers
+    /// whether they are up to date. The caller holds the fingerprint's lock.
     pub(super) fn remember(&self, fingerprint: Fingerprint, facts: &Arc<Facts>) -> bool {
         let slots = Slots::of(facts);
         if !self.positions.contains_all(&slots, facts.position) {
@@ -104,6 +105,7 @@ impl Memory {
                     refresh_at: AtomicU64::new(refresh_at),
                 }),
             );
+            self.absent.invalidate(&fingerprint);
         }
         true
     }
