@@ -172,6 +172,9 @@ impl Hasher for FingerprintHasher {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::hash::BuildHasher;
