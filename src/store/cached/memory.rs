@@ -84,8 +84,9 @@ impl Memory {
         self.present.contains_key(fingerprint)
     }
 
-    /// Remembers facts, unless an event has made them out of date or younger ones are there.
-    /// Answers whether they are up to date. The caller holds the fingerprint's lock.
+    /// Remembers facts, unless an event has made them out of date or younger ones are there. An absence
+    /// that said otherwise goes: it would speak again when the facts are dropped before it. Answers
+    /// whether they are up to date. The caller holds the fingerprint's lock.
     pub(super) fn remember(&self, fingerprint: Fingerprint, facts: &Arc<Facts>) -> bool {
         let slots = Slots::of(facts);
         if !self.positions.contains_all(&slots, facts.position) {
@@ -96,6 +97,7 @@ impl Memory {
             let refresh_at = facts.sent_at.plus(self.refresh_age()).0.saturating_add(self.spread(&fingerprint));
             self.present
                 .insert(fingerprint, Arc::new(Held::new(Arc::clone(facts), slots, refresh_at)));
+            self.absent.invalidate(&fingerprint);
             // After the insertion: whoever is told to look again finds the younger ones.
             if let Some(held) = held {
                 held.supersede();
@@ -172,6 +174,9 @@ impl Hasher for FingerprintHasher {
     /// The length of the array, which is always 32.
     fn write_usize(&mut self, _: usize) {}
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {
