@@ -23,8 +23,9 @@ fn main() -> io::Result<()> {
         ["upstream", port] => serve(local(port)?),
         ["port"] => free_port(),
         ["keys", socket, count] => make_keys(socket, count),
+        ["mint", prefix] => mint(prefix),
         _ => Err(io::Error::other(
-            "relay floor PORT UPSTREAM | upstream PORT | port | keys SOCKET COUNT",
+            "relay floor PORT UPSTREAM | upstream PORT | port | keys SOCKET COUNT | mint PREFIX",
         )),
     }
 }
@@ -37,6 +38,12 @@ fn local(port: &str) -> io::Result<SocketAddr> {
 fn free_port() -> io::Result<()> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     writeln!(io::stdout(), "{}", listener.local_addr()?.port())
+}
+
+/// A well-formed key that no store has heard of.
+fn mint(prefix: &str) -> io::Result<()> {
+    let key = durward::base::key::GeneratedKey::mint(prefix).map_err(|_| io::Error::other("no randomness"))?;
+    writeln!(io::stdout(), "{}", key.expose())
 }
 
 /// Makes as many tenants, each with one key, through an operator socket, and writes `key tenant` lines.
