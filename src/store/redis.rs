@@ -54,6 +54,7 @@ mod restoration;
 mod scripts;
 mod sentinel;
 mod session;
+mod turn;
 mod whereabouts;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only
@@ -153,7 +154,7 @@ impl RedisStore {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
         let scripts = Arc::new(Scripts::new(&settings.key_prefix, &settings.pepper_check));
-        let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix));
+        let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix, Arc::clone(&clock)));
         let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
             readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),

@@ -140,20 +140,26 @@ impl Link {
             {
                 return;
             }
-            match self.connect(&scripts, &duty).await {
+            let pause = match self.connect(&scripts, &duty).await {
                 Ok((endpoint, wire)) => {
                     let live = self.publish(wire);
                     self.keep(&live, &endpoint, &scripts, &duty, &mut backoff).await;
                     self.state.send_replace(LinkState::Down);
                     tracing::warn!(error = %self.last_error(), "a connection to Redis was lost");
+                    backoff.next()
                 }
                 Err(error) => {
                     self.remember(&error);
                     self.state.send_replace(LinkState::Down);
                     tracing::debug!(%error, "no connection to Redis");
+                    // Others have lost it too: the leaders try one after the other.
+                    match duty {
+                        Duty::Lead => self.whereabouts.turn.lengthen(backoff.next(), backoff.fraction()),
+                        Duty::Follow(_) => backoff.next(),
+                    }
                 }
-            }
-            tokio::time::sleep(backoff.next()).await;
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -262,7 +268,12 @@ impl Backoff {
 
     /// Some part of this, drawn.
     pub(super) fn part_of(&mut self, whole: Duration) -> Duration {
-        whole.mul_f64(f64::from(self.draw() % 1_000) / 1_000.0)
+        whole.mul_f64(self.fraction())
+    }
+
+    /// From nought to one, drawn.
+    pub(super) fn fraction(&mut self) -> f64 {
+        f64::from(self.draw() % 1_000) / 1_000.0
     }
 
     /// `SplitMix64`, upper half: neighbouring seeds give unlike pauses.

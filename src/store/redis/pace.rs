@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::clock;
 
 use super::link::Backoff;
+use super::turn::Turn;
 
 /// Connects of one gateway: one a second (hardening F8) ...
 const EVERY: Duration = Duration::from_secs(1);
@@ -33,12 +34,16 @@ impl Pace {
         }
     }
 
-    /// Waits for the next moment. Whoever goes away while waiting has used it up.
-    pub(super) async fn wait(&self) {
+    /// Waits for the next moment, which comes in this gateway's turn. Whoever goes away while waiting has
+    /// used it up.
+    pub(super) async fn wait(&self, turn: &Turn) {
         let wait = self.reserve(clock::runtime_instant());
         if !wait.is_zero() {
-            let drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner).part_of(JITTER);
-            tokio::time::sleep(wait + drawn).await;
+            let (drawn, fraction) = {
+                let mut backoff = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+                (backoff.part_of(JITTER), backoff.fraction())
+            };
+            tokio::time::sleep(turn.lengthen(wait + drawn, fraction)).await;
         }
     }
 

@@ -25,7 +25,7 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 /// KEYS meta g; ARGV pepper id run standing rest duplicate kept most. A receipt is `run since heard
 /// history count reader max-age stream-interval version`; `since` is when this standing was first
-/// told. Answers Redis' time.
+/// told. Answers Redis' time, this gateway's place by its id, and how many there are.
 const ANNOUNCE: &str = "
 local held, since = redis.call('HGET', KEYS[2], ARGV[2]), now
 if held then
@@ -43,7 +43,11 @@ elseif redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
   if redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then return redis.error_reply('FULL gateways') end
 end
 redis.call('HSET', KEYS[2], ARGV[2], string.format('%s %.0f %.0f %s %s', ARGV[3], since, now, ARGV[4], ARGV[5]))
-return now
+local before, ids = 0, redis.call('HKEYS', KEYS[2])
+for i = 1, #ids do
+  if ids[i] < ARGV[2] then before = before + 1 end
+end
+return {now, before, #ids}
 ";
 
 /// KEYS meta g; ARGV pepper id run.
@@ -112,6 +116,16 @@ end
 return {m[1] or '', m[3] or '0', first and tostring(count_of(first)) or false, found}
 ";
 
+/// What an announcement is answered.
+pub(super) struct Announced {
+    /// Redis' time.
+    pub(super) now: UnixMillis,
+    /// How many ids come before this gateway's ...
+    pub(super) place: u32,
+    /// ... of how many.
+    pub(super) gateways: u32,
+}
+
 /// The scripts about receipts and events, and the keys they work on.
 pub(super) struct ReceiptScripts {
     meta: String,
@@ -139,8 +153,8 @@ impl ReceiptScripts {
         }
     }
 
-    /// Writes a receipt with this standing; answers Redis' time.
-    pub(super) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Standing) -> Result<UnixMillis, Fault> {
+    /// Writes a receipt with this standing; answers Redis' time, and this gateway's place among how many.
+    pub(super) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Standing) -> Result<Announced, Fault> {
         let history = if applied.history.is_empty() { "-" } else { &applied.history };
         let rest = format!(
             "{} {} {} {}",
@@ -159,7 +173,12 @@ impl ReceiptScripts {
             .arg(millis(DUPLICATE_AFTER))
             .arg(millis(KEPT_FOR))
             .arg(MAX_GATEWAYS);
-        run(wire, &call).await.map(UnixMillis)
+        let (now, place, gateways) = run(wire, &call).await?;
+        Ok(Announced {
+            now: UnixMillis(now),
+            place,
+            gateways,
+        })
     }
 
     pub(super) async fn withdraw(&self, wire: &Wire, id: &GatewayId, run_number: u64) -> Result<(), Fault> {

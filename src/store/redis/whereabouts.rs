@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::base::clock::Clock;
 use crate::store::{StoreError, watch};
 
 use super::access::{Endpoint, RedisAccess, Servers};
@@ -16,6 +17,7 @@ use super::fault::{Connection, Fault};
 use super::link::Backoff;
 use super::pace::Pace;
 use super::sentinel::Sentinels;
+use super::turn::Turn;
 
 /// Where the leader is, for the other connections.
 pub(super) type Course = watch::Receiver<Option<Arc<Endpoint>>>;
@@ -31,6 +33,8 @@ enum Guide {
 pub(super) struct Whereabouts {
     around: Surroundings,
     pace: Pace,
+    /// When this gateway tries again after others have lost the store too.
+    pub(super) turn: Turn,
     guide: Guide,
     caller: Caller,
     /// Where the leader found the primary; `None` while nobody may be asked.
@@ -41,7 +45,7 @@ pub(super) struct Whereabouts {
 }
 
 impl Whereabouts {
-    pub(super) fn new(around: Surroundings, access: RedisAccess, hash_tag: &str) -> Self {
+    pub(super) fn new(around: Surroundings, access: RedisAccess, hash_tag: &str, clock: Arc<dyn Clock>) -> Self {
         Self {
             caller: Caller::new(&around, &access.user, access.database, access.tls.as_ref()),
             guide: match access.servers {
@@ -50,6 +54,7 @@ impl Whereabouts {
                 Servers::Cluster(seeds) => Guide::Cluster(Nodes::new(seeds, hash_tag)),
             },
             pace: around.pace(),
+            turn: Turn::new(clock),
             around,
             course: watch::channel(None).0,
             astray: watch::channel(0).0,
@@ -111,7 +116,7 @@ impl Whereabouts {
     /// # Errors
     /// As [`dial`].
     pub(super) async fn dial(&self, endpoint: &Endpoint, response_timeout: Duration) -> Result<Wire, StoreError> {
-        self.pace.wait().await;
+        self.pace.wait(&self.turn).await;
         dial(endpoint, &self.caller, response_timeout).await
     }
 
@@ -173,7 +178,12 @@ mod tests {
             database: 0,
             tls: None,
         };
-        Whereabouts::new(Surroundings::default(), access, "durward")
+        Whereabouts::new(
+            Surroundings::default(),
+            access,
+            "durward",
+            Arc::new(crate::base::clock::SystemClock),
+        )
     }
 
     #[tokio::test]

@@ -11,7 +11,9 @@ impl Session {
         let applied = self.shared.feed.history.standing(gateway.applied);
         let live = self.writer()?;
         let written = self.shared.receipts.announce(&live.wire, gateway, &applied).await;
-        self.settle_writer(&live, written)
+        let announced = self.settle_writer(&live, written)?;
+        self.shared.whereabouts.turn.set(announced.place, announced.gateways);
+        Ok(announced.now)
     }
 
     pub(in super::super) async fn withdraw(&self, id: &GatewayId, run: u64) -> Result<(), StoreError> {
