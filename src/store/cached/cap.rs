@@ -10,44 +10,67 @@ use super::said::Said;
 /// Pause between two log lines about the same flood.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// So many look-ups a second of credentials this process has not met, and a second's worth at once.
+/// Length of a part of a second, in milliseconds ...
+const PART: u64 = 100;
+
+/// ... and the parts that are counted: those of the last second, and the one that has begun.
+const PARTS: usize = 11;
+
+/// At most so many look-ups in any second of credentials this process has not met; all of them at once if
+/// there was none before.
 ///
 /// Each gateway has its own. A look-up over it is not known, which is 503 and never 401; credentials
 /// met in the last minutes are not counted, so that a flood of guesses cannot hold up known callers.
 pub(super) struct Cap {
     per_second: u32,
-    left: Mutex<Left>,
+    lately: Mutex<Lately>,
     said: Said,
 }
 
-struct Left {
-    tokens: f64,
-    at: BootMillis,
+/// What was admitted, part by part.
+#[derive(Default)]
+struct Lately {
+    parts: [u32; PARTS],
+    /// The number of the newest part since the clock began.
+    newest: u64,
+}
+
+impl Lately {
+    /// Forgets what is older than the last second and this part; answers what is left.
+    fn sum_at(&mut self, now: BootMillis) -> u32 {
+        let part = now.0 / PART;
+        // A clock that goes back forgets nothing.
+        for gone in (self.newest + 1..=part).rev().take(PARTS) {
+            *self.count_of(gone) = 0;
+        }
+        self.newest = self.newest.max(part);
+        self.parts.iter().sum()
+    }
+
+    fn count_of(&mut self, part: u64) -> &mut u32 {
+        let place = usize::try_from(part % PARTS as u64).unwrap_or(0);
+        &mut self.parts[place]
+    }
 }
 
 impl Cap {
     pub(super) fn new(per_second: u32) -> Self {
         Self {
             per_second,
-            left: Mutex::new(Left {
-                tokens: f64::from(per_second),
-                at: BootMillis::default(),
-            }),
+            lately: Mutex::default(),
             said: Said::default(),
         }
     }
 
     /// Whether one more may be asked for now.
     pub(super) fn admits(&self, now: BootMillis) -> bool {
-        let most = f64::from(self.per_second);
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.tokens = (now.since(left.at).as_secs_f64().mul_add(most, left.tokens)).min(most);
-        left.at = left.at.max(now);
-        if left.tokens >= 1.0 {
-            left.tokens -= 1.0;
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.sum_at(now) < self.per_second {
+            let newest = lately.newest;
+            *lately.count_of(newest) += 1;
             return true;
         }
-        drop(left);
+        drop(lately);
         if self.said.may_say(now, SAY_EVERY) {
             tracing::warn!(
                 alarm = "unknown_lookups",
@@ -70,10 +93,24 @@ mod tests {
     #[test]
     fn a_second_admits_its_number_and_no_more() {
         let cap = Cap::new(100);
-        assert_eq!(admitted(&cap, 5_000, 1_000), 100, "a second's worth at once");
-        assert_eq!(admitted(&cap, 5_000, 10), 0);
-        assert_eq!(admitted(&cap, 5_100, 1_000), 10);
+        assert_eq!(admitted(&cap, 5_050, 60), 60);
+        assert_eq!(admitted(&cap, 5_420, 1_000), 40);
+        assert_eq!(admitted(&cap, 6_050, 10), 0, "the first sixty are a second ago, and no more");
+        assert_eq!(admitted(&cap, 6_100, 1_000), 60);
+        assert_eq!(admitted(&cap, 6_499, 1_000), 0);
+        assert_eq!(admitted(&cap, 6_500, 1_000), 40);
         assert_eq!(admitted(&cap, 60_000, 1_000), 100, "nothing is saved up beyond a second");
+    }
+
+    #[test]
+    fn no_second_of_a_flood_admits_more() {
+        let cap = Cap::new(50);
+        let admitted: Vec<u64> = (0..60_000).step_by(7).filter(|at| cap.admits(BootMillis(*at))).collect();
+        for (i, at) in admitted.iter().enumerate() {
+            let second = admitted[i..].iter().take_while(|later| **later < at + 1_000).count();
+            assert!(second <= 50, "{second} from {at} on");
+        }
+        assert!(admitted.len() >= 50 * 54, "{}: of 60 s nine tenths are used", admitted.len());
     }
 
     #[test]

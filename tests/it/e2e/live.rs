@@ -252,7 +252,7 @@ fn metrics(gateway: &Gateway) -> String {
 }
 
 /// Opens a WebSocket, changes something, and says how and why it ended.
-fn ended_by(gateway: &Gateway, mut socket: WebSocket, path: &str, change: impl FnOnce()) -> (u16, Value) {
+pub(super) fn ended_by(gateway: &Gateway, mut socket: WebSocket, path: &str, change: impl FnOnce()) -> (u16, Value) {
     assert!(socket.echoes("open"));
     let wait = std::time::Duration::from_millis(600);
     // Old enough to be looked at: younger ones were admitted a moment ago.

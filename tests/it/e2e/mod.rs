@@ -8,6 +8,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod live_away;
+mod live_keys;
 mod outage;
 mod pair;
 mod readme;

@@ -1,7 +1,7 @@
 //! The rows about beginnings, pauses and clients that go away (F1, F12, F17, F18).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use durward::base::clock;
 use rustix::process::Signal;
@@ -70,6 +70,14 @@ pub(super) fn first_questions(mut seen: Vec<Seen>) -> Vec<Seen> {
     seen
 }
 
+/// Most look-ups in any second.
+pub(super) fn busiest_second(lookups: &[Seen]) -> usize {
+    let mut at: Vec<Instant> = lookups.iter().map(|seen| seen.at).collect();
+    at.sort_unstable();
+    let within = |i: usize| at[i..].partition_point(|later| *later < at[i] + Duration::from_secs(1));
+    (0..at.len()).map(within).max().unwrap_or(0)
+}
+
 #[test]
 fn f17_gateways_that_start_together_ask_for_each_key_once_and_for_few_at_a_time() {
     let keys = scale("DURWARD_TEST_COLD_KEYS", 200);
@@ -109,22 +117,13 @@ fn f17_gateways_that_start_together_ask_for_each_key_once_and_for_few_at_a_time(
     let p99 = percentile(times.into_inner().unwrap(), 99);
     for door in &doors {
         let lookups = first_questions(door.lookups());
-        let busiest = lookups
-            .iter()
-            .map(|from| {
-                lookups
-                    .iter()
-                    .filter(|seen| seen.at >= from.at && seen.at < from.at + Duration::from_secs(1))
-                    .count()
-            })
-            .max()
-            .unwrap_or(0);
+        let busiest = busiest_second(&lookups);
         let each = lookups.len() as u64;
         eprintln!(
             "F17: {keys} cold keys known after {took:?}; {each} look-ups, at most {busiest} in a second; p99 {p99:?}; {refused:?} times 503"
         );
-        // A second's worth at once, and as many in the second that follows.
-        assert!(busiest as u64 <= 2 * cap + cap / 10, "{busiest} look-ups in a second");
+        // The door may see the last of one second late and the first of the next at once.
+        assert!(busiest as u64 <= cap + cap / 10, "{busiest} look-ups in a second");
         assert!(each >= keys && each <= keys + keys / 10, "{each} look-ups for {keys} keys");
     }
     assert!(p99 <= Duration::from_millis(500) + NOISE, "{p99:?}");
