@@ -87,6 +87,7 @@ fn a_killed_gateway_leaves_no_credential_without_its_event_and_no_event_without_
             assert_eq!(status, 200, "kill {kill}");
         }
     }
+    eprintln!("{} kills, {} clients and as many sessions made", kills(), sessions.len());
     assert!(sessions.len() >= ANSWERS * kills(), "{}", sessions.len());
 }
 
