@@ -159,7 +159,7 @@ pub const STORE: Schema = Schema {
             name: "unknown_lookups",
             kind: Kind::Count { min: 10, max: 1_000_000 },
             default: Fallback::Value("500"),
-            about: "`redis`: look-ups a second of credentials this gateway has not met in the last ten minutes; more are refused with 503 at once. It is what guessing keys may cost Redis, and how fast a gateway that starts learns its callers.",
+            about: "`redis`: look-ups in any second of credentials this gateway has not met in the last ten minutes; more are refused with 503 at once. It is what guessing keys may cost Redis, and how fast a gateway that starts learns its callers.",
         },
         Key {
             name: "cache_entries",
