@@ -178,7 +178,7 @@ pub struct StoreSettings {
     pub max_lookups: usize,
     /// How long what ended by itself is kept (default 30 days).
     pub keep_ended: Duration,
-    /// Most look-ups a second of credentials not met lately (default 500; none with the embedded store).
+    /// Most look-ups in any second of credentials not met lately (default 500; none with the embedded store).
     pub unknown_lookups: Option<u32>,
     /// Most credentials remembered (default 100,000).
     pub cache_entries: u64,

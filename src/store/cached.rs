@@ -41,7 +41,7 @@ pub struct CacheSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once.
     pub max_lookups: usize,
-    /// Most look-ups a second of credentials not met lately; more are refused at once. None: no limit.
+    /// Most look-ups in any second of credentials not met lately; more are refused at once. None: no limit.
     pub unknown_lookups: Option<u32>,
     /// What pauses are drawn from: another one in each process, so that gateways do not act together.
     pub seed: u64,
