@@ -40,9 +40,10 @@ impl Sentinels {
                 .find_map(|_| {
                     let port = free_port();
                     let file = sentinels.directory.path().join(format!("{i}.conf"));
+                    // A split vote is repeated after twice the time limit of a failover.
                     let settings = format!(
                         "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {SERVICE} 127.0.0.1 {} {}\n\
-                         sentinel down-after-milliseconds {SERVICE} 500\nsentinel failover-timeout {SERVICE} 60000\n",
+                         sentinel down-after-milliseconds {SERVICE} 500\nsentinel failover-timeout {SERVICE} 5000\n",
                         sentinels.directory.path().display(),
                         primary.port(),
                         count / 2 + 1,
