@@ -17,7 +17,7 @@ use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
 use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
-use crate::store::cached::{CachedStore, Held, Recalled, Remembered};
+use crate::store::cached::{CachedStore, Held, Recalled};
 
 /// Entries of a worker's own table: 2.6 MB, and with 10,000 busy keys one look-up in fourteen
 /// collides and costs a look into the shared cache instead, which is cheap too.
@@ -277,6 +277,17 @@ impl Resolver {
             *place = Some((key, held));
         }
     }
+}
+
+/// What memory knows of a fingerprint, without any wait.
+#[derive(Debug, Clone)]
+pub enum Remembered {
+    /// Facts young enough, and not contradicted by any event.
+    Present(Arc<Facts>),
+    /// Certainly absent a moment ago.
+    Absent,
+    /// Nothing usable: the store must be asked.
+    Nothing,
 }
 
 /// What memory knows of a credential.

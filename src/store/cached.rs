@@ -69,17 +69,6 @@ impl Default for CacheSettings {
     }
 }
 
-/// What memory knows, without any wait.
-#[derive(Debug, Clone)]
-pub enum Remembered {
-    /// Facts young enough, and not contradicted by any event.
-    Present(Arc<Facts>),
-    /// Certainly absent a moment ago.
-    Absent,
-    /// Nothing usable: [`CachedStore::load`] must be asked.
-    Nothing,
-}
-
 /// A store with a memory. Shared by all workers.
 ///
 /// Facts are judged on every use, by our boot clock and by the positions of events
@@ -110,18 +99,8 @@ impl CachedStore {
     }
 
     /// What is remembered of this fingerprint. No I/O and no wait. Starts a refresh ahead (off the
-    /// request path) when the facts are older than half their age limit.
-    #[must_use]
-    pub fn peek(&self, fingerprint: &Fingerprint, now: Now) -> Remembered {
-        match self.recall(fingerprint, now) {
-            Recalled::Present(held) => Remembered::Present(Arc::clone(held.facts())),
-            Recalled::Absent => Remembered::Absent,
-            Recalled::Nothing => Remembered::Nothing,
-        }
-    }
-
-    /// The same for somebody who keeps what is found, and asks [`is_current`](Self::is_current) before
-    /// each use.
+    /// request path) when the facts are older than half their age limit. Whoever keeps what is found asks
+    /// [`is_current`](Self::is_current) before each use.
     #[must_use]
     pub fn recall(&self, fingerprint: &Fingerprint, now: Now) -> Recalled {
         let recalled = self.flights.memory().recall(fingerprint, now.boot);
@@ -179,7 +158,7 @@ impl CachedStore {
         self.flights.load(fingerprint, since).await
     }
 
-    /// Has this fingerprint read soon, for somebody who looks again with [`peek`](Self::peek) and waits for
+    /// Has this fingerprint read soon, for somebody who looks again with [`recall`](Self::recall) and waits for
     /// nothing. Reads are gathered; more than a bound of them are left out, and nothing is read while the
     /// store fails: whoever still wants it asks again.
     pub fn refresh(&self, fingerprint: Fingerprint) {
@@ -283,6 +262,6 @@ pub enum Recalled {
     Present(Arc<Held>),
     /// Certainly absent a moment ago.
     Absent,
-    /// Nothing usable.
+    /// Nothing usable: [`CachedStore::load`] must be asked.
     Nothing,
 }

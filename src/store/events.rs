@@ -271,26 +271,13 @@ fn mix(kind: u64, name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::codec::tests::sample;
+    use super::super::codec::tests::{facts_of, sample};
     use super::*;
-    use crate::base::clock::UnixMillis;
-    use crate::base::principal::{IdentityLines, TenantRecord};
 
     fn facts(position: u64) -> Facts {
-        let credential = sample();
         Facts {
-            tenant: TenantRecord {
-                id: credential.tenant.clone(),
-                active: true,
-                created_at: UnixMillis(0),
-                epoch: 1,
-            },
-            credential,
-            ancestors: Vec::new(),
-            roles: Vec::new(),
-            sent_at: BootMillis(0),
             position: Position(position),
-            lines: IdentityLines::default(),
+            ..facts_of(sample())
         }
     }
 

@@ -41,10 +41,14 @@ pub(super) fn natural_end(record: &CredentialRecord) -> Option<UnixMillis> {
 
 /// Sweeps `store` now and then, until it is dropped. A sweep that fails is tried again at the next time.
 pub async fn sweep_for_ever(store: &dyn CredentialStore, keep: Duration, clock: &dyn Clock) {
-    let mut pause = FIRST;
+    sweep_every((FIRST, PERIOD), store, keep, clock).await;
+}
+
+async fn sweep_every((first, period): (Duration, Duration), store: &dyn CredentialStore, keep: Duration, clock: &dyn Clock) {
+    let mut pause = first;
     loop {
         tokio::time::sleep(pause).await;
-        pause = PERIOD;
+        pause = period;
         match sweep(store, keep, clock.now().wall).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "credentials that ended long ago were forgotten"),

@@ -193,7 +193,7 @@ impl World {
                     self.model.note_gap(g, self.now);
                 }
             }
-            Fault::Swap => self.around.swapped = true,
+            Fault::Swap => self.swapped = true,
             Fault::Suspend(g, how) => {
                 self.run_gateway(g, self.now);
                 self.gateways[g].suspend(how);
@@ -218,7 +218,7 @@ impl World {
                     self.go_back(Some(data));
                 }
             }
-            Fault::Swap => self.around.swapped = false,
+            Fault::Swap => self.swapped = false,
             Fault::Suspend(g, _) => {
                 self.resume(g);
                 self.after(0, Event::Run(g));
@@ -332,7 +332,7 @@ impl World {
             self.gateways[g].step_wall(0);
             self.after(0, Event::Run(g));
         }
-        self.around.swapped = false;
+        self.swapped = false;
         self.end(Fault::Flush);
         self.heal_replicas();
         // A replica without data was promoted after the copy had been restored: it is restored again.

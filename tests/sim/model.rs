@@ -88,8 +88,6 @@ impl Ended {
 pub(crate) struct Circumstances {
     /// Since when nothing has been wrong; none while something is.
     pub(crate) calm_since: Option<u64>,
-    /// Look-ups may be answered with those of others.
-    pub(crate) swapped: bool,
     /// The store went back to what it was before, at least once.
     pub(crate) went_back: bool,
 }

@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) model: Model,
     pub(crate) around: Circumstances,
+    /// Look-ups may be answered with those of others.
+    pub(crate) swapped: bool,
     /// How late replicas are.
     pub(crate) lag: (u64, u64),
     /// The node that the store's name leads to takes no connections.
@@ -111,9 +113,9 @@ impl World {
             cluster: Cluster::new(data, nodes),
             model: Model::new(u64::try_from(settings.max_age.as_millis()).unwrap()),
             settings,
+            swapped: false,
             around: Circumstances {
                 calm_since: Some(0),
-                swapped: false,
                 went_back: false,
             },
             lag: (1, 30),
@@ -352,7 +354,7 @@ impl World {
         self.model.note_find(&self.cast, g, &find.fingerprint, self.now);
         self.tell(format_args!("gateway {g} is answered {:?}", String::from_utf8_lossy(&find.reply)));
         let mut reply = Arrived::Bytes(find.reply.clone());
-        if self.around.swapped
+        if self.swapped
             && let Some((at, other)) = &self.last_find
             && self.now - at < 200
             && other.fingerprint != find.fingerprint

@@ -12,8 +12,8 @@ use crate::decide::authorize::{Again, authorize_again};
 use crate::decide::route::{Access, Destination, Route, RouteIndex, Upgrade};
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::decide::validity;
+use crate::resolver::Remembered;
 use crate::snapshot::Snapshot;
-use crate::store::cached::Remembered;
 use crate::telemetry::StreamKind;
 
 use super::{AskedFor, Held, Hurry, Judged, Wanted};

@@ -4,17 +4,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::BootMillis;
+use crate::decide::rate::{MAX_COUNT, Rate, Verdict, Window};
 
 use super::said::Said;
 
 /// Pause between two log lines about the same flood.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Length of a part of a second, in milliseconds ...
-const PART: u64 = 100;
-
-/// ... and the parts that are counted: those of the last second, and the one that has begun.
-const PARTS: usize = 11;
+/// What the number is counted in.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// At most so many look-ups in any second of credentials this process has not met; all of them at once if
 /// there was none before.
@@ -23,40 +21,17 @@ const PARTS: usize = 11;
 /// met in the last minutes are not counted, so that a flood of guesses cannot hold up known callers.
 pub(super) struct Cap {
     per_second: u32,
-    lately: Mutex<Lately>,
+    /// None when the number is nought: then nobody is admitted.
+    rate: Option<Rate>,
+    lately: Mutex<Window>,
     said: Said,
-}
-
-/// What was admitted, part by part.
-#[derive(Default)]
-struct Lately {
-    parts: [u32; PARTS],
-    /// The number of the newest part since the clock began.
-    newest: u64,
-}
-
-impl Lately {
-    /// Forgets what is older than the last second and this part; answers what is left.
-    fn sum_at(&mut self, now: BootMillis) -> u32 {
-        let part = now.0 / PART;
-        // A clock that goes back forgets nothing.
-        for gone in (self.newest + 1..=part).rev().take(PARTS) {
-            *self.count_of(gone) = 0;
-        }
-        self.newest = self.newest.max(part);
-        self.parts.iter().sum()
-    }
-
-    fn count_of(&mut self, part: u64) -> &mut u32 {
-        let place = usize::try_from(part % PARTS as u64).unwrap_or(0);
-        &mut self.parts[place]
-    }
 }
 
 impl Cap {
     pub(super) fn new(per_second: u32) -> Self {
         Self {
             per_second,
+            rate: Rate::new(per_second.min(MAX_COUNT), SECOND).ok(),
             lately: Mutex::default(),
             said: Said::default(),
         }
@@ -65,9 +40,9 @@ impl Cap {
     /// Whether one more may be asked for now.
     pub(super) fn admits(&self, now: BootMillis) -> bool {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if lately.sum_at(now) < self.per_second {
-            let newest = lately.newest;
-            *lately.count_of(newest) += 1;
+        if let Some(rate) = self.rate
+            && matches!(lately.admit(rate, now), Verdict::Admitted { .. })
+        {
             return true;
         }
         drop(lately);
@@ -95,10 +70,10 @@ mod tests {
         let cap = Cap::new(100);
         assert_eq!(admitted(&cap, 5_050, 60), 60);
         assert_eq!(admitted(&cap, 5_420, 1_000), 40);
-        assert_eq!(admitted(&cap, 6_050, 10), 0, "the first sixty are a second ago, and no more");
-        assert_eq!(admitted(&cap, 6_100, 1_000), 60);
-        assert_eq!(admitted(&cap, 6_499, 1_000), 0);
-        assert_eq!(admitted(&cap, 6_500, 1_000), 40);
+        assert_eq!(admitted(&cap, 6_049, 10), 0, "the first sixty are less than a second ago");
+        assert_eq!(admitted(&cap, 6_050, 1_000), 60);
+        assert_eq!(admitted(&cap, 6_419, 1_000), 0);
+        assert_eq!(admitted(&cap, 6_420, 1_000), 40);
         assert_eq!(admitted(&cap, 60_000, 1_000), 100, "nothing is saved up beyond a second");
     }
 
@@ -111,6 +86,11 @@ mod tests {
             assert!(second <= 50, "{second} from {at} on");
         }
         assert!(admitted.len() >= 50 * 54, "{}: of 60 s nine tenths are used", admitted.len());
+    }
+
+    #[test]
+    fn a_number_of_nought_admits_nobody() {
+        assert_eq!(admitted(&Cap::new(0), 5_000, 10), 0);
     }
 
     #[test]

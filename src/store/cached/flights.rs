@@ -144,7 +144,7 @@ impl Flights {
         let flights = self.shard(&fingerprint);
         // Another flight may have landed since the caller looked.
         match self.memory.recall(&fingerprint, now) {
-            Recalled::Present(entry) if entry.facts.sent_at >= since => return Ok(Boarding::Known(Some(Arc::clone(&entry.facts)))),
+            Recalled::Present(held) if held.facts.sent_at >= since => return Ok(Boarding::Known(Some(Arc::clone(&held.facts)))),
             Recalled::Absent => return Ok(Boarding::Known(None)),
             Recalled::Present(_) | Recalled::Nothing => {}
         }

@@ -3,8 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::clock::BootMillis;
 use crate::base::ids::{Subject, SurfaceName};
-use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, MAX_ROLES, Parent, PasswordHash, State};
+use crate::base::principal::{
+    ClaimValue, Claims, CredentialRecord, Extras, Facts, IdentityLines, Idle, MAX_ROLES, Parent, PasswordHash, Position, State,
+    TenantRecord,
+};
 use crate::base::scope::Mode;
 
 /// A record with every field in use.
@@ -28,6 +32,24 @@ pub(in crate::store) fn sample() -> CredentialRecord {
         valid_after: None,
         epoch: 1,
         extras: None,
+    }
+}
+
+/// Facts of a record that hangs on nothing but its tenant, read when the clock and the store began.
+pub(in crate::store) fn facts_of(credential: CredentialRecord) -> Facts {
+    Facts {
+        tenant: TenantRecord {
+            id: credential.tenant.clone(),
+            active: true,
+            created_at: UnixMillis(0),
+            epoch: 1,
+        },
+        credential,
+        ancestors: Vec::new(),
+        roles: Vec::new(),
+        sent_at: BootMillis(0),
+        position: Position(0),
+        lines: IdentityLines::default(),
     }
 }
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::*;
+use crate::base::clock::SystemClock;
 use crate::base::principal::{Idle, State};
 use crate::store::codec::tests::sample;
+use crate::store::embedded::EmbeddedStore;
 
 #[test]
 fn the_earlier_of_expiry_and_idleness_is_the_natural_end() {
@@ -23,4 +25,35 @@ fn the_earlier_of_expiry_and_idleness_is_the_natural_end() {
     assert_eq!(natural_end(&record), Some(UnixMillis(2_000)));
     record.expires_at = None;
     assert_eq!(natural_end(&record), Some(UnixMillis(2_000)));
+}
+
+#[tokio::test]
+async fn a_process_sweeps_by_itself_and_forgets_only_what_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("store"), "check").unwrap();
+    let now = SystemClock.now().wall;
+    let mut ended = sample();
+    ended.extras = None;
+    ended.expires_at = Some(UnixMillis(now.0 - 60_000));
+    let mut lasting = ended.clone();
+    lasting.id = CredentialId::parse("lasting").unwrap();
+    lasting.fingerprint = crate::base::fingerprint::Fingerprint::from_bytes([9; 32]);
+    lasting.secret_fingerprint = None;
+    lasting.expires_at = None;
+    store.create_tenant(ended.tenant.clone(), now).await.unwrap();
+    for record in [&ended, &lasting] {
+        store.create_credential(record.clone()).await.unwrap();
+    }
+    let soon = Duration::from_millis(20);
+    let sweeping = sweep_every((soon, soon), &store, Duration::from_secs(1), &SystemClock);
+    let forgotten = async {
+        while store.find_credential(ended.id.clone()).await.unwrap().is_some() {
+            tokio::time::sleep(soon).await;
+        }
+    };
+    tokio::select! {
+        () = sweeping => panic!("it sweeps for ever"),
+        () = forgotten => {}
+    }
+    assert!(store.find_credential(lasting.id).await.unwrap().is_some());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::clock::Clock;
 use durward::base::principal::{Facts, State};
-use durward::store::cached::{CacheSettings, CachedStore, Held, Recalled, Remembered};
+use durward::store::cached::{CacheSettings, CachedStore, Held, Recalled};
 use durward::store::{CredentialChange, StoreError};
 
 use super::fixture::{Fixture, NOW, control, credential_id, fingerprint, record, settings, tenant, until};
@@ -32,13 +32,13 @@ impl Bench {
         Self { cache, wrapper, fixture }
     }
 
-    pub(super) fn peek(&self, name: &str) -> Remembered {
-        self.cache.peek(&fingerprint(name), self.fixture.clock.now())
+    pub(super) fn recall(&self, name: &str) -> Recalled {
+        self.cache.recall(&fingerprint(name), self.fixture.clock.now())
     }
 
     /// What a worker would keep.
     pub(super) fn held(&self, name: &str) -> Arc<Held> {
-        match self.cache.recall(&fingerprint(name), self.fixture.clock.now()) {
+        match self.recall(name) {
             Recalled::Present(held) => held,
             other => panic!("{other:?}"),
         }
@@ -49,8 +49,8 @@ impl Bench {
     }
 
     pub(super) fn present(&self, name: &str) -> Option<Arc<Facts>> {
-        match self.peek(name) {
-            Remembered::Present(facts) => Some(facts),
+        match self.recall(name) {
+            Recalled::Present(held) => Some(Arc::clone(held.facts())),
             _ => None,
         }
     }

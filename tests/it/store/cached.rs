@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
-use durward::store::cached::Remembered;
+use durward::store::cached::Recalled;
 use durward::store::{StoreError, TenantState};
 
 use super::bench::{Bench, is_revoked, unavailable};
@@ -20,7 +20,7 @@ fn facts_are_used_until_their_age_limit_and_not_a_millisecond_longer() {
         bench.advance(29_999);
         assert!(bench.present("key-1").is_some());
         bench.advance(1);
-        assert!(matches!(bench.peek("key-1"), Remembered::Nothing));
+        assert!(matches!(bench.recall("key-1"), Recalled::Nothing));
         assert!(bench.load("key-1").await.is_err(), "no stale-if-error");
     });
 }
@@ -79,10 +79,10 @@ fn an_absence_is_remembered_for_its_age_and_no_longer() {
         let bench = Bench::new().await;
         assert!(bench.load("nobody").await.unwrap().is_none());
         bench.advance(4_999);
-        assert!(matches!(bench.peek("nobody"), Remembered::Absent));
+        assert!(matches!(bench.recall("nobody"), Recalled::Absent));
         assert_eq!(bench.wrapper.reads(), 1);
         bench.advance(1);
-        assert!(matches!(bench.peek("nobody"), Remembered::Nothing));
+        assert!(matches!(bench.recall("nobody"), Recalled::Nothing));
     });
 }
 
@@ -98,7 +98,7 @@ fn c4_a_failure_is_told_and_remembered_by_nobody() {
             bench.wrapper.set(Behaviour::Fail(error));
             for name in ["key-1", "nobody"] {
                 assert!(bench.load(name).await.is_err());
-                assert!(matches!(bench.peek(name), Remembered::Nothing));
+                assert!(matches!(bench.recall(name), Recalled::Nothing));
             }
             bench.wrapper.set(Behaviour::Pass);
             assert!(bench.load("key-1").await.unwrap().is_some());
@@ -142,7 +142,7 @@ fn an_event_ends_facts_found_by_id_as_well() {
         let by_id = Fingerprint::of_id(&surface(), &credential_id("key-1"));
         bench.cache.load(by_id).await.unwrap().unwrap();
         bench.revoke().await;
-        assert!(matches!(bench.cache.peek(&by_id, bench.fixture.clock.now()), Remembered::Nothing));
+        assert!(matches!(bench.cache.recall(&by_id, bench.fixture.clock.now()), Recalled::Nothing));
     });
 }
 
@@ -155,7 +155,7 @@ fn an_event_of_somebody_else_ends_nothing() {
         bench.fixture.store.create_tenant(tenant("globex"), NOW).await.unwrap();
         bench.fixture.store.create_credential(record("key-2", "globex")).await.unwrap();
         assert!(bench.present("key-1").is_some());
-        assert!(matches!(bench.peek("nobody"), Remembered::Absent));
+        assert!(matches!(bench.recall("nobody"), Recalled::Absent));
     });
 }
 
@@ -186,7 +186,7 @@ fn c2_an_absence_read_before_the_event_of_its_credential_is_not_kept() {
         bench.wrapper.set(Behaviour::Pass);
         bench.wrapper.release();
         assert!(load.await.unwrap().unwrap().is_none());
-        assert!(matches!(bench.peek("key-2"), Remembered::Nothing));
+        assert!(matches!(bench.recall("key-2"), Recalled::Nothing));
         assert!(bench.load("key-2").await.unwrap().is_some());
     });
 }

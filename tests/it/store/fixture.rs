@@ -8,7 +8,7 @@ use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::principal::{CredentialRecord, Facts, Position, State, TenantRecord};
 use durward::base::scope::{Mode, Scope};
-use durward::store::cached::{CacheSettings, CachedStore, Remembered};
+use durward::store::cached::{CacheSettings, CachedStore, Recalled};
 use durward::store::embedded::EmbeddedStore;
 use durward::store::redis::{RedisAccess, RedisSettings, RedisStore, RedisUrl};
 use durward::store::{CredentialStore, Event, EventSink, StoreError};
@@ -218,10 +218,10 @@ impl Fixture {
                 position: found.position,
             }));
         };
-        let facts = match cache.peek(&fingerprint, self.clock.now()) {
-            Remembered::Present(facts) => Some(facts),
-            Remembered::Absent => None,
-            Remembered::Nothing => cache.load(fingerprint).await?,
+        let facts = match cache.recall(&fingerprint, self.clock.now()) {
+            Recalled::Present(held) => Some(Arc::clone(held.facts())),
+            Recalled::Absent => None,
+            Recalled::Nothing => cache.load(fingerprint).await?,
         };
         Ok(facts.map(|facts| Facts::clone(&facts)))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use durward::store::StoreError;
-use durward::store::cached::{CacheSettings, CachedStore, Remembered};
+use durward::store::cached::{CacheSettings, CachedStore, Recalled};
 
 use super::bench::{Bench, unavailable};
 use super::fixture::{credential_id, fingerprint, record, run, settings, tenant, until};
@@ -32,7 +32,7 @@ fn k3_an_unknown_key_asked_again_and_again_is_one_read() {
     run(async {
         let bench = Bench::new().await;
         for _ in 0..1_000 {
-            if matches!(bench.peek("nobody"), Remembered::Nothing) {
+            if matches!(bench.recall("nobody"), Recalled::Nothing) {
                 assert!(bench.load("nobody").await.unwrap().is_none());
             }
         }
@@ -174,7 +174,7 @@ fn c5_a_failed_refresh_extends_nothing_and_is_not_repeated_on_every_request() {
         assert!(bench.present("key-1").is_some());
         until("the next try", async || bench.cache.figures().refresh_errors == 2).await;
         bench.advance(9_000);
-        assert!(matches!(bench.peek("key-1"), Remembered::Nothing));
+        assert!(matches!(bench.recall("key-1"), Recalled::Nothing));
     });
 }
 
@@ -183,11 +183,13 @@ fn a_refresh_that_finds_nothing_ends_the_facts() {
     run(async {
         let bench = Bench::new().await;
         bench.load("key-1").await.unwrap();
+        let held = bench.held("key-1");
         bench.advance(20_000);
         // The store is certain that there is no such credential (it was restored without it).
         bench.wrapper.set(Behaviour::Swap(fingerprint("nobody")));
         assert!(bench.present("key-1").is_some());
-        until("the refresh", async || matches!(bench.peek("key-1"), Remembered::Absent)).await;
+        until("the refresh", async || matches!(bench.recall("key-1"), Recalled::Absent)).await;
+        assert!(!bench.is_current("key-1", &held), "and whoever holds them may not use them");
     });
 }
 
@@ -203,7 +205,7 @@ fn c3_an_answer_about_somebody_else_is_refused_and_counted() {
         let other_tenant = bench.load("key-1").await;
         assert!(matches!(other_tenant, Err(StoreError::Corrupt(_))), "{other_tenant:?}");
         assert_eq!(bench.cache.figures().corrupt, 2);
-        assert!(matches!(bench.peek("key-1"), Remembered::Nothing));
+        assert!(matches!(bench.recall("key-1"), Recalled::Nothing));
         bench.wrapper.set(Behaviour::Pass);
         assert_eq!(bench.load("key-1").await.unwrap().unwrap().credential.id, credential_id("key-1"));
     });

@@ -6,8 +6,8 @@ use super::super::*;
 use super::world::{ABSENT_AGE, Held, MAX_AGE, Marks, Seen, Sight};
 use crate::base::clock::UnixMillis;
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, IdentityLines, State, TenantRecord};
-use crate::store::codec::tests::sample;
+use crate::base::principal::{CredentialRecord, State};
+use crate::store::codec::tests::{facts_of, sample};
 use crate::store::{CredentialChange, Event, EventSink, change};
 
 /// A tick in milliseconds. Any would do: only comparisons count.
@@ -169,18 +169,9 @@ impl Bench {
         let mut credential = self.record.clone();
         credential.state = state(seen.sight)?;
         Some(Arc::new(Facts {
-            tenant: TenantRecord {
-                id: credential.tenant.clone(),
-                active: true,
-                created_at: UnixMillis(0),
-                epoch: 1,
-            },
-            credential,
-            ancestors: Vec::new(),
-            roles: Vec::new(),
             sent_at: sent_at(seen.age),
             position: Position(seen.position.into()),
-            lines: IdentityLines::default(),
+            ..facts_of(credential)
         }))
     }
 }
