@@ -1,6 +1,6 @@
 //! One attempt: a request going out and an answer coming in over one connection, both at once.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
@@ -13,6 +13,7 @@ use super::upgraded::Upgraded;
 use crate::base::clock;
 use crate::decide::method::Method;
 use crate::decide::upgrade::Handshake;
+use crate::wire::after_others::AfterOthers;
 use crate::wire::body::{BodyError, BodySource};
 use crate::wire::framing::Framing;
 use crate::wire::head::{Asked, Progress, ResponseHead};
@@ -32,6 +33,7 @@ pub(super) struct Exchange<B> {
     idle_timeout: Duration,
     /// When something last moved, and since sending ended, when that was.
     since: Instant,
+    others: AfterOthers,
     turn: Turn,
     interim: u32,
     /// Whether any byte of an answer has come.
@@ -138,6 +140,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
             response_timeout: allowance,
             idle_timeout: request.idle_timeout,
             since: now,
+            others: AfterOthers::default(),
             turn: Turn::First,
             interim: 0,
             heard: Heard::Nothing,
@@ -148,8 +151,9 @@ impl<B: BodySource + Unpin> Exchange<B> {
         &mut self.lease.connection
     }
 
-    /// Sends and waits until the final answer's head is there.
+    /// Sends, after what else the worker has ready, and waits until the final answer's head is there.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ResponseHead, Framing), Fault>> {
+        ready!(self.others.poll(cx));
         self.pump(cx).map_err(Fault::Body)?;
         loop {
             if let Some(received) = self.parse_head()? {

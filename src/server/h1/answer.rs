@@ -4,13 +4,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
 use super::output::Output;
 use super::render::Sent;
 use super::socket::{Socket, Stream};
+use crate::wire::after_others::AfterOthers;
 use crate::wire::body::{BodyError, BodySource, Chunk};
 use crate::wire::chunked::{CHUNK_END, LAST_CHUNK, SizeLine, write_trailers};
 
@@ -37,6 +38,7 @@ pub(super) struct AnswerWriter<Io, B> {
     body: B,
     sent: Sent,
     state: State,
+    others: AfterOthers,
     bytes: u64,
 }
 
@@ -49,7 +51,7 @@ enum State {
 }
 
 impl<Io: Stream, B: BodySource> AnswerWriter<Io, B> {
-    pub(super) const fn new(socket: Rc<RefCell<Socket<Io>>>, body: B, sent: Sent) -> Self {
+    pub(super) fn new(socket: Rc<RefCell<Socket<Io>>>, body: B, sent: Sent) -> Self {
         let state = match sent {
             Sent::Nothing(_) => State::Complete,
             Sent::Length(_) | Sent::Chunked | Sent::UntilClose => State::Streaming,
@@ -59,6 +61,7 @@ impl<Io: Stream, B: BodySource> AnswerWriter<Io, B> {
             body,
             sent,
             state,
+            others: AfterOthers::default(),
             bytes: 0,
         }
     }
@@ -68,10 +71,12 @@ impl<Io: Stream, B: BodySource> AnswerWriter<Io, B> {
         self.bytes
     }
 
-    /// Ready when everything was handed to the kernel.
+    /// Begins after what else the worker has ready. Ready when everything was handed to the kernel.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
             let supply = self.poll_supply(cx)?;
+            // What came from upstream was taken first: its connection is free for the others.
+            ready!(self.others.poll(cx));
             let mut socket = self.socket.borrow_mut();
             match socket.poll_flush(cx) {
                 Poll::Pending => return Poll::Pending,
