@@ -1,5 +1,6 @@
 //! Stored facts and the identity proven by them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::clock::{BootMillis, UnixMillis};
@@ -18,7 +19,8 @@ pub use roles::{MAX_ROLES, RoleRecord, Roles};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
-/// What is known about a credential, and since when. Immutable; shared between workers.
+/// What is known about a credential, and since when. Shared between workers. The records never change;
+/// [`Reading`] moves on when they are read again and found to be the same.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The credential.
@@ -29,12 +31,70 @@ pub struct Facts {
     pub ancestors: Vec<CredentialRecord>,
     /// Those of its roles that are in the store, read in the same step.
     pub roles: Vec<RoleRecord>,
-    /// When the read that brought this was *sent* to the store; age counts from here.
-    pub sent_at: BootMillis,
-    /// The store's position when it was read.
-    pub position: Position,
+    /// When that was.
+    pub reading: Reading,
     /// The header lines these facts become, once they have been written.
     pub lines: IdentityLines,
+}
+
+impl Facts {
+    /// When the last read that brought this was *sent* to the store; age counts from here.
+    #[must_use]
+    pub fn sent_at(&self) -> BootMillis {
+        BootMillis(self.reading.sent_at.load(Ordering::Acquire))
+    }
+
+    /// The store's position when it was read.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.reading.position.load(Ordering::Acquire))
+    }
+
+    /// Whether the same records were read, whenever that was.
+    #[must_use]
+    pub fn has_records_of(&self, other: &Self) -> bool {
+        self.credential == other.credential
+            && self.tenant == other.tenant
+            && self.ancestors == other.ancestors
+            && self.roles == other.roles
+    }
+}
+
+/// When facts were read, and how much the store had seen by then.
+///
+/// Both only grow, and each is true by itself whatever the other says: "these records were what the store
+/// held when a read of this time reached it", "they contain every change up to here". So nobody who sees
+/// one of them before the other takes facts for younger than they are.
+#[derive(Debug)]
+pub struct Reading {
+    sent_at: AtomicU64,
+    position: AtomicU64,
+}
+
+impl Reading {
+    /// A read that was sent at this time, and answered with this position.
+    #[must_use]
+    pub const fn new(sent_at: BootMillis, position: Position) -> Self {
+        Self {
+            sent_at: AtomicU64::new(sent_at.0),
+            position: AtomicU64::new(position.0),
+        }
+    }
+
+    /// A later read brought the same records.
+    pub fn confirm(&self, later: &Self) {
+        self.sent_at.fetch_max(later.sent_at.load(Ordering::Acquire), Ordering::AcqRel);
+        self.position.fetch_max(later.position.load(Ordering::Acquire), Ordering::AcqRel);
+    }
+}
+
+impl Clone for Reading {
+    fn clone(&self) -> Self {
+        Self {
+            sent_at: AtomicU64::new(self.sent_at.load(Ordering::Acquire)),
+            position: AtomicU64::new(self.position.load(Ordering::Acquire)),
+        }
+    }
 }
 
 /// Header lines written once from facts that do not change, for one set of rules about headers. The

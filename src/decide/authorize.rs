@@ -59,7 +59,7 @@ pub struct AccessRequest<'a> {
 }
 
 /// Decides whether this principal may use the route at `now`. The facts must be young enough
-/// ([`validity::facts_age_ok`]); everything else is judged here, on every request, in this order:
+/// ([`CachedStore::recall`](crate::store::cached::CachedStore::recall) sees to that); everything else is judged here, on every request, in this order:
 ///
 /// 1. the route accepts the surface, and the record is one of that surface;
 /// 2. the secret half of a pair was right (a wrong secret learns nothing of the record);

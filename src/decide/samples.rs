@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Facts, IdentityLines, KeyMark, Position, State, TenantRecord, TokenClaims};
+use crate::base::principal::{CredentialRecord, Facts, IdentityLines, KeyMark, Position, Reading, State, TenantRecord, TokenClaims};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 
 use super::method::Method;
@@ -55,8 +55,7 @@ pub(crate) fn facts(surface: &str, id: &str, tenant: &str) -> Facts {
         },
         ancestors: Vec::new(),
         roles: Vec::new(),
-        sent_at: BootMillis(0),
-        position: Position(1),
+        reading: Reading::new(BootMillis(0), Position(1)),
         lines: IdentityLines::default(),
     }
 }

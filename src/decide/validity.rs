@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::clock::{Now, UnixMillis};
+use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::principal::{CredentialRecord, Facts, State, TokenClaims};
 
@@ -104,14 +104,6 @@ pub fn check_token(claims: &TokenClaims, record: &CredentialRecord, skew: Durati
         Some(watermark) if claims.issued_at.is_none_or(|issued| issued < watermark) => Err(Denial::RevokedCredential),
         _ => Ok(()),
     }
-}
-
-/// Whether facts are young enough to be used: strictly younger than `max_age`, counted on the boot
-/// clock from the moment their read was sent (design 6.1). Facts from the future of this clock
-/// are none of ours and are not used.
-#[must_use]
-pub fn facts_age_ok(facts: &Facts, now: Now, max_age: Duration) -> bool {
-    facts.sent_at <= now.boot && now.boot.since(facts.sent_at) < max_age
 }
 
 #[cfg(test)]

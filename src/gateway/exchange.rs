@@ -359,7 +359,7 @@ fn line<'a>((record, asked): (&'a Record, &'a AskedFor), view: &'a View, bytes_o
         principal: some(&record.subject),
         credential: facts.map(|facts| facts.credential.id.as_str()),
         done: some(&record.done),
-        facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at)),
+        facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
         denial: record.denial,
         status: record.status,
         upstream: upstream.map(|spec| &*spec.name),

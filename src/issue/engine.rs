@@ -11,7 +11,7 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::{RoleId, TenantId};
-use crate::base::principal::{CredentialRecord, Facts, IdentityLines, PasswordHash, RoleRecord};
+use crate::base::principal::{CredentialRecord, Facts, IdentityLines, PasswordHash, Reading, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
 use crate::decide::validity;
@@ -200,8 +200,7 @@ impl Engine {
             tenant: found.tenant,
             ancestors: found.ancestors,
             roles: found.roles,
-            sent_at: self.clock.now().boot,
-            position,
+            reading: Reading::new(self.clock.now().boot, position),
             lines: IdentityLines::default(),
         };
         match validity::check(&facts, now) {

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{Facts, Position};
+use crate::base::principal::{Facts, Position, Reading};
 
 use super::activity::Activity;
 use super::events::{EVENT_SLOTS, Positions, Slots};
@@ -129,7 +129,7 @@ impl CachedStore {
         if held.claim_refresh(now.boot) {
             // Memory may have let these go and read others since: then those are the ones to use.
             match memory.recall(fingerprint, now.boot) {
-                Recalled::Present(other) if other.facts.sent_at > held.facts.sent_at => return false,
+                Recalled::Present(other) if other.facts.sent_at() > held.facts.sent_at() => return false,
                 Recalled::Present(_) | Recalled::Absent | Recalled::Nothing => self.flights.refresh(*fingerprint),
             }
         }
@@ -202,7 +202,7 @@ pub struct Held {
     slots: Slots,
     /// When the next refresh may start, on the boot clock in milliseconds.
     refresh_at: AtomicU64,
-    /// Younger facts, or an absence, have taken the place.
+    /// Other facts, or an absence, have taken the place.
     superseded: AtomicBool,
 }
 
@@ -231,6 +231,12 @@ impl Held {
                 .refresh_at
                 .compare_exchange(due, now.plus(REFRESH_RETRY).0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
+    }
+
+    /// A later read brought the same records. The next refresh is due when it would be for those.
+    fn confirm(&self, later: &Reading, refresh_at: u64) {
+        self.facts.reading.confirm(later);
+        self.refresh_at.store(refresh_at, Ordering::Release);
     }
 
     fn is_superseded(&self) -> bool {

@@ -75,7 +75,7 @@ impl Positions {
     #[must_use]
     pub fn is_current(&self, facts: &Facts) -> bool {
         let (credential, tenant) = (slot_of_credential(&facts.credential.id), slot_of_tenant(&facts.credential.tenant));
-        self.contains(credential, tenant, facts.position) && slots_of_others(facts).all(|slot| facts.position.0 >= self.at(slot))
+        self.contains(credential, tenant, facts.position()) && slots_of_others(facts).all(|slot| facts.position().0 >= self.at(slot))
     }
 
     /// Whether no event has ended an absence of this fingerprint that was read at `position`.
@@ -273,10 +273,11 @@ fn mix(kind: u64, name: &str) -> u64 {
 mod tests {
     use super::super::codec::tests::{facts_of, sample};
     use super::*;
+    use crate::base::principal::Reading;
 
     fn facts(position: u64) -> Facts {
         Facts {
-            position: Position(position),
+            reading: Reading::new(BootMillis(0), Position(position)),
             ..facts_of(sample())
         }
     }
@@ -332,16 +333,16 @@ mod tests {
         for subject in [super::super::change::credential_event(&parent), EventSubject::Role { id: role }] {
             let positions = Positions::default();
             let slots = Slots::of(&facts);
-            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position));
+            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position()));
             positions.apply(&Event {
                 position: Position(7),
                 at: None,
                 subject,
             });
-            assert!(!positions.is_current(&facts) && !positions.contains_all(&slots, facts.position));
-            facts.position = Position(7);
-            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position));
-            facts.position = Position(6);
+            assert!(!positions.is_current(&facts) && !positions.contains_all(&slots, facts.position()));
+            facts.reading = Reading::new(BootMillis(0), Position(7));
+            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position()));
+            facts.reading = Reading::new(BootMillis(0), Position(6));
         }
     }
 

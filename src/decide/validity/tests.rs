@@ -1,7 +1,6 @@
 //! Holds the rules of validity: each reason, its order, and its twin.
 
 use super::*;
-use crate::base::clock::BootMillis;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{Idle, Parent};
 use crate::decide::samples;
@@ -108,35 +107,6 @@ fn a_token_is_never_judged_by_another_record() {
         check_token(&claims, &facts.credential, Duration::ZERO, NOW),
         Err(Denial::CorruptRecord)
     );
-}
-
-#[test]
-fn facts_are_used_below_their_age_limit_only() {
-    let mut facts = samples::facts("api", "key_1", "acme");
-    facts.sent_at = BootMillis(1_000);
-    let max = Duration::from_secs(30);
-    let usable = |boot| {
-        facts_age_ok(
-            &facts,
-            Now {
-                wall: NOW,
-                boot: BootMillis(boot),
-            },
-            max,
-        )
-    };
-    assert!(usable(1_000));
-    assert!(usable(30_999));
-    assert!(!usable(31_000));
-    assert!(!usable(999), "facts from the future");
-    assert!(!facts_age_ok(
-        &facts,
-        Now {
-            wall: NOW,
-            boot: BootMillis(1_000)
-        },
-        Duration::ZERO
-    ));
 }
 
 /// A session on an access token on a key, and their facts.

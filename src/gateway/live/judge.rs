@@ -94,7 +94,7 @@ impl Worker {
             Remembered::Present(facts) => {
                 let facts = self.resolver.cached().activity().lay_over(facts);
                 // Another gateway may know of a later use, and may have told the store by now.
-                let read_for_this = judged.wanted.is_some_and(|wanted| facts.sent_at >= wanted.since);
+                let read_for_this = judged.wanted.is_some_and(|wanted| facts.sent_at() >= wanted.since);
                 if !validity::is_idle(&facts, now.wall) || read_for_this {
                     return Ok(Some(facts));
                 }
@@ -115,14 +115,14 @@ impl Worker {
     }
 
     fn is_too_old(&self, facts: &Facts, now: Now) -> bool {
-        now.boot.since(facts.sent_at) >= self.resolver.cached().max_age()
+        now.boot.since(facts.sent_at()) >= self.resolver.cached().max_age()
     }
 
     /// When the next look is due if nothing happens: after the interval; when the facts are half as old as
     /// they may be, so that younger ones are there in time, and then every second; when the credential or
     /// its token expires.
     fn next_look(&self, principal: &Principal, facts: &Facts, now: Now) -> BootMillis {
-        let half = facts.sent_at.plus(self.resolver.cached().max_age() / 2);
+        let half = facts.sent_at().plus(self.resolver.cached().max_age() / 2);
         let refresh = if half > now.boot { half } else { now.boot.plus(ASK_AGAIN) };
         let token = principal.token.as_ref().map(|token| token.expires_at);
         let above = facts.ancestors.iter().map(|record| record.expires_at);

@@ -9,7 +9,7 @@ use super::*;
 use crate::base::clock::{BootMillis, ManualClock, Now};
 use crate::base::fingerprint::{Part, Pepper};
 use crate::base::ids::{CredentialId, SurfaceName};
-use crate::base::principal::{ClaimValue, Principal, Roles};
+use crate::base::principal::{ClaimValue, Principal, Reading, Roles};
 use crate::base::scope::{Mode, Scope};
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::peer::PeerPolicy;
@@ -220,8 +220,7 @@ impl Bench {
             tenant: facts.tenant,
             ancestors: facts.ancestors,
             roles: facts.roles,
-            sent_at: BootMillis(1_000),
-            position: found.position,
+            reading: Reading::new(BootMillis(1_000), found.position),
         })
     }
 

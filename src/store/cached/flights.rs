@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{Facts, IdentityLines, Position};
+use crate::base::principal::{Facts, IdentityLines, Position, Reading};
 use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
@@ -144,7 +144,7 @@ impl Flights {
         let flights = self.shard(&fingerprint);
         // Another flight may have landed since the caller looked.
         match self.memory.recall(&fingerprint, now) {
-            Recalled::Present(held) if held.facts.sent_at >= since => return Ok(Boarding::Known(Some(Arc::clone(&held.facts)))),
+            Recalled::Present(held) if held.facts.sent_at() >= since => return Ok(Boarding::Known(Some(Arc::clone(&held.facts)))),
             Recalled::Absent => return Ok(Boarding::Known(None)),
             Recalled::Present(_) | Recalled::Nothing => {}
         }
@@ -328,8 +328,7 @@ fn answer(fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outco
                 tenant: found.tenant,
                 ancestors: found.ancestors,
                 roles: found.roles,
-                sent_at,
-                position,
+                reading: Reading::new(sent_at, position),
                 lines: IdentityLines::default(),
             }))
         }

@@ -17,7 +17,7 @@ use super::{Absence, CacheSettings, Held, Recalled};
 /// it cannot judge age; this only frees memory.
 const MEMORY_GRACE: Duration = Duration::from_secs(5);
 
-/// How long moka keeps facts that nobody may use any more: they tell that a credential was met, so
+/// How long moka keeps facts that nobody may use or asks for any more: they tell that a credential was met, so
 /// that a caller who was silent for some minutes is not counted among those who guess.
 const MET_GRACE: Duration = Duration::from_secs(600);
 
@@ -34,7 +34,7 @@ impl Memory {
         Self {
             present: Cache::builder()
                 .max_capacity(settings.cache_entries)
-                .time_to_live(settings.max_age + MET_GRACE)
+                .time_to_idle(settings.max_age + MET_GRACE)
                 .build_with_hasher(BuildHasherDefault::default()),
             absent: Cache::builder()
                 .max_capacity(settings.absent_entries)
@@ -63,14 +63,14 @@ impl Memory {
 
     /// The rule: younger than the age limit, and no event came since they were read.
     pub(super) fn may_use(&self, held: &Held, now: BootMillis) -> bool {
-        now.since(held.facts.sent_at) < self.max_age && self.positions.contains_all(&held.slots, held.facts.position)
+        now.since(held.facts.sent_at()) < self.max_age && self.positions.contains_all(&held.slots, held.facts.position())
     }
 
     /// Whether facts that a read brought may be given to somebody who had heard of `heard` when they
     /// asked: they must contain all that, or nothing of it may have been about them; and they must not
     /// have grown old on the way (a machine can be suspended in the middle of a flight).
     pub(super) fn may_answer(&self, facts: &Facts, heard: Position, now: BootMillis) -> bool {
-        now.since(facts.sent_at) < self.max_age && (facts.position >= heard || self.positions.is_current(facts))
+        now.since(facts.sent_at()) < self.max_age && (facts.position() >= heard || self.positions.is_current(facts))
     }
 
     /// The same for an absence.
@@ -84,23 +84,30 @@ impl Memory {
         self.present.contains_key(fingerprint)
     }
 
-    /// Remembers facts, unless an event has made them out of date or younger ones are there. An absence
+    /// Remembers facts, unless an event has made them out of date or younger ones are there. Those that
+    /// say the same stay in their place and are as young as these: whoever holds them goes on. An absence
     /// that said otherwise goes: it would speak again when the facts are dropped before it. Answers
     /// whether they are up to date. The caller holds the fingerprint's lock.
     pub(super) fn remember(&self, fingerprint: Fingerprint, facts: &Arc<Facts>) -> bool {
         let slots = Slots::of(facts);
-        if !self.positions.contains_all(&slots, facts.position) {
+        if !self.positions.contains_all(&slots, facts.position()) {
             return false;
         }
-        let held = self.present.get(&fingerprint);
-        if !held.as_ref().is_some_and(|held| is_younger(held, facts.position, facts.sent_at)) {
-            let refresh_at = facts.sent_at.plus(self.refresh_age()).0.saturating_add(self.spread(&fingerprint));
-            self.present
-                .insert(fingerprint, Arc::new(Held::new(Arc::clone(facts), slots, refresh_at)));
-            self.absent.invalidate(&fingerprint);
-            // After the insertion: whoever is told to look again finds the younger ones.
-            if let Some(held) = held {
-                held.supersede();
+        let refresh_at = facts.sent_at().plus(self.refresh_age()).0.saturating_add(self.spread(&fingerprint));
+        match self.present.get(&fingerprint) {
+            Some(held) if is_younger(&held, facts.position(), facts.sent_at()) => {}
+            Some(held) if held.facts.has_records_of(facts) => {
+                self.absent.invalidate(&fingerprint);
+                held.confirm(&facts.reading, refresh_at);
+            }
+            held => {
+                self.present
+                    .insert(fingerprint, Arc::new(Held::new(Arc::clone(facts), slots, refresh_at)));
+                self.absent.invalidate(&fingerprint);
+                // After the insertion: whoever is told to look again finds the younger ones.
+                if let Some(held) = held {
+                    held.supersede();
+                }
             }
         }
         true
@@ -152,7 +159,7 @@ impl Memory {
 
 /// Whether what is held was read after an answer of this position and time.
 fn is_younger(held: &Held, position: Position, sent_at: BootMillis) -> bool {
-    (held.facts.position, held.facts.sent_at) > (position, sent_at)
+    (held.facts.position(), held.facts.sent_at()) > (position, sent_at)
 }
 
 /// Takes 64 bits of a fingerprint as its hash. Fingerprints are outputs of HMAC-SHA-256 or SHA-256;
@@ -181,7 +188,77 @@ mod model;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::UnixMillis;
+    use crate::base::principal::{Reading, State};
+    use crate::store::codec::tests::{facts_of, sample};
     use std::hash::BuildHasher;
+
+    /// Facts of one credential, read at this time and position.
+    fn facts(state: State, sent_at: u64, position: u64) -> Arc<Facts> {
+        let mut credential = sample();
+        credential.state = state;
+        Arc::new(Facts {
+            reading: Reading::new(BootMillis(sent_at), Position(position)),
+            ..facts_of(credential)
+        })
+    }
+
+    /// Has these land one after the other: what is held after the first, and after the last.
+    fn held_after(landing: &[Arc<Facts>]) -> (Arc<Held>, Arc<Held>) {
+        let memory = Memory::new(&CacheSettings::default(), Arc::default());
+        let fingerprint = sample().fingerprint;
+        let land = |facts| {
+            assert!(memory.remember(fingerprint, facts));
+            memory.present.get(&fingerprint).unwrap()
+        };
+        let held: Vec<_> = landing.iter().map(land).collect();
+        (Arc::clone(held.first().unwrap()), Arc::clone(held.last().unwrap()))
+    }
+
+    fn read_at(held: &Held) -> (u64, u64) {
+        (held.facts.sent_at().0, held.facts.position().0)
+    }
+
+    #[test]
+    fn the_same_records_stay_where_they_are_and_are_as_young_as_the_later_read() {
+        let (first, last) = held_after(&[facts(State::Active, 10, 5), facts(State::Active, 20, 6)]);
+        assert!(Arc::ptr_eq(&first, &last) && !first.is_superseded());
+        assert_eq!(read_at(&first), (20, 6));
+        // The next refresh is due at half the age that counts from now on.
+        let due = first.refresh_at.load(std::sync::atomic::Ordering::Acquire);
+        assert!((15_020..18_020).contains(&due), "{due}");
+    }
+
+    #[test]
+    fn other_records_take_the_place_and_whoever_holds_the_old_ones_is_told() {
+        let revoked = State::Revoked { at: UnixMillis(1) };
+        let (first, last) = held_after(&[facts(State::Active, 10, 5), facts(revoked, 20, 6)]);
+        assert!(first.is_superseded() && !last.is_superseded());
+        assert_eq!((read_at(&first), read_at(&last)), ((10, 5), (20, 6)));
+        assert_eq!(last.facts.credential.state, revoked);
+    }
+
+    #[test]
+    fn a_read_that_saw_less_confirms_nothing() {
+        // It was sent later and saw an older store: a replica, or an answer that overtook another.
+        let (first, last) = held_after(&[facts(State::Active, 10, 6), facts(State::Active, 20, 5)]);
+        assert!(Arc::ptr_eq(&first, &last));
+        assert_eq!(read_at(&first), (10, 6));
+    }
+
+    #[test]
+    fn a_slow_read_that_saw_more_makes_nothing_older() {
+        let (first, _) = held_after(&[facts(State::Active, 20, 5), facts(State::Active, 10, 6)]);
+        assert_eq!(read_at(&first), (20, 6));
+    }
+
+    #[test]
+    fn records_that_came_back_do_not_outlive_what_was_between() {
+        let disabled = facts(State::Disabled, 20, 6);
+        let (first, last) = held_after(&[facts(State::Active, 10, 5), disabled, facts(State::Active, 30, 7)]);
+        assert!(first.is_superseded());
+        assert_eq!((read_at(&first), read_at(&last)), ((10, 5), (30, 7)));
+    }
 
     #[test]
     fn the_hash_of_a_fingerprint_is_its_own_bits() {

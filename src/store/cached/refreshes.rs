@@ -58,9 +58,9 @@ impl Refreshes {
 
 /// Lets another reader begin when this one ends before its time, as with its runtime. Empty once
 /// [`Refreshes::take`] has said so already: another may have begun since.
-struct Reading(Option<Arc<Flights>>);
+struct WhileReading(Option<Arc<Flights>>);
 
-impl Drop for Reading {
+impl Drop for WhileReading {
     fn drop(&mut self) {
         if let Some(flights) = &self.0 {
             flights.refreshes.lock().reader = Reader::None;
@@ -81,7 +81,7 @@ impl Flights {
         }
         // Before the spawn: a runtime that is shutting down drops the task at once, here.
         drop(waiting);
-        let mut reading = Reading(Some(Arc::clone(self)));
+        let mut reading = WhileReading(Some(Arc::clone(self)));
         self.control.spawn(async move {
             while let Some(flights) = &reading.0 {
                 tokio::time::sleep(GATHER).await;

@@ -6,8 +6,8 @@ use super::*;
 use crate::base::clock::BootMillis;
 use crate::base::ids::{Subject, SurfaceName};
 use crate::base::principal::{
-    ClaimValue, Claims, CredentialRecord, Extras, Facts, IdentityLines, Idle, MAX_ROLES, Parent, PasswordHash, Position, State,
-    TenantRecord,
+    ClaimValue, Claims, CredentialRecord, Extras, Facts, IdentityLines, Idle, MAX_ROLES, Parent, PasswordHash, Position, Reading,
+    State, TenantRecord,
 };
 use crate::base::scope::Mode;
 
@@ -47,8 +47,7 @@ pub(in crate::store) fn facts_of(credential: CredentialRecord) -> Facts {
         credential,
         ancestors: Vec::new(),
         roles: Vec::new(),
-        sent_at: BootMillis(0),
-        position: Position(0),
+        reading: Reading::new(BootMillis(0), Position(0)),
         lines: IdentityLines::default(),
     }
 }

@@ -35,7 +35,7 @@ fn c1_age_counts_from_when_the_read_was_sent() {
         bench.advance(20_000);
         bench.wrapper.release();
         let facts = load.await.unwrap().unwrap().unwrap();
-        assert_eq!(bench.fixture.clock.now().boot.since(facts.sent_at), Duration::from_secs(20));
+        assert_eq!(bench.fixture.clock.now().boot.since(facts.sent_at()), Duration::from_secs(20));
         bench.wrapper.set(unavailable());
         bench.advance(9_999);
         assert!(bench.present("key-1").is_some());
@@ -56,7 +56,7 @@ fn c1_an_answer_that_grew_old_on_the_way_is_not_given() {
         bench.wrapper.set(Behaviour::Pass);
         bench.wrapper.release();
         let facts = load.await.unwrap().unwrap().unwrap();
-        assert_eq!(facts.sent_at, bench.fixture.clock.now().boot, "it was read again");
+        assert_eq!(facts.sent_at(), bench.fixture.clock.now().boot, "it was read again");
         assert_eq!(bench.wrapper.reads(), 2);
     });
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use durward::base::clock::{BootMillis, Clock, ManualClock, Now, SystemClock, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Facts, Position, State, TenantRecord};
+use durward::base::principal::{CredentialRecord, Facts, Position, Reading, State, TenantRecord};
 use durward::base::scope::{Mode, Scope};
 use durward::store::cached::{CacheSettings, CachedStore, Recalled};
 use durward::store::embedded::EmbeddedStore;
@@ -214,8 +214,7 @@ impl Fixture {
                 tenant: facts.tenant,
                 ancestors: facts.ancestors,
                 roles: facts.roles,
-                sent_at: BootMillis(0),
-                position: found.position,
+                reading: Reading::new(BootMillis(0), found.position),
             }));
         };
         let facts = match cache.recall(&fingerprint, self.clock.now()) {

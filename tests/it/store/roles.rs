@@ -177,7 +177,7 @@ async fn a_use_that_another_gateway_told_is_seen_when_facts_are_read_again(fixtu
     fixture.clock.advance(Duration::from_secs(2));
     let now = fixture.clock.now().boot;
     let newer = cache.load_since(fingerprint("sliding"), now).await.unwrap().unwrap();
-    assert_eq!((newer.credential.idle().unwrap().last_used, newer.sent_at), (used, now));
+    assert_eq!((newer.credential.idle().unwrap().last_used, newer.sent_at()), (used, now));
     assert_eq!(known().await, used, "and it is remembered");
     let loads = cache.figures().loads;
     cache.load_since(fingerprint("sliding"), now).await.unwrap();

@@ -358,7 +358,7 @@ fn without_any_one_guard_something_that_was_made_is_unknown() {
         (
             Without::EndOfAbsence,
             Broken::WentBack,
-            "sent, tick, tick, sent, read, made, landed, sent, read, another changed, read, landed, landed",
+            "sent, tick, tick, sent, read, made, landed, sent, read, revoked, read, landed, landed",
         ),
     ] {
         assert_eq!(

@@ -6,7 +6,7 @@ use super::super::*;
 use super::world::{ABSENT_AGE, Held, MAX_AGE, Marks, Seen, Sight};
 use crate::base::clock::UnixMillis;
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, Reading, State};
 use crate::store::codec::tests::{facts_of, sample};
 use crate::store::{CredentialChange, Event, EventSink, change};
 
@@ -169,8 +169,7 @@ impl Bench {
         let mut credential = self.record.clone();
         credential.state = state(seen.sight)?;
         Some(Arc::new(Facts {
-            sent_at: sent_at(seen.age),
-            position: Position(seen.position.into()),
+            reading: Reading::new(sent_at(seen.age), Position(seen.position.into())),
             ..facts_of(credential)
         }))
     }
@@ -211,8 +210,8 @@ const fn sight(state: State) -> Sight {
 
 fn seen_in(facts: &Facts) -> Seen {
     Seen {
-        position: u8::try_from(facts.position.0).unwrap(),
-        age: age(facts.sent_at),
+        position: u8::try_from(facts.position().0).unwrap(),
+        age: age(facts.sent_at()),
         sight: sight(facts.credential.state),
     }
 }
