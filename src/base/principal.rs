@@ -53,10 +53,7 @@ impl Facts {
     /// Whether the same records were read, whenever that was.
     #[must_use]
     pub fn has_records_of(&self, other: &Self) -> bool {
-        self.credential == other.credential
-            && self.tenant == other.tenant
-            && self.ancestors == other.ancestors
-            && self.roles == other.roles
+        self.credential == other.credential && self.tenant == other.tenant && self.ancestors == other.ancestors && self.roles == other.roles
     }
 }
 
@@ -121,8 +118,9 @@ impl IdentityLines {
 pub struct Principal {
     /// The stored facts it rests on.
     pub facts: Arc<Facts>,
-    /// What a signed token added, on token surfaces.
-    pub token: Option<TokenClaims>,
+    /// What a signed token added, on token surfaces. Boxed: an identity is handed on many times for each
+    /// request, and most have none.
+    pub token: Option<Box<TokenClaims>>,
     /// The record's scopes together with those of its roles, once `authorize` has added them up;
     /// `None` for a record without roles, whose own scopes are all.
     pub held: Option<ScopeSet>,
@@ -158,14 +156,14 @@ pub struct TokenClaims {
 impl Principal {
     /// An identity that rests on these facts.
     #[must_use]
-    pub const fn new(facts: Arc<Facts>, token: Option<TokenClaims>) -> Self {
+    pub const fn new(facts: Arc<Facts>, token: Option<Box<TokenClaims>>) -> Self {
         Self { facts, token, held: None }
     }
 
     /// The scopes that count.
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
-        match &self.token {
+        match self.token.as_deref() {
             Some(TokenClaims { scopes: Some(scopes), .. }) => scopes,
             _ => self.held(),
         }

@@ -38,7 +38,7 @@ impl fmt::Display for Scope {
 }
 
 /// A set of scopes, sorted, without duplicates; joined by spaces once, at construction.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ScopeSet {
     sorted: Arc<[Scope]>,
     joined: Arc<str>,

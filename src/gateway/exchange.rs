@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
-use crate::base::ids::is_valid_id;
+use crate::base::ids::{Subject, is_valid_id};
 use crate::base::principal::{Facts, Principal};
 use crate::decide::authorize::Permit;
 use crate::decide::method::Method;
@@ -42,7 +42,8 @@ pub(super) struct Record {
     version: Version,
     /// What the worker's looks need too.
     live: Rc<Live>,
-    subject: String,
+    /// Who a token says acts; what the facts say is found in them.
+    subject: Option<Subject>,
     /// What an issuer did.
     done: String,
     facts: Option<Arc<Facts>>,
@@ -68,7 +69,7 @@ impl Record {
             client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             version: Version::Http11,
             live: Rc::default(),
-            subject: String::new(),
+            subject: None,
             done: String::new(),
             facts: None,
             denial: None,
@@ -90,9 +91,9 @@ impl Record {
     /// Forgets the request, keeps the allocations.
     fn clear(&mut self) {
         self.live.clear();
-        for text in [&mut self.request_id, &mut self.subject, &mut self.done] {
-            text.clear();
-        }
+        self.request_id.clear();
+        self.done.clear();
+        self.subject = None;
         self.standings.clear();
         self.view = None;
         self.facts = None;
@@ -255,9 +256,7 @@ impl Exchange {
 
     pub(super) fn note_principal(&mut self, principal: &Principal) {
         self.note(|record| {
-            if let Some(subject) = principal.subject() {
-                record.subject.push_str(subject.as_str());
-            }
+            record.subject = principal.token.as_ref().map(|token| token.subject.clone());
             record.facts = Some(principal.facts.clone());
         });
     }
@@ -354,10 +353,10 @@ fn line<'a>((record, asked): (&'a Record, &'a AskedFor), view: &'a View, bytes_o
         surface: asked
             .surface
             .and_then(|index| snapshot.surfaces.get(index.0))
-            .map(|surface| surface.name.as_str()),
-        tenant: facts.map(|facts| facts.tenant.id.as_str()),
-        principal: some(&record.subject),
-        credential: facts.map(|facts| facts.credential.id.as_str()),
+            .map(|surface| &surface.name),
+        tenant: facts.map(|facts| &facts.tenant.id),
+        principal: record.subject.as_ref().or_else(|| facts?.credential.subject.as_ref()),
+        credential: facts.map(|facts| &facts.credential.id),
         done: some(&record.done),
         facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
         denial: record.denial,

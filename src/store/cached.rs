@@ -20,6 +20,7 @@ pub use counters::CacheFigures;
 
 mod breaker;
 mod cap;
+mod common;
 mod counters;
 mod flights;
 mod memory;
@@ -113,8 +114,8 @@ impl CachedStore {
         recalled
     }
 
-    /// Whether facts somebody still holds (a worker's own table) may be used now: young enough, no
-    /// event has come since, and the shared memory has no younger ones. The same rule as
+    /// Whether facts somebody still holds (a worker's own table) may be used now for this fingerprint: its
+    /// own, young enough, no event has come since, and the shared memory has no younger ones. The same rule as
     /// [`recall`](Self::recall) uses; starts refreshes too. `false` says nothing about the credential,
     /// only that `recall` must be asked again.
     ///
@@ -123,7 +124,7 @@ impl CachedStore {
     #[must_use]
     pub fn is_current(&self, fingerprint: &Fingerprint, held: &Held, now: Now) -> bool {
         let memory = self.flights.memory();
-        if held.is_superseded() || !memory.may_use(held, now.boot) {
+        if !held.is_of(fingerprint) || held.is_superseded() || !memory.may_use(held, now.boot) {
             return false;
         }
         if held.claim_refresh(now.boot) {
@@ -198,6 +199,7 @@ impl CachedStore {
 
 /// Facts as the shared memory holds them, with what it takes to judge them on every use.
 pub struct Held {
+    fingerprint: Fingerprint,
     facts: Arc<Facts>,
     slots: Slots,
     /// When the next refresh may start, on the boot clock in milliseconds.
@@ -207,13 +209,20 @@ pub struct Held {
 }
 
 impl Held {
-    fn new(facts: Arc<Facts>, slots: Slots, refresh_at: u64) -> Self {
+    fn new(fingerprint: Fingerprint, facts: Arc<Facts>, slots: Slots, refresh_at: u64) -> Self {
         Self {
+            fingerprint,
             facts,
             slots,
             refresh_at: AtomicU64::new(refresh_at),
             superseded: AtomicBool::new(false),
         }
+    }
+
+    /// Whether they are what this fingerprint finds.
+    #[must_use]
+    pub fn is_of(&self, fingerprint: &Fingerprint) -> bool {
+        self.fingerprint == *fingerprint
     }
 
     /// The facts.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::base::denial::Severity;
+use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::text::{each, find_in_words};
 
 use super::stamp::Stamp;
@@ -48,10 +49,10 @@ impl LineFormatter {
         text(out, b",\"host\":\"", line.host);
         text(out, b",\"path\":\"", line.path);
         text(out, b",\"route\":\"", line.route);
-        text(out, b",\"surface\":\"", line.surface);
-        text(out, b",\"tenant\":\"", line.tenant);
-        text(out, b",\"principal\":\"", line.principal);
-        text(out, b",\"credential\":\"", line.credential);
+        word(out, b",\"surface\":\"", line.surface.map(SurfaceName::as_str));
+        word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
+        word(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
+        word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
         text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
         number(out, b",\"status\":", u64::from(line.status));
@@ -90,10 +91,10 @@ impl LineFormatter {
             ("denial", line.denial.map(|denial| denial.label())),
             ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
-            ("tenant", line.tenant),
-            ("surface", line.surface),
-            ("credential", line.credential),
-            ("principal", line.principal),
+            ("tenant", line.tenant.map(TenantId::as_str)),
+            ("surface", line.surface.map(SurfaceName::as_str)),
+            ("credential", line.credential.map(CredentialId::as_str)),
+            ("principal", line.principal.map(Subject::as_str)),
             ("route", line.route),
             ("endpoint", line.endpoint),
             ("request_id", Some(line.request_id)),
@@ -135,8 +136,8 @@ fn text(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
     }
 }
 
-/// Likewise for words of ours, which need no escape.
-fn word(out: &mut Vec<u8>, before: &[u8], value: Option<&'static str>) {
+/// Likewise for words of ours and identifiers, which are made of letters that need no escape.
+fn word(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
     if let Some(value) = value {
         out.extend_from_slice(before);
         out.extend_from_slice(value.as_bytes());

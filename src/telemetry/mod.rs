@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
+use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 
 mod counters;
 pub mod diagnostics;
@@ -48,13 +49,13 @@ pub struct AccessLine<'a> {
     /// Where the route is counted, from [`Telemetry::route_slot`]; [`RouteSlot::NONE`] without a route.
     pub route_slot: RouteSlot,
     /// The surface's name.
-    pub surface: Option<&'a str>,
+    pub surface: Option<&'a SurfaceName>,
     /// The tenant's id.
-    pub tenant: Option<&'a str>,
+    pub tenant: Option<&'a TenantId>,
     /// The principal's subject.
-    pub principal: Option<&'a str>,
+    pub principal: Option<&'a Subject>,
     /// The credential's id.
-    pub credential: Option<&'a str>,
+    pub credential: Option<&'a CredentialId>,
     /// What a served route did, and to which records.
     pub done: Option<&'a str>,
     /// How old the facts were by which it was judged.

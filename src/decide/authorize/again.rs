@@ -46,7 +46,7 @@ pub fn authorize_again(again: &Again<'_>, facts: Arc<Facts>, now: Now) -> Result
     if (&old.id, &old.surface, &old.tenant) != (&new.id, &new.surface, &new.tenant) {
         return Err(Denial::UnknownCredential);
     }
-    check_token(again.was, again.surface, before.token.as_ref(), now)?;
+    check_token(again.was, again.surface, before.token.as_deref(), now)?;
     let request = AccessRequest {
         route: again.route,
         surface_index: again.surface_index,

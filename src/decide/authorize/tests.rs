@@ -111,7 +111,7 @@ impl Case {
             roles: &self.roles,
         };
         let facts = Arc::new(self.facts);
-        authorize(&request, Principal::new(facts, self.token), NOW)
+        authorize(&request, Principal::new(facts, self.token.map(Box::new)), NOW)
     }
 
     #[track_caller]

@@ -15,6 +15,7 @@ use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
 use super::cap::Cap;
+use super::common::Common;
 use super::counters::{Counters, add_one};
 use super::memory::Memory;
 use super::refreshes::Refreshes;
@@ -78,6 +79,7 @@ pub(super) struct Flights {
     pub(super) breaker: Breaker,
     cap: Option<Cap>,
     said_corrupt: Said,
+    common: Common,
     counters: Counters,
 }
 
@@ -103,6 +105,7 @@ impl Flights {
             breaker: Breaker::new(settings.seed),
             cap: settings.unknown_lookups.map(Cap::new),
             said_corrupt: Said::default(),
+            common: Common::default(),
             counters: Counters::default(),
         }
     }
@@ -231,7 +234,7 @@ impl Flights {
         sent_at: BootMillis,
         errors: &AtomicU64,
     ) -> Outcome {
-        let outcome = found.and_then(|found| answer(&fingerprint, found, sent_at));
+        let outcome = found.and_then(|found| self.answer(&fingerprint, found, sent_at));
         match &outcome {
             Ok(answer) => self.land(fingerprint, answer),
             Err(error) => {
@@ -245,6 +248,31 @@ impl Flights {
             }
         }
         outcome
+    }
+
+    /// Checks an answer against the question, whatever the store has checked already: a reply that
+    /// belongs to somebody else must cost an error, never lend an identity (hardening C3).
+    fn answer(&self, fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outcome {
+        let position = found.position;
+        let facts = match found.facts {
+            None => None,
+            Some(mut found) => {
+                if !change::answers(&found.credential, fingerprint) {
+                    return Err(StoreError::Corrupt("the answer is about another credential".into()));
+                }
+                change::check_whole(&found)?;
+                self.common.share(&mut found.credential);
+                Some(Arc::new(Facts {
+                    credential: found.credential,
+                    tenant: found.tenant,
+                    ancestors: found.ancestors,
+                    roles: found.roles,
+                    reading: Reading::new(sent_at, position),
+                    lines: IdentityLines::default(),
+                }))
+            }
+        };
+        Ok(Answer { facts, sent_at, position })
     }
 
     /// Remembers an answer, under the fingerprint's lock so that two reads cannot overtake each other.
@@ -310,28 +338,4 @@ impl Drop for Landing {
             flights.remove(&self.fingerprint);
         }
     }
-}
-
-/// Checks an answer against the question, whatever the store has checked already: a reply that
-/// belongs to somebody else must cost an error, never lend an identity (hardening C3).
-fn answer(fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outcome {
-    let position = found.position;
-    let facts = match found.facts {
-        None => None,
-        Some(found) => {
-            if !change::answers(&found.credential, fingerprint) {
-                return Err(StoreError::Corrupt("the answer is about another credential".into()));
-            }
-            change::check_whole(&found)?;
-            Some(Arc::new(Facts {
-                credential: found.credential,
-                tenant: found.tenant,
-                ancestors: found.ancestors,
-                roles: found.roles,
-                reading: Reading::new(sent_at, position),
-                lines: IdentityLines::default(),
-            }))
-        }
-    };
-    Ok(Answer { facts, sent_at, position })
 }

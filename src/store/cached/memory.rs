@@ -102,7 +102,7 @@ impl Memory {
             }
             held => {
                 self.present
-                    .insert(fingerprint, Arc::new(Held::new(Arc::clone(facts), slots, refresh_at)));
+                    .insert(fingerprint, Arc::new(Held::new(fingerprint, Arc::clone(facts), slots, refresh_at)));
                 self.absent.invalidate(&fingerprint);
                 // After the insertion: whoever is told to look again finds the younger ones.
                 if let Some(held) = held {

@@ -6,8 +6,8 @@ use super::*;
 use crate::base::clock::BootMillis;
 use crate::base::ids::{Subject, SurfaceName};
 use crate::base::principal::{
-    ClaimValue, Claims, CredentialRecord, Extras, Facts, IdentityLines, Idle, MAX_ROLES, Parent, PasswordHash, Position, Reading,
-    State, TenantRecord,
+    ClaimValue, Claims, CredentialRecord, Extras, Facts, IdentityLines, Idle, MAX_ROLES, Parent, PasswordHash, Position, Reading, State,
+    TenantRecord,
 };
 use crate::base::scope::Mode;
 

@@ -145,10 +145,7 @@ fn busy_facts_are_read_again_ahead_of_time_by_one_flight() {
         }
         bench.until_held(1).await;
         bench.wrapper.release();
-        until("the refresh", async || {
-            bench.present("key-1").unwrap().sent_at() > read_at
-        })
-        .await;
+        until("the refresh", async || bench.present("key-1").unwrap().sent_at() > read_at).await;
         assert_eq!(bench.wrapper.reads(), 2);
         assert!(bench.is_current("key-1", &first), "they were confirmed where they are");
         bench.wrapper.set(unavailable());

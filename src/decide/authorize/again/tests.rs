@@ -85,7 +85,12 @@ impl Case {
             secret: self.secret,
             roles: &roles,
         };
-        let permit = authorize(&request, Principal::new(Arc::new(self.facts.clone()), self.token.clone()), NOW.wall).unwrap();
+        let permit = authorize(
+            &request,
+            Principal::new(Arc::new(self.facts.clone()), self.token.clone().map(Box::new)),
+            NOW.wall,
+        )
+        .unwrap();
         let again = Again {
             permit: &permit,
             was: &self.was,

@@ -126,7 +126,7 @@ impl World {
             secret,
             roles: &Roles::default(),
         };
-        authorize(&request, Principal::new(facts, token), NOW)
+        authorize(&request, Principal::new(facts, token.map(Box::new)), NOW)
     }
 }
 

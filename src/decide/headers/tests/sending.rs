@@ -45,7 +45,7 @@ fn h1_claims_become_headers_in_the_order_of_the_surface() {
         };
         Way::admitted(
             Principal {
-                token: Some(token),
+                token: Some(Box::new(token)),
                 ..principal()
             },
             SESSIONS,
@@ -317,7 +317,9 @@ fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
         scopes: Some(samples::scopes(&["orders:read"])),
         headers: Vec::new(),
     };
-    let told = Way::admitted(Principal::new(facts, Some(token)), 0).send_by(&first, &[]).unwrap();
+    let told = Way::admitted(Principal::new(facts, Some(Box::new(token))), 0)
+        .send_by(&first, &[])
+        .unwrap();
     assert!(told.contains(&"X-Scopes: orders:read".to_owned()), "{told:?}");
     assert!(told.contains(&"X-Auth-Subject: account-9".to_owned()), "{told:?}");
 }

@@ -147,7 +147,7 @@ impl Bench {
         self.memory.absent.invalidate(&self.record.fingerprint);
         if let Some(facts) = held.present.and_then(|seen| self.facts(seen)) {
             let slots = Slots::of(&facts);
-            let entry = crate::store::cached::Held::new(facts, slots, u64::MAX);
+            let entry = crate::store::cached::Held::new(self.record.fingerprint, facts, slots, u64::MAX);
             self.memory.present.insert(self.record.fingerprint, Arc::new(entry));
         }
         if let Some(seen) = held.absent {

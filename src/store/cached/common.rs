@@ -1,0 +1,84 @@
+//! What many records have in common, in memory once: the processor's caches still hold the surface and the
+//! scopes of the last caller when the next one has the same.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::ids::SurfaceName;
+use crate::base::principal::CredentialRecord;
+use crate::base::scope::ScopeSet;
+
+/// Most values of a kind that are kept; further ones stay with their records. A configuration has tens
+/// of surfaces, and callers get their scopes from tens of templates.
+const MAX_KEPT: usize = 1_024;
+
+/// Values by what they are. Asked when a record has been read from the store, never by a request.
+#[derive(Default)]
+pub(super) struct Common {
+    surfaces: Kept<SurfaceName>,
+    scopes: Kept<ScopeSet>,
+}
+
+impl Common {
+    /// Lets a record have these in common with others. It says the same as before.
+    pub(super) fn share(&self, record: &mut CredentialRecord) {
+        self.surfaces.share(&mut record.surface);
+        self.scopes.share(&mut record.scopes);
+    }
+}
+
+struct Kept<T>(Mutex<HashSet<T>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone + Eq + Hash> Kept<T> {
+    fn share(&self, value: &mut T) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(value) {
+            *value = known.clone();
+        } else if kept.len() < MAX_KEPT {
+            kept.insert(value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::codec::tests::sample;
+
+    #[test]
+    fn equal_values_are_one_in_memory_and_others_stay_as_they_are() {
+        let common = Common::default();
+        let (mut first, mut second) = (sample(), sample());
+        common.share(&mut first);
+        common.share(&mut second);
+        assert_eq!(second, sample());
+        assert!(!first.scopes.joined().is_empty());
+        assert_eq!(first.scopes.joined().as_ptr(), second.scopes.joined().as_ptr());
+        assert_eq!(first.surface.as_str().as_ptr(), second.surface.as_str().as_ptr());
+        let mut other = sample();
+        other.surface = SurfaceName::parse("another").unwrap();
+        other.scopes = ScopeSet::default();
+        let before = other.clone();
+        common.share(&mut other);
+        assert_eq!(other, before);
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_kept() {
+        let common = Common::default();
+        for number in 0..2 * MAX_KEPT {
+            let mut record = sample();
+            record.surface = SurfaceName::parse(&format!("s-{number}")).unwrap();
+            common.share(&mut record);
+            assert_eq!(record.surface.as_str(), format!("s-{number}"));
+        }
+        assert_eq!(common.surfaces.0.lock().unwrap().len(), MAX_KEPT);
+    }
+}
