@@ -20,9 +20,9 @@ pub use counters::CacheFigures;
 
 mod breaker;
 mod cap;
-mod common;
 mod counters;
 mod flights;
+mod interned;
 mod memory;
 mod refreshes;
 mod said;

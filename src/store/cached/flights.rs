@@ -15,8 +15,8 @@ use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
 use super::cap::Cap;
-use super::common::Common;
 use super::counters::{Counters, add_one};
+use super::interned::Interned;
 use super::memory::Memory;
 use super::refreshes::Refreshes;
 use super::said::Said;
@@ -79,7 +79,7 @@ pub(super) struct Flights {
     pub(super) breaker: Breaker,
     cap: Option<Cap>,
     said_corrupt: Said,
-    common: Common,
+    interned: Interned,
     counters: Counters,
 }
 
@@ -105,7 +105,7 @@ impl Flights {
             breaker: Breaker::new(settings.seed),
             cap: settings.unknown_lookups.map(Cap::new),
             said_corrupt: Said::default(),
-            common: Common::default(),
+            interned: Interned::default(),
             counters: Counters::default(),
         }
     }
@@ -261,7 +261,7 @@ impl Flights {
                     return Err(StoreError::Corrupt("the answer is about another credential".into()));
                 }
                 change::check_whole(&found)?;
-                self.common.share(&mut found.credential);
+                self.interned.intern(&mut found.credential);
                 Some(Arc::new(Facts {
                     credential: found.credential,
                     tenant: found.tenant,

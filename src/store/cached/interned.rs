@@ -15,16 +15,16 @@ const MAX_KEPT: usize = 1_024;
 
 /// Values by what they are. Asked when a record has been read from the store, never by a request.
 #[derive(Default)]
-pub(super) struct Common {
+pub(super) struct Interned {
     surfaces: Kept<SurfaceName>,
     scopes: Kept<ScopeSet>,
 }
 
-impl Common {
-    /// Lets a record have these in common with others. It says the same as before.
-    pub(super) fn share(&self, record: &mut CredentialRecord) {
-        self.surfaces.share(&mut record.surface);
-        self.scopes.share(&mut record.scopes);
+impl Interned {
+    /// Lets a record have these of other records where they are equal. It says the same as before.
+    pub(super) fn intern(&self, record: &mut CredentialRecord) {
+        self.surfaces.intern(&mut record.surface);
+        self.scopes.intern(&mut record.scopes);
     }
 }
 
@@ -37,7 +37,7 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T: Clone + Eq + Hash> Kept<T> {
-    fn share(&self, value: &mut T) {
+    fn intern(&self, value: &mut T) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = kept.get(value) {
             *value = known.clone();
@@ -54,10 +54,10 @@ mod tests {
 
     #[test]
     fn equal_values_are_one_in_memory_and_others_stay_as_they_are() {
-        let common = Common::default();
+        let interned = Interned::default();
         let (mut first, mut second) = (sample(), sample());
-        common.share(&mut first);
-        common.share(&mut second);
+        interned.intern(&mut first);
+        interned.intern(&mut second);
         assert_eq!(second, sample());
         assert!(!first.scopes.joined().is_empty());
         assert_eq!(first.scopes.joined().as_ptr(), second.scopes.joined().as_ptr());
@@ -66,19 +66,19 @@ mod tests {
         other.surface = SurfaceName::parse("another").unwrap();
         other.scopes = ScopeSet::default();
         let before = other.clone();
-        common.share(&mut other);
+        interned.intern(&mut other);
         assert_eq!(other, before);
     }
 
     #[test]
     fn no_more_than_so_many_are_kept() {
-        let common = Common::default();
+        let interned = Interned::default();
         for number in 0..2 * MAX_KEPT {
             let mut record = sample();
             record.surface = SurfaceName::parse(&format!("s-{number}")).unwrap();
-            common.share(&mut record);
+            interned.intern(&mut record);
             assert_eq!(record.surface.as_str(), format!("s-{number}"));
         }
-        assert_eq!(common.surfaces.0.lock().unwrap().len(), MAX_KEPT);
+        assert_eq!(interned.surfaces.0.lock().unwrap().len(), MAX_KEPT);
     }
 }
