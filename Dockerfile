@@ -2,9 +2,10 @@
 # The gateway in a slim image: one binary, no shell needed, not root.
 
 FROM rust:1.95-slim-bookworm AS build
-# aws-lc-sys compiles C; its bindings are shipped, so a C compiler is all it needs.
+# aws-lc-sys compiles C; its bindings are shipped, so a C compiler is all it needs. The load generators
+# are for the profile that the gateway is built by.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends gcc libc6-dev make cmake \
+ && apt-get install -y --no-install-recommends gcc libc6-dev make cmake wrk nghttp2-client \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
@@ -12,8 +13,9 @@ COPY gateway.toml ./
 COPY upstreams ./upstreams
 COPY src ./src
 COPY benches ./benches
-RUN cargo build --release --locked --bin durward \
- && strip --strip-debug target/release/durward
+COPY scripts ./scripts
+RUN scripts/release \
+ && strip --strip-debug target/shipped/durward
 
 FROM debian:bookworm-slim
 # The system's authorities, for upstreams over TLS.
@@ -22,7 +24,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --home-dir /var/lib/durward --create-home --shell /usr/sbin/nologin durward \
  && install -d -o durward -g durward -m 0700 /var/lib/durward/state
-COPY --from=build /build/target/release/durward /usr/local/bin/durward
+COPY --from=build /build/target/shipped/durward /usr/local/bin/durward
 USER 10001:10001
 # `state/` of the configuration is relative to the configuration file: mount both here.
 WORKDIR /var/lib/durward

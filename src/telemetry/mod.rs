@@ -223,8 +223,8 @@ impl Drop for WorkerTelemetry {
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// A buffer is handed over when it is this full: large enough that the hand-over costs nothing for
-/// each line, small enough that a full queue of them is about a megabyte.
-const CHUNK: usize = 16 * 1024;
+/// each line and wakes its thread every 150 lines, small enough that a full queue is a few megabytes.
+const CHUNK: usize = 64 * 1024;
 
 #[derive(Debug)]
 struct Lines {

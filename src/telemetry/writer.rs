@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Chunks in the queue. With 16 KiB each this is one megabyte, about a quarter of a second at
+/// Chunks in the queue. With 64 KiB each this is four megabytes, about half a second at
 /// 20,000 requests a second: longer stalls are the output's fault and cost lines, not latency.
 const QUEUE: usize = 64;
 
