@@ -3,9 +3,9 @@
 
 FROM rust:1.95-slim-bookworm AS build
 # aws-lc-sys compiles C; its bindings are shipped, so a C compiler is all it needs. The load generators
-# are for the profile that the gateway is built by.
+# and curl are for the profile that the gateway is built by.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends gcc libc6-dev make cmake wrk nghttp2-client \
+ && apt-get install -y --no-install-recommends gcc libc6-dev make cmake curl nghttp2-client wrk \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./

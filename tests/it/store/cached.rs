@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use durward::base::clock::{Clock, UnixMillis};
-use durward::base::fingerprint::Fingerprint;
+use durward::base::fingerprint::{Fingerprint, Pepper, Peppers};
+use durward::resolver::{Remembered, Resolver};
 use durward::store::cached::Recalled;
 use durward::store::{StoreError, TenantState};
 
 use super::bench::{Bench, is_revoked, unavailable};
-use super::fixture::{NOW, credential_id, record, run, surface, tenant, until};
+use super::fixture::{NOW, credential_id, fingerprint, record, run, surface, tenant, until};
 use super::wrapper::Behaviour;
 
 #[test]
@@ -224,5 +225,39 @@ fn c2_a_waiter_that_came_after_an_event_is_not_served_by_a_flight_from_before_it
                 assert!(is_revoked(&facts) || !facts.tenant.active);
             }
         }
+    });
+}
+
+#[test]
+fn c3_a_workers_table_gives_each_its_own_facts_however_small_it_is() {
+    run(async {
+        let bench = Bench::new().await;
+        let names = ["key-1", "key-2", "key-3", "key-4"];
+        for name in &names[1..] {
+            bench.fixture.store.create_credential(record(name, "acme")).await.unwrap();
+        }
+        for name in names {
+            bench.load(name).await.unwrap().unwrap();
+        }
+        let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
+        let clock = &bench.fixture.clock;
+        // With one place, with two that all of them share, and with some to each.
+        for places in [1, 2, 64] {
+            let resolver = Resolver::with_table(bench.cache.clone(), peppers.clone(), clock.clone(), places);
+            for name in names.iter().cycle().take(12) {
+                for _ in 0..2 {
+                    let Remembered::Present(facts) = resolver.remembered(fingerprint(name), clock.now()) else {
+                        panic!("{name} is not known with {places} places");
+                    };
+                    assert_eq!(facts.credential.id, credential_id(name));
+                }
+            }
+        }
+        let resolver = Resolver::with_table(bench.cache.clone(), peppers, clock.clone(), 64);
+        let known = |name| matches!(resolver.remembered(fingerprint(name), clock.now()), Remembered::Present(_));
+        assert!(known("key-1") && known("key-2"));
+        bench.revoke().await;
+        until("the event", async || !known("key-1")).await;
+        assert!(known("key-2"));
     });
 }
