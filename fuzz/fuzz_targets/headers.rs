@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use durward::base::clock::{BootMillis, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Facts, IdentityLines, Position, Principal, State, TenantRecord};
+use durward::base::principal::{CredentialRecord, Facts, IdentityLines, Position, Principal, Reading, State, TenantRecord};
 use durward::base::scope::{Scope, ScopeSet};
 use durward::decide::headers::{HeaderPolicy, IdentityNames, OutgoingHead, Scheme};
 use durward::decide::method::Method;
@@ -76,8 +76,7 @@ fn world() -> &'static World {
             },
             ancestors: Vec::new(),
             roles: Vec::new(),
-            sent_at: BootMillis(0),
-            position: Position(1),
+            reading: Reading::new(BootMillis(0), Position(1)),
             lines: IdentityLines::default(),
         };
         World {
