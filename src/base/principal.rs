@@ -1,6 +1,6 @@
 //! Stored facts and the identity proven by them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::clock::{BootMillis, UnixMillis};
@@ -95,21 +95,45 @@ impl Clone for Reading {
 }
 
 /// Header lines written once from facts that do not change, for one set of rules about headers. The
-/// first set keeps the place: after a reload lines are written anew until the facts are read anew.
-#[derive(Debug, Clone, Default)]
-pub struct IdentityLines(OnceLock<(u64, Box<[u8]>)>);
+/// first set keeps the place: after a reload lines are written anew until the facts are read anew, which
+/// then take the place of these.
+#[derive(Debug, Default)]
+pub struct IdentityLines {
+    kept: OnceLock<(u64, Box<[u8]>)>,
+    outdated: AtomicBool,
+}
 
 impl IdentityLines {
     /// The lines, if these rules wrote them.
     #[must_use]
     pub fn written_by(&self, rules: u64) -> Option<&[u8]> {
-        self.0.get().filter(|(by, _)| *by == rules).map(|(_, lines)| &**lines)
+        let (by, lines) = self.kept.get()?;
+        if *by == rules {
+            return Some(lines);
+        }
+        self.outdated.store(true, Ordering::Relaxed);
+        None
     }
 
     /// Keeps what these rules wrote, unless other lines are kept already.
     pub fn keep(&self, rules: u64, lines: &[u8]) {
         // Whoever is second wrote the same.
-        let _ = self.0.set((rules, lines.into()));
+        let _ = self.kept.set((rules, lines.into()));
+    }
+
+    /// Whether they were asked for by other rules than those that wrote them.
+    #[must_use]
+    pub fn are_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+}
+
+impl Clone for IdentityLines {
+    fn clone(&self) -> Self {
+        Self {
+            kept: self.kept.clone(),
+            outdated: AtomicBool::new(self.are_outdated()),
+        }
     }
 }
 

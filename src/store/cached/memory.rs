@@ -96,7 +96,8 @@ impl Memory {
         let refresh_at = facts.sent_at().plus(self.refresh_age()).0.saturating_add(self.spread(&fingerprint));
         match self.present.get(&fingerprint) {
             Some(held) if is_younger(&held, facts.position(), facts.sent_at()) => {}
-            Some(held) if held.facts.has_records_of(facts) => {
+            // Lines of rules that are no more would be of no use for as long as these facts stay.
+            Some(held) if held.facts.has_records_of(facts) && !held.facts.lines.are_outdated() => {
                 self.absent.invalidate(&fingerprint);
                 held.confirm(&facts.reading, refresh_at);
             }
@@ -236,6 +237,20 @@ mod tests {
         assert!(first.is_superseded() && !last.is_superseded());
         assert_eq!((read_at(&first), read_at(&last)), ((10, 5), (20, 6)));
         assert_eq!(last.facts.credential.state, revoked);
+    }
+
+    #[test]
+    fn lines_of_rules_that_are_no_more_go_with_their_facts() {
+        for (rules, stays) in [(1, true), (2, false)] {
+            let before = facts(State::Active, 10, 5);
+            before.lines.keep(1, b"X-Tenant-Id: acme\r\n");
+            assert_eq!(before.lines.written_by(rules).is_some(), stays);
+            let (first, last) = held_after(&[before, facts(State::Active, 20, 6)]);
+            assert_eq!(Arc::ptr_eq(&first, &last), stays);
+            assert_eq!(first.is_superseded(), !stays);
+            assert!(!last.facts.lines.are_outdated());
+            assert_eq!(read_at(&last), (20, 6));
+        }
     }
 
     #[test]
