@@ -160,3 +160,58 @@ enum Supply {
     /// Not now.
     Dry,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+    use crate::base::clock;
+    use crate::snapshot::Limits;
+    use crate::wire::body::NoBody;
+
+    /// A client that says nothing and takes everything.
+    struct Client(Rc<RefCell<Vec<u8>>>);
+
+    impl AsyncRead for Client {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Client {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Stream for Client {
+        fn make_abrupt(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn an_answer_leaves_after_what_else_is_ready() {
+        let taken = Rc::default();
+        let deadline = clock::instant() + Duration::from_secs(60);
+        let mut socket = Socket::new(Client(Rc::clone(&taken)), &Limits::default(), deadline);
+        socket.output.push(b"HTTP/1.1 204 No Content\r\n\r\n");
+        let mut writer = AnswerWriter::new(Rc::new(RefCell::new(socket)), NoBody, Sent::Nothing(None));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(writer.poll(&mut cx).is_pending());
+        assert!(taken.borrow().is_empty(), "the others first");
+        assert!(matches!(writer.poll(&mut cx), Poll::Ready(Ok(()))));
+        assert!(taken.borrow().ends_with(b"\r\n\r\n"));
+    }
+}

@@ -34,6 +34,32 @@ fn one_connection_serves_request_after_request() {
 }
 
 #[test]
+fn a_request_leaves_after_what_else_is_ready() {
+    run(async {
+        let peer = Peer::listen().await;
+        let pool = pool(&[peer.port]);
+        let server = async {
+            let mut talk = peer.accept().await;
+            talk.answer(OK).await;
+            talk
+        };
+        let (talk, first) = both(server, fetch(&pool)).await;
+        first.unwrap();
+        // The connection is there: nothing else is waited for.
+        let mut sending = std::pin::pin!(send(&pool, get(), NoBody));
+        let has_come = || {
+            socket2::SockRef::from(&talk.stream)
+                .peek(&mut [std::mem::MaybeUninit::uninit()])
+                .is_ok()
+        };
+        assert!(poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_pending());
+        assert!(!has_come(), "the others first");
+        assert!(poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_pending());
+        assert!(has_come());
+    });
+}
+
+#[test]
 fn is_end_is_known_with_the_last_chunk() {
     run(async {
         for response in [OK, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"] {
