@@ -146,7 +146,7 @@ impl CredentialStore for EmbeddedStore {
     /// In one transaction: a refresh of many credentials is one wake of a reading thread.
     fn find_many(&self, fingerprints: Vec<Fingerprint>) -> BoxFuture<'_, Vec<Result<Found, StoreError>>> {
         let asked = fingerprints.len();
-        let found = self.read(move |tables| Ok(fingerprints.iter().map(|fingerprint| tables.find(fingerprint)).collect()));
+        let found = self.read(move |tables| tables.find_many(&fingerprints));
         Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); asked]) })
     }
 

@@ -179,7 +179,16 @@ impl ReadTables {
     }
 
     pub(super) fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+        self.find_at(self.position()?, fingerprint)
+    }
+
+    /// The same of many; their position is that of the transaction and is looked up once.
+    pub(super) fn find_many(&self, fingerprints: &[Fingerprint]) -> Result<Vec<Result<Found, StoreError>>, StoreError> {
         let position = self.position()?;
+        Ok(fingerprints.iter().map(|fingerprint| self.find_at(position, fingerprint)).collect())
+    }
+
+    fn find_at(&self, position: Position, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
         let index = self.fingerprints.get(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
         let facts = match index {
             None => None,
