@@ -57,8 +57,10 @@ impl Connection {
 
     /// Reads once into [`Self::input`]; 0 is the end. The room doubles with each read that fills it.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // A buffer whose chunks have all been dropped is reclaimed here instead of allocated anew.
-        if self.input.capacity() - self.input.len() < self.read_size / 2 {
+        // A buffer whose chunks have all been dropped is reclaimed here instead of allocated anew; an empty
+        // one is read into from its beginning, which the processor's caches still hold.
+        let room = self.input.capacity() - self.input.len();
+        if room < self.read_size / 2 || self.input.is_empty() && room < self.read_size {
             self.input.reserve(self.read_size);
         }
         let room = self.input.capacity() - self.input.len();
