@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
@@ -181,7 +182,7 @@ pub async fn handle<B: RequestBody + Unpin>(
     };
     let body = limit(asked, route, body);
     let answer = {
-        let outgoing = outgoing(head, &examined, &scratch);
+        let outgoing = outgoing(head, &examined, &scratch, exchange.resumed());
         let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
         exchange.hold(permit, &view, line);
         poll_fn(|cx| match (forwarding.as_mut().poll(cx), exchange.cut()) {
@@ -362,9 +363,10 @@ fn limit<B: RequestBody + Unpin>(asked: Asked<'_>, route: &Route, mut body: B) -
 }
 
 /// The request as it goes upstream.
-fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch) -> Outgoing<'p> {
+fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch, now: Instant) -> Outgoing<'p> {
     let options = &examined.route.options;
     Outgoing {
+        now,
         method: examined.method,
         target: &scratch.target,
         client_host: examined.target.authority.as_bytes(),

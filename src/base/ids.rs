@@ -26,8 +26,16 @@ pub fn is_valid_id(text: &str) -> bool {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Eq, Hash, PartialOrd, Ord)]
+        #[expect(clippy::derived_hash_with_manual_eq, reason = "equal texts are equal, only sooner if they are one in memory")]
         pub struct $name(Arc<str>);
+
+        impl PartialEq for $name {
+            /// One text in memory twice is not read to be compared with itself.
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+            }
+        }
 
         impl $name {
             /// Checks the text.

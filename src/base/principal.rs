@@ -21,20 +21,22 @@ pub struct Position(pub u64);
 
 /// What is known about a credential, and since when. Shared between workers. The records never change;
 /// [`Reading`] moves on when they are read again and found to be the same.
+/// What every request asks for comes first, as in [`CredentialRecord`].
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Facts {
+    /// When they were read.
+    pub reading: Reading,
+    /// What these facts become in headers and in access lines, once it has been written.
+    pub lines: IdentityLines,
+    /// What the credential hangs on, read in the same step: its parent first, at most [`MAX_ANCESTORS`].
+    pub ancestors: Vec<CredentialRecord>,
+    /// The credential's tenant, read in the same step.
+    pub tenant: TenantRecord,
     /// The credential.
     pub credential: CredentialRecord,
-    /// Its tenant, read in the same step.
-    pub tenant: TenantRecord,
-    /// What it hangs on, read in the same step: its parent first, at most [`MAX_ANCESTORS`].
-    pub ancestors: Vec<CredentialRecord>,
     /// Those of its roles that are in the store, read in the same step.
     pub roles: Vec<RoleRecord>,
-    /// When that was.
-    pub reading: Reading,
-    /// The header lines these facts become, once they have been written.
-    pub lines: IdentityLines,
 }
 
 impl Facts {
@@ -96,11 +98,12 @@ impl Clone for Reading {
 
 /// Header lines written once from facts that do not change, for one set of rules about headers. The
 /// first set keeps the place: after a reload lines are written anew until the facts are read anew, which
-/// then take the place of these.
+/// then take the place of these. What access lines say of the caller is kept beside them.
 #[derive(Debug, Default)]
 pub struct IdentityLines {
     kept: OnceLock<(u64, Box<[u8]>)>,
     outdated: AtomicBool,
+    logged: OnceLock<Box<[u8]>>,
 }
 
 impl IdentityLines {
@@ -121,6 +124,11 @@ impl IdentityLines {
         let _ = self.kept.set((rules, lines.into()));
     }
 
+    /// What access lines say of the caller, which `write` writes the first time.
+    pub fn logged(&self, write: impl FnOnce() -> Vec<u8>) -> &[u8] {
+        self.logged.get_or_init(|| write().into_boxed_slice())
+    }
+
     /// Whether they were asked for by other rules than those that wrote them.
     #[must_use]
     pub fn are_outdated(&self) -> bool {
@@ -132,6 +140,7 @@ impl Clone for IdentityLines {
     fn clone(&self) -> Self {
         Self {
             kept: self.kept.clone(),
+            logged: self.logged.clone(),
             outdated: AtomicBool::new(self.are_outdated()),
         }
     }

@@ -51,6 +51,7 @@ pub(super) async fn look_up(
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = &presented;
     let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await?;
+    exchange.note_wait();
     admit(asked, examined, (presented, resolved), exchange)
 }
 

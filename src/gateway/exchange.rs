@@ -36,6 +36,7 @@ pub struct Exchange {
 pub(super) struct Record {
     view: Option<Rc<View>>,
     started: Instant,
+    resumed: Instant,
     now: Now,
     request_id: String,
     client: IpAddr,
@@ -64,6 +65,7 @@ impl Record {
         Self {
             view: None,
             started: instant(),
+            resumed: instant(),
             now: Now::default(),
             request_id: String::new(),
             client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
@@ -109,6 +111,7 @@ impl Exchange {
         let mut record = worker.record();
         record.view = Some(view);
         record.started = instant();
+        record.resumed = record.started;
         record.now = worker.clock.now();
         record.client = connection.peer.ip();
         record.version = version;
@@ -119,9 +122,25 @@ impl Exchange {
         }
     }
 
+    /// When the request's head had arrived, for deadlines.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.record.as_ref().map_or_else(instant, |record| record.started)
+    }
+
     /// When the request's head had arrived.
     pub(super) fn now(&self) -> Now {
         self.record.as_ref().map_or_else(|| self.worker.clock.now(), |record| record.now)
+    }
+
+    /// The time, as far as a request needs it: when it last had to wait, or its head's arrival if it never had.
+    pub(super) fn resumed(&self) -> Instant {
+        self.record.as_ref().map_or_else(instant, |record| record.resumed)
+    }
+
+    /// It goes on after it had to wait.
+    pub(super) fn note_wait(&mut self) {
+        self.note(|record| record.resumed = instant());
     }
 
     fn note(&mut self, what: impl FnOnce(&mut Record)) {
@@ -181,7 +200,7 @@ impl Exchange {
             StreamEnd::Client | StreamEnd::Upstream => Completion::Complete,
             _ => Completion::Aborted,
         };
-        self.record(bytes_out, completion);
+        self.record(bytes_out, completion, instant());
     }
 
     /// Takes back the head of an answer that was written, so that the next answer needs no allocation.
@@ -194,14 +213,14 @@ impl Exchange {
         }
     }
 
-    /// The answer was sent to its end.
-    pub fn finish(mut self, bytes_out: u64) {
-        self.record(bytes_out, Completion::Complete);
+    /// The answer was sent to its end, at this time.
+    pub fn finish(mut self, bytes_out: u64, at: Instant) {
+        self.record(bytes_out, Completion::Complete, at);
     }
 
     /// The answer broke off.
     pub fn abort(mut self, bytes_out: u64) {
-        self.record(bytes_out, Completion::Aborted);
+        self.record(bytes_out, Completion::Aborted, instant());
     }
 
     /// The id every answer and the upstream are told.
@@ -305,7 +324,7 @@ impl Exchange {
         });
     }
 
-    fn record(&mut self, bytes_out: u64, completion: Completion) {
+    fn record(&mut self, bytes_out: u64, completion: Completion, at: Instant) {
         let Some(mut record) = self.record.take() else {
             return;
         };
@@ -316,7 +335,9 @@ impl Exchange {
         }
         if let Some(view) = &record.view {
             let asked = record.live.asked.borrow();
-            self.worker.telemetry.record(&line((&record, &asked), view, bytes_out, completion));
+            self.worker
+                .telemetry
+                .record(&line((&record, &asked), view, bytes_out, (completion, at)));
         }
         record.clear();
         self.worker.return_record(record);
@@ -324,7 +345,12 @@ impl Exchange {
 }
 
 /// The access line of a record.
-fn line<'a>((record, asked): (&'a Record, &'a AskedFor), view: &'a View, bytes_out: u64, completion: Completion) -> AccessLine<'a> {
+fn line<'a>(
+    (record, asked): (&'a Record, &'a AskedFor),
+    view: &'a View,
+    bytes_out: u64,
+    (completion, at): (Completion, Instant),
+) -> AccessLine<'a> {
     let snapshot = &view.snapshot;
     let upstream = record.upstream.and_then(|index| snapshot.upstreams.get(index.0));
     let endpoint = upstream.zip(record.endpoint).and_then(|(spec, index)| spec.endpoints.get(index));
@@ -357,6 +383,7 @@ fn line<'a>((record, asked): (&'a Record, &'a AskedFor), view: &'a View, bytes_o
         tenant: facts.map(|facts| &facts.tenant.id),
         principal: record.subject.as_ref().or_else(|| facts?.credential.subject.as_ref()),
         credential: facts.map(|facts| &facts.credential.id),
+        of: facts.filter(|_| record.subject.is_none()),
         done: some(&record.done),
         facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
         denial: record.denial,
@@ -367,7 +394,7 @@ fn line<'a>((record, asked): (&'a Record, &'a AskedFor), view: &'a View, bytes_o
         bytes_out,
         bytes_in: record.bytes_in,
         ended: record.ended,
-        took: instant().duration_since(record.started),
+        took: at.duration_since(record.started),
         completed: completion == Completion::Complete,
     }
 }
@@ -380,7 +407,7 @@ enum Completion {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.record(0, Completion::Aborted);
+        self.record(0, Completion::Aborted, instant());
     }
 }
 

@@ -54,6 +54,7 @@ async fn admit(asked: Asked<'_>, limit: &Limit, key: LimitKey, number: usize, ex
         .admit(limit, key, exchange.now().boot)
         .await
         .map_err(|_| Denial::StoreUnavailable)?;
+    exchange.note_wait();
     exchange.note_standing(Standing { limit: number, verdict });
     match verdict {
         Verdict::Admitted { .. } => Ok(()),

@@ -81,8 +81,8 @@ enum Next {
 
 /// How an exchange left the connection.
 enum Ended {
-    /// Ready for the next request.
-    Clean,
+    /// Ready for the next request since then.
+    Clean(Instant),
     /// An answer was sent to its end and was the last one.
     Last,
     /// An answer broke off.
@@ -120,12 +120,11 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
                 After::Close
             };
             match self.exchange(&head, wanted).await {
-                Ended::Clean => {}
+                Ended::Clean(at) => idle_deadline = at + self.idle,
                 Ended::Last => return self.linger().await,
                 Ended::Broken(sent) => return self.break_off(sent),
                 Ended::Gone => return,
             }
-            idle_deadline = clock::instant() + self.idle;
             self.socket.borrow_mut().trim();
         }
     }
@@ -202,7 +201,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
     /// Sends an answer and makes the connection ready for the next request, if there is to be one.
     async fn answer<B: BodySource, O: Outcome>(&self, answer: Answer<B, O>, asked: Asked, wanted: After) -> Ended {
         let sent = asked.framing_of(answer.head.status, answer.framing);
-        let after = self.after(wanted, answer.after, sent);
+        let after = self.after(wanted, answer.after, sent, answer.outcome.began());
         {
             let date = self.context.date.text();
             let mut socket = self.socket.borrow_mut();
@@ -229,21 +228,22 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
                 Broken::Body(_) | Broken::Length | Broken::Denied => Ended::Broken(sent),
             };
         }
-        answer.outcome.finish(bytes);
+        let at = clock::instant();
+        answer.outcome.finish(bytes, at);
         match after {
-            After::KeepAlive if self.drain_body().await => Ended::Clean,
+            After::KeepAlive if self.drain_body().await => Ended::Clean(at),
             _ => Ended::Last,
         }
     }
 
-    /// Whether the connection goes on after an answer.
-    fn after(&self, wanted: After, allowed: After, sent: Sent) -> After {
+    /// Whether the connection goes on after an answer to a request of this time.
+    fn after(&self, wanted: After, allowed: After, sent: Sent, began: Instant) -> After {
         let goes_on = wanted == After::KeepAlive
             && allowed == After::KeepAlive
             && sent != Sent::UntilClose
             && self.context.drain.phase() == Phase::Serving
             && self.socket.borrow().incoming.may_drain()
-            && clock::instant() < self.retire_at;
+            && began < self.retire_at;
         if goes_on { After::KeepAlive } else { After::Close }
     }
 
@@ -279,7 +279,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         }
         let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, denial);
         match self.answer(answer, Asked::UNREAD, After::Close).await {
-            Ended::Clean | Ended::Last => self.linger().await,
+            Ended::Clean(_) | Ended::Last => self.linger().await,
             Ended::Broken(sent) => self.break_off(sent),
             Ended::Gone => {}
         }

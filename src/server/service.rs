@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::base::denial::Denial;
 use crate::gateway::{self, Connection, Exchange, Lifeline, Reply, ReplyBody, Tunnel, Worker};
@@ -38,10 +39,12 @@ pub trait Service: Clone + 'static {
 
 /// Is told how an answer went; dropped unused it counts as aborted.
 pub trait Outcome: Unpin + 'static {
+    /// When the head of its request had arrived.
+    fn began(&self) -> Instant;
     /// Takes back the head of the answer, which has been written.
     fn recycle(&self, head: ResponseHead);
-    /// The answer was handed to the kernel to its end, with this many body bytes.
-    fn finish(self, bytes_out: u64);
+    /// The answer was handed to the kernel to its end, with this many body bytes, at this time.
+    fn finish(self, bytes_out: u64, at: Instant);
     /// The answer broke off after about this many body bytes.
     fn abort(self, bytes_out: u64);
     /// The tunnel that the connection had become ended, after this many bytes from and to the client.
@@ -87,12 +90,16 @@ impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Exchange> {
 }
 
 impl Outcome for Exchange {
+    fn began(&self) -> Instant {
+        Self::began(self)
+    }
+
     fn recycle(&self, head: ResponseHead) {
         Self::recycle(self, head);
     }
 
-    fn finish(self, bytes_out: u64) {
-        Self::finish(self, bytes_out);
+    fn finish(self, bytes_out: u64, at: Instant) {
+        Self::finish(self, bytes_out, at);
     }
 
     fn abort(self, bytes_out: u64) {

@@ -197,15 +197,17 @@ impl CachedStore {
     }
 }
 
-/// Facts as the shared memory holds them, with what it takes to judge them on every use.
+/// Facts as the shared memory holds them, with what it takes to judge them on every use; what every request
+/// asks for comes first.
+#[repr(C)]
 pub struct Held {
     fingerprint: Fingerprint,
     facts: Arc<Facts>,
-    slots: Slots,
     /// When the next refresh may start, on the boot clock in milliseconds.
     refresh_at: AtomicU64,
     /// Other facts, or an absence, have taken the place.
     superseded: AtomicBool,
+    slots: Slots,
 }
 
 impl Held {

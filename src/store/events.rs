@@ -12,6 +12,9 @@
 //! the event carries a smaller p and is judged on every use, whenever it arrives (hardening C2). Two
 //! names may share a slot; then an event of one makes facts of the other be read again, once, which
 //! costs a read and is never wrong. A gap in the events raises the floor, which every fact must pass.
+//!
+//! No slot is ever above `newest`, but for the moment in which an event is being applied: its slots are
+//! raised first. So p >= newest says p >= slot for every name, as it was before that event began to be applied.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -95,12 +98,22 @@ impl Positions {
         Position(self.at(slot_of_fingerprint(fingerprint)).max(self.floor.load(Ordering::Acquire)))
     }
 
+    /// Whether no event about these names has come that a read at `position` does not contain. A read that
+    /// contains the newest event contains all: then the slots, which are other lines of memory for each
+    /// caller, are not looked at.
     pub(super) fn contains_all(&self, slots: &Slots, position: Position) -> bool {
+        if position >= self.newest() {
+            return self.is_above_floor(position);
+        }
         self.contains(slots.credential, slots.tenant, position) && slots.others.iter().all(|slot| position.0 >= self.at(*slot))
     }
 
     fn contains(&self, credential: u64, tenant: u64, position: Position) -> bool {
-        position.0 >= self.at(credential) && position.0 >= self.at(tenant) && position.0 >= self.floor.load(Ordering::Acquire)
+        position.0 >= self.at(credential) && position.0 >= self.at(tenant) && self.is_above_floor(position)
+    }
+
+    fn is_above_floor(&self, position: Position) -> bool {
+        position.0 >= self.floor.load(Ordering::Acquire)
     }
 
     fn at(&self, name: u64) -> u64 {
@@ -282,6 +295,13 @@ mod tests {
         }
     }
 
+    /// Whether facts are current, by their names and by the slots that are remembered of them.
+    fn is_current(positions: &Positions, facts: &Facts) -> bool {
+        let current = positions.is_current(facts);
+        assert_eq!(positions.contains_all(&Slots::of(facts), facts.position()), current);
+        current
+    }
+
     fn credential_event(position: u64) -> Event {
         Event {
             position: Position(position),
@@ -303,15 +323,15 @@ mod tests {
     #[test]
     fn facts_are_current_from_the_position_of_the_newest_event_on() {
         let positions = Positions::default();
-        assert!(positions.is_current(&facts(0)));
+        assert!(is_current(&positions, &facts(0)));
         positions.apply(&credential_event(7));
-        assert!(!positions.is_current(&facts(6)));
-        assert!(positions.is_current(&facts(7)));
+        assert!(!is_current(&positions, &facts(6)));
+        assert!(is_current(&positions, &facts(7)));
         positions.apply(&tenant_event(9, "acme"));
-        assert!(!positions.is_current(&facts(8)));
-        assert!(positions.is_current(&facts(9)));
+        assert!(!is_current(&positions, &facts(8)));
+        assert!(is_current(&positions, &facts(9)));
         positions.apply(&credential_event(3));
-        assert!(positions.is_current(&facts(9)), "an event told twice or late changes nothing");
+        assert!(is_current(&positions, &facts(9)), "an event told twice or late changes nothing");
         assert_eq!(positions.newest(), Position(9));
     }
 
@@ -319,7 +339,7 @@ mod tests {
     fn events_of_others_do_not_touch_facts() {
         let positions = Positions::default();
         positions.apply(&tenant_event(9, "globex"));
-        assert!(positions.is_current(&facts(1)));
+        assert!(is_current(&positions, &facts(1)));
     }
 
     #[test]
@@ -332,16 +352,15 @@ mod tests {
         facts.ancestors.push(parent.clone());
         for subject in [super::super::change::credential_event(&parent), EventSubject::Role { id: role }] {
             let positions = Positions::default();
-            let slots = Slots::of(&facts);
-            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position()));
+            assert!(is_current(&positions, &facts));
             positions.apply(&Event {
                 position: Position(7),
                 at: None,
                 subject,
             });
-            assert!(!positions.is_current(&facts) && !positions.contains_all(&slots, facts.position()));
+            assert!(!is_current(&positions, &facts));
             facts.reading = Reading::new(BootMillis(0), Position(7));
-            assert!(positions.is_current(&facts) && positions.contains_all(&slots, facts.position()));
+            assert!(is_current(&positions, &facts));
             facts.reading = Reading::new(BootMillis(0), Position(6));
         }
     }
@@ -371,11 +390,11 @@ mod tests {
     fn a_gap_ends_everything_read_before_it() {
         let positions = Positions::default();
         positions.forget_before(Position(10));
-        assert!(!positions.is_current(&facts(9)));
-        assert!(positions.is_current(&facts(10)));
+        assert!(!is_current(&positions, &facts(9)));
+        assert!(is_current(&positions, &facts(10)));
         assert!(!positions.is_still_absent(&Fingerprint::from_bytes([9; 32]), Position(9)));
         positions.forget_before(Position(5));
-        assert!(!positions.is_current(&facts(9)), "the floor never sinks");
+        assert!(!is_current(&positions, &facts(9)), "the floor never sinks");
     }
 
     #[test]

@@ -50,9 +50,10 @@ impl LineFormatter {
         text(out, b",\"path\":\"", line.path);
         text(out, b",\"route\":\"", line.route);
         word(out, b",\"surface\":\"", line.surface.map(SurfaceName::as_str));
-        word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
-        word(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
-        word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
+        match line.of {
+            Some(facts) => out.extend_from_slice(facts.lines.logged(|| caller(line))),
+            None => write_caller(line, out),
+        }
         text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
         number(out, b",\"status\":", u64::from(line.status));
@@ -114,6 +115,20 @@ impl LineFormatter {
         }
         out.push(b'\n');
     }
+}
+
+/// Who called, as it is kept with the facts.
+#[cold]
+fn caller(line: &AccessLine<'_>) -> Vec<u8> {
+    let mut members = Vec::new();
+    write_caller(line, &mut members);
+    members
+}
+
+fn write_caller(line: &AccessLine<'_>, out: &mut Vec<u8>) {
+    word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
+    word(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
+    word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
 }
 
 const fn level(line: &AccessLine<'_>) -> &'static str {

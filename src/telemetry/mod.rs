@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
+use crate::base::principal::Facts;
 
 mod counters;
 pub mod diagnostics;
@@ -56,6 +57,9 @@ pub struct AccessLine<'a> {
     pub principal: Option<&'a Subject>,
     /// The credential's id.
     pub credential: Option<&'a CredentialId>,
+    /// The facts that tenant, principal and credential are of, if all three are: what is written of them
+    /// is kept there for the next line.
+    pub of: Option<&'a Facts>,
     /// What a served route did, and to which records.
     pub done: Option<&'a str>,
     /// How old the facts were by which it was judged.

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use super::*;
+use crate::decide::samples;
 
 /// Texts that broke somebody's log: line ends, terminal commands, quotes, overrides, look-alikes.
 const HOSTILE: [&str; 52] = [
@@ -74,6 +75,7 @@ static NAMES: LazyLock<(SurfaceName, TenantId, Subject, CredentialId)> = LazyLoc
 
 fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
     AccessLine {
+        of: None,
         bytes_in: None,
         ended: None,
         at: UnixMillis(1_795_307_838_042),
@@ -246,6 +248,33 @@ fn a_stuck_output_costs_lines_that_are_counted_and_never_a_wait() {
     assert!(dropped > lines / 2 && dropped < lines, "{dropped}");
     telemetry.flush(Duration::from_millis(10));
     drop(go);
+}
+
+#[test]
+fn what_a_line_says_of_the_caller_is_written_once_and_says_the_same() {
+    let mut facts = samples::facts("api", "key_1", "acme");
+    facts.credential.subject = Some(NAMES.2.clone());
+    let facts = &facts;
+    let by_name = || AccessLine {
+        tenant: Some(&facts.tenant.id),
+        principal: facts.credential.subject.as_ref(),
+        credential: Some(&facts.credential.id),
+        ..line("a")
+    };
+    for format in [LineFormat::Json, LineFormat::Pretty, LineFormat::Json] {
+        let kept = AccessLine {
+            of: Some(facts),
+            ..by_name()
+        };
+        assert_eq!(written(format, &kept), written(format, &by_name()));
+    }
+    // It is what was kept that is written.
+    let kept = AccessLine {
+        tenant: None,
+        of: Some(facts),
+        ..by_name()
+    };
+    assert_eq!(written(LineFormat::Json, &kept), written(LineFormat::Json, &by_name()));
 }
 
 #[test]

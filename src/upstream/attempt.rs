@@ -25,7 +25,7 @@ pub(super) async fn forward<B: BodySource + Unpin>(
     body: B,
 ) -> Result<Forwarded<B>, (UpstreamError, B)> {
     let request = &request;
-    let started = clock::instant();
+    let started = request.now;
     let mut sending = Sending::new(body, request);
     let mut tried = Tried::default();
     let mut now = started;

@@ -299,7 +299,8 @@ impl<B: BodySource + Unpin> Exchange<B> {
     /// Ends an exchange whose answer is complete. The connection is kept only if nothing of either
     /// message is left anywhere: the request wholly sent, the answer wholly taken, no byte behind it
     /// (hardening S7, S13), and the endpoint willing.
-    pub(super) fn finish(mut self, keep_alive: KeepAlive) {
+    #[expect(clippy::boxed_local, reason = "taken out of its box it would be copied")]
+    pub(super) fn finish(mut self: Box<Self>, keep_alive: KeepAlive) {
         if !self.lease.connection.input.is_empty() {
             self.lease.pool().counters().surplus.up();
             return;

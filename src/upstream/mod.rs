@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
@@ -35,6 +35,8 @@ pub use upgraded::Upgraded;
 /// A request ready to be written to an endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
+    /// The time: what its timeouts count from.
+    pub now: Instant,
     /// Method.
     pub method: Method,
     /// Request-target in origin form, canonical.

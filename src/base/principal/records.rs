@@ -36,26 +36,39 @@ pub enum State {
 }
 
 /// Stored facts about one credential. Never a decision; holds no secret.
+///
+/// In the order in which they are here, so that what every request asks for is together in memory: with many
+/// callers each line of memory that a request touches has to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct CredentialRecord {
-    /// Its own name.
-    pub id: CredentialId,
     /// The surface it was made for.
     pub surface: SurfaceName,
     /// Whose it is.
     pub tenant: TenantId,
-    /// Who acts within the tenant, if the surface has subjects.
-    pub subject: Option<Subject>,
-    /// Test or live; none on surfaces without modes.
-    pub mode: Option<Mode>,
-    /// What it may do by itself; its roles add to this.
-    pub scopes: ScopeSet,
     /// Active, disabled or revoked.
     pub state: State,
-    /// Found by this (the key, the publishable half, or an account's log-in name).
-    pub fingerprint: Fingerprint,
+    /// Not before this.
+    pub not_before: Option<UnixMillis>,
+    /// Not at or after this.
+    pub expires_at: Option<UnixMillis>,
+    /// What it may do by itself; its roles add to this.
+    pub scopes: ScopeSet,
+    /// What few records have; none on a plain key. [`Extras::boxed`] makes it.
+    pub extras: Option<Box<Extras>>,
+    /// Test or live; none on surfaces without modes.
+    pub mode: Option<Mode>,
     /// Of a pair: what the secret half must hash to.
     pub secret_fingerprint: Option<Fingerprint>,
+    /// Found by this (the key, the publishable half, or an account's log-in name).
+    pub fingerprint: Fingerprint,
+    /// Tokens that hang on this record and were issued before this, and records that hang on it and
+    /// were made before this, are dead ("log out everywhere").
+    pub valid_after: Option<UnixMillis>,
+    /// Its own name.
+    pub id: CredentialId,
+    /// Who acts within the tenant, if the surface has subjects.
+    pub subject: Option<Subject>,
     /// The visible beginning, for lists.
     pub prefix: String,
     /// The last four characters, for lists.
@@ -64,17 +77,8 @@ pub struct CredentialRecord {
     pub name: Option<String>,
     /// When it was made.
     pub created_at: UnixMillis,
-    /// Not before this.
-    pub not_before: Option<UnixMillis>,
-    /// Not at or after this.
-    pub expires_at: Option<UnixMillis>,
-    /// Tokens that hang on this record and were issued before this, and records that hang on it and
-    /// were made before this, are dead ("log out everywhere").
-    pub valid_after: Option<UnixMillis>,
     /// Counts the changes of this record; a higher epoch outranks a lower one.
     pub epoch: u64,
-    /// What few records have; none on a plain key. [`Extras::boxed`] makes it.
-    pub extras: Option<Box<Extras>>,
 }
 
 /// What only some records have, kept apart so that a plain key's record stays small.
@@ -250,6 +254,7 @@ impl CredentialRecord {
 
 /// Stored facts about one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct TenantRecord {
     /// Its name; becomes `X-Tenant-Id`.
     pub id: TenantId,

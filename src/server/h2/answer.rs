@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 
 use super::streams::Offer;
+use crate::base::clock;
 use crate::server::context::InFlight;
 use crate::server::service::{Answer, Outcome};
 use crate::wire::body::{BodyError, BodySource, Chunk};
@@ -174,7 +175,7 @@ impl<B, O: Outcome> Drop for AnswerBody<B, O> {
         self.offer.close();
         let Some(outcome) = self.outcome.take() else { return };
         if self.progress == Progress::Complete && !self.offer.was_cut_off() {
-            outcome.finish(self.sent);
+            outcome.finish(self.sent, clock::instant());
         } else {
             outcome.abort(self.sent);
         }

@@ -261,7 +261,7 @@ impl Flights {
                     return Err(StoreError::Corrupt("the answer is about another credential".into()));
                 }
                 change::check_whole(&found)?;
-                self.interned.intern(&mut found.credential);
+                self.interned.intern(&mut found.credential, &found.tenant);
                 Some(Arc::new(Facts {
                     credential: found.credential,
                     tenant: found.tenant,

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::ids::SurfaceName;
-use crate::base::principal::CredentialRecord;
+use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::base::scope::ScopeSet;
 
 /// Most values of a kind that are kept; further ones stay with their records. A configuration has tens
@@ -21,10 +21,14 @@ pub(super) struct Interned {
 }
 
 impl Interned {
-    /// Lets a record have these of other records where they are equal. It says the same as before.
-    pub(super) fn intern(&self, record: &mut CredentialRecord) {
+    /// Lets a record have these of other records, and its tenant's id of the tenant's record, where they
+    /// are equal. It says the same as before.
+    pub(super) fn intern(&self, record: &mut CredentialRecord, tenant: &TenantRecord) {
         self.surfaces.intern(&mut record.surface);
         self.scopes.intern(&mut record.scopes);
+        if record.tenant == tenant.id {
+            record.tenant = tenant.id.clone();
+        }
     }
 }
 
@@ -50,33 +54,45 @@ impl<T: Clone + Eq + Hash> Kept<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::codec::tests::sample;
+    use crate::base::ids::TenantId;
+    use crate::store::codec::tests::{facts_of, sample};
+
+    /// Its tenant as another read brings it: equal, and elsewhere in memory.
+    fn tenant_of(record: &CredentialRecord) -> TenantRecord {
+        let mut tenant = facts_of(record.clone()).tenant;
+        tenant.id = TenantId::parse(tenant.id.as_str()).unwrap();
+        tenant
+    }
 
     #[test]
     fn equal_values_are_one_in_memory_and_others_stay_as_they_are() {
         let interned = Interned::default();
         let (mut first, mut second) = (sample(), sample());
-        interned.intern(&mut first);
-        interned.intern(&mut second);
+        let tenant = tenant_of(&first);
+        interned.intern(&mut first, &tenant);
+        interned.intern(&mut second, &tenant);
         assert_eq!(second, sample());
         assert!(!first.scopes.joined().is_empty());
         assert_eq!(first.scopes.joined().as_ptr(), second.scopes.joined().as_ptr());
         assert_eq!(first.surface.as_str().as_ptr(), second.surface.as_str().as_ptr());
+        assert_eq!(second.tenant.as_str().as_ptr(), tenant.id.as_str().as_ptr());
         let mut other = sample();
         other.surface = SurfaceName::parse("another").unwrap();
+        other.tenant = TenantId::parse("another").unwrap();
         other.scopes = ScopeSet::default();
         let before = other.clone();
-        interned.intern(&mut other);
+        interned.intern(&mut other, &tenant);
         assert_eq!(other, before);
     }
 
     #[test]
     fn no_more_than_so_many_are_kept() {
         let interned = Interned::default();
+        let tenant = tenant_of(&sample());
         for number in 0..2 * MAX_KEPT {
             let mut record = sample();
             record.surface = SurfaceName::parse(&format!("s-{number}")).unwrap();
-            interned.intern(&mut record);
+            interned.intern(&mut record, &tenant);
             assert_eq!(record.surface.as_str(), format!("s-{number}"));
         }
         assert_eq!(interned.surfaces.0.lock().unwrap().len(), MAX_KEPT);

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::spec::{Ejection, EndpointSpec, HostHeader, UpstreamSpec};
 use super::{Forwarded, Outgoing, UpstreamError, UpstreamPool, attempt};
+use crate::base::clock;
 use crate::decide::method::Method;
 use crate::decide::route::Trailers;
 use crate::wire::body::{BodyError, BodySource, Chunk, NoBody};
@@ -156,6 +157,7 @@ fn pool(ports: &[u16]) -> Rc<UpstreamPool> {
 fn request(method: Method, framing: Framing) -> Outgoing<'static> {
     Outgoing {
         upgrade: None,
+        now: clock::instant(),
         method,
         target: b"/a?b=c",
         client_host: b"api.example",

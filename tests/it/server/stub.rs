@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
+use durward::base::clock;
 use durward::base::denial::Denial;
 use durward::gateway::{Connection, Lifeline};
 use durward::server::service::{After, Answer, Outcome, Service};
@@ -136,7 +138,11 @@ pub(super) struct Went(Option<Stub>);
 impl Outcome for Went {
     fn recycle(&self, _: ResponseHead) {}
 
-    fn finish(mut self, bytes_out: u64) {
+    fn began(&self) -> Instant {
+        clock::instant()
+    }
+
+    fn finish(mut self, bytes_out: u64, _: Instant) {
         if let Some(stub) = self.0.take() {
             stub.note(Event::Finished(bytes_out));
         }

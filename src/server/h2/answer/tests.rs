@@ -27,7 +27,11 @@ struct Went(Rc<Cell<Option<(bool, u64)>>>);
 impl Outcome for Went {
     fn recycle(&self, _: ResponseHead) {}
 
-    fn finish(self, bytes: u64) {
+    fn began(&self) -> std::time::Instant {
+        crate::base::clock::instant()
+    }
+
+    fn finish(self, bytes: u64, _: std::time::Instant) {
         self.0.set(Some((true, bytes)));
     }
 
