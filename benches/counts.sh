@@ -23,8 +23,10 @@ failed=0
 for stage in $("$binary"); do
   count=
   for _ in 1 2 3; do
-    few=$(instructions "$stage" 100)
-    many=$(instructions "$stage" 1100)
+    few=$(instructions "$stage" 100) && many=$(instructions "$stage" 1100) || {
+      echo "$stage: valgrind did not survive it" >&2
+      exit 1
+    }
     once=$(((many - few) / 1000))
     if [ -z "$count" ] || [ "$once" -lt "$count" ]; then count=$once; fi
   done
