@@ -57,10 +57,11 @@ impl Connection {
 
     /// Reads once into [`Self::input`]; 0 is the end. The room doubles with each read that fills it.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // A buffer whose chunks have all been dropped is reclaimed here instead of allocated anew; an empty
-        // one is read into from its beginning, which the processor's caches still hold.
-        let room = self.input.capacity() - self.input.len();
-        if room < self.read_size / 2 || self.input.is_empty() && room < self.read_size {
+        // A buffer whose chunks have all been dropped is reclaimed here: an empty one is read into from its
+        // beginning, which the processor's caches still hold. Not at the price of a new one for each small read
+        // while its chunks live: somebody who is slow to take them would hold a whole buffer for each.
+        let reclaimed = self.input.is_empty() && self.input.try_reclaim(self.read_size);
+        if !reclaimed && self.input.capacity() - self.input.len() < self.read_size / 2 {
             self.input.reserve(self.read_size);
         }
         let room = self.input.capacity() - self.input.len();
@@ -158,5 +159,43 @@ impl Patience {
             sleep.as_mut().reset(deadline.into());
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Small pieces, one after the other, and where each of them was read to; `kept` while later ones come.
+    async fn places(kept: bool) -> Vec<usize> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut connection = Connection::new(Transport::Plain(listener.accept().await.unwrap().0));
+        let (mut places, mut chunks) = (Vec::new(), Vec::new());
+        for _ in 0..20 {
+            peer.write_all(b"0123456789").await.unwrap();
+            assert_eq!(poll_fn(|cx| connection.poll_read(cx)).await.unwrap(), 10);
+            let chunk = connection.input.split().freeze();
+            places.push(chunk.as_ptr().addr());
+            chunks.extend(kept.then_some(chunk));
+        }
+        places
+    }
+
+    #[tokio::test]
+    async fn an_empty_buffer_is_read_into_from_its_beginning() {
+        let places = places(false).await;
+        assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+    }
+
+    #[tokio::test]
+    async fn pieces_that_are_kept_share_their_buffer() {
+        let places = places(true).await;
+        assert!(places.windows(2).all(|pair| pair[1] == pair[0] + 10), "{places:?}");
     }
 }
