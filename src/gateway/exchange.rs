@@ -16,13 +16,16 @@ use crate::decide::route::{RouteIndex, UpstreamIndex};
 use crate::decide::surface::SurfaceIndex;
 use crate::decide::target::RequestTarget;
 use crate::limit::Standing;
-use crate::telemetry::{AccessLine, RouteSlot, StreamEnd, StreamKind};
+use crate::telemetry::{StreamEnd, StreamKind};
 use crate::wire::fields::Fields;
 use crate::wire::head::{ResponseHead, Version};
 
+use self::line::line;
 use super::Connection;
 use super::live::{AskedFor, Lifeline, Live};
 use super::worker::{View, Worker};
+
+mod line;
 
 /// Collects what the access line says; written when finished, or as aborted when dropped unfinished.
 /// One pointer to a reused record, so that handing it along with a reply costs nothing.
@@ -344,61 +347,6 @@ impl Exchange {
     }
 }
 
-/// The access line of a record.
-fn line<'a>(
-    (record, asked): (&'a Record, &'a AskedFor),
-    view: &'a View,
-    bytes_out: u64,
-    (completion, at): (Completion, Instant),
-) -> AccessLine<'a> {
-    let snapshot = &view.snapshot;
-    let upstream = record.upstream.and_then(|index| snapshot.upstreams.get(index.0));
-    let endpoint = upstream.zip(record.endpoint).and_then(|(spec, index)| spec.endpoints.get(index));
-    let facts = record.facts.as_deref();
-    AccessLine {
-        at: record.now.wall,
-        request_id: &record.request_id,
-        client: record.client,
-        version: match record.version {
-            Version::Http10 => "1.0",
-            Version::Http11 => "1.1",
-            Version::Http2 => "2",
-        },
-        method: asked.method.map(Method::as_str),
-        host: some(&asked.host),
-        path: some(&asked.path),
-        route: asked
-            .route
-            .and_then(|index| snapshot.routes.get(index.0))
-            .map(|route| route.name.as_str()),
-        route_slot: asked
-            .route
-            .and_then(|index| view.route_slots.get(index.0))
-            .copied()
-            .unwrap_or(RouteSlot::NONE),
-        surface: asked
-            .surface
-            .and_then(|index| snapshot.surfaces.get(index.0))
-            .map(|surface| &surface.name),
-        tenant: facts.map(|facts| &facts.tenant.id),
-        principal: record.subject.as_ref().or_else(|| facts?.credential.subject.as_ref()),
-        credential: facts.map(|facts| &facts.credential.id),
-        of: facts.filter(|_| record.subject.is_none()),
-        done: some(&record.done),
-        facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
-        denial: record.denial,
-        status: record.status,
-        upstream: upstream.map(|spec| &*spec.name),
-        endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),
-        attempts: record.attempts,
-        bytes_out,
-        bytes_in: record.bytes_in,
-        ended: record.ended,
-        took: at.duration_since(record.started),
-        completed: completion == Completion::Complete,
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Completion {
     Complete,
@@ -409,8 +357,4 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.record(0, Completion::Aborted, instant());
     }
-}
-
-fn some(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }
