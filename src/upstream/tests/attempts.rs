@@ -215,14 +215,8 @@ fn post_of_which_nothing_was_written_is_repeated_with_its_body() {
         ] {
             let peer = Peer::listen().await;
             let pool = pool(&[peer.port]);
-            let serve = async {
-                let mut talk = peer.accept().await;
-                talk.answer(OK).await;
-                talk
-            };
-            let (talk, _) = both(serve, fetch(&pool)).await;
             // The runtime has no chance to tell of it before the request is written.
-            talk.reset();
+            idle_connection(&peer, &pool).await.reset();
             let serve = async {
                 let mut talk = peer.accept().await;
                 let got = talk.read_until(sent).await;

@@ -112,6 +112,18 @@ impl Talk<TcpStream> {
     }
 }
 
+/// A connection that has carried one request and is idle now, as the peer sees it.
+async fn idle_connection(peer: &Peer, pool: &Rc<UpstreamPool>) -> Talk<TcpStream> {
+    let server = async {
+        let mut talk = peer.accept().await;
+        talk.answer(OK).await;
+        talk
+    };
+    let (talk, answered) = both(server, fetch(pool)).await;
+    answered.unwrap();
+    talk
+}
+
 /// The endpoint that is asked first, and the other one: which is which differs from pool to pool.
 async fn first_asked(peers: &[Peer; 2]) -> (Talk<TcpStream>, &Peer) {
     tokio::select! {

@@ -38,13 +38,7 @@ fn a_request_leaves_after_what_else_is_ready() {
     run(async {
         let peer = Peer::listen().await;
         let pool = pool(&[peer.port]);
-        let server = async {
-            let mut talk = peer.accept().await;
-            talk.answer(OK).await;
-            talk
-        };
-        let (talk, first) = both(server, fetch(&pool)).await;
-        first.unwrap();
+        let talk = idle_connection(&peer, &pool).await;
         // The connection is there: nothing else is waited for.
         let mut sending = std::pin::pin!(send(&pool, get(), NoBody));
         let has_come = || {
@@ -197,12 +191,7 @@ fn idle_connections_are_swept_when_old_or_dead_and_kept_otherwise() {
     run(async {
         let peer = Peer::listen().await;
         let pool = pool(&[peer.port]);
-        let serve = async {
-            let mut talk = peer.accept().await;
-            talk.answer(OK).await;
-            talk
-        };
-        let (talk, _) = both(serve, fetch(&pool)).await;
+        let talk = idle_connection(&peer, &pool).await;
         let now = clock::instant();
         pool.sweep(now);
         assert_eq!(pool.counters().idle.value(), 1);
