@@ -27,8 +27,8 @@ use crate::snapshot::Limits;
 pub const TICK: Duration = Duration::from_millis(100);
 /// Most tasks that a worker runs before it looks at sockets and timers again; it looks sooner when none is
 /// ready. A look is a system call, and more requests arrive together when it is made less often: with the
-/// runtime's 61, a request cost a twentieth more. 256 tasks take a millisecond or two, which is what a
-/// deadline may be late by.
+/// runtime's 61, a request cost a twentieth more. 256 tasks take a millisecond or two, more when they
+/// move large bodies; a deadline may be late by that.
 const EVENT_INTERVAL: u32 = 256;
 /// Connections on their way to one worker. A worker that is this far behind is stuck.
 const MAX_ARRIVALS: usize = 1_024;
