@@ -8,11 +8,11 @@ use tokio::runtime::Handle;
 
 use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{Facts, Position, Reading};
+use crate::base::principal::{CredentialRecord, Facts, Position, Reading};
 
 use super::activity::Activity;
 use super::events::{EVENT_SLOTS, Positions, Slots};
-use super::{CredentialStore, StoreError};
+use super::{Again, CredentialStore, StoreError};
 use flights::Flights;
 use memory::Memory;
 
@@ -109,7 +109,7 @@ impl CachedStore {
         if let Recalled::Present(held) = &recalled
             && held.claim_refresh(now.boot)
         {
-            self.flights.refresh(*fingerprint);
+            self.flights.refresh(held.again());
         }
         recalled
     }
@@ -131,7 +131,8 @@ impl CachedStore {
             // Memory may have let these go and read others since: then those are the ones to use.
             match memory.recall(fingerprint, now.boot) {
                 Recalled::Present(other) if other.facts.sent_at() > held.facts.sent_at() => return false,
-                Recalled::Present(_) | Recalled::Absent | Recalled::Nothing => self.flights.refresh(*fingerprint),
+                Recalled::Present(other) => self.flights.refresh(other.again()),
+                Recalled::Absent | Recalled::Nothing => self.flights.refresh(again(*fingerprint)),
             }
         }
         self.flights.counters().count_held();
@@ -163,7 +164,7 @@ impl CachedStore {
     /// nothing. Reads are gathered; more than a bound of them are left out, and nothing is read while the
     /// store fails: whoever still wants it asks again.
     pub fn refresh(&self, fingerprint: Fingerprint) {
-        self.flights.refresh(fingerprint);
+        self.flights.refresh(again(fingerprint));
     }
 
     /// The age from which facts may not be used any more.
@@ -233,6 +234,18 @@ impl Held {
         &self.facts
     }
 
+    /// How they are read again. That nothing has changed says nothing of uses, which are no changes, and
+    /// writes no lines for other rules.
+    fn again(&self) -> Again {
+        let facts = &self.facts;
+        let slides = |record: &CredentialRecord| record.idle().is_some();
+        let must_be_read = facts.lines.are_outdated() || slides(&facts.credential) || facts.ancestors.iter().any(slides);
+        Again {
+            fingerprint: self.fingerprint,
+            known: (!must_be_read).then(|| facts.position()),
+        }
+    }
+
     /// Whether this caller is the one that shall start a refresh. It is nobody's again for
     /// [`REFRESH_RETRY`], whatever becomes of the refresh.
     fn claim_refresh(&self, now: BootMillis) -> bool {
@@ -263,6 +276,11 @@ impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Held").field("facts", &self.facts).finish_non_exhaustive()
     }
+}
+
+/// Reads what memory does not hold.
+const fn again(fingerprint: Fingerprint) -> Again {
+    Again { fingerprint, known: None }
 }
 
 /// A remembered absence.

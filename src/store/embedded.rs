@@ -14,8 +14,8 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::events::ReaderState;
 use super::{
-    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
-    Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found,
+    FoundAgain, NewRecords, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 use lanes::{Lanes, Shared};
 use receipts::Kept;
@@ -144,10 +144,10 @@ impl CredentialStore for EmbeddedStore {
     }
 
     /// In one transaction: a refresh of many credentials is one wake of a reading thread.
-    fn find_many(&self, fingerprints: Vec<Fingerprint>) -> BoxFuture<'_, Vec<Result<Found, StoreError>>> {
-        let asked = fingerprints.len();
-        let found = self.read(move |tables| tables.find_many(&fingerprints));
-        Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); asked]) })
+    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+        let count = asked.len();
+        let found = self.read(move |tables| tables.find_again(&asked));
+        Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); count]) })
     }
 
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {

@@ -80,6 +80,25 @@ pub struct Found {
     pub facts: Option<FoundFacts>,
 }
 
+/// A question that was answered before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// Of what.
+    pub fingerprint: Fingerprint,
+    /// The position of what is known of it; `None`: it must be read, whatever the position.
+    pub known: Option<Position>,
+}
+
+/// The answer to a question that was answered before.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "it is moved twice; a box would be made and dropped as often")]
+pub enum FoundAgain {
+    /// The store's position is the one that was known: not one change of anything has been made since.
+    Unchanged(Position),
+    /// As it was read anew.
+    Read(Found),
+}
+
 /// A credential and what its force depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFacts {
@@ -207,10 +226,16 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// ([`Fingerprint::of_tenant`]), which answers [`CredentialRecord::of_tenant`].
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>>;
 
-    /// Looks several up, each as [`find`](Self::find) does, in about the time of one. Answers in the
+    /// Reads several again, each as [`find`](Self::find) does, in about the time of one. Answers in the
     /// order of the question.
-    fn find_many(&self, fingerprints: Vec<Fingerprint>) -> BoxFuture<'_, Vec<Result<Found, StoreError>>> {
-        Box::pin(join_all(fingerprints.into_iter().map(|fingerprint| self.find(fingerprint))))
+    ///
+    /// A store whose positions count every change, in one history that cannot be left, may say of those
+    /// whose position is known that nothing has changed. One that says nothing else reads.
+    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+        let reads = asked
+            .into_iter()
+            .map(|again| async move { self.find(again.fingerprint).await.map(FoundAgain::Read) });
+        Box::pin(join_all(reads))
     }
 
     /// Reads one credential for an operator.

@@ -219,7 +219,7 @@ impl Flights {
     }
 
     /// Tells the breaker how the store did.
-    pub(super) fn judge(&self, found: &Result<Found, StoreError>) {
+    pub(super) fn judge<T>(&self, found: &Result<T, StoreError>) {
         match found {
             Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot),
             _ => self.breaker.succeeded(),
@@ -282,6 +282,17 @@ impl Flights {
             Some(facts) => self.memory.remember(fingerprint, facts),
             None => self.memory.remember_absent(fingerprint, answer.absence()),
         };
+        drop(flights);
+        if !current {
+            add_one(&self.counters.outdated);
+        }
+    }
+
+    /// Remembers that nothing has changed since this position. Facts that were let go meanwhile are asked
+    /// for again by whoever wants them.
+    pub(super) fn land_unchanged(&self, fingerprint: &Fingerprint, position: Position, sent_at: BootMillis) {
+        let flights = self.shard(fingerprint);
+        let current = self.memory.confirm(fingerprint, position, sent_at);
         drop(flights);
         if !current {
             add_one(&self.counters.outdated);

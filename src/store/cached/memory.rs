@@ -8,7 +8,7 @@ use moka::sync::Cache;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{Facts, Position};
+use crate::base::principal::{Facts, Position, Reading};
 use crate::store::events::{Positions, Slots};
 
 use super::{Absence, CacheSettings, Held, Recalled};
@@ -93,7 +93,7 @@ impl Memory {
         if !self.positions.contains_all(&slots, facts.position()) {
             return false;
         }
-        let refresh_at = facts.sent_at().plus(self.refresh_age()).0.saturating_add(self.spread(&fingerprint));
+        let refresh_at = self.refresh_at(&fingerprint, facts.sent_at());
         match self.present.get(&fingerprint) {
             Some(held) if is_younger(&held, facts.position(), facts.sent_at()) => {}
             // Lines of rules that are no more would be of no use for as long as these facts stay.
@@ -112,6 +112,21 @@ impl Memory {
             }
         }
         true
+    }
+
+    /// A read that was sent at this time found the store at this position: facts of the same position are
+    /// what it would have brought, and as young as it; no others are touched. An absence cannot be beside
+    /// them. Answers whether there are any and they are up to date. The caller holds the fingerprint's lock.
+    pub(super) fn confirm(&self, fingerprint: &Fingerprint, position: Position, sent_at: BootMillis) -> bool {
+        let held = self.present.get(fingerprint);
+        let held = held.filter(|held| held.facts.position() == position && self.positions.contains_all(&held.slots, position));
+        match held {
+            Some(held) => {
+                held.confirm(&Reading::new(sent_at, position), self.refresh_at(fingerprint, sent_at));
+                true
+            }
+            None => false,
+        }
     }
 
     /// Remembers an absence, unless an event has ended it. Facts that said otherwise go: the store
@@ -149,6 +164,11 @@ impl Memory {
 
     pub(super) fn entries(&self) -> (u64, u64) {
         (self.present.entry_count(), self.absent.entry_count())
+    }
+
+    /// When facts that were read at this time are to be read again, on the boot clock in milliseconds.
+    fn refresh_at(&self, fingerprint: &Fingerprint, sent_at: BootMillis) -> u64 {
+        sent_at.plus(self.refresh_age()).0.saturating_add(self.spread(fingerprint))
     }
 
     /// Spreads the refreshes of facts that were read together over a tenth of their age.
@@ -190,7 +210,7 @@ mod model;
 mod tests {
     use super::*;
     use crate::base::clock::UnixMillis;
-    use crate::base::principal::{Reading, State};
+    use crate::base::principal::State;
     use crate::store::codec::tests::{facts_of, sample};
     use std::hash::BuildHasher;
 

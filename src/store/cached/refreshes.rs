@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::store::StoreError;
+use crate::store::{Again, FoundAgain, StoreError};
 
 use super::flights::Flights;
 
@@ -27,7 +28,7 @@ pub(super) struct Refreshes(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
-    fingerprints: Vec<Fingerprint>,
+    asked: Vec<Again>,
     reader: Reader,
 }
 
@@ -45,10 +46,10 @@ impl Refreshes {
     }
 
     /// The next to be read; when there are none, the reader ends.
-    fn take(&self) -> Vec<Fingerprint> {
+    fn take(&self) -> Vec<Again> {
         let mut waiting = self.lock();
-        let left = waiting.fingerprints.len().saturating_sub(MAX_BATCH);
-        let batch = waiting.fingerprints.split_off(left);
+        let left = waiting.asked.len().saturating_sub(MAX_BATCH);
+        let batch = waiting.asked.split_off(left);
         if batch.is_empty() {
             waiting.reader = Reader::None;
         }
@@ -70,12 +71,12 @@ impl Drop for WhileReading {
 
 impl Flights {
     /// Reads facts again soon, unless too many wait already.
-    pub(super) fn refresh(self: &Arc<Self>, fingerprint: Fingerprint) {
+    pub(super) fn refresh(self: &Arc<Self>, again: Again) {
         let mut waiting = self.refreshes.lock();
-        if waiting.fingerprints.len() >= MAX_WAITING {
+        if waiting.asked.len() >= MAX_WAITING {
             return;
         }
-        waiting.fingerprints.push(fingerprint);
+        waiting.asked.push(again);
         if std::mem::replace(&mut waiting.reader, Reader::Running) == Reader::Running {
             return;
         }
@@ -95,13 +96,13 @@ impl Flights {
         });
     }
 
-    async fn read_again(&self, batch: Vec<Fingerprint>) {
+    async fn read_again(&self, batch: Vec<Again>) {
         let sent_at = self.clock.now().boot;
         if !self.breaker.admits(sent_at) {
             return;
         }
         self.counters().refreshes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        let found = tokio::time::timeout(self.lookup_timeout, self.store().find_many(batch.clone()))
+        let found = tokio::time::timeout(self.lookup_timeout, self.store().find_again(batch.clone()))
             .await
             .unwrap_or_else(|_| batch.iter().map(|_| Err(self.too_slow())).collect());
         // One question: one verdict.
@@ -112,9 +113,18 @@ impl Flights {
         if let Some(verdict) = verdict {
             self.judge(verdict);
         }
-        for (fingerprint, found) in batch.into_iter().zip(found) {
-            // What it brought is remembered, or counted as an error; nobody waits for it.
-            let _ = self.settle(fingerprint, found, sent_at, &self.counters().refresh_errors);
+        for (Again { fingerprint, .. }, found) in batch.into_iter().zip(found) {
+            self.settle_again(fingerprint, found, sent_at);
         }
+    }
+
+    /// What a read again brought is remembered, or counted as an error; nobody waits for it.
+    fn settle_again(&self, fingerprint: Fingerprint, found: Result<FoundAgain, StoreError>, sent_at: BootMillis) {
+        let found = match found {
+            Ok(FoundAgain::Unchanged(position)) => return self.land_unchanged(&fingerprint, position, sent_at),
+            Ok(FoundAgain::Read(found)) => Ok(found),
+            Err(error) => Err(error),
+        };
+        let _ = self.settle(fingerprint, found, sent_at, &self.counters().refresh_errors);
     }
 }

@@ -7,7 +7,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
 use crate::store::change;
-use crate::store::{CredentialFilter, Found, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
+use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
 
 pub(super) use log::events_after;
 pub(super) use writing::WriteTables;
@@ -182,10 +182,15 @@ impl ReadTables {
         self.find_at(self.position()?, fingerprint)
     }
 
-    /// The same of many; their position is that of the transaction and is looked up once.
-    pub(super) fn find_many(&self, fingerprints: &[Fingerprint]) -> Result<Vec<Result<Found, StoreError>>, StoreError> {
+    /// Reads many again; their position is that of the transaction and is looked up once. What was read
+    /// at that very position is what would be read now: each change moves it, in the step that makes the change.
+    pub(super) fn find_again(&self, asked: &[Again]) -> Result<Vec<Result<FoundAgain, StoreError>>, StoreError> {
         let position = self.position()?;
-        Ok(fingerprints.iter().map(|fingerprint| self.find_at(position, fingerprint)).collect())
+        let again = |asked: &Again| match asked.known {
+            Some(known) if known == position => Ok(FoundAgain::Unchanged(position)),
+            _ => self.find_at(position, &asked.fingerprint).map(FoundAgain::Read),
+        };
+        Ok(asked.iter().map(again).collect())
     }
 
     fn find_at(&self, position: Position, fingerprint: &Fingerprint) -> Result<Found, StoreError> {

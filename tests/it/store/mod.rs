@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed, and this says where"
 )]
 
+mod again;
 mod bench;
 mod cached;
 mod cluster;

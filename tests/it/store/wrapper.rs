@@ -9,9 +9,10 @@ use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, RoleId, TenantId};
 use durward::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use durward::store::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, NewRecords, RoleChange, StoreError,
-    StoreStatus, TenantState,
+    Again, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, FoundAgain, NewRecords,
+    RoleChange, StoreError, StoreStatus, TenantState,
 };
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 /// What happens to look-ups.
@@ -25,6 +26,10 @@ pub(super) enum Behaviour {
     HoldAnswers,
     /// They wait for `release` before they are made.
     HoldQuestions,
+    /// They pass, those again as the one question that they are; otherwise each is made by itself.
+    Together,
+    /// As `Together`, and the answer to such a question waits for `release`.
+    HoldTogether,
     /// They are answered with what another fingerprint finds.
     Swap(Fingerprint),
     /// They are answered with another tenant's record.
@@ -35,6 +40,7 @@ pub(super) struct Wrapper {
     inner: Arc<dyn CredentialStore>,
     behaviour: Mutex<Behaviour>,
     started: AtomicU64,
+    unchanged: AtomicU64,
     held: AtomicU64,
     released: watch::Sender<u64>,
 }
@@ -45,6 +51,7 @@ impl Wrapper {
             inner,
             behaviour: Mutex::new(Behaviour::Pass),
             started: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
             held: AtomicU64::new(0),
             released: watch::channel(0).0,
         }
@@ -57,6 +64,11 @@ impl Wrapper {
     /// Look-ups begun so far.
     pub(super) fn reads(&self) -> u64 {
         self.started.load(Ordering::SeqCst)
+    }
+
+    /// Look-ups of which the store said that nothing had changed.
+    pub(super) fn unchanged(&self) -> u64 {
+        self.unchanged.load(Ordering::SeqCst)
     }
 
     /// Look-ups that wait now or have waited.
@@ -82,7 +94,7 @@ impl CredentialStore for Wrapper {
         self.started.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             match behaviour {
-                Behaviour::Pass => self.inner.find(fingerprint).await,
+                Behaviour::Pass | Behaviour::Together | Behaviour::HoldTogether => self.inner.find(fingerprint).await,
                 Behaviour::Fail(error) => Err(error),
                 Behaviour::HoldAnswers => {
                     let answer = self.inner.find(fingerprint).await;
@@ -102,6 +114,30 @@ impl CredentialStore for Wrapper {
                     Ok(found)
                 }
             }
+        })
+    }
+
+    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+        let behaviour = self.behaviour.lock().unwrap().clone();
+        if !matches!(behaviour, Behaviour::Together | Behaviour::HoldTogether) {
+            let each = asked
+                .into_iter()
+                .map(|again| async move { self.find(again.fingerprint).await.map(FoundAgain::Read) });
+            return Box::pin(join_all(each));
+        }
+        Box::pin(async move {
+            let found = self.inner.find_again(asked).await;
+            if matches!(behaviour, Behaviour::HoldTogether) {
+                self.hold().await;
+            }
+            for answer in &found {
+                let counter = match answer {
+                    Ok(FoundAgain::Unchanged(_)) => &self.unchanged,
+                    _ => &self.started,
+                };
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+            found
         })
     }
 

@@ -13,8 +13,8 @@
 //! The credential is absent or active at first. At any moment: a tick passes (without end: an age that
 //! has reached its limit stays there; facts live for two ticks, an absence for one); our credential or
 //! another one is changed (three times in all); the next event arrives, or the reader starts again at
-//! any later change; a read is sent (two at a time), reads the store, or lands; moka drops what is
-//! remembered. A read that fails changes nothing, so it is as one that was never sent. No delay has a
+//! any later change; a read is sent (two at a time), reads the store, or lands, whole or as the word that
+//! the store has not changed since its position; moka drops what is remembered. A read that fails changes nothing, so it is as one that was never sent. No delay has a
 //! limit, so everything that can be late or lost is.
 //!
 //! In every state memory is asked what it knows, as a request asks it; and every answer on its way is
@@ -71,6 +71,8 @@ enum Without {
     /// `memory.rs`, `remember`: an older read does not replace a younger one. Here: facts are dropped
     /// before anything lands.
     Order,
+    /// `memory.rs`, `confirm`: only facts of the position that the read found. Here: any.
+    SamePosition,
     /// `memory.rs`, `remember`: facts end the absence from before them. Here: it is put back.
     EndOfAbsence,
 }
@@ -235,6 +237,7 @@ impl Exploration {
             let after = world.with_flight(i, Flight::Landed).with(world.marks, held);
             let now = self.recall(&after);
             self.add(from, Step::Landed, after);
+            self.land_unchanged(from, world, (i, seen));
             if let (Some(before), Some(now)) = (before, now)
                 && now.position < before.position
                 && now.sight != before.sight
@@ -247,6 +250,22 @@ impl Exploration {
             }
         }
         Ok(())
+    }
+
+    /// A read again lands that only compared positions. The store says so of a position that was known; here
+    /// of any, so that only memory's own rule is left.
+    fn land_unchanged(&mut self, from: usize, world: &World, (i, seen): (usize, Seen)) {
+        let seen = match (self.without, world.held.present) {
+            (Without::SamePosition, Some(held)) => Seen {
+                position: held.position,
+                ..seen
+            },
+            _ => seen,
+        };
+        let marks = self.marks_unless(Without::Generations, world);
+        let held = self.bench.confirm(marks, world.held, seen);
+        let after = world.with_flight(i, Flight::Landed).with(world.marks, held);
+        self.add(from, Step::Unchanged, after);
     }
 
     fn recall(&mut self, world: &World) -> Option<Seen> {
@@ -338,6 +357,11 @@ fn without_any_one_guard_something_that_has_ended_is_admitted() {
         (Without::Gaps, Broken::AfterTheEvent, "sent, read, revoked, gap"),
         (Without::Tombstone, Broken::AfterTheEvent, "revoked, enabled, sent, read, event"),
         (Without::Order, Broken::WentBack, "sent, sent, read, revoked, read, landed, landed"),
+        (
+            Without::SamePosition,
+            Broken::AfterTheBound,
+            "sent, read, revoked, tick, tick, sent, read, landed, unchanged",
+        ),
     ] {
         assert_eq!(
             broken_without(guard, Sight::Active),

@@ -25,6 +25,8 @@ enum Question {
     Answer(Marks, Seen, u8),
     /// What is remembered after this has landed?
     Land(Marks, Held, Seen),
+    /// What is remembered after it was told that nothing has changed since?
+    Confirm(Marks, Held, Seen),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +90,13 @@ impl Bench {
         }
     }
 
+    pub(super) fn confirm(&mut self, marks: Marks, held: Held, seen: Seen) -> Held {
+        match self.ask(Question::Confirm(marks, held, seen)) {
+            Reply::Holds(held) => held,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
     fn ask(&mut self, question: Question) -> Reply {
         if let Some(reply) = self.replies.get(&question) {
             return *reply;
@@ -115,6 +124,12 @@ impl Bench {
                     Some(facts) => self.memory.remember(self.record.fingerprint, &facts),
                     None => self.memory.remember_absent(self.record.fingerprint, absence(seen)),
                 };
+                Reply::Holds(self.held())
+            }
+            Question::Confirm(marks, held, seen) => {
+                self.set(marks, held);
+                let position = Position(seen.position.into());
+                self.memory.confirm(&self.record.fingerprint, position, sent_at(seen.age));
                 Reply::Holds(self.held())
             }
         };

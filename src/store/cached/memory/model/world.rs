@@ -117,6 +117,7 @@ pub(super) enum Step {
     Sent,
     Read,
     Landed,
+    Unchanged,
     Evicted,
 }
 
@@ -134,6 +135,7 @@ impl fmt::Display for Step {
             Self::Sent => "sent",
             Self::Read => "read",
             Self::Landed => "landed",
+            Self::Unchanged => "unchanged",
             Self::Evicted => "evicted",
         })
     }
