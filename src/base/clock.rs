@@ -1,5 +1,6 @@
 //! The only place that reads a clock. Decisions take [`Now`] as an argument.
 
+use std::cell::Cell;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -61,12 +62,25 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+thread_local! {
+    /// The last reading of this thread.
+    static LAST: Cell<Option<Now>> = const { Cell::new(None) };
+}
+
 impl Clock for SystemClock {
+    /// The wall clock is read once in each millisecond of the boot clock, which has no finer steps here: a
+    /// busy worker asks forty times in one, and a step of the wall clock is noticed a millisecond later.
     fn now(&self) -> Now {
-        Now {
-            wall: UnixMillis(read_millis(ClockId::Realtime)),
-            boot: BootMillis(read_millis(ClockId::Boottime).unsigned_abs()),
+        let boot = BootMillis(read_millis(ClockId::Boottime).unsigned_abs());
+        if let Some(last) = LAST.get().filter(|last| last.boot == boot) {
+            return last;
         }
+        let now = Now {
+            wall: UnixMillis(read_millis(ClockId::Realtime)),
+            boot,
+        };
+        LAST.set(Some(now));
+        now
     }
 }
 
@@ -125,4 +139,24 @@ pub fn runtime_instant() -> std::time::Instant {
 fn read_millis(id: ClockId) -> i64 {
     let t = clock_gettime(id);
     t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_goes_on_with_the_boot_clock() {
+        let first = SystemClock.now();
+        let later = loop {
+            let now = SystemClock.now();
+            if now.boot.since(first.boot) >= Duration::from_millis(20) {
+                break now;
+            }
+        };
+        let wall = read_millis(ClockId::Realtime);
+        assert!((wall - 1_000..=wall).contains(&later.wall.0), "{later:?} at {wall}");
+        // A step of the machine's clock meanwhile would be seen in both.
+        assert_ne!(later.wall, first.wall);
+    }
 }

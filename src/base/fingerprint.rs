@@ -5,7 +5,10 @@ use std::fmt;
 use aws_lc_rs::{digest, hmac};
 use subtle::ConstantTimeEq;
 
-use super::ids::{CredentialId, SurfaceName, TenantId};
+use super::ids::{CredentialId, MAX_ID_LEN, SurfaceName, TenantId};
+
+/// Longest label before a surface's name.
+const MAX_LABEL: usize = 16;
 
 /// What a credential is looked up by: 256 bits that already contain the surface (realm), the kind
 /// of look-up and the whole secret, so that a cache or a single flight keyed by it cannot mix two
@@ -134,7 +137,7 @@ impl Pepper {
             Part::Key => b"key\0",
             Part::Secret => b"secret\0",
         };
-        self.mac(&[label, surface.as_str().as_bytes(), b"\0", secret])
+        self.mac(label, surface, secret)
     }
 
     /// The fingerprint of an imported credential of which only the SHA-256 is known.
@@ -144,21 +147,30 @@ impl Pepper {
             Part::Key => b"sha256 key\0",
             Part::Secret => b"sha256 secret\0",
         };
-        self.mac(&[label, surface.as_str().as_bytes(), b"\0", sha256])
+        self.mac(label, surface, sha256)
     }
 
     /// A value that tells peppers apart without revealing them; the store keeps it so that a
     /// gateway with another pepper refuses to start instead of finding nobody.
     #[must_use]
     pub fn check_value(&self) -> String {
-        self.mac(&[b"durward pepper check"]).to_hex()
+        Fingerprint::from_digest(hmac::sign(&self.key, b"durward pepper check").as_ref()).to_hex()
     }
 
-    fn mac(&self, parts: &[&[u8]]) -> Fingerprint {
-        let mut context = hmac::Context::with_key(&self.key);
-        for part in parts {
-            context.update(part);
+    /// Of the label, the surface's name, a zero byte and the secret.
+    fn mac(&self, label: &[u8], surface: &SurfaceName, secret: &[u8]) -> Fingerprint {
+        // What is no secret is put together first: each part that is handed over costs as much as its hash.
+        let mut realm = [0; MAX_LABEL + MAX_ID_LEN + 1];
+        let mut end = 0;
+        for part in [label, surface.as_str().as_bytes()] {
+            if let Some(place) = realm.get_mut(end..end + part.len()) {
+                place.copy_from_slice(part);
+                end += part.len();
+            }
         }
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(realm.get(..=end).unwrap_or_default());
+        context.update(secret);
         Fingerprint::from_digest(context.sign().as_ref())
     }
 }
@@ -233,6 +245,30 @@ mod tests {
             }
         }
         assert!(all[0].ct_eq(&pepper.fingerprint(&a, Part::Key, b"s")));
+    }
+
+    /// What is stored under a pepper must be found by every later version: values of another implementation.
+    #[test]
+    fn fingerprints_are_hmac_sha_256_of_label_surface_and_secret() {
+        let (pepper, surface) = (Pepper::new(&[7; 32]).unwrap(), SurfaceName::parse(&"a".repeat(MAX_ID_LEN)).unwrap());
+        let of_sha256 = |part| pepper.fingerprint_of_sha256(&surface, part, &sha256(b"s"));
+        let made = [
+            pepper.fingerprint(&surface, Part::Key, b"s"),
+            pepper.fingerprint(&surface, Part::Secret, b"s"),
+            of_sha256(Part::Key),
+            of_sha256(Part::Secret),
+        ];
+        let hex = [
+            "96c7c92fd3a65242891a9f60ec8a6503ef6b12024b6ecf3c9d0ee03634b8b1cb",
+            "24f0d05efd25ee54bcf9c8b7aed39209bb3e3a422bb79ad2c7aa4c68ca03098e",
+            "4142df74174cd4dd353ef2d51a4e5a87fd909050f4aade8799fa5f8a00c5f113",
+            "3d083384b562b8761eff196b1b8d8957bb8e0f697544c248d350d7193109da67",
+        ];
+        assert_eq!(made.map(|f| f.to_hex()), hex);
+        assert_eq!(
+            pepper.check_value(),
+            "0a90615bd86449a60c02a5efcc462828920b89c103ca078747067965b93ad2cf"
+        );
     }
 
     #[test]

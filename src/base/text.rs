@@ -35,14 +35,21 @@ pub fn find_in_words(text: &[u8], filler: u8, look: impl Fn(u64) -> u64) -> u64 
     words.iter().fold(last, |found, word| found | look(u64::from_le_bytes(*word)))
 }
 
-/// A text below eight bytes as one word.
+/// A text below eight bytes as one word. Put together from its two ends, which overlap: a copy of a length
+/// that varies would cost more than all that is done with the word.
 #[inline]
 fn short_word(text: &[u8], filler: u8) -> u64 {
-    let mut word = [filler; 8];
-    for (place, byte) in word.iter_mut().zip(text) {
-        *place = *byte;
-    }
-    u64::from_le_bytes(word)
+    let bits = 8 * (text.len() & 7);
+    let word = match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(first), Some(last)) => u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (bits - 32),
+        _ => match *text {
+            [] => 0,
+            [a] => u64::from(a),
+            [a, b] => u64::from(u16::from_le_bytes([a, b])),
+            [a, b, c, ..] => u64::from(u32::from_le_bytes([a, b, c, 0])),
+        },
+    };
+    word | each(filler) << bits
 }
 
 /// Whether a text is made of letters, digits and `-` only.
@@ -129,6 +136,16 @@ mod tests {
             }
         }
         assert!(!is_same_ordinary(b"abc", b"ab"));
+    }
+
+    #[test]
+    fn a_short_text_is_filled_up_to_a_word() {
+        for length in 0..8 {
+            let text = &b"abcdefg"[..length];
+            let mut filled = [b'~'; 8];
+            filled[..length].copy_from_slice(text);
+            assert_eq!(short_word(text, b'~').to_le_bytes(), filled);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::service::{After, Answer, Outcome, Service};
 use crate::base::clock;
 use crate::base::denial::Denial;
 use crate::gateway::{Connection, Lifeline};
+use crate::wire::after_others;
 use crate::wire::body::{BodySource, Chunk};
 use crate::wire::head::{Progress, RequestHead};
 
@@ -177,11 +178,10 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         let body = H1Body::new(Rc::clone(&self.socket), number);
         let handled = {
             let mut handling = pin!(self.context.service.handle((&self.connection, &self.lifeline), head, body));
-            poll_fn(|cx| {
-                if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
-                    return Poll::Ready(Handled::Answer(answer));
-                }
-                self.socket.borrow_mut().poll_reset(cx).map(|_| Handled::Reset)
+            poll_fn(|cx| match after_others::observed(|| handling.as_mut().poll(cx)) {
+                (Poll::Ready(answer), _) => Poll::Ready(Handled::Answer(answer)),
+                (Poll::Pending, true) => Poll::Pending,
+                (Poll::Pending, false) => self.socket.borrow_mut().poll_reset(cx).map(|_| Handled::Reset),
             })
             .await
         };

@@ -1,5 +1,6 @@
 //! Lets whatever else a worker has ready go first, so that what its requests have to send leaves together.
 
+use std::cell::Cell;
 use std::task::{Context, Poll};
 
 /// Stands aside once: its task goes behind all that are ready now.
@@ -20,9 +21,22 @@ impl AfterOthers {
             return Poll::Ready(());
         }
         self.stood_aside = true;
+        STANDS_ASIDE.set(true);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+thread_local! {
+    /// Whether the poll that goes on, or the last one, stood aside.
+    static STANDS_ASIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Polls, and says whether it stood aside: it is polled again at once, so whoever polls need not begin
+/// to wait for anything else meanwhile.
+pub fn observed<T>(poll: impl FnOnce() -> Poll<T>) -> (Poll<T>, bool) {
+    STANDS_ASIDE.set(false);
+    (poll(), STANDS_ASIDE.get())
 }
 
 #[cfg(test)]
@@ -31,6 +45,14 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    #[test]
+    fn who_polls_is_told_apart_who_stands_aside_and_who_waits() {
+        let (mut others, cx) = (AfterOthers::default(), Context::from_waker(std::task::Waker::noop()));
+        assert_eq!(observed(|| others.poll(&cx)), (Poll::Pending, true));
+        assert_eq!(observed(|| others.poll(&cx)), (Poll::Ready(()), false));
+        assert_eq!(observed(|| Poll::<()>::Pending), (Poll::Pending, false));
+    }
 
     #[tokio::test]
     async fn all_that_are_ready_have_read_before_one_of_them_writes() {

@@ -212,22 +212,27 @@ fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
 /// trusted proxies wrote is continued: what an untrusted client put to the left of its own address
 /// ends here, so that a service which reads the first entry reads the client too.
 fn write_forwarded_for(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
-    let mut chain: [Option<IpAddr>; MAX_HOPS] = [None; MAX_HOPS];
+    out.extend_from_slice(b"X-Forwarded-For: ");
     if facts.origin.trusted && facts.origin.client != facts.peer.to_canonical() {
-        for (slot, hop) in chain.iter_mut().zip(hops(fields)) {
-            *slot = hop;
-            if hop.is_none_or(|hop| hop == facts.origin.client) {
-                break;
-            }
+        write_hops(fields, facts.origin.client, out);
+    }
+    push_ip(out, facts.peer.to_canonical());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The hops of a trusted proxy's chain from the client on, each with the comma behind it.
+fn write_hops(fields: &Fields, client: IpAddr, out: &mut Vec<u8>) {
+    let mut chain: [Option<IpAddr>; MAX_HOPS] = [None; MAX_HOPS];
+    for (slot, hop) in chain.iter_mut().zip(hops(fields)) {
+        *slot = hop;
+        if hop.is_none_or(|hop| hop == client) {
+            break;
         }
     }
-    out.extend_from_slice(b"X-Forwarded-For: ");
     for hop in chain.iter().rev().flatten() {
         push_ip(out, *hop);
         out.extend_from_slice(b", ");
     }
-    push_ip(out, facts.peer.to_canonical());
-    out.extend_from_slice(b"\r\n");
 }
 
 fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {

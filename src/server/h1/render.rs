@@ -69,7 +69,11 @@ impl Asked {
         out.extend_from_slice(b"Date: ");
         out.extend_from_slice(date);
         out.extend_from_slice(b"\r\n");
-        for field in head.fields.iter() {
+        for (field, line) in head.fields.lines() {
+            if let Some(line) = line {
+                out.extend_from_slice(line);
+                continue;
+            }
             out.extend_from_slice(field.name);
             out.extend_from_slice(b": ");
             out.extend_from_slice(field.value);
