@@ -2,7 +2,7 @@
 # The gateway in a slim image: one binary, no shell needed, not root.
 
 FROM rust:1.95-slim-bookworm AS build
-# aws-lc-sys compiles C; its bindings are shipped, so a C compiler is all it needs. The load generators
+# aws-lc-sys and libmimalloc-sys compile C; their bindings are shipped, so a C compiler is all they need. The load generators
 # and curl are for the profile that the gateway is built by.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends gcc libc6-dev make cmake curl nghttp2-client wrk \
