@@ -193,13 +193,13 @@ pub async fn handle<B: RequestBody + Unpin>(
         .await
     };
     worker.return_scratch(scratch);
-    let forwarded = match answer {
-        Ok(answer) => note_answer(upstream, answer, &mut exchange),
-        Err(denial) => return cut_off(exchange, asked, upstream, denial),
-    };
-    match forwarded {
-        Ok(forwarded) => pass_back(exchange, asked, &examined, forwarded),
-        Err(denial) => refuse_here(exchange, asked, denial),
+    match answer {
+        Ok(Ok(forwarded)) => {
+            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
+            pass_back(exchange, asked, &examined, forwarded)
+        }
+        Ok(Err((error, _body))) => unanswered(exchange, asked, upstream, &error),
+        Err(denial) => cut_off(exchange, asked, upstream, denial),
     }
 }
 
@@ -217,6 +217,12 @@ fn pass_back<B: BodySource + Unpin>(
         .exchange
         .with_permit(|permit| renew::refresh(asked.view, permit, (surface, now), asked.head, fields));
     reply
+}
+
+/// Refuses a request that no endpoint answered.
+fn unanswered<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, error: &UpstreamError) -> Reply<B> {
+    exchange.note_upstream(upstream);
+    refuse_here(exchange, asked, error.denial())
 }
 
 /// Refuses a request whose credential died while it was on its way. Nobody knows what became of it
@@ -376,23 +382,5 @@ fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scr
         idle_timeout: options.idle_timeout,
         trailers: trailers(examined),
         upgrade: examined.upgrade,
-    }
-}
-
-/// Notes who answered, or why nobody did.
-fn note_answer<B>(
-    upstream: UpstreamIndex,
-    answer: Result<Forwarded<B>, (UpstreamError, B)>,
-    exchange: &mut Exchange,
-) -> Result<Forwarded<B>, Denial> {
-    match answer {
-        Ok(forwarded) => {
-            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
-            Ok(forwarded)
-        }
-        Err((error, _body)) => {
-            exchange.note_upstream(upstream);
-            Err(error.denial())
-        }
     }
 }
