@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::time::Sleep;
@@ -13,47 +13,27 @@ use tokio::time::Sleep;
 ///
 /// Several deadlines may be waited for in one poll: the timer is always set to the earliest that
 /// was asked for since it last rang.
-pub(super) struct Alarm {
-    sleep: Pin<Box<Sleep>>,
-    /// Who is woken when it rings; none before it waits. It is not asked again whether it has rung by somebody
-    /// who would have been woken.
-    wakes: Option<Waker>,
-}
+pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
     /// First set to `at`. Must be made inside a runtime.
     pub(super) fn new(at: Instant) -> Self {
-        Self {
-            sleep: Box::pin(tokio::time::sleep_until(at.into())),
-            wakes: None,
-        }
+        Self(Box::pin(tokio::time::sleep_until(at.into())))
     }
 
     /// Ready when `deadline` has passed; else wakes the task no later than that.
     pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let deadline = tokio::time::Instant::from_std(deadline);
         loop {
-            if self.sleep.deadline() > deadline {
-                self.reset(deadline);
+            if self.0.deadline() > deadline {
+                self.0.as_mut().reset(deadline);
             }
-            let waits = self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-            if waits && !self.sleep.is_elapsed() {
-                return Poll::Pending;
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                self.wakes = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            if self.sleep.deadline() >= deadline {
+            ready!(self.0.as_mut().poll(cx));
+            if self.0.deadline() >= deadline {
                 return Poll::Ready(());
             }
-            self.reset(deadline);
+            self.0.as_mut().reset(deadline);
         }
-    }
-
-    fn reset(&mut self, deadline: tokio::time::Instant) {
-        self.sleep.as_mut().reset(deadline);
-        self.wakes = None;
     }
 }
 
@@ -82,18 +62,6 @@ mod tests {
         let deadline = clock::instant() + SHORT * 4;
         poll_fn(|cx| alarm.poll_until(cx, deadline)).await;
         assert!(clock::instant() >= deadline);
-    }
-
-    #[tokio::test]
-    async fn who_asks_last_is_woken() {
-        let mut alarm = Alarm::new(clock::instant() + SHORT);
-        let deadline = clock::instant() + SHORT;
-        let mut other = Context::from_waker(Waker::noop());
-        assert!(alarm.poll_until(&mut other, deadline).is_pending());
-        let rang = tokio::time::timeout(SHORT * 500, poll_fn(|cx| alarm.poll_until(cx, deadline)));
-        assert!(rang.await.is_ok());
-        assert!(clock::instant() < deadline + SHORT * 250, "it was not the alarm that woke");
-        assert!(alarm.poll_until(&mut other, deadline).is_ready(), "it stays so");
     }
 
     #[tokio::test]
