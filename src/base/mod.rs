@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod credential;
 pub mod denial;
+pub mod digits;
 pub mod field_errors;
 pub mod fingerprint;
 pub mod ids;

@@ -132,7 +132,7 @@ impl CachedStore {
             match memory.recall(fingerprint, now.boot) {
                 Recalled::Present(other) if other.facts.sent_at() > held.facts.sent_at() => return false,
                 Recalled::Present(other) => self.flights.refresh(other.again()),
-                Recalled::Absent | Recalled::Nothing => self.flights.refresh(again(*fingerprint)),
+                Recalled::Absent | Recalled::Nothing => self.flights.refresh(Again::whole(*fingerprint)),
             }
         }
         self.flights.counters().count_held();
@@ -164,7 +164,7 @@ impl CachedStore {
     /// nothing. Reads are gathered; more than a bound of them are left out, and nothing is read while the
     /// store fails: whoever still wants it asks again.
     pub fn refresh(&self, fingerprint: Fingerprint) {
-        self.flights.refresh(again(fingerprint));
+        self.flights.refresh(Again::whole(fingerprint));
     }
 
     /// The age from which facts may not be used any more.
@@ -276,11 +276,6 @@ impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Held").field("facts", &self.facts).finish_non_exhaustive()
     }
-}
-
-/// Reads what memory does not hold.
-const fn again(fingerprint: Fingerprint) -> Again {
-    Again { fingerprint, known: None }
 }
 
 /// A remembered absence.

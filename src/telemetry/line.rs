@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::base::denial::Severity;
+use crate::base::digits::{push_address, push_decimal};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::text::{each, find_in_words};
 
@@ -15,8 +16,9 @@ use super::{AccessLine, LineFormat};
 pub(crate) struct LineFormatter {
     format: LineFormat,
     stamp: Stamp,
-    /// The address of the last line and its text: the next one is often the same client's.
-    client: Option<(IpAddr, Vec<u8>)>,
+    /// The member of the last line's address, which the next line often has too.
+    client: Option<IpAddr>,
+    client_member: Vec<u8>,
 }
 
 impl LineFormatter {
@@ -25,6 +27,7 @@ impl LineFormatter {
             format,
             stamp: Stamp::new(),
             client: None,
+            client_member: Vec::new(),
         }
     }
 
@@ -79,21 +82,19 @@ impl LineFormatter {
     }
 
     fn write_client(&mut self, client: IpAddr, out: &mut Vec<u8>) {
-        let text = match &mut self.client {
-            Some((last, text)) if *last == client => text,
-            known => {
-                let mut text = b",\"client\":\"".to_vec();
-                address(&mut text, client);
-                &mut known.insert((client, text)).1
-            }
-        };
-        out.extend_from_slice(text);
+        if self.client != Some(client) {
+            self.client = Some(client);
+            self.client_member.clear();
+            self.client_member.extend_from_slice(b",\"client\":\"");
+            push_address(&mut self.client_member, client);
+        }
+        out.extend_from_slice(&self.client_member);
     }
 
     fn write_pretty(&mut self, line: &AccessLine<'_>, out: &mut Vec<u8>) {
         self.stamp.write_time_of_day(line.at, out);
         out.push(b' ');
-        decimal(out, u64::from(line.status));
+        push_decimal(out, u64::from(line.status));
         out.push(b' ');
         out.extend_from_slice(line.method.unwrap_or("-").as_bytes());
         out.push(b' ');
@@ -103,7 +104,7 @@ impl LineFormatter {
         escape(out, line.host.unwrap_or_default(), Style::Terminal);
         escape(out, line.path.unwrap_or_default(), Style::Terminal);
         out.push(b' ');
-        decimal(out, u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
+        push_decimal(out, u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
@@ -126,7 +127,7 @@ impl LineFormatter {
             }
         }
         out.extend_from_slice(b" client=");
-        address(out, line.client);
+        push_address(out, line.client);
         if !line.completed {
             out.extend_from_slice(b" aborted");
         }
@@ -179,50 +180,7 @@ fn word(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
 
 fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
     out.extend_from_slice(before);
-    decimal(out, value);
-}
-
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => {
-            for (i, octet) in v4.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                decimal(out, u64::from(octet));
-            }
-        }
-        // Writing into a vector cannot fail.
-        IpAddr::V6(v6) => drop(write!(out, "{v6}")),
-    }
-}
-
-fn decimal(out: &mut Vec<u8>, mut value: u64) {
-    if let (Ok(number), 0..=9_999) = (u16::try_from(value), value) {
-        return short_decimal(out, number);
-    }
-    // 20 digits hold any u64.
-    let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        value /= 10;
-        used += 1;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
-}
-
-/// Up to four digits, which nearly all numbers of a line have. No branch hangs on how many there are, and
-/// nothing is copied of a length that the processor has to guess.
-fn short_decimal(out: &mut Vec<u8>, number: u16) {
-    let digit = |divisor: u16| b'0' + u8::try_from(number / divisor % 10).unwrap_or(0);
-    let zeros = u32::from(number < 1_000) + u32::from(number < 100) + u32::from(number < 10);
-    let digits = u32::from_le_bytes([digit(1_000), digit(100), digit(10), digit(1)]) >> (8 * zeros);
-    out.extend_from_slice(&digits.to_le_bytes());
-    out.truncate(out.len() - zeros as usize);
+    push_decimal(out, value);
 }
 
 /// For whom a text is escaped.
@@ -289,15 +247,6 @@ const fn is_plain(b: u8, style: Style) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_written_as_everybody_writes_them() {
-        for number in (0..12_000).chain([65_535, 65_536, u64::MAX]) {
-            let mut out = b"n".to_vec();
-            decimal(&mut out, number);
-            assert_eq!(String::from_utf8(out).unwrap(), format!("n{number}"));
-        }
-    }
 
     #[test]
     fn every_byte_in_every_place_is_judged_as_by_itself() {

@@ -1,10 +1,10 @@
 //! The head that goes upstream: what was received without what may not pass, then what only the
 //! gateway may say.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use crate::base::denial::Denial;
+use crate::base::digits::push_address;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::{ClaimValue, Principal};
 use crate::decide::host::Authority;
@@ -216,7 +216,7 @@ fn write_forwarded_for(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<
     if facts.origin.trusted && facts.origin.client != facts.peer.to_canonical() {
         write_hops(fields, facts.origin.client, out);
     }
-    push_ip(out, facts.peer.to_canonical());
+    push_address(out, facts.peer.to_canonical());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -230,33 +230,7 @@ fn write_hops(fields: &Fields, client: IpAddr, out: &mut Vec<u8>) {
         }
     }
     for hop in chain.iter().rev().flatten() {
-        push_ip(out, *hop);
+        push_address(out, *hop);
         out.extend_from_slice(b", ");
     }
-}
-
-fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(ip) => {
-            for (place, octet) in ip.octets().into_iter().enumerate() {
-                if place > 0 {
-                    out.push(b'.');
-                }
-                push_octet(out, octet);
-            }
-        }
-        // Writing into memory does not fail.
-        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
-    }
-}
-
-/// A number in decimal: on every request, so without the formatting machinery.
-fn push_octet(out: &mut Vec<u8>, octet: u8) {
-    if octet >= 100 {
-        out.push(b'0' + octet / 100);
-    }
-    if octet >= 10 {
-        out.push(b'0' + octet / 10 % 10);
-    }
-    out.push(b'0' + octet % 10);
 }

@@ -1,5 +1,6 @@
 //! Answer heads as bytes: status line, the gateway's fields, `Date`, framing, `Connection`.
 
+use crate::base::digits::push_decimal;
 use crate::server::service::After;
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead, Version};
@@ -98,7 +99,7 @@ fn write_status_line(status: u16, out: &mut Vec<u8>) {
         200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
         _ => {
             out.extend_from_slice(b"HTTP/1.1 ");
-            write_number(u64::from(status), out);
+            push_decimal(out, u64::from(status));
             out.push(b' ');
             // The reason phrase may be empty; the space before it may not (RFC 9112, section 4).
             let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
@@ -110,24 +111,8 @@ fn write_status_line(status: u16, out: &mut Vec<u8>) {
 
 fn write_length(length: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Content-Length: ");
-    write_number(length, out);
+    push_decimal(out, length);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Decimal digits without a detour over a `String`.
-fn write_number(mut number: u64, out: &mut Vec<u8>) {
-    let start = out.len();
-    loop {
-        // The remainder is below ten, so nothing is lost.
-        out.push(b'0' + u8::try_from(number % 10).unwrap_or_default());
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::principal::{Extras, Facts, Idle};
 use durward::store::cached::Recalled;
-use durward::store::{Again, CredentialChange, FoundAgain, TenantState};
+use durward::store::{Again, CredentialChange, FoundAgain};
 
 use super::bench::{Bench, is_revoked};
 use super::fixture::{Fixture, NOW, credential_id, fingerprint, record, run, tenant, until};
@@ -118,17 +118,15 @@ fn what_was_revoked_is_not_confirmed() {
 }
 
 #[test]
-fn a_tenant_that_was_switched_off_is_not_confirmed() {
+fn facts_with_lines_of_other_rules_are_read_although_nothing_has_changed() {
     run(async {
-        let (bench, _) = aged().await;
-        bench
-            .fixture
-            .store
-            .set_tenant_active(tenant("acme"), TenantState::Inactive)
-            .await
-            .unwrap();
-        assert!(!bench.load("key-1").await.unwrap().unwrap().tenant.active);
-        assert_eq!(bench.wrapper.unchanged(), 0);
+        let (bench, facts) = aged().await;
+        facts.lines.keep(1, b"X-Tenant-Id: acme\r\n");
+        assert!(facts.lines.written_by(2).is_none(), "a reload has made other rules");
+        assert!(bench.present("key-1").is_some());
+        until("the refresh", async || !Arc::ptr_eq(&bench.present("key-1").unwrap(), &facts)).await;
+        assert!(!bench.present("key-1").unwrap().lines.are_outdated());
+        assert_eq!((bench.wrapper.reads(), bench.wrapper.unchanged()), (2, 0));
     });
 }
 
