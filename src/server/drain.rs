@@ -13,6 +13,8 @@ pub(super) enum Phase {
     Serving,
     /// Load balancers are being told; HTTP/1 answers say `Connection: close`.
     Leaving,
+    /// Listeners close, and nothing else yet: who is sent away later cannot come back here.
+    Withdrawn,
     /// Idle connections close now, others after what is in flight.
     Closing,
     /// The time is over: what can say goodbye does.

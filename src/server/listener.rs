@@ -66,13 +66,13 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until the phase is closing; then takes what the kernel has accepted already, and ends.
+    /// Accepts until the gateway has withdrawn; then takes what the kernel has accepted already, and ends.
     pub(super) async fn run(self, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
         let mut pause = PAUSES.0;
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = phase.wait_for(|phase| *phase >= Phase::Closing) => break,
+                _ = phase.wait_for(|phase| *phase >= Phase::Withdrawn) => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -84,7 +84,9 @@ impl Acceptor {
                 Err(error) => {
                     self.counters.exhausted.add_one();
                     tracing::warn!(%error, "accepting pauses");
-                    tokio::time::sleep(pause).await;
+                    let withdrawn = phase.wait_for(|phase| *phase >= Phase::Withdrawn);
+                    // Cut short when the gateway withdraws, which the loop looks at first.
+                    let _ = tokio::time::timeout(pause, withdrawn).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
             }

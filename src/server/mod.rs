@@ -244,8 +244,9 @@ impl Running {
     pub async fn drain(mut self) -> DrainReport {
         self.phase.send_replace(Phase::Leaving);
         tokio::time::sleep(self.limits.drain_delay).await;
-        self.phase.send_replace(Phase::Closing);
+        self.phase.send_replace(Phase::Withdrawn);
         while self.acceptors.join_next().await.is_some() {}
+        self.phase.send_replace(Phase::Closing);
         let mut report = DrainReport {
             aborted: 0,
             lost_workers: 0,

@@ -7,7 +7,6 @@ use durward::snapshot::Limits;
 
 use super::stub::Event;
 use super::{PATIENCE, field, plain, quick};
-use crate::support::wait::until;
 
 const GET: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -86,8 +85,7 @@ async fn a_drain_closes_idle_connections_and_lets_busy_ones_finish() {
     let draining = tokio::spawn(bench.running.drain());
     let idle = tokio::task::spawn_blocking(move || idle.rest()).await.unwrap();
     assert_eq!(idle, "");
-    // Workers and listeners are told at once: an idle connection may end a moment before its listener.
-    until("the listener is closed", PATIENCE, || std::net::TcpStream::connect(address).err());
+    assert!(std::net::TcpStream::connect(address).is_err(), "the listener is closed");
     stub.open_gate();
     let (_, head, body) = busy.answer();
     assert_eq!((body.as_str(), field(&head, "connection")), ("done", Some("close")));
