@@ -1,12 +1,13 @@
 //! The request on its way out: head and body as bytes, written while there is room, pumped while there is a body.
 
-use std::io::{IoSlice, Write as _};
+use std::io::IoSlice;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 
 use super::Outgoing;
 use super::connection::Connection;
+use crate::base::digits::push_decimal;
 use crate::decide::method::Method;
 use crate::decide::route::Trailers;
 use crate::wire::body::{BodyError, BodySource, Chunk};
@@ -312,8 +313,9 @@ fn write_head(request: &Outgoing<'_>, host: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(request.fields);
     match request.framing {
         Framing::Length(length) => {
-            // Writing to a Vec does not fail.
-            let _ = write!(out, "Content-Length: {length}\r\n\r\n");
+            out.extend_from_slice(b"Content-Length: ");
+            push_decimal(out, length);
+            out.extend_from_slice(b"\r\n\r\n");
         }
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
         Framing::None | Framing::UntilClose if matches!(request.method, Method::Post | Method::Put | Method::Patch) => {
