@@ -318,6 +318,14 @@ mod tests {
             judge(vec![text("name", 9)], r#"{"name":"a\nb"}"#),
             serde_json::json!({"name": ["The name field is not valid."]})
         );
+        assert_eq!(
+            judge(
+                vec![field("password", FieldKind::Secret { min: 3, max: 3 })],
+                r#"{"password":"a\u0000b"}"#
+            ),
+            serde_json::json!({}),
+            "a secret is of any characters"
+        );
         let seconds = || vec![field("expires_in", FieldKind::Integer { min: 1, max: 60 })];
         assert_eq!(judge(seconds(), r#"{"expires_in":60}"#), serde_json::json!({}));
         assert_eq!(

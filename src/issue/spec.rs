@@ -350,7 +350,8 @@ pub enum FieldKind {
         /// Its form.
         format: TextFormat,
     },
-    /// A text that is a secret (password, key, secret half): never in answers, logs or messages.
+    /// A text that is a secret (password, key, secret half): of any characters, since it is only ever
+    /// hashed or compared, and never in answers, logs or messages.
     Secret {
         /// Shortest.
         min: usize,

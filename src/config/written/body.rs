@@ -13,7 +13,7 @@ pub const FIELD: Schema = Schema {
             name: "type",
             kind: Kind::Choice(&["text", "email", "id", "secret", "integer", "list"]),
             default: Fallback::Value("text"),
-            about: "`text` without control characters, `email`, `id` (1 to 128 of A-Z a-z 0-9 . _ : -), `secret` (never in an answer or a log), `integer`, `list` of texts without repetition.",
+            about: "`text` without control characters, `email`, `id` (1 to 128 of A-Z a-z 0-9 . _ : -), `secret` (of any characters; never in an answer or a log), `integer`, `list` of texts without repetition.",
         },
         Key {
             name: "required",

@@ -31,8 +31,20 @@ pub(super) struct LedTo {
 }
 
 impl FindReply {
-    /// Reads the list a script answered; `None` when it has another form.
-    pub(super) fn parse(reply: Vec<Option<Vec<u8>>>) -> Option<Self> {
+    /// Reads the list a script answered to the look-up of this fingerprint.
+    ///
+    /// # Errors
+    /// When it has another form, or is the answer to somebody else's question (hardening C3): facts name
+    /// whom they are about, but an absence would be anybody's.
+    pub(super) fn read(words: Vec<Option<Vec<u8>>>, fingerprint: &Fingerprint) -> Result<Self, Fault> {
+        let reply = Self::parse(words).ok_or_else(Fault::malformed)?;
+        if reply.asked != fingerprint.to_hex() {
+            return Err(Fault::refused(StoreError::Corrupt("the answer is to another question".into())));
+        }
+        Ok(reply)
+    }
+
+    fn parse(reply: Vec<Option<Vec<u8>>>) -> Option<Self> {
         let mut reply = reply.into_iter();
         let asked = String::from_utf8(reply.next()??).ok()?;
         let history = String::from_utf8(reply.next()??).ok()?;
@@ -56,12 +68,6 @@ impl FindReply {
             led_to,
         })
     }
-
-    /// Whether this is the answer to that question, and not to somebody else's (hardening C3). Facts
-    /// name whom they are about; an absence would be anybody's.
-    pub(super) fn is_about(&self, fingerprint: &Fingerprint) -> bool {
-        self.asked == fingerprint.to_hex()
-    }
 }
 
 /// What a look-up makes of a server's bytes, bounds and judgement together: the entry for fuzzing.
@@ -73,7 +79,7 @@ pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<Fou
     let value = redis::parse_redis_value(bytes).map_err(|error| Fault::of(&error).error)?;
     let value = value.extract_error().map_err(|error| Fault::of(&error).error)?;
     let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| Fault::malformed().error)?;
-    let reply = FindReply::parse(words).ok_or_else(|| Fault::malformed().error)?;
+    let reply = FindReply::read(words, fingerprint).map_err(|fault| fault.error)?;
     let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
     found.map(|found| found.facts).map_err(|fault| fault.error)
 }
@@ -168,5 +174,37 @@ fn fault(connection: Connection, error: StoreError) -> Fault {
         error,
         connection,
         retry: Retry::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: Fingerprint = Fingerprint::from_bytes([0x11; 32]);
+
+    /// What a server sends that knows nobody, asked for this.
+    fn absence(asked: &Fingerprint) -> Vec<u8> {
+        format!("*3\r\n$64\r\n{}\r\n$7\r\nhistory\r\n$1\r\n7\r\n", asked.to_hex()).into_bytes()
+    }
+
+    #[test]
+    fn an_absence_answers_the_question_that_was_asked_and_no_other() {
+        assert!(matches!(judge_bytes(&ASKED, &absence(&ASKED)), Ok(None)));
+        let other = absence(&Fingerprint::from_bytes([0x12; 32]));
+        assert!(matches!(judge_bytes(&ASKED, &other), Err(StoreError::Corrupt(_))));
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_none() {
+        for bytes in [
+            &b"*2\r\n$1\r\na\r\n$1\r\n7\r\n"[..],
+            b"*0\r\n",
+            b"+OK\r\n",
+            b"-ERR no\r\n",
+            b"*3\r\n$64",
+        ] {
+            assert!(judge_bytes(&ASKED, bytes).is_err(), "{bytes:?}");
+        }
     }
 }

@@ -111,11 +111,7 @@ impl Scripts {
             .key(&self.keys.used)
             .arg(&self.pepper_check)
             .arg(fingerprint.to_hex());
-        let reply = FindReply::parse(run(wire, &call).await?).ok_or_else(Fault::malformed)?;
-        if !reply.is_about(fingerprint) {
-            return Err(Fault::refused(StoreError::Corrupt("the answer is to another question".into())));
-        }
-        Ok(reply)
+        FindReply::read(run(wire, &call).await?, fingerprint)
     }
 
     pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {
