@@ -80,7 +80,7 @@ impl Clock for SystemClock {
         let boot = read_nanos(ClockId::Boottime);
         let wall = LAST.get().and_then(|(read_at, wall)| {
             let passed = boot - read_at;
-            (0..RECKONED).contains(&passed).then_some(wall + passed)
+            (0..RECKONED).contains(&passed).then_some(wall.saturating_add(passed))
         });
         Now {
             wall: UnixMillis(wall.unwrap_or_else(|| read_wall(boot)).div_euclid(NANOS_PER_MILLI)),
