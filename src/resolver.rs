@@ -150,6 +150,17 @@ impl Resolver {
         self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))
     }
 
+    /// Asks the store, whatever memory knows. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    pub async fn load_since(&self, fingerprint: Fingerprint, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
+        self.cached
+            .load_since(fingerprint, now.boot)
+            .await
+            .map_err(|error| denial_of(&error))
+    }
+
     fn conclude(
         &self,
         surface: &Surface,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::fingerprint::{Pepper, Peppers};
 use crate::base::ids::GatewayId;
-use crate::base::principal::Roles;
+use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
@@ -31,8 +31,9 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     /// What served routes do.
     pub issuers: Vec<Issuer>,
-    /// Roles of the configuration, which every tenant may use.
-    pub roles: Roles,
+    /// What the configuration adds to facts when it is derived what a record may do: roles, which every tenant
+    /// may use, and what routes grant.
+    pub authority: Authority,
     /// Routes.
     pub routes: Vec<Route>,
     /// Finds a route by host, method and path.
@@ -241,6 +242,10 @@ pub struct Limits {
     pub connection_age: Duration,
     /// HTTP/2 streams at a time on one connection (100).
     pub h2_streams: u32,
+    /// Credentials that served routes let hang on one record (100,000).
+    pub children: u64,
+    /// Credentials that one tenant may have by served routes (1,000,000).
+    pub credentials: u64,
     /// From SIGTERM: readiness off this long before connections close (5 s) ...
     pub drain_delay: Duration,
     /// ... then at most this long for what is in flight (30 s).
@@ -262,6 +267,8 @@ impl Default for Limits {
             requests_per_connection: 10_000,
             connection_age: Duration::from_secs(3_600),
             h2_streams: 100,
+            children: 100_000,
+            credentials: 1_000_000,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
         }

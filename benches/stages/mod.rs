@@ -199,7 +199,7 @@ impl Bench {
             presented_mode: extracted.mode,
             carried: Carried::of(&extracted.credential, &self.head.fields, "api.example.com", Scheme::Http),
             secret,
-            roles: &self.snapshot.roles,
+            authority: &self.snapshot.authority,
         };
         drop(black_box(
             authorize(black_box(&request), principal, self.clock.now().wall).map_err(|d| d.label())?,

@@ -28,7 +28,7 @@ impl Operations {
     pub async fn create_account(&self, request: &CreateAccount) -> Result<AccountView, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_account_surface(&snapshot, request.surface.as_deref())?;
-        let now = self.clock.now().wall;
+        let now = self.store.time().await?;
         let tenant = parse_tenant(&request.tenant)?;
         let id = mint_id(IdKind::Account).map_err(no_randomness)?;
         let mut extras = Extras {
@@ -138,7 +138,7 @@ impl Operations {
         let hash = hash(&request.password).await?;
         let now = self.clock.now().wall;
         let new = NewRecords {
-            changes: [CredentialChange::SetPassword(hash), CredentialChange::ValidAfter(now)]
+            changes: [CredentialChange::SetPassword(hash), CredentialChange::EndIssued]
                 .map(|change| (account.id.clone(), change))
                 .into(),
             ..NewRecords::default()

@@ -76,7 +76,9 @@ impl From<ChangeError> for OperationError {
             ChangeError::NotMade(_) => Self::Unavailable(error.to_string()),
             ChangeError::Unconfirmed(_) => Self::Unconfirmed(error.to_string()),
             ChangeError::NotFound(_) => Self::NotFound(error.to_string()),
-            ChangeError::Taken(_) | ChangeError::Conflict(_) => Self::Conflict(error.to_string()),
+            ChangeError::Taken(_) | ChangeError::Conflict(_) | ChangeError::Stale | ChangeError::Full(_) => {
+                Self::Conflict(error.to_string())
+            }
         }
     }
 }

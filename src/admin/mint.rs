@@ -44,12 +44,14 @@ impl Operations {
             .as_ref()
             .map(|secret| pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
         record.last4 = key.last4().to_owned();
+        let now = self.store.time().await?;
+        record.created_at = now;
         let new = NewRecords {
-            tenant: None,
             credentials: vec![record.clone()],
             changes,
+            ..NewRecords::default()
         };
-        let (written, doubt) = match self.store.create(new, self.clock.now().wall).await {
+        let (written, doubt) = match self.store.create(new, now).await {
             Ok(written) => (written, None),
             // It was made: whoever asked must have it, and hear that it may yet be lost.
             Err(error @ ChangeError::Unconfirmed(_)) => (vec![record], Some(error.to_string())),

@@ -78,7 +78,7 @@ impl Operations {
         let now = self.clock.now().wall;
         let record = self
             .store
-            .change_credential(parse_id(id)?, CredentialChange::ValidAfter(now), now)
+            .change_credential(parse_id(id)?, CredentialChange::EndIssued, now)
             .await?;
         tracing::info!(credential = %record.id, "everything that hangs on it was ended");
         Ok(SessionsEnded {

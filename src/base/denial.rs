@@ -47,6 +47,8 @@ pub enum Denial {
     MethodNotAllowed,
     /// What is to be made is there already.
     Taken,
+    /// As many credentials hang on one record, or belong to one tenant, as may.
+    TooManyCredentials,
     /// No credential where the route needs one.
     MissingCredential,
     /// The credential has not the form its surface has.
@@ -156,6 +158,7 @@ table! {
     NotFound "record_not_found" 404 "not_found" Info "There is nothing here.";
     MethodNotAllowed "method_not_allowed" 405 "method_not_allowed" Info "The method is not allowed here.";
     Taken "taken" 409 "taken" Info "This exists already.";
+    TooManyCredentials "too_many_credentials" 409 "too_many_credentials" Warn "No more can be made here.";
     MissingCredential "missing_credential" 401 "missing_credential" Info "A credential is required.";
     MalformedCredential "malformed_credential" 401 "invalid_credential" Info "The credential is not valid.";
     WrongSurface "wrong_surface" 401 "invalid_credential" Warn "The credential is not valid.";

@@ -35,7 +35,7 @@ pub struct Facts {
     pub lines: IdentityLines,
     /// The credential.
     pub credential: CredentialRecord,
-    /// Those of its roles that are in the store, read in the same step.
+    /// Those of its roles, and of the roles of what it hangs on, that are in the store, read in the same step.
     pub roles: Vec<RoleRecord>,
 }
 
@@ -213,8 +213,8 @@ pub struct Principal {
     /// What a signed token added, on token surfaces. Boxed: an identity is handed on many times for each
     /// request, and most have none.
     pub token: Option<Box<TokenClaims>>,
-    /// The record's scopes together with those of its roles, once `authorize` has added them up;
-    /// `None` for a record without roles, whose own scopes are all.
+    /// What the record may do now, once `authorize` has worked it out; `None` where that is exactly its own
+    /// scopes.
     pub held: Option<ScopeSet>,
 }
 
@@ -261,7 +261,7 @@ impl Principal {
         }
     }
 
-    /// What the record holds, by itself and by its roles; a token may hold less.
+    /// What the record may do now, whatever the token says; a token may do less.
     #[must_use]
     pub fn held(&self) -> &ScopeSet {
         self.held.as_ref().unwrap_or(&self.facts.credential.scopes)

@@ -51,6 +51,21 @@ impl ScopeSet {
         self.sorted.iter().filter(|s| other.contains(s)).cloned().collect()
     }
 
+    /// Every scope that one of the two has.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        if self.covers(other) {
+            return self.clone();
+        }
+        self.sorted.iter().chain(other.sorted.iter()).cloned().collect()
+    }
+
+    /// Every scope of `self` that `other` lacks.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        self.sorted.iter().filter(|s| !other.contains(s)).cloned().collect()
+    }
+
     /// Whether this scope is in the set.
     #[must_use]
     pub fn contains(&self, scope: &Scope) -> bool {

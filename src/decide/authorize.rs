@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::principal::{CredentialRecord, Principal, Roles};
+use crate::base::principal::{Facts, Principal};
 use crate::base::scope::Mode;
 
+use super::authority::{Authority, mode_reaches};
 use super::method::Method;
 use super::route::{Access, Route};
 use super::surface::{Surface, SurfaceIndex, SurfaceKind};
@@ -54,8 +55,8 @@ pub struct AccessRequest<'a> {
     pub carried: Carried,
     /// The outcome of [`check_secret`]; asked for on pair surfaces only.
     pub secret: SecretCheck,
-    /// The roles of the configuration.
-    pub roles: &'a Roles,
+    /// What the configuration adds to facts when it is derived what a record may do.
+    pub authority: &'a Authority,
 }
 
 /// Decides whether this principal may use the route at `now`. The facts must be young enough
@@ -66,8 +67,9 @@ pub struct AccessRequest<'a> {
 /// 3. the modes agree: the prefix's, the record's, and the one the surface is pinned to;
 /// 4. credential and what it hangs on, then token, then tenant are in force;
 /// 5. a cookie on a changing method comes with proof that the request is not another site's;
-/// 6. the scopes cover what the route needs: the record's own together with those of its roles. A
-///    token's scopes count only as far as its record's go.
+/// 6. the scopes cover what the route needs: what the record may do now ([`Authority::of`]), which is never
+///    more than what it hangs on may do now, but for what its route granted. A token's scopes count only as
+///    far as its record's go.
 ///
 /// # Errors
 /// [`Denial`]: `WrongSurface`, `WrongSecret`, `WrongMode`, those of [`validity::check`] and
@@ -88,12 +90,12 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
     if matches!(request.surface.kind, SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. }) && !request.secret.holds_for(record) {
         return Err(Denial::WrongSecret);
     }
-    check_mode(request, record)?;
+    check_mode(request, &principal.facts)?;
     check_in_force(request.surface, &principal, now)?;
     if !request.method.is_safe() && request.carried == Carried::ByBrowserUnproven {
         return Err(Denial::CrossSite);
     }
-    let principal = narrow(add_roles(principal, request.roles));
+    let principal = narrow(derive(principal, request.authority));
     if !principal.scopes().covers(needed) {
         return Err(Denial::InsufficientScope);
     }
@@ -113,10 +115,13 @@ pub fn authorize_public(route: &Route) -> Result<Permit, Denial> {
     }
 }
 
-/// A prefix is a promise about the record, and a pinned surface has no other mode.
-fn check_mode(request: &AccessRequest<'_>, record: &CredentialRecord) -> Result<(), Denial> {
+/// A prefix is a promise about the record, a pinned surface has no other mode, and what hangs on a record of
+/// one mode never acts in the other.
+fn check_mode(request: &AccessRequest<'_>, facts: &Facts) -> Result<(), Denial> {
+    let record = &facts.credential;
     let agrees = request.presented_mode.is_none_or(|told| record.mode == Some(told))
-        && request.surface.mode.is_none_or(|pinned| record.mode == Some(pinned));
+        && request.surface.mode.is_none_or(|pinned| record.mode == Some(pinned))
+        && facts.ancestors.iter().all(|above| mode_reaches(above.mode, record.mode));
     if agrees { Ok(()) } else { Err(Denial::WrongMode) }
 }
 
@@ -136,6 +141,17 @@ fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> 
     }
 }
 
+/// When this identity ends by itself, whatever happens: its record's expiry or one of those above, or its token's. Not
+/// when it was not used: a request is a use.
+#[must_use]
+pub fn ends_at(surface: &Surface, principal: &Principal) -> Option<UnixMillis> {
+    let facts = &principal.facts;
+    let records = std::iter::once(&facts.credential).chain(&facts.ancestors);
+    let skew = token_skew(surface).unwrap_or_default();
+    let token = principal.token.as_ref().map(|token| token.expires_at.plus(skew));
+    records.filter_map(|record| record.expires_at).chain(token).min()
+}
+
 fn token_skew(surface: &Surface) -> Option<Duration> {
     match &surface.kind {
         SurfaceKind::SessionJwt { rules, .. } => Some(rules.skew()),
@@ -144,17 +160,9 @@ fn token_skew(surface: &Surface) -> Option<Duration> {
     }
 }
 
-/// Adds what a record's roles allow to its own scopes: those of the store, which came with the facts,
-/// and those of the configuration. A role that is nowhere any more adds nothing.
-fn add_roles(mut principal: Principal, configured: &Roles) -> Principal {
-    let facts = &principal.facts;
-    let named = facts.credential.roles();
-    if !named.is_empty() {
-        let stored = facts.roles.iter().filter(|role| named.contains(&role.id));
-        let roles = stored.chain(named.iter().filter_map(|id| configured.find(id)));
-        let scopes = facts.credential.scopes.iter().chain(roles.flat_map(|role| role.scopes.iter()));
-        principal.held = Some(scopes.cloned().collect());
-    }
+/// Works out what the record may do now.
+fn derive(mut principal: Principal, authority: &Authority) -> Principal {
+    principal.held = authority.of(&principal.facts);
     principal
 }
 

@@ -1,5 +1,6 @@
 //! Pure decisions: facts and `now` in, a value out. No I/O, no clock, no `.await`.
 
+pub mod authority;
 pub mod authorize;
 pub mod external;
 pub mod extract;

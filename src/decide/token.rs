@@ -35,6 +35,11 @@ const MAX_KID_LEN: usize = 128;
 const MAX_HEADER_VALUE: usize = 1024;
 /// Base64url characters of an HMAC-SHA-256.
 const SIGNATURE_LEN: usize = 43;
+/// How far `iat` may lie in the future of whoever verifies a token, if `skew` is not more. The gateway dates its
+/// tokens by the store's clock, so that a log-out on another gateway has an order to them; that clock may be ahead
+/// of this machine's. Nobody gains by a later `iat`: it only decides which log-outs end the token.
+pub const MAX_AHEAD: Duration = Duration::from_secs(1);
+
 /// The last second of the year 9999: later times are mistakes or attempts at an overflow.
 const MAX_TIME: i64 = 253_402_300_799;
 /// Encodings of the headers that every common library writes, known to be good without parsing:
@@ -230,7 +235,7 @@ impl TokenRules {
             return None;
         }
         let issued_at = match time("iat") {
-            Some(issued) => Some(issued.filter(|issued| *issued <= latest)?),
+            Some(issued) => Some(issued.filter(|issued| *issued <= latest.max(now.plus(MAX_AHEAD)))?),
             None => None,
         };
         Some(TokenClaims {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::principal::{CredentialRecord, Facts, State, TokenClaims};
+use crate::base::principal::{CredentialRecord, Facts, State, TenantRecord, TokenClaims};
 
 /// Whether a credential is in force at `now`, by its stored facts alone: it, everything it hangs on,
 /// and its tenant.
@@ -21,14 +21,21 @@ use crate::base::principal::{CredentialRecord, Facts, State, TokenClaims};
 /// [`Denial::EarlyCredential`] (before its not-before). [`Denial::InactiveTenant`].
 /// [`Denial::CorruptRecord`] when the facts do not belong together.
 pub fn check(facts: &Facts, now: UnixMillis) -> Result<(), Denial> {
-    let (record, tenant) = (&facts.credential, &facts.tenant);
+    check_found(&facts.credential, &facts.ancestors, &facts.tenant, now)
+}
+
+/// The same of a record, what it hangs on, and its tenant, read in one step.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_found(record: &CredentialRecord, above: &[CredentialRecord], tenant: &TenantRecord, now: UnixMillis) -> Result<(), Denial> {
     if record.tenant != tenant.id {
         return Err(Denial::CorruptRecord);
     }
     check_record(record, now)?;
     // Plain keys have neither extras nor ancestors, and end here.
-    if record.extras.is_some() || !facts.ancestors.is_empty() {
-        check_ancestors(facts, now)?;
+    if record.extras.is_some() || !above.is_empty() {
+        check_ancestors(record, above, tenant, now)?;
     }
     if tenant.active { Ok(()) } else { Err(Denial::InactiveTenant) }
 }
@@ -50,14 +57,14 @@ fn check_record(record: &CredentialRecord, now: UnixMillis) -> Result<(), Denial
 
 /// A child lives only while all that it hangs on does, and only if neither it nor what stands between
 /// was made before a watermark above.
-fn check_ancestors(facts: &Facts, now: UnixMillis) -> Result<(), Denial> {
-    let mut below = &facts.credential;
+fn check_ancestors(record: &CredentialRecord, above: &[CredentialRecord], tenant: &TenantRecord, now: UnixMillis) -> Result<(), Denial> {
+    let mut below = record;
     let mut oldest = below.created_at;
-    for ancestor in &facts.ancestors {
+    for ancestor in above {
         let is_parent = below
             .parent()
             .is_some_and(|named| named.id == ancestor.id && named.surface == ancestor.surface);
-        if !is_parent || ancestor.tenant != facts.tenant.id {
+        if !is_parent || ancestor.tenant != tenant.id {
             return Err(Denial::CorruptRecord);
         }
         check_record(ancestor, now)?;

@@ -180,5 +180,5 @@ fn a_refusal_that_cannot_be_written_is_found_before_it_is_needed() {
         ..Base::Plain.spec()
     };
     let faults: Vec<Denial> = spec.faults().into_iter().map(|(denial, _)| denial).collect();
-    assert_eq!(faults, [Denial::Taken]);
+    assert_eq!(faults, [Denial::Taken, Denial::TooManyCredentials]);
 }

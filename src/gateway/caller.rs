@@ -88,7 +88,7 @@ pub(super) fn admit(
         presented_mode: extracted.mode,
         carried,
         secret,
-        roles: &asked.view.snapshot.roles,
+        authority: &asked.view.snapshot.authority,
     };
     let permit = authorize(&request, principal, now.wall)?;
     // Browsers let any page open a WebSocket to anywhere, cookies included, and read what comes.

@@ -1,6 +1,7 @@
 //! Served routes: a body is read, a credential in it proven, and an issuer asked instead of an upstream.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -10,7 +11,7 @@ use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
 use crate::base::principal::Principal;
 use crate::base::scope::Mode;
-use crate::decide::authorize::{AccessRequest, Carried, Permit, SecretCheck, authorize};
+use crate::decide::authorize::{AccessRequest, Again, Carried, Permit, SecretCheck, authorize, authorize_again, ends_at};
 use crate::decide::extract::{Extracted, extract, extract_pair};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, IssuerIndex, Route};
@@ -58,6 +59,10 @@ pub(super) async fn serve<B: RequestBody + Unpin>(
     }
 }
 
+/// How often a call whose ground moves under it is judged: when it is about to be made, and twice more. Each time
+/// somebody else has changed what it rests on in the milliseconds between the judgement and the write.
+const JUDGEMENTS: usize = 3;
+
 async fn issue<B: RequestBody + Unpin>(
     asked: Asked<'_>,
     examined: &Examined<'_>,
@@ -65,11 +70,64 @@ async fn issue<B: RequestBody + Unpin>(
     body: &mut B,
     exchange: &mut Exchange,
 ) -> Result<Issued, Refused> {
-    let (permit, body) = admit(asked, examined, issuer, body, exchange).await?;
+    let (mut permit, body) = admit(asked, examined, issuer, body, exchange).await?;
     if !examined.route.limits.after.is_empty() {
         limits::admit_caller(asked, examined.route, &permit, exchange).await?;
     }
-    answer(asked, examined, &permit, (issuer, *body), exchange).await
+    let body = Arc::new(*body);
+    // Body, limits and queue took their time: what happens is permitted by what is true now, and the store
+    // compares it again in the step of the write.
+    let mut newest = Newest::Known;
+    for _ in 0..JUDGEMENTS {
+        permit = judge_again(asked, examined, permit, (newest, &body), exchange).await?;
+        match answer(asked, examined, &permit, (issuer, body.clone()), exchange).await {
+            Err(stop) if stop.stale => newest = Newest::Stored,
+            Err(stop) => return Err(stop.into()),
+            Ok(issued) => return Ok(issued),
+        }
+    }
+    Err(Denial::Overloaded.into())
+}
+
+/// By which facts a caller is judged again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newest {
+    /// Those that are young enough to be used.
+    Known,
+    /// Those that the store has now.
+    Stored,
+}
+
+/// Judges a caller again who was admitted before, as the same request would be judged now. Who logs in with a
+/// password that has been changed meanwhile is judged from the start.
+async fn judge_again(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    permit: Permit,
+    (newest, body): (Newest, &Checked),
+    exchange: &mut Exchange,
+) -> Result<Permit, Refused> {
+    let Some((principal, index)) = permit.principal().zip(exchange.surface()) else {
+        return Ok(permit);
+    };
+    let (route, snapshot) = (examined.route, &asked.view.snapshot);
+    let surface = snapshot.surfaces.get(index.0).ok_or(Denial::Internal)?;
+    let facts = asked.worker.newest_facts_of(principal, newest == Newest::Stored).await?;
+    let again = Again {
+        permit: &permit,
+        was: surface,
+        method: examined.method,
+        route,
+        surface_index: index,
+        surface,
+        authority: &snapshot.authority,
+    };
+    match (authorize_again(&again, facts, asked.worker.clock.now()), &surface.kind) {
+        (Err(Denial::WrongSecret), SurfaceKind::Account { fields: Some(fields) }) => {
+            permit_account(asked, (route, index, examined.method), fields, body, exchange).await
+        }
+        (judged, _) => Ok(judged?),
+    }
 }
 
 /// Who is calling a served route, and with which body. A credential in a header is proven before the
@@ -111,9 +169,9 @@ async fn answer(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body): (IssuerIndex, Checked),
+    (issuer, body): (IssuerIndex, Arc<Checked>),
     exchange: &Exchange,
-) -> Result<Issued, Refused> {
+) -> Result<Issued, Stop> {
     let snapshot = &asked.view.snapshot;
     let caller = permit.principal().zip(exchange.surface());
     let replaced = snapshot
@@ -126,6 +184,7 @@ async fn answer(
         caller: caller.map(|(principal, surface)| Caller {
             surface,
             principal: principal.clone(),
+            ends_at: snapshot.surfaces.get(surface.0).and_then(|surface| ends_at(surface, principal)),
         }),
         path: PathValues::read(&examined.route.pattern, &examined.target.path),
         body,
@@ -133,7 +192,7 @@ async fn answer(
         address: examined.origin.client,
         request_id: exchange.request_id().to_owned(),
     };
-    Ok(asked.worker.engine.serve(call).await?)
+    asked.worker.engine.serve(call).await
 }
 
 /// The accepted surface whose credentials are presented in the body. Configuration lets it stand
@@ -268,7 +327,7 @@ fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option
         // No page of another site can send JSON without asking first.
         carried: Carried::Explicitly,
         secret: resolved.secret,
-        roles: &snapshot.roles,
+        authority: &snapshot.authority,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
     if let Some(principal) = permit.principal() {

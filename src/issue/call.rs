@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
 use crate::base::ids::CredentialId;
@@ -12,6 +13,7 @@ use crate::base::scope::ScopeSet;
 use crate::decide::route::IssuerIndex;
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::snapshot::Snapshot;
+use crate::store::RestsOn;
 
 use super::fields::{Checked, Rule};
 use super::path::PathValues;
@@ -29,7 +31,7 @@ pub struct Call {
     /// Parameters of the path.
     pub path: PathValues,
     /// The body.
-    pub body: Checked,
+    pub body: Arc<Checked>,
     /// The session whose cookie came with the request although it was not asked for: it ends when a
     /// new cookie takes its place, so that nobody can plant one and keep it (hardening B8).
     pub replaced: Option<CredentialId>,
@@ -46,6 +48,8 @@ pub struct Caller {
     pub surface: SurfaceIndex,
     /// The proven identity.
     pub principal: Principal,
+    /// When it ends by itself.
+    pub ends_at: Option<UnixMillis>,
 }
 
 /// What goes back after success.
@@ -70,6 +74,9 @@ pub struct Stop {
     pub details: Option<Box<FieldErrors>>,
     /// When another try makes sense, if known.
     pub retry_after: Option<Duration>,
+    /// Whether the call only came too late: what it rests on had changed at the step of the write. Judged anew
+    /// it may go on, or be refused for another reason.
+    pub stale: bool,
 }
 
 impl From<Denial> for Stop {
@@ -78,6 +85,7 @@ impl From<Denial> for Stop {
             denial,
             details: None,
             retry_after: None,
+            stale: false,
         }
     }
 }
@@ -114,6 +122,20 @@ impl Call {
     /// [`Denial::Internal`] on a public route, where such an action does not load.
     pub fn caller(&self) -> Result<&Caller, Denial> {
         self.caller.as_ref().ok_or(Denial::Internal)
+    }
+
+    /// What every change of this call rests on: all that its caller was judged by.
+    #[must_use]
+    pub fn rests_on(&self) -> RestsOn {
+        let facts = self.caller.as_ref().map(|caller| &caller.principal.facts);
+        facts.map_or_else(RestsOn::default, |facts| RestsOn::facts(facts))
+    }
+
+    /// Whether the caller has ended by itself while the call was on its way.
+    #[must_use]
+    pub fn is_over(&self, now: UnixMillis) -> bool {
+        let end = self.caller.as_ref().and_then(|caller| caller.ends_at);
+        end.is_some_and(|end| now >= end)
     }
 
     /// What a source says; nothing where it says nothing.

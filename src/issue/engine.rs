@@ -9,19 +9,20 @@ use tokio::sync::Semaphore;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
-use crate::base::fingerprint::{Fingerprint, Peppers};
-use crate::base::ids::{RoleId, TenantId};
-use crate::base::principal::{CredentialRecord, Facts, IdentityLines, PasswordHash, Reading, RoleRecord};
+use crate::base::fingerprint::Peppers;
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
+use crate::decide::token::MAX_AHEAD;
 use crate::decide::validity;
-use crate::store::{ChangeError, CredentialChange, CredentialStore, Found, NewRecords, StoreError};
+use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
 
 use super::answer::{self, Told};
 use super::call::{Call, Issued, Stop};
 use super::cookie;
 use super::fields::Rule;
-use super::making::{Kept, Made, Ready, make, mint_tenant};
+use super::making::{Base, Kept, Made, Ready, make, mint_tenant};
 use super::password::{PasswordError, Passwords};
 use super::spec::{Action, Mint, ParentSource, Source, TenantSource};
 use super::throttle::Throttle;
@@ -45,6 +46,7 @@ pub struct Engine {
     throttle: Throttle,
     control: Handle,
     places: Arc<Semaphore>,
+    limits: RecordLimits,
 }
 
 impl std::fmt::Debug for Engine {
@@ -54,9 +56,15 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine that runs on `control` and hashes `hashes` passwords at a time.
+    /// An engine that runs on `control`, hashes `hashes` passwords at a time, and makes no more than `limits`.
     #[must_use]
-    pub fn new(store: Arc<dyn CredentialStore>, peppers: Peppers, clock: Arc<dyn Clock>, control: Handle, hashes: usize) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn CredentialStore>,
+        peppers: Peppers,
+        clock: Arc<dyn Clock>,
+        control: Handle,
+        (hashes, limits): (usize, RecordLimits),
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             peppers,
@@ -65,6 +73,7 @@ impl Engine {
             throttle: Throttle::default(),
             control,
             places: Arc::new(Semaphore::new(MAX_CALLS)),
+            limits,
         })
     }
 
@@ -85,7 +94,7 @@ impl Engine {
     /// # Errors
     /// [`Stop`]; then nothing was made or changed, except where its denial is
     /// [`Denial::StoreUnavailable`]: a store that did not answer may have made the change, of which
-    /// nobody was told.
+    /// nobody was told. [`Stop::stale`] when the caller must be judged anew.
     pub async fn serve(self: &Arc<Self>, call: Call) -> Result<Issued, Stop> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Denial::Overloaded)?;
         let engine = self.clone();
@@ -107,9 +116,26 @@ impl Engine {
         match &call.issuer()?.action {
             Action::Mint { tenant, mints, cookie } => self.mint(call, tenant, mints, *cookie).await,
             Action::List { surface, reach } => self.list(call, *surface, reach).await,
-            Action::Revoke { surface, id, reach } => self.revoke(call, *surface, id, reach).await,
-            Action::Rotate { surface, id, reach, grace } => self.rotate(call, (*surface, id, reach), *grace).await,
-            Action::SetRoles { surface, id, roles, reach } => self.set_roles(call, (*surface, id, reach), roles).await,
+            Action::Revoke {
+                surface,
+                id,
+                reach,
+                grants,
+            } => self.revoke(call, (*surface, id, reach), grants).await,
+            Action::Rotate {
+                surface,
+                id,
+                reach,
+                grace,
+                grants,
+            } => self.rotate(call, (*surface, id, reach), *grace, grants).await,
+            Action::SetRoles {
+                surface,
+                id,
+                roles,
+                reach,
+                grants,
+            } => self.set_roles(call, (*surface, id, reach), roles, grants).await,
             Action::ListRoles => self.list_roles(call).await,
             Action::ListScopes => list_scopes(call),
             Action::LogOut { extent } => self.log_out(call, *extent).await,
@@ -118,33 +144,44 @@ impl Engine {
                 current,
                 new,
                 sessions,
-            } => self.set_password(call, *surface, (current.as_deref(), new), *sessions).await,
+                grants,
+            } => {
+                self.set_password(call, *surface, (current.as_deref(), new), (*sessions, grants))
+                    .await
+            }
         }
     }
 
     /// Makes credentials: first everything that can fail without a trace, the answer included, then
     /// one atomic step of the store.
     async fn mint(&self, call: &Call, tenant: &TenantSource, mints: &[Mint], cookie: Option<usize>) -> Result<Issued, Stop> {
-        let now = self.now();
+        let now = self.time().await?;
         let (tenant, new_tenant) = match tenant {
             TenantSource::New => (mint_tenant()?, true),
             TenantSource::Caller => (call.caller()?.record().tenant.clone(), false),
             TenantSource::CallerNamed(parameter) => (named_tenant(call, parameter)?, false),
         };
+        let mut rests_on = call.rests_on();
         let mut made: Vec<Made> = Vec::with_capacity(mints.len());
+        let mut bases: Vec<Base> = Vec::with_capacity(mints.len());
         for mint in mints {
-            let parent = self.find_parent(call, mint, &made, now).await?;
-            let (roles, role_scopes) = self.find_roles(call, mint.roles.as_ref(), &tenant).await?;
+            let parent = self.find_parent(call, mint, &bases, (now, &mut rests_on)).await?;
+            let (roles, role_scopes) = self.find_roles(call, mint.roles.as_ref(), &tenant, &mut rests_on).await?;
             let ready = Ready {
                 tenant: &tenant,
                 parent: parent.as_ref(),
                 password: self.hash(call, mint.password.as_ref()).await?,
+                role_scopes: role_scopes.clone(),
                 roles,
-                role_scopes,
                 pepper: self.peppers.first(),
                 now,
             };
-            made.push(make(call, mint, ready)?);
+            let one = make(call, mint, ready)?;
+            bases.push(Base {
+                may: one.record.scopes.union(&role_scopes),
+                record: one.record.clone(),
+            });
+            made.push(one);
         }
         let mut told = Told {
             minted: made.iter().map(|one| answer::minted(one, now)).collect(),
@@ -155,64 +192,66 @@ impl Engine {
             told.cookies.push(session_cookie(call, mints, &made, index, now)?);
         }
         let issued = answer::render(call, told)?;
-        let credentials: Vec<CredentialRecord> = made
-            .into_iter()
-            .filter(|one| one.kept == Kept::Stored)
-            .map(|one| one.record)
-            .collect();
-        if new_tenant || !credentials.is_empty() {
-            let new = NewRecords {
-                tenant: new_tenant.then_some(tenant),
-                credentials,
-                changes: Vec::new(),
-            };
-            self.store.create(new, now).await.map_err(refused_creation)?;
-        }
+        let credentials = made.into_iter().filter(|one| one.kept == Kept::Stored).map(|one| one.record);
+        // Also for tokens alone, which leave nothing in the store: what they rest on is compared there.
+        let new = NewRecords {
+            tenant: new_tenant.then_some(tenant),
+            credentials: credentials.collect(),
+            rests_on,
+            ..NewRecords::default()
+        };
+        self.write(call, new, now).await?;
         self.end_replaced(call, now).await;
         Ok(issued)
     }
 
-    async fn find_parent(&self, call: &Call, mint: &Mint, made: &[Made], now: UnixMillis) -> Result<Option<CredentialRecord>, Stop> {
+    async fn find_parent(
+        &self,
+        call: &Call,
+        mint: &Mint,
+        made: &[Base],
+        (now, rests_on): (UnixMillis, &mut RestsOn),
+    ) -> Result<Option<Base>, Stop> {
         match &mint.parent {
             ParentSource::None => Ok(None),
-            ParentSource::Caller => Ok(Some(call.caller()?.record().clone())),
+            ParentSource::Caller => {
+                let caller = call.caller()?;
+                Ok(Some(Base {
+                    record: caller.record().clone(),
+                    may: caller.principal.held().clone(),
+                }))
+            }
             ParentSource::CallersParent => {
-                let ancestors = &call.caller()?.principal.facts.ancestors;
-                Ok(Some(ancestors.first().ok_or(Denial::NotFound)?.clone()))
+                let facts = &call.caller()?.principal.facts;
+                let (parent, above) = facts.ancestors.split_first().ok_or(Denial::NotFound)?;
+                let may = call.snapshot.authority.of_record(parent, above, &facts.roles);
+                Ok(Some(Base {
+                    may: may.into_owned(),
+                    record: parent.clone(),
+                }))
             }
-            ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.record.clone())),
+            ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
             ParentSource::Record { surface, id } => {
-                let record = self.find_target(call, *surface, id, &super::spec::Reach::Tenant).await?;
-                self.check_in_force(&record, now).await?;
-                Ok(Some(record))
+                let found = self.find_target(call, (*surface, id, &super::spec::Reach::Tenant)).await?;
+                check_in_force(&found, now)?;
+                rests_on.add(RestsOn::found(&found));
+                Ok(Some(Base {
+                    may: may_do(call, &found),
+                    record: found.credential,
+                }))
             }
-        }
-    }
-
-    /// Whether a record may be built upon: it and all it hangs on are in force. What is not looks as
-    /// if it were not there.
-    async fn check_in_force(&self, record: &CredentialRecord, now: UnixMillis) -> Result<(), Stop> {
-        let found = self.store.find(Fingerprint::of_id(&record.surface, &record.id)).await;
-        let Found { position, facts } = found.map_err(|error| unavailable(&error))?;
-        let found = facts.ok_or(Denial::NotFound)?;
-        let facts = Facts {
-            credential: found.credential,
-            tenant: found.tenant,
-            ancestors: found.ancestors,
-            roles: found.roles,
-            reading: Reading::new(self.clock.now().boot, position),
-            lines: IdentityLines::default(),
-        };
-        match validity::check(&facts, now) {
-            Ok(()) => Ok(()),
-            Err(Denial::InactiveTenant) => Err(Denial::InactiveTenant.into()),
-            Err(_) => Err(Denial::NotFound.into()),
         }
     }
 
     /// Roles by id, and what they hold together. One that does not exist, or is another tenant's, is
     /// a mistake of its field.
-    async fn find_roles(&self, call: &Call, source: Option<&Source>, tenant: &TenantId) -> Result<(Vec<RoleId>, ScopeSet), Stop> {
+    async fn find_roles(
+        &self,
+        call: &Call,
+        source: Option<&Source>,
+        tenant: &TenantId,
+        rests_on: &mut RestsOn,
+    ) -> Result<(Vec<RoleId>, ScopeSet), Stop> {
         let Some(source) = source else {
             return Ok((Vec::new(), ScopeSet::default()));
         };
@@ -222,26 +261,61 @@ impl Engine {
             return Ok((Vec::new(), ScopeSet::default()));
         }
         let known = self.known_roles(call, tenant).await?;
-        let (mut ids, mut scopes) = (Vec::new(), BTreeSet::new());
+        let mut found: Vec<&RoleRecord> = Vec::new();
         for word in words {
             let role = known.iter().find(|role| role.id.as_str() == word).ok_or_else(unknown)?;
-            if !ids.contains(&role.id) {
-                ids.push(role.id.clone());
+            if !found.contains(&role) {
+                found.push(role);
             }
-            scopes.extend(role.scopes.iter().cloned());
         }
-        if ids.len() > crate::base::principal::MAX_ROLES {
+        if found.len() > crate::base::principal::MAX_ROLES {
             let max = i64::try_from(crate::base::principal::MAX_ROLES).unwrap_or(i64::MAX);
             return Err(call.refuse(source, Rule::Max(max), Denial::Internal));
         }
-        Ok((ids, scopes.into_iter().collect()))
+        rests_on.add_roles(found.iter().copied());
+        let scopes = found.iter().flat_map(|role| role.scopes.iter().cloned()).collect();
+        Ok((found.into_iter().map(|role| role.id.clone()).collect(), scopes))
     }
 
     /// The roles a tenant may use: those of the configuration, then its own.
     async fn known_roles(&self, call: &Call, tenant: &TenantId) -> Result<Vec<RoleRecord>, Stop> {
         let own = self.store.list_roles(tenant.clone()).await.map_err(|error| unavailable(&error))?;
-        let configured = call.snapshot.roles.iter().cloned();
+        let configured = call.snapshot.authority.roles.iter().cloned();
         Ok(configured.chain(own).collect())
+    }
+
+    /// The one step in which a call has its effect: makes all of this, or nothing. The caller must not have ended by
+    /// itself, and everything it was judged by must be in the store as it was then.
+    async fn write(&self, call: &Call, new: NewRecords, now: UnixMillis) -> Result<(), Stop> {
+        if call.is_over(self.clock.now().wall) {
+            return Err(refused_change(ChangeError::Stale));
+        }
+        let new = NewRecords {
+            limits: Some(self.limits),
+            ..new
+        };
+        self.store.create(new, now).await.map(drop).map_err(refused_change)
+    }
+
+    /// Makes all of these changes in one step, or none.
+    async fn change(
+        &self,
+        call: &Call,
+        (changes, rests_on): (Vec<(CredentialId, CredentialChange)>, RestsOn),
+        now: UnixMillis,
+    ) -> Result<(), Stop> {
+        let new = NewRecords {
+            changes,
+            rests_on,
+            ..NewRecords::default()
+        };
+        self.write(call, new, now).await
+    }
+
+    /// Whether the caller may still do this, where nothing is written: a list shows what it shows to who may see it
+    /// now.
+    async fn check_caller(&self, call: &Call) -> Result<(), Stop> {
+        self.change(call, (Vec::new(), call.rests_on()), UnixMillis(0)).await
     }
 
     async fn hash(&self, call: &Call, source: Option<&Source>) -> Result<Option<PasswordHash>, Stop> {
@@ -269,8 +343,28 @@ impl Engine {
         }
     }
 
-    fn now(&self) -> UnixMillis {
-        self.clock.now().wall
+    /// The time of making: the store's, so that what is made and what is ended have one order whichever gateway
+    /// did it. Of a clock that is far ahead only so much is taken as gateways take from a token; what is dated
+    /// earlier than the store has it can only end earlier.
+    async fn time(&self) -> Result<UnixMillis, Stop> {
+        let time = self.store.time().await.map_err(|error| unavailable(&error))?;
+        Ok(time.min(self.clock.now().wall.plus(MAX_AHEAD)))
+    }
+}
+
+/// What a record that was found may do now.
+pub(super) fn may_do(call: &Call, found: &FoundFacts) -> ScopeSet {
+    let may = call.snapshot.authority.of_record(&found.credential, &found.ancestors, &found.roles);
+    may.into_owned()
+}
+
+/// Whether a record may be built upon: it and all it hangs on are in force. What is not looks as if it were not
+/// there.
+pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), Stop> {
+    match validity::check_found(&found.credential, &found.ancestors, &found.tenant, now) {
+        Ok(()) => Ok(()),
+        Err(Denial::InactiveTenant) => Err(Denial::InactiveTenant.into()),
+        Err(_) => Err(Denial::NotFound.into()),
     }
 }
 
@@ -307,7 +401,7 @@ fn list_scopes(call: &Call) -> Result<Issued, Stop> {
             known.extend(scopes.iter().cloned());
         }
     }
-    for role in call.snapshot.roles.iter() {
+    for role in call.snapshot.authority.roles.iter() {
         known.extend(role.scopes.iter().cloned());
     }
     let items = known
@@ -338,22 +432,23 @@ pub(super) fn unavailable(error: &StoreError) -> Stop {
     }
 }
 
-/// A change that was refused. What the caller built upon has ended since it was admitted.
-pub(super) fn refused_change(error: ChangeError) -> Stop {
+/// A change that was refused.
+fn refused_change(error: ChangeError) -> Stop {
+    if let ChangeError::Conflict(reason) | ChangeError::NotFound(reason) | ChangeError::Full(reason) = &error {
+        tracing::info!(%reason, "nothing was made or changed");
+    }
     match error {
         ChangeError::Store(error) | ChangeError::NotMade(error) => unavailable(&error),
         // Repeating a mint makes another one; what is not certain to stay is not handed out.
         ChangeError::Unconfirmed(_) => Denial::StoreUnavailable.into(),
         ChangeError::Taken(_) => Denial::Taken.into(),
         ChangeError::NotFound(_) | ChangeError::Conflict(_) => Denial::NotFound.into(),
+        ChangeError::Full(_) => Denial::TooManyCredentials.into(),
+        ChangeError::Stale => Stop {
+            stale: true,
+            ..Denial::StoreUnavailable.into()
+        },
     }
-}
-
-fn refused_creation(error: ChangeError) -> Stop {
-    if let ChangeError::Conflict(reason) | ChangeError::NotFound(reason) = &error {
-        tracing::info!(%reason, "nothing was minted");
-    }
-    refused_change(error)
 }
 
 pub(super) fn refused_hash(error: PasswordError, call: &Call, field: &str) -> Stop {

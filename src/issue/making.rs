@@ -10,11 +10,12 @@ use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
+use crate::decide::authority::mode_reaches;
 use crate::decide::surface::{KeyPrefix, SessionRecord, Surface, SurfaceKind};
 
 use super::call::{Call, Stop};
 use super::fields::Rule;
-use super::narrow::{check_scopes, end_of, mode_reaches, resolve_mode};
+use super::narrow::{check_scopes, end_of, resolve_mode};
 use super::spec::{Lifetime, Mint, ModeSource, ScopeSource, Source};
 use super::token::{SignedToken, TokenFacts, sign};
 
@@ -36,6 +37,15 @@ pub struct Made {
     pub token: Option<SignedToken>,
 }
 
+/// What a new record hangs on.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The record.
+    pub record: CredentialRecord,
+    /// What it may do now.
+    pub may: ScopeSet,
+}
+
 /// Whether a credential has a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
@@ -51,7 +61,7 @@ pub struct Ready<'r> {
     /// Whose it is.
     pub tenant: &'r TenantId,
     /// What it hangs on.
-    pub parent: Option<&'r CredentialRecord>,
+    pub parent: Option<&'r Base>,
     /// Of an account: its hashed password.
     pub password: Option<PasswordHash>,
     /// Its roles, which exist.
@@ -72,12 +82,18 @@ pub struct Ready<'r> {
 /// configuration that should not have loaded or a system without randomness.
 pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
     let surface = call.surface(mint.surface)?;
-    let mode = find_mode(call, mint, surface, ready.parent)?;
-    let scopes = find_scopes(call, mint, ready.parent)?;
+    let parent = ready.parent.map(|base| &base.record);
+    let mode = find_mode(call, mint, surface, parent)?;
+    let scopes = find_scopes(call, mint, parent)?;
     let empty = ScopeSet::default();
     let held = call.caller.as_ref().map_or(&empty, |caller| caller.scopes());
     for asked in [&scopes, &ready.role_scopes] {
         check_scopes(asked, held, &mint.grants)?;
+    }
+    if let Some(base) = ready.parent {
+        // It could never use more than what it hangs on may do, so it is not given more either.
+        check_scopes(&scopes, &base.may, &mint.grants)?;
+        check_scopes(&ready.role_scopes, &base.may, &empty)?;
     }
     let id = match &surface.kind {
         SurfaceKind::ApiKey { .. } => mint_id(IdKind::Key),
@@ -88,25 +104,26 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         SurfaceKind::ExternalJwt { .. } => return Err(Denial::Internal.into()),
     }
     .map_err(no_randomness)?;
-    let text = |source: &Option<Source>| source.as_ref().and_then(|source| call.find_text(source, ready.parent));
+    let text = |source: &Option<Source>| source.as_ref().and_then(|source| call.find_text(source, parent));
     let login = text(&mint.login);
     let fingerprint = match &login {
         Some(login) => login_fingerprint(ready.pepper, &surface.name, login),
         None => Fingerprint::of_id(&surface.name, &id),
     };
     let extras = Extras {
-        parent: ready.parent.map(|parent| Parent {
+        parent: parent.map(|parent| Parent {
             surface: parent.surface.clone(),
             id: parent.id.clone(),
         }),
         roles: ready.roles,
-        claims: find_claims(call, mint, ready.parent)?,
+        claims: find_claims(call, mint, parent)?,
         idle: mint.idle.map(|timeout| Idle {
             timeout,
             last_used: ready.now,
         }),
         login,
         password: ready.password,
+        granted: parent.map(|_| scopes.intersection(&mint.grants)),
     };
     let lifetime = find_lifetime(call, &mint.lifetime)?.or_else(|| token_lifetime(surface));
     let record = CredentialRecord {
@@ -114,22 +131,22 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         id,
         surface: surface.name.clone(),
         tenant: ready.tenant.clone(),
-        subject: find_subject(call, mint, ready.parent)?,
+        subject: find_subject(call, mint, parent)?,
         mode,
         scopes,
         state: State::Active,
         secret_fingerprint: None,
         prefix: String::new(),
         last4: String::new(),
-        name: find_name(call, mint, ready.parent)?,
+        name: find_name(call, mint, parent)?,
         created_at: ready.now,
         not_before: None,
-        expires_at: end_of(ready.now, lifetime, ready.parent.and_then(|parent| parent.expires_at)),
+        expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
         valid_after: None,
         epoch: 0,
         extras: extras.boxed(),
     };
-    finish(surface, record, ready.parent, ready.pepper)
+    finish(surface, record, parent, ready.pepper)
 }
 
 /// Gives a record without secrets its secrets, or its token.

@@ -18,13 +18,6 @@ pub fn check_scopes(asked: &ScopeSet, held: &ScopeSet, grants: &ScopeSet) -> Res
     }
 }
 
-/// Whether a maker (or anybody who touches a record) of this mode may do so for a credential of that
-/// mode: test never makes, sees or ends live. Who has no mode is bound by none.
-#[must_use]
-pub fn mode_reaches(own: Option<Mode>, other: Option<Mode>) -> bool {
-    own.is_none_or(|own| other.is_none_or(|other| own == other))
-}
-
 /// The mode of a new credential on a surface that has these modes: what was asked for, or the only
 /// one there is. `None` when the surface has no such mode.
 #[must_use]
@@ -75,21 +68,6 @@ mod tests {
             assert_eq!(judge(bad), Err(Denial::InsufficientScope), "{bad}");
         }
         assert_eq!(check_scopes(&set("read"), &set(""), &set("")), Err(Denial::InsufficientScope));
-    }
-
-    #[test]
-    fn test_and_live_never_reach_each_other() {
-        let (test, live) = (Some(Mode::Test), Some(Mode::Live));
-        for (own, other, reaches) in [
-            (test, test, true),
-            (test, live, false),
-            (live, test, false),
-            (None, live, true),
-            (test, None, true),
-            (None, None, true),
-        ] {
-            assert_eq!(mode_reaches(own, other), reaches, "{own:?} {other:?}");
-        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub enum Action {
         id: Source,
         /// Which records may be ended.
         reach: Reach,
+        /// Scopes that a record may hold although the caller lacks them.
+        grants: ScopeSet,
     },
     /// Makes a credential like the named one; the old one ends after `grace`, or goes on until it is
     /// revoked.
@@ -62,8 +64,10 @@ pub enum Action {
         reach: Reach,
         /// How long the old one goes on; `None`: until it is revoked.
         grace: Option<Duration>,
+        /// Scopes that the record may hold although the caller lacks them.
+        grants: ScopeSet,
     },
-    /// Replaces the roles of a record. The new ones hold no scope that the caller lacks.
+    /// Replaces the roles of a record. Neither the old ones nor the new ones hold a scope that the caller lacks.
     SetRoles {
         /// Of this surface.
         surface: SurfaceIndex,
@@ -73,6 +77,8 @@ pub enum Action {
         roles: String,
         /// Which records may be changed.
         reach: Reach,
+        /// Scopes that the record and its new roles may hold although the caller lacks them.
+        grants: ScopeSet,
     },
     /// Lists the roles of the configuration and of the caller's tenant.
     ListRoles,
@@ -94,10 +100,28 @@ pub enum Action {
         new: String,
         /// What becomes of the account's sessions.
         sessions: Sessions,
+        /// Scopes that the account may hold although the caller lacks them.
+        grants: ScopeSet,
     },
 }
 
 impl Action {
+    /// What it makes.
+    #[must_use]
+    pub fn mints(&self) -> &[Mint] {
+        match self {
+            Self::Mint { mints, .. } => mints,
+            Self::List { .. }
+            | Self::Revoke { .. }
+            | Self::Rotate { .. }
+            | Self::SetRoles { .. }
+            | Self::ListRoles
+            | Self::ListScopes
+            | Self::LogOut { .. }
+            | Self::SetPassword { .. } => &[],
+        }
+    }
+
     /// Whether it changes anything, and so needs a method that may.
     #[must_use]
     pub const fn changes(&self) -> bool {
@@ -182,7 +206,8 @@ pub struct Mint {
     pub mode: ModeSource,
     /// Its scopes, within the caller's and `grants`; otherwise 403 `insufficient_scope`.
     pub scopes: ScopeSource,
-    /// Scopes this route may give although the caller lacks them: the operator's word.
+    /// Scopes this route may give although the caller lacks them: the operator's word. They are the new
+    /// record's own, whatever becomes of its parent.
     pub grants: ScopeSet,
     /// Ids of its roles, whose scopes count as `scopes` do. `None`: no role.
     pub roles: Option<Source>,

@@ -6,7 +6,9 @@ use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, State, TenantRecord};
 
 use super::codec::CodecError;
-use super::{ChangeError, CredentialChange, EventSubject, FoundFacts, MAX_NEW, NewRecords, RoleChange, StoreError, TenantState};
+use super::{
+    ChangeError, CredentialChange, EventSubject, FoundFacts, MAX_NEW, NewRecords, RecordLimits, RoleChange, StoreError, TenantState,
+};
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,15 @@ pub(super) enum Outcome<T> {
     Changed(T),
 }
 
+/// The times of a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    /// When whoever asked for it says that it is.
+    pub(super) now: UnixMillis,
+    /// Later than everything that the store has written, and not later than what it will write.
+    pub(super) watermark: UnixMillis,
+}
+
 /// Applies a change to a credential. A revoked credential never becomes anything else.
 ///
 /// # Errors
@@ -27,7 +38,7 @@ pub(super) enum Outcome<T> {
 pub(super) fn change_credential(
     record: &CredentialRecord,
     change: &CredentialChange,
-    now: UnixMillis,
+    at: At,
 ) -> Result<Outcome<CredentialRecord>, ChangeError> {
     let mut changed = record.clone();
     match (change, record.state) {
@@ -40,7 +51,7 @@ pub(super) fn change_credential(
                 record.id
             )));
         }
-        (CredentialChange::Revoke, _) => changed.state = State::Revoked { at: now },
+        (CredentialChange::Revoke, _) => changed.state = State::Revoked { at: at.now },
         (CredentialChange::Disable, _) => changed.state = State::Disabled,
         (CredentialChange::Enable, _) => changed.state = State::Active,
         (CredentialChange::ExpireAt(at), _) => {
@@ -55,6 +66,8 @@ pub(super) fn change_credential(
             }
             changed.valid_after = Some(*at);
         }
+        // Two in one step are one: the second has nothing left to end.
+        (CredentialChange::EndIssued, _) => changed.valid_after = record.valid_after.max(Some(at.watermark)),
         (CredentialChange::SetRoles(roles), _) => {
             let roles = distinct(roles)?;
             if roles == record.roles() {
@@ -115,6 +128,7 @@ pub(super) fn first_of(new: &NewRecords) -> Result<(Option<TenantId>, Vec<Creden
         tenant,
         credentials,
         changes,
+        ..
     } = new;
     if credentials.len() > MAX_NEW {
         return Err(ChangeError::Conflict(format!("at most {MAX_NEW} credentials are made together")));
@@ -160,14 +174,14 @@ pub(super) fn change_together(
     record: &CredentialRecord,
     owner: Option<&TenantId>,
     changes: &[(CredentialId, CredentialChange)],
-    now: UnixMillis,
+    at: At,
 ) -> Result<Outcome<CredentialRecord>, ChangeError> {
     if owner.is_some_and(|owner| record.tenant != *owner) {
         return Err(no_credential(&record.id));
     }
     let mut changed = record.clone();
     for (_, change) in changes.iter().filter(|(id, _)| *id == record.id) {
-        if let Outcome::Changed(next) = change_credential(&changed, change, now)? {
+        if let Outcome::Changed(next) = change_credential(&changed, change, at)? {
             changed = CredentialRecord {
                 epoch: record.epoch,
                 ..next
@@ -263,6 +277,8 @@ pub(super) fn assemble(
         roles,
     };
     found.roles.retain(|role| role.tenant.as_ref() == Some(&found.tenant.id));
+    found.roles.sort_by(|a, b| a.id.cmp(&b.id));
+    found.roles.dedup_by(|a, b| a.id == b.id);
     check_whole(&found)?;
     Ok(found)
 }
@@ -292,11 +308,14 @@ pub(super) fn check_whole(found: &FoundFacts) -> Result<(), StoreError> {
             found.credential.id
         )));
     }
-    let held = found.credential.roles();
+    let named = |role: &RoleRecord| {
+        let mut chain = std::iter::once(&found.credential).chain(&found.ancestors);
+        chain.any(|record| record.roles().contains(&role.id))
+    };
     if found
         .roles
         .iter()
-        .any(|role| !held.contains(&role.id) || role.tenant.as_ref() != Some(&found.tenant.id))
+        .any(|role| !named(role) || role.tenant.as_ref() != Some(&found.tenant.id))
     {
         return Err(StoreError::Corrupt(format!(
             "a role of credential {} is not its own",
@@ -376,6 +395,22 @@ pub(super) fn too_many_roles(tenant: &TenantId) -> ChangeError {
     ChangeError::Conflict(format!(
         "the tenant {tenant} has {} roles, which is the most",
         super::MAX_TENANT_ROLES
+    ))
+}
+
+/// One record has as many children as may be made.
+pub(super) fn too_many_children(limits: Option<RecordLimits>) -> ChangeError {
+    let most = limits.map_or(0, |limits| limits.children);
+    ChangeError::Full(format!(
+        "{most} credentials hang on this one, which is the most (`[limits] children`)"
+    ))
+}
+
+/// A tenant has as many credentials as may be made.
+pub(super) fn too_many_credentials(tenant: &TenantId, limits: Option<RecordLimits>) -> ChangeError {
+    let most = limits.map_or(0, |limits| limits.credentials);
+    ChangeError::Full(format!(
+        "the tenant {tenant} has {most} credentials, which is the most (`[limits] credentials`)"
     ))
 }
 

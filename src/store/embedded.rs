@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase};
 
-use crate::base::clock::{BootMillis, UnixMillis};
+use crate::base::clock::{BootMillis, Clock, SystemClock, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
@@ -67,14 +67,22 @@ impl EmbeddedStore {
     /// [`StoreError::Corrupt`] when its checksums do not hold, [`StoreError::Foreign`] when it was
     /// written under another pepper or by a newer version.
     pub fn open(path: &Path, pepper_check: &str) -> Result<Self, StoreError> {
+        Self::open_with(path, pepper_check, Arc::new(SystemClock))
+    }
+
+    /// The same by another clock than the machine's.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: &Path, pepper_check: &str, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         prepare_file(path)?;
         let database = Builder::new()
             .set_cache_size(PAGE_CACHE_BYTES)
             .set_check_integrity_on_open(true)
             .create(path)
             .map_err(|e| open_error(path, &e))?;
-        let position = tables::initialise(&database, pepper_check)?;
-        let shared = Arc::new(Shared::new(position));
+        let (position, made_at) = tables::initialise(&database, pepper_check)?;
+        let shared = Arc::new(Shared::new(position, made_at, clock));
         let lanes = Lanes::start(Arc::new(database), Arc::clone(&shared))
             .map_err(|e| StoreError::Unavailable(format!("no thread for the store could be started: {e}")))?;
         Ok(Self {
@@ -148,6 +156,10 @@ impl CredentialStore for EmbeddedStore {
         let count = asked.len();
         let found = self.read(move |tables| tables.find_again(&asked));
         Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); count]) })
+    }
+
+    fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        Box::pin(std::future::ready(Ok(self.shared.time())))
     }
 
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {

@@ -260,7 +260,8 @@ fn slot_of_role(id: &RoleId) -> u64 {
 /// be one that facts still hold.
 fn slots_of_others(facts: &Facts) -> impl Iterator<Item = u64> {
     let ancestors = facts.ancestors.iter().map(|ancestor| slot_of_credential(&ancestor.id));
-    ancestors.chain(facts.credential.roles().iter().map(slot_of_role))
+    let chain = std::iter::once(&facts.credential).chain(&facts.ancestors);
+    ancestors.chain(chain.flat_map(|record| record.roles()).map(slot_of_role))
 }
 
 /// Spreads a name over the table, eight bytes a step. Not keyed: whoever chose ids to collide would

@@ -48,7 +48,7 @@ pub struct FoundFacts {
     pub tenant: TenantRecord,
     /// What it hangs on: its parent first, every one up to the record that hangs on none.
     pub ancestors: Vec<CredentialRecord>,
-    /// Those of its roles that the store has, of its tenant only; the others are the configuration's
-    /// or were deleted.
+    /// Those roles that it or what it hangs on names and the store has, of its tenant only, each once; the
+    /// others are the configuration's or were deleted.
     pub roles: Vec<RoleRecord>,
 }

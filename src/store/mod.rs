@@ -25,12 +25,14 @@ mod filter;
 mod found;
 pub mod receipts;
 pub mod redis;
+mod rests_on;
 pub mod sweep;
 mod watch;
 
 pub use filter::CredentialFilter;
 pub use found::{Again, Found, FoundAgain, FoundFacts};
 pub use receipts::{Announcement, EventPage, Receipt, Receipts, Standing, ToldEvent};
+pub use rests_on::RestsOn;
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -71,6 +73,12 @@ pub enum ChangeError {
     /// A state forbids the change (a revoked credential stays revoked), or a rule does.
     #[error("{0}")]
     Conflict(String),
+    /// What the change rests on is not as it was judged any more ([`NewRecords::rests_on`]): nothing was changed.
+    #[error("what this rests on has changed meanwhile")]
+    Stale,
+    /// A bound on how much may be made is reached ([`NewRecords::limits`]): nothing was changed.
+    #[error("{0}")]
+    Full(String),
 }
 
 /// Records to be made, and others to be changed, together or not at all.
@@ -83,6 +91,20 @@ pub struct NewRecords {
     /// Changes of credentials that are there already, of the same tenant, in order; one credential may
     /// be changed more than once.
     pub changes: Vec<(CredentialId, CredentialChange)>,
+    /// What all of this rests on; with nothing to be made or changed, it is only compared.
+    pub rests_on: RestsOn,
+    /// How much there may be; none for an operator's own making.
+    pub limits: Option<RecordLimits>,
+}
+
+/// How many credentials there may be, those that have ended and are not forgotten yet included: what is made by
+/// whoever holds a key must not grow without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// That hang directly on one record.
+    pub children: u64,
+    /// Of one tenant.
+    pub credentials: u64,
 }
 
 /// Most credentials of one creation: an issuer makes two or three.
@@ -110,6 +132,8 @@ pub enum CredentialChange {
     ExpireAt(UnixMillis),
     /// End everything that hangs on it and was issued before this; never earlier than it is already.
     ValidAfter(UnixMillis),
+    /// End everything that hangs on it and was made before the step of this change, by the store's time.
+    EndIssued,
     /// Replace its roles.
     SetRoles(Vec<RoleId>),
     /// Replace an account's password.
@@ -180,6 +204,10 @@ pub enum EventSubject {
 /// - Every method ends within the configured deadline. Dropping a future is safe at any point: a
 ///   change may or may not have been made, a read leaves nothing behind, and no later caller can
 ///   receive the reply meant for the dropped one.
+/// - Of two gateways' clocks neither decides an order: what is made carries the store's [`time`](Self::time),
+///   which never goes back, and [`CredentialChange::EndIssued`] ends exactly what was made before its step.
+/// - What rests on records that have changed is not made ([`NewRecords::rests_on`]); they are compared in the
+///   step of the write.
 /// - No method receives a secret: fingerprints only.
 pub trait CredentialStore: Send + Sync + 'static {
     /// Looks a credential up by any of its fingerprints (key, or id), or a tenant by its own
@@ -198,6 +226,10 @@ pub trait CredentialStore: Send + Sync + 'static {
         Box::pin(join_all(reads))
     }
 
+    /// The time by which everything made now is made: the store's own clock, and never earlier than what it
+    /// has written already, whatever becomes of that clock. One for all gateways.
+    fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>>;
+
     /// Reads one credential for an operator.
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>>;
 
@@ -215,7 +247,7 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// revoked, and no chain is longer than [`MAX_ANCESTORS`](crate::base::principal::MAX_ANCESTORS).
     /// Changes what is to be changed in the same step, each as [`change_credential`](Self::change_credential)
     /// does. Answers the credentials as they were written: those made, then those that were to be changed,
-    /// each once.
+    /// each once. `now` is the store's [`time`](Self::time).
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>>;
 
     /// Makes one credential, as [`create`](Self::create) does.

@@ -283,6 +283,11 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.find(&fingerprint).await })
     }
 
+    fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.time().await })
+    }
+
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
         let session = self.session();
         self.run(async move { session.find_credential(&id).await })

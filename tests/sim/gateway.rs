@@ -9,8 +9,8 @@ use std::time::Duration;
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::credential::Credential;
 use durward::base::denial::Denial;
-use durward::base::principal::Roles;
 use durward::base::scope::ScopeSet;
+use durward::decide::authority::Authority;
 use durward::decide::authorize::{AccessRequest, Carried, authorize};
 use durward::decide::extract::Extracted;
 use durward::decide::method::Method;
@@ -312,7 +312,7 @@ async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedClock, key: u
         presented_mode: None,
         carried: Carried::Explicitly,
         secret: resolved.secret,
-        roles: &Roles::default(),
+        authority: &Authority::default(),
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
     let credential = &permit.principal().ok_or(Denial::Internal)?.facts.credential;

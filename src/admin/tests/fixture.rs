@@ -9,8 +9,9 @@ use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Position, RoleRecord, Roles, State, TenantRecord};
+use crate::base::principal::{CredentialRecord, Position, RoleRecord, State, TenantRecord};
 use crate::base::scope::{Mode, Scope};
+use crate::decide::authority::Authority;
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::method::Method;
 use crate::decide::peer::PeerPolicy;
@@ -99,6 +100,7 @@ fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMilli
         CredentialChange::Revoke => record.state = State::Revoked { at: now },
         CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
         CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
+        CredentialChange::EndIssued => record.valid_after = Some(now),
         CredentialChange::SetRoles(roles) => record.extras_mut().roles = roles,
         CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
     }
@@ -132,6 +134,10 @@ impl CredentialStore for Memory {
                 facts,
             })
         })
+    }
+
+    fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        Box::pin(async { Ok(UnixMillis(NOW)) })
     }
 
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
@@ -354,7 +360,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let surfaces = surfaces();
     let snapshot = Snapshot {
         issuers: Vec::new(),
-        roles: Roles::default(),
+        authority: Authority::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         dialects: Vec::new(),

@@ -52,7 +52,8 @@ pub struct CredentialRecord {
     pub not_before: Option<UnixMillis>,
     /// Not at or after this.
     pub expires_at: Option<UnixMillis>,
-    /// What it may do by itself; its roles add to this.
+    /// What it was given; its roles add to this, and what it hangs on bounds it
+    /// (`decide::authority`).
     pub scopes: ScopeSet,
     /// What few records have; none on a plain key. [`Extras::boxed`] makes it.
     pub extras: Option<Box<Extras>>,
@@ -97,6 +98,10 @@ pub struct Extras {
     pub login: Option<String>,
     /// An account's password.
     pub password: Option<PasswordHash>,
+    /// Of a record with a parent: those of its scopes that the route which made it gave by `grants`. They
+    /// are its own; the others go only as far as its parent's. `None` on records made before this was kept
+    /// apart.
+    pub granted: Option<ScopeSet>,
 }
 
 impl Extras {
@@ -238,6 +243,12 @@ impl CredentialRecord {
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         self.extras.as_ref()?.login.as_deref()
+    }
+
+    /// Those of its scopes that it holds whatever its parent does; `None` when that was not kept.
+    #[must_use]
+    pub fn granted(&self) -> Option<&ScopeSet> {
+        self.extras.as_ref()?.granted.as_ref()
     }
 
     /// An account's password.

@@ -32,7 +32,7 @@ use crate::store::announce::Announcer;
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
-use crate::store::{CredentialStore, StoreError};
+use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 
@@ -197,8 +197,12 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
 
 /// What served routes act with.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
-    let places = places_for_hashes();
-    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), places)
+    let limits = RecordLimits {
+        children: settings.limits.children,
+        credentials: settings.limits.credentials,
+    };
+    let within = (places_for_hashes(), limits);
+    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), within)
 }
 
 /// What runs beside the requests until it is aborted.

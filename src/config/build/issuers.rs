@@ -108,18 +108,21 @@ impl Builder<'_> {
                 surface: surface()?,
                 id: id()?,
                 reach: self.reach(scene, serve),
+                grants: self.scopes(&serve.grants),
             },
             "rotate" => Action::Rotate {
                 surface: self.rotatable(scene, surface()?, serve),
                 id: id()?,
                 reach: self.reach(scene, serve),
                 grace: serve.grace.as_ref().map(|g| g.value),
+                grants: self.scopes(&serve.grants),
             },
             "set_roles" => Action::SetRoles {
                 surface: surface()?,
                 id: id()?,
                 roles: self.body_source(scene, serve.roles.as_ref()?, Wanted::List)?,
                 reach: self.reach(scene, serve),
+                grants: self.scopes(&serve.grants),
             },
             "list_roles" => Action::ListRoles,
             "log_out" => Action::LogOut {
@@ -240,6 +243,7 @@ impl Builder<'_> {
                 "kept" => Sessions::Kept,
                 _ => Sessions::Ended,
             },
+            grants: self.scopes(&serve.grants),
         })
     }
 

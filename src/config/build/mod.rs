@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::GatewayId;
+use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
 use crate::issue::spec::Issuer;
@@ -121,9 +122,13 @@ impl<'b> Builder<'b> {
         self.lint(gateway, upstreams);
         self.lint_scopes(gateway, &written);
         self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
+        let issuers = self.issuers.take();
+        let mints = issuers.iter().flat_map(|issuer| issuer.action.mints());
+        let granted = mints.filter_map(|mint| Some((surfaces.get(mint.surface.0)?, &mint.grants)));
+        let authority = Authority::new(roles, granted);
         let snapshot = Snapshot {
-            issuers: self.issuers.take(),
-            roles,
+            issuers,
+            authority,
             headers: HeaderPolicy::new(names, &surfaces),
             surfaces,
             dialects,

@@ -68,6 +68,20 @@ pub const LIMITS: Schema = Schema {
         ),
         duration("connection_age", 10, 86_400, "1h", "Oldest connection, give or take a tenth."),
         count("h2_streams", 1, 1_000, "100", "HTTP/2 requests at a time on one connection."),
+        count(
+            "children",
+            10,
+            100_000_000,
+            "100000",
+            "Credentials that served routes let hang on one record, those that ended less than a day ago included; more are `too_many_credentials`. The default is what a client makes that exchanges its key seven times a second, for tokens of four hours.",
+        ),
+        count(
+            "credentials",
+            10,
+            1_000_000_000,
+            "1000000",
+            "Credentials that one tenant may have by served routes, revoked ones included; more are `too_many_credentials`.",
+        ),
         duration(
             "drain_delay",
             0,
@@ -118,6 +132,8 @@ pub fn read(section: &Section<'_>) -> Limits {
         requests_per_connection: section.count_or_default("requests_per_connection"),
         connection_age: wait("connection_age"),
         h2_streams: u32::try_from(section.count_or_default("h2_streams")).unwrap_or(u32::MAX),
+        children: section.count_or_default("children"),
+        credentials: section.count_or_default("credentials"),
         drain_delay: wait("drain_delay"),
         drain_timeout: wait("drain_timeout"),
     }

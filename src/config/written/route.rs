@@ -152,6 +152,12 @@ pub const ROUTE: Schema = Schema {
             about: "Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.",
         },
         Key {
+            name: "grants",
+            kind: Kind::Texts,
+            default: Fallback::Absent("none"),
+            about: "`revoke`, `rotate`, `set_roles`, `set_password`: scopes that the record may hold although the caller lacks them. Without it, who holds less than a record touches it not: `insufficient_scope`.",
+        },
+        Key {
             name: "grace",
             kind: Kind::Duration {
                 min: secs(0),

@@ -87,6 +87,8 @@ pub struct WrittenServe {
     pub id: Option<Located<Source>>,
     /// Which records.
     pub reach: Option<Located<WrittenReach>>,
+    /// What the record may hold although the caller lacks it.
+    pub grants: Vec<Located<String>>,
     /// How long the old one goes on.
     pub grace: Option<Located<Duration>>,
     /// Field with roles.
@@ -138,6 +140,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("surface", &["list", "revoke", "rotate", "set_roles", "set_password"]),
     ("id", &["revoke", "rotate", "set_roles"]),
     ("reach", &["list", "revoke", "rotate", "set_roles"]),
+    ("grants", &["revoke", "rotate", "set_roles", "set_password"]),
     ("grace", &["rotate"]),
     ("roles", &["set_roles"]),
     ("extent", &["log_out"]),
@@ -181,6 +184,7 @@ pub fn read(section: &Section<'_>) -> Option<WrittenServe> {
         surface: section.text("surface"),
         id: source::read(section, "id"),
         reach: read_reach(section),
+        grants: section.texts("grants"),
         grace: section.duration("grace"),
         roles: section.text("roles"),
         extent: section.choice("extent").value,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::base::clock::Now;
 use crate::base::denial::Denial;
-use crate::base::principal::{Facts, Principal, Roles, TokenClaims};
+use crate::base::principal::{Facts, Principal, TokenClaims};
+use crate::decide::authority::Authority;
 use crate::decide::method::Method;
 use crate::decide::route::Route;
 use crate::decide::surface::{Surface, SurfaceIndex, SurfaceKind};
@@ -26,8 +27,8 @@ pub struct Again<'a> {
     pub surface_index: SurfaceIndex,
     /// ... and what that is.
     pub surface: &'a Surface,
-    /// The roles of the configuration as they are now.
-    pub roles: &'a Roles,
+    /// What the configuration adds to facts now.
+    pub authority: &'a Authority,
 }
 
 /// Decides whether a request that was admitted once would be admitted at `now`, by newer facts and the
@@ -57,7 +58,7 @@ pub fn authorize_again(again: &Again<'_>, facts: Arc<Facts>, now: Now) -> Result
         // Whose page it was is known since the request was admitted.
         carried: Carried::Explicitly,
         secret: SecretCheck::of_same_secret(old, new),
-        roles: again.roles,
+        authority: again.authority,
     };
     authorize(&request, Principal::new(facts, before.token.clone()), now.wall)
 }

@@ -82,13 +82,22 @@ impl SecretCheck {
         Self(Some(record.fingerprint))
     }
 
-    /// The secret half that was right for `before` is right for the same record as it is now, if it hashes
-    /// to the same still.
+    /// The secret half, or the password, that was right for `before` is right for the same record as it is now, if
+    /// the record holds the same hash of it still.
     #[must_use]
     pub(super) fn of_same_secret(before: &CredentialRecord, now: &CredentialRecord) -> Self {
-        match (before.secret_fingerprint, now.secret_fingerprint) {
-            (Some(old), Some(new)) if old.ct_eq(&new) => Self(Some(now.fingerprint)),
-            _ => Self::NONE,
+        let same_half = match (before.secret_fingerprint, now.secret_fingerprint) {
+            (Some(old), Some(new)) => old.ct_eq(&new),
+            _ => false,
+        };
+        let same_password = match (before.password(), now.password()) {
+            (Some(old), Some(new)) => old == new,
+            _ => false,
+        };
+        if same_half || same_password {
+            Self(Some(now.fingerprint))
+        } else {
+            Self::NONE
         }
     }
 

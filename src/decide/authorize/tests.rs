@@ -7,7 +7,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::credential::Credential;
 use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
 use crate::base::ids::{RoleId, TenantId};
-use crate::base::principal::{Facts, Parent, RoleRecord, Roles, State, TokenClaims};
+use crate::base::principal::{CredentialRecord, Facts, Parent, RoleRecord, Roles, State, TokenClaims};
 use crate::decide::samples::{self, api_key, claims, key_pair, route_for, scopes, session, token_rules};
 use crate::decide::surface::{Carrier, KeyOrigin};
 
@@ -45,7 +45,7 @@ struct Case {
     mode: Option<Mode>,
     carried: Carried,
     secret: SecretCheck,
-    roles: Roles,
+    authority: Authority,
 }
 
 impl Case {
@@ -63,7 +63,7 @@ impl Case {
             mode: Some(Mode::Live),
             carried: Carried::Explicitly,
             secret: SecretCheck::NONE,
-            roles: Roles::default(),
+            authority: Authority::default(),
         }
     }
 
@@ -108,7 +108,7 @@ impl Case {
             presented_mode: self.mode,
             carried: self.carried,
             secret: self.secret,
-            roles: &self.roles,
+            authority: &self.authority,
         };
         let facts = Arc::new(self.facts);
         authorize(&request, Principal::new(facts, self.token.map(Box::new)), NOW)
@@ -309,7 +309,7 @@ fn the_scopes_of_roles_are_added_to_the_records_own() {
             c.facts.credential.scopes = scopes(&["orders:read"]);
             c.facts.credential.extras_mut().roles = roles.iter().map(|name| RoleId::of_name(name)).collect();
             c.facts.roles = vec![role("clerk", Some("acme"), &["orders:write"])];
-            c.roles = Roles::new([role("viewer", None, &["orders:list", "orders:read"])]);
+            c.authority.roles = Roles::new([role("viewer", None, &["orders:list", "orders:read"])]);
             c.route = route_for(&[0], &["orders:read"]);
         })
     };
@@ -326,7 +326,7 @@ fn a_key_without_scopes_and_roles_can_do_nothing_and_with_a_role_what_that_allow
         move |c: &mut Case| {
             c.facts.credential.scopes = scopes(&[]);
             c.facts.credential.extras_mut().roles = roles.iter().map(|name| RoleId::of_name(name)).collect();
-            c.roles = Roles::new([role("viewer", None, &["orders:read"])]);
+            c.authority.roles = Roles::new([role("viewer", None, &["orders:read"])]);
             c.route = route_for(&[0], &["orders:read"]);
         }
     };
@@ -341,7 +341,7 @@ fn a_token_is_narrowed_to_what_its_record_holds_by_its_roles_too() {
         move |c: &mut Case| {
             c.facts.credential.scopes = scopes(&[]);
             c.facts.credential.extras_mut().roles = vec![RoleId::of_name("viewer")];
-            c.roles = Roles::new([role("viewer", None, &["orders:read"])]);
+            c.authority.roles = Roles::new([role("viewer", None, &["orders:read"])]);
             c.token.as_mut().unwrap().scopes = Some(scopes(claimed));
         }
     };
@@ -355,6 +355,8 @@ fn what_ends_a_parent_ends_the_child() {
     let on_parent = |end: fn(&mut CredentialRecord)| {
         move |c: &mut Case| {
             let mut parent = samples::facts("access", "at_9", "acme").credential;
+            parent.scopes = c.facts.credential.scopes.clone();
+            parent.mode = c.facts.credential.mode;
             c.facts.credential.extras_mut().parent = Some(Parent {
                 surface: parent.surface.clone(),
                 id: parent.id.clone(),
@@ -369,5 +371,6 @@ fn what_ends_a_parent_ends_the_child() {
         case().refused(Denial::DisabledCredential, on_parent(|p| p.state = State::Disabled));
         case().refused(Denial::ExpiredCredential, on_parent(|p| p.expires_at = Some(NOW)));
         case().refused(Denial::RevokedCredential, on_parent(|p| p.valid_after = Some(NOW)));
+        case().refused(Denial::InsufficientScope, on_parent(|p| p.scopes = scopes(&[])));
     }
 }

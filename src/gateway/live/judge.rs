@@ -69,7 +69,7 @@ impl Worker {
             route,
             surface_index,
             surface,
-            roles: &view.snapshot.roles,
+            authority: &view.snapshot.authority,
         };
         // The new permit is the proof; the old one goes on being what was granted.
         let _permit = authorize_again(&again, facts.clone(), now)?;
@@ -145,6 +145,26 @@ fn until(end: UnixMillis, now: Now) -> Duration {
 /// Facts that were asked for are looked for at every tick for a while, and once a second after that.
 fn is_time_to_look(wanted: Wanted, now: Now) -> bool {
     now.boot.since(wanted.since) < ASK_AGAIN || now.boot.since(wanted.asked_at) >= ASK_AGAIN
+}
+
+impl Worker {
+    /// The facts of somebody who was admitted before as they are now: those that are young enough, or those that
+    /// the store has. What is known of later uses is laid over them.
+    ///
+    /// # Errors
+    /// [`Denial::UnknownCredential`] when it is certainly absent, [`Denial::StoreUnavailable`] and
+    /// [`Denial::CorruptRecord`] when the store cannot say.
+    pub(in crate::gateway) async fn newest_facts_of(&self, principal: &Principal, stored: bool) -> Result<Arc<Facts>, Denial> {
+        let fingerprint = fingerprint_of(principal);
+        let now = self.clock.now();
+        let facts = match self.resolver.remembered(fingerprint, now) {
+            Remembered::Present(facts) if !stored => Some(facts),
+            Remembered::Absent if !stored => None,
+            Remembered::Present(_) | Remembered::Absent | Remembered::Nothing => self.resolver.load_since(fingerprint, now).await?,
+        };
+        let facts = facts.ok_or(Denial::UnknownCredential)?;
+        Ok(self.resolver.cached().activity().lay_over(facts))
+    }
 }
 
 /// What the credential is looked up by: as it was when it was presented.

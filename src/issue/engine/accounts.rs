@@ -1,23 +1,23 @@
 //! What issuers do for people: log out, change a password.
 
-use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::ids::CredentialId;
 use crate::base::principal::{CredentialRecord, PasswordHash};
+use crate::base::scope::ScopeSet;
 use crate::decide::surface::{SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::cookie;
 use crate::issue::fields::Rule;
+use crate::issue::narrow::check_scopes;
 use crate::issue::spec::{Extent, Sessions, Source};
-use crate::store::{CredentialChange, NewRecords};
+use crate::store::CredentialChange;
 
-use super::{Engine, done, refused_change, refused_hash, unavailable};
+use super::{Engine, done, refused_hash, unavailable};
 
 impl Engine {
     /// Ends the caller's session, or every session of what it hangs on, and removes its cookie.
     pub(super) async fn log_out(&self, call: &Call, extent: Extent) -> Result<Issued, Stop> {
-        let now = self.now();
+        let now = self.time().await?;
         let caller = call.caller()?;
         let surface = call.surface(caller.surface)?;
         let hangs_on = caller.principal.facts.ancestors.first();
@@ -37,8 +37,8 @@ impl Engine {
                     record: SessionRecord::Sub(_),
                     ..
                 },
-            ) => (caller.record(), CredentialChange::ValidAfter(now)),
-            (Extent::Everywhere, _) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::ValidAfter(now)),
+            ) => (caller.record(), CredentialChange::EndIssued),
+            (Extent::Everywhere, _) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::EndIssued),
         };
         let told = Told {
             cookies: removed_cookie(surface),
@@ -48,10 +48,10 @@ impl Engine {
         let issued = answer::render(call, told)?;
         let mut changes = vec![(record.id.clone(), change)];
         if extent == Extent::Everywhere && surface.has_records() {
-            // The caller's own session may be of this very millisecond.
+            // It has ended already; so lists say when.
             changes.push((caller.record().id.clone(), CredentialChange::Revoke));
         }
-        self.change(changes, now).await?;
+        self.change(call, (changes, call.rests_on()), now).await?;
         Ok(issued)
     }
 
@@ -62,11 +62,13 @@ impl Engine {
         call: &Call,
         surface: SurfaceIndex,
         fields: (Option<&str>, &str),
-        sessions: Sessions,
+        (sessions, grants): (Sessions, &ScopeSet),
     ) -> Result<Issued, Stop> {
         let (current, new) = fields;
         let caller = call.caller()?;
-        let account = find_account(caller, call.surface(surface)?).ok_or(Denial::NotFound)?;
+        let (account, above) = find_account(caller, call.surface(surface)?).ok_or(Denial::NotFound)?;
+        let may = call.snapshot.authority.of_record(account, above, &caller.principal.facts.roles);
+        check_scopes(&may, caller.scopes(), grants)?;
         match current {
             Some(field) => self.prove_password(call, account, field).await?,
             // Without a field the caller has just proven it by logging in with this request.
@@ -91,22 +93,13 @@ impl Engine {
             ..Told::default()
         };
         let issued = answer::render(call, told)?;
-        let now = self.now();
+        let now = self.time().await?;
         let mut changes = vec![(account.id.clone(), CredentialChange::SetPassword(hash))];
         if sessions == Sessions::Ended {
-            changes.push((account.id.clone(), CredentialChange::ValidAfter(now)));
+            changes.push((account.id.clone(), CredentialChange::EndIssued));
         }
-        self.change(changes, now).await?;
+        self.change(call, (changes, call.rests_on()), now).await?;
         Ok(issued)
-    }
-
-    /// Makes all of these changes in one step, or none.
-    async fn change(&self, changes: Vec<(CredentialId, CredentialChange)>, now: UnixMillis) -> Result<(), Stop> {
-        let new = NewRecords {
-            changes,
-            ..NewRecords::default()
-        };
-        self.store.create(new, now).await.map(|_| ()).map_err(refused_change)
     }
 
     async fn prove_password(&self, call: &Call, account: &CredentialRecord, field: &str) -> Result<(), Stop> {
@@ -142,12 +135,14 @@ pub(super) fn password_of(record: &CredentialRecord) -> Option<zeroize::Zeroizin
     Some(zeroize::Zeroizing::new(hash.expose().to_owned()))
 }
 
-/// The account itself, or the nearest one the caller hangs on.
-fn find_account<'c>(caller: &'c Caller, surface: &Surface) -> Option<&'c CredentialRecord> {
+/// The account itself, or the nearest one the caller hangs on; with what that hangs on.
+fn find_account<'c>(caller: &'c Caller, surface: &Surface) -> Option<(&'c CredentialRecord, &'c [CredentialRecord])> {
     let facts = &caller.principal.facts;
-    std::iter::once(&facts.credential)
-        .chain(&facts.ancestors)
-        .find(|record| record.surface == surface.name)
+    if facts.credential.surface == surface.name {
+        return Some((&facts.credential, &facts.ancestors));
+    }
+    let at = facts.ancestors.iter().position(|record| record.surface == surface.name)?;
+    facts.ancestors.get(at..)?.split_first()
 }
 
 fn removed_cookie(surface: &Surface) -> Vec<String> {

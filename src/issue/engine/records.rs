@@ -5,27 +5,30 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::base::denial::Denial;
+use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::CredentialId;
 use crate::base::key::{IdKind, mint_id};
 use crate::base::principal::{CredentialRecord, State};
 use crate::base::scope::ScopeSet;
+use crate::decide::authority::mode_reaches;
 use crate::decide::surface::{SurfaceIndex, SurfaceKind};
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Issued, Stop};
 use crate::issue::making::{finish, no_randomness};
-use crate::issue::narrow::{check_scopes, mode_reaches};
+use crate::issue::narrow::check_scopes;
 use crate::issue::spec::{Reach, Source};
-use crate::store::{CredentialChange, CredentialFilter, MAX_LIST, NewRecords};
+use crate::store::{CredentialChange, CredentialFilter, FoundFacts, MAX_LIST, NewRecords, RestsOn};
 
-use super::{Engine, done, named_tenant, refused_change, unavailable};
+use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
 
 /// A record as a route names it: its surface, where its id is said, and which records may be meant.
 pub(super) type Target<'t> = (SurfaceIndex, &'t Source, &'t Reach);
 
 impl Engine {
     pub(super) async fn list(&self, call: &Call, surface: SurfaceIndex, reach: &Reach) -> Result<Issued, Stop> {
+        self.check_caller(call).await?;
         let caller = call.caller()?;
-        let now = self.now();
+        let now = self.time().await?;
         let mut filter = CredentialFilter {
             tenant: Some(caller.record().tenant.clone()),
             surface: Some(call.surface(surface)?.name.clone()),
@@ -53,36 +56,29 @@ impl Engine {
         Ok(answer::render(call, told)?)
     }
 
-    pub(super) async fn revoke(&self, call: &Call, surface: SurfaceIndex, id: &Source, reach: &Reach) -> Result<Issued, Stop> {
-        let now = self.now();
-        let record = self.find_target(call, surface, id, reach).await?;
+    pub(super) async fn revoke(&self, call: &Call, target: Target<'_>, grants: &ScopeSet) -> Result<Issued, Stop> {
+        let now = self.time().await?;
+        let (record, rests_on) = self.find_touchable(call, target, grants).await?;
         let told = Told {
             minted: vec![answer::item(&record, now)],
             done: done("revoke", std::iter::once(&record)),
             ..Told::default()
         };
         let issued = answer::render(call, told)?;
-        let change = self.store.change_credential(record.id, CredentialChange::Revoke, now);
-        change.await.map_err(refused_change)?;
+        let changes = vec![(record.id, CredentialChange::Revoke)];
+        self.change(call, (changes, rests_on), now).await?;
         Ok(issued)
     }
 
-    /// Makes the new one first: a crash in between leaves two that work, never none. If the old one
-    /// cannot be told its end, the new one, which nobody has seen, is revoked again.
-    pub(super) async fn rotate(&self, call: &Call, target: Target<'_>, grace: Option<Duration>) -> Result<Issued, Stop> {
-        let now = self.now();
-        let (index, id, reach) = target;
-        let old = self.find_target(call, index, id, reach).await?;
-        self.check_in_force(&old, now).await?;
-        let caller = call.caller()?;
-        if old.id != caller.record().id {
-            // Who gets the new secret can do what it can do.
-            let (_, role_scopes) = self.held_by_roles(call, &old).await?;
-            for scopes in [&old.scopes, &role_scopes] {
-                check_scopes(scopes, caller.scopes(), &ScopeSet::default())?;
-            }
-        }
-        let surface = call.surface(index)?;
+    /// Makes the new one in the step that tells the old one its end: never none, never a half.
+    pub(super) async fn rotate(&self, call: &Call, target: Target<'_>, grace: Option<Duration>, grants: &ScopeSet) -> Result<Issued, Stop> {
+        let now = self.time().await?;
+        let found = self.find_target(call, target).await?;
+        check_in_force(&found, now)?;
+        // Who gets the new secret can do what it can do.
+        let rests_on = touch(call, &found, grants)?;
+        let old = found.credential;
+        let surface = call.surface(target.0)?;
         let kind = match &surface.kind {
             SurfaceKind::ApiKey { .. } => IdKind::Key,
             SurfaceKind::KeyPair { .. } => IdKind::Pair,
@@ -113,22 +109,22 @@ impl Engine {
                 .map(|grace| (old.id, CredentialChange::ExpireAt(now.plus(grace))))
                 .into_iter()
                 .collect(),
+            rests_on,
             ..NewRecords::default()
         };
-        self.store.create(new, now).await.map_err(refused_change)?;
+        self.write(call, new, now).await?;
         Ok(issued)
     }
 
-    pub(super) async fn set_roles(&self, call: &Call, target: Target<'_>, field: &str) -> Result<Issued, Stop> {
-        let (index, id, reach) = target;
-        let record = self.find_target(call, index, id, reach).await?;
+    pub(super) async fn set_roles(&self, call: &Call, target: Target<'_>, field: &str, grants: &ScopeSet) -> Result<Issued, Stop> {
+        let (record, mut rests_on) = self.find_touchable(call, target, grants).await?;
         if matches!(record.state, State::Revoked { .. }) {
             return Err(Denial::NotFound.into());
         }
         let source = Source::Body(field.to_owned());
-        let (roles, scopes) = self.find_roles(call, Some(&source), &record.tenant).await?;
-        check_scopes(&scopes, call.caller()?.scopes(), &ScopeSet::default())?;
-        let now = self.now();
+        let (roles, scopes) = self.find_roles(call, Some(&source), &record.tenant, &mut rests_on).await?;
+        check_scopes(&scopes, call.caller()?.scopes(), grants)?;
+        let now = self.time().await?;
         let mut after = record;
         let mut extras = after.extras.take().map(|extras| *extras).unwrap_or_default();
         extras.roles.clone_from(&roles);
@@ -139,12 +135,13 @@ impl Engine {
             ..Told::default()
         };
         let issued = answer::render(call, told)?;
-        let change = self.store.change_credential(after.id, CredentialChange::SetRoles(roles), now);
-        change.await.map_err(refused_change)?;
+        let changes = vec![(after.id, CredentialChange::SetRoles(roles))];
+        self.change(call, (changes, rests_on), now).await?;
         Ok(issued)
     }
 
     pub(super) async fn list_roles(&self, call: &Call) -> Result<Issued, Stop> {
+        self.check_caller(call).await?;
         let tenant = call.caller()?.record().tenant.clone();
         let roles = self.known_roles(call, &tenant).await?;
         let items = roles.iter().map(|role| {
@@ -163,23 +160,19 @@ impl Engine {
         Ok(answer::render(call, told)?)
     }
 
-    /// The record a route names, if it is within reach; what is not is not there. Another tenant that
-    /// is named as such is 403, since its name was no secret to the caller.
-    pub(super) async fn find_target(
-        &self,
-        call: &Call,
-        surface: SurfaceIndex,
-        id: &Source,
-        reach: &Reach,
-    ) -> Result<CredentialRecord, Stop> {
+    /// The record a route names, if it is within reach, with all that decides about it; what is not within reach is
+    /// not there. Another tenant that is named as such is 403, since its name was no secret to the caller.
+    pub(super) async fn find_target(&self, call: &Call, (surface, id, reach): Target<'_>) -> Result<FoundFacts, Stop> {
         let caller = call.caller()?.record();
         if let Reach::TenantNamed(parameter) = reach {
             named_tenant(call, parameter)?;
         }
         let id = call.find_text(id, None).and_then(|id| CredentialId::parse(&id).ok());
         let id = id.ok_or(Denial::NotFound)?;
-        let found = self.store.find_credential(id).await.map_err(|error| unavailable(&error))?;
-        let record = found.ok_or(Denial::NotFound)?;
+        let fingerprint = Fingerprint::of_id(&call.surface(surface)?.name, &id);
+        let found = self.store.find(fingerprint).await.map_err(|error| unavailable(&error))?;
+        let found = found.facts.ok_or(Denial::NotFound)?;
+        let record = &found.credential;
         let within = match reach {
             Reach::Tenant | Reach::TenantNamed(_) => true,
             Reach::Children => record.parent().is_some_and(|parent| parent.id == caller.id),
@@ -188,21 +181,30 @@ impl Engine {
                 wanted.is_some_and(|wanted| record.claim(claim).is_some_and(|value| value.names(&wanted)))
             }
         };
-        let same = record.tenant == caller.tenant && record.surface == call.surface(surface)?.name;
-        if same && within && mode_reaches(caller.mode, record.mode) {
-            Ok(record)
+        if record.tenant == caller.tenant && within && mode_reaches(caller.mode, record.mode) {
+            Ok(found)
         } else {
             Err(Denial::NotFound.into())
         }
     }
 
-    async fn held_by_roles(&self, call: &Call, record: &CredentialRecord) -> Result<(usize, ScopeSet), Stop> {
-        if record.roles().is_empty() {
-            return Ok((0, ScopeSet::default()));
-        }
-        let known = self.known_roles(call, &record.tenant).await?;
-        let held = known.iter().filter(|role| record.roles().contains(&role.id));
-        let scopes = held.flat_map(|role| role.scopes.iter().cloned()).collect();
-        Ok((record.roles().len(), scopes))
+    /// The same, if the caller may touch it; with what a change of it rests on.
+    async fn find_touchable(&self, call: &Call, target: Target<'_>, grants: &ScopeSet) -> Result<(CredentialRecord, RestsOn), Stop> {
+        let found = self.find_target(call, target).await?;
+        let rests_on = touch(call, &found, grants)?;
+        Ok((found.credential, rests_on))
     }
+}
+
+/// Nobody touches what may do more than itself: the caller must hold now, as it was presented, whatever the record
+/// may do now, or be granted it by the route. That holds for the caller's own record too, since a token may be
+/// narrower than what it hangs on. Answers what the change rests on.
+///
+/// # Errors
+/// [`Denial::InsufficientScope`].
+fn touch(call: &Call, found: &FoundFacts, grants: &ScopeSet) -> Result<RestsOn, Denial> {
+    check_scopes(&may_do(call, found), call.caller()?.scopes(), grants)?;
+    let mut rests_on = call.rests_on();
+    rests_on.add(RestsOn::found(found));
+    Ok(rests_on)
 }

@@ -7,10 +7,11 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::base::clock::{BootMillis, ManualClock, Now};
-use crate::base::fingerprint::{Part, Pepper};
+use crate::base::fingerprint::{Fingerprint, Part, Pepper};
 use crate::base::ids::{CredentialId, SurfaceName};
-use crate::base::principal::{ClaimValue, Principal, Reading, Roles};
+use crate::base::principal::{ClaimValue, Facts, Principal, Reading, Roles};
 use crate::base::scope::{Mode, Scope};
+use crate::decide::authority::Authority;
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, IssuerIndex, Router};
@@ -32,6 +33,10 @@ mod keys;
 mod people;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_250);
+const LIMITS: RecordLimits = RecordLimits {
+    children: 10,
+    credentials: 1_000,
+};
 const KEY: SurfaceIndex = SurfaceIndex(0);
 const PAIR: SurfaceIndex = SurfaceIndex(1);
 const ACCOUNT: SurfaceIndex = SurfaceIndex(2);
@@ -180,16 +185,17 @@ struct Asking<'a> {
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn CredentialStore> = Arc::new(EmbeddedStore::open(&folder.path().join("store.redb"), "check").unwrap());
         let clock = Arc::new(ManualClock::new(Now {
             wall: NOW,
             boot: BootMillis(1_000),
         }));
+        let store = EmbeddedStore::open_with(&folder.path().join("store.redb"), "check", clock.clone()).unwrap();
+        let store: Arc<dyn CredentialStore> = Arc::new(store);
         for tenant in ["acme", "other"] {
             store.create_tenant(TenantId::parse(tenant).unwrap(), NOW).await.unwrap();
         }
         let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
-        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), 2);
+        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), (2, LIMITS));
         Self {
             engine,
             store,
@@ -259,6 +265,7 @@ impl Bench {
             Some((surface, record)) => Some(Caller {
                 surface,
                 principal: Principal::new(self.facts(record).await, None),
+                ends_at: record.expires_at,
             }),
         };
         let call = Call {
@@ -266,7 +273,7 @@ impl Bench {
             issuer: IssuerIndex(0),
             caller,
             path: PathValues::read(asking.path.0, asking.path.1),
-            body: checked,
+            body: Arc::new(checked),
             replaced: asking.replaced,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: "r-1".into(),
@@ -306,7 +313,7 @@ fn snapshot(issuer: Issuer) -> Snapshot {
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         issuers: vec![issuer],
-        roles: Roles::new([role("viewer", "read"), role("admin", "read write keys")]),
+        authority: Authority::new(Roles::new([role("viewer", "read"), role("admin", "read write keys")]), []),
         dialects: Vec::new(),
         default_dialect: DialectIndex(0),
         upstreams: Vec::new(),

@@ -34,6 +34,9 @@ impl CredentialStore for Uses {
     fn find(&self, _: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
+    fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        Box::pin(async { Err(gone()) })
+    }
     fn find_credential(&self, _: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
         Box::pin(async { Err(gone()) })
     }

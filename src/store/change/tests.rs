@@ -4,6 +4,10 @@ use super::*;
 use crate::store::codec::tests::sample;
 
 const NOW: UnixMillis = UnixMillis(1_000);
+const AT: At = At {
+    now: NOW,
+    watermark: UnixMillis(2_000),
+};
 
 fn in_state(state: State) -> CredentialRecord {
     CredentialRecord { state, ..sample() }
@@ -18,7 +22,7 @@ fn every_change_of_a_living_credential_raises_its_epoch() {
         (State::Disabled, CredentialChange::Revoke, State::Revoked { at: NOW }),
     ] {
         let before = in_state(state);
-        let Outcome::Changed(changed) = change_credential(&before, &change, NOW).unwrap() else {
+        let Outcome::Changed(changed) = change_credential(&before, &change, AT).unwrap() else {
             panic!("{change:?} of {state:?} changed nothing");
         };
         assert_eq!(changed.state, after);
@@ -33,7 +37,7 @@ fn what_is_already_so_is_not_changed() {
         (State::Disabled, CredentialChange::Disable),
         (State::Revoked { at: UnixMillis(1) }, CredentialChange::Revoke),
     ] {
-        assert_eq!(change_credential(&in_state(state), &change, NOW).unwrap(), Outcome::Unchanged);
+        assert_eq!(change_credential(&in_state(state), &change, AT).unwrap(), Outcome::Unchanged);
     }
 }
 
@@ -45,7 +49,7 @@ fn a_revoked_credential_stays_revoked() {
         CredentialChange::Disable,
         CredentialChange::ExpireAt(UnixMillis(9)),
     ] {
-        assert!(matches!(change_credential(&revoked, &change, NOW), Err(ChangeError::Conflict(_))));
+        assert!(matches!(change_credential(&revoked, &change, AT), Err(ChangeError::Conflict(_))));
     }
 }
 
@@ -54,7 +58,7 @@ fn an_expiry_only_comes_nearer() {
     let mut record = sample();
     for (held, asked, kept) in [(None, 50, 50), (Some(50), 40, 40), (Some(50), 50, 50), (Some(50), 60, 50)] {
         record.expires_at = held.map(UnixMillis);
-        let expires = match change_credential(&record, &CredentialChange::ExpireAt(UnixMillis(asked)), NOW).unwrap() {
+        let expires = match change_credential(&record, &CredentialChange::ExpireAt(UnixMillis(asked)), AT).unwrap() {
             Outcome::Changed(changed) => changed.expires_at,
             Outcome::Unchanged => record.expires_at,
         };

@@ -131,6 +131,7 @@ fn wire_extras(extras: &Extras) -> WireExtras<'_> {
         }),
         login: extras.login.as_deref().map(Cow::from),
         password: extras.password.as_ref().map(|hash| hash.expose().into()),
+        granted: extras.granted.as_ref().map(words_of),
     }
 }
 
@@ -161,6 +162,7 @@ fn extras_of(wire: WireExtras<'_>) -> Result<Extras, CodecError> {
         }),
         login: wire.login.map(Cow::into_owned),
         password: optional("password", wire.password, PasswordHash::parse)?,
+        granted: wire.granted.as_deref().map(scopes_of).transpose()?,
     })
 }
 
@@ -239,6 +241,9 @@ struct WireExtras<'a> {
     login: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     password: Option<Cow<'a, str>>,
+    // Absent on records made before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    granted: Option<Vec<Cow<'a, str>>>,
 }
 
 #[derive(Serialize, Deserialize)]

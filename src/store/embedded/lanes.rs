@@ -1,7 +1,7 @@
 //! Threads of the embedded store: one that writes, two that read, each behind a bounded queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use redb::Database;
 use tokio::sync::oneshot;
 
+use crate::base::clock::{Clock, UnixMillis};
 use crate::base::principal::Position;
 use crate::store::{ChangeError, Event, EventSink, StoreError};
 
@@ -32,14 +33,24 @@ type ChangeJob = Box<dyn Change>;
 pub(super) struct Shared {
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
     applied: AtomicU64,
+    clock: Arc<dyn Clock>,
+    /// The latest time that anything in the file was made at, in milliseconds.
+    made_at: AtomicI64,
 }
 
 impl Shared {
-    pub(super) fn new(position: Position) -> Self {
+    pub(super) fn new(position: Position, made_at: UnixMillis, clock: Arc<dyn Clock>) -> Self {
         Self {
             sinks: RwLock::new(Vec::new()),
             applied: AtomicU64::new(position.0),
+            clock,
+            made_at: AtomicI64::new(made_at.0),
         }
+    }
+
+    /// The machine's time, and never earlier than what was made.
+    pub(super) fn time(&self) -> UnixMillis {
+        self.clock.now().wall.max(UnixMillis(self.made_at.load(Ordering::Acquire)))
     }
 
     pub(super) fn subscribe(&self, sink: Arc<dyn EventSink>) {
@@ -200,7 +211,7 @@ fn write_all(database: &Database, queue: &Receiver<ChangeJob>, shared: &Shared) 
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(GROUP - 1));
-        let committed = catch_unwind(AssertUnwindSafe(|| commit(database, &mut group)))
+        let committed = catch_unwind(AssertUnwindSafe(|| commit(database, &mut group, shared)))
             .unwrap_or_else(|_| Err(StoreError::Unavailable("a change failed inside".into())));
         let outcome = match &committed {
             Ok(events) => {
@@ -217,13 +228,13 @@ fn write_all(database: &Database, queue: &Receiver<ChangeJob>, shared: &Shared) 
 
 /// Makes all changes of a group in one transaction and commits it durably. Nothing of the group is
 /// kept if one of them meets a failure of the store.
-fn commit(database: &Database, group: &mut [ChangeJob]) -> Result<Vec<Event>, StoreError> {
+fn commit(database: &Database, group: &mut [ChangeJob], shared: &Shared) -> Result<Vec<Event>, StoreError> {
     let mut transaction = database.begin_write().map_err(|e| tables::failed(e.into()))?;
     transaction
         .set_durability(redb::Durability::Immediate)
         .map_err(|e| tables::failed(e.into()))?;
     let written = {
-        let mut tables = WriteTables::open(&transaction)?;
+        let mut tables = WriteTables::open(&transaction, shared.clock.now().wall)?;
         for change in group {
             change.make(&mut tables)?;
         }
@@ -233,6 +244,7 @@ fn commit(database: &Database, group: &mut [ChangeJob]) -> Result<Vec<Event>, St
         transaction.abort().map_err(|e| tables::failed(e.into()))?;
     } else {
         transaction.commit().map_err(|e| tables::failed(e.into()))?;
+        shared.made_at.fetch_max(written.clock.0, Ordering::AcqRel);
     }
     Ok(written.events)
 }

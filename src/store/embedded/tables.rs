@@ -30,6 +30,10 @@ const ROLES_OF: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("ro
 const FINGERPRINTS: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new("fingerprints");
 /// Tenant records by id.
 const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
+/// How many credentials hang on a record, by its id, and how many a tenant has, by its id after [`OF_TENANT`].
+/// A file from before this table was kept still opens: children are counted from then on, a tenant's credentials
+/// when the first one is made.
+const SIZES: TableDefinition<'_, &str, u64> = TableDefinition::new("sizes");
 /// The last events by position.
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 /// When they were made. Beside them, so that a file from before this table was kept still opens; its
@@ -37,7 +41,7 @@ const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const EVENT_TIMES: TableDefinition<'_, u64, i64> = TableDefinition::new("event_times");
 /// Format version, pepper check value.
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
-/// Position, as the only number.
+/// Position, and the latest time that anything was made at.
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 
 /// Before the id of a tenant in the index; no id begins with it.
@@ -49,13 +53,13 @@ const FORMAT: &str = "2";
 /// Events kept, for `durward events`; nobody replays them. 10,000 are about 2 MiB.
 const EVENTS_KEPT: u64 = 10_000;
 
-/// Writes down whose store this is, or checks it; answers the store's position.
+/// Writes down whose store this is, or checks it; answers the store's position, and the latest time in it.
 ///
 /// # Errors
 /// [`StoreError::Foreign`] for another pepper or a newer format, else as the disk fails.
-pub(super) fn initialise(database: &Database, pepper_check: &str) -> Result<Position, StoreError> {
+pub(super) fn initialise(database: &Database, pepper_check: &str) -> Result<(Position, UnixMillis), StoreError> {
     let transaction = database.begin_write().map_err(|e| failed(e.into()))?;
-    let position = {
+    let known = {
         let mut meta = transaction.open_table(META).map_err(|e| failed(e.into()))?;
         let format = text_of(&meta, "format")?;
         let pepper = text_of(&meta, "pepper")?;
@@ -75,10 +79,11 @@ pub(super) fn initialise(database: &Database, pepper_check: &str) -> Result<Posi
                 )));
             }
         }
-        WriteTables::open(&transaction)?.position()
+        let tables = WriteTables::open(&transaction, UnixMillis(0))?;
+        (tables.position(), tables.clock())
     };
     transaction.commit().map_err(|e| failed(e.into()))?;
-    Ok(position)
+    Ok(known)
 }
 
 /// A store error for what redb says. Its texts name pages and files, never values.
@@ -141,6 +146,11 @@ fn ancestors_at(
         chain.push(found);
     }
     Ok(chain)
+}
+
+fn clock_in(table: &impl ReadableTable<&'static str, u64>) -> Result<UnixMillis, StoreError> {
+    let value = table.get("clock").map_err(|e| failed(e.into()))?;
+    Ok(UnixMillis(value.map_or(0, |v| i64::try_from(v.value()).unwrap_or(i64::MAX))))
 }
 
 fn position_in(table: &impl ReadableTable<&'static str, u64>) -> Result<Position, StoreError> {
@@ -219,9 +229,9 @@ impl ReadTables {
         let ancestors = ancestors_at(&self.credentials, &credential)?
             .into_iter()
             .map(|ancestor| self.with_use(ancestor))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let mut roles = Vec::new();
-        for id in credential.roles() {
+        for id in std::iter::once(&credential).chain(&ancestors).flat_map(|record| record.roles()) {
             roles.extend(role_at(&self.roles, id.as_str())?);
         }
         change::assemble(credential, tenant, ancestors, roles)

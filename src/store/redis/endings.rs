@@ -303,14 +303,15 @@ impl Endings {
         if let Some(ending) = kept.endings.get(&Whose::Tenant(facts.tenant.id.clone())) {
             restricted |= ending.restrict_tenant(&mut facts.tenant);
         }
-        let held = facts.credential.roles();
+        let chain = std::iter::once(&facts.credential).chain(&facts.ancestors);
+        let named: Vec<&RoleId> = chain.flat_map(|record| record.roles()).collect();
         facts.roles.retain_mut(|role| {
             let left = match kept.endings.get(&Whose::Role(role.id.clone())) {
                 Some(ending) => ending.restricted_scopes(role),
-                None => return held.contains(&role.id),
+                None => return named.contains(&&role.id),
             };
             restricted |= left.as_ref() != Some(&role.scopes);
-            let stays = left.is_some() && held.contains(&role.id);
+            let stays = left.is_some() && named.contains(&&role.id);
             role.scopes = left.unwrap_or_default();
             stays
         });
@@ -329,6 +330,18 @@ impl Endings {
         if restricted {
             self.suspect();
         }
+    }
+
+    /// Whether less is left of a tenant than this record says.
+    pub(super) fn restricts_tenant(&self, record: &TenantRecord) -> bool {
+        let ending = self.kept().endings.get(&Whose::Tenant(record.id.clone())).cloned();
+        ending.is_some_and(|ending| ending.restrict_tenant(&mut record.clone()))
+    }
+
+    /// Whether less is left of a role than this record says.
+    pub(super) fn restricts_role(&self, record: &RoleRecord) -> bool {
+        let ending = self.kept().endings.get(&Whose::Role(record.id.clone())).cloned();
+        ending.is_some_and(|ending| ending.restricted_scopes(record).as_ref() != Some(&record.scopes))
     }
 
     /// The store may have lost some: whoever restores them is told.

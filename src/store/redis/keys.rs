@@ -1,12 +1,14 @@
 //! Names of the keys in Redis, all in one cluster slot by their hash tag.
 //!
 //! ```text
-//! {durward}:meta      hash   format, pepper, history, position; how many credentials, tenants, fingerprints, roles
+//! {durward}:meta      hash   format, pepper, history, position; how many credentials, tenants, fingerprints, roles;
+//!                            clock, the latest time in milliseconds that anything was made at
 //! {durward}:c         hash   credential id -> record
 //! {durward}:t         hash   tenant id -> record
 //! {durward}:r         hash   role id -> record
 //! {durward}:u         hash   credential id -> when a sliding one was last used
 //! {durward}:f         hash   fingerprint -> "credential-id tenant-id", or "= tenant-id"
+//! {durward}:n         hash   credential id -> how many credentials hang on it
 //! {durward}:ids       zset   credential ids, all scores 0
 //! {durward}:ids:<t>   zset   those of tenant t
 //! {durward}:tids      zset   tenant ids
@@ -29,6 +31,7 @@ pub(super) struct Keys {
     pub(super) tenants: String,
     pub(super) roles: String,
     pub(super) used: String,
+    pub(super) children: String,
     pub(super) fingerprints: String,
     pub(super) ids: String,
     pub(super) role_ids: String,
@@ -46,6 +49,7 @@ impl Keys {
             tenants: key("t"),
             roles: key("r"),
             used: key("u"),
+            children: key("n"),
             fingerprints: key("f"),
             ids: key("ids"),
             role_ids: key("rids"),

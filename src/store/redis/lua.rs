@@ -32,8 +32,8 @@ end
 ";
 
 /// KEYS meta f c t r u; ARGV pepper fingerprint. One round trip, one moment: the credential, what it
-/// hangs on (one more than a chain may have, so that a longer one is seen) and its roles, which the
-/// first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers
+/// hangs on (one more than a chain may have, so that a longer one is seen) and the roles of all of them, which
+/// the first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers
 /// the fingerprint (or an absence would be about anybody), history, position, tenant, how many
 /// records, each record with its last use, roles.
 pub(super) const FIND: &str = "
@@ -56,7 +56,7 @@ while id and count < 5 do
   reply[#reply + 1] = record
   reply[#reply + 1] = redis.call('HGET', KEYS[6], id)
   local parent, named = string.match(record or '', '^.(%S+)([^\\n]*)\\n')
-  if count == 0 and named then roles = named end
+  if named then roles = roles .. named end
   count = count + 1
   id = parent ~= '-' and parent
 end
@@ -72,6 +72,39 @@ if not record and redis.call('EXISTS', KEYS[2]) == 0 and (redis.call('HGET', KEY
   return redis.error_reply('DATALOST records')
 end
 return {record, redis.call('HGET', KEYS[3], ARGV[2])}
+";
+
+/// Milliseconds by Redis' clock, and never earlier than what was made. `TIME` alone would go back when the clock
+/// is set, or when another machine takes over.
+pub(super) const NOW: &str = "
+local function time()
+  local t = redis.call('TIME')
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  local clock = tonumber(redis.call('HGET', KEYS[1], 'clock') or '0')
+  return math.max(now, clock)
+end
+";
+
+/// KEYS meta; ARGV pepper. The time, also of a store that is empty.
+pub(super) const TIME: &str = "
+local pepper = redis.call('HGET', KEYS[1], 'pepper')
+if pepper and pepper ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
+return string.format('%.0f', time())
+";
+
+/// KEYS meta c t r; ARGV pepper, then number of the hash among the keys and id of each record. The time, then the
+/// records as they stand at this one moment. Of one that is not there the hash must be whole.
+pub(super) const READ_ALL: &str = "
+local counters, reply = {[2] = m[6], [3] = m[8], [4] = m[5]}, {string.format('%.0f', time())}
+for i = 2, #ARGV, 2 do
+  local key = tonumber(ARGV[i])
+  local record = redis.call('HGET', KEYS[key], ARGV[i + 1])
+  if not record and redis.call('EXISTS', KEYS[key]) == 0 and (counters[key] or '0') ~= '0' then
+    return redis.error_reply('DATALOST records')
+  end
+  reply[#reply + 1] = record
+end
+return reply
 ";
 
 /// KEYS meta index hash u; ARGV pepper from limit counter. Records and their last uses, in turn. An
@@ -90,11 +123,13 @@ end
 return reply
 ";
 
-/// KEYS meta c f ids `ids:<t>` t tids events; ARGV pepper kept history format, tenant record event
-/// fingerprint (the record is empty for a tenant that is there already), how many records that must
-/// still be what was read with id and record each, how many that change with id record event
-/// ending each,
-/// then id record event fingerprint fingerprint of each new credential.
+/// KEYS meta c f ids `ids:<t>` t tids events r n; ARGV pepper kept history format, tenant record event
+/// fingerprint (the record is empty for a tenant that is there already), the watermark of this change (empty for
+/// none) and the time of what is made, most children and most credentials (empty for no bound), how many records
+/// that must still be what was read with number of the hash among the keys, id and record each, how many that
+/// change with id record event ending each, then id record event fingerprint fingerprint parent of each new
+/// credential (the parent is empty for none).
+/// A watermark is later than everything that was made, or is read anew.
 /// A tenant made alone, an operator's first step, makes the store: before it there is nobody to
 /// admit. A sign-up makes none: after a flush it would turn "not known" into "unknown" for everybody.
 pub(super) const CREATE: &str = "
@@ -103,16 +138,25 @@ if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
 local tenant, fresh = ARGV[5], ARGV[6] ~= ''
 local empty = not m[1] or not m[2]
 if empty and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[6]) > 0 then return redis.error_reply('DATALOST meta') end
-local changed = 10 + 2 * tonumber(ARGV[9])
+local changed = 14 + 3 * tonumber(ARGV[13])
 local first = changed + 1 + 4 * tonumber(ARGV[changed])
 if empty and (not fresh or #ARGV >= first) then return redis.error_reply('NODATA history') end
 local there = redis.call('HEXISTS', KEYS[6], tenant) == 1
 if fresh and there then return 'owned' end
 if not fresh and not there then return 'tenant' end
-for i = 10, changed - 1, 2 do
-  if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return 'stale' end
+for i = 14, changed - 1, 3 do
+  if redis.call('HGET', KEYS[tonumber(ARGV[i])], ARGV[i + 1]) ~= ARGV[i + 2] then return 'stale' end
 end
-for i = first, #ARGV, 5 do
+local clock, watermark = tonumber(redis.call('HGET', KEYS[1], 'clock') or '0'), tonumber(ARGV[9])
+if watermark and clock >= watermark then return 'stale' end
+local children, most = {}, tonumber(ARGV[11])
+if ARGV[12] ~= '' and redis.call('ZCARD', KEYS[5]) + (#ARGV - first + 1) / 6 > tonumber(ARGV[12]) then return 'credentials' end
+for i = first, #ARGV, 6 do
+  local parent = ARGV[i + 5]
+  if parent ~= '' then
+    children[parent] = (children[parent] or tonumber(redis.call('HGET', KEYS[10], parent) or '0')) + 1
+    if most and children[parent] > most then return 'children' end
+  end
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
   if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
 end
@@ -125,7 +169,7 @@ if fresh then
   redis.call('HINCRBY', KEYS[1], 'fingerprints', redis.call('HSET', KEYS[3], ARGV[8], '= ' .. tenant))
   redis.call('HSET', KEYS[6], tenant, ARGV[6])
 end
-for i = first, #ARGV, 5 do
+for i = first, #ARGV, 6 do
   p = change(KEYS[8], ARGV[2], ARGV[i + 2])
   local index = ARGV[i] .. ' ' .. tenant
   redis.call('ZADD', KEYS[4], 0, ARGV[i])
@@ -133,7 +177,10 @@ for i = first, #ARGV, 5 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   redis.call('HINCRBY', KEYS[1], 'fingerprints', redis.call('HSET', KEYS[3], ARGV[i + 3], index, ARGV[i + 4], index))
   redis.call('HINCRBY', KEYS[1], 'credentials', 1)
+  if ARGV[i + 5] ~= '' then redis.call('HINCRBY', KEYS[10], ARGV[i + 5], 1) end
 end
+local latest = math.max(first <= #ARGV and tonumber(ARGV[10]) or 0, watermark or 0)
+if latest > clock then redis.call('HSET', KEYS[1], 'clock', string.format('%.0f', latest)) end
 for i = changed + 1, first - 1, 4 do
   p = change(KEYS[8], ARGV[2], ARGV[i + 2], ARGV[i + 3])
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
@@ -185,7 +232,7 @@ redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return p
 ";
 
-/// KEYS meta c f ids `ids:<t>` u events; ARGV pepper id record event kept used fingerprint fingerprint.
+/// KEYS meta c f ids `ids:<t>` u events n; ARGV pepper id record event kept used fingerprint fingerprint parent.
 /// Forgets a credential if neither it nor its last use (empty for none) has changed since they were
 /// read. A hash that loses its last entry is gone, which must not look like a loss.
 pub(super) const FORGET: &str = "
@@ -196,6 +243,7 @@ redis.call('HINCRBY', KEYS[1], 'credentials', -1)
 redis.call('HINCRBY', KEYS[1], 'fingerprints', -redis.call('HDEL', KEYS[3], ARGV[7], ARGV[8]))
 redis.call('ZREM', KEYS[4], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
+if ARGV[9] ~= '' and redis.call('HINCRBY', KEYS[8], ARGV[9], -1) <= 0 then redis.call('HDEL', KEYS[8], ARGV[9]) end
 redis.call('HDEL', KEYS[6], ARGV[2])
 if redis.call('EXISTS', KEYS[6]) == 0 then redis.call('HDEL', KEYS[1], 'used') end
 redis.call('HDEL', KEYS[2], ARGV[2])

@@ -13,11 +13,11 @@ use super::fault::Fault;
 use super::judge::FindReply;
 use super::keys::Keys;
 use super::lua::{
-    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, PAGE, PROLOGUE, READ, RECORD_CHANGE, REPLACE, TOUCH,
-    USE,
+    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, NOW, PAGE, PROLOGUE, READ, READ_ALL, RECORD_CHANGE,
+    REPLACE, TIME, TOUCH, USE,
 };
 use crate::base::principal::CredentialRecord;
-use crate::store::{MAX_TENANT_ROLES, StoreError, change};
+use crate::store::{MAX_TENANT_ROLES, RecordLimits, StoreError, change};
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,10 @@ pub(super) enum Refusal {
     Stale,
     /// There is no room for another one.
     Full,
+    /// As many credentials hang on one record as may.
+    TooManyChildren,
+    /// The tenant has as many credentials as it may.
+    TooManyCredentials,
 }
 
 /// The scripts and the keys they work on.
@@ -58,6 +62,8 @@ pub(super) struct Scripts {
     pepper_check: String,
     find: Script,
     read: Script,
+    read_all: Script,
+    time: Script,
     page: Script,
     create: Script,
     create_role: Script,
@@ -84,6 +90,8 @@ impl Scripts {
             pepper_check: pepper_check.to_owned(),
             find: ours(FIND),
             read: ours(READ),
+            read_all: ours(&format!("{NOW}{READ_ALL}")),
+            time: Script::new(&format!("{NOW}{TIME}")),
             page: ours(PAGE),
             create: Script::new(&format!("{RECORD_CHANGE}{CREATE}")),
             create_role: change(CREATE_ROLE),
@@ -127,6 +135,37 @@ impl Scripts {
             .arg(id)
             .arg(counter);
         run(wire, &call).await
+    }
+
+    /// The store's time.
+    pub(super) async fn time(&self, wire: &Wire) -> Result<UnixMillis, Fault> {
+        let mut call = self.time.key(&self.keys.meta);
+        call.arg(&self.pepper_check);
+        run(wire, &call).await.map(UnixMillis)
+    }
+
+    /// The store's time, and these records as they stand at one moment, in the order of the question.
+    pub(super) async fn read_all(&self, wire: &Wire, asked: &[(Kind, &str)]) -> Result<(UnixMillis, Vec<Option<Vec<u8>>>), Fault> {
+        let mut call = self.read_all.key(&self.keys.meta);
+        call.key(&self.keys.credentials)
+            .key(&self.keys.tenants)
+            .key(&self.keys.roles)
+            .arg(&self.pepper_check);
+        for (kind, id) in asked {
+            let number = match kind {
+                Kind::Credentials => 2,
+                Kind::Tenants => 3,
+                Kind::Roles => 4,
+            };
+            call.arg(number).arg(*id);
+        }
+        let mut reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
+        if reply.len() != asked.len() + 1 {
+            return Err(Fault::malformed());
+        }
+        let records = reply.split_off(1);
+        let time = reply.pop().flatten().and_then(|time| std::str::from_utf8(&time).ok()?.parse().ok());
+        Ok((UnixMillis(time.ok_or_else(Fault::malformed)?), records))
     }
 
     /// At most `limit` records in order of id, after `after`; of one tenant if asked.
@@ -175,6 +214,8 @@ impl Scripts {
             .key(&self.keys.tenants)
             .key(&self.keys.tenant_ids)
             .key(&self.keys.events)
+            .key(&self.keys.roles)
+            .key(&self.keys.children)
             .arg(&self.pepper_check)
             .arg(EVENTS_KEPT)
             .arg(history)
@@ -183,9 +224,18 @@ impl Scripts {
             .arg(&new.tenant_record)
             .arg(&new.tenant_event)
             .arg(Fingerprint::of_tenant(&new.tenant).to_hex())
+            .arg(new.watermark.map_or_else(String::new, |at| at.0.to_string()))
+            .arg(new.made_at.0)
+            .arg(new.limits.map_or_else(String::new, |limits| limits.children.to_string()))
+            .arg(new.limits.map_or_else(String::new, |limits| limits.credentials.to_string()))
             .arg(new.unchanged.len());
-        for (id, record) in &new.unchanged {
-            call.arg(id.as_str()).arg(record);
+        for (kind, id, record) in &new.unchanged {
+            let number = match kind {
+                Kind::Credentials => 2,
+                Kind::Tenants => 6,
+                Kind::Roles => 9,
+            };
+            call.arg(number).arg(id).arg(record);
         }
         call.arg(new.changes.len());
         for changed in &new.changes {
@@ -199,6 +249,7 @@ impl Scripts {
             for fingerprint in &credential.fingerprints {
                 call.arg(fingerprint.to_hex());
             }
+            call.arg(credential.parent.as_ref().map_or("", CredentialId::as_str));
         }
         written(run(wire, &call).await?)
     }
@@ -239,11 +290,13 @@ impl Scripts {
             .key(&self.keys.ids)
             .key(self.keys.ids_of(&record.tenant))
             .key(&self.keys.used)
-            .key(&self.keys.events);
+            .key(&self.keys.events)
+            .key(&self.keys.children);
         self.add_change(&mut call, change).arg(used);
         for fingerprint in change::fingerprints(record) {
             call.arg(fingerprint.to_hex());
         }
+        call.arg(record.parent().map_or("", |parent| parent.id.as_str()));
         written(run(wire, &call).await?)
     }
 
@@ -354,10 +407,15 @@ pub(super) struct Creation {
     pub(super) tenant: TenantId,
     pub(super) tenant_record: Vec<u8>,
     pub(super) tenant_event: Vec<u8>,
-    /// What new credentials hang on and what is to be changed, as it was read.
-    pub(super) unchanged: Vec<(CredentialId, Vec<u8>)>,
+    /// What all of this rests on, what new credentials hang on, and what is to be changed, as it was read.
+    pub(super) unchanged: Vec<(Kind, String, Vec<u8>)>,
     pub(super) credentials: Vec<NewCredential>,
     pub(super) changes: Vec<ChangedCredential>,
+    /// Of a change that ends what was made before it.
+    pub(super) watermark: Option<UnixMillis>,
+    /// The latest time of what is made.
+    pub(super) made_at: UnixMillis,
+    pub(super) limits: Option<RecordLimits>,
 }
 
 /// One credential that a creation changes.
@@ -369,11 +427,13 @@ pub(super) struct ChangedCredential {
 }
 
 /// One credential of a creation.
+#[derive(Clone)]
 pub(super) struct NewCredential {
     pub(super) id: CredentialId,
     pub(super) record: Vec<u8>,
     pub(super) event: Vec<u8>,
     pub(super) fingerprints: [Fingerprint; 2],
+    pub(super) parent: Option<CredentialId>,
 }
 
 async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Result<T, Fault> {
@@ -389,6 +449,8 @@ fn written(reply: redis::Value) -> Result<Written, Fault> {
             b"owned" => Refusal::TenantTaken,
             b"id" => Refusal::IdTaken,
             b"full" => Refusal::Full,
+            b"children" => Refusal::TooManyChildren,
+            b"credentials" => Refusal::TooManyCredentials,
             b"fingerprint" => Refusal::FingerprintTaken,
             b"stale" => Refusal::Stale,
             _ => return Err(Fault::malformed()),

@@ -206,8 +206,9 @@ fn nothing_written(error: StoreError) -> ChangeError {
     }
 }
 
+/// It may be tried again: nobody has refused it.
 fn contended() -> ChangeError {
-    ChangeError::Conflict("others keep changing it at the same time".into())
+    ChangeError::NotMade(StoreError::Unavailable("others keep changing it at the same time".into()))
 }
 
 /// The first answer of two; when one fails, the other's.

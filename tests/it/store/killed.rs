@@ -23,7 +23,7 @@ fn sign_up(round: u64, lane: u64, i: u64) -> NewRecords {
             record(&format!("a-{name}"), &owner),
             child(&format!("s-{name}"), &format!("a-{name}"), &owner),
         ],
-        changes: Vec::new(),
+        ..NewRecords::default()
     }
 }
 

@@ -128,7 +128,7 @@ fn f14_a_sign_up_does_not_begin_a_flushed_store() {
         let sign_up = |owner: &str| NewRecords {
             tenant: Some(tenant(owner)),
             credentials: vec![record(&format!("account-of-{owner}"), owner)],
-            changes: Vec::new(),
+            ..NewRecords::default()
         };
         let made = store.create(sign_up("stranger"), NOW).await;
         assert!(matches!(made, Err(ChangeError::Store(StoreError::Unavailable(_)))), "{made:?}");

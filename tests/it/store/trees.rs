@@ -242,7 +242,7 @@ async fn a_tenant_and_its_first_account_are_made_in_one_step(fixture: Fixture) {
     let sign_up = |owner: &str, id: &str| NewRecords {
         tenant: Some(tenant(owner)),
         credentials: vec![record(id, owner), child(&format!("{id}-session"), id, owner)],
-        changes: Vec::new(),
+        ..NewRecords::default()
     };
     fixture.store.create(sign_up("first", "ann"), NOW).await.unwrap();
     becomes(&fixture, "ann-session", Ok(())).await;
@@ -271,7 +271,7 @@ async fn of_two_that_race_for_a_log_in_name_one_wins_and_the_other_leaves_nothin
             let new = NewRecords {
                 tenant: Some(account.tenant.clone()),
                 credentials: vec![account],
-                changes: Vec::new(),
+                ..NewRecords::default()
             };
             tokio::spawn(async move { store.create(new, NOW).await })
         })

@@ -141,6 +141,10 @@ impl CredentialStore for Wrapper {
         })
     }
 
+    fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
+        self.inner.time()
+    }
+
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
         self.inner.find_credential(id)
     }

@@ -74,7 +74,7 @@ impl Case {
 
     /// What is said when these facts are all that is known at `now`.
     fn judge_at(&self, newer: Facts, now: Now) -> Result<Permit, Denial> {
-        let roles = Roles::default();
+        let authority = Authority::default();
         let request = AccessRequest {
             route: &route_for(&[0], &["orders:read"]),
             surface_index: SurfaceIndex(0),
@@ -83,7 +83,7 @@ impl Case {
             presented_mode: None,
             carried: Carried::Explicitly,
             secret: self.secret,
-            roles: &roles,
+            authority: &authority,
         };
         let permit = authorize(
             &request,
@@ -98,7 +98,7 @@ impl Case {
             route: &self.route,
             surface_index: SurfaceIndex(0),
             surface: &self.is,
-            roles: &roles,
+            authority: &authority,
         };
         authorize_again(&again, Arc::new(newer), now)
     }

@@ -124,7 +124,7 @@ impl World {
             presented_mode: found.mode,
             carried: Carried::Explicitly,
             secret,
-            roles: &Roles::default(),
+            authority: &Authority::default(),
         };
         authorize(&request, Principal::new(facts, token.map(Box::new)), NOW)
     }

@@ -12,6 +12,7 @@ fn named(mut mint: Mint) -> Mint {
 
 fn revoking(surface: SurfaceIndex, reach: Reach) -> Action {
     Action::Revoke {
+        grants: ScopeSet::default(),
         surface,
         id: Source::Path("id".into()),
         reach,
@@ -171,6 +172,7 @@ async fn both_of_a_rotated_pair_work_until_the_grace_is_over() {
     let bench = Bench::new().await;
     let caller = bench.record("pair", "pair_1", |r| r.mode = Some(Mode::Live)).await;
     let rotate = Action::Rotate {
+        grants: ScopeSet::default(),
         surface: PAIR,
         id: Source::Path("id".into()),
         reach: Reach::Tenant,
@@ -200,6 +202,7 @@ async fn nobody_rotates_a_key_that_can_do_more_than_he_can() {
         })
         .await;
     let rotate = Action::Rotate {
+        grants: ScopeSet::default(),
         surface: KEY,
         id: Source::Path("id".into()),
         reach: Reach::Tenant,
@@ -220,6 +223,7 @@ async fn roles_are_given_only_within_what_the_giver_holds() {
         let (bench, caller) = (&bench, &caller);
         async move {
             let action = Action::SetRoles {
+                grants: ScopeSet::default(),
                 surface: KEY,
                 id: Source::Path("id".into()),
                 roles: "role_ids".into(),

@@ -2,20 +2,21 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::base::clock::{Clock as _, SystemClock, UnixMillis};
+use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
-use crate::store::change::{self, Outcome};
+use crate::store::change::{self, At, Outcome};
+use crate::store::rests_on::{RestsOn, check_epoch};
 use crate::store::sweep::natural_end;
 use crate::store::{
-    ChangeError, CredentialChange, Event, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, MAX_TOUCHED, NewRecords, RoleChange, StoreError,
-    TenantState, codec,
+    ChangeError, CredentialChange, Event, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, MAX_TOUCHED, NewRecords, RecordLimits, RoleChange,
+    StoreError, TenantState, codec,
 };
 
 use super::{
-    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, TENANTS,
-    ancestors_at, credential_at, failed, ids_of, position_in, role_at, tenant_at,
+    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, SIZES,
+    TENANTS, ancestors_at, clock_in, credential_at, failed, ids_of, position_in, role_at, tenant_at,
 };
 
 /// What a transaction came to.
@@ -24,10 +25,19 @@ pub(in super::super) struct Written {
     pub(in super::super) events: Vec<Event>,
     /// How much it wrote; with nothing written there is nothing to commit.
     pub(in super::super) writes: u64,
+    /// The latest time that anything was made at.
+    pub(in super::super) clock: UnixMillis,
 }
 
 /// A credential to be changed, as it will be, and what is to be written; nothing if it is so already.
 type Changed = (CredentialRecord, Option<Vec<u8>>);
+
+/// What happens to a record that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Made,
+    Forgotten,
+}
 
 /// The tables of one write transaction, with the events made so far.
 pub(in super::super) struct WriteTables<'t> {
@@ -40,14 +50,20 @@ pub(in super::super) struct WriteTables<'t> {
     tenants: Table<'t, &'static str, &'static [u8]>,
     events: Table<'t, u64, &'static [u8]>,
     event_times: Table<'t, u64, i64>,
+    sizes: Table<'t, &'static str, u64>,
     counters: Table<'t, &'static str, u64>,
     position: Position,
+    /// The latest time that anything was made at.
+    clock: UnixMillis,
+    /// The machine's time when the transaction began.
+    machine: UnixMillis,
     made: Vec<Event>,
     writes: u64,
 }
 
 impl<'t> WriteTables<'t> {
-    pub(in super::super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+    /// `machine` is the time by the machine's clock.
+    pub(in super::super) fn open(transaction: &'t WriteTransaction, machine: UnixMillis) -> Result<Self, StoreError> {
         let counters = transaction.open_table(COUNTERS).map_err(|e| failed(e.into()))?;
         Ok(Self {
             credentials: transaction.open_table(CREDENTIALS).map_err(|e| failed(e.into()))?,
@@ -59,7 +75,10 @@ impl<'t> WriteTables<'t> {
             tenants: transaction.open_table(TENANTS).map_err(|e| failed(e.into()))?,
             events: transaction.open_table(EVENTS).map_err(|e| failed(e.into()))?,
             event_times: transaction.open_table(EVENT_TIMES).map_err(|e| failed(e.into()))?,
+            sizes: transaction.open_table(SIZES).map_err(|e| failed(e.into()))?,
             position: position_in(&counters)?,
+            clock: clock_in(&counters)?,
+            machine,
             counters,
             made: Vec::new(),
             writes: 0,
@@ -76,12 +95,25 @@ impl<'t> WriteTables<'t> {
         self.position
     }
 
+    /// The latest time that anything was made at.
+    pub(in super::super) const fn clock(&self) -> UnixMillis {
+        self.clock
+    }
+
+    /// A time after everything that was made, which is not before anything that will be.
+    fn watermark(&self) -> UnixMillis {
+        UnixMillis(self.clock.max(self.machine).0.saturating_add(1))
+    }
+
     /// Writes the position and hands the events over, in order.
     pub(in super::super) fn finish(mut self) -> Result<Written, StoreError> {
         self.counters.insert("position", self.position.0).map_err(|e| failed(e.into()))?;
+        let clock = u64::try_from(self.clock.0).unwrap_or(0);
+        self.counters.insert("clock", clock).map_err(|e| failed(e.into()))?;
         Ok(Written {
             events: self.made,
             writes: self.writes,
+            clock: self.clock,
         })
     }
 
@@ -89,7 +121,12 @@ impl<'t> WriteTables<'t> {
     /// transaction may be committed for others whatever becomes of this.
     pub(in super::super) fn create(&mut self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
         let (owner, records) = change::first_of(&new)?;
-        let changes = self.changed_together(owner.as_ref(), &new, now)?;
+        self.check_rests_on(&new.rests_on)?;
+        let at = At {
+            now,
+            watermark: self.watermark(),
+        };
+        let changes = self.changed_together(owner.as_ref(), &new, at)?;
         let fresh = new.tenant;
         let owner = owner.or_else(|| changes.first().map(|(record, _)| record.tenant.clone()));
         let Some(owner) = owner else { return Ok(Vec::new()) };
@@ -99,6 +136,9 @@ impl<'t> WriteTables<'t> {
             _ => {}
         }
         let mut encoded = Vec::new();
+        if let Some(limits) = new.limits {
+            self.check_limits(&owner, &records, limits)?;
+        }
         for (made, record) in records.iter().enumerate() {
             self.check_new(record, records.get(..made).unwrap_or_default())?;
             encoded.push(codec::encode_credential(record).map_err(change::unwritable)?);
@@ -112,9 +152,16 @@ impl<'t> WriteTables<'t> {
             for fingerprint in change::fingerprints(record) {
                 self.index(&fingerprint, record.id.as_str())?;
             }
+            self.count(record, Step::Made)?;
             let place = (record.tenant.as_str(), record.id.as_str());
             self.credentials_of.insert(place, ()).map_err(|e| failed(e.into()))?;
             self.write_credential(record, bytes)?;
+        }
+        if !records.is_empty() {
+            self.clock = self.clock.max(now);
+        }
+        if new.changes.iter().any(|(_, change)| *change == CredentialChange::EndIssued) {
+            self.clock = self.clock.max(at.watermark);
         }
         let mut written = records;
         for (record, bytes) in changes {
@@ -128,12 +175,12 @@ impl<'t> WriteTables<'t> {
 
     /// The credentials to be changed as they will be, with what is to be written for those that are
     /// not so already.
-    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, now: UnixMillis) -> Result<Vec<Changed>, ChangeError> {
+    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, at: At) -> Result<Vec<Changed>, ChangeError> {
         let mut owner = owner.cloned();
         let mut changes = Vec::new();
         for id in change::changed_ids(&new.changes) {
             let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
-            let outcome = change::change_together(&record, owner.as_ref(), &new.changes, now)?;
+            let outcome = change::change_together(&record, owner.as_ref(), &new.changes, at)?;
             owner = Some(record.tenant.clone());
             changes.push(match outcome {
                 Outcome::Unchanged => (record, None),
@@ -144,6 +191,69 @@ impl<'t> WriteTables<'t> {
             });
         }
         Ok(changes)
+    }
+
+    /// Whether everything a change rests on is as it was judged.
+    fn check_rests_on(&self, rests_on: &RestsOn) -> Result<(), ChangeError> {
+        for (id, epoch) in &rests_on.credentials {
+            check_epoch(*epoch, credential_at(&self.credentials, id.as_str())?.map(|record| record.epoch))?;
+        }
+        for (id, epoch) in &rests_on.tenants {
+            check_epoch(*epoch, tenant_at(&self.tenants, id.as_str())?.map(|record| record.epoch))?;
+        }
+        for (id, epoch) in &rests_on.roles {
+            check_epoch(*epoch, role_at(&self.roles, id.as_str())?.map(|record| record.epoch))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for these records.
+    fn check_limits(&self, owner: &TenantId, records: &[CredentialRecord], limits: RecordLimits) -> Result<(), ChangeError> {
+        if self.size_of_tenant(owner)?.saturating_add(records.len() as u64) > limits.credentials {
+            return Err(change::too_many_credentials(owner, Some(limits)));
+        }
+        for (made, record) in records.iter().enumerate() {
+            let Some(parent) = record.parent() else { continue };
+            let before = records.get(..made).unwrap_or_default().iter();
+            let with_it = before.filter(|other| other.parent() == Some(parent)).count();
+            let count = self.size(parent.id.as_str())?.unwrap_or(0).saturating_add(with_it as u64);
+            if count >= limits.children {
+                return Err(change::too_many_children(Some(limits)));
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self, of: &str) -> Result<Option<u64>, StoreError> {
+        let size = self.sizes.get(of).map_err(|e| failed(e.into()))?;
+        Ok(size.map(|size| size.value()))
+    }
+
+    /// Counted once for a tenant of a file from before sizes were kept.
+    fn size_of_tenant(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        match self.size(&format!("{OF_TENANT}{tenant}"))? {
+            Some(size) => Ok(size),
+            None => Ok(ids_of(&self.credentials_of, tenant, "")?.count() as u64),
+        }
+    }
+
+    /// Keeps the sizes. Called before the record enters or leaves the index of its tenant.
+    fn count(&mut self, record: &CredentialRecord, step: Step) -> Result<(), ChangeError> {
+        let next = |size: u64| match step {
+            Step::Made => size.saturating_add(1),
+            Step::Forgotten => size.saturating_sub(1),
+        };
+        let mut sizes = vec![(format!("{OF_TENANT}{}", record.tenant), self.size_of_tenant(&record.tenant)?)];
+        if let Some(parent) = record.parent() {
+            sizes.push((parent.id.as_str().to_owned(), self.size(parent.id.as_str())?.unwrap_or(0)));
+        }
+        for (of, size) in sizes {
+            match next(size) {
+                0 => drop(self.sizes.remove(of.as_str()).map_err(|e| failed(e.into()))?),
+                size => drop(self.sizes.insert(of.as_str(), size).map_err(|e| failed(e.into()))?),
+            }
+        }
+        Ok(())
     }
 
     /// Whether a record may be made now, after those made with it before.
@@ -205,6 +315,7 @@ impl<'t> WriteTables<'t> {
                 self.fingerprints.remove(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
             }
             let place = (record.tenant.as_str(), id.as_str());
+            self.count(&record, Step::Forgotten)?;
             self.credentials_of.remove(place).map_err(|e| failed(e.into()))?;
             self.last_used.remove(id.as_str()).map_err(|e| failed(e.into()))?;
             self.credentials.remove(id.as_str()).map_err(|e| failed(e.into()))?;
@@ -268,11 +379,18 @@ impl<'t> WriteTables<'t> {
         change: &CredentialChange,
         now: UnixMillis,
     ) -> Result<CredentialRecord, ChangeError> {
+        let at = At {
+            now,
+            watermark: self.watermark(),
+        };
         let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
-        match change::change_credential(&record, change, now)? {
+        match change::change_credential(&record, change, at)? {
             Outcome::Unchanged => Ok(record),
             Outcome::Changed(changed) => {
                 let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
+                if *change == CredentialChange::EndIssued {
+                    self.clock = self.clock.max(at.watermark);
+                }
                 self.write_credential(&changed, &bytes)?;
                 Ok(changed)
             }
@@ -311,7 +429,7 @@ impl<'t> WriteTables<'t> {
         self.events
             .insert(self.position.0, bytes.as_slice())
             .map_err(|e| failed(e.into()))?;
-        let now = SystemClock.now().wall;
+        let now = self.machine;
         self.event_times.insert(self.position.0, now.0).map_err(|e| failed(e.into()))?;
         if let Some(old) = self.position.0.checked_sub(EVENTS_KEPT) {
             self.events.remove(old).map_err(|e| failed(e.into()))?;

@@ -7,7 +7,7 @@ use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change::{self, Outcome};
 use crate::store::events::ReaderState;
-use crate::store::{ChangeError, CredentialChange, EventSubject, StoreError, TenantState, codec};
+use crate::store::{ChangeError, CredentialChange, EventSubject, NewRecords, StoreError, TenantState, codec};
 
 use super::super::endings::{Ending, Whose};
 use super::super::link::Live;
@@ -25,28 +25,12 @@ impl Session {
         change: &CredentialChange,
         now: UnixMillis,
     ) -> Result<CredentialRecord, ChangeError> {
-        for _ in 0..TRIES {
-            let read = self.read_credential(id).await.map_err(nothing_written)?;
-            let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
-            let changed = match change::change_credential(&record, change, now)? {
-                Outcome::Unchanged => return self.confirm(record).await,
-                Outcome::Changed(changed) => changed,
-            };
-            let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
-            let event = encode_event(&change::credential_event(&changed))?;
-            let ending = Ending::of_credential(&changed);
-            let change = Change {
-                id: id.as_str(),
-                record: &bytes,
-                event: &event,
-                ending: &ending.encode(),
-            };
-            if let Some((live, counter)) = self.replace(Kind::Credentials, &change, &before).await? {
-                self.shared.feed.endings.note(Whose::Credential(id.clone()), ending);
-                return self.acknowledge(&live, counter, changed).await;
-            }
-        }
-        Err(contended())
+        let new = NewRecords {
+            changes: vec![(id.clone(), change.clone())],
+            ..NewRecords::default()
+        };
+        let changed = self.create(new, now).await?.into_iter().next();
+        changed.ok_or_else(|| change::no_credential(id))
     }
 
     pub(in super::super) async fn set_tenant_active(&self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {

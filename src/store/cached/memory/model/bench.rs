@@ -16,6 +16,12 @@ const TICK: u64 = 1_000;
 /// The present on the real clock. Any would do that leaves room for the ages before it.
 const NOW: BootMillis = BootMillis(100 * TICK);
 
+/// The times of a change. None of the changes looks at the second.
+const AT: change::At = change::At {
+    now: UnixMillis(1),
+    watermark: UnixMillis(1),
+};
+
 /// What the memory is asked. Its answer depends on nothing else: it is put into this state each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Question {
@@ -198,7 +204,7 @@ pub(super) fn possible_changes() -> Vec<(Sight, Sight)> {
         let Some(state) = state(from) else { continue };
         let record = CredentialRecord { state, ..sample() };
         for change in [CredentialChange::Revoke, CredentialChange::Disable, CredentialChange::Enable] {
-            if let Ok(change::Outcome::Changed(after)) = change::change_credential(&record, &change, UnixMillis(1)) {
+            if let Ok(change::Outcome::Changed(after)) = change::change_credential(&record, &change, AT) {
                 possible.push((from, sight(after.state)));
             }
         }
