@@ -1,3 +1,5 @@
+//! What a record may do, for every way in which authority comes down to it, is lost, or is granted.
+
 use super::*;
 use crate::base::clock::UnixMillis;
 use crate::base::ids::RoleId;
