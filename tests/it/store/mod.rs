@@ -20,6 +20,7 @@ mod populated;
 mod receipts;
 mod redis;
 mod roles;
+mod rests_on;
 mod sentinel;
 mod sweeping;
 mod together;
