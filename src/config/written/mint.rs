@@ -77,7 +77,7 @@ pub const MINT: Schema = Schema {
             name: "grants",
             kind: Kind::Texts,
             default: Fallback::Absent("none"),
-            about: "Scopes this route may give although its caller lacks them: your word.",
+            about: "Scopes this route may give although its caller lacks them: your word. They are the new credential's own, and stay with it whatever its parent loses.",
         },
         Key {
             name: "roles",

@@ -155,7 +155,7 @@ pub const ROUTE: Schema = Schema {
             name: "grants",
             kind: Kind::Texts,
             default: Fallback::Absent("none"),
-            about: "`revoke`, `rotate`, `set_roles`, `set_password`: scopes that the record may hold although the caller lacks them. Without it, who holds less than a record touches it not: `insufficient_scope`.",
+            about: "`revoke`, `rotate`, `set_roles`, `set_password`: scopes that the record may hold although the caller lacks them. Whoever lacks any other scope of the record gets `insufficient_scope`.",
         },
         Key {
             name: "grace",
