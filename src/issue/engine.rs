@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
@@ -15,6 +16,7 @@ use crate::base::principal::{CredentialRecord, Facts, IdentityLines, PasswordHas
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
 use crate::decide::validity;
+use crate::snapshot::{HashPlaces, LogInSettings};
 use crate::store::{ChangeError, CredentialChange, CredentialStore, Found, NewRecords, StoreError};
 
 use super::answer::{self, Told};
@@ -22,7 +24,7 @@ use super::call::{Call, Issued, Stop};
 use super::cookie;
 use super::fields::Rule;
 use super::making::{Kept, Made, Ready, make, mint_tenant};
-use super::password::{PasswordError, Passwords};
+use super::password::{PasswordError, Passwords, Side};
 use super::spec::{Action, Mint, ParentSource, Source, TenantSource};
 use super::throttle::Throttle;
 
@@ -54,15 +56,21 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine that runs on `control` and hashes `hashes` passwords at a time.
+    /// An engine that runs on `control`, with the bounds of log-ins and the places of sign-ups.
     #[must_use]
-    pub fn new(store: Arc<dyn CredentialStore>, peppers: Peppers, clock: Arc<dyn Clock>, control: Handle, hashes: usize) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn CredentialStore>,
+        peppers: Peppers,
+        clock: Arc<dyn Clock>,
+        control: Handle,
+        (log_in, sign_up): (&LogInSettings, HashPlaces),
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             peppers,
             clock,
-            passwords: Passwords::new(control.clone(), hashes),
-            throttle: Throttle::default(),
+            passwords: Passwords::new(control.clone(), log_in.hashes, sign_up),
+            throttle: Throttle::new(log_in),
             control,
             places: Arc::new(Semaphore::new(MAX_CALLS)),
         })
@@ -251,12 +259,16 @@ impl Engine {
         let Some(password) = call.body.secret(field) else {
             return Ok(None);
         };
-        let hash = self
-            .passwords
-            .hash(password)
-            .await
-            .map_err(|error| refused_hash(error, call, field))?;
-        Ok(Some(PasswordHash::parse(&hash).ok_or(Denial::Internal)?))
+        Ok(Some(self.hash_new(call, field, password).await?))
+    }
+
+    /// Hashes a password that is to be kept.
+    async fn hash_new(&self, call: &Call, field: &str, password: Zeroizing<String>) -> Result<PasswordHash, Stop> {
+        let side = if call.caller.is_some() { Side::LogIn } else { Side::SignUp };
+        let refused = |error| refused_hash(error, call, field);
+        let place = self.passwords.place(side, call.address).await.map_err(refused)?;
+        let hash = place.hash(password).await.map_err(refused)?;
+        Ok(PasswordHash::parse(&hash).ok_or(Denial::Internal)?)
     }
 
     /// Ends the session whose cookie was replaced. The new one stands already; if the store fails

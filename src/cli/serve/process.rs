@@ -197,8 +197,8 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
 
 /// What served routes act with.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
-    let places = places_for_hashes();
-    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), places)
+    let people = (&settings.log_in, settings.sign_up);
+    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), people)
 }
 
 /// What runs beside the requests until it is aborted.
@@ -287,12 +287,6 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
             Ok(Box::new(move || Worker::new(parts)) as Factory)
         })
         .collect()
-}
-
-/// Passwords hashed at a time: half of the cores, so that log-ins never take the machine from the
-/// workers, and at most four, 80 MB of memory.
-fn places_for_hashes() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
 fn random_seed() -> std::io::Result<[u64; 2]> {

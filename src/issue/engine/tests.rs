@@ -189,7 +189,9 @@ impl Bench {
             store.create_tenant(TenantId::parse(tenant).unwrap(), NOW).await.unwrap();
         }
         let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
-        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), 2);
+        let log_in = LogInSettings::default();
+        let people = (&log_in, log_in.hashes);
+        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), people);
         Self {
             engine,
             store,
