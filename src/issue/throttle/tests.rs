@@ -61,6 +61,7 @@ impl Throttle {
         while let Ok(attempt) = self.try_at(n, from, NOW) {
             drop(attempt);
             left += 1;
+            assert!(left < 1_000, "nothing is counted");
         }
         left
     }
