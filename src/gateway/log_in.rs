@@ -3,6 +3,7 @@
 //! throttle -> a place to hash -> the account, asked of the store -> the hash. The order bounds what guesses
 //! cost: whoever tried too often costs nothing, and the store is asked by those who have a place only.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -35,7 +36,8 @@ pub(super) async fn prove(
     let account = worker.resolver.login_fingerprint(surface, login);
     let attempt = throttle.attempt(Door::LogIn, account, exchange.client(), exchange.now().boot);
     let attempt = attempt.map_err(Stop::from)?;
-    let judged = judge(asked, surface, (login, password), exchange).await;
+    let side = if attempt.is_of_known_network() { Side::Known } else { Side::LogIn };
+    let judged = judge(asked, surface, (login, password), (side, exchange.client())).await;
     // The hash took its time.
     let now = worker.clock.now();
     match judged {
@@ -64,10 +66,10 @@ async fn judge(
     asked: Asked<'_>,
     surface: &Surface,
     (login, password): (&str, Zeroizing<String>),
-    exchange: &Exchange,
+    (side, address): (Side, IpAddr),
 ) -> Result<(Option<Arc<Facts>>, bool), Denial> {
     let worker = asked.worker;
-    let place = worker.engine.passwords().place(Side::LogIn, exchange.client()).await;
+    let place = worker.engine.passwords().place(side, address).await;
     let place = place.map_err(denial_of)?;
     let facts = worker.resolver.resolve_login(surface, login, worker.clock.now().boot).await?;
     let record = facts.as_deref().map(|facts| &facts.credential);

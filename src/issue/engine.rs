@@ -264,7 +264,7 @@ impl Engine {
 
     /// Hashes a password that is to be kept.
     async fn hash_new(&self, call: &Call, field: &str, password: Zeroizing<String>) -> Result<PasswordHash, Stop> {
-        let side = if call.caller.is_some() { Side::LogIn } else { Side::SignUp };
+        let side = if call.caller.is_some() { Side::Known } else { Side::SignUp };
         let refused = |error| refused_hash(error, call, field);
         let place = self.passwords.place(side, call.address).await.map_err(refused)?;
         let hash = place.hash(password).await.map_err(refused)?;

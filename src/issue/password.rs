@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::snapshot::HashPlaces;
 
 use super::network::Network;
-use super::queue::{FairQueue, Full, Place};
+use super::queue::{FairQueue, Full, Party, Place};
 
 /// Memory of one hash in KiB, passes and lanes: the OWASP password storage recommendation for
 /// Argon2id (19 MiB, 2, 1), the largest memory of its table that needs one lane only.
@@ -96,7 +96,9 @@ pub struct Passwords {
 /// For whom a password is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Somebody who logs in, or who has done so.
+    /// Somebody who has logged in, or who logs in from where he did before.
+    Known,
+    /// Somebody else who logs in.
     LogIn,
     /// Somebody whom nobody knows.
     SignUp,
@@ -124,13 +126,15 @@ impl Passwords {
     /// Waits for a place. Cancel-safe: whoever leaves gives it back.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`], at once or when somebody with fewer waiting needs the room.
+    /// [`PasswordError::Busy`], at once or when somebody else has more right to the room.
     pub async fn place(&self, side: Side, address: IpAddr) -> Result<HashPlace, PasswordError> {
-        let queue = match side {
-            Side::LogIn => &self.log_in,
-            Side::SignUp => &self.sign_up,
+        let network = Network::of(address);
+        let (queue, party) = match side {
+            Side::Known => (&self.log_in, Party::Known(network)),
+            Side::LogIn => (&self.log_in, Party::Stranger(network)),
+            Side::SignUp => (&self.sign_up, Party::Stranger(network)),
         };
-        let place = queue.enter(Network::of(address)).await.map_err(|Full| PasswordError::Busy)?;
+        let place = queue.enter(party).await.map_err(|Full| PasswordError::Busy)?;
         Ok(HashPlace {
             runtime: self.runtime.clone(),
             place,

@@ -1,10 +1,12 @@
 //! A fair queue in front of dear work: networks take turns, and whoever has many waiting is refused first.
 //!
-//! Each network (see [`Network`]) has a line of its own. A place that comes free goes to the first of
-//! the line whose turn it is, and that line goes behind the others: with `n` networks waiting, the
+//! Each party (a network, strangers and known people apart) has a line of its own. A place that comes free
+//! goes to the first of the line whose turn it is, and that line goes behind the others: with `n` lines, the
 //! first of each is served by the `n`th place that comes free, however long the other lines are.
-//! Bounds: so many wait in all, at most half of them of one network, and when all are taken, somebody
-//! of a shorter line takes the place of the last of the longest one, who is refused.
+//!
+//! So many wait in all, at most half of them in one line. When all are taken, a newcomer of a shorter line
+//! takes the room of the last of the longest one, who is refused. A known one takes a stranger's room first,
+//! and strangers take that of strangers only: however many addresses a flood has, whoever is known finds room.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,16 @@ use super::network::Network;
 #[derive(Debug, Clone)]
 pub struct FairQueue(Arc<Shared>);
 
-/// No room to wait in, or somebody with fewer waiting took it.
+/// Who asks; those of one party share a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Party {
+    /// Somebody who has proven before who he is.
+    Known(Network),
+    /// Anybody else.
+    Stranger(Network),
+}
+
+/// No room to wait in, or somebody took it who has more right to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -44,7 +55,7 @@ struct Lines {
 
 #[derive(Debug)]
 struct Line {
-    network: Network,
+    party: Party,
     tickets: VecDeque<Ticket>,
 }
 
@@ -79,13 +90,13 @@ impl FairQueue {
     ///
     /// # Errors
     /// [`Full`], at once or while it waits.
-    pub async fn enter(&self, network: Network) -> Result<Place, Full> {
-        match self.0.ask(network)? {
+    pub async fn enter(&self, party: Party) -> Result<Place, Full> {
+        match self.0.ask(party)? {
             Asked::Free => Ok(Place(self.0.clone())),
             Asked::Waiting { number, called } => {
                 let _leaving = Leaving {
                     shared: &self.0,
-                    network,
+                    party,
                     number,
                 };
                 called.await.map_err(|_| Full)
@@ -105,13 +116,13 @@ impl Shared {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, network: Network) -> Result<Asked, Full> {
+    fn ask(&self, party: Party) -> Result<Asked, Full> {
         let mut lines = self.lock();
         if lines.free > 0 {
             lines.free -= 1;
             return Ok(Asked::Free);
         }
-        let own = lines.count_of(network);
+        let own = lines.count_of(party);
         // Half, so that an office behind one address is served and others always find room.
         if own >= self.max_waiting.div_ceil(2) {
             return Err(Full);
@@ -119,9 +130,9 @@ impl Shared {
         let pushed_out = if lines.waiting < self.max_waiting {
             None
         } else {
-            Some(lines.take_last_of_longest(own).ok_or(Full)?)
+            Some(lines.make_room(party, own).ok_or(Full)?)
         };
-        let asked = lines.push(network);
+        let asked = lines.push(party);
         // Its ticket is dropped, and so its task woken, outside the lock.
         drop(lines);
         drop(pushed_out);
@@ -130,20 +141,20 @@ impl Shared {
 }
 
 impl Lines {
-    fn count_of(&self, network: Network) -> usize {
-        let line = self.lines.iter().find(|line| line.network == network);
+    fn count_of(&self, party: Party) -> usize {
+        let line = self.lines.iter().find(|line| line.party == party);
         line.map_or(0, |line| line.tickets.len())
     }
 
-    fn push(&mut self, network: Network) -> Asked {
+    fn push(&mut self, party: Party) -> Asked {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, called) = oneshot::channel();
         let ticket = Ticket { number, called: sender };
-        match self.lines.iter_mut().find(|line| line.network == network) {
+        match self.lines.iter_mut().find(|line| line.party == party) {
             Some(line) => line.tickets.push_back(ticket),
             None => self.lines.push_back(Line {
-                network,
+                party,
                 tickets: VecDeque::from([ticket]),
             }),
         }
@@ -151,14 +162,18 @@ impl Lines {
         Asked::Waiting { number, called }
     }
 
-    /// The last of the longest line, if one more of a line of `own` is still fewer.
-    fn take_last_of_longest(&mut self, own: usize) -> Option<Ticket> {
-        let longest = self.lines.iter_mut().max_by_key(|line| line.tickets.len())?;
-        if longest.tickets.len() <= own + 1 {
-            return None;
-        }
+    /// The last of the longest line that has less right to wait than one more of a line of `own`.
+    fn make_room(&mut self, newcomer: Party, own: usize) -> Option<Ticket> {
+        let outranked = |line: &Line| newcomer.is_known() && !line.party.is_known();
+        let longer = |line: &Line| newcomer.is_known() == line.party.is_known() && line.tickets.len() > own + 1;
+        let lines = self.lines.iter().enumerate();
+        let (at, _) = lines
+            .filter(|(_, line)| outranked(line) || longer(line))
+            .max_by_key(|(_, line)| (outranked(line), line.tickets.len()))?;
+        let ticket = self.lines.get_mut(at)?.tickets.pop_back();
         self.waiting -= 1;
-        longest.tickets.pop_back()
+        self.remove_if_empty(at);
+        ticket
     }
 
     /// Whoever's turn it is; without anybody, the place is free.
@@ -175,17 +190,27 @@ impl Lines {
         ticket
     }
 
-    fn remove(&mut self, network: Network, number: u64) {
-        let Some(at) = self.lines.iter().position(|line| line.network == network) else {
+    fn remove(&mut self, party: Party, number: u64) {
+        let Some(at) = self.lines.iter().position(|line| line.party == party) else {
             return;
         };
         let Some(line) = self.lines.get_mut(at) else { return };
         let before = line.tickets.len();
         line.tickets.retain(|ticket| ticket.number != number);
         self.waiting -= before - line.tickets.len();
-        if line.tickets.is_empty() {
+        self.remove_if_empty(at);
+    }
+
+    fn remove_if_empty(&mut self, at: usize) {
+        if self.lines.get(at).is_some_and(|line| line.tickets.is_empty()) {
             self.lines.remove(at);
         }
+    }
+}
+
+impl Party {
+    const fn is_known(self) -> bool {
+        matches!(self, Self::Known(_))
     }
 }
 
@@ -202,13 +227,13 @@ impl Drop for Place {
 /// Takes somebody out of its line when it stops waiting, in whatever way.
 struct Leaving<'q> {
     shared: &'q Shared,
-    network: Network,
+    party: Party,
     number: u64,
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.shared.lock().remove(self.network, self.number);
+        self.shared.lock().remove(self.party, self.number);
     }
 }
 

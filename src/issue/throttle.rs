@@ -81,6 +81,14 @@ enum Charged {
     Counts(Vec<Charge>),
 }
 
+impl Try {
+    /// Whether the right password of this account came from there before.
+    #[must_use]
+    pub const fn is_of_known_network(&self) -> bool {
+        matches!(self.charged, Charged::Known(_))
+    }
+}
+
 impl Throttle {
     /// With these bounds, and nothing counted.
     #[must_use]

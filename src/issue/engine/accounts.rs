@@ -134,7 +134,7 @@ impl Engine {
         (field, password): (&str, Zeroizing<String>),
     ) -> Result<bool, Stop> {
         let refused = |error| refused_hash(error, call, field);
-        let place = self.passwords.place(Side::LogIn, call.address).await.map_err(refused)?;
+        let place = self.passwords.place(Side::Known, call.address).await.map_err(refused)?;
         let found = self.store.find_credential(account.id.clone()).await;
         let hash = found.map_err(|error| unavailable(&error))?.as_ref().and_then(password_of);
         place.verify(hash, password).await.map_err(refused)

@@ -6,15 +6,17 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 
-fn network(n: u8) -> Network {
-    Network::of(IpAddr::from([192, 0, 2, n]))
+/// Those from 100 on are known.
+fn party(n: u8) -> Party {
+    let network = Network::of(IpAddr::from([192, 0, 2, n % 100]));
+    if n < 100 { Party::Stranger(network) } else { Party::Known(network) }
 }
 
 type Entering = Pin<Box<dyn Future<Output = Result<Place, Full>>>>;
 
 /// Somebody who asked, and what he was told so far.
 struct Asker {
-    network: u8,
+    party: u8,
     entering: Option<Entering>,
     told: Option<Result<Place, Full>>,
 }
@@ -22,8 +24,8 @@ struct Asker {
 fn ask(queue: &FairQueue, n: u8) -> Asker {
     let queue = queue.clone();
     let mut asker = Asker {
-        network: n,
-        entering: Some(Box::pin(async move { queue.enter(network(n)).await })),
+        party: n,
+        entering: Some(Box::pin(async move { queue.enter(party(n)).await })),
         told: None,
     };
     asker.look();
@@ -51,13 +53,13 @@ impl Asker {
     }
 }
 
-/// Gives the place of `holder` back and says whose network has it next.
+/// Gives the place of `holder` back and says which party has it next.
 fn pass_on(holder: Asker, waiting: &mut Vec<Asker>) -> (Asker, u8) {
     drop(holder);
     let at = waiting.iter_mut().position(Asker::has_place).expect("somebody waits");
     let next = waiting.remove(at);
-    let network = next.network;
-    (next, network)
+    let party = next.party;
+    (next, party)
 }
 
 #[test]
@@ -99,6 +101,38 @@ fn whoever_has_many_waiting_is_refused_before_a_newcomer() {
     assert_eq!(queue.waiting(), 4);
     assert!(ask(&queue, 5).is_refused(), "now no line is longer than his would be");
     assert!(ask(&queue, 4).is_refused());
+}
+
+#[test]
+fn a_flood_from_many_addresses_leaves_room_for_whoever_is_known() {
+    let queue = FairQueue::new(1, 4);
+    let _working = ask(&queue, 1);
+    let mut flood: Vec<Asker> = (1..5).map(|n| ask(&queue, n)).collect();
+    let mut known = ask(&queue, 101);
+    assert!(!known.is_refused());
+    assert_eq!(flood.iter_mut().filter_map(|one| one.is_refused().then_some(())).count(), 1);
+    let mut beside = ask(&queue, 101);
+    assert!(!beside.is_refused(), "his neighbour");
+    assert!(ask(&queue, 101).is_refused(), "half of the room and no more");
+    let (mut second, mut third) = (ask(&queue, 102), ask(&queue, 103));
+    assert!(!second.is_refused() && !third.is_refused());
+    assert_eq!(flood.iter_mut().filter_map(|one| one.is_refused().then_some(())).count(), 4);
+    assert!(!known.is_refused() && !beside.is_refused());
+    assert!(ask(&queue, 9).is_refused(), "a stranger takes nobody's room");
+    let mut fourth = ask(&queue, 104);
+    assert!(beside.is_refused() && !fourth.is_refused(), "the known share it fairly");
+    assert_eq!(queue.waiting(), 4);
+}
+
+#[test]
+fn a_stranger_takes_the_room_of_strangers_only() {
+    let queue = FairQueue::new(1, 4);
+    let _working = ask(&queue, 1);
+    let (mut first, mut second) = (ask(&queue, 101), ask(&queue, 101));
+    let (mut third, mut fourth) = (ask(&queue, 1), ask(&queue, 1));
+    assert!(!ask(&queue, 2).is_refused());
+    assert!(fourth.is_refused());
+    assert!(!first.is_refused() && !second.is_refused() && !third.is_refused());
 }
 
 #[test]
@@ -150,13 +184,13 @@ fn whatever_happens_the_bounds_hold_no_place_is_lost_and_nobody_waits_beside_a_f
         for step in 0..300 {
             match numbers.below(3) {
                 0 if !askers.is_empty() => drop(askers.swap_remove(numbers.below(askers.len()))),
-                _ => askers.push(ask(&queue, u8::try_from(numbers.below(6)).unwrap())),
+                _ => askers.push(ask(&queue, [0, 1, 2, 3, 101, 104][numbers.below(6)])),
             }
             askers.retain_mut(|asker| !asker.is_refused());
             let working = askers.iter_mut().filter_map(|asker| asker.has_place().then_some(())).count();
             let waiting = askers.len() - working;
-            let of_one = |n: u8| askers.iter().filter(|a| a.network == n && a.told.is_none()).count();
-            let longest = (0..6).map(of_one).max().unwrap();
+            let of_one = |n: u8| askers.iter().filter(|a| a.party == n && a.told.is_none()).count();
+            let longest = [0, 1, 2, 3, 101, 104].map(of_one).into_iter().max().unwrap();
             let case = format!("seed {seed}, step {step}: {places} places, room for {room}");
             assert!(working <= places && waiting <= room && longest <= room.div_ceil(2), "{case}");
             assert_eq!(queue.waiting(), waiting, "{case}");

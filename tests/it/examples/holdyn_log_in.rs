@@ -152,6 +152,27 @@ fn an_address_with_many_log_ins_waiting_keeps_nobody_else_out() {
 }
 
 #[test]
+fn log_ins_from_hundreds_of_addresses_do_not_keep_the_holder_out_where_he_is_known() {
+    let house = open("[log_in]\nhashes_at_once = 1\nhashes_waiting = 8\n");
+    let gateway = house.gateway();
+    holder(gateway, ANN);
+    let flood: Vec<Client> = (0..200)
+        .map(|n| {
+            begin(
+                gateway,
+                &format!("203.0.113.{n}"),
+                "/auth/login",
+                &body(&format!("{n}@x.example"), "a guess"),
+            )
+        })
+        .collect();
+    assert_eq!(log_in(gateway, HOME, ANN, PASSWORD).status, 200);
+    let told = statuses(flood);
+    assert!(count(&told, 503) >= 100, "{told:?}");
+    assert_eq!(count(&told, 503) + count(&told, 401), 200, "{told:?}");
+}
+
+#[test]
 fn all_addresses_together_have_one_ceiling_and_the_address_known_to_the_holder_passes() {
     let house = open("[log_in]\ntries_per_account_and_address = 4\ntries_per_account = 20\n");
     let gateway = house.gateway();
