@@ -32,6 +32,10 @@ mod known;
 #[cfg(test)]
 mod tests;
 
+/// Pause between two log lines about accounts that are guessed at: refusals are counted, and one line is as
+/// much an alarm as a thousand.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Counts tries of passwords. Shared by all workers; asked once for each, never otherwise.
 #[derive(Debug)]
 pub struct Throttle {
@@ -46,6 +50,8 @@ pub struct Throttle {
 struct Table {
     counts: Counts,
     known: KnownNetworks,
+    /// When it was last said that an account is guessed at.
+    said_at: BootMillis,
 }
 
 /// Too many failures; tries make sense again after this.
@@ -105,6 +111,7 @@ impl Throttle {
             table: Mutex::new(Table {
                 counts,
                 known: KnownNetworks::default(),
+                said_at: BootMillis::default(),
             }),
         }
     }
@@ -117,15 +124,27 @@ impl Throttle {
     pub fn attempt(&self, door: Door, account: Fingerprint, address: IpAddr, now: BootMillis) -> Result<Try, TooMany> {
         let network = Network::of(address);
         let mut table = self.lock();
-        let Table { counts, known } = &mut *table;
+        let Table { counts, known, said_at } = &mut *table;
         let known = known.find(account, network, now).filter(|_| door == Door::LogIn);
         let charged = if let Some(tries) = known {
             refuse(tries.wait(self.per_account_and_address, self.window, now))?;
             Charged::Known(tries.add(self.window, now))
         } else {
             let limits = self.limits(door, account, network);
-            let waits = limits.iter().filter_map(|(counted, limit)| counts.wait(*counted, *limit, now));
-            refuse(waits.max())?;
+            let mut longest = None;
+            for (counted, limit) in &limits {
+                let wait = counts.wait(*counted, *limit, now);
+                if wait.is_some() && matches!(counted, Counted::Account(_)) && now.since(*said_at) >= SAY_EVERY {
+                    *said_at = now;
+                    tracing::warn!(
+                        alarm = "log_in_ceiling",
+                        ?account,
+                        "an account has had all its tries from unknown addresses"
+                    );
+                }
+                longest = longest.max(wait);
+            }
+            refuse(longest)?;
             Charged::Counts(limits.iter().map(|(counted, _)| counts.charge(*counted, now)).collect())
         };
         Ok(Try { account, network, charged })
@@ -134,7 +153,7 @@ impl Throttle {
     /// The password could not be judged: takes back this try, and nothing else.
     pub fn withdraw(&self, attempt: Try, now: BootMillis) {
         let mut table = self.lock();
-        let Table { counts, known } = &mut *table;
+        let Table { counts, known, .. } = &mut *table;
         match attempt.charged {
             Charged::Known(began) => {
                 if let Some(tries) = known.find(attempt.account, attempt.network, now) {
@@ -149,7 +168,7 @@ impl Throttle {
     /// back everywhere else, and remembers the network.
     pub fn succeed(&self, attempt: Try, now: BootMillis) {
         let mut table = self.lock();
-        let Table { counts, known } = &mut *table;
+        let Table { counts, known, .. } = &mut *table;
         if let Charged::Counts(charges) = attempt.charged {
             let mut charges = charges.into_iter();
             if let Some(pair) = charges.next() {

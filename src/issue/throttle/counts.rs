@@ -179,6 +179,10 @@ impl Counts {
             if self.own.len() < self.max_own {
                 return Place::Own(digest);
             }
+            tracing::warn!(
+                alarm = "log_in_table_full",
+                "wrong passwords come from more places than are counted apart"
+            );
         }
         Place::Shared(usize::try_from(digest % SHARED as u64).unwrap_or(0))
     }

@@ -199,6 +199,10 @@ fn all_addresses_together_have_one_ceiling_and_the_address_known_to_the_holder_p
         assert_eq!(answer.status, 429, "{unknown}");
         assert!((1..=900).contains(&seconds(&answer)));
     }
+    until("the alarm", PATIENCE, || {
+        let output = String::from_utf8_lossy(&gateway.output()).into_owned();
+        output.contains("\"alarm\":\"log_in_ceiling\"").then_some(())
+    });
     // Who is known has his own limit still, and nobody else is concerned.
     for _ in 0..4 {
         assert_eq!(log_in(gateway, HOME, ANN, "a guess").status, 401);
