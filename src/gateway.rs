@@ -37,6 +37,7 @@ mod caller;
 mod exchange;
 mod limits;
 mod live;
+mod log_in;
 mod renew;
 mod reply;
 mod serve;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::clock::{Clock, Now};
+use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
@@ -190,19 +190,19 @@ impl Resolver {
         login_fingerprint(self.peppers.first(), &surface.name, login)
     }
 
-    /// Finds the facts of an account by what was typed as its log-in name. Says nothing about the
-    /// password. Cancel-safe.
+    /// Finds the facts of an account by what was typed as its log-in name, as the store has them at `since`
+    /// or later. Says nothing about the password. Cancel-safe.
     ///
     /// # Errors
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
-    pub async fn resolve_login(&self, surface: &Surface, login: &str, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
+    pub async fn resolve_login(&self, surface: &Surface, login: &str, since: BootMillis) -> Result<Option<Arc<Facts>>, Denial> {
         for pepper in self.peppers.iter() {
             let fingerprint = login_fingerprint(pepper, &surface.name, login);
-            let facts = match self.remembered(fingerprint, now) {
-                Remembered::Present(facts) => Some(facts),
-                Remembered::Absent => None,
-                Remembered::Nothing => self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))?,
-            };
+            let facts = self
+                .cached
+                .load_since(fingerprint, since)
+                .await
+                .map_err(|error| denial_of(&error))?;
             if facts.is_some() {
                 return Ok(facts);
             }

@@ -82,6 +82,10 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// Limits of connections and requests.
     pub limits: Limits,
+    /// What log-ins may cost.
+    pub log_in: LogInSettings,
+    /// Hashes of sign-ups.
+    pub sign_up: HashPlaces,
     /// Logs.
     pub log: LogSettings,
     /// An acknowledged revocation holds everywhere after this time (at most 60 s).
@@ -103,6 +107,8 @@ impl Settings {
             ("store.pepper", !self.peppers_are(&running.peppers)),
             ("admin", self.admin != running.admin),
             ("limits", self.limits != running.limits),
+            ("log_in", self.log_in != running.log_in),
+            ("sign_up", self.sign_up != running.sign_up),
             ("log", self.log != running.log),
             ("revocation.bound", self.revocation_bound != running.revocation_bound),
             ("revocation.stream_check", self.stream_check != running.stream_check),
@@ -271,6 +277,42 @@ impl Default for Limits {
             credentials: 1_000_000,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many passwords may be tried in a while, and hashed at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogInSettings {
+    /// Failures are forgotten after this (15 min).
+    pub window: Duration,
+    /// Failures with one account from one address (10; /64 for IPv6).
+    pub tries_per_account_and_address: u32,
+    /// Failures from one address, whatever the account (100).
+    pub tries_per_address: u32,
+    /// Failures with one account from all addresses where it is not known (50).
+    pub tries_per_account: u32,
+    /// Hashes of log-ins.
+    pub hashes: HashPlaces,
+}
+
+/// Where passwords are hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashPlaces {
+    /// At a time.
+    pub at_once: usize,
+    /// Waiting for their turn.
+    pub waiting: usize,
+}
+
+impl Default for LogInSettings {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(15 * 60),
+            tries_per_account_and_address: 10,
+            tries_per_address: 100,
+            tries_per_account: 50,
+            hashes: HashPlaces { at_once: 2, waiting: 48 },
         }
     }
 }

@@ -12,6 +12,7 @@ mod external;
 mod garbage;
 mod lifecycle;
 mod limits;
+mod log_in;
 mod mistakes;
 mod secrets;
 mod store;

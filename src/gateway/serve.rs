@@ -9,9 +9,8 @@ use zeroize::Zeroizing;
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
-use crate::base::principal::Principal;
 use crate::base::scope::Mode;
-use crate::decide::authorize::{AccessRequest, Again, Carried, Permit, SecretCheck, authorize, authorize_again, ends_at};
+use crate::decide::authorize::{AccessRequest, Again, Carried, Permit, authorize, authorize_again, ends_at};
 use crate::decide::extract::{Extracted, extract, extract_pair};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, IssuerIndex, Route};
@@ -19,7 +18,6 @@ use crate::decide::surface::{AccountFields, BodyField, Halves, SessionRecord, Su
 use crate::issue::body::{Body, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
-use crate::issue::password::PasswordError;
 use crate::issue::path::PathValues;
 use crate::issue::spec::{Action, Issuer};
 use crate::resolver::Resolved;
@@ -27,7 +25,7 @@ use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
 use super::caller::permit;
-use super::{Asked, Examined, Exchange, Refused, Reply, limits, refuse_here, reply};
+use super::{Asked, Examined, Exchange, Refused, Reply, limits, log_in, refuse_here, reply};
 
 /// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
 /// server's own limits of silence and rate are made for large ones.
@@ -266,7 +264,7 @@ async fn permit_pair(
     decide(asked, wanted, resolved, extracted.mode, exchange)
 }
 
-/// A log-in: throttled by address, then the same work whether the account exists or not.
+/// A log-in: see [`log_in`].
 async fn permit_account(
     asked: Asked<'_>,
     wanted: Wanted<'_>,
@@ -274,43 +272,8 @@ async fn permit_account(
     body: &Checked,
     exchange: &mut Exchange,
 ) -> Result<Permit, Refused> {
-    let Asked { worker, view, .. } = asked;
-    let given = body.text(&fields.login.name).zip(body.secret(&fields.password.name));
-    let (login, password) = given.ok_or(Denial::MissingCredential)?;
-    let surface = view.snapshot.surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
-    let resolver = &worker.resolver;
-    let (account, address) = (resolver.login_fingerprint(surface, login), exchange.client());
-    let throttle = worker.engine.throttle();
-    throttle.attempt(account, address, exchange.now().boot).map_err(|too_many| Stop {
-        retry_after: Some(too_many.retry_after),
-        ..Stop::from(Denial::RateLimited)
-    })?;
-    let found = resolver.resolve_login(surface, login, exchange.now()).await;
-    // Who could not be judged did not fail.
-    let facts = found.inspect_err(|_| throttle.forgive(account, address))?;
-    let record = facts.as_deref().map(|facts| &facts.credential);
-    let hash = record.and_then(|record| record.extras.as_ref()?.password.as_ref());
-    let hash = hash.map(|hash| Zeroizing::new(hash.expose().to_owned()));
-    let right = worker.engine.passwords().verify(hash, password).await;
-    let right = right
-        .inspect_err(|_| throttle.forgive(account, address))
-        .map_err(|error| match error {
-            PasswordError::Busy => Denial::Overloaded,
-            PasswordError::Hash => Denial::CorruptRecord,
-            PasswordError::Length | PasswordError::System => Denial::Internal,
-        })?;
-    let facts = facts.ok_or(Denial::UnknownCredential)?;
-    if !right {
-        return Err(Denial::WrongSecret.into());
-    }
-    throttle.forgive(account, address);
-    let secret = SecretCheck::of_password(&facts.credential);
-    let resolved = Resolved {
-        principal: Principal::new(facts, None),
-        secret,
-        // The hash took its time.
-        now: worker.clock.now(),
-    };
+    let surface = asked.view.snapshot.surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
+    let resolved = log_in::prove(asked, surface, fields, body, exchange).await?;
     Ok(decide(asked, wanted, resolved, None, exchange)?)
 }
 

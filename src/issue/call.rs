@@ -18,6 +18,7 @@ use crate::store::RestsOn;
 use super::fields::{Checked, Rule};
 use super::path::PathValues;
 use super::spec::{Fact, Issuer, Source, Value};
+use super::throttle::TooMany;
 
 /// A call of an issuer whose caller was admitted and whose body fits its schema.
 #[derive(Debug)]
@@ -86,6 +87,15 @@ impl From<Denial> for Stop {
             details: None,
             retry_after: None,
             stale: false,
+        }
+    }
+}
+
+impl From<TooMany> for Stop {
+    fn from(too_many: TooMany) -> Self {
+        Self {
+            retry_after: Some(too_many.retry_after),
+            ..Self::from(Denial::RateLimited)
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
@@ -16,6 +17,7 @@ use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
 use crate::decide::token::MAX_AHEAD;
 use crate::decide::validity;
+use crate::snapshot::{HashPlaces, LogInSettings};
 use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
 
 use super::answer::{self, Told};
@@ -23,7 +25,7 @@ use super::call::{Call, Issued, Stop};
 use super::cookie;
 use super::fields::Rule;
 use super::making::{Base, Kept, Made, Ready, make, mint_tenant};
-use super::password::{PasswordError, Passwords};
+use super::password::{PasswordError, Passwords, Side};
 use super::spec::{Action, Mint, ParentSource, Source, TenantSource};
 use super::throttle::Throttle;
 
@@ -35,6 +37,17 @@ mod tests;
 /// Calls of issuers at a time, in the whole process: each holds a body and waits for the store. More
 /// are told 503 at once.
 const MAX_CALLS: usize = 256;
+
+/// How much an engine does and makes.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineLimits<'s> {
+    /// Tries of log-ins, and the places where their passwords are hashed.
+    pub log_in: &'s LogInSettings,
+    /// The places where the passwords of sign-ups are hashed.
+    pub sign_up: HashPlaces,
+    /// How many records there may be.
+    pub records: RecordLimits,
+}
 
 /// Runs calls of issuers, on the control runtime: a worker never waits for a store write in its own
 /// thread, and a client that leaves does not stop what was begun.
@@ -56,24 +69,24 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine that runs on `control`, hashes `hashes` passwords at a time, and makes no more than `limits`.
+    /// An engine that runs on `control`, within these limits.
     #[must_use]
     pub fn new(
         store: Arc<dyn CredentialStore>,
         peppers: Peppers,
         clock: Arc<dyn Clock>,
         control: Handle,
-        (hashes, limits): (usize, RecordLimits),
+        limits: &EngineLimits<'_>,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             peppers,
             clock,
-            passwords: Passwords::new(control.clone(), hashes),
-            throttle: Throttle::default(),
+            passwords: Passwords::new(control.clone(), limits.log_in.hashes, limits.sign_up),
+            throttle: Throttle::new(limits.log_in),
             control,
             places: Arc::new(Semaphore::new(MAX_CALLS)),
-            limits,
+            limits: limits.records,
         })
     }
 
@@ -325,12 +338,16 @@ impl Engine {
         let Some(password) = call.body.secret(field) else {
             return Ok(None);
         };
-        let hash = self
-            .passwords
-            .hash(password)
-            .await
-            .map_err(|error| refused_hash(error, call, field))?;
-        Ok(Some(PasswordHash::parse(&hash).ok_or(Denial::Internal)?))
+        Ok(Some(self.hash_new(call, field, password).await?))
+    }
+
+    /// Hashes a password that is to be kept.
+    async fn hash_new(&self, call: &Call, field: &str, password: Zeroizing<String>) -> Result<PasswordHash, Stop> {
+        let side = if call.caller.is_some() { Side::Known } else { Side::SignUp };
+        let refused = |error| refused_hash(error, call, field);
+        let place = self.passwords.place(side, call.address).await.map_err(refused)?;
+        let hash = place.hash(password).await.map_err(refused)?;
+        Ok(PasswordHash::parse(&hash).ok_or(Denial::Internal)?)
     }
 
     /// Ends the session whose cookie was replaced. The new one stands already; if the store fails

@@ -1,15 +1,19 @@
 //! Passwords: Argon2id off the workers, bounded in memory, and the same work whoever is asked for.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use argon2::password_hash::phc::PasswordHash as Phc;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::rand;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
+
+use crate::snapshot::HashPlaces;
+
+use super::network::Network;
+use super::queue::{FairQueue, Full, Party, Place};
 
 /// Memory of one hash in KiB, passes and lanes: the OWASP password storage recommendation for
 /// Argon2id (19 MiB, 2, 1), the largest memory of its table that needs one lane only.
@@ -24,9 +28,6 @@ const MAX_PASSES: u32 = 10;
 const SALT_LEN: usize = 16;
 /// Longest password in bytes: a sentence of 200 words; beyond it only the hashing gets longer.
 pub const MAX_PASSWORD: usize = 1024;
-/// Hashes waiting for their turn. At some 20 ms each and two at a time this is half a second of
-/// work; whoever comes later is told 503 at once instead of waiting for a time-out.
-const MAX_WAITING: usize = 48;
 
 /// Why a password was neither proven right nor wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +47,7 @@ pub enum PasswordError {
 }
 
 /// Hashes a password into a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`). Takes some 20 ms of a
-/// core and 19 MiB: never call it on a worker; see [`Passwords::hash`].
+/// core and 19 MiB: never call it on a worker; see [`Passwords::place`].
 ///
 /// # Errors
 /// [`PasswordError::Length`], [`PasswordError::System`].
@@ -82,33 +83,71 @@ pub fn verify_password(phc: &str, password: &str) -> Result<bool, PasswordError>
     }
 }
 
-/// The places where passwords are hashed: a bounded number at a time, a bounded number waiting, none
-/// on a worker's thread. Cloned freely.
+/// The places where passwords are hashed: a bounded number at a time, a bounded number waiting, shared
+/// fairly by the networks that ask, none on a worker's thread. Sign-ups have places of their own: anybody
+/// may ask for those, and nobody shall keep people from logging in by it. Cloned freely.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     runtime: Handle,
-    places: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
-    max_waiting: usize,
+    log_in: FairQueue,
+    sign_up: FairQueue,
+}
+
+/// For whom a password is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Somebody who has logged in, or who logs in from where he did before.
+    Known,
+    /// Somebody else who logs in.
+    LogIn,
+    /// Somebody whom nobody knows.
+    SignUp,
+}
+
+/// A place for one hash; the next in turn has it when it is dropped.
+#[derive(Debug)]
+pub struct HashPlace {
+    runtime: Handle,
+    place: Place,
 }
 
 impl Passwords {
-    /// Hashes on threads of this runtime, at most `at_once` at a time (at least one).
+    /// Hashes on threads of this runtime.
     #[must_use]
-    pub fn new(runtime: Handle, at_once: usize) -> Self {
+    pub fn new(runtime: Handle, log_in: HashPlaces, sign_up: HashPlaces) -> Self {
+        let queue = |places: HashPlaces| FairQueue::new(places.at_once, places.waiting);
         Self {
             runtime,
-            places: Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS))),
-            waiting: Arc::default(),
-            max_waiting: MAX_WAITING,
+            log_in: queue(log_in),
+            sign_up: queue(sign_up),
         }
     }
 
+    /// Waits for a place. Cancel-safe: whoever leaves gives it back.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`], at once or when somebody else has more right to the room.
+    pub async fn place(&self, side: Side, address: IpAddr) -> Result<HashPlace, PasswordError> {
+        let network = Network::of(address);
+        let (queue, party) = match side {
+            Side::Known => (&self.log_in, Party::Known(network)),
+            Side::LogIn => (&self.log_in, Party::Stranger(network)),
+            Side::SignUp => (&self.sign_up, Party::Stranger(network)),
+        };
+        let place = queue.enter(party).await.map_err(|Full| PasswordError::Busy)?;
+        Ok(HashPlace {
+            runtime: self.runtime.clone(),
+            place,
+        })
+    }
+}
+
+impl HashPlace {
     /// Hashes a new password. Cancel-safe: a hash that has begun is finished and dropped.
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn hash(&self, password: Zeroizing<String>) -> Result<Zeroizing<String>, PasswordError> {
+    pub async fn hash(self, password: Zeroizing<String>) -> Result<Zeroizing<String>, PasswordError> {
         self.run(move || hash_password(&password)).await
     }
 
@@ -117,7 +156,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn verify(&self, hash: Option<Zeroizing<String>>, password: Zeroizing<String>) -> Result<bool, PasswordError> {
+    pub async fn verify(self, hash: Option<Zeroizing<String>>, password: Zeroizing<String>) -> Result<bool, PasswordError> {
         self.run(move || match &hash {
             Some(hash) => verify_password(hash, &password),
             None => verify_password(dummy_hash()?, &password).map(|_| false),
@@ -125,34 +164,13 @@ impl Passwords {
         .await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static) -> Result<T, PasswordError> {
-        let _queued = Queued::enter(&self.waiting, self.max_waiting)?;
-        let place = self.places.clone().acquire_owned().await.map_err(|_| PasswordError::System)?;
-        let hashing = self.runtime.spawn_blocking(move || {
+    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static) -> Result<T, PasswordError> {
+        let Self { runtime, place } = self;
+        let hashing = runtime.spawn_blocking(move || {
             let _place = place;
             work()
         });
         hashing.await.map_err(|_| PasswordError::System)?
-    }
-}
-
-/// One that waits or is being served; leaves when dropped.
-struct Queued<'q>(&'q AtomicUsize);
-
-impl<'q> Queued<'q> {
-    fn enter(waiting: &'q AtomicUsize, max: usize) -> Result<Self, PasswordError> {
-        let place = Self(waiting);
-        if waiting.fetch_add(1, Ordering::AcqRel) < max {
-            Ok(place)
-        } else {
-            Err(PasswordError::Busy)
-        }
-    }
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -217,34 +235,33 @@ mod tests {
         assert_eq!(verify_password(dummy_hash().unwrap(), &"x".repeat(1025)), Ok(false));
     }
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const ONE: HashPlaces = HashPlaces { at_once: 1, waiting: 2 };
+
     #[tokio::test]
     async fn an_unknown_account_costs_the_same_work_and_is_never_right() {
-        let passwords = Passwords::new(Handle::current(), 1);
-        assert_eq!(passwords.verify(None, text("guess")).await, Ok(false));
-        let hash = passwords.hash(text("mine")).await.unwrap();
-        assert_eq!(passwords.verify(Some(hash.clone()), text("mine")).await, Ok(true));
-        assert_eq!(passwords.verify(Some(hash), text("yours")).await, Ok(false));
+        let passwords = Passwords::new(Handle::current(), ONE, ONE);
+        let place = || async { passwords.place(Side::LogIn, HERE).await.unwrap() };
+        assert_eq!(place().await.verify(None, text("guess")).await, Ok(false));
+        let hash = place().await.hash(text("mine")).await.unwrap();
+        assert_eq!(place().await.verify(Some(hash.clone()), text("mine")).await, Ok(true));
+        assert_eq!(place().await.verify(Some(hash), text("yours")).await, Ok(false));
     }
 
     #[tokio::test]
-    async fn whoever_comes_when_the_queue_is_full_is_told_at_once() {
-        let mut passwords = Passwords::new(Handle::current(), 1);
-        passwords.max_waiting = 2;
-        let held = passwords.places.clone().acquire_owned().await.unwrap();
-        let waiting: Vec<_> = (0..2)
-            .map(|_| {
-                let passwords = passwords.clone();
-                tokio::spawn(async move { passwords.hash(text("a")).await.is_ok() })
-            })
-            .collect();
-        while passwords.waiting.load(Ordering::Acquire) < 2 {
+    async fn sign_ups_take_no_place_of_a_log_in() {
+        let passwords = Passwords::new(Handle::current(), ONE, ONE);
+        let held = passwords.place(Side::SignUp, HERE).await.unwrap();
+        let waits = tokio::spawn({
+            let passwords = passwords.clone();
+            async move { passwords.place(Side::SignUp, HERE).await.is_ok() }
+        });
+        while passwords.sign_up.waiting() < 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(passwords.hash(text("b")).await.unwrap_err(), PasswordError::Busy);
+        assert_eq!(passwords.place(Side::SignUp, HERE).await.unwrap_err(), PasswordError::Busy);
+        assert!(passwords.place(Side::LogIn, HERE).await.is_ok(), "at once");
         drop(held);
-        for one in waiting {
-            assert!(one.await.unwrap());
-        }
-        assert!(passwords.hash(text("b")).await.is_ok(), "places come free again");
+        assert!(waits.await.unwrap(), "places come free again");
     }
 }

@@ -23,7 +23,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
-use crate::issue::engine::Engine;
+use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
@@ -197,12 +197,15 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
 
 /// What served routes act with.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
-    let limits = RecordLimits {
-        children: settings.limits.children,
-        credentials: settings.limits.credentials,
+    let limits = EngineLimits {
+        log_in: &settings.log_in,
+        sign_up: settings.sign_up,
+        records: RecordLimits {
+            children: settings.limits.children,
+            credentials: settings.limits.credentials,
+        },
     };
-    let within = (places_for_hashes(), limits);
-    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), within)
+    Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), &limits)
 }
 
 /// What runs beside the requests until it is aborted.
@@ -291,12 +294,6 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
             Ok(Box::new(move || Worker::new(parts)) as Factory)
         })
         .collect()
-}
-
-/// Passwords hashed at a time: half of the cores, so that log-ins never take the machine from the
-/// workers, and at most four, 80 MB of memory.
-fn places_for_hashes() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
 fn random_seed() -> std::io::Result<[u64; 2]> {

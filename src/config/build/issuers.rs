@@ -35,7 +35,7 @@ impl Builder<'_> {
         }
         let mut scene = Scene::new(shared.surfaces, shared.claims, access, written);
         scene.fields = self.fields(&scene, serve);
-        self.check_served(&scene, access, written, serve);
+        self.check_served(shared, &scene, (access, written), serve);
         let Some(action) = self.action(&scene, serve) else {
             return Destination::Served(IssuerIndex(0));
         };
@@ -52,7 +52,7 @@ impl Builder<'_> {
     }
 
     /// What every served route must be.
-    fn check_served(&self, scene: &Scene<'_>, access: &Access, written: &WrittenRoute, serve: &WrittenServe) {
+    fn check_served(&self, shared: &Shared<'_>, scene: &Scene<'_>, (access, written): (&Access, &WrittenRoute), serve: &WrittenServe) {
         for key in &written.forwarding {
             self.report
                 .error(&key.at, format!("`{}` has no meaning where nothing is forwarded", key.value), None);
@@ -66,22 +66,20 @@ impl Builder<'_> {
                 Some("methods = [\"POST\"]".to_owned()),
             );
         }
-        let anonymous = serve.action.value == "mint" && serve.tenant.as_ref().is_some_and(|t| t.value == "new");
-        match access {
-            Access::Public if !anonymous => self.report.error(
+        let new_tenant = serve.tenant.as_ref().filter(|t| serve.action.value == "mint" && t.value == "new");
+        match (access, new_tenant) {
+            (Access::Public, Some(tenant)) => self.check_sign_up(tenant, written.limits.as_ref(), shared.limits),
+            (Access::Public, None) => self.report.error(
                 &serve.action.at,
                 "nobody is known on a public route: whose records would these be?",
                 Some("name the surfaces it accepts, or let `mint` make a tenant with `tenant = \"new\"`".to_owned()),
             ),
-            Access::Surfaces { .. } if anonymous => {
-                let at = serve.tenant.as_ref().map_or(&serve.at, |t| &t.at);
-                self.report.error(
-                    at,
-                    "a caller has a tenant already",
-                    Some("`tenant = \"new\"` is for public routes (sign-up)".to_owned()),
-                );
-            }
-            _ => {}
+            (Access::Surfaces { .. }, Some(tenant)) => self.report.error(
+                &tenant.at,
+                "a caller has a tenant already",
+                Some("`tenant = \"new\"` is for public routes (sign-up)".to_owned()),
+            ),
+            (Access::Surfaces { .. }, None) => {}
         }
     }
 

@@ -24,6 +24,7 @@ mod issuers;
 mod limits;
 mod lints;
 mod listeners;
+mod log_in;
 mod material;
 mod mints;
 mod names;
@@ -160,6 +161,8 @@ impl<'b> Builder<'b> {
             peppers: peppers?,
             admin: admin?,
             limits: gateway.limits,
+            log_in: self.log_in(&gateway.log_in),
+            sign_up: gateway.sign_up,
             log: gateway.log,
             revocation_bound: gateway.bound.value,
             stream_check: self.stream_check(gateway),

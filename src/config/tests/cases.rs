@@ -56,6 +56,25 @@ pub(super) const GATEWAY_CASES: &[Case] = &[
     ),
     Case("[limits]\nbody_rate = \"2MB\"\n", "\"2MB\"", "`body_rate` is not a size"),
     Case("[limits]\nconnections = 0\n", "0", "`connections` must be 1 to 1000000"),
+    Case("[log_in]\nwindow = \"30s\"\n", "\"30s\"", "`window` must be 1m to 1d"),
+    Case("[log_in]\ntries_per_account = 2\n", "2", "`tries_per_account` must be 3 to 1000000"),
+    Case(
+        "[log_in]\ntries_per_account_and_address = 60\n",
+        "60",
+        "nobody would get as far as `tries_per_account_and_address = 60`: `tries_per_account` is 50",
+    ),
+    Case(
+        "[log_in]\ntries_per_address = 9\n",
+        "9",
+        "nobody would get as far as `tries_per_account_and_address = 10`: `tries_per_address` is 9",
+    ),
+    Case("[log_in]\nhashes_waiting = 257\n", "257", "`hashes_waiting` must be 1 to 256"),
+    Case("[sign_up]\nhashes_at_once = 0\n", "0", "`hashes_at_once` must be 1 to 64"),
+    Case(
+        "[sign_up]\ntries_per_address = 9\n",
+        "tries_per_address",
+        "there is no key `tries_per_address` in `[sign_up]`",
+    ),
     Case("[log]\nformat = \"text\"\n", "\"text\"", "`format` cannot be `text`"),
     Case(
         "[admin]\nprobes = \"0.0.0.0:8081\"\n",

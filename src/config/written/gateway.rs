@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::Located;
-use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings};
+use crate::snapshot::{AccessLog, HashPlaces, Limits, LogFormat, LogSettings};
 
 use super::dialect::{self, DIALECT, WrittenDialect};
 use super::limits::{self, LIMITS};
 use super::listener::{self, LISTENER, WrittenListener};
+use super::log_in::{self, LOG_IN, SIGN_UP, WrittenLogIn};
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
 use super::role::{self, ROLE, WrittenRole};
 use super::route::{self, ROUTE, WrittenRoute};
@@ -74,6 +75,18 @@ pub const GATEWAY: Schema = Schema {
             kind: Kind::Table(&LIMITS),
             default: Fallback::Absent("the defaults below"),
             about: "Bounds of connections, requests and waits.",
+        },
+        Key {
+            name: "log_in",
+            kind: Kind::Table(&LOG_IN),
+            default: Fallback::Absent("the defaults below"),
+            about: "How many passwords may be tried, and how many are hashed at a time.",
+        },
+        Key {
+            name: "sign_up",
+            kind: Kind::Table(&SIGN_UP),
+            default: Fallback::Absent("the defaults below"),
+            about: "How many passwords of sign-ups are hashed at a time.",
         },
         Key {
             name: "rate_limits",
@@ -268,6 +281,10 @@ pub struct WrittenGateway {
     pub insecure_probes: bool,
     /// Limits.
     pub limits: Limits,
+    /// Tries and hashes of log-ins.
+    pub log_in: WrittenLogIn,
+    /// Hashes of sign-ups.
+    pub sign_up: HashPlaces,
     /// Rate limits of routes that name none.
     pub rate_limits: Vec<WrittenRateLimit>,
     /// Logs.
@@ -309,6 +326,8 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
         probes: admin.and_then(|s| s.address("probes")),
         insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),
         limits: sub_or_default(section, "limits", &LIMITS, limits::read),
+        log_in: sub_or_default(section, "log_in", &LOG_IN, log_in::read),
+        sign_up: sub_or_default(section, "sign_up", &SIGN_UP, log_in::read_sign_up),
         rate_limits: rate::read_list(section, "rate_limits").unwrap_or_default(),
         log: sub_or_default(section, "log", &LOG, read_log),
         identity: sub_or_default(section, "identity", &IDENTITY, read_identity),

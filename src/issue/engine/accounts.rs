@@ -1,7 +1,9 @@
 //! What issuers do for people: log out, change a password.
 
+use zeroize::Zeroizing;
+
 use crate::base::denial::Denial;
-use crate::base::principal::{CredentialRecord, PasswordHash};
+use crate::base::principal::CredentialRecord;
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::{SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::issue::answer::{self, Told};
@@ -9,7 +11,9 @@ use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::cookie;
 use crate::issue::fields::Rule;
 use crate::issue::narrow::check_scopes;
+use crate::issue::password::Side;
 use crate::issue::spec::{Extent, Sessions, Source};
+use crate::issue::throttle::Door;
 use crate::store::CredentialChange;
 
 use super::{Engine, done, refused_hash, unavailable};
@@ -78,12 +82,7 @@ impl Engine {
         let Some(password) = call.body.secret(new) else {
             return Err(call.refuse(&Source::Body(new.to_owned()), Rule::Required, Denial::Internal));
         };
-        let hash = self
-            .passwords()
-            .hash(password)
-            .await
-            .map_err(|error| refused_hash(error, call, new))?;
-        let hash = PasswordHash::parse(&hash).ok_or(Denial::Internal)?;
+        let hash = self.hash_new(call, new, password).await?;
         let told = Told {
             cookies: match sessions {
                 Sessions::Ended => removed_cookie(call.surface(caller.surface)?),
@@ -107,32 +106,38 @@ impl Engine {
         let Some(password) = call.body.secret(field) else {
             return Err(call.refuse(&source, Rule::Required, Denial::Internal));
         };
-        let clock = self.clock.now().boot;
-        let attempt = self.throttle().attempt(account.fingerprint, call.address, clock);
-        attempt.map_err(|too_many| Stop {
-            retry_after: Some(too_many.retry_after),
-            ..Stop::from(Denial::RateLimited)
-        })?;
-        let found = self
-            .store
-            .find_credential(account.id.clone())
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let hash = found.as_ref().and_then(password_of);
-        let right = self.passwords().verify(hash, password).await;
-        if right.map_err(|error| refused_hash(error, call, field))? {
-            self.throttle().forgive(account.fingerprint, call.address);
-            Ok(())
-        } else {
-            Err(call.refuse(&source, Rule::OneOf, Denial::WrongSecret))
+        let (fingerprint, throttle) = (account.fingerprint, self.throttle());
+        let attempt = throttle.attempt(Door::Session, fingerprint, call.address, self.clock.now().boot)?;
+        match self.check_password(call, account, (field, password)).await {
+            Ok(true) => throttle.succeed(attempt, self.clock.now().boot),
+            Ok(false) => return Err(call.refuse(&source, Rule::OneOf, Denial::WrongSecret)),
+            Err(stop) => {
+                throttle.withdraw(attempt, self.clock.now().boot);
+                return Err(stop);
+            }
         }
+        Ok(())
+    }
+
+    /// Whether a password is the account's. Who has no place for its hash costs the store nothing.
+    async fn check_password(
+        &self,
+        call: &Call,
+        account: &CredentialRecord,
+        (field, password): (&str, Zeroizing<String>),
+    ) -> Result<bool, Stop> {
+        let refused = |error| refused_hash(error, call, field);
+        let place = self.passwords.place(Side::Known, call.address).await.map_err(refused)?;
+        let found = self.store.find_credential(account.id.clone()).await;
+        let hash = found.map_err(|error| unavailable(&error))?.as_ref().and_then(password_of);
+        place.verify(hash, password).await.map_err(refused)
     }
 }
 
 /// An account's hash, as the places for hashing take it.
-pub(super) fn password_of(record: &CredentialRecord) -> Option<zeroize::Zeroizing<String>> {
+pub(super) fn password_of(record: &CredentialRecord) -> Option<Zeroizing<String>> {
     let hash = record.extras.as_ref()?.password.as_ref()?;
-    Some(zeroize::Zeroizing::new(hash.expose().to_owned()))
+    Some(Zeroizing::new(hash.expose().to_owned()))
 }
 
 /// The account itself, or the nearest one the caller hangs on; with what that hangs on.

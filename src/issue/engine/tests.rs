@@ -195,7 +195,13 @@ impl Bench {
             store.create_tenant(TenantId::parse(tenant).unwrap(), NOW).await.unwrap();
         }
         let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
-        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), (2, LIMITS));
+        let log_in = LogInSettings::default();
+        let limits = EngineLimits {
+            log_in: &log_in,
+            sign_up: log_in.hashes,
+            records: LIMITS,
+        };
+        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), &limits);
         Self {
             engine,
             store,

@@ -55,6 +55,7 @@ pub(super) type Outcome = Result<Answer, StoreError>;
 
 struct Flight {
     number: u64,
+    began: BootMillis,
     /// The newest change of the fingerprint that was known when the flight began.
     mark: Position,
     outcome: watch::Receiver<Option<Outcome>>,
@@ -153,6 +154,7 @@ impl Flights {
         }
         if let Some(flight) = flights.get(&fingerprint)
             && flight.mark >= self.memory.positions().mark(&fingerprint)
+            && flight.began >= since
         {
             add_one(&self.counters.coalesced);
             return Ok(Boarding::Waiting(flight.outcome.clone()));
@@ -172,19 +174,21 @@ impl Flights {
             add_one(&self.counters.short_circuited);
             return Err(StoreError::Unavailable("it has not answered lately".into()));
         }
-        Ok(Boarding::Waiting(self.start(flights, fingerprint, permit)))
+        Ok(Boarding::Waiting(self.start(flights, fingerprint, now, permit)))
     }
 
     fn start(
         self: &Arc<Self>,
         mut flights: MutexGuard<'_, HashMap<Fingerprint, Flight>>,
         fingerprint: Fingerprint,
+        now: BootMillis,
         permit: OwnedSemaphorePermit,
     ) -> watch::Receiver<Option<Outcome>> {
         let (landed, outcome) = watch::channel(None);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let flight = Flight {
             number,
+            began: now,
             mark: self.memory.positions().mark(&fingerprint),
             outcome: outcome.clone(),
         };

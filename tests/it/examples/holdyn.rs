@@ -82,7 +82,13 @@ fn people_sign_up_and_log_in_and_a_taken_address_is_a_conflict() {
     let house = House::open("holdyn");
     let gateway = house.gateway();
     let ann = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;
-    let exact = |answer: &Response, status: u16| {
+    // How many more may sign up from this address; until when is the clock's.
+    let limit = |answer: &Response, left: u32| {
+        let standing = answer.field("ratelimit").unwrap().to_owned();
+        assert!(standing.starts_with(&format!("\"address\";r={left};t=")), "{standing}");
+        format!("\nratelimit-policy: \"address\";q=200;w=3600\nratelimit: {standing}")
+    };
+    let exact = |answer: &Response, status: u16, limit: &str| {
         let json = answer.json();
         let (token, ends) = (text(&json, "session_token"), text(&json, "expires_at"));
         let id = text(&json["account"], "id");
@@ -92,18 +98,19 @@ fn people_sign_up_and_log_in_and_a_taken_address_is_a_conflict() {
         let body = format!(
             "{{\"session_token\":\"{token}\",\"expires_at\":\"{ends}\",\n \"account\":{{\"id\":\"{id}\",\"email\":\"ann@acme.example\"}}}}"
         );
-        assert_eq!(whole(answer), format!("{status}\n{JSON}\n\n{body}"));
+        assert_eq!(whole(answer), format!("{status}\n{JSON}{limit}\n\n{body}"));
         (id, token)
     };
-    let (id, token) = exact(&at(gateway, "POST", "/auth/signup", &[], ann), 201);
+    let signed = at(gateway, "POST", "/auth/signup", &[], ann);
+    let (id, token) = exact(&signed, 201, &limit(&signed, 199));
     assert_eq!(with(gateway, "GET", "/dashboard/overview", &token, "").status, 200);
-    let (again, token) = exact(&at(gateway, "POST", "/auth/login", &[], ann), 200);
+    let (again, token) = exact(&at(gateway, "POST", "/auth/login", &[], ann), 200, "");
     assert_eq!(id, again);
     assert_eq!(with(gateway, "GET", "/dashboard/overview", &token, "").status, 200);
 
-    for taken in [ann, r#"{"email":"ANN@acme.example","password":"another password"}"#] {
+    for (taken, left) in [(ann, 198), (r#"{"email":"ANN@acme.example","password":"another password"}"#, 197)] {
         let answer = at(gateway, "POST", "/auth/signup", &[], taken);
-        assert_eq!(whole(&answer), refusal(409, "", "taken", "This exists already."));
+        assert_eq!(whole(&answer), refusal(409, &limit(&answer, left), "taken", "This exists already."));
     }
     assert_eq!(
         gateway.json(&["tenants", "list"])["tenants"].as_array().unwrap().len(),

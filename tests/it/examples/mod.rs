@@ -6,6 +6,7 @@ mod geldstuck;
 mod hatchpay;
 mod heldsway;
 mod holdyn;
+mod holdyn_log_in;
 mod holdyn_matrix;
 mod holdyn_sessions;
 mod house;

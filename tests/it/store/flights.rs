@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use durward::base::clock::Clock as _;
 use durward::store::StoreError;
 use durward::store::cached::{CacheSettings, CachedStore, Recalled};
 
@@ -25,6 +26,31 @@ fn k4_a_hundred_requests_for_one_credential_are_one_read() {
         assert_eq!(bench.wrapper.reads(), 1);
         bench.load("key-1").await.unwrap();
         assert_eq!(bench.wrapper.reads(), 1, "and then it is remembered");
+    });
+}
+
+#[test]
+fn who_asks_for_facts_of_now_does_not_wait_for_a_read_that_began_before() {
+    run(async {
+        let bench = Bench::new().await;
+        bench.wrapper.set(Behaviour::HoldQuestions);
+        let early = bench.start_load("key-1");
+        bench.until_held(1).await;
+        bench.advance(1);
+        let since = bench.fixture.clock.now().boot;
+        let start = || {
+            let cache = bench.cache.clone();
+            tokio::spawn(async move { cache.load_since(fingerprint("key-1"), since).await })
+        };
+        let first = start();
+        bench.until_held(2).await;
+        let second = start();
+        until("the second to join it", async || bench.cache.figures().coalesced == 1).await;
+        bench.wrapper.release();
+        for load in [early, first, second] {
+            assert!(load.await.unwrap().unwrap().is_some());
+        }
+        assert_eq!(bench.wrapper.reads(), 2);
     });
 }
 

@@ -70,8 +70,16 @@ async fn what_rests_on_a_record_that_has_changed_is_not_made(fixture: Fixture) {
             0 => of("session", CredentialChange::SetPassword(hash.clone())).await,
             1 => of("key", CredentialChange::EndIssued).await,
             2 => of("token", CredentialChange::ExpireAt(NOW.plus(Duration::from_secs(60)))).await,
-            3 => store.set_tenant_active(tenant("acme"), TenantState::Inactive).await.map(drop).unwrap(),
-            4 => store.set_tenant_active(tenant("acme"), TenantState::Active).await.map(drop).unwrap(),
+            3 => store
+                .set_tenant_active(tenant("acme"), TenantState::Inactive)
+                .await
+                .map(drop)
+                .unwrap(),
+            4 => store
+                .set_tenant_active(tenant("acme"), TenantState::Active)
+                .await
+                .map(drop)
+                .unwrap(),
             5 => {
                 let narrower = RoleChange::SetScopes(scopes(&["orders:read"]));
                 store.change_role(clerk().id, narrower).await.map(drop).unwrap();
@@ -84,7 +92,11 @@ async fn what_rests_on_a_record_that_has_changed_is_not_made(fixture: Fixture) {
         let refused = store.create(resting(&judged, "made"), NOW).await;
         assert!(matches!(refused, Err(ChangeError::Stale)), "step {step}: {refused:?}");
         let after = store.find(fingerprint("other")).await.unwrap();
-        assert_eq!((after.position, after.facts), (before.position, before.facts), "step {step}: nothing was written");
+        assert_eq!(
+            (after.position, after.facts),
+            (before.position, before.facts),
+            "step {step}: nothing was written"
+        );
         assert!(store.find_credential(credential_id("made")).await.unwrap().is_none());
         let anew = RestsOn::facts(&facts(&fixture, "session").await);
         let unmade = NewRecords {

@@ -165,7 +165,7 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "an idle limit needs an absolute one",
     ),
     Case(
-        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = \"public\"\nserve = \"mint\"\ntenant = \"new\"\nmint = [{ surface = \"people\", scopes = [\"orders:read\"] }]\n",
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = \"public\"\nserve = \"mint\"\ntenant = \"new\"\nlimits = [{ by = \"address\", rate = \"9/1h\" }]\nmint = [{ surface = \"people\", scopes = [\"orders:read\"] }]\n",
         "\"orders:read\"",
         "nobody holds a scope on a public route",
     ),

@@ -1,0 +1,202 @@
+//! Counts of tries in a table that is bounded and never forgets a count to make room for another.
+//!
+//! While the table has room, everything that is counted has a place of its own. When it is full of
+//! counts that still run, what is new shares a place: one of a fixed number, found by its digest.
+//! Several then use up one limit together, so a full table refuses more, never less; whoever meets it
+//! without any part in the attack is told when to come back. A count that began in a shared place and
+//! finds one of its own later begins anew there, so while the table empties a limit holds twice.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use crate::base::clock::BootMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::issue::network::Network;
+
+/// Counts with a place of their own: 9 MiB. A failed try makes three at most and costs a hash; four
+/// processors that do nothing else hash 180,000 passwords in the default window, so that this is full only
+/// after most of a window of that.
+pub(super) const MAX_OWN: usize = 262_144;
+/// Places that are shared when there is no other: 64 KiB. Few enough to be nothing, many enough that an
+/// attack has to fill each with a whole limit before it concerns everybody.
+pub(super) const SHARED: usize = 4_096;
+/// A full table is swept at most so often: a sweep looks at all of it, and must not be the price of
+/// each try.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Counted {
+    /// Log-ins to one account from one network.
+    Pair(Fingerprint, Network),
+    /// Log-ins from one network, to whatever account.
+    Network(Network),
+    /// Log-ins to one account, from wherever it is not known.
+    Account(Fingerprint),
+    /// Passwords that a session of this account tried, from one network.
+    SessionPair(Fingerprint, Network),
+    /// Passwords that sessions of this account tried, from wherever.
+    SessionAccount(Fingerprint),
+}
+
+/// Tries since the first of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
+    tries: u32,
+    began: BootMillis,
+}
+
+impl Count {
+    /// How long until another try makes sense, if there were `limit` already.
+    pub(super) fn wait(&self, limit: u32, window: Duration, now: BootMillis) -> Option<Duration> {
+        let reached = self.runs(window, now) && self.tries >= limit;
+        reached.then(|| window.saturating_sub(now.since(self.began)))
+    }
+
+    /// One more. Answers when the count began, which tells it from one that takes its place later.
+    pub(super) fn add(&mut self, window: Duration, now: BootMillis) -> BootMillis {
+        if !self.runs(window, now) {
+            *self = Self { tries: 0, began: now };
+        }
+        self.tries = self.tries.saturating_add(1);
+        self.began
+    }
+
+    /// One less, if it is still the count that began then.
+    pub(super) const fn take_back(&mut self, began: BootMillis) {
+        if self.began.0 == began.0 {
+            self.tries = self.tries.saturating_sub(1);
+        }
+    }
+
+    const fn runs(&self, window: Duration, now: BootMillis) -> bool {
+        self.tries > 0 && now.since(self.began).as_millis() < window.as_millis()
+    }
+}
+
+/// Where one try was counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Charge {
+    place: Place,
+    began: BootMillis,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Own(u64),
+    Shared(usize),
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Counts {
+    window: Duration,
+    /// By a keyed digest of what is counted; two that had the same would share a count.
+    own: HashMap<u64, Count>,
+    shared: Box<[Count]>,
+    digest: RandomState,
+    swept_at: BootMillis,
+    max_own: usize,
+}
+
+impl Counts {
+    pub(super) fn new(window: Duration) -> Self {
+        Self {
+            window,
+            own: HashMap::new(),
+            shared: vec![Count::default(); SHARED].into_boxed_slice(),
+            digest: RandomState::new(),
+            swept_at: BootMillis::default(),
+            max_own: MAX_OWN,
+        }
+    }
+
+    /// How long until this may be tried again, if it may not now.
+    pub(super) fn wait(&mut self, counted: Counted, limit: u32, now: BootMillis) -> Option<Duration> {
+        let place = self.place_of(counted, now);
+        self.find(place)?.wait(limit, self.window, now)
+    }
+
+    /// Counts one try.
+    pub(super) fn charge(&mut self, counted: Counted, now: BootMillis) -> Charge {
+        let (place, window) = (self.place_of(counted, now), self.window);
+        let count = match place {
+            Place::Own(digest) => self.own.entry(digest).or_default(),
+            // `place_of` answers places below the length only.
+            Place::Shared(at) => &mut self.shared[at],
+        };
+        Charge {
+            place,
+            began: count.add(window, now),
+        }
+    }
+
+    /// Takes exactly that try back.
+    pub(super) fn take_back(&mut self, charge: Charge) {
+        match charge.place {
+            Place::Own(digest) => {
+                if let Some(count) = self.own.get_mut(&digest) {
+                    count.take_back(charge.began);
+                    if count.tries == 0 {
+                        self.own.remove(&digest);
+                    }
+                }
+            }
+            Place::Shared(at) => {
+                if let Some(count) = self.shared.get_mut(at) {
+                    count.take_back(charge.began);
+                }
+            }
+        }
+    }
+
+    /// Forgets all tries that were counted where this one was. In a shared place they may be anybody's:
+    /// there, only this one is taken back.
+    pub(super) fn forget(&mut self, charge: Charge) {
+        match charge.place {
+            Place::Own(digest) => drop(self.own.remove(&digest)),
+            Place::Shared(_) => self.take_back(charge),
+        }
+    }
+
+    fn find(&self, place: Place) -> Option<&Count> {
+        match place {
+            Place::Own(digest) => self.own.get(&digest),
+            Place::Shared(at) => self.shared.get(at),
+        }
+    }
+
+    fn place_of(&mut self, counted: Counted, now: BootMillis) -> Place {
+        let digest = self.digest.hash_one(counted);
+        if self.own.contains_key(&digest) || self.own.len() < self.max_own {
+            return Place::Own(digest);
+        }
+        if now.since(self.swept_at) >= SWEEP_INTERVAL {
+            self.swept_at = now;
+            let window = self.window;
+            self.own.retain(|_, count| count.runs(window, now));
+            if self.own.len() < self.max_own {
+                return Place::Own(digest);
+            }
+            tracing::warn!(
+                alarm = "log_in_table_full",
+                "wrong passwords come from more places than are counted apart"
+            );
+        }
+        Place::Shared(usize::try_from(digest % SHARED as u64).unwrap_or(0))
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_room_for(window: Duration, max_own: usize) -> Self {
+        Self {
+            max_own,
+            ..Self::new(window)
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.own.len()
+    }
+}
