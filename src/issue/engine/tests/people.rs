@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Extras, Parent, State};
-use crate::decide::token::TokenRules;
+use crate::decide::token::{TokenKeys, TokenRules};
 use crate::decide::validity;
 use crate::issue::password::verify_password;
 use crate::issue::token::renew;
@@ -118,14 +118,58 @@ async fn j17_a_renewed_token_keeps_its_session_and_its_age_and_ends_later() {
     let rules = rules(SESSION);
     let old = rules.verify_own(token.as_bytes(), NOW).unwrap();
     let end = NOW.plus(Duration::from_secs(1_800));
-    let renewed = renew(&rules, token, old.expires_at, end).unwrap().unwrap();
+    let record = bench.find(old.record.as_str()).await;
+    let renewed = renew(&rules, &record, Some(&account), (old.expires_at, end)).unwrap().unwrap();
     let new = rules.verify_own(renewed.text.as_bytes(), NOW).unwrap();
     assert_eq!((&new.record, new.issued_at), (&old.record, old.issued_at));
     assert_eq!(new.expires_at.secs(), end.secs());
     assert!(
-        renew(&rules, token, old.expires_at, old.expires_at).unwrap().is_none(),
+        renew(&rules, &record, Some(&account), (old.expires_at, old.expires_at))
+            .unwrap()
+            .is_none(),
         "nothing is gained"
     );
+}
+
+#[tokio::test]
+async fn a_session_made_under_a_retired_secret_is_renewed_under_the_present_one_from_its_record() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let mut mint = log_in(SESSION);
+    if let Action::Mint { mints, .. } = &mut mint {
+        mints[0].claims = vec![("plan".into(), Source::Constant(crate::issue::spec::Value::Text("gold".into())))];
+    }
+    let (_, told) = bench.run(mint, by(&account)).await.unwrap();
+    let token = told[0]["token"].as_str().unwrap();
+    let keys = |secrets: &[[u8; 32]]| TokenRules {
+        keys: TokenKeys::new(secrets).unwrap(),
+        scopes_claim: Some("scopes".into()),
+        ..rules(SESSION)
+    };
+    let (retired, present, both) = (keys(&[[2; 32]]), keys(&[[3; 32]]), keys(&[[3; 32], [2; 32]]));
+    let mut forged = claims_of(token);
+    for (name, value) in [
+        ("plan", json!("platinum")),
+        ("admin", json!(true)),
+        ("scopes", json!(["everything"])),
+    ] {
+        forged[name] = value;
+    }
+    for presented in [token.to_owned(), retired.keys.sign(forged.as_object().unwrap()).unwrap()] {
+        let old = both.verify_own(presented.as_bytes(), NOW).unwrap();
+        let record = bench.find(old.record.as_str()).await;
+        let ends = (old.expires_at, NOW.plus(Duration::from_secs(1_800)));
+        let renewed = renew(&both, &record, Some(&account), ends).unwrap().unwrap();
+        assert!(retired.verify_own(renewed.text.as_bytes(), NOW).is_err());
+        let new = present.verify_own(renewed.text.as_bytes(), NOW).unwrap();
+        assert_eq!(
+            (&new.record, new.issued_at, &new.subject),
+            (&old.record, old.issued_at, &old.subject)
+        );
+        let claims = claims_of(&renewed.text);
+        assert_eq!((&claims["plan"], &claims["scopes"]), (&json!("gold"), &json!([])));
+        assert_eq!(claims.get("admin"), None, "what the record does not hold is not carried on");
+    }
 }
 
 #[tokio::test]
