@@ -65,6 +65,7 @@ impl Operations {
             expires_at: request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?,
             valid_after: None,
             epoch: 0,
+            pepper: None,
             extras: extras.boxed(),
         };
         let stored = self.store.create_credential(record).await.map_err(|error| match error {

@@ -177,10 +177,15 @@ struct Asking<'a> {
     replaced: Option<CredentialId>,
 }
 
+fn peppers() -> Peppers {
+    Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap()
+}
+
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn CredentialStore> = Arc::new(EmbeddedStore::open(&folder.path().join("store.redb"), "check").unwrap());
+        let store: Arc<dyn CredentialStore> =
+            Arc::new(EmbeddedStore::open(&folder.path().join("store.redb"), &peppers().checks()).unwrap());
         let clock = Arc::new(ManualClock::new(Now {
             wall: NOW,
             boot: BootMillis(1_000),
@@ -188,8 +193,7 @@ impl Bench {
         for tenant in ["acme", "other"] {
             store.create_tenant(TenantId::parse(tenant).unwrap(), NOW).await.unwrap();
         }
-        let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
-        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), 2);
+        let engine = Engine::new(store.clone(), peppers(), clock.clone(), Handle::current(), 2);
         Self {
             engine,
             store,

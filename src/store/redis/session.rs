@@ -20,6 +20,7 @@ use super::scripts::{Kind, Stored};
 mod changes;
 mod creation;
 mod forgetting;
+mod peppers;
 mod receipts;
 mod roles;
 
