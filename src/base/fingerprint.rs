@@ -202,12 +202,17 @@ impl Peppers {
         self.0.iter()
     }
 
+    /// All but the first: those of older credentials.
+    pub fn older(&self) -> impl Iterator<Item = &Pepper> {
+        self.0.iter().skip(1)
+    }
+
     /// What a store is told of them.
     #[must_use]
     pub fn checks(&self) -> PepperChecks {
         PepperChecks {
             first: self.first().check(),
-            others: self.iter().skip(1).map(Pepper::check).collect(),
+            others: self.older().map(Pepper::check).collect(),
         }
     }
 }

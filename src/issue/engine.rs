@@ -11,11 +11,12 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::{RoleId, TenantId};
+use crate::base::login::login_fingerprint;
 use crate::base::principal::{CredentialRecord, Facts, IdentityLines, PasswordHash, Reading, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
 use crate::decide::validity;
-use crate::store::{ChangeError, CredentialChange, CredentialStore, Found, NewRecords, StoreError};
+use crate::store::{ChangeError, CredentialChange, CredentialStore, Found, NewRecords, StoreError, find_any};
 
 use super::answer::{self, Told};
 use super::call::{Call, Issued, Stop};
@@ -146,6 +147,7 @@ impl Engine {
             };
             made.push(make(call, mint, ready)?);
         }
+        self.refuse_taken(&made).await?;
         let mut told = Told {
             minted: made.iter().map(|one| answer::minted(one, now)).collect(),
             done: done("mint", made.iter().map(|one| &one.record)),
@@ -170,6 +172,18 @@ impl Engine {
         }
         self.end_replaced(call, now).await;
         Ok(issued)
+    }
+
+    /// An address has one account, whatever pepper is first.
+    async fn refuse_taken(&self, made: &[Made]) -> Result<(), Stop> {
+        for record in made.iter().map(|one| &one.record) {
+            let Some(login) = record.login() else { continue };
+            let older = self.peppers.older().map(|pepper| login_fingerprint(pepper, &record.surface, login));
+            if find_any(&*self.store, older).await.map_err(|error| unavailable(&error))? {
+                return Err(Denial::Taken.into());
+            }
+        }
+        Ok(())
     }
 
     async fn find_parent(&self, call: &Call, mint: &Mint, made: &[Made], now: UnixMillis) -> Result<Option<CredentialRecord>, Stop> {

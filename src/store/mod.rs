@@ -31,7 +31,7 @@ mod watch;
 
 pub use filter::CredentialFilter;
 pub use found::{Again, Found, FoundAgain, FoundFacts};
-pub use peppers::{Listed, PepperList};
+pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, EventPage, Receipt, Receipts, Standing, ToldEvent};
 
 /// A boxed future; stores are never on the hot path.

@@ -4,7 +4,7 @@ use crate::base::fingerprint::{Fingerprint, PepperCheck, PepperChecks, PepperMar
 use crate::base::principal::{CredentialRecord, State};
 
 use super::change::{self, Outcome};
-use super::{ChangeError, EventSubject, NewRecords, StoreError};
+use super::{ChangeError, CredentialStore, EventSubject, NewRecords, StoreError};
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +30,22 @@ pub struct Listed {
     pub check: PepperCheck,
     /// While it is being dropped, the word of whoever drops it: nothing is made under it any more.
     pub leaving: Option<String>,
+}
+
+/// A pepper, for the question which credentials depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnderPepper {
+    /// Which.
+    pub mark: PepperMark,
+    /// That of records without a mark ([`PepperList::oldest`]).
+    pub oldest: Option<PepperMark>,
+}
+
+/// The pepper without which a record is not found; `oldest` is that of records without a mark. `None` for
+/// one that is found by its id alone.
+#[must_use]
+pub fn pepper_of(record: &CredentialRecord, oldest: Option<PepperMark>) -> Option<PepperMark> {
+    record.pepper.or_else(|| oldest.filter(|_| record.needs_pepper()))
 }
 
 /// What a list is to a gateway that has all of its peppers.
@@ -228,6 +244,21 @@ pub(super) fn move_event(before: &CredentialRecord, after: &CredentialRecord) ->
         id: after.id.clone(),
         fingerprints: vec![new, id, before.fingerprint],
     }
+}
+
+/// Whether somebody is found by one of these: what is about to be made has another fingerprint under each
+/// pepper, and the store's own check sees only the first. Two gateways with different first peppers that
+/// make the same at the same moment are not told apart; `durward peppers move` reports them.
+///
+/// # Errors
+/// [`StoreError`]: that is not known.
+pub async fn find_any(store: &dyn CredentialStore, fingerprints: impl Iterator<Item = Fingerprint>) -> Result<bool, StoreError> {
+    for fingerprint in fingerprints {
+        if store.find(fingerprint).await?.facts.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Of a store that keeps no list.

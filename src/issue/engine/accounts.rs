@@ -3,6 +3,7 @@
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
+use crate::base::login::login_fingerprint;
 use crate::base::principal::{CredentialRecord, PasswordHash};
 use crate::decide::surface::{SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use crate::issue::answer::{self, Told};
@@ -115,7 +116,12 @@ impl Engine {
             return Err(call.refuse(&source, Rule::Required, Denial::Internal));
         };
         let clock = self.clock.now().boot;
-        let attempt = self.throttle().attempt(account.fingerprint, call.address, clock);
+        // As log-ins are counted: an account that was made under an older pepper has no second count.
+        let counted = match account.login() {
+            Some(login) => login_fingerprint(self.peppers.first(), &account.surface, login),
+            None => account.fingerprint,
+        };
+        let attempt = self.throttle().attempt(counted, call.address, clock);
         attempt.map_err(|too_many| Stop {
             retry_after: Some(too_many.retry_after),
             ..Stop::from(Denial::RateLimited)
@@ -128,7 +134,7 @@ impl Engine {
         let hash = found.as_ref().and_then(password_of);
         let right = self.passwords().verify(hash, password).await;
         if right.map_err(|error| refused_hash(error, call, field))? {
-            self.throttle().forgive(account.fingerprint, call.address);
+            self.throttle().forgive(counted, call.address);
             Ok(())
         } else {
             Err(call.refuse(&source, Rule::OneOf, Denial::WrongSecret))

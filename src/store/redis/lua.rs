@@ -147,7 +147,7 @@ for i = first, #ARGV, 5 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
   if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
 end
-if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', string.match(ARGV[1], '^%x+'), 'history', ARGV[3], 'position', 0) end
+if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', m[2] or string.match(ARGV[1], '^%x+'), 'history', ARGV[3], 'position', 0) end
 local p
 if fresh then
   p = change(KEYS[8], ARGV[2], ARGV[7])
