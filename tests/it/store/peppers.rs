@@ -298,7 +298,10 @@ fn a_dropped_pepper_makes_nothing_and_does_not_come_back() {
         refused().await;
         assert_foreign(redis.open(0x0a, &[0x0b]).await, "was dropped");
         let _: i64 = redis.0.command(&["CLIENT", "KILL", "TYPE", "normal"]);
-        until("its connections", async || forgotten.find(fingerprint("new")).await.is_ok()).await;
+        until("its connections", async || {
+            forgotten.find(fingerprint("new")).await.is_ok() && rolled.peppers().await.is_ok()
+        })
+        .await;
         assert_eq!(marks(&rolled).await, ["0b0b0b0b"], "a new connection does not bring it back");
         for others in [&[][..], &[0x0a]] {
             let store = redis.open(0x0b, others).await.unwrap();
