@@ -1,3 +1,5 @@
+//! Which gateways a list of peppers admits, and how it changes.
+
 use super::*;
 
 const A: PepperCheck = PepperCheck::from_bytes([0xaa; 32]);
