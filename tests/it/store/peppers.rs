@@ -1,8 +1,15 @@
 //! The peppers a store was written under: what records say of them, how one takes another's place, and
 //! that no gateway answers for credentials which it could not find.
 
-use durward::base::fingerprint::{Fingerprint, PepperCheck};
+use std::sync::Arc;
+
+use durward::base::clock::Clock as _;
+use durward::base::fingerprint::{Fingerprint, Pepper, PepperCheck, Peppers};
+use durward::base::login::login_fingerprint;
 use durward::base::principal::CredentialRecord;
+use durward::decide::surface::{Surface, SurfaceKind};
+use durward::resolver::Resolver;
+use durward::store::cached::CachedStore;
 use durward::store::embedded::EmbeddedStore;
 use durward::store::redis::RedisStore;
 use durward::store::{
@@ -10,8 +17,10 @@ use durward::store::{
 };
 
 use super::fixture::{
-    FIRST, Fixture, NOW, PEPPER, credential_id, fingerprint, open_redis_with, peppers, record, run, surface, tenant, until,
+    FIRST, Fixture, NOW, PEPPER, control, credential_id, fingerprint, open_redis_with, peppers, record, run, settings, surface, tenant,
+    until,
 };
+use super::wrapper::{Behaviour, Wrapper};
 use crate::support::redis::RedisServer;
 
 super::contract::suite! {
@@ -322,5 +331,44 @@ fn a_store_from_before_the_list_is_one_of_one_pepper() {
         let store = open_redis_with(&redis.0, 0, PEPPER).await.unwrap();
         store.create_tenant(tenant("acme"), NOW).await.unwrap();
         assert_eq!(marks(&store).await, ["0a0a0a0a"]);
+    });
+}
+
+#[test]
+fn a_log_in_that_meets_the_move_of_its_account_finds_it() {
+    run(async {
+        let fixture = Fixture::embedded().await;
+        with_acme(&fixture).await;
+        let both = [8, 7].map(|byte| Pepper::new(&[byte; 32]).unwrap());
+        let [under_new, under_old] = both.clone().map(|pepper| login_fingerprint(&pepper, &surface(), "ann@example.com"));
+        let made = CredentialRecord {
+            fingerprint: under_old,
+            ..account("ann")
+        };
+        fixture.store.create_credential(made).await.unwrap();
+        let wrapper = Arc::new(Wrapper::new(fixture.store.clone()));
+        let (store, clock) = (wrapper.clone() as Arc<dyn CredentialStore>, fixture.clock.clone());
+        let cache = CachedStore::new(store, &settings(), clock.clone(), control());
+        let resolver = Resolver::with_table(cache, Peppers::new(both.to_vec()).unwrap(), clock.clone(), 64);
+        let account_surface = Surface {
+            name: surface(),
+            kind: SurfaceKind::Account { fields: None },
+            mode: None,
+        };
+        wrapper.set(Behaviour::HoldAnswers);
+        let moving = async {
+            until("the look under the new pepper", async || wrapper.held() == 1).await;
+            fixture.store.move_login(credential_id("ann"), under_new).await.unwrap();
+            wrapper.set(Behaviour::Pass);
+            wrapper.release();
+        };
+        let looking = resolver.resolve_login(&account_surface, "Ann@example.com", clock.now());
+        let (found, ()) = futures_util::future::join(looking, moving).await;
+        assert_eq!(
+            found.unwrap().expect("it was there all the time").credential.id,
+            credential_id("ann")
+        );
+        let unknown = resolver.resolve_login(&account_surface, "bob@example.com", clock.now());
+        assert!(unknown.await.unwrap().is_none());
     });
 }

@@ -89,6 +89,20 @@ async fn sign_up_makes_a_tenant_an_account_and_a_session_that_verifies() {
 }
 
 #[tokio::test]
+async fn an_address_has_one_account_whatever_pepper_is_first() {
+    let mut bench = Bench::new().await;
+    let body = r#"{"email":"Ann@Example.com","password":"correct horse"}"#;
+    bench.run(sign_up(), said(body)).await.unwrap();
+    let both = Peppers::new([8, 7].map(|byte| Pepper::new(&[byte; 32]).unwrap()).to_vec()).unwrap();
+    bench.engine = Engine::new(bench.store.clone(), both, bench.clock.clone(), Handle::current(), 2);
+    let again = bench.run(sign_up(), said(&body.to_lowercase())).await.unwrap_err();
+    assert_eq!(again.denial, Denial::Taken);
+    assert_eq!(bench.count("account").await, 1);
+    bench.run(sign_up(), said(&body.replace("Ann", "Bob"))).await.unwrap();
+    assert_eq!(bench.count("account").await, 2);
+}
+
+#[tokio::test]
 async fn a_session_with_a_record_is_named_by_jti_and_its_token_ends_before_it() {
     let bench = Bench::new().await;
     let account = bench.record("account", "acc_1", |_| ()).await;
