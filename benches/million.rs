@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{SystemClock, instant};
-use durward::base::fingerprint::{Fingerprint, Pepper};
+use durward::base::fingerprint::{Fingerprint, Pepper, PepperChecks};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::key::GeneratedKey;
 use durward::store::CredentialStore;
@@ -86,14 +86,14 @@ async fn run(at: &str, pepper: &str, count: usize, hot: usize) -> Fallible<()> {
 
 async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
     if let Some(path) = at.strip_prefix("embedded:") {
-        return Ok(Arc::new(EmbeddedStore::open(Path::new(path), &pepper.check_value())?));
+        return Ok(Arc::new(EmbeddedStore::open(Path::new(path), &PepperChecks::one(pepper.check()))?));
     }
     let settings = RedisSettings {
         access: RedisUrl::parse(&at.to_owned().into())?.into_access(None),
         key_prefix: "durward".into(),
         wait_replicas: 0,
         lookup_timeout: Duration::from_secs(5),
-        pepper_check: pepper.check_value(),
+        peppers: PepperChecks::one(pepper.check()),
     };
     let handle = tokio::runtime::Handle::current();
     Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))

@@ -36,6 +36,7 @@ pub(crate) fn record(
         expires_at: None,
         valid_after: None,
         epoch: 0,
+        pepper: None,
         extras: None,
     })
 }

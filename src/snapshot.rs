@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::base::fingerprint::{Pepper, Peppers};
+use crate::base::fingerprint::Peppers;
 use crate::base::ids::GatewayId;
 use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
@@ -117,8 +117,7 @@ impl Settings {
     }
 
     fn peppers_are(&self, running: &Peppers) -> bool {
-        let values = |peppers: &Peppers| peppers.iter().map(Pepper::check_value).collect::<Vec<_>>();
-        values(&self.peppers) == values(running)
+        self.peppers.checks() == running.checks()
     }
 }
 

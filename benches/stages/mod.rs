@@ -99,7 +99,7 @@ impl Bench {
         let peppers = loaded.settings.peppers.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let folder = tempfile::tempdir()?;
-        let store = Arc::new(EmbeddedStore::open(&folder.path().join("store"), &peppers.first().check_value())?);
+        let store = Arc::new(EmbeddedStore::open(&folder.path().join("store"), &peppers.checks())?);
         let key = runtime.block_on(one_key(&store, &loaded.snapshot, &peppers))?;
         // A clock that stands still: facts never grow old, and callgrind need not know the kernel's page of clocks.
         let clock = Arc::new(ManualClock::new(Now {

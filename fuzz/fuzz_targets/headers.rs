@@ -72,6 +72,7 @@ fn world() -> &'static World {
                 expires_at: None,
                 valid_after: None,
                 epoch: 1,
+                pepper: None,
                 extras: None,
             },
             ancestors: Vec::new(),

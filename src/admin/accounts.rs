@@ -8,7 +8,7 @@ use crate::base::scope::Mode;
 use crate::decide::surface::{Surface, SurfaceKind};
 use crate::issue::password::{MAX_PASSWORD, hash_password};
 use crate::snapshot::Snapshot;
-use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords};
+use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords, find_any};
 
 use super::Operations;
 use super::error::OperationError;
@@ -39,6 +39,10 @@ impl Operations {
         if logs_in(surface) {
             let (email, password) = credentials_of(request, surface)?;
             fingerprint = login_fingerprint(self.peppers.first(), &surface.name, email);
+            let older = self.peppers.older().map(|pepper| login_fingerprint(pepper, &surface.name, email));
+            if find_any(&*self.store, older).await? {
+                return Err(address_taken());
+            }
             extras.password = Some(hash(password).await?);
             extras.login = Some(email.to_owned());
         } else if request.email.is_some() || request.password.is_some() {
@@ -65,10 +69,11 @@ impl Operations {
             expires_at: request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?,
             valid_after: None,
             epoch: 0,
+            pepper: None,
             extras: extras.boxed(),
         };
         let stored = self.store.create_credential(record).await.map_err(|error| match error {
-            ChangeError::Taken(_) => OperationError::Conflict("an account with this e-mail address exists already".into()),
+            ChangeError::Taken(_) => address_taken(),
             error => error.into(),
         })?;
         tracing::info!(account = %stored.id, surface = %stored.surface, tenant = %stored.tenant, "account created");
@@ -163,6 +168,10 @@ impl Operations {
             .filter(is_account)
             .ok_or_else(|| OperationError::NotFound(format!("there is no account `{id}`")))
     }
+}
+
+fn address_taken() -> OperationError {
+    OperationError::Conflict("an account with this e-mail address exists already".into())
 }
 
 /// The surface of this name if it is one of accounts; without a name the only one there is.

@@ -2,6 +2,7 @@
 
 use crate::base::fingerprint::{Fingerprint, Part};
 use crate::decide::surface::KeyOrigin;
+use crate::store::find_any;
 
 use super::Operations;
 use super::api::{ImportKey, KeyView};
@@ -46,6 +47,12 @@ impl Operations {
         let mut record = self.blank_record(&surface, &request.tenant, mode, &words).await?;
         if let Some(id) = &request.id {
             record.id = parse_id(id)?;
+        }
+        let older = self.peppers.older();
+        let older = older.map(|pepper| pepper.fingerprint_of_sha256(&surface.name, Part::Key, key.as_bytes()));
+        if find_any(&*self.store, older).await? {
+            // Also one that was revoked: it must not come back under another pepper.
+            return Err(OperationError::Conflict("a credential with this key exists already".into()));
         }
         let pepper = self.peppers.first();
         record.fingerprint = pepper.fingerprint_of_sha256(&surface.name, Part::Key, key.as_bytes());

@@ -173,6 +173,7 @@ impl Operations {
             expires_at: None,
             valid_after: None,
             epoch: 0,
+            pepper: None,
             extras: None,
         })
     }

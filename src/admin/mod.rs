@@ -22,6 +22,7 @@ mod import;
 mod keys;
 mod mint;
 pub mod people;
+pub mod peppers;
 pub mod probes;
 pub mod receipts;
 mod roles;

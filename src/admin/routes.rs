@@ -42,6 +42,7 @@ async fn operate(operations: &Operations, call: &Call) -> Result<Answer, Operati
     match path.as_slice() {
         ["v1", "accounts", rest @ ..] => operate_accounts(operations, call, rest, &query).await,
         ["v1", "roles", rest @ ..] => operate_roles(operations, call, rest, &query).await,
+        ["v1", "peppers", rest @ ..] => operate_peppers(operations, call, rest, &query).await,
         ["v1", "sessions", rest @ ..] => operate_sessions(operations, call, rest, query).await,
         _ => operate_keys(operations, call, &path, &query).await,
     }
@@ -60,6 +61,10 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
         ["v1", "tenants", id, "disable"] if post => {
             let about = About::tenant(id)?;
             change(operations, query, &about, operations.set_tenant(id, TenantState::Inactive)).await
+        }
+        ["v1", "keys"] if get && let Some(mark) = &query.pepper => {
+            let of = (query.tenant.as_deref(), query.surface.as_deref());
+            done(&operations.list_keys_under(mark, of, query.after.as_deref(), query.limit).await?)
         }
         ["v1", "keys"] if get => {
             let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());
@@ -108,6 +113,16 @@ async fn operate_accounts(operations: &Operations, call: &Call, path: &[&str], q
             let about = About::credential(id)?;
             change(operations, query, &about, operations.change_account(id, wanted)).await
         }
+        _ => Ok(no_such_path(call)),
+    }
+}
+
+async fn operate_peppers(operations: &Operations, call: &Call, path: &[&str], query: &Query) -> Result<Answer, OperationError> {
+    let post = call.method == Method::POST;
+    match path {
+        [] if call.method == Method::GET => done(&operations.list_peppers().await?),
+        ["move"] if post => done(&operations.move_accounts(query.after.as_deref()).await?),
+        [mark, "drop"] if post => done(&operations.drop_pepper(mark).await?),
         _ => Ok(no_such_path(call)),
     }
 }
@@ -208,6 +223,7 @@ struct Query {
     surface: Option<String>,
     parent: Option<String>,
     subject: Option<String>,
+    pepper: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
     /// How long a change waits for receipts.
@@ -234,6 +250,7 @@ impl Query {
                 "surface" => query.surface = value_text,
                 "parent" => query.parent = value_text,
                 "subject" => query.subject = value_text,
+                "pepper" => query.pepper = value_text,
                 "after" => query.after = value_text,
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=1_000).contains(limit));
@@ -245,7 +262,7 @@ impl Query {
                 }
                 _ => {
                     return Err(OperationError::Usage(
-                        "lists take tenant, surface, parent, subject, after and limit; changes take wait".into(),
+                        "lists take tenant, surface, parent, subject, pepper, after and limit; changes take wait".into(),
                     ));
                 }
             }

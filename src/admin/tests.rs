@@ -15,6 +15,7 @@ use super::keys::{find_key_surface, unused_scopes};
 use super::*;
 
 mod fixture;
+mod peppers;
 
 use fixture::{NOW, key, operations, pepper, with_acme};
 

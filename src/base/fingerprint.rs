@@ -7,6 +7,10 @@ use subtle::ConstantTimeEq;
 
 use super::ids::{CredentialId, MAX_ID_LEN, SurfaceName, TenantId};
 
+mod checks;
+
+pub use checks::{MAX_PEPPERS, PepperCheck, PepperChecks, PepperMark};
+
 /// Longest label before a surface's name.
 const MAX_LABEL: usize = 16;
 
@@ -150,11 +154,10 @@ impl Pepper {
         self.mac(label, surface, sha256)
     }
 
-    /// A value that tells peppers apart without revealing them; the store keeps it so that a
-    /// gateway with another pepper refuses to start instead of finding nobody.
+    /// What tells this pepper from others without revealing it.
     #[must_use]
-    pub fn check_value(&self) -> String {
-        Fingerprint::from_digest(hmac::sign(&self.key, b"durward pepper check").as_ref()).to_hex()
+    pub fn check(&self) -> PepperCheck {
+        PepperCheck::of(Fingerprint::from_digest(hmac::sign(&self.key, b"durward pepper check").as_ref()))
     }
 
     /// Of the label, the surface's name, a zero byte and the secret.
@@ -201,6 +204,18 @@ impl Peppers {
     /// All, in the order they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Pepper> {
         self.0.iter()
+    }
+
+    /// All but the first: those of older credentials.
+    pub fn older(&self) -> impl Iterator<Item = &Pepper> {
+        self.0.iter().skip(1)
+    }
+
+    /// What a store is told of them.
+    #[must_use]
+    pub fn checks(&self) -> PepperChecks {
+        let first = PepperChecks::one(self.first().check());
+        self.older().map(Pepper::check).fold(first, PepperChecks::and)
     }
 }
 
@@ -265,10 +280,9 @@ mod tests {
             "3d083384b562b8761eff196b1b8d8957bb8e0f697544c248d350d7193109da67",
         ];
         assert_eq!(made.map(|f| f.to_hex()), hex);
-        assert_eq!(
-            pepper.check_value(),
-            "0a90615bd86449a60c02a5efcc462828920b89c103ca078747067965b93ad2cf"
-        );
+        let check = pepper.check();
+        assert_eq!(check.to_hex(), "0a90615bd86449a60c02a5efcc462828920b89c103ca078747067965b93ad2cf");
+        assert_eq!(check.mark().to_string(), "0a90615b");
     }
 
     #[test]

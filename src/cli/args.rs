@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand};
 
 mod confirmed;
 mod people;
+mod peppers;
 
 pub(crate) use confirmed::{DrillArgs, EventArgs, WaitArgs};
 pub(crate) use people::{AccountArgs, AccountCommand, RoleCommand, SessionCommand};
+pub(crate) use peppers::PepperCommand;
 
 /// An authentication gateway with a proven revocation bound.
 #[derive(Debug, Parser)]
@@ -57,6 +59,12 @@ pub(crate) enum Command {
     /// List and end sessions.
     #[command(subcommand)]
     Sessions(SessionCommand),
+    /// Show what depends on each pepper, and when one can be dropped.
+    Peppers {
+        /// What to do; without it, they are shown.
+        #[command(subcommand)]
+        command: Option<PepperCommand>,
+    },
     /// List the gateways that share the store: what each has applied, and when it was last heard of.
     Gateways,
     /// Revoke a canary on the real system and report what every gateway did.
@@ -128,6 +136,9 @@ pub(crate) enum KeyCommand {
         /// Of this surface.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
+        /// In force and found only with this pepper, whose mark `durward peppers` shows.
+        #[arg(long, value_name = "MARK")]
+        pepper: Option<String>,
         /// Which part.
         #[command(flatten)]
         page: Page,

@@ -36,8 +36,17 @@ struct RevokedAnswer<'a> {
 pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
         KeyCommand::Create(args) => create(client, args, printer),
-        KeyCommand::List { tenant, surface, page } => {
-            let filters = [("tenant", tenant.as_deref()), ("surface", surface.as_deref())];
+        KeyCommand::List {
+            tenant,
+            surface,
+            pepper,
+            page,
+        } => {
+            let filters = [
+                ("tenant", tenant.as_deref()),
+                ("surface", surface.as_deref()),
+                ("pepper", pepper.as_deref()),
+            ];
             let list: KeyList = client.get(&format!("/v1/keys?{}", list_query(&filters, page)?))?;
             printer.print(&list, |out| list_table(out, &list))?;
             more(printer, list.next.as_deref());

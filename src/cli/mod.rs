@@ -17,6 +17,7 @@ mod keys;
 mod locate;
 mod output;
 mod password;
+mod peppers;
 mod roles;
 pub mod serve;
 mod sessions;
@@ -54,6 +55,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Accounts(command) => accounts::run(&locate::client(&cli.config)?, command, printer),
         Command::Roles(command) => roles::run(&locate::client(&cli.config)?, command, printer),
         Command::Sessions(command) => sessions::run(&locate::client(&cli.config)?, command, printer),
+        Command::Peppers { command } => peppers::run(&locate::client(&cli.config)?, command.as_ref(), printer),
         Command::Gateways => events::gateways(&locate::client(&cli.config)?, printer),
         Command::Drill(args) => drill::run(&locate::client(&cli.config)?, args, printer),
         Command::Events(args) => events::run(&locate::client(&cli.config)?, args, printer),

@@ -51,6 +51,7 @@ pub(crate) fn facts(surface: &str, id: &str, tenant: &str) -> Facts {
             expires_at: None,
             valid_after: None,
             epoch: 1,
+            pepper: None,
             extras: None,
         },
         ancestors: Vec::new(),

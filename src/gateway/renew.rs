@@ -15,8 +15,9 @@ use super::worker::View;
 /// Adds a renewed token to an answer, where the surface renews and the caller's token is old enough:
 /// as its cookie if it came in one, and in the configured header.
 ///
-/// The renewed token keeps `jti` and `iat`: it is the same session, as old as it was, which ends with
-/// its record and by every log-out that would have ended it before (hardening J17). Two renewals at
+/// The renewed token says what the session's record says, and keeps `jti` and `iat`: it is the same
+/// session, as old as it was, which ends with its record and by every log-out that would have ended it
+/// before (hardening J17). Two renewals at
 /// the same time are two good tokens of one session.
 pub(super) fn refresh(
     view: &View,
@@ -55,12 +56,12 @@ pub(super) fn refresh(
     let Ok(extracted) = extract(&head.fields, surfaces, &[index]) else {
         return;
     };
-    let Credential::Jwt { token, origin } = extracted.credential else {
+    let Credential::Jwt { origin, .. } = extracted.credential else {
         return;
     };
-    let verified = std::str::from_utf8(token).unwrap_or_default();
     // What cannot be signed now is tried again with the next request; the old one still works.
-    let Ok(Some(renewed)) = renew(rules, verified, claims.expires_at, end) else {
+    let (record, parent) = (&principal.facts.credential, principal.facts.ancestors.first());
+    let Ok(Some(renewed)) = renew(rules, record, parent, (claims.expires_at, end)) else {
         return;
     };
     let mut told = false;

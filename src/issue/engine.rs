@@ -12,13 +12,14 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Peppers;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::login::login_fingerprint;
 use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::SurfaceKind;
 use crate::decide::token::MAX_AHEAD;
 use crate::decide::validity;
 use crate::snapshot::{HashPlaces, LogInSettings};
-use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
+use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError, find_any};
 
 use super::answer::{self, Told};
 use super::call::{Call, Issued, Stop};
@@ -196,6 +197,7 @@ impl Engine {
             });
             made.push(one);
         }
+        self.refuse_taken(&made).await?;
         let mut told = Told {
             minted: made.iter().map(|one| answer::minted(one, now)).collect(),
             done: done("mint", made.iter().map(|one| &one.record)),
@@ -216,6 +218,18 @@ impl Engine {
         self.write(call, new, now).await?;
         self.end_replaced(call, now).await;
         Ok(issued)
+    }
+
+    /// An address has one account, whatever pepper is first.
+    async fn refuse_taken(&self, made: &[Made]) -> Result<(), Stop> {
+        for record in made.iter().map(|one| &one.record) {
+            let Some(login) = record.login() else { continue };
+            let older = self.peppers.older().map(|pepper| login_fingerprint(pepper, &record.surface, login));
+            if find_any(&*self.store, older).await.map_err(|error| unavailable(&error))? {
+                return Err(Denial::Taken.into());
+            }
+        }
+        Ok(())
     }
 
     async fn find_parent(

@@ -144,6 +144,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
         valid_after: None,
         epoch: 0,
+        pepper: None,
         extras: extras.boxed(),
     };
     finish(surface, record, parent, ready.pepper)

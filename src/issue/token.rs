@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Number, Value as Json};
 use zeroize::Zeroizing;
 
@@ -126,26 +124,26 @@ pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, D
     })
 }
 
-/// Signs a verified token again with a later end and everything else as it was: the same `jti`, and
-/// the same `iat`, so that "log out everywhere" and the age of the session go on counting from the
-/// log-in (hardening J17). `None` when it would not end later.
+/// Signs a session's token anew with a later end: what its record says now, as at its making, with the
+/// same `jti` and the same `iat`, so that "log out everywhere" and the age of the session go on counting
+/// from the log-in (hardening J17). Nothing is taken from the token that was presented: whoever has a
+/// retired secret can write claims into one, which must not come back under the present secret. `None`
+/// when it would not end later than `old_end`.
 ///
 /// # Errors
 /// [`Denial::Internal`] when it cannot be signed.
-pub fn renew(rules: &TokenRules, verified: &str, old_end: UnixMillis, new_end: UnixMillis) -> Result<Option<SignedToken>, Denial> {
+pub fn renew(
+    rules: &TokenRules,
+    record: &CredentialRecord,
+    parent: Option<&CredentialRecord>,
+    (old_end, new_end): (UnixMillis, UnixMillis),
+) -> Result<Option<SignedToken>, Denial> {
     let expires_at = whole_seconds(new_end);
     if expires_at <= old_end {
         return Ok(None);
     }
-    let payload = verified.split('.').nth(1).ok_or(Denial::Internal)?;
-    let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Denial::Internal)?;
-    let mut claims: Map<String, Json> = serde_json::from_slice(&json).map_err(|_| Denial::Internal)?;
-    claims.insert("exp".into(), expires_at.secs().into());
-    let text = rules.keys.sign(&claims).map_err(|_| Denial::Internal)?;
-    Ok(Some(SignedToken {
-        text: Zeroizing::new(text),
-        expires_at,
-    }))
+    let made = TokenFacts::own(record, parent, Duration::ZERO);
+    sign(rules, &TokenFacts { expires_at, ..made }).map(Some)
 }
 
 /// `iat`: whole seconds, as every library reads them; with its milliseconds only when the whole

@@ -282,11 +282,12 @@ impl EventSink for Announcer {
 mod tests {
     use super::*;
     use crate::base::clock::{ManualClock, Now};
+    use crate::base::fingerprint::{PepperCheck, PepperChecks};
     use crate::store::cached::CacheSettings;
     use crate::store::embedded::EmbeddedStore;
 
     fn announcer(folder: &std::path::Path, clock: &Arc<ManualClock>) -> Arc<Announcer> {
-        let store = Arc::new(EmbeddedStore::open(&folder.join("store"), "check").unwrap());
+        let store = Arc::new(EmbeddedStore::open(&folder.join("store"), &PepperChecks::one(PepperCheck::from_bytes([7; 32]))).unwrap());
         let control = tokio::runtime::Handle::current();
         let cached = CachedStore::new(store, &CacheSettings::default(), clock.clone(), control);
         let identity = Identity {

@@ -431,7 +431,7 @@ pub(super) fn unwritable(error: CodecError) -> ChangeError {
 }
 
 /// Epochs must grow: an epoch that stood still could not outrank an older record.
-fn next_epoch(epoch: u64) -> Result<u64, ChangeError> {
+pub(super) fn next_epoch(epoch: u64) -> Result<u64, ChangeError> {
     epoch
         .checked_add(1)
         .ok_or_else(|| ChangeError::Conflict("the record was changed too often".into()))

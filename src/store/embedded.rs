@@ -8,14 +8,15 @@ use std::time::Duration;
 use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase};
 
 use crate::base::clock::{BootMillis, Clock, SystemClock, UnixMillis};
-use crate::base::fingerprint::Fingerprint;
+use crate::base::fingerprint::{Fingerprint, PepperChecks, PepperMark};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::events::ReaderState;
+use super::peppers::stamp;
 use super::{
     Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found,
-    FoundAgain, NewRecords, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 use lanes::{Lanes, Shared};
 use receipts::Kept;
@@ -49,6 +50,8 @@ pub struct EmbeddedStore {
     lanes: RwLock<Option<Lanes>>,
     shared: Arc<Shared>,
     receipts: Kept,
+    /// Of the pepper that new fingerprints are made under.
+    mark: PepperMark,
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -59,29 +62,29 @@ impl std::fmt::Debug for EmbeddedStore {
 
 impl EmbeddedStore {
     /// Opens the file at `path`, or makes it (mode 0600, its directory 0700). Blocks: the checksums
-    /// of the whole file are verified. `pepper_check` is
-    /// [`Pepper::check_value`](crate::base::fingerprint::Pepper::check_value) of the first pepper.
+    /// of the whole file are verified. `peppers` tells this gateway's peppers from others; the first one
+    /// joins those that the store was written under.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the file cannot be opened or another process has it,
     /// [`StoreError::Corrupt`] when its checksums do not hold, [`StoreError::Foreign`] when it was
-    /// written under another pepper or by a newer version.
-    pub fn open(path: &Path, pepper_check: &str) -> Result<Self, StoreError> {
-        Self::open_with(path, pepper_check, Arc::new(SystemClock))
+    /// written under a pepper that is not among these or by a newer version.
+    pub fn open(path: &Path, peppers: &PepperChecks) -> Result<Self, StoreError> {
+        Self::open_with(path, peppers, Arc::new(SystemClock))
     }
 
     /// The same by another clock than the machine's.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with(path: &Path, pepper_check: &str, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub fn open_with(path: &Path, peppers: &PepperChecks, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         prepare_file(path)?;
         let database = Builder::new()
             .set_cache_size(PAGE_CACHE_BYTES)
             .set_check_integrity_on_open(true)
             .create(path)
             .map_err(|e| open_error(path, &e))?;
-        let (position, made_at) = tables::initialise(&database, pepper_check)?;
+        let (position, made_at) = tables::initialise(&database, peppers)?;
         let shared = Arc::new(Shared::new(position, made_at, clock));
         let lanes = Lanes::start(Arc::new(database), Arc::clone(&shared))
             .map_err(|e| StoreError::Unavailable(format!("no thread for the store could be started: {e}")))?;
@@ -89,6 +92,7 @@ impl EmbeddedStore {
             lanes: RwLock::new(Some(lanes)),
             shared,
             receipts: Kept::default(),
+            mark: peppers.first().mark(),
         })
     }
 
@@ -179,6 +183,7 @@ impl CredentialStore for EmbeddedStore {
     }
 
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
+        let new = stamp(new, self.mark);
         self.change(move |tables| tables.create(new, now))
     }
 
@@ -207,6 +212,19 @@ impl CredentialStore for EmbeddedStore {
 
     fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
         self.change(move |tables| tables.forget(&ids, before))
+    }
+
+    fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
+        self.read_transaction(tables::read_peppers)
+    }
+
+    fn set_peppers(&self, before: PepperList, after: PepperList) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        self.change(move |tables| tables.set_peppers(&before, &after))
+    }
+
+    fn move_login(&self, id: CredentialId, fingerprint: Fingerprint) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        let mark = self.mark;
+        self.change(move |tables| tables.move_login(&id, fingerprint, mark))
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {

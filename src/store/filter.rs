@@ -4,6 +4,8 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, State};
 
+use super::peppers::{UnderPepper, pepper_of};
+
 /// Selects credentials to list.
 #[derive(Debug, Clone, Default)]
 pub struct CredentialFilter {
@@ -17,6 +19,8 @@ pub struct CredentialFilter {
     pub subject: Option<Subject>,
     /// With a claim of this name that is, or contains, this text.
     pub claim: Option<(String, String)>,
+    /// Found only with this pepper.
+    pub pepper: Option<UnderPepper>,
     /// Neither revoked nor expired nor idle for too long at this time.
     pub live_at: Option<UnixMillis>,
     /// After this id (exclusive), for paging.
@@ -37,6 +41,7 @@ impl CredentialFilter {
                 .claim
                 .as_ref()
                 .is_none_or(|(name, text)| record.claim(name).is_some_and(|value| value.names(text)))
+            && self.pepper.is_none_or(|under| pepper_of(record, under.oldest) == Some(under.mark))
             && self.live_at.is_none_or(|now| is_live(record, now))
     }
 }

@@ -23,6 +23,7 @@ pub mod embedded;
 pub mod events;
 mod filter;
 mod found;
+mod peppers;
 pub mod receipts;
 pub mod redis;
 mod rests_on;
@@ -31,6 +32,7 @@ mod watch;
 
 pub use filter::CredentialFilter;
 pub use found::{Again, Found, FoundAgain, FoundFacts};
+pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, EventPage, Receipt, Receipts, Standing, ToldEvent};
 pub use rests_on::RestsOn;
 
@@ -38,7 +40,7 @@ pub use rests_on::RestsOn;
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Why a store did not answer. Never an absence, never remembered, never a 401.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Not reachable, too slow, overloaded or not ready.
     #[error("the store is unavailable: {0}")]
@@ -195,6 +197,7 @@ pub enum EventSubject {
 ///   store that may have lost its data) is an `Err`, and is not remembered by anyone.
 /// - `find` reads from the primary, credential, tenant, ancestors and roles in one atomic step, and
 ///   tells the position of that step.
+/// - `create` notes on each record the pepper that its fingerprints were made under.
 /// - `create` makes all of its records with their events in one atomic step, or nothing. A record
 ///   hangs only on one of its own tenant that is not revoked at that step.
 /// - A change that is acknowledged is durable, visible to every later `find`, and its event has been
@@ -301,6 +304,27 @@ pub trait CredentialStore: Send + Sync + 'static {
     fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
         drop((ids, before));
         Box::pin(std::future::ready(Ok(0)))
+    }
+
+    /// The peppers that the credentials were made under, and those dropped since.
+    ///
+    /// The default is for stores that keep no list.
+    fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
+        Box::pin(async { Err(peppers::no_list()) })
+    }
+
+    /// Writes one list over exactly the other; answers whether that was there still. Makes no event: it
+    /// changes nobody's facts.
+    fn set_peppers(&self, before: PepperList, after: PepperList) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        drop((before, after));
+        Box::pin(async { Err(peppers::no_list().into()) })
+    }
+
+    /// Lets an account be found by another fingerprint of its log-in name, that under this gateway's
+    /// first pepper, and no more by the one before; its event names both. Answers the account as it is.
+    fn move_login(&self, id: CredentialId, fingerprint: Fingerprint) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        drop((id, fingerprint));
+        Box::pin(async { Err(peppers::no_list().into()) })
     }
 
     /// Makes a role of a tenant, which must exist and have fewer than [`MAX_TENANT_ROLES`].

@@ -11,14 +11,15 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::base::clock::{Clock, UnixMillis};
-use crate::base::fingerprint::Fingerprint;
+use crate::base::fingerprint::{Fingerprint, PepperChecks};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::concerns::Concern;
+use super::peppers::stamp;
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
-    Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 use confirmations::{Confirmations, confirm_for_ever};
@@ -75,8 +76,8 @@ pub struct RedisSettings {
     pub wait_replicas: u32,
     /// Deadline of one look-up.
     pub lookup_timeout: Duration,
-    /// [`Pepper::check_value`](crate::base::fingerprint::Pepper::check_value) of the first pepper.
-    pub pepper_check: String,
+    /// What tells this gateway's peppers from others.
+    pub peppers: PepperChecks,
 }
 
 impl std::fmt::Debug for RedisSettings {
@@ -126,6 +127,7 @@ struct Shared {
     feed: Arc<Feed>,
     concerns: Concerns,
     wait_replicas: u32,
+    peppers: PepperChecks,
     lookup_timeout: Duration,
 }
 
@@ -153,7 +155,7 @@ impl RedisStore {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
-        let scripts = Arc::new(Scripts::new(&settings.key_prefix, &settings.pepper_check));
+        let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
         let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix, Arc::clone(&clock)));
         let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
@@ -164,10 +166,11 @@ impl RedisStore {
             whereabouts: Arc::clone(&whereabouts),
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
-            receipts: ReceiptScripts::new(&scripts, &settings.pepper_check),
+            receipts: ReceiptScripts::new(&scripts),
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
+            peppers: settings.peppers,
             lookup_timeout: settings.lookup_timeout,
         });
         let leader = Arc::clone(&shared.writer);
@@ -189,6 +192,7 @@ impl RedisStore {
             foreign @ StoreError::Foreign(_) => Err(foreign),
             _ => {
                 store.wait_until_usable().await;
+                store.session().check_first_pepper().await?;
                 Ok(store)
             }
         }
@@ -310,6 +314,7 @@ impl CredentialStore for RedisStore {
 
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
         let session = self.session();
+        let new = stamp(new, self.shared.peppers.first().mark());
         self.run(async move { session.create(new, now).await })
     }
 
@@ -336,6 +341,21 @@ impl CredentialStore for RedisStore {
     fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
         let session = self.session();
         self.run(async move { session.forget(&ids, before).await })
+    }
+
+    fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.peppers().await })
+    }
+
+    fn set_peppers(&self, before: PepperList, after: PepperList) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.set_peppers(&before, &after).await })
+    }
+
+    fn move_login(&self, id: CredentialId, fingerprint: Fingerprint) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
+        let session = self.session();
+        self.run(async move { session.move_login(&id, fingerprint).await })
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use durward::base::clock::UnixMillis;
-use durward::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
+use durward::base::fingerprint::{Fingerprint, Part, Pepper, PepperCheck, Peppers};
 use durward::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
 use durward::base::principal::{CredentialRecord, Parent, RoleRecord, State};
 use durward::base::scope::{Mode, Scope, ScopeSet};
@@ -18,7 +18,7 @@ use durward::decide::surface::{Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Su
 pub(crate) const EPOCH: UnixMillis = UnixMillis(1_800_000_000_000);
 
 /// What every gateway's pepper hashes to, as far as the store cares.
-pub(crate) const PEPPER_CHECK: &str = "check-value";
+pub(crate) const PEPPER_CHECK: PepperCheck = PepperCheck::from_bytes([7; 32]);
 
 /// The tenants.
 pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
@@ -131,6 +131,7 @@ impl Cast {
             expires_at: None,
             valid_after: None,
             epoch: 1,
+            pepper: None,
             extras: None,
         };
         if key.grant == Grant::Role {

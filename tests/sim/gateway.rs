@@ -9,6 +9,7 @@ use std::time::Duration;
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::credential::Credential;
 use durward::base::denial::Denial;
+use durward::base::fingerprint::PepperChecks;
 use durward::base::scope::ScopeSet;
 use durward::decide::authority::Authority;
 use durward::decide::authorize::{AccessRequest, Carried, authorize};
@@ -278,7 +279,7 @@ async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: A
         key_prefix: "durward".into(),
         wait_replicas: settings.wait_replicas,
         lookup_timeout: defaults.lookup_timeout,
-        pepper_check: PEPPER_CHECK.into(),
+        peppers: PepperChecks::one(PEPPER_CHECK),
     };
     let store = RedisStore::open_in(around, redis, clock.clone(), control.clone()).await;
     let store = Arc::new(store.expect("the store is ours"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::Fingerprint;
+use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::scope::{Mode, ScopeSet};
 
@@ -80,6 +80,9 @@ pub struct CredentialRecord {
     pub created_at: UnixMillis,
     /// Counts the changes of this record; a higher epoch outranks a lower one.
     pub epoch: u64,
+    /// The pepper its fingerprints were made under, as the store noted it; `None` when none was needed,
+    /// or when it was made before this was noted. Last: no request asks for it.
+    pub pepper: Option<PepperMark>,
 }
 
 /// What only some records have, kept apart so that a plain key's record stays small.
@@ -200,6 +203,7 @@ impl CredentialRecord {
             valid_after: None,
             epoch: tenant.epoch,
             extras: None,
+            pepper: None,
         }
     }
 
@@ -207,6 +211,12 @@ impl CredentialRecord {
     #[must_use]
     pub fn is_of_tenant(&self) -> bool {
         self.surface.as_str() == TENANT_SURFACE
+    }
+
+    /// Whether a pepper is needed to find it: not when it is found by its id alone, or is a tenant's.
+    #[must_use]
+    pub fn needs_pepper(&self) -> bool {
+        !self.is_of_tenant() && self.fingerprint != Fingerprint::of_id(&self.surface, &self.id)
     }
 
     /// What it hangs on.

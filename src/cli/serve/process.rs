@@ -238,9 +238,9 @@ async fn write_uses(cached: Arc<CachedStore>) {
 type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
 
 async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
-    let check = settings.peppers.first().check_value();
+    let peppers = settings.peppers.checks();
     match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &check)?), None)),
+        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &peppers)?), None)),
         StoreKind::Redis {
             access,
             key_prefix,
@@ -251,7 +251,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
                 lookup_timeout: settings.store.lookup_timeout,
-                pepper_check: check,
+                peppers,
             };
             let store = RedisStore::open(redis, clock, Handle::current()).await?;
             let counts = store.counts();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::fingerprint::{Pepper, Peppers};
+use crate::base::fingerprint::{MAX_PEPPERS, Pepper, Peppers};
 use crate::config::secret::Reference;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenGateway, WrittenStore, WrittenStoreKind};
@@ -122,6 +122,13 @@ impl Builder<'_> {
                 made
             })
             .collect();
+        if let Some(one_more) = written.peppers.get(MAX_PEPPERS) {
+            self.report.error(
+                &one_more.at,
+                format!("at most {MAX_PEPPERS} peppers are accepted"),
+                Some("`durward peppers` says which of them can be dropped".to_owned()),
+            );
+        }
         Peppers::new(peppers?)
     }
 

@@ -54,6 +54,11 @@ pub(super) const GATEWAY_CASES: &[Case] = &[
         "\"env:SHORT\"",
         "a pepper has at least 32 bytes",
     ),
+    Case(
+        "[store]\npepper = [\"env:P\", \"env:P\", \"env:P\", \"env:P\", \"env:P\", \"env:P\", \"env:P\", \"env:P\", \"env:P\"]\n",
+        "\"env:P\"]",
+        "at most 8 peppers are accepted",
+    ),
     Case("[limits]\nbody_rate = \"2MB\"\n", "\"2MB\"", "`body_rate` is not a size"),
     Case("[limits]\nconnections = 0\n", "0", "`connections` must be 1 to 1000000"),
     Case("[log_in]\nwindow = \"30s\"\n", "\"30s\"", "`window` must be 1m to 1d"),

@@ -33,10 +33,7 @@ fn a_check_makes_nothing_and_the_first_start_makes_what_is_missing_for_its_owner
     }
     assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
     let second = load(&path, Purpose::Serve).unwrap();
-    assert_eq!(
-        first.settings.peppers.first().check_value(),
-        second.settings.peppers.first().check_value()
-    );
+    assert_eq!(first.settings.peppers.first().check(), second.settings.peppers.first().check());
     let names = |loaded: &Loaded| loaded.snapshot.certificates[1].as_ref().unwrap().entries[0].0.clone();
     assert_eq!(names(&second), ["localhost"]);
     assert!(second.settings.needing_restart(&first.settings).is_empty());

@@ -111,7 +111,7 @@ pub const STORE: Schema = Schema {
             name: "pepper",
             kind: Kind::Secrets,
             default: Fallback::Value("file:state/pepper"),
-            about: "The secret that turns credentials into fingerprints, at least 32 bytes, kept apart from the store; the first makes new fingerprints, all are tried. Of an empty embedded store a missing file is created by `durward serve`.",
+            about: "The secret that turns credentials into fingerprints, at least 32 bytes, kept apart from the store; the first makes new fingerprints, all are tried; at most 8. All under which credentials may be in force are needed, on every gateway: see [a new pepper](operations.md#a-new-pepper). Of an empty embedded store a missing file is created by `durward serve`.",
         },
         Key {
             name: "max_age",

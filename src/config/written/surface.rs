@@ -141,7 +141,7 @@ pub const SURFACE: Schema = Schema {
             name: "secrets",
             kind: Kind::Secrets,
             default: Fallback::Absent("required for `session_jwt`"),
-            about: "`session_jwt`: HS256 secrets of at least 32 bytes. The first signs, all verify: put a new one first, and take the old one out when its last token has ended. No two surfaces may share one.",
+            about: "`session_jwt`: HS256 secrets of at least 32 bytes. The first signs, all verify: put a new one first, and take the old one out when its last token has ended; what is renewed until then is signed with the first, from the record and not from the token. No two surfaces may share one.",
         },
         Key {
             name: "issuer",

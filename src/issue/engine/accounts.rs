@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::base::denial::Denial;
+use crate::base::login::login_fingerprint;
 use crate::base::principal::CredentialRecord;
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::{SessionRecord, Surface, SurfaceIndex, SurfaceKind};
@@ -106,8 +107,13 @@ impl Engine {
         let Some(password) = call.body.secret(field) else {
             return Err(call.refuse(&source, Rule::Required, Denial::Internal));
         };
-        let (fingerprint, throttle) = (account.fingerprint, self.throttle());
-        let attempt = throttle.attempt(Door::Session, fingerprint, call.address, self.clock.now().boot)?;
+        // As log-ins are counted: an account that was made under an older pepper has no second count.
+        let counted = match account.login() {
+            Some(login) => login_fingerprint(self.peppers.first(), &account.surface, login),
+            None => account.fingerprint,
+        };
+        let throttle = self.throttle();
+        let attempt = throttle.attempt(Door::Session, counted, call.address, self.clock.now().boot)?;
         match self.check_password(call, account, (field, password)).await {
             Ok(true) => throttle.succeed(attempt, self.clock.now().boot),
             Ok(false) => return Err(call.refuse(&source, Rule::OneOf, Denial::WrongSecret)),

@@ -182,6 +182,20 @@ struct Asking<'a> {
     replaced: Option<CredentialId>,
 }
 
+fn peppers() -> Peppers {
+    Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap()
+}
+
+fn engine(store: &Arc<dyn CredentialStore>, peppers: Peppers, clock: &Arc<ManualClock>) -> Arc<Engine> {
+    let log_in = LogInSettings::default();
+    let limits = EngineLimits {
+        log_in: &log_in,
+        sign_up: log_in.hashes,
+        records: LIMITS,
+    };
+    Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), &limits)
+}
+
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -189,19 +203,12 @@ impl Bench {
             wall: NOW,
             boot: BootMillis(1_000),
         }));
-        let store = EmbeddedStore::open_with(&folder.path().join("store.redb"), "check", clock.clone()).unwrap();
+        let store = EmbeddedStore::open_with(&folder.path().join("store.redb"), &peppers().checks(), clock.clone()).unwrap();
         let store: Arc<dyn CredentialStore> = Arc::new(store);
         for tenant in ["acme", "other"] {
             store.create_tenant(TenantId::parse(tenant).unwrap(), NOW).await.unwrap();
         }
-        let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
-        let log_in = LogInSettings::default();
-        let limits = EngineLimits {
-            log_in: &log_in,
-            sign_up: log_in.hashes,
-            records: LIMITS,
-        };
-        let engine = Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), &limits);
+        let engine = engine(&store, peppers(), &clock);
         Self {
             engine,
             store,

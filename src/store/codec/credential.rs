@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::Fingerprint;
+use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, MAX_ROLES, Parent, PasswordHash, State};
 use crate::base::scope::Mode;
@@ -51,6 +51,7 @@ pub fn encode_credential(record: &CredentialRecord) -> Result<Vec<u8>, CodecErro
         valid_after: record.valid_after.map(|t| t.0),
         epoch: record.epoch,
         extras: record.extras.as_deref().map(wire_extras),
+        pepper: record.pepper.map(|mark| mark.to_string().into()),
     };
     encode_after(head_of(record), &wire)
 }
@@ -87,6 +88,7 @@ pub fn decode_credential(bytes: &[u8]) -> Result<CredentialRecord, CodecError> {
         valid_after: wire.valid_after.map(UnixMillis),
         epoch: wire.epoch,
         extras: wire.extras.map(extras_of).transpose()?.and_then(Extras::boxed),
+        pepper: optional("pepper", wire.pepper, PepperMark::parse)?,
     };
     check_texts(&record)?;
     // What scripts follow and what the record says must be the same.
@@ -215,6 +217,8 @@ struct WireCredential<'a> {
     epoch: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extras: Option<WireExtras<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pepper: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -31,6 +31,7 @@ pub(in crate::store) fn sample() -> CredentialRecord {
         expires_at: Some(UnixMillis(i64::MAX)),
         valid_after: None,
         epoch: 1,
+        pepper: None,
         extras: None,
     }
 }
@@ -134,6 +135,7 @@ prop_compose! {
             expires_at: times.2,
             valid_after: times.3,
             epoch,
+            pepper: None,
             extras: extras.boxed(),
         }
     }

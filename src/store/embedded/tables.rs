@@ -3,16 +3,18 @@
 use redb::{Database, ReadTransaction, ReadableTable, TableDefinition};
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::Fingerprint;
+use crate::base::fingerprint::{Fingerprint, PepperChecks};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
 use crate::store::change;
 use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
 
 pub(super) use log::events_after;
+pub(super) use peppers::read_peppers;
 pub(super) use writing::WriteTables;
 
 mod log;
+mod peppers;
 mod writing;
 
 /// Credential records by id.
@@ -56,29 +58,12 @@ const EVENTS_KEPT: u64 = 10_000;
 /// Writes down whose store this is, or checks it; answers the store's position, and the latest time in it.
 ///
 /// # Errors
-/// [`StoreError::Foreign`] for another pepper or a newer format, else as the disk fails.
-pub(super) fn initialise(database: &Database, pepper_check: &str) -> Result<(Position, UnixMillis), StoreError> {
+/// [`StoreError::Foreign`] when a pepper that it was written under is not among these, or for a newer
+/// format; else as the disk fails.
+pub(super) fn initialise(database: &Database, own: &PepperChecks) -> Result<(Position, UnixMillis), StoreError> {
     let transaction = database.begin_write().map_err(|e| failed(e.into()))?;
+    peppers::initialise(&transaction, own)?;
     let known = {
-        let mut meta = transaction.open_table(META).map_err(|e| failed(e.into()))?;
-        let format = text_of(&meta, "format")?;
-        let pepper = text_of(&meta, "pepper")?;
-        match (format.as_deref(), pepper.as_deref()) {
-            (None, None) => {
-                meta.insert("format", FORMAT).map_err(|e| failed(e.into()))?;
-                meta.insert("pepper", pepper_check).map_err(|e| failed(e.into()))?;
-            }
-            (Some(FORMAT), Some(known)) if known == pepper_check => {}
-            (Some(FORMAT), Some(_)) => return Err(StoreError::Foreign(super::super::other_pepper())),
-            (Some(FORMAT), None) | (None, Some(_)) => {
-                return Err(StoreError::Corrupt("its pepper check value or format is missing".into()));
-            }
-            (Some(other), _) => {
-                return Err(StoreError::Foreign(format!(
-                    "its format is {other:?}, this version of durward reads {FORMAT:?}; start the version that wrote it"
-                )));
-            }
-        }
         let tables = WriteTables::open(&transaction, UnixMillis(0))?;
         (tables.position(), tables.clock())
     };

@@ -122,7 +122,10 @@ fn use_of(error: &RedisError) -> Connection {
 fn meaning(error: &RedisError) -> StoreError {
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
-        Some("FOREIGN") => StoreError::Foreign(crate::store::other_pepper()),
+        Some("FOREIGN") => StoreError::Foreign(crate::store::peppers::lacks("`durward peppers` at another gateway names it")),
+        Some("DROPPED") => StoreError::Foreign(
+            "this gateway's first pepper was dropped from it, or is being dropped: put another one first and start it again".into(),
+        ),
         Some("NODATA") => {
             raise(Alarm::NoData);
             StoreError::Unavailable("it holds no data: it was never used, or it was flushed; make a tenant, or restore it".into())

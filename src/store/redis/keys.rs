@@ -1,7 +1,7 @@
 //! Names of the keys in Redis, all in one cluster slot by their hash tag.
 //!
 //! ```text
-//! {durward}:meta      hash   format, pepper, history, position; how many credentials, tenants, fingerprints, roles;
+//! {durward}:meta      hash   format, pepper (all), dropped ones, history, position; how many credentials, tenants, fingerprints, roles;
 //!                            clock, the latest time in milliseconds that anything was made at
 //! {durward}:c         hash   credential id -> record
 //! {durward}:t         hash   tenant id -> record

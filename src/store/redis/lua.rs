@@ -7,15 +7,44 @@ pub(super) const FORMAT: &str = "2";
 /// restarts. A reader that is further behind forgets everything instead.
 pub(super) const EVENTS_KEPT: u32 = 100_000;
 
-/// Begins every script: the store must be ours (`ARGV[1]` is the pepper's check value) and must hold
-/// its data. `m` is history, pepper, position, whether anything was ever used, how many roles, how
-/// many credentials.
-pub(super) const PROLOGUE: &str = "
+/// The store must be ours: every pepper that it was written under (`m[2]`) is one of this gateway's, whose
+/// check values are `ARGV[1]`, the first one first. Most often both are the same text. Otherwise each value
+/// of the store, with or without the word of whoever drops it, is looked for.
+macro_rules! ours {
+    () => {
+        "
+if m[2] and m[2] ~= ARGV[1] then
+  for check in string.gmatch(m[2], '(%x+)%S*') do
+    if not string.find(ARGV[1], check, 1, true) then return redis.error_reply('FOREIGN pepper') end
+  end
+end
+"
+    };
+}
+pub(super) use ours;
+
+/// Whoever makes a fingerprint must do so under a pepper of the list that nobody drops: a gateway that
+/// still has an older one first would make what others cannot find.
+macro_rules! may_make {
+    () => {
+        "
+if m[2] and not string.find(' ' .. m[2] .. ' ', ' ' .. string.match(ARGV[1], '^%x+') .. ' ', 1, true) then
+  return redis.error_reply('DROPPED pepper')
+end
+"
+    };
+}
+
+/// Begins every script: the store must be ours and must hold its data. `m` is history, peppers,
+/// position, whether anything was ever used, how many roles, how many credentials.
+pub(super) const PROLOGUE: &str = concat!(
+    "
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 'roles',
-  'credentials', 'fingerprints', 'tenants')
-if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
-if not m[1] or not m[2] or not m[3] then return redis.error_reply('NODATA history') end
-";
+  'credentials', 'fingerprints', 'tenants')",
+    ours!(),
+    "if not m[1] or not m[2] or not m[3] then return redis.error_reply('NODATA history') end
+"
+);
 
 /// Appends an event. The position grows before the event and the event before the record: a failure
 /// in between (a key of the wrong type) leaves a gap that readers notice, never a silent change.
@@ -86,11 +115,13 @@ end
 ";
 
 /// KEYS meta; ARGV pepper. The time, also of a store that is empty.
-pub(super) const TIME: &str = "
-local pepper = redis.call('HGET', KEYS[1], 'pepper')
-if pepper and pepper ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
-return string.format('%.0f', time())
-";
+pub(super) const TIME: &str = concat!(
+    "
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper')",
+    ours!(),
+    "return string.format('%.0f', time())
+"
+);
 
 /// KEYS meta c t r; ARGV pepper, then number of the hash among the keys and id of each record. The time, then the
 /// records as they stand at this one moment. Of one that is not there the hash must be whole.
@@ -132,14 +163,19 @@ return reply
 /// A watermark is later than everything that was made, or is read anew.
 /// A tenant made alone, an operator's first step, makes the store: before it there is nobody to
 /// admit. A sign-up makes none: after a flush it would turn "not known" into "unknown" for everybody.
-pub(super) const CREATE: &str = "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper')
-if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
-local tenant, fresh = ARGV[5], ARGV[6] ~= ''
+pub(super) const CREATE: &str = concat!(
+    "
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper')",
+    ours!(),
+    "local tenant, fresh = ARGV[5], ARGV[6] ~= ''
 local empty = not m[1] or not m[2]
 if empty and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[6]) > 0 then return redis.error_reply('DATALOST meta') end
 local changed = 14 + 3 * tonumber(ARGV[13])
 local first = changed + 1 + 4 * tonumber(ARGV[changed])
+-- What only changes or ends records makes no fingerprint.
+if fresh or #ARGV >= first then",
+    may_make!(),
+    "end
 if empty and (not fresh or #ARGV >= first) then return redis.error_reply('NODATA history') end
 local there = redis.call('HEXISTS', KEYS[6], tenant) == 1
 if fresh and there then return 'owned' end
@@ -160,7 +196,7 @@ for i = first, #ARGV, 6 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
   if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
 end
-if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', ARGV[1], 'history', ARGV[3], 'position', 0) end
+if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', m[2] or string.match(ARGV[1], '^%x+'), 'history', ARGV[3], 'position', 0) end
 local p
 if fresh then
   p = change(KEYS[8], ARGV[2], ARGV[7])
@@ -186,7 +222,8 @@ for i = changed + 1, first - 1, 4 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
 end
 return p
-";
+"
+);
 
 /// KEYS meta c u; ARGV pepper, then id and time of each use. Later uses win; no change, no event.
 pub(super) const USE: &str = "
@@ -258,25 +295,63 @@ return m[3]
 
 /// KEYS meta c f t; ARGV pepper format. Makes an empty store ours, or says whose it is.
 pub(super) const CLAIM: &str = "
-local m = redis.call('HMGET', KEYS[1], 'format', 'pepper', 'history')
+local m = redis.call('HMGET', KEYS[1], 'format', 'pepper', 'history', 'dropped')
 if not m[3] and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4]) > 0 then return redis.error_reply('DATALOST meta') end
 if not m[1] and not m[2] then
-  redis.call('HSET', KEYS[1], 'format', ARGV[2], 'pepper', ARGV[1])
-  return {ARGV[2], ARGV[1]}
+  local first = string.match(ARGV[1], '^%x+')
+  redis.call('HSET', KEYS[1], 'format', ARGV[2], 'pepper', first)
+  return {ARGV[2], first, m[4] or ''}
 end
-return {m[1], m[2]}
+return {m[1], m[2], m[4] or ''}
 ";
+
+/// KEYS meta; ARGV pepper. The peppers it was written under, and those dropped since.
+pub(super) const PEPPERS: &str = concat!(
+    "
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'dropped')",
+    ours!(),
+    "return {m[2], m[3] or ''}
+"
+);
+
+/// KEYS meta; ARGV pepper, then the lists as they were read and as they are to be. Answers whether they
+/// were still so.
+pub(super) const SET_PEPPERS: &str = concat!(
+    "
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'dropped')",
+    ours!(),
+    "if m[2] ~= ARGV[2] or (m[3] or '') ~= ARGV[3] then return 0 end
+redis.call('HSET', KEYS[1], 'pepper', ARGV[4], 'dropped', ARGV[5])
+return 1
+"
+);
+
+/// KEYS meta c f events; ARGV pepper id record event kept ending before, then the new fingerprint, the old
+/// one, and what the index says of both. Writes only over what was read.
+pub(super) const MOVE: &str = concat!(
+    may_make!(),
+    "if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[7] then return 'stale' end
+if redis.call('HEXISTS', KEYS[3], ARGV[8]) == 1 then return 'fingerprint' end
+local p = change(KEYS[4], ARGV[5], ARGV[4], ARGV[6])
+local made = redis.call('HSET', KEYS[3], ARGV[8], ARGV[10])
+redis.call('HINCRBY', KEYS[1], 'fingerprints', made - redis.call('HDEL', KEYS[3], ARGV[9]))
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+return p
+"
+);
 
 /// KEYS meta events; ARGV pepper cursor. Where the stream stands, and the count of the entry at the
 /// cursor if it is there; nothing when there is no data.
-pub(super) const HEAD: &str = "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')
-if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
-if not m[1] or not m[3] then return false end
+pub(super) const HEAD: &str = concat!(
+    "
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')",
+    ours!(),
+    "if not m[1] or not m[3] then return false end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 local entry, count = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1], false
 for i = 1, entry and #entry[2] or 0, 2 do
   if entry[2][i] == 'p' then count = entry[2][i + 1] end
 end
 return {m[1], m[3], last[1] and last[1][1] or '0-0', count}
-";
+"
+);

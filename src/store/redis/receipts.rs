@@ -12,16 +12,19 @@ use crate::store::{Announcement, EventPage, Receipt, Receipts, Standing, StoreEr
 
 use super::dial::Wire;
 use super::fault::{Connection, Fault, Retry};
+use super::lua::ours;
 use super::scripts::Scripts;
 
 /// Begins every script here. The store may be empty, but it must not be another's. `now` is Redis'
 /// time in milliseconds.
-const BEGIN: &str = "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')
-if m[2] and m[2] ~= ARGV[1] then return redis.error_reply('FOREIGN pepper') end
-local t = redis.call('TIME')
+const BEGIN: &str = concat!(
+    "
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')",
+    ours!(),
+    "local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-";
+"
+);
 
 /// KEYS meta g; ARGV pepper id run standing rest duplicate kept most. A receipt is `run since heard
 /// history count reader max-age stream-interval version`; `since` is when this standing was first
@@ -131,7 +134,8 @@ pub(super) struct ReceiptScripts {
     meta: String,
     gateways: String,
     events: String,
-    pepper_check: String,
+    /// As scripts take them.
+    peppers: String,
     announce: Script,
     withdraw: Script,
     receipts: Script,
@@ -139,13 +143,13 @@ pub(super) struct ReceiptScripts {
 }
 
 impl ReceiptScripts {
-    pub(super) fn new(scripts: &Scripts, pepper_check: &str) -> Self {
+    pub(super) fn new(scripts: &Scripts) -> Self {
         let script = |body: &str| Script::new(&format!("{BEGIN}{body}"));
         Self {
             meta: scripts.key("meta"),
             gateways: scripts.key("g"),
             events: scripts.events_key().to_owned(),
-            pepper_check: pepper_check.to_owned(),
+            peppers: scripts.peppers().to_owned(),
             announce: script(ANNOUNCE),
             withdraw: script(WITHDRAW),
             receipts: script(RECEIPTS),
@@ -165,7 +169,7 @@ impl ReceiptScripts {
         );
         let mut call = self.announce.key(&self.meta);
         call.key(&self.gateways)
-            .arg(&self.pepper_check)
+            .arg(&self.peppers)
             .arg(gateway.id.as_str())
             .arg(format!("{:016x}", gateway.run))
             .arg(format!("{history} {}", applied.count))
@@ -184,7 +188,7 @@ impl ReceiptScripts {
     pub(super) async fn withdraw(&self, wire: &Wire, id: &GatewayId, run_number: u64) -> Result<(), Fault> {
         let mut call = self.withdraw.key(&self.meta);
         call.key(&self.gateways)
-            .arg(&self.pepper_check)
+            .arg(&self.peppers)
             .arg(id.as_str())
             .arg(format!("{run_number:016x}"));
         run::<i64>(wire, &call).await.map(|_| ())
@@ -192,7 +196,7 @@ impl ReceiptScripts {
 
     pub(super) async fn receipts(&self, wire: &Wire) -> Result<Receipts, Fault> {
         let mut call = self.receipts.key(&self.meta);
-        call.key(&self.gateways).arg(&self.pepper_check).arg(millis(KEPT_FOR));
+        call.key(&self.gateways).arg(&self.peppers).arg(millis(KEPT_FOR));
         let (now, history, count, rows): (i64, String, u64, Vec<(String, String)>) = run(wire, &call).await?;
         // A receipt that does not read is left out for nobody: one that cannot be understood is as
         // good as a gateway that cannot be trusted to have confirmed.
@@ -209,7 +213,7 @@ impl ReceiptScripts {
     pub(super) async fn events_after(&self, wire: &Wire, after: Option<u64>, limit: usize) -> Result<EventPage, Fault> {
         let mut call = self.read_events.key(&self.meta);
         call.key(&self.events)
-            .arg(&self.pepper_check)
+            .arg(&self.peppers)
             .arg(after.map(|after| after.to_string()).unwrap_or_default())
             .arg(limit.clamp(1, MAX_EVENTS));
         let (history, count, oldest, rows): (String, u64, Option<u64>, Vec<Row>) = run(wire, &call).await?;

@@ -4,7 +4,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::Fingerprint;
+use crate::base::fingerprint::{Fingerprint, PepperChecks};
 use crate::base::ids::{CredentialId, TenantId};
 
 use super::dial::Wire;
@@ -13,11 +13,15 @@ use super::fault::Fault;
 use super::judge::FindReply;
 use super::keys::Keys;
 use super::lua::{
-    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, NOW, PAGE, PROLOGUE, READ, READ_ALL, RECORD_CHANGE,
-    REPLACE, TIME, TOUCH, USE,
+    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ, READ_ALL,
+    RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
 use crate::base::principal::CredentialRecord;
+use crate::store::peppers::{Admission, PepperList};
 use crate::store::{MAX_TENANT_ROLES, RecordLimits, StoreError, change};
+
+/// Tries of a claim that loses against others: each loss means that another gateway's pepper joined.
+const CLAIMS: usize = 10;
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +63,9 @@ pub(super) enum Refusal {
 /// The scripts and the keys they work on.
 pub(super) struct Scripts {
     keys: Keys,
-    pepper_check: String,
+    own: PepperChecks,
+    /// Their check values as scripts take them, the first one first.
+    peppers: String,
     find: Script,
     read: Script,
     read_all: Script,
@@ -73,6 +79,9 @@ pub(super) struct Scripts {
     note_use: Script,
     touch: Script,
     claim: Script,
+    read_peppers: Script,
+    set_peppers: Script,
+    move_login: Script,
     head: Script,
 }
 
@@ -82,12 +91,13 @@ impl Scripts {
         format!("{}{name}", self.keys.prefix)
     }
 
-    pub(super) fn new(prefix: &str, pepper_check: &str) -> Self {
+    pub(super) fn new(prefix: &str, own: PepperChecks) -> Self {
         let ours = |body: &str| Script::new(&format!("{PROLOGUE}{body}"));
         let change = |body: &str| Script::new(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
         Self {
             keys: Keys::new(prefix),
-            pepper_check: pepper_check.to_owned(),
+            peppers: own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" "),
+            own,
             find: ours(FIND),
             read: ours(READ),
             read_all: ours(&format!("{NOW}{READ_ALL}")),
@@ -101,8 +111,16 @@ impl Scripts {
             note_use: ours(USE),
             touch: ours(TOUCH),
             claim: Script::new(CLAIM),
+            read_peppers: Script::new(PEPPERS),
+            set_peppers: Script::new(SET_PEPPERS),
+            move_login: change(MOVE),
             head: Script::new(HEAD),
         }
+    }
+
+    /// This gateway's peppers as scripts take them.
+    pub(super) fn peppers(&self) -> &str {
+        &self.peppers
     }
 
     pub(super) fn events_key(&self) -> &str {
@@ -117,7 +135,7 @@ impl Scripts {
             .key(&self.keys.tenants)
             .key(&self.keys.roles)
             .key(&self.keys.used)
-            .arg(&self.pepper_check)
+            .arg(&self.peppers)
             .arg(fingerprint.to_hex());
         FindReply::read(run(wire, &call).await?, fingerprint)
     }
@@ -131,7 +149,7 @@ impl Scripts {
         let mut call = self.read.key(&self.keys.meta);
         call.key(self.keys.hash(kind))
             .key(&self.keys.used)
-            .arg(&self.pepper_check)
+            .arg(&self.peppers)
             .arg(id)
             .arg(counter);
         run(wire, &call).await
@@ -140,7 +158,7 @@ impl Scripts {
     /// The store's time.
     pub(super) async fn time(&self, wire: &Wire) -> Result<UnixMillis, Fault> {
         let mut call = self.time.key(&self.keys.meta);
-        call.arg(&self.pepper_check);
+        call.arg(&self.peppers);
         run(wire, &call).await.map(UnixMillis)
     }
 
@@ -150,7 +168,7 @@ impl Scripts {
         call.key(&self.keys.credentials)
             .key(&self.keys.tenants)
             .key(&self.keys.roles)
-            .arg(&self.pepper_check);
+            .arg(&self.peppers);
         for (kind, id) in asked {
             let number = match kind {
                 Kind::Credentials => 2,
@@ -195,7 +213,7 @@ impl Scripts {
         call.key(index)
             .key(self.keys.hash(kind))
             .key(&self.keys.used)
-            .arg(&self.pepper_check)
+            .arg(&self.peppers)
             .arg(from)
             .arg(limit)
             .arg(counter);
@@ -216,7 +234,7 @@ impl Scripts {
             .key(&self.keys.events)
             .key(&self.keys.roles)
             .key(&self.keys.children)
-            .arg(&self.pepper_check)
+            .arg(&self.peppers)
             .arg(EVENTS_KEPT)
             .arg(history)
             .arg(FORMAT)
@@ -257,7 +275,7 @@ impl Scripts {
     /// Notes when credentials were last used.
     pub(super) async fn note_use(&self, wire: &Wire, used: &[(CredentialId, UnixMillis)]) -> Result<(), Fault> {
         let mut call = self.note_use.key(&self.keys.meta);
-        call.key(&self.keys.credentials).key(&self.keys.used).arg(&self.pepper_check);
+        call.key(&self.keys.credentials).key(&self.keys.used).arg(&self.peppers);
         for (id, at) in used {
             call.arg(id.as_str()).arg(at.0);
         }
@@ -323,35 +341,95 @@ impl Scripts {
     /// what other connections wrote before.
     pub(super) async fn touch(&self, wire: &Wire) -> Result<u64, Fault> {
         let mut call = self.touch.key(&self.keys.meta);
-        call.arg(&self.pepper_check);
+        call.arg(&self.peppers);
         run(wire, &call).await
     }
 
-    /// Makes an empty store ours, or checks that it is.
+    /// Makes an empty store ours, or checks that it is; this gateway's first pepper joins the list of those
+    /// that the store was written under.
     pub(super) async fn claim(&self, wire: &Wire) -> Result<(), Fault> {
-        let mut call = self.claim.key(&self.keys.meta);
-        call.key(&self.keys.credentials)
-            .key(&self.keys.fingerprints)
-            .key(&self.keys.tenants)
-            .arg(&self.pepper_check)
-            .arg(FORMAT);
-        let reply: (Option<String>, Option<String>) = run(wire, &call).await?;
-        let error = match (reply.0.as_deref(), reply.1.as_deref()) {
-            (Some(FORMAT), Some(pepper)) if pepper == self.pepper_check => return Ok(()),
-            (Some(FORMAT), Some(_)) => StoreError::Foreign(super::super::other_pepper()),
-            (Some(format), Some(_)) => StoreError::Foreign(format!(
-                "its format is {format:?}, this version of durward reads {FORMAT:?}; start the version that wrote it"
-            )),
-            _ => StoreError::Corrupt("its pepper check value or format is missing".into()),
-        };
-        Err(Fault::refused(error))
+        for _ in 0..CLAIMS {
+            let mut call = self.claim.key(&self.keys.meta);
+            call.key(&self.keys.credentials)
+                .key(&self.keys.fingerprints)
+                .key(&self.keys.tenants)
+                .arg(&self.peppers)
+                .arg(FORMAT);
+            let (format, peppers, dropped): (Option<String>, Option<String>, String) = run(wire, &call).await?;
+            let list = match (format.as_deref(), peppers.as_deref()) {
+                (Some(FORMAT), Some(peppers)) => PepperList::parse(peppers, &dropped).map_err(Fault::refused)?,
+                (Some(format), Some(_)) => {
+                    return Err(Fault::refused(StoreError::Foreign(format!(
+                        "its format is {format:?}, this version of durward reads {FORMAT:?}; start the version that wrote it"
+                    ))));
+                }
+                _ => {
+                    let missing = "its pepper check value or format is missing";
+                    return Err(Fault::refused(StoreError::Corrupt(missing.into())));
+                }
+            };
+            match list.admit(&self.own).map_err(Fault::refused)? {
+                Admission::Listed => return Ok(()),
+                // What is there can be served; whoever makes something is refused by the script that would.
+                Admission::Gone(why) => {
+                    tracing::error!(alarm = "pepper_dropped", error = %why, "no new credentials can be made");
+                    return Ok(());
+                }
+                Admission::Joins(joined) => {
+                    if self.set_peppers(wire, &list, &joined).await? {
+                        tracing::info!(pepper = %self.own.first().mark(), "new fingerprints are made under a new pepper");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Err(Fault::refused(StoreError::Unavailable("others keep changing its peppers".into())))
+    }
+
+    /// The peppers that the store was written under; `None` for an empty one.
+    pub(super) async fn read_peppers(&self, wire: &Wire) -> Result<Option<PepperList>, Fault> {
+        let mut call = self.read_peppers.key(&self.keys.meta);
+        call.arg(&self.peppers);
+        let (peppers, dropped): (Option<String>, String) = run(wire, &call).await?;
+        let list = peppers.map(|peppers| PepperList::parse(&peppers, &dropped)).transpose();
+        list.map_err(Fault::refused)
+    }
+
+    /// Writes one list over exactly the other; answers whether that was there.
+    pub(super) async fn set_peppers(&self, wire: &Wire, before: &PepperList, after: &PepperList) -> Result<bool, Fault> {
+        let mut call = self.set_peppers.key(&self.keys.meta);
+        call.arg(&self.peppers)
+            .arg(before.text())
+            .arg(before.dropped_text())
+            .arg(after.text())
+            .arg(after.dropped_text());
+        run(wire, &call).await
+    }
+
+    /// Lets a credential be found by another fingerprint than before.
+    pub(super) async fn move_login(
+        &self,
+        wire: &Wire,
+        change: &Change<'_>,
+        before: &[u8],
+        (old, new): (&CredentialRecord, &Fingerprint),
+    ) -> Result<Written, Fault> {
+        let mut call = self.move_login.key(&self.keys.meta);
+        call.key(&self.keys.credentials).key(&self.keys.fingerprints).key(&self.keys.events);
+        self.add_change(&mut call, change)
+            .arg(change.ending)
+            .arg(before)
+            .arg(new.to_hex())
+            .arg(old.fingerprint.to_hex())
+            .arg(format!("{} {}", old.id, old.tenant));
+        written(run(wire, &call).await?)
     }
 
     /// Where the store stands at one moment, and what it has at `cursor` of the stream; `None` when
     /// the store holds no data.
     pub(super) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
         let mut call = self.head.key(&self.keys.meta);
-        call.key(&self.keys.events).arg(&self.pepper_check).arg(cursor);
+        call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
         let reply: Option<(String, u64, String, Option<u64>)> = run(wire, &call).await?;
         Ok(reply.map(|(history, counter, last_id, at_cursor)| Head {
             history,
@@ -372,7 +450,7 @@ impl Scripts {
     }
 
     fn add_change<'a, 's>(&'s self, call: &'a mut ScriptInvocation<'s>, change: &Change<'_>) -> &'a mut ScriptInvocation<'s> {
-        call.arg(&self.pepper_check)
+        call.arg(&self.peppers)
             .arg(change.id)
             .arg(change.record)
             .arg(change.event)

@@ -20,6 +20,7 @@ use super::scripts::{Kind, Stored};
 mod changes;
 mod creation;
 mod forgetting;
+mod peppers;
 mod receipts;
 mod roles;
 
@@ -169,7 +170,10 @@ impl Session {
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let (link, live) = self.shared.reader(None)?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
-        settle(&link, &live, answered).map_err(|fault| fault.error)
+        settle(&link, &live, answered).map_err(|fault| fault.error)?;
+        // A store that is another's by now serves nobody here.
+        let ours = self.shared.scripts.read_peppers(&live.wire).await;
+        settle(&link, &live, ours).map(drop).map_err(|fault| fault.error)
     }
 
     fn writer(&self) -> Result<Live, StoreError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::clock::SystemClock;
+use crate::base::fingerprint::{PepperCheck, PepperChecks};
 use crate::base::principal::{Idle, State};
 use crate::store::codec::tests::sample;
 use crate::store::embedded::EmbeddedStore;
@@ -30,7 +31,7 @@ fn the_earlier_of_expiry_and_idleness_is_the_natural_end() {
 #[tokio::test]
 async fn a_process_sweeps_by_itself_and_forgets_only_what_has_ended() {
     let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(&folder.path().join("store"), "check").unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("store"), &PepperChecks::one(PepperCheck::from_bytes([7; 32]))).unwrap();
     let now = SystemClock.now().wall;
     let mut ended = sample();
     ended.extras = None;

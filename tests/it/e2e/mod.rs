@@ -11,6 +11,7 @@ mod live_away;
 mod live_keys;
 mod outage;
 mod pair;
+mod peppers;
 mod readme;
 mod streams;
 mod upgrade;

@@ -4,6 +4,7 @@ mod browser;
 mod matrix;
 mod pairs;
 mod people;
+mod rotation;
 
 use serde_json::{Value, json};
 

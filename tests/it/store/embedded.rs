@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use durward::store::embedded::EmbeddedStore;
 use durward::store::{CredentialChange, CredentialStore, FoundFacts, StoreError};
 
-use super::fixture::{NOW, PEPPER, credential_id, fingerprint, record, run, tenant};
+use super::fixture::{NOW, PEPPER, credential_id, fingerprint, peppers, record, run, tenant};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_reopen() {
@@ -55,7 +55,7 @@ fn a_store_of_another_pepper_is_refused_and_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("durward.redb");
     drop(EmbeddedStore::open(&path, PEPPER).unwrap());
-    let error = EmbeddedStore::open(&path, "another").unwrap_err();
+    let error = EmbeddedStore::open(&path, &peppers(0x0b, &[])).unwrap_err();
     assert!(matches!(error, StoreError::Foreign(_)), "{error}");
     assert!(error.to_string().contains("pepper file"), "{error}");
     assert!(EmbeddedStore::open(&path, PEPPER).is_ok(), "the refusal changed nothing");

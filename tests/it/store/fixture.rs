@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use durward::base::clock::{BootMillis, Clock, ManualClock, Now, SystemClock, UnixMillis};
-use durward::base::fingerprint::Fingerprint;
+use durward::base::fingerprint::{Fingerprint, PepperCheck, PepperChecks};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::principal::{CredentialRecord, Facts, Position, Reading, State, TenantRecord};
 use durward::base::scope::{Mode, Scope};
@@ -18,7 +18,18 @@ use crate::support::redis::RedisServer;
 use crate::support::wait::PATIENCE;
 
 pub(super) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
-pub(super) const PEPPER: &str = "check-value-of-the-pepper";
+/// The pepper of the gateways of these tests ...
+pub(super) const FIRST: PepperCheck = PepperCheck::from_bytes([0x0a; 32]);
+/// ... and what their stores are told of it.
+pub(super) const PEPPER: &PepperChecks = &PepperChecks::one(FIRST);
+
+/// Those of a gateway with these peppers; that of these tests is 0x0a.
+pub(super) fn peppers(first: u8, others: &[u8]) -> PepperChecks {
+    let check = |byte: u8| PepperCheck::from_bytes([byte; 32]);
+    others
+        .iter()
+        .fold(PepperChecks::one(check(first)), |all, other| all.and(check(*other)))
+}
 
 /// The runtime that stores and caches work on; tests wait on runtimes of their own.
 pub(super) fn control() -> Handle {
@@ -91,6 +102,7 @@ pub(super) fn record(id: &str, owner: &str) -> CredentialRecord {
         expires_at: None,
         valid_after: None,
         epoch: 1,
+        pepper: Some(FIRST.mark()),
         extras: None,
     }
 }
@@ -266,7 +278,7 @@ pub(super) async fn open_redis(server: &RedisServer, wait_replicas: u32) -> Resu
     open_redis_with(server, wait_replicas, PEPPER).await
 }
 
-pub(super) async fn open_redis_with(server: &RedisServer, wait_replicas: u32, pepper: &str) -> Result<RedisStore, StoreError> {
+pub(super) async fn open_redis_with(server: &RedisServer, wait_replicas: u32, pepper: &PepperChecks) -> Result<RedisStore, StoreError> {
     open_access(
         RedisUrl::parse(&server.url().into()).unwrap().into_access(None),
         wait_replicas,
@@ -275,13 +287,13 @@ pub(super) async fn open_redis_with(server: &RedisServer, wait_replicas: u32, pe
     .await
 }
 
-pub(super) async fn open_access(access: RedisAccess, wait_replicas: u32, pepper: &str) -> Result<RedisStore, StoreError> {
+pub(super) async fn open_access(access: RedisAccess, wait_replicas: u32, pepper: &PepperChecks) -> Result<RedisStore, StoreError> {
     let settings = RedisSettings {
         access,
         key_prefix: "durward".into(),
         wait_replicas,
         lookup_timeout: Duration::from_secs(5),
-        pepper_check: pepper.into(),
+        peppers: pepper.clone(),
     };
     RedisStore::open(settings, Arc::new(SystemClock), control()).await
 }

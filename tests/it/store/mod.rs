@@ -16,6 +16,7 @@ mod failover;
 mod fixture;
 mod flights;
 mod killed;
+mod peppers;
 mod populated;
 mod receipts;
 mod redis;

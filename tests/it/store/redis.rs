@@ -8,7 +8,7 @@ use durward::store::events::ReaderState;
 use durward::store::{ChangeError, CredentialChange, CredentialStore, StoreError, TenantState};
 
 use super::fixture::{
-    Backend, Fixture, NOW, Recorder, credential_id, fingerprint, open_redis, open_redis_with, record, run, tenant, until,
+    Backend, Fixture, NOW, Recorder, credential_id, fingerprint, open_redis, open_redis_with, peppers, record, run, tenant, until,
 };
 use crate::support::redis::RedisServer;
 
@@ -61,7 +61,7 @@ fn a_store_of_another_pepper_is_refused_and_says_what_to_do() {
     run(async {
         let mut fixture = Fixture::redis().await;
         prepare(&fixture).await;
-        let error = open_redis_with(server(&mut fixture), 0, "another").await.unwrap_err();
+        let error = open_redis_with(server(&mut fixture), 0, &peppers(0x0b, &[])).await.unwrap_err();
         assert!(matches!(error, StoreError::Foreign(_)), "{error}");
         assert!(error.to_string().contains("pepper file"), "{error}");
     });

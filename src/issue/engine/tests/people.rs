@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Extras, Parent, State};
-use crate::decide::token::TokenRules;
+use crate::decide::token::{TokenKeys, TokenRules};
 use crate::decide::validity;
 use crate::issue::password::verify_password;
 use crate::issue::token::renew;
@@ -89,6 +89,20 @@ async fn sign_up_makes_a_tenant_an_account_and_a_session_that_verifies() {
 }
 
 #[tokio::test]
+async fn an_address_has_one_account_whatever_pepper_is_first() {
+    let mut bench = Bench::new().await;
+    let body = r#"{"email":"Ann@Example.com","password":"correct horse"}"#;
+    bench.run(sign_up(), said(body)).await.unwrap();
+    let both = Peppers::new([8, 7].map(|byte| Pepper::new(&[byte; 32]).unwrap()).to_vec()).unwrap();
+    bench.engine = engine(&bench.store, both, &bench.clock);
+    let again = bench.run(sign_up(), said(&body.to_lowercase())).await.unwrap_err();
+    assert_eq!(again.denial, Denial::Taken);
+    assert_eq!(bench.count("account").await, 1);
+    bench.run(sign_up(), said(&body.replace("Ann", "Bob"))).await.unwrap();
+    assert_eq!(bench.count("account").await, 2);
+}
+
+#[tokio::test]
 async fn a_session_with_a_record_is_named_by_jti_and_its_token_ends_before_it() {
     let bench = Bench::new().await;
     let account = bench.record("account", "acc_1", |_| ()).await;
@@ -118,14 +132,58 @@ async fn j17_a_renewed_token_keeps_its_session_and_its_age_and_ends_later() {
     let rules = rules(SESSION);
     let old = rules.verify_own(token.as_bytes(), NOW).unwrap();
     let end = NOW.plus(Duration::from_secs(1_800));
-    let renewed = renew(&rules, token, old.expires_at, end).unwrap().unwrap();
+    let record = bench.find(old.record.as_str()).await;
+    let renewed = renew(&rules, &record, Some(&account), (old.expires_at, end)).unwrap().unwrap();
     let new = rules.verify_own(renewed.text.as_bytes(), NOW).unwrap();
     assert_eq!((&new.record, new.issued_at), (&old.record, old.issued_at));
     assert_eq!(new.expires_at.secs(), end.secs());
     assert!(
-        renew(&rules, token, old.expires_at, old.expires_at).unwrap().is_none(),
+        renew(&rules, &record, Some(&account), (old.expires_at, old.expires_at))
+            .unwrap()
+            .is_none(),
         "nothing is gained"
     );
+}
+
+#[tokio::test]
+async fn a_session_made_under_a_retired_secret_is_renewed_under_the_present_one_from_its_record() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let mut mint = log_in(SESSION);
+    if let Action::Mint { mints, .. } = &mut mint {
+        mints[0].claims = vec![("plan".into(), Source::Constant(crate::issue::spec::Value::Text("gold".into())))];
+    }
+    let (_, told) = bench.run(mint, by(&account)).await.unwrap();
+    let token = told[0]["token"].as_str().unwrap();
+    let keys = |secrets: &[[u8; 32]]| TokenRules {
+        keys: TokenKeys::new(secrets).unwrap(),
+        scopes_claim: Some("scopes".into()),
+        ..rules(SESSION)
+    };
+    let (retired, present, both) = (keys(&[[2; 32]]), keys(&[[3; 32]]), keys(&[[3; 32], [2; 32]]));
+    let mut forged = claims_of(token);
+    for (name, value) in [
+        ("plan", json!("platinum")),
+        ("admin", json!(true)),
+        ("scopes", json!(["everything"])),
+    ] {
+        forged[name] = value;
+    }
+    for presented in [token.to_owned(), retired.keys.sign(forged.as_object().unwrap()).unwrap()] {
+        let old = both.verify_own(presented.as_bytes(), NOW).unwrap();
+        let record = bench.find(old.record.as_str()).await;
+        let ends = (old.expires_at, NOW.plus(Duration::from_secs(1_800)));
+        let renewed = renew(&both, &record, Some(&account), ends).unwrap().unwrap();
+        assert!(retired.verify_own(renewed.text.as_bytes(), NOW).is_err());
+        let new = present.verify_own(renewed.text.as_bytes(), NOW).unwrap();
+        assert_eq!(
+            (&new.record, new.issued_at, &new.subject),
+            (&old.record, old.issued_at, &old.subject)
+        );
+        let claims = claims_of(&renewed.text);
+        assert_eq!((&claims["plan"], &claims["scopes"]), (&json!("gold"), &json!([])));
+        assert_eq!(claims.get("admin"), None, "what the record does not hold is not carried on");
+    }
 }
 
 #[tokio::test]

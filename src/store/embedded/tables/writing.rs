@@ -41,12 +41,14 @@ enum Step {
 
 /// The tables of one write transaction, with the events made so far.
 pub(in super::super) struct WriteTables<'t> {
-    credentials: Table<'t, &'static str, &'static [u8]>,
+    /// Of tables that few changes need.
+    pub(super) transaction: &'t WriteTransaction,
+    pub(super) credentials: Table<'t, &'static str, &'static [u8]>,
     credentials_of: Table<'t, (&'static str, &'static str), ()>,
     last_used: Table<'t, &'static str, i64>,
     roles: Table<'t, &'static str, &'static [u8]>,
     roles_of: Table<'t, (&'static str, &'static str), ()>,
-    fingerprints: Table<'t, &'static [u8; 32], &'static str>,
+    pub(super) fingerprints: Table<'t, &'static [u8; 32], &'static str>,
     tenants: Table<'t, &'static str, &'static [u8]>,
     events: Table<'t, u64, &'static [u8]>,
     event_times: Table<'t, u64, i64>,
@@ -58,7 +60,7 @@ pub(in super::super) struct WriteTables<'t> {
     /// The machine's time when the transaction began.
     machine: UnixMillis,
     made: Vec<Event>,
-    writes: u64,
+    pub(super) writes: u64,
 }
 
 impl<'t> WriteTables<'t> {
@@ -66,6 +68,7 @@ impl<'t> WriteTables<'t> {
     pub(in super::super) fn open(transaction: &'t WriteTransaction, machine: UnixMillis) -> Result<Self, StoreError> {
         let counters = transaction.open_table(COUNTERS).map_err(|e| failed(e.into()))?;
         Ok(Self {
+            transaction,
             credentials: transaction.open_table(CREDENTIALS).map_err(|e| failed(e.into()))?,
             credentials_of: transaction.open_table(CREDENTIALS_OF).map_err(|e| failed(e.into()))?,
             last_used: transaction.open_table(LAST_USED).map_err(|e| failed(e.into()))?,
@@ -274,7 +277,7 @@ impl<'t> WriteTables<'t> {
         change::check_parent(record, parent, &chain)
     }
 
-    fn index(&mut self, fingerprint: &Fingerprint, id: &str) -> Result<(), ChangeError> {
+    pub(super) fn index(&mut self, fingerprint: &Fingerprint, id: &str) -> Result<(), ChangeError> {
         self.writes += 1;
         self.fingerprints.insert(fingerprint.as_bytes(), id).map_err(|e| failed(e.into()))?;
         Ok(())
@@ -423,7 +426,7 @@ impl<'t> WriteTables<'t> {
         self.write_event(EventSubject::Tenant { id: record.id.clone() })
     }
 
-    fn write_event(&mut self, subject: EventSubject) -> Result<(), ChangeError> {
+    pub(super) fn write_event(&mut self, subject: EventSubject) -> Result<(), ChangeError> {
         let bytes = codec::encode_event(&subject).map_err(StoreError::from)?;
         self.position = Position(self.position.0.saturating_add(1));
         self.events

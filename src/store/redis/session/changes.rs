@@ -90,7 +90,7 @@ impl Session {
         Ok(record)
     }
 
-    async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
+    pub(super) async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
         let wanted = self.shared.wait_replicas;
         if wanted == 0 {
             return Ok(());

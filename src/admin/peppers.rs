@@ -1,0 +1,297 @@
+//! Operations on peppers: what still depends on each, moving accounts to the first one, dropping an old one.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::fingerprint::PepperMark;
+use crate::base::key::{IdKind, mint_id};
+use crate::base::login::login_fingerprint;
+use crate::base::principal::{CredentialRecord, State};
+use crate::store::{ChangeError, CredentialFilter, Listed, MAX_LIST, PepperList, UnderPepper, pepper_of};
+
+use super::Operations;
+use super::api::{KeyList, KeyView};
+use super::error::OperationError;
+use super::keys::{no_randomness, parse_id, parse_surface};
+use super::tenants::{PAGE, parse_tenant};
+use super::times::{printable, write};
+
+/// How long one call goes on moving accounts before it answers where to go on: well within what an
+/// operation may take, with a disk that needs milliseconds for each.
+const MOVING: Duration = Duration::from_secs(10);
+
+/// What depends on each pepper.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PepperUses {
+    /// Oldest first.
+    pub peppers: Vec<PepperView>,
+    /// Credentials in force under a pepper that the store does not list: nobody finds them.
+    pub unlisted: u64,
+}
+
+/// One pepper of the store, and the credentials in force (neither revoked nor expired) that are found
+/// only with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PepperView {
+    /// The beginning of its check value.
+    pub mark: String,
+    /// Whether this gateway makes new credentials under it.
+    pub first: bool,
+    /// Whether it is being dropped.
+    pub leaving: bool,
+    /// Keys and pairs.
+    pub credentials: u64,
+    /// Accounts, which move by themselves (`durward peppers move`).
+    pub accounts: u64,
+    /// How many of both do not expire.
+    pub lasting: u64,
+    /// When the last of the others expires, RFC 3339.
+    pub latest_expiry: Option<String>,
+    /// When it can be dropped: `now`, or a time (RFC 3339). None while something under it does not
+    /// expire, and of the first one.
+    pub droppable: Option<String>,
+}
+
+/// What a move came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Moved {
+    /// Accounts that moved to the first pepper.
+    pub moved: u64,
+    /// Ids of accounts that could not: another account has their address already.
+    pub taken: Vec<String>,
+    /// Where to go on (`after`); none when all were seen.
+    pub next: Option<String>,
+}
+
+/// Credentials in force that depend on one pepper.
+#[derive(Debug, Clone, Copy, Default)]
+struct Uses {
+    credentials: u64,
+    accounts: u64,
+    lasting: u64,
+    latest: Option<i64>,
+}
+
+impl Uses {
+    const fn all(&self) -> u64 {
+        self.credentials + self.accounts
+    }
+
+    fn note(&mut self, record: &CredentialRecord) {
+        match record.login() {
+            Some(_) => self.accounts += 1,
+            None => self.credentials += 1,
+        }
+        match record.expires_at {
+            Some(end) => self.latest = self.latest.max(Some(end.0)),
+            None => self.lasting += 1,
+        }
+    }
+}
+
+impl Operations {
+    /// What depends on each pepper. Reads every credential, page by page.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub async fn list_peppers(&self) -> Result<PepperUses, OperationError> {
+        let list = self.store.peppers().await?;
+        self.uses_of(&list).await
+    }
+
+    async fn uses_of(&self, list: &PepperList) -> Result<PepperUses, OperationError> {
+        let mut uses = vec![Uses::default(); list.listed().len()];
+        let mut unlisted = Uses::default();
+        let (now, oldest) = (self.clock.now().wall, list.oldest());
+        let mut after = None;
+        loop {
+            let page = self.page_of(after).await?;
+            let in_force = |record: &&CredentialRecord| {
+                !matches!(record.state, State::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
+            };
+            for record in page.iter().filter(in_force) {
+                let Some(mark) = pepper_of(record, oldest) else { continue };
+                let place = list.listed().iter().position(|listed| listed.check.mark() == mark);
+                let uses = place.and_then(|place| uses.get_mut(place));
+                uses.unwrap_or(&mut unlisted).note(record);
+            }
+            after = page.last().map(|record| record.id.clone());
+            if page.len() < MAX_LIST {
+                break;
+            }
+        }
+        let own = self.peppers.first().check();
+        let views = list.listed().iter().zip(&uses);
+        Ok(PepperUses {
+            peppers: views.map(|(listed, uses)| view(listed, *uses, listed.check == own)).collect(),
+            unlisted: unlisted.all(),
+        })
+    }
+
+    async fn page_of(&self, after: Option<crate::base::ids::CredentialId>) -> Result<Vec<CredentialRecord>, OperationError> {
+        let filter = CredentialFilter {
+            after,
+            limit: MAX_LIST,
+            ..CredentialFilter::default()
+        };
+        Ok(self.store.list_credentials(filter).await?)
+    }
+
+    /// Lists the credentials in force that depend on the pepper of this mark.
+    ///
+    /// # Errors
+    /// [`OperationError::NotFound`] when the store does not list it, or as the store has it.
+    pub async fn list_keys_under(
+        &self,
+        mark: &str,
+        (tenant, surface): (Option<&str>, Option<&str>),
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<KeyList, OperationError> {
+        let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
+        let list = self.store.peppers().await?;
+        let mark = find_listed(&list, mark)?.check.mark();
+        let filter = CredentialFilter {
+            tenant: tenant.map(parse_tenant).transpose()?,
+            surface: surface.map(parse_surface).transpose()?,
+            pepper: Some(UnderPepper {
+                mark,
+                oldest: list.oldest(),
+            }),
+            live_at: Some(self.clock.now().wall),
+            after: after.map(parse_id).transpose()?,
+            limit,
+            ..CredentialFilter::default()
+        };
+        let found = self.store.list_credentials(filter).await?;
+        let next = (found.len() == limit).then(|| found.last().map(|r| r.id.as_str().to_owned()));
+        Ok(KeyList {
+            keys: found.iter().map(KeyView::from).collect(),
+            next: next.flatten(),
+        })
+    }
+
+    /// Moves accounts after `after` to the first pepper: their log-in names are known, so that nobody has
+    /// to do anything. Each in a step of its own.
+    ///
+    /// # Errors
+    /// As the store has it; what was moved until then stays so.
+    pub async fn move_accounts(&self, after: Option<&str>) -> Result<Moved, OperationError> {
+        let mut told = Moved::default();
+        let mut after = after.map(parse_id).transpose()?;
+        let began = self.clock.now().boot;
+        loop {
+            let page = self.page_of(after.clone()).await?;
+            for record in &page {
+                after = Some(record.id.clone());
+                self.move_account(record, &mut told).await?;
+                if self.clock.now().boot.since(began) >= MOVING {
+                    told.next = after.map(|id| id.as_str().to_owned());
+                    return Ok(told);
+                }
+            }
+            if page.len() < MAX_LIST {
+                return Ok(told);
+            }
+        }
+    }
+
+    async fn move_account(&self, record: &CredentialRecord, told: &mut Moved) -> Result<(), OperationError> {
+        let Some(login) = record.login().filter(|_| record.needs_pepper()) else {
+            return Ok(());
+        };
+        let fingerprint = login_fingerprint(self.peppers.first(), &record.surface, login);
+        if record.fingerprint == fingerprint || matches!(record.state, State::Revoked { .. }) {
+            return Ok(());
+        }
+        match self.store.move_login(record.id.clone(), fingerprint).await {
+            Ok(_) => told.moved += 1,
+            Err(ChangeError::Taken(_)) => told.taken.push(record.id.as_str().to_owned()),
+            // It ended meanwhile: nothing depends on the old pepper any more.
+            Err(ChangeError::Conflict(_) | ChangeError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Takes a pepper off the list of those that the store was written under, if nothing in force depends
+    /// on it. From the beginning of the count on, nothing is made under it: a count that finds nothing
+    /// stays right.
+    ///
+    /// # Errors
+    /// [`OperationError::NotFound`] when it is not on the list; [`OperationError::Conflict`] when
+    /// something depends on it, or this gateway makes new credentials under it; or as the store has it:
+    /// then it may be on its way out, and the command is to be repeated.
+    pub async fn drop_pepper(&self, mark: &str) -> Result<PepperUses, OperationError> {
+        let list = self.store.peppers().await?;
+        let check = find_listed(&list, mark)?.check;
+        if check == self.peppers.first().check() {
+            return Err(OperationError::Conflict(format!(
+                "this gateway makes new credentials under pepper {mark}: put another one first and start it again"
+            )));
+        }
+        // A word that nobody else says: of two who drop it at a time, one fails.
+        let word = mint_id(IdKind::Key).map_err(no_randomness)?;
+        let leaving = list.leaving(check, Some(word.as_str()));
+        self.replace_peppers(&list, &leaving).await?;
+        let uses = self.uses_of(&leaving).await?;
+        let used = uses.peppers.iter().find(|view| view.mark == mark);
+        if let Some(view) = used.filter(|view| view.credentials + view.accounts > 0) {
+            self.replace_peppers(&leaving, &leaving.leaving(check, None)).await?;
+            return Err(OperationError::Conflict(format!(
+                "{} keys and {} accounts in force depend on pepper {mark}: rotate or revoke the keys (`durward keys list --pepper {mark}`), \
+                 move the accounts (`durward peppers move`)",
+                view.credentials, view.accounts
+            )));
+        }
+        let after = leaving.without(check);
+        self.replace_peppers(&leaving, &after).await?;
+        tracing::info!(pepper = mark, "a pepper was dropped: gateways need it no more");
+        let left = uses.peppers.into_iter().filter(|view| view.mark != mark);
+        Ok(PepperUses {
+            peppers: left.collect(),
+            unlisted: uses.unlisted,
+        })
+    }
+
+    async fn replace_peppers(&self, before: &PepperList, after: &PepperList) -> Result<(), OperationError> {
+        if self.store.set_peppers(before.clone(), after.clone()).await? {
+            return Ok(());
+        }
+        Err(OperationError::Conflict(
+            "another gateway or operator changed the list of peppers at the same time; repeat the command".into(),
+        ))
+    }
+}
+
+fn find_listed<'l>(list: &'l PepperList, mark: &str) -> Result<&'l Listed, OperationError> {
+    let parsed = PepperMark::parse(mark).ok_or_else(|| {
+        OperationError::Usage(format!(
+            "`{}` is not a pepper's mark: eight characters of 0-9 a-f, as `durward peppers` shows them",
+            printable(mark)
+        ))
+    })?;
+    let listed = list.find(parsed);
+    listed.ok_or_else(|| OperationError::NotFound(format!("the store has no pepper {mark}; `durward peppers` lists them")))
+}
+
+fn view(listed: &Listed, uses: Uses, first: bool) -> PepperView {
+    let latest = uses.latest.map(|end| write(crate::base::clock::UnixMillis(end)));
+    let droppable = match (first, uses.all(), uses.lasting) {
+        (true, ..) => None,
+        (false, 0, _) => Some("now".to_owned()),
+        (false, _, 0) => latest.clone(),
+        (false, ..) => None,
+    };
+    PepperView {
+        mark: listed.check.mark().to_string(),
+        first,
+        leaving: listed.leaving.is_some(),
+        credentials: uses.credentials,
+        accounts: uses.accounts,
+        lasting: uses.lasting,
+        latest_expiry: latest,
+        droppable,
+    }
+}

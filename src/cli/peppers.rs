@@ -1,0 +1,93 @@
+//! `durward peppers …`.
+
+use std::io;
+
+use crate::admin::peppers::{Moved, PepperUses, PepperView};
+
+use super::args::PepperCommand;
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::keys::path_id;
+use super::output::{self, Printer};
+
+pub(crate) fn run(client: &Client, command: Option<&PepperCommand>, printer: &Printer) -> Result<(), Failure> {
+    let uses: PepperUses = match command {
+        None => client.get("/v1/peppers")?,
+        Some(PepperCommand::Drop { mark }) => client.post(&format!("/v1/peppers/{}/drop", path_id(mark)?), &())?,
+        Some(PepperCommand::Move) => return move_all(client, printer),
+    };
+    printer.print(&uses, |out| table(out, &uses))
+}
+
+/// Goes on until every account was seen.
+fn move_all(client: &Client, printer: &Printer) -> Result<(), Failure> {
+    let mut all = Moved::default();
+    loop {
+        let after = all.next.take();
+        let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let part: Moved = client.post(&format!("/v1/peppers/move{query}"), &())?;
+        all.moved += part.moved;
+        all.taken.extend(part.taken);
+        all.next = part.next;
+        if all.next.is_none() {
+            break;
+        }
+    }
+    printer.print(&all, |out| {
+        writeln!(out, "{} accounts moved to the first pepper", all.moved)?;
+        let mut taken = all.taken.iter();
+        taken.try_for_each(|id| writeln!(out, "{id} stays: another account has its address"))
+    })?;
+    if all.taken.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Failed,
+        "some accounts could not move: revoke one of each two that have the same address",
+    ))
+}
+
+fn table(out: &mut dyn io::Write, uses: &PepperUses) -> io::Result<()> {
+    let rows = uses.peppers.iter().map(|view| {
+        [
+            view.mark.clone(),
+            view.credentials.to_string(),
+            view.accounts.to_string(),
+            ends(view),
+            when(view),
+        ]
+    });
+    let heads = ["PEPPER", "KEYS", "ACCOUNTS", "LAST ONE ENDS", "CAN BE DROPPED"];
+    output::table(out, heads, &rows.collect::<Vec<_>>())?;
+    if uses.unlisted > 0 {
+        writeln!(
+            out,
+            "{} credentials in force are under a pepper that the store does not list: nobody finds them",
+            uses.unlisted
+        )?;
+    }
+    Ok(())
+}
+
+fn ends(view: &PepperView) -> String {
+    match &view.latest_expiry {
+        _ if view.lasting > 0 => "never".into(),
+        Some(end) => end.clone(),
+        None => "-".into(),
+    }
+}
+
+fn when(view: &PepperView) -> String {
+    let mark = &view.mark;
+    match view.droppable.as_deref() {
+        _ if view.first => "no: new credentials are made under it".into(),
+        Some("now") => format!("now: durward peppers drop {mark}"),
+        Some(end) => format!("at {end}, or when they are rotated: durward keys list --pepper {mark}"),
+        None if view.credentials == 0 => "when the accounts are moved: durward peppers move".into(),
+        None if view.accounts == 0 => format!("when {} keys are rotated: durward keys list --pepper {mark}", view.credentials),
+        None => format!(
+            "when {} keys are rotated (durward keys list --pepper {mark}) and the accounts moved (durward peppers move)",
+            view.credentials
+        ),
+    }
+}
