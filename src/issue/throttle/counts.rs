@@ -14,9 +14,8 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::issue::network::Network;
 
-/// Counts with a place of their own: 9 MiB. A failed try makes three at most and costs a hash; four
-/// processors that do nothing else hash 180,000 passwords in the default window, so that this is full only
-/// after most of a window of that.
+/// Counts with a place of their own: 13 MiB. A failed try makes three at most and costs a hash of some
+/// 20 ms: four processors, which are the most that hash by default, take seven minutes to fill it.
 pub(super) const MAX_OWN: usize = 262_144;
 /// Places that are shared when there is no other: 64 KiB. Few enough to be nothing, many enough that an
 /// attack has to fill each with a whole limit before it concerns everybody.

@@ -15,8 +15,8 @@ pub(super) const MAX_NETWORKS: usize = 8;
 /// A network is known for so long after the last right password: the longest pause of somebody who logs
 /// in once a month.
 pub(super) const KNOWN_FOR: Duration = Duration::from_secs(35 * 86_400);
-/// Accounts of one generation. Two of them: 65,536 accounts that logged in lately, 20 MiB if each had all
-/// its networks, a quarter of that with two each.
+/// Accounts of one generation. Two of them: 65,536 accounts that logged in lately, 25 MiB if each had all
+/// its networks, half of that with two each.
 const MAX_ACCOUNTS: usize = 32_768;
 
 /// Networks by account, those of the latest log-ins. When the younger half is full it becomes the older,

@@ -243,4 +243,15 @@ fn a_password_changed_at_another_gateway_counts_at_once_where_no_event_arrives()
         "without the store nobody knows, and nobody is told that it is wrong"
     );
     assert_eq!(log_in(&deaf, HOME, "nobody@acme.example", "x").status, 503);
+    for from in [HOME, "203.0.113.9"] {
+        for _ in 0..12 {
+            assert_eq!(log_in(&deaf, from, ANN, "another password").status, 503);
+        }
+    }
+    proxy.pass();
+    for from in [HOME, "203.0.113.9"] {
+        until("the store to be back, and none of those tries to be counted", PATIENCE, || {
+            (log_in(&deaf, from, ANN, "another password").status == 200).then_some(())
+        });
+    }
 }

@@ -299,6 +299,41 @@ async fn a_password_is_changed_by_who_knows_the_old_one() {
 }
 
 #[tokio::test]
+async fn a_password_that_could_not_be_judged_is_one_try_given_back() {
+    let bench = Bench::new().await;
+    let body = r#"{"email":"a@b.co","password":"old one"}"#;
+    let (_, told) = bench.run(sign_up(), said(body)).await.unwrap();
+    let account = bench.find(told[0]["id"].as_str().unwrap()).await;
+    let hash = account.extras.as_ref().unwrap().password.clone().unwrap();
+    let too_dear = "$argon2id$v=19$m=4194304,t=2,p=1$c29tZXNhbHQxMjM0NTY$YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE";
+    let keep = |hash: PasswordHash| {
+        let change = CredentialChange::SetPassword(hash);
+        bench.store.change_credential(account.id.clone(), change, NOW)
+    };
+    let guess = || async {
+        let action = Action::SetPassword {
+            grants: ScopeSet::default(),
+            surface: ACCOUNT,
+            current: Some("password".into()),
+            new: "new_password".into(),
+            sessions: Sessions::Ended,
+        };
+        let body = r#"{"password":"guess","new_password":"x"}"#;
+        bench.run(action, Asking { body, ..by(&account) }).await.unwrap_err().denial
+    };
+    for _ in 0..9 {
+        assert_eq!(guess().await, Denial::InvalidFields);
+    }
+    keep(PasswordHash::parse(too_dear).unwrap()).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(guess().await, Denial::CorruptRecord);
+    }
+    keep(hash).await.unwrap();
+    assert_eq!(guess().await, Denial::InvalidFields, "the tenth");
+    assert_eq!(guess().await, Denial::RateLimited);
+}
+
+#[tokio::test]
 async fn no_claim_of_a_route_stands_in_the_place_of_what_verification_rests_on() {
     let bench = Bench::new().await;
     let account = bench.record("account", "acc_1", |_| ()).await;
