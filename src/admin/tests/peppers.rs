@@ -6,7 +6,7 @@ use crate::admin::api::{CreateKey, ImportKey};
 use crate::admin::{OperationError, Operations};
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, Pepper, Peppers, sha256};
-use crate::base::ids::{CredentialId, SurfaceName};
+use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{CredentialChange, CredentialStore};

@@ -297,6 +297,33 @@ async fn a_password_is_changed_by_who_knows_the_old_one() {
 }
 
 #[tokio::test]
+async fn guesses_at_an_account_of_an_older_pepper_are_counted_as_those_at_the_log_in() {
+    let mut bench = Bench::new().await;
+    let (_, told) = bench
+        .run(sign_up(), said(r#"{"email":"a@b.co","password":"old one"}"#))
+        .await
+        .unwrap();
+    let account = bench.find(told[0]["id"].as_str().unwrap()).await;
+    let both = Peppers::new([8, 7].map(|byte| Pepper::new(&[byte; 32]).unwrap()).to_vec()).unwrap();
+    let under_first = login_fingerprint(both.first(), &account.surface, "a@b.co");
+    bench.engine = Engine::new(bench.store.clone(), both, bench.clock.clone(), Handle::current(), 2);
+    for _ in 0..10 {
+        let action = Action::SetPassword {
+            surface: ACCOUNT,
+            current: Some("password".into()),
+            new: "new_password".into(),
+            sessions: Sessions::Ended,
+        };
+        let body = r#"{"password":"guess","new_password":"x"}"#;
+        let refused = bench.run(action, Asking { body, ..by(&account) }).await.unwrap_err();
+        assert_eq!(refused.denial, Denial::InvalidFields);
+    }
+    let boot = bench.clock.now().boot;
+    let guess = |fingerprint| bench.engine.throttle().attempt(fingerprint, Ipv4Addr::LOCALHOST.into(), boot);
+    assert!(guess(under_first).is_err() && guess(account.fingerprint).is_ok());
+}
+
+#[tokio::test]
 async fn no_claim_of_a_route_stands_in_the_place_of_what_verification_rests_on() {
     let bench = Bench::new().await;
     let account = bench.record("account", "acc_1", |_| ()).await;
