@@ -173,7 +173,7 @@ impl Operations {
     }
 
     /// Moves accounts after `after` to the first pepper: their log-in names are known, so that nobody has
-    /// to do anything. Each in a step of its own.
+    /// to do anything; revoked ones too, so that their addresses stay taken. Each in a step of its own.
     ///
     /// # Errors
     /// As the store has it; what was moved until then stays so.
@@ -202,14 +202,14 @@ impl Operations {
             return Ok(());
         };
         let fingerprint = login_fingerprint(self.peppers.first(), &record.surface, login);
-        if record.fingerprint == fingerprint || matches!(record.state, State::Revoked { .. }) {
+        if record.fingerprint == fingerprint {
             return Ok(());
         }
         match self.store.move_login(record.id.clone(), fingerprint).await {
             Ok(_) => told.moved += 1,
             Err(ChangeError::Taken(_)) => told.taken.push(record.id.as_str().to_owned()),
-            // It ended meanwhile: nothing depends on the old pepper any more.
-            Err(ChangeError::Conflict(_) | ChangeError::NotFound(_)) => {}
+            // It was forgotten meanwhile.
+            Err(ChangeError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -235,10 +235,18 @@ impl Operations {
         let word = mint_id(IdKind::Key).map_err(no_randomness)?;
         let leaving = list.leaving(check, Some(word.as_str()));
         self.replace_peppers(&list, &leaving).await?;
-        let uses = self.uses_of(&leaving).await?;
+        let stays = leaving.leaving(check, None);
+        let uses = match self.uses_of(&leaving).await {
+            Ok(uses) => uses,
+            Err(error) => {
+                // What cannot be undone either is as it says: on its way out, until the command is repeated.
+                let _ = self.replace_peppers(&leaving, &stays).await;
+                return Err(error);
+            }
+        };
         let used = uses.peppers.iter().find(|view| view.mark == mark);
         if let Some(view) = used.filter(|view| view.credentials + view.accounts > 0) {
-            self.replace_peppers(&leaving, &leaving.leaving(check, None)).await?;
+            self.replace_peppers(&leaving, &stays).await?;
             return Err(OperationError::Conflict(format!(
                 "{} keys and {} accounts in force depend on pepper {mark}: rotate or revoke the keys (`durward keys list --pepper {mark}`), \
                  move the accounts (`durward peppers move`)",

@@ -80,6 +80,7 @@ fn ends(view: &PepperView) -> String {
 fn when(view: &PepperView) -> String {
     let mark = &view.mark;
     match view.droppable.as_deref() {
+        _ if view.leaving => format!("it is being dropped; if nobody is at it, repeat: durward peppers drop {mark}"),
         _ if view.first => "no: new credentials are made under it".into(),
         Some("now") => format!("now: durward peppers drop {mark}"),
         Some(end) => format!("at {end}, or when they are rotated: durward keys list --pepper {mark}"),

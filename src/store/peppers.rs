@@ -1,7 +1,7 @@
 //! Under which peppers a store was written: a list that a gateway must know whole, and how it changes.
 
 use crate::base::fingerprint::{Fingerprint, PepperCheck, PepperChecks, PepperMark};
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::CredentialRecord;
 
 use super::change::{self, Outcome};
 use super::{ChangeError, CredentialStore, EventSubject, NewRecords, StoreError};
@@ -210,7 +210,7 @@ pub(super) fn stamp(mut new: NewRecords, mark: PepperMark) -> NewRecords {
 /// An account as it is when it is found by this fingerprint, made under the pepper of this mark.
 ///
 /// # Errors
-/// [`ChangeError::Conflict`] for what is revoked, or is not found by a log-in name.
+/// [`ChangeError::Conflict`] for what is not found by a log-in name.
 pub(super) fn moved(
     record: &CredentialRecord,
     fingerprint: Fingerprint,
@@ -223,12 +223,7 @@ pub(super) fn moved(
         let message = format!("the credential {} is not found by a log-in name", record.id);
         return Err(ChangeError::Conflict(message));
     }
-    if matches!(record.state, State::Revoked { .. }) {
-        return Err(ChangeError::Conflict(format!(
-            "the credential {} is revoked and stays so",
-            record.id
-        )));
-    }
+    // A revoked one moves too, and stays revoked: its address stays taken.
     Ok(Outcome::Changed(CredentialRecord {
         fingerprint,
         pepper: Some(mark),

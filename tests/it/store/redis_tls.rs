@@ -164,6 +164,12 @@ async fn use_everything(store: &durward::store::redis::RedisStore) {
     assert!(store.find(fingerprint("key-1")).await.unwrap().facts.is_some());
     assert!(store.find(fingerprint("nobody")).await.unwrap().facts.is_none());
     store.touch(vec![(credential_id("key-1"), NOW)]).await.unwrap();
+    let mut account = record("account", "acme");
+    account.extras_mut().login = Some("ann@example.com".into());
+    store.create_credential(account).await.unwrap();
+    store.move_login(credential_id("account"), fingerprint("moved")).await.unwrap();
+    let peppers = store.peppers().await.unwrap();
+    assert!(store.set_peppers(peppers.clone(), peppers).await.unwrap());
     let id = credential_id("key-1");
     store.change_credential(id.clone(), CredentialChange::Disable, NOW).await.unwrap();
     store.change_credential(id.clone(), CredentialChange::Disable, NOW).await.unwrap();

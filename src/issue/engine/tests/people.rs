@@ -6,6 +6,7 @@ use crate::base::principal::{Extras, Parent, State};
 use crate::decide::token::{TokenKeys, TokenRules};
 use crate::decide::validity;
 use crate::issue::password::verify_password;
+use crate::issue::throttle::Door;
 use crate::issue::token::renew;
 use crate::store::CredentialFilter;
 
@@ -331,6 +332,39 @@ async fn a_password_that_could_not_be_judged_is_one_try_given_back() {
     keep(hash).await.unwrap();
     assert_eq!(guess().await, Denial::InvalidFields, "the tenth");
     assert_eq!(guess().await, Denial::RateLimited);
+}
+
+#[tokio::test]
+async fn guesses_at_an_account_of_an_older_pepper_are_counted_as_those_at_the_log_in() {
+    let mut bench = Bench::new().await;
+    let (_, told) = bench
+        .run(sign_up(), said(r#"{"email":"a@b.co","password":"old one"}"#))
+        .await
+        .unwrap();
+    let account = bench.find(told[0]["id"].as_str().unwrap()).await;
+    let both = Peppers::new([8, 7].map(|byte| Pepper::new(&[byte; 32]).unwrap()).to_vec()).unwrap();
+    let under_first = login_fingerprint(both.first(), &account.surface, "a@b.co");
+    bench.engine = engine(&bench.store, both, &bench.clock);
+    for _ in 0..10 {
+        let action = Action::SetPassword {
+            grants: ScopeSet::default(),
+            surface: ACCOUNT,
+            current: Some("password".into()),
+            new: "new_password".into(),
+            sessions: Sessions::Ended,
+        };
+        let body = r#"{"password":"guess","new_password":"x"}"#;
+        let refused = bench.run(action, Asking { body, ..by(&account) }).await.unwrap_err();
+        assert_eq!(refused.denial, Denial::InvalidFields);
+    }
+    let boot = bench.clock.now().boot;
+    let guess = |fingerprint| {
+        bench
+            .engine
+            .throttle()
+            .attempt(Door::Session, fingerprint, Ipv4Addr::LOCALHOST.into(), boot)
+    };
+    assert!(guess(under_first).is_err() && guess(account.fingerprint).is_ok());
 }
 
 #[tokio::test]
