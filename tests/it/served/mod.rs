@@ -1,0 +1,5 @@
+//! What has ended makes nothing, and nothing made may do more than its maker may now: on routes that
+//! the gateway serves itself, through the real binary and over both stores.
+
+mod killed;
+pub(crate) mod scene;
