@@ -14,6 +14,7 @@ mod hostile;
 mod issue;
 mod issuers;
 mod ops;
+mod served;
 mod server;
 mod store;
 mod support;

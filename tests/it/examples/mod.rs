@@ -1,5 +1,6 @@
 //! The shipped examples, called as their documentation says, through the real binary.
 
+mod authority;
 mod curl;
 mod depotbank;
 mod geldstuck;

@@ -55,6 +55,16 @@ impl Client {
         }
     }
 
+    /// Connects without TLS; `None` if nobody listens.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+        set_patience(&stream);
+        Some(Self {
+            stream: Stream::Plain(stream),
+            read: Vec::new(),
+        })
+    }
+
     /// Connects with TLS, trusting `root` (DER), offering these protocols.
     pub(crate) fn connect_tls(address: SocketAddr, root: &[u8], name: &str, protocols: &[&str]) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
@@ -240,10 +250,14 @@ impl Client {
 
 fn tcp(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    set_patience(&stream);
+    stream
+}
+
+fn set_patience(stream: &TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream
 }
 
 pub(crate) fn parse_head(head: &[u8]) -> Response {
