@@ -1,4 +1,5 @@
-//! Who may try another password: a stranger slows down himself, and at most the others whom nobody knows.
+//! Who may try another password: bounded by address and by account, and never closed to the holder of an
+//! account where he has logged in before.
 //!
 //! Tries are counted by network: an IPv4 address, or the /64 of an IPv6 one, which one customer has whole.
 //! - **Account and network**: ten typing errors, or ten guesses.

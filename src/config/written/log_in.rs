@@ -53,7 +53,7 @@ pub const LOG_IN: Schema = Schema {
             1,
             256,
             "48",
-            "Passwords that wait for their turn, at most half of them from one address; more are told 503 at once, those of the address with most waiting first, and nobody who is known there for somebody who is not. 48 are half a second of work for two cores; 256 may be five seconds for one, and nobody waits longer at a form.",
+            "Passwords that wait for their turn, at most half of them from one address (known people and strangers apart); more are told 503 at once, those of the address with most waiting first, and nobody who is known there for somebody who is not. 48 are half a second of work for two cores; 256 may be five seconds for one, and nobody waits longer at a form.",
         ),
     ],
 };
