@@ -128,7 +128,10 @@ impl Builder<'_> {
         if let (Some(password), true, None) = (&written.password, account, &written.login) {
             self.report.error(&password.at, "a password without a `login` opens nothing", None);
         }
-        let SurfaceKind::SessionJwt { record, minting, .. } = &surface.kind else {
+        let SurfaceKind::SessionJwt {
+            record, minting, rules, ..
+        } = &surface.kind
+        else {
             return;
         };
         if minting.is_none() {
@@ -140,6 +143,29 @@ impl Builder<'_> {
         }
         if let SessionRecord::Sub(records) = record {
             self.check_token_parent(scene, records.as_str(), name, written, earlier);
+            self.check_token_scopes(surface, records.as_str(), rules.scopes_claim.is_some(), written);
+        }
+    }
+
+    /// What a token without a record of its own may do is what its record may, less what the token itself says. Scopes
+    /// that it does not say, and roles, which only records have, would be told to the caller and not be true.
+    fn check_token_scopes(&self, surface: &Surface, records: &str, says_scopes: bool, written: &WrittenMint) {
+        if let (Some(scopes), false) = (&written.scopes, says_scopes) {
+            self.report.error(
+                &scopes.at,
+                format!(
+                    "a token of `{}` does not say its scopes: it would open all that its record of `{records}` may",
+                    surface.name
+                ),
+                Some("give the surface a `scopes_claim`, or leave `scopes` out".to_owned()),
+            );
+        }
+        if let Some(roles) = &written.roles {
+            self.report.error(
+                &roles.at,
+                format!("a token of `{}` has no record of its own that could have roles", surface.name),
+                Some(format!("leave `roles` out: those of its record of `{records}` count")),
+            );
         }
     }
 

@@ -175,6 +175,16 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "`sub` is the token's own",
     ),
     Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\", scopes = \"caller\" }]\nanswer.body = '{{ credential.token }}'\n",
+        "\"caller\" }]",
+        "a token of `web` does not say its scopes",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\", roles = \"body.r\" }]\nbody.r.type = \"list\"\nanswer.body = '{{ credential.token }}'\n",
+        "\"body.r\"",
+        "a token of `web` has no record of its own that could have roles",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\" }]\nanswer.body = '{{ body.password }}'\n",
         "body.password",
         "there is no variable `body.password` here",
