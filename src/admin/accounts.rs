@@ -3,7 +3,7 @@
 use crate::base::login::{is_email, login_fingerprint};
 use crate::base::principal::{CredentialRecord, Extras, PasswordHash};
 use crate::base::scope::Mode;
-use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::surface::{Carry, Recipe, Surface, SurfaceKind};
 use crate::issue::making::blank;
 use crate::issue::password::{MAX_PASSWORD, hash_password};
 use crate::snapshot::Snapshot;
@@ -145,7 +145,7 @@ impl Operations {
         let is_account = |record: &CredentialRecord| {
             let surface = snapshot.surfaces.iter().find(|s| s.name == record.surface);
             // Of a surface that was taken out of the configuration it is known by its log-in name.
-            surface.map_or(record.login().is_some(), |s| matches!(s.kind, SurfaceKind::Account { .. }))
+            surface.map_or(record.login().is_some(), |s| takes_accounts(&s.kind))
         };
         found
             .filter(is_account)
@@ -155,11 +155,15 @@ impl Operations {
 
 /// The surface of this name if it is one of accounts; without a name the only one there is.
 fn find_account_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
-    find_surface_of(snapshot, "accounts", |kind| matches!(kind, SurfaceKind::Account { .. }), name)
+    find_surface_of(snapshot, "accounts", takes_accounts, name)
 }
 
-const fn logs_in(surface: &Surface) -> bool {
-    matches!(surface.kind, SurfaceKind::Account { fields: Some(_) })
+fn takes_accounts(kind: &SurfaceKind) -> bool {
+    matches!(kind.recipe(), Recipe::Account)
+}
+
+fn logs_in(surface: &Surface) -> bool {
+    matches!(surface.kind.carry(), Carry::Login(_))
 }
 
 fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r Password), OperationError> {

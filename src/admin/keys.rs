@@ -6,7 +6,7 @@ use crate::base::ids::{CredentialId, Subject, SurfaceName};
 use crate::base::principal::{CredentialRecord, Extras, Parent};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::{Access, Destination};
-use crate::decide::surface::{KeyOrigin, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{KeyOrigin, Recipe, Surface, SurfaceIndex};
 use crate::issue::making::{blank, finish};
 use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
@@ -219,21 +219,20 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
             printable(name)
         )));
     };
-    let (halves, keys) = match &surface.kind {
-        SurfaceKind::ApiKey { keys, .. } => (Halves::One, *keys),
-        SurfaceKind::KeyPair { keys, .. } => (Halves::Two, *keys),
-        SurfaceKind::ExternalJwt { .. } => {
+    let (halves, keys) = match surface.kind.recipe() {
+        Recipe::Keys { secret, origin, .. } => (if secret.is_some() { Halves::Two } else { Halves::One }, origin),
+        Recipe::Elsewhere => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes tokens of issuers that are not durward: they are made there"
             )));
         }
-        SurfaceKind::SessionJwt { .. } => {
+        Recipe::Session(_) => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{}`",
                 surface.record_surface()
             )));
         }
-        SurfaceKind::Account { .. } => {
+        Recipe::Account => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes accounts, which `durward accounts create` makes"
             )));
@@ -247,8 +246,8 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
     })
 }
 
-const fn takes_keys(surface: &Surface) -> bool {
-    matches!(surface.kind, SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. })
+fn takes_keys(surface: &Surface) -> bool {
+    matches!(surface.kind.recipe(), Recipe::Keys { .. })
 }
 
 /// Warns of scopes that open nothing, neither to the key nor to what is made with it: most often a

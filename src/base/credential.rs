@@ -24,7 +24,18 @@ pub enum Credential<'a> {
     },
 }
 
-/// Whether the caller's code or the caller's browser attached a token.
+impl Credential<'_> {
+    /// Who attached it.
+    #[must_use]
+    pub const fn origin(&self) -> TokenOrigin {
+        match self {
+            Self::Key(_) | Self::Pair { .. } => TokenOrigin::Header,
+            Self::Jwt { origin, .. } => *origin,
+        }
+    }
+}
+
+/// Whether the caller's code or the caller's browser attached a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenOrigin {
     /// `Authorization` or a named header.

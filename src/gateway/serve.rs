@@ -10,11 +10,11 @@ use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
 use crate::base::principal::Principal;
 use crate::base::scope::Mode;
-use crate::decide::authorize::{AccessRequest, Carried, Permit, SecretCheck, authorize};
+use crate::decide::authorize::{AccessRequest, Carried, Permit, Proof, authorize};
 use crate::decide::extract::{Extracted, extract, extract_pair};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, IssuerIndex, Route};
-use crate::decide::surface::{AccountFields, BodyField, Halves, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{AccountFields, BodyField, Carry, SessionRecord, Surface, SurfaceIndex};
 use crate::issue::body::{Body, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
@@ -95,13 +95,11 @@ async fn admit<B: RequestBody + Unpin>(
     };
     let checked = read_checked(asked, issuer, body).await?;
     exchange.note_surface(index);
-    let permit = match &surface.kind {
-        SurfaceKind::KeyPair {
-            halves: Halves::Body { key, secret },
-            ..
-        } => permit_pair(asked, (route, index, method), (key, secret), &checked, exchange).await?,
-        SurfaceKind::Account { fields: Some(fields) } => permit_account(asked, (route, index, method), fields, &checked, exchange).await?,
-        _ => return Err(Denial::Internal.into()),
+    let wanted = (route, index, method);
+    let permit = match surface.kind.carry() {
+        Carry::BodyHalves { key, secret } => permit_pair(asked, wanted, (key, secret), &checked, exchange).await?,
+        Carry::Login(fields) => permit_account(asked, wanted, fields, &checked, exchange).await?,
+        Carry::Whole(_) | Carry::Halves { .. } | Carry::Never => return Err(Denial::Internal.into()),
     };
     Ok((permit, checked))
 }
@@ -245,10 +243,10 @@ async fn permit_account(
         return Err(Denial::WrongSecret.into());
     }
     throttle.forgive(account, address);
-    let secret = SecretCheck::of_password(&facts.credential);
+    let proof = Proof::of_password(&facts.credential);
     let resolved = Resolved {
         principal: Principal::new(facts, None),
-        secret,
+        proof,
         // The hash took its time.
         now: worker.clock.now(),
     };
@@ -267,7 +265,7 @@ fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option
         presented_mode: mode,
         // No page of another site can send JSON without asking first.
         carried: Carried::Explicitly,
-        secret: resolved.secret,
+        proof: resolved.proof,
         roles: &snapshot.roles,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
@@ -290,17 +288,10 @@ fn replaced_session(asked: Asked<'_>, issuer: &Issuer, exchange: &Exchange) -> O
     };
     let index = mints.get(*cookie)?.surface;
     let surfaces = &asked.view.snapshot.surfaces;
-    let SurfaceKind::SessionJwt {
-        rules,
-        record: SessionRecord::Own,
-        ..
-    } = &surfaces.get(index.0)?.kind
-    else {
-        return None;
-    };
+    let session = surfaces.get(index.0)?.kind.session().filter(|s| s.record == SessionRecord::Own)?;
     let extracted: Extracted<'_> = extract(&asked.head.fields, surfaces, &[index]).ok()?;
     let Credential::Jwt { token, .. } = extracted.credential else {
         return None;
     };
-    Some(rules.verify_own(token, exchange.now().wall).ok()?.record)
+    Some(session.rules.verify_own(token, exchange.now().wall).ok()?.record)
 }

@@ -11,7 +11,7 @@ use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
-use crate::decide::surface::{KeyPrefix, SessionRecord, Surface, SurfaceKind};
+use crate::decide::surface::{KeyForm, Recipe, Session, SessionRecord, Surface};
 
 use super::call::{Call, Stop};
 use super::fields::Rule;
@@ -159,13 +159,12 @@ impl From<MakeError> for Stop {
 /// # Errors
 /// [`MakeError`], where none can be made.
 pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<CredentialRecord, MakeError> {
-    let kind = match &surface.kind {
-        SurfaceKind::ApiKey { .. } => IdKind::Key,
-        SurfaceKind::KeyPair { .. } => IdKind::Pair,
-        SurfaceKind::Account { .. } => IdKind::Account,
-        SurfaceKind::SessionJwt { .. } => IdKind::Session,
+    let kind = match surface.kind.recipe() {
+        Recipe::Keys { id, .. } => id,
+        Recipe::Account => IdKind::Account,
+        Recipe::Session(_) => IdKind::Session,
         // Tokens of others are theirs to make.
-        SurfaceKind::ExternalJwt { .. } => return Err(MakeError::Elsewhere),
+        Recipe::Elsewhere => return Err(MakeError::Elsewhere),
     };
     let id = mint_id(kind)?;
     Ok(CredentialRecord {
@@ -238,36 +237,25 @@ pub fn finish(
         token: None,
         record: record.clone(),
     };
-    match &surface.kind {
-        SurfaceKind::Account { .. } => {}
-        SurfaceKind::ExternalJwt { .. } => return Err(MakeError::Elsewhere),
-        SurfaceKind::ApiKey { prefixes, .. } => made.key = Some(mint_key(prefixes, record.mode, surface.random())?),
-        SurfaceKind::KeyPair {
-            key_prefixes,
-            secret_prefixes,
-            ..
-        } => {
-            made.key = Some(mint_key(key_prefixes, record.mode, surface.random())?);
-            made.secret = Some(mint_key(secret_prefixes, record.mode, surface.random())?);
+    match surface.kind.recipe() {
+        Recipe::Account => {}
+        Recipe::Elsewhere => return Err(MakeError::Elsewhere),
+        Recipe::Keys { key, secret, .. } => {
+            made.key = Some(mint_key(key, record.mode)?);
+            made.secret = secret.map(|secret| mint_key(secret, record.mode)).transpose()?;
         }
-        SurfaceKind::SessionJwt {
-            rules,
-            record: SessionRecord::Own,
-            ..
-        } => {
-            let lifetime = token_lifetime(surface).ok_or(MakeError::NoToken)?;
-            made.token = Some(signed(sign(rules, &TokenFacts::own(&record, parent, lifetime)))?);
-        }
-        SurfaceKind::SessionJwt {
-            rules,
-            record: SessionRecord::Sub(wanted),
-            ..
-        } => {
-            let parent = parent.filter(|parent| parent.surface == *wanted).ok_or(MakeError::NoToken)?;
-            made.token = Some(signed(TokenFacts::alone(&record, parent).and_then(|facts| sign(rules, &facts)))?);
-            made.kept = Kept::TokenAlone;
-            record.id = parent.id.clone();
-        }
+        Recipe::Session(Session { rules, record: of, .. }) => match of {
+            SessionRecord::Own => {
+                let lifetime = token_lifetime(surface).ok_or(MakeError::NoToken)?;
+                made.token = Some(signed(sign(rules, &TokenFacts::own(&record, parent, lifetime)))?);
+            }
+            SessionRecord::Sub(wanted) => {
+                let parent = parent.filter(|parent| parent.surface == *wanted).ok_or(MakeError::NoToken)?;
+                made.token = Some(signed(TokenFacts::alone(&record, parent).and_then(|facts| sign(rules, &facts)))?);
+                made.kept = Kept::TokenAlone;
+                record.id = parent.id.clone();
+            }
+        },
     }
     if let Some(key) = &made.key {
         record.prefix = key.prefix().to_owned();
@@ -281,13 +269,9 @@ pub fn finish(
     Ok(made)
 }
 
-fn mint_key(prefixes: &[KeyPrefix], mode: Option<Mode>, random: usize) -> Result<GeneratedKey, MakeError> {
-    let prefix = prefixes.iter().find(|p| p.mode == mode).or(match prefixes {
-        [only] if only.mode.is_none() => Some(only),
-        _ => None,
-    });
-    let prefix = prefix.ok_or(MakeError::NoPrefix)?;
-    Ok(GeneratedKey::mint_of(&prefix.text, random)?)
+fn mint_key(form: KeyForm<'_>, mode: Option<Mode>) -> Result<GeneratedKey, MakeError> {
+    let prefix = form.prefix(mode).ok_or(MakeError::NoPrefix)?;
+    Ok(GeneratedKey::mint_of(&prefix.text, form.random)?)
 }
 
 /// A token that was signed; why not was told by whoever could not.
@@ -296,12 +280,8 @@ fn signed(token: Result<SignedToken, Denial>) -> Result<SignedToken, MakeError> 
 }
 
 fn token_lifetime(surface: &Surface) -> Option<Duration> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt {
-            minting: Some(minting), ..
-        } => Some(minting.lifetime),
-        _ => None,
-    }
+    let minting = surface.kind.session()?.minting.as_ref()?;
+    Some(minting.lifetime)
 }
 
 fn find_mode(call: &Call, mint: &Mint, surface: &Surface, parent: Option<&CredentialRecord>) -> Result<Option<Mode>, Stop> {

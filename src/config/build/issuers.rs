@@ -6,7 +6,7 @@ use crate::config::source::Located;
 use crate::config::written::{WrittenReach, WrittenRoute, WrittenServe};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, IssuerIndex};
-use crate::decide::surface::{SessionRecord, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Recipe, Records, SurfaceIndex};
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence, Subject};
 use crate::dialect::template::TemplateError;
 use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
@@ -188,12 +188,12 @@ impl Builder<'_> {
 
     /// Only keys and pairs can be made again like the one before.
     fn rotatable(&self, scene: &Scene<'_>, index: SurfaceIndex, serve: &WrittenServe) -> SurfaceIndex {
-        let kind = scene.surface(index).map(|s| &s.kind);
-        if let (Some(name), Some(SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. })) = (&serve.surface, kind) {
+        let recipe = scene.surface(index).map(|s| s.kind.recipe());
+        if let (Some(name), Some(Recipe::Account | Recipe::Session(_) | Recipe::Elsewhere)) = (&serve.surface, recipe) {
             self.report.error(
                 &name.at,
                 format!("`{}` has no keys to rotate", shorten(&name.value)),
-                Some("name a surface of kind `api_key` or `key_pair`".to_owned()),
+                Some("name a surface of keys or pairs".to_owned()),
             );
         }
         index
@@ -205,11 +205,7 @@ impl Builder<'_> {
             return Extent::Everywhere;
         }
         for surface in scene.callers() {
-            if let SurfaceKind::SessionJwt {
-                record: SessionRecord::Sub(records),
-                ..
-            } = &surface.kind
-            {
+            if let Records::Of(records) = surface.kind.records() {
                 self.report.error(
                     &serve.action.at,
                     format!("a token of `{}` has no record of its own that could be ended", surface.name),
@@ -297,8 +293,8 @@ impl Builder<'_> {
 /// Whether an action without a body in its answer would be of no use.
 fn says_something(scene: &Scene<'_>, action: &Action) -> bool {
     let shown = |mint: &Mint| {
-        let kind = scene.surface(mint.surface).map(|s| &s.kind);
-        !matches!(kind, Some(SurfaceKind::Account { .. }))
+        let recipe = scene.surface(mint.surface).map(|s| s.kind.recipe());
+        !matches!(recipe, Some(Recipe::Account))
     };
     match action {
         Action::Mint { mints, cookie, .. } => cookie.is_none() && mints.iter().any(shown),

@@ -7,7 +7,7 @@ use crate::config::reader::shorten;
 use crate::config::source::Located;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
-use crate::decide::surface::{Minting, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Minting, Recipe, Session, SessionRecord, Surface, SurfaceIndex};
 use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
 
 use super::Builder;
@@ -115,7 +115,7 @@ impl Builder<'_> {
         written: &WrittenMint,
         earlier: &[Option<&str>],
     ) {
-        let account = matches!(surface.kind, SurfaceKind::Account { .. });
+        let account = matches!(surface.kind.recipe(), Recipe::Account);
         for (source, key) in [(&written.login, "login"), (&written.password, "password")] {
             if let (Some(source), false) = (source, account) {
                 self.report.error(
@@ -128,9 +128,9 @@ impl Builder<'_> {
         if let (Some(password), true, None) = (&written.password, account, &written.login) {
             self.report.error(&password.at, "a password without a `login` opens nothing", None);
         }
-        let SurfaceKind::SessionJwt {
+        let Some(Session {
             record, minting, rules, ..
-        } = &surface.kind
+        }) = surface.kind.session()
         else {
             return;
         };
@@ -294,7 +294,7 @@ impl Builder<'_> {
 
     fn check_claim_name(&self, claim: &Located<String>, surface: &Surface) {
         const OWN: [&str; 8] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "kind"];
-        let token = matches!(surface.kind, SurfaceKind::SessionJwt { .. });
+        let token = surface.kind.session().is_some();
         if claim.value.is_empty()
             || claim.value.len() > 64
             || !claim.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
@@ -379,8 +379,5 @@ fn has_cookie(scene: &Scene<'_>, surface: SurfaceIndex) -> bool {
 }
 
 fn minting(surface: &Surface) -> Option<&Minting> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt { minting, .. } => minting.as_deref(),
-        _ => None,
-    }
+    surface.kind.session()?.minting.as_deref()
 }

@@ -3,8 +3,9 @@
 use crate::base::scope::Mode;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
-use crate::config::source::Located;
-use crate::decide::surface::KeyOrigin;
+use crate::config::secret::Reference;
+use crate::config::source::{Located, Place};
+use crate::decide::kinds::{Account, ApiKey, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, WORDS};
 
 mod account;
 mod api_key;
@@ -25,7 +26,7 @@ pub const SURFACE: Schema = Schema {
     keys: &[
         Key {
             name: "kind",
-            kind: Kind::Choice(&["api_key", "key_pair", "account", "session_jwt", "external_jwt"]),
+            kind: Kind::Choice(&WORDS),
             default: Fallback::Required,
             about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed.",
         },
@@ -296,6 +297,39 @@ pub enum WrittenSurfaceKind {
     External(WrittenExternal),
 }
 
+impl WrittenSurfaceKind {
+    /// Headers of their own in which credentials stand, `Authorization` apart.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(&str, &Place)> {
+        let carriers = match self {
+            Self::ApiKey(key) => &key.carriers,
+            Self::Session(session) => &session.carriers,
+            Self::External(external) => &external.carriers,
+            Self::KeyPair(pair) => {
+                return match &pair.halves {
+                    WrittenHalves::Headers { key, secret } => vec![(&key.value, &key.at), (&secret.value, &secret.at)],
+                    WrittenHalves::Fields { .. } => Vec::new(),
+                };
+            }
+            Self::Account(_) => return Vec::new(),
+        };
+        let named = carriers.iter().filter_map(|carrier| match &carrier.value {
+            Carrier::Header(name) => Some((name.as_str(), &carrier.at)),
+            Carrier::Authorization(_) | Carrier::Cookie(_) => None,
+        });
+        named.collect()
+    }
+
+    /// Secrets that sign its tokens.
+    #[must_use]
+    pub fn secrets(&self) -> &[Located<Reference>] {
+        match self {
+            Self::Session(session) => &session.secrets,
+            Self::ApiKey(_) | Self::KeyPair(_) | Self::Account(_) | Self::External(_) => &[],
+        }
+    }
+}
+
 impl WrittenSurface {
     /// Claims and the headers they become.
     #[must_use]
@@ -314,7 +348,7 @@ impl WrittenSurface {
         match &self.kind {
             WrittenSurfaceKind::Session(session) => session.record_surface.is_none(),
             WrittenSurfaceKind::External(_) => false,
-            _ => true,
+            WrittenSurfaceKind::ApiKey(_) | WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => true,
         }
     }
 
@@ -323,7 +357,10 @@ impl WrittenSurface {
     pub const fn record_surface(&self) -> Option<&Located<String>> {
         match &self.kind {
             WrittenSurfaceKind::Session(session) => session.record_surface.as_ref(),
-            _ => None,
+            WrittenSurfaceKind::ApiKey(_)
+            | WrittenSurfaceKind::KeyPair(_)
+            | WrittenSurfaceKind::Account(_)
+            | WrittenSurfaceKind::External(_) => None,
         }
     }
 }
@@ -339,11 +376,11 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
     });
     let kind = section.text("kind")?;
     let kind = match kind.value.as_str() {
-        "api_key" => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
-        "key_pair" => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
-        "account" => WrittenSurfaceKind::Account(account::read(section)?),
-        "session_jwt" => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
-        "external_jwt" => WrittenSurfaceKind::External(external::read(section)?),
+        ApiKey::WORD => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
+        KeyPair::WORD => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
+        Account::WORD => WrittenSurfaceKind::Account(account::read(section)?),
+        Session::WORD => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
+        External::WORD => WrittenSurfaceKind::External(external::read(section)?),
         _ => {
             let _ = section.choice("kind");
             return None;
@@ -353,7 +390,8 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
 }
 
 /// Reports keys of another kind and missing ones of this kind.
-fn demand(section: &Section<'_>, kind: &str, own: &[&str], required: &[&str]) -> bool {
+fn demand<K: OneKind>(section: &Section<'_>, required: &[&str]) -> bool {
+    let (kind, own) = (K::WORD, K::KEYS);
     let foreign = SURFACE
         .keys
         .iter()

@@ -4,7 +4,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
 use crate::base::principal::{CredentialRecord, PasswordHash};
-use crate::decide::surface::{SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::cookie;
@@ -21,24 +21,13 @@ impl Engine {
         let caller = call.caller()?;
         let surface = call.surface(caller.surface)?;
         let hangs_on = caller.principal.facts.ancestors.first();
-        let (record, change) = match (extent, &surface.kind) {
+        let has_records = surface.has_records();
+        let (record, change) = match (extent, has_records) {
             // A token without a record cannot be ended by itself; such a route does not load.
-            (
-                Extent::This,
-                SurfaceKind::SessionJwt {
-                    record: SessionRecord::Sub(_),
-                    ..
-                },
-            ) => return Err(Denial::Internal.into()),
-            (Extent::This, _) => (caller.record(), CredentialChange::Revoke),
-            (
-                Extent::Everywhere,
-                SurfaceKind::SessionJwt {
-                    record: SessionRecord::Sub(_),
-                    ..
-                },
-            ) => (caller.record(), CredentialChange::ValidAfter(now)),
-            (Extent::Everywhere, _) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::ValidAfter(now)),
+            (Extent::This, false) => return Err(Denial::Internal.into()),
+            (Extent::This, true) => (caller.record(), CredentialChange::Revoke),
+            (Extent::Everywhere, false) => (caller.record(), CredentialChange::ValidAfter(now)),
+            (Extent::Everywhere, true) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::ValidAfter(now)),
         };
         let told = Told {
             cookies: removed_cookie(surface),
@@ -47,7 +36,7 @@ impl Engine {
         };
         let issued = answer::render(call, told)?;
         let mut changes = vec![(record.id.clone(), change)];
-        if extent == Extent::Everywhere && surface.has_records() {
+        if extent == Extent::Everywhere && has_records {
             // The caller's own session may be of this very millisecond.
             changes.push((caller.record().id.clone(), CredentialChange::Revoke));
         }
@@ -151,10 +140,7 @@ fn find_account<'c>(caller: &'c Caller, surface: &Surface) -> Option<&'c Credent
 }
 
 fn removed_cookie(surface: &Surface) -> Vec<String> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt {
-            minting: Some(minting), ..
-        } => minting.cookie.iter().map(cookie::remove).collect(),
-        _ => Vec::new(),
-    }
+    let minting = surface.kind.session().and_then(|session| session.minting.as_ref());
+    let spec = minting.and_then(|minting| minting.cookie.as_ref());
+    spec.map(cookie::remove).into_iter().collect()
 }
