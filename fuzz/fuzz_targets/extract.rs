@@ -3,13 +3,15 @@
 
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use durward::base::credential::{Credential, TokenOrigin};
 use durward::base::denial::Denial;
 use durward::base::ids::SurfaceName;
 use durward::base::key::{MAX_KEY_LEN, checksum_holds};
 use durward::base::scope::Mode;
 use durward::decide::extract::{Extracted, extract};
-use durward::decide::surface::{ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::surface::{ApiKey, Basic, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Password, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
 use durward::wire::fields::Fields;
 use libfuzzer_sys::fuzz_target;
@@ -59,6 +61,8 @@ fn surfaces() -> &'static [Surface] {
                 "legacy",
                 SurfaceKind::ApiKey(ApiKey { carriers: vec![header("x-legacy-key")], prefixes: prefixes("lgt-", "lgl-"), keys: KeyOrigin::Imported, random: DEFAULT_RANDOM, claim_headers: Vec::new() }),
             ),
+            surface("basic", SurfaceKind::Basic(Basic { key_prefixes: prefixes("bk_test_", "bk_live_"), password: Password::Secret { prefixes: prefixes("bs_test_", "bs_live_") }, keys: KeyOrigin::Imported })),
+            surface("alone", SurfaceKind::Basic(Basic { key_prefixes: prefixes("one-t_", "one-l_"), password: Password::Empty, keys: KeyOrigin::Imported })),
         ]
     })
 }
@@ -109,6 +113,17 @@ fn judge(found: &Extracted<'_>, fields: &Fields, explicit: usize) {
                     assert_eq!(fields.all("cookie").map(named).sum::<usize>(), 1);
                 }
             }
+        }
+        (SurfaceKind::Basic(Basic { password, .. }), credential @ Credential::Basic(text)) => {
+            let plain = STANDARD.decode(text).expect("exactly base64");
+            let at = plain.iter().position(|b| *b == b':').expect("a colon ends the user name");
+            assert!(!plain.iter().any(u8::is_ascii_control) && plain.len() <= 2 * MAX_KEY_LEN + 1);
+            assert_eq!(kind.with_key(credential, |user| user == &plain[..at]), Some(true));
+            match password {
+                Password::Secret { .. } => assert!(plain.starts_with(b"bk_") && plain[at + 1..].starts_with(b"bs_") && plain[3..7] == plain[at + 4..at + 8]),
+                Password::Empty => assert!(plain.starts_with(b"one-") && plain.len() == at + 1),
+            }
+            assert_eq!(explicit, 1);
         }
         (_, credential) => panic!("{credential:?} on another kind of surface"),
     }

@@ -5,9 +5,12 @@ use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::Mode;
 use crate::config::reader::shorten;
 use crate::config::source::Located;
+use crate::config::written::surface::WrittenBasic;
 use crate::config::written::{WrittenAccount, WrittenGateway, WrittenHalves, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::headers::IdentityNames;
-use crate::decide::surface::{Account, AccountFields, ApiKey, BodyField, Carrier, Halves, KeyPair, KeyPrefix, Surface, SurfaceKind};
+use crate::decide::surface::{
+    Account, AccountFields, ApiKey, Basic, BodyField, Carrier, Halves, KeyPair, KeyPrefix, Password, Surface, SurfaceKind,
+};
 use crate::decide::token::ClaimHeader;
 use crate::wire::framing::is_token;
 
@@ -68,10 +71,31 @@ impl Builder<'_> {
                     keys: pair.keys,
                 }))
             }
+            WrittenSurfaceKind::Basic(basic) => self.basic(basic),
             WrittenSurfaceKind::Account(account) => self.account(account),
             WrittenSurfaceKind::Session(session) => self.session(surface, session, gateway, owners),
             WrittenSurfaceKind::External(external) => self.external(surface, external),
         }
+    }
+
+    fn basic(&self, written: &WrittenBasic) -> Option<SurfaceKind> {
+        let key_prefixes = self.prefixes(&written.key_prefixes);
+        let secrets = written.secret_prefixes.as_ref();
+        let found = secrets.map(|at| self.prefixes(at).map(|prefixes| (prefixes, at)));
+        let key_prefixes = key_prefixes?;
+        let password = match found {
+            None => Password::Empty,
+            Some(found) => {
+                let (prefixes, at) = found?;
+                self.check_pair(&key_prefixes, &prefixes, at);
+                Password::Secret { prefixes }
+            }
+        };
+        Some(SurfaceKind::Basic(Basic {
+            key_prefixes,
+            password,
+            keys: written.keys,
+        }))
     }
 
     fn halves(&self, written: &WrittenHalves) -> Option<Halves> {

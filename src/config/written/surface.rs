@@ -5,16 +5,18 @@ use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
-use crate::decide::kinds::{Account, ApiKey, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, WORDS};
+use crate::decide::kinds::{Account, ApiKey, Basic, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, WORDS};
 
 mod account;
 mod api_key;
+mod basic;
 mod external;
 mod key_pair;
 mod session;
 
 pub use account::WrittenAccount;
 pub use api_key::WrittenApiKey;
+pub use basic::WrittenBasic;
 pub use external::{WrittenExternal, WrittenIssuer};
 pub use key_pair::{WrittenHalves, WrittenKeyPair};
 pub use session::{WrittenCookie, WrittenRefresh, WrittenSession};
@@ -28,7 +30,7 @@ pub const SURFACE: Schema = Schema {
             name: "kind",
             kind: Kind::Choice(&WORDS),
             default: Fallback::Required,
-            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed.",
+            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, a key in `Authorization: Basic`, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed.",
         },
         Key {
             name: "mode",
@@ -52,7 +54,7 @@ pub const SURFACE: Schema = Schema {
             name: "keys",
             kind: Kind::Choice(&["generated", "imported"]),
             default: Fallback::Value("generated"),
-            about: "`api_key`, `key_pair`: with `generated` only keys made by durward exist, and a wrong checksum is refused before any look-up; `imported` also knows keys made elsewhere.",
+            about: "`api_key`, `key_pair`, `basic`: with `generated` only keys made by durward exist, and a wrong checksum is refused before any look-up; `imported` also knows keys made elsewhere.",
         },
         Key {
             name: "random",
@@ -99,14 +101,20 @@ pub const SURFACE: Schema = Schema {
         Key {
             name: "key_prefixes",
             kind: Kind::Either("like `prefixes`", None),
-            default: Fallback::Absent("required for `key_pair`"),
-            about: "`key_pair`: how publishable halves begin.",
+            default: Fallback::Absent("required for `key_pair` and `basic`"),
+            about: "`key_pair`: how publishable halves begin. `basic`: how the keys begin that are the user name.",
         },
         Key {
             name: "secret_prefixes",
             kind: Kind::Either("like `prefixes`", None),
-            default: Fallback::Absent("required for `key_pair`"),
-            about: "`key_pair`: how secret halves begin; the same modes as `key_prefixes`.",
+            default: Fallback::Absent("required for `key_pair`, and for `basic` unless `password = \"empty\"`"),
+            about: "`key_pair`, `basic`: how secret halves begin; the same modes as `key_prefixes`.",
+        },
+        Key {
+            name: "password",
+            kind: Kind::Choice(&["secret", "empty"]),
+            default: Fallback::Value("secret"),
+            about: "`basic`: what stands behind the colon: the secret half of a pair (`curl -u key:secret`), or nothing, where the user name is the whole key (`curl -u key:`). Neither form is taken where the other is configured.",
         },
         Key {
             name: "login_field",
@@ -289,6 +297,8 @@ pub enum WrittenSurfaceKind {
     ApiKey(WrittenApiKey),
     /// Two halves.
     KeyPair(WrittenKeyPair),
+    /// HTTP Basic.
+    Basic(WrittenBasic),
     /// A login with a password.
     Account(WrittenAccount),
     /// A signed token.
@@ -311,7 +321,7 @@ impl WrittenSurfaceKind {
                     WrittenHalves::Fields { .. } => Vec::new(),
                 };
             }
-            Self::Account(_) => return Vec::new(),
+            Self::Basic(_) | Self::Account(_) => return Vec::new(),
         };
         let named = carriers.iter().filter_map(|carrier| match &carrier.value {
             Carrier::Header(name) => Some((name.as_str(), &carrier.at)),
@@ -325,7 +335,7 @@ impl WrittenSurfaceKind {
     pub fn secrets(&self) -> &[Located<Reference>] {
         match self {
             Self::Session(session) => &session.secrets,
-            Self::ApiKey(_) | Self::KeyPair(_) | Self::Account(_) | Self::External(_) => &[],
+            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::External(_) => &[],
         }
     }
 }
@@ -338,7 +348,7 @@ impl WrittenSurface {
             WrittenSurfaceKind::ApiKey(key) => &key.claim_headers,
             WrittenSurfaceKind::Session(session) => &session.claim_headers,
             WrittenSurfaceKind::External(external) => &external.claim_headers,
-            WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => &[],
+            WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Basic(_) | WrittenSurfaceKind::Account(_) => &[],
         }
     }
 
@@ -348,7 +358,10 @@ impl WrittenSurface {
         match &self.kind {
             WrittenSurfaceKind::Session(session) => session.record_surface.is_none(),
             WrittenSurfaceKind::External(_) => false,
-            WrittenSurfaceKind::ApiKey(_) | WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => true,
+            WrittenSurfaceKind::ApiKey(_)
+            | WrittenSurfaceKind::KeyPair(_)
+            | WrittenSurfaceKind::Basic(_)
+            | WrittenSurfaceKind::Account(_) => true,
         }
     }
 
@@ -359,6 +372,7 @@ impl WrittenSurface {
             WrittenSurfaceKind::Session(session) => session.record_surface.as_ref(),
             WrittenSurfaceKind::ApiKey(_)
             | WrittenSurfaceKind::KeyPair(_)
+            | WrittenSurfaceKind::Basic(_)
             | WrittenSurfaceKind::Account(_)
             | WrittenSurfaceKind::External(_) => None,
         }
@@ -378,6 +392,7 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
     let kind = match kind.value.as_str() {
         ApiKey::WORD => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
         KeyPair::WORD => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
+        Basic::WORD => WrittenSurfaceKind::Basic(basic::read(section)?),
         Account::WORD => WrittenSurfaceKind::Account(account::read(section)?),
         Session::WORD => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
         External::WORD => WrittenSurfaceKind::External(external::read(section)?),

@@ -19,6 +19,7 @@ use super::token::ClaimHeader;
 
 mod account;
 mod api_key;
+mod basic;
 mod external;
 mod key_form;
 mod key_pair;
@@ -28,6 +29,7 @@ mod session;
 
 pub use account::Account;
 pub use api_key::ApiKey;
+pub use basic::{Basic, Password};
 pub use external::{External, Verified};
 pub use key_form::{DEFAULT_RANDOM, KeyForm, KeyOrigin, KeyPrefix, MAX_PREFIX_LEN, MAX_RANDOM, PrefixError, longest_prefix};
 pub use key_pair::{Halves, KeyPair};
@@ -42,6 +44,8 @@ pub enum SurfaceKind {
     ApiKey(ApiKey),
     /// A publishable and a secret half.
     KeyPair(KeyPair),
+    /// A key and a secret, or a key alone, in one header.
+    Basic(Basic),
     /// People and other actors that further records hang on.
     Account(Account),
     /// A signed session token that hangs on a record.
@@ -51,7 +55,14 @@ pub enum SurfaceKind {
 }
 
 /// The word of each kind in the configuration.
-pub const WORDS: [&str; 5] = [ApiKey::WORD, KeyPair::WORD, Account::WORD, Session::WORD, External::WORD];
+pub const WORDS: [&str; 6] = [
+    ApiKey::WORD,
+    KeyPair::WORD,
+    Basic::WORD,
+    Account::WORD,
+    Session::WORD,
+    External::WORD,
+];
 
 /// What every kind of credential answers.
 pub trait Kind {
@@ -220,6 +231,7 @@ macro_rules! ask {
         match $of {
             SurfaceKind::ApiKey($kind) => $answer,
             SurfaceKind::KeyPair($kind) => $answer,
+            SurfaceKind::Basic($kind) => $answer,
             SurfaceKind::Account($kind) => $answer,
             SurfaceKind::Session($kind) => $answer,
             SurfaceKind::External($kind) => $answer,
@@ -303,11 +315,14 @@ impl SurfaceKind {
         match (self, was) {
             (Self::ApiKey(is), Self::ApiKey(was)) => is.prove_again(was, before, record, now),
             (Self::KeyPair(is), Self::KeyPair(was)) => is.prove_again(was, before, record, now),
+            (Self::Basic(is), Self::Basic(was)) => is.prove_again(was, before, record, now),
             (Self::Account(is), Self::Account(was)) => is.prove_again(was, before, record, now),
             (Self::Session(is), Self::Session(was)) => is.prove_again(was, before, record, now),
             (Self::External(is), Self::External(was)) => is.prove_again(was, before, record, now),
             // What was proven to one kind is nothing to another.
-            (Self::ApiKey(_) | Self::KeyPair(_) | Self::Account(_) | Self::Session(_) | Self::External(_), _) => Err(Denial::WrongSurface),
+            (Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::Session(_) | Self::External(_), _) => {
+                Err(Denial::WrongSurface)
+            }
         }
     }
 

@@ -16,16 +16,19 @@ pub enum Carrier {
 pub enum Scheme {
     /// `Bearer` (RFC 6750).
     Bearer,
+    /// `Basic` (RFC 7617).
+    Basic,
 }
 
 impl Scheme {
-    const ALL: [Self; 1] = [Self::Bearer];
+    const ALL: [Self; 2] = [Self::Bearer, Self::Basic];
 
     /// As it is written.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bearer => "Bearer",
+            Self::Basic => "Basic",
         }
     }
 
