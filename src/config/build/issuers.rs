@@ -3,10 +3,10 @@
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::Located;
-use crate::config::written::{WrittenReach, WrittenRoute, WrittenServe};
+use crate::config::written::{WrittenAccess, WrittenReach, WrittenRoute, WrittenServe};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, IssuerIndex};
-use crate::decide::surface::{Recipe, Records, SurfaceIndex};
+use crate::decide::surface::{Carry, Recipe, Records, SurfaceIndex};
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence, Subject};
 use crate::dialect::template::TemplateError;
 use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
@@ -51,12 +51,43 @@ impl Builder<'_> {
         Destination::Served(IssuerIndex(issuers.len() - 1))
     }
 
+    /// Whether every surface of the route can be asked: a body is read for one kind of credential, and what is never
+    /// presented is nobody's way in.
+    fn check_callers(&self, scene: &Scene<'_>, written: &WrittenRoute) {
+        let Some(WrittenAccess::Surfaces { surfaces: names, .. }) = &written.access else {
+            return;
+        };
+        let in_body = scene.callers().find(|surface| surface.is_presented_in_body());
+        for name in names {
+            let Some(surface) = scene.callers().find(|surface| surface.name.as_str() == name.value) else {
+                continue;
+            };
+            if surface.kind.carry() == Carry::Never {
+                self.report.error(
+                    &name.at,
+                    format!("credentials of `{}` are never presented: nobody could call this", surface.name),
+                    Some("give the surface a `login_field`, or accept what hangs on it".to_owned()),
+                );
+            } else if let Some(other) = in_body.filter(|other| other.name != surface.name) {
+                self.report.error(
+                    &name.at,
+                    format!(
+                        "nobody of `{}` would be asked: credentials of `{}` are read from the body",
+                        surface.name, other.name
+                    ),
+                    Some("make two routes".to_owned()),
+                );
+            }
+        }
+    }
+
     /// What every served route must be.
     fn check_served(&self, scene: &Scene<'_>, access: &Access, written: &WrittenRoute, serve: &WrittenServe) {
         for key in &written.forwarding {
             self.report
                 .error(&key.at, format!("`{}` has no meaning where nothing is forwarded", key.value), None);
         }
+        self.check_callers(scene, written);
         let reads = |m: &Located<String>| matches!(Method::parse(m.value.as_bytes()), Ok(Method::Get | Method::Head));
         let with_get = written.methods.as_ref().is_none_or(|methods| methods.iter().any(reads));
         if with_get && !scene.fields.is_empty() {

@@ -90,6 +90,16 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "`reach` cannot be `tenants`",
     ),
     Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\", \"api\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
+        "\"api\"",
+        "nobody of `api` would be asked: credentials of `people` are read from the body",
+    ),
+    Case(
+        "[surfaces.bots]\nkind = \"account\"\n[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"bots\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
+        "\"bots\"",
+        "credentials of `bots` are never presented",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"web\"] }\nserve = \"log_out\"\n",
         "\"log_out\"",
         "a token of `web` has no record of its own",
