@@ -148,20 +148,28 @@ impl<'s> Carry<'s> {
         self.carriers().iter().filter_map(Carrier::header).chain(halves)
     }
 
-    /// Whether a header of this name carries it, whole or one half.
+    /// Whether a header of this name carries it, whole or one half. Asked of every surface for every field.
     #[must_use]
     pub fn uses_header(self, name: &[u8]) -> bool {
-        self.headers().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+        match self {
+            Self::Whole(carriers) => carriers.iter().any(|carrier| match carrier {
+                Carrier::Authorization(_) => name.eq_ignore_ascii_case(b"authorization"),
+                Carrier::Header(own) => name.eq_ignore_ascii_case(own.as_bytes()),
+                Carrier::Cookie(_) => false,
+            }),
+            Self::Halves { key, secret } => name.eq_ignore_ascii_case(key.as_bytes()) || name.eq_ignore_ascii_case(secret.as_bytes()),
+            Self::BodyHalves { .. } | Self::Login(_) | Self::Never => false,
+        }
     }
 
     /// Whether a text in this place may be it, or a half of it.
     #[must_use]
     pub fn is_at(self, place: Place<'_>) -> bool {
-        self.carriers().iter().any(|carrier| carrier.is_at(place))
-            || match (self.half_headers(), place) {
-                (Some(halves), Place::Header(name)) => halves.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes())),
-                (Some(_), Place::Authorization(_)) | (None, _) => false,
-            }
+        match (self, place) {
+            (Self::Whole(carriers), place) => carriers.iter().any(|carrier| carrier.is_at(place)),
+            (Self::Halves { .. }, Place::Header(name)) => self.uses_header(name),
+            (Self::Halves { .. }, Place::Authorization(_)) | (Self::BodyHalves { .. } | Self::Login(_) | Self::Never, _) => false,
+        }
     }
 
     /// Whether both may stand in one place.
