@@ -47,8 +47,8 @@ pub const SURFACE: Schema = Schema {
         Key {
             name: "prefixes",
             kind: Kind::Either("table `{ live = \"…\", test = \"…\" }`, or list of texts without modes", None),
-            default: Fallback::Absent("required, except with `keys = \"imported\"`"),
-            about: "`api_key`: how keys begin. The prefix tells the mode.",
+            default: Fallback::Absent("required for `api_key`"),
+            about: "`api_key`: how keys begin, imported ones too: it is what tells them from other texts. The prefix tells the mode.",
         },
         Key {
             name: "keys",

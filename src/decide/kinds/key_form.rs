@@ -15,7 +15,7 @@ pub const MAX_RANDOM: usize = 128;
 /// How new keys look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyForm<'s> {
-    /// How they begin, by mode; may be empty where keys are imported.
+    /// How they begin, by mode; never empty.
     pub prefixes: &'s [KeyPrefix],
     /// Base62 characters of their random part ([`DEFAULT_RANDOM`] to [`MAX_RANDOM`]).
     pub random: usize,
