@@ -10,10 +10,10 @@ use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
-use crate::decide::authorize::{SecretCheck, check_secret, fingerprints};
+use crate::decide::authorize::{Proof, fingerprints};
 use crate::decide::external::{ExternalRules, Published, Unverified};
 use crate::decide::extract::Extracted;
-use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
+use crate::decide::surface::{Surface, Verified};
 use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
@@ -67,24 +67,17 @@ impl Resolver {
         self
     }
 
-    /// Finds the facts of a credential in memory, what a token adds to them, and whether the secret half
-    /// of a pair was right. Decides nothing: that is [`crate::decide::authorize`]'s. No I/O and no wait.
+    /// Finds the facts of a credential in memory, what a token adds to them, and what presenting it
+    /// proved. Decides nothing: that is [`crate::decide::authorize`]'s. No I/O and no wait.
     ///
     /// # Errors
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent; what
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
     pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Denial> {
-        let token = match (&surface.kind, extracted.credential) {
-            (SurfaceKind::SessionJwt { rules, record, .. }, Credential::Jwt { token, .. }) => Some(Box::new(match record {
-                SessionRecord::Sub(_) => rules.verify(token, now.wall)?,
-                SessionRecord::Own => rules.verify_own(token, now.wall)?,
-            })),
-            (SurfaceKind::ExternalJwt { rules, .. }, Credential::Jwt { token, .. }) => match rules.verify(token, now) {
-                Ok(claims) => Some(Box::new(claims)),
-                Err(Unverified::Denied(denial)) => return Err(denial),
-                Err(Unverified::KeyWanted { keys, otherwise }) => return Ok(Recall::Unsure(Unsure::Key { rules, keys, otherwise })),
-            },
-            _ => None,
+        let token = match surface.kind.verify(extracted.credential, now)? {
+            Verified::NoToken => None,
+            Verified::Token(claims) => Some(claims),
+            Verified::KeyWanted { rules, keys, otherwise } => return Ok(Recall::Unsure(Unsure::Key { rules, keys, otherwise })),
         };
         let mut found = None;
         for (tried, fingerprint) in fingerprints(surface, extracted.credential, token.as_deref(), &self.peppers).enumerate() {
@@ -169,17 +162,13 @@ impl Resolver {
         token: Option<Box<TokenClaims>>,
         now: Now,
     ) -> Result<Resolved, Denial> {
-        // An unknown publishable half costs the same comparison as a known one (hardening K5).
-        let secret = check_secret(
-            surface,
-            extracted.credential,
-            found.as_deref().map(|facts| &facts.credential),
-            &self.peppers,
-        );
+        // Also without a record: an unknown key must cost what a known one does.
+        let record = found.as_deref().map(|facts| &facts.credential);
+        let proof = surface.prove(extracted.credential, token.as_deref(), record, &self.peppers);
         let facts = found.ok_or(Denial::UnknownCredential)?;
         Ok(Resolved {
             principal: Principal::new(facts, token),
-            secret,
+            proof,
             now,
         })
     }
@@ -364,8 +353,8 @@ pub enum Unsure<'s> {
 pub struct Resolved {
     /// Who it is, if the decision agrees.
     pub principal: Principal,
-    /// Whether the secret half of a pair was right.
-    pub secret: SecretCheck,
+    /// What presenting the credential proved.
+    pub proof: Proof,
     /// The time of the decision: later than that of the request if the store was asked.
     pub now: Now,
 }

@@ -11,7 +11,7 @@ use durward::base::ids::{CredentialId, TenantId};
 use durward::base::key::GeneratedKey;
 use durward::base::principal::Principal;
 use durward::config::{self, Purpose, Table};
-use durward::decide::authorize::{AccessRequest, Carried, SecretCheck, authorize};
+use durward::decide::authorize::{AccessRequest, Carried, Proof, authorize};
 use durward::decide::extract::extract;
 use durward::decide::headers::{OutgoingHead, Scheme};
 use durward::decide::method::Method;
@@ -77,7 +77,7 @@ pub(crate) struct Bench {
     received: Vec<u8>,
     head: RequestHead,
     answer: ResponseHead,
-    resolved: Option<(Principal, SecretCheck)>,
+    resolved: Option<(Principal, Proof)>,
     out: Vec<u8>,
     _folder: tempfile::TempDir,
 }
@@ -183,12 +183,12 @@ impl Bench {
                 asked.map_err(|d| d.label())?
             }
         };
-        self.resolved = Some((found.principal, found.secret));
+        self.resolved = Some((found.principal, found.proof));
         Ok(())
     }
 
     fn authorize(&self) -> Fallible<()> {
-        let (principal, secret) = self.resolved.clone().ok_or("nobody was resolved")?;
+        let (principal, proof) = self.resolved.clone().ok_or("nobody was resolved")?;
         let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
         let surface = &self.snapshot.surfaces[extracted.surface.0];
         let request = AccessRequest {
@@ -198,7 +198,7 @@ impl Bench {
             method: Method::Get,
             presented_mode: extracted.mode,
             carried: Carried::of(&extracted.credential, &self.head.fields, "api.example.com", Scheme::Http),
-            secret,
+            proof,
             authority: &self.snapshot.authority,
         };
         drop(black_box(

@@ -3,13 +3,15 @@
 
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use durward::base::credential::{Credential, TokenOrigin};
 use durward::base::denial::Denial;
 use durward::base::ids::SurfaceName;
 use durward::base::key::{MAX_KEY_LEN, checksum_holds};
 use durward::base::scope::Mode;
 use durward::decide::extract::{Extracted, extract};
-use durward::decide::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::surface::{ApiKey, Basic, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Password, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
 use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
 use durward::wire::fields::Fields;
 use libfuzzer_sys::fuzz_target;
@@ -35,7 +37,7 @@ fn session(name: &str, carriers: Vec<Carrier>) -> Surface {
         scopes_claim: None,
         claim_headers: Vec::new(),
     };
-    surface(name, SurfaceKind::SessionJwt { carriers, rules: Box::new(rules), record: SessionRecord::Sub(SurfaceName::parse("records").unwrap()), minting: None })
+    surface(name, SurfaceKind::Session(Session { carriers, rules: Box::new(rules), record: SessionRecord::Sub(SurfaceName::parse("records").unwrap()), minting: None }))
 }
 
 fn surfaces() -> &'static [Surface] {
@@ -43,22 +45,24 @@ fn surfaces() -> &'static [Surface] {
     SURFACES.get_or_init(|| {
         let header = |name: &str| Carrier::Header(name.into());
         vec![
-            surface("api", SurfaceKind::ApiKey { carriers: vec![Carrier::Bearer], prefixes: prefixes("htst_", "hlive_"), keys: KeyOrigin::Generated, random: DEFAULT_RANDOM, claim_headers: Vec::new() }),
-            session("dashboard", vec![Carrier::Bearer, Carrier::Cookie("session".into())]),
-            session("portal", vec![header("x-portal-session"), Carrier::Bearer]),
+            surface("api", SurfaceKind::ApiKey(ApiKey { carriers: vec![Carrier::BEARER], prefixes: prefixes("htst_", "hlive_"), keys: KeyOrigin::Generated, random: DEFAULT_RANDOM, claim_headers: Vec::new() })),
+            session("dashboard", vec![Carrier::BEARER, Carrier::Cookie("session".into())]),
+            session("portal", vec![header("x-portal-session"), Carrier::BEARER]),
             surface(
                 "pair",
-                SurfaceKind::KeyPair {
+                SurfaceKind::KeyPair(KeyPair {
                     halves: Halves::Headers { key: "x-api-key".into(), secret: "x-api-secret".into() },
                     key_prefixes: prefixes("pk_test_", "pk_live_"),
                     secret_prefixes: prefixes("sk_test_", "sk_live_"),
                     keys: KeyOrigin::Imported,
-                },
+                }),
             ),
             surface(
                 "legacy",
-                SurfaceKind::ApiKey { carriers: vec![header("x-legacy-key")], prefixes: prefixes("lgt-", "lgl-"), keys: KeyOrigin::Imported, random: DEFAULT_RANDOM, claim_headers: Vec::new() },
+                SurfaceKind::ApiKey(ApiKey { carriers: vec![header("x-legacy-key")], prefixes: prefixes("lgt-", "lgl-"), keys: KeyOrigin::Imported, random: DEFAULT_RANDOM, claim_headers: Vec::new() }),
             ),
+            surface("basic", SurfaceKind::Basic(Basic { key_prefixes: prefixes("bk_test_", "bk_live_"), password: Password::Secret { prefixes: prefixes("bs_test_", "bs_live_") }, keys: KeyOrigin::Imported })),
+            surface("alone", SurfaceKind::Basic(Basic { key_prefixes: prefixes("one-t_", "one-l_"), password: Password::Empty, keys: KeyOrigin::Imported })),
         ]
     })
 }
@@ -88,17 +92,17 @@ fuzz_target!(|data: &[u8]| {
 fn judge(found: &Extracted<'_>, fields: &Fields, explicit: usize) {
     let kind = &surfaces()[found.surface.0].kind;
     match (kind, found.credential) {
-        (SurfaceKind::ApiKey { keys, .. }, Credential::Key(text)) => {
+        (SurfaceKind::ApiKey(ApiKey { keys, .. }), Credential::Key(text)) => {
             let prefix = surfaces()[found.surface.0].prefix_of(text).expect("a key has its prefix");
             assert!(text.len() <= MAX_KEY_LEN && found.mode == prefix.mode);
             assert!(*keys == KeyOrigin::Imported || checksum_holds(text, &prefix.text).is_ok());
             assert_eq!(explicit, 1);
         }
-        (SurfaceKind::KeyPair { .. }, Credential::Pair { publishable, secret }) => {
+        (SurfaceKind::KeyPair(KeyPair { .. }), Credential::Pair { publishable, secret }) => {
             assert!(publishable.starts_with(b"pk_") && secret.starts_with(b"sk_") && publishable[3..7] == secret[3..7]);
             assert_eq!(explicit, 2);
         }
-        (SurfaceKind::SessionJwt { .. }, Credential::Jwt { token, origin }) => {
+        (SurfaceKind::Session(Session { .. }), Credential::Jwt { token, origin }) => {
             assert!(is_token_shaped(token) && token.len() <= MAX_TOKEN_LEN);
             match origin {
                 TokenOrigin::Header => assert_eq!(explicit, 1),
@@ -109,6 +113,17 @@ fn judge(found: &Extracted<'_>, fields: &Fields, explicit: usize) {
                     assert_eq!(fields.all("cookie").map(named).sum::<usize>(), 1);
                 }
             }
+        }
+        (SurfaceKind::Basic(Basic { password, .. }), credential @ Credential::Basic(text)) => {
+            let plain = STANDARD.decode(text).expect("exactly base64");
+            let at = plain.iter().position(|b| *b == b':').expect("a colon ends the user name");
+            assert!(!plain.iter().any(u8::is_ascii_control) && plain.len() <= 2 * MAX_KEY_LEN + 1);
+            assert_eq!(kind.with_key(credential, |user| user == &plain[..at]), Some(true));
+            match password {
+                Password::Secret { .. } => assert!(plain.starts_with(b"bk_") && plain[at + 1..].starts_with(b"bs_") && plain[3..7] == plain[at + 4..at + 8]),
+                Password::Empty => assert!(plain.starts_with(b"one-") && plain.len() == at + 1),
+            }
+            assert_eq!(explicit, 1);
         }
         (_, credential) => panic!("{credential:?} on another kind of surface"),
     }

@@ -12,7 +12,7 @@ use durward::decide::headers::{HeaderPolicy, IdentityNames, OutgoingHead, Scheme
 use durward::decide::method::Method;
 use durward::decide::peer::PeerPolicy;
 use durward::decide::route::{CredentialForwarding, Trailers};
-use durward::decide::surface::{Carrier, DEFAULT_RANDOM, KeyOrigin, Surface, SurfaceKind};
+use durward::decide::surface::{ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, Surface, SurfaceKind};
 use durward::decide::target::RequestTarget;
 use durward::wire::fields::Fields;
 use durward::wire::head::{Progress, RequestHead};
@@ -33,9 +33,9 @@ fn world() -> &'static World {
         let name = SurfaceName::parse("keys").unwrap();
         let surface = Surface {
             name: name.clone(),
-            kind: SurfaceKind::ApiKey {
+            kind: SurfaceKind::ApiKey(ApiKey {
                 carriers: vec![
-                    Carrier::Bearer,
+                    Carrier::BEARER,
                     Carrier::Header("x-api-key".into()),
                     Carrier::Cookie("session".into()),
                 ],
@@ -43,7 +43,7 @@ fn world() -> &'static World {
                 keys: KeyOrigin::Generated,
                 random: DEFAULT_RANDOM,
                 claim_headers: Vec::new(),
-            },
+            }),
             mode: None,
         };
         let (id, tenant) = (CredentialId::parse("key-1").unwrap(), TenantId::parse("acme").unwrap());

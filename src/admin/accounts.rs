@@ -1,18 +1,17 @@
 //! Operations on accounts: make, list, show, switch off and on, end, give another password.
 
-use crate::base::fingerprint::Fingerprint;
-use crate::base::key::{IdKind, mint_id};
 use crate::base::login::{is_email, login_fingerprint};
-use crate::base::principal::{CredentialRecord, Extras, PasswordHash, State};
+use crate::base::principal::{CredentialRecord, Extras, PasswordHash};
 use crate::base::scope::Mode;
-use crate::decide::surface::{Surface, SurfaceKind};
+use crate::decide::surface::{Carry, Recipe, Surface, SurfaceKind};
+use crate::issue::making::blank;
 use crate::issue::password::{MAX_PASSWORD, hash_password};
 use crate::snapshot::Snapshot;
 use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords, find_any};
 
 use super::Operations;
 use super::error::OperationError;
-use super::keys::{no_randomness, parse_id, parse_name, parse_scopes};
+use super::keys::{parse_id, parse_name, parse_scopes};
 use super::people::{AccountList, AccountView, CreateAccount, Password, SetPassword};
 use super::surfaces::find_surface_of;
 use super::tenants::{PAGE, parse_tenant};
@@ -30,12 +29,12 @@ impl Operations {
         let surface = find_account_surface(&snapshot, request.surface.as_deref())?;
         let now = self.store.time().await?;
         let tenant = parse_tenant(&request.tenant)?;
-        let id = mint_id(IdKind::Account).map_err(no_randomness)?;
+        let blank = blank(surface, tenant.clone(), now)?;
         let mut extras = Extras {
             roles: self.resolve_roles(&snapshot, &tenant, &request.roles).await?,
             ..Extras::default()
         };
-        let mut fingerprint = Fingerprint::of_id(&surface.name, &id);
+        let mut fingerprint = blank.fingerprint;
         if logs_in(surface) {
             let (email, password) = credentials_of(request, surface)?;
             fingerprint = login_fingerprint(self.peppers.first(), &surface.name, email);
@@ -53,24 +52,12 @@ impl Operations {
         }
         let record = CredentialRecord {
             fingerprint,
-            id,
-            surface: surface.name.clone(),
-            tenant,
-            subject: None,
             mode: resolve_mode(surface, request.mode.as_deref())?,
             scopes: parse_scopes(&request.scopes)?,
-            state: State::Active,
-            secret_fingerprint: None,
-            prefix: String::new(),
-            last4: String::new(),
             name: request.name.as_deref().map(parse_name).transpose()?,
-            created_at: now,
-            not_before: None,
             expires_at: request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?,
-            valid_after: None,
-            epoch: 0,
-            pepper: None,
             extras: extras.boxed(),
+            ..blank
         };
         let stored = self.store.create_credential(record).await.map_err(|error| match error {
             ChangeError::Taken(_) => address_taken(),
@@ -162,7 +149,7 @@ impl Operations {
         let is_account = |record: &CredentialRecord| {
             let surface = snapshot.surfaces.iter().find(|s| s.name == record.surface);
             // Of a surface that was taken out of the configuration it is known by its log-in name.
-            surface.map_or(record.login().is_some(), |s| matches!(s.kind, SurfaceKind::Account { .. }))
+            surface.map_or(record.login().is_some(), |s| takes_accounts(&s.kind))
         };
         found
             .filter(is_account)
@@ -176,11 +163,15 @@ fn address_taken() -> OperationError {
 
 /// The surface of this name if it is one of accounts; without a name the only one there is.
 fn find_account_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
-    find_surface_of(snapshot, "accounts", |kind| matches!(kind, SurfaceKind::Account { .. }), name)
+    find_surface_of(snapshot, "accounts", takes_accounts, name)
 }
 
-const fn logs_in(surface: &Surface) -> bool {
-    matches!(surface.kind, SurfaceKind::Account { fields: Some(_) })
+fn takes_accounts(kind: &SurfaceKind) -> bool {
+    matches!(kind.recipe(), Recipe::Account)
+}
+
+fn logs_in(surface: &Surface) -> bool {
+    matches!(surface.kind.carry(), Carry::Login(_))
 }
 
 fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r Password), OperationError> {

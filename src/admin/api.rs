@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::key::GeneratedKey;
 use crate::base::principal::{CredentialRecord, State, TenantRecord};
 use crate::base::scope::{Mode, ScopeSet};
 
@@ -141,14 +142,47 @@ pub struct KeyMade {
     pub surface: String,
     /// Its tenant.
     pub tenant: String,
+    /// Who acts within the tenant.
+    #[serde(default)]
+    pub subject: Option<String>,
     /// `test`, `live` or none.
     pub mode: Option<String>,
     /// Its scopes, sorted.
     pub scopes: Vec<String>,
     /// Its roles.
     pub roles: Vec<String>,
+    /// The id of the record it hangs on, which ends it.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// A name for people.
+    #[serde(default)]
+    pub name: Option<String>,
     /// When it ends, RFC 3339.
     pub expires_at: Option<String>,
+}
+
+impl KeyMade {
+    /// What is shown of a record and its secrets, this once.
+    #[must_use]
+    pub fn new(record: &CredentialRecord, key: &GeneratedKey, secret: Option<&GeneratedKey>) -> Self {
+        let view = KeyView::from(record);
+        Self {
+            id: view.id,
+            key: key.expose().to_owned(),
+            secret: secret.map(|secret| secret.expose().to_owned()),
+            prefix: view.prefix,
+            last4: view.last4,
+            surface: view.surface,
+            tenant: view.tenant,
+            subject: view.subject,
+            mode: view.mode,
+            scopes: view.scopes,
+            roles: view.roles,
+            parent: view.parent,
+            name: view.name,
+            expires_at: view.expires_at,
+        }
+    }
 }
 
 impl std::fmt::Debug for KeyMade {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::principal::State;
-use crate::decide::surface::{Carrier, Surface, SurfaceKind};
+use crate::decide::surface::Surface;
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter, TenantState};
 
@@ -83,17 +83,7 @@ impl Operations {
     pub async fn begin_drill(&self, request: &BeginDrill) -> Result<Canary, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_surface(&snapshot, request.surface.as_deref())?;
-        let carriers = match &surface.kind {
-            SurfaceKind::ApiKey { carriers, .. } => carriers.as_slice(),
-            _ => &[],
-        };
-        let present = |key: &str| {
-            carriers.iter().find_map(|carrier| match carrier {
-                Carrier::Bearer => Some(("authorization".to_owned(), format!("Bearer {key}"))),
-                Carrier::Header(name) => Some((name.clone(), key.to_owned())),
-                Carrier::Cookie(_) => None,
-            })
-        };
+        let present = |key: &str, secret: Option<&str>| surface.kind.present(key, secret);
         self.open_tenant().await?;
         let made = self
             .create_key(&CreateKey {
@@ -107,7 +97,8 @@ impl Operations {
             })
             .await?
             .credential;
-        let shown = present(&made.key).zip(present(&decoy_of(&made.key)));
+        let secret = made.secret.as_deref();
+        let shown = present(&made.key, secret).zip(present(&decoy_of(&made.key), secret));
         let ((field, value), (_, decoy)) =
             shown.ok_or_else(|| OperationError::Usage("the surface carries its keys in no header".into()))?;
         Ok(Canary {
@@ -156,9 +147,9 @@ impl Operations {
     }
 }
 
-/// The surface of this name if it takes API keys; without a name the only one that does.
+/// The surface of this name if its keys stand in one header; without a name the only one that does.
 fn find_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
-    find_surface_of(snapshot, "API keys", |kind| matches!(kind, SurfaceKind::ApiKey { .. }), name)
+    find_surface_of(snapshot, "keys in one header", |kind| kind.present("", Some("")).is_some(), name)
 }
 
 /// The key with another last character: its checksum does not hold, so that nobody can have it and no

@@ -1,5 +1,6 @@
 //! Why an operation was not done: what the operator API answers and the command line exits with.
 
+use crate::issue::making::MakeError;
 use crate::store::{ChangeError, StoreError};
 
 /// Why an operation was not done. Holds no secret.
@@ -79,6 +80,16 @@ impl From<ChangeError> for OperationError {
             ChangeError::Taken(_) | ChangeError::Conflict(_) | ChangeError::Stale | ChangeError::Full(_) => {
                 Self::Conflict(error.to_string())
             }
+        }
+    }
+}
+
+impl From<MakeError> for OperationError {
+    fn from(error: MakeError) -> Self {
+        match error {
+            MakeError::NoRandomness(_) | MakeError::NoToken => Self::Unavailable(error.to_string()),
+            MakeError::Elsewhere | MakeError::NoPrefix => Self::Usage(error.to_string()),
+            MakeError::NoMode => Self::Conflict(error.to_string()),
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use crate::base::fingerprint::{Fingerprint, Part};
 use crate::decide::surface::KeyOrigin;
+use crate::issue::making::adopt;
 use crate::store::find_any;
 
 use super::Operations;
 use super::api::{ImportKey, KeyView};
 use super::error::OperationError;
-use super::keys::{KeyWords, find_key_surface, parse_id};
+use super::keys::{Halves, KeyWords, find_key_surface, parse_id};
 use super::times::{parse_expiry, printable};
 
 impl Operations {
@@ -22,18 +23,18 @@ impl Operations {
         if surface.keys != KeyOrigin::Imported {
             return Err(OperationError::Usage(format!(
                 "surface `{}` takes generated keys only; its configuration must allow imported ones first",
-                surface.name
+                surface.name()
             )));
         }
         let key = parse_hash("sha256", &request.sha256)?;
-        let secret = match (&request.secret_sha256, surface.is_pair()) {
-            (Some(hash), true) => Some(parse_hash("secret_sha256", hash)?),
-            (None, false) => None,
-            (None, true) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name))),
-            (Some(_), false) => {
+        let secret = match (&request.secret_sha256, surface.halves) {
+            (Some(hash), Halves::Two) => Some(parse_hash("secret_sha256", hash)?),
+            (None, Halves::One) => None,
+            (None, Halves::Two) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name()))),
+            (Some(_), Halves::One) => {
                 return Err(usage(&format!(
                     "surface `{}` takes single keys: leave secret_sha256 out",
-                    surface.name
+                    surface.name()
                 )));
             }
         };
@@ -49,14 +50,13 @@ impl Operations {
             record.id = parse_id(id)?;
         }
         let older = self.peppers.older();
-        let older = older.map(|pepper| pepper.fingerprint_of_sha256(&surface.name, Part::Key, key.as_bytes()));
+        let older = older.map(|pepper| pepper.fingerprint_of_sha256(surface.name(), Part::Key, key.as_bytes()));
         if find_any(&*self.store, older).await? {
             // Also one that was revoked: it must not come back under another pepper.
             return Err(OperationError::Conflict("a credential with this key exists already".into()));
         }
-        let pepper = self.peppers.first();
-        record.fingerprint = pepper.fingerprint_of_sha256(&surface.name, Part::Key, key.as_bytes());
-        record.secret_fingerprint = secret.map(|hash| pepper.fingerprint_of_sha256(&surface.name, Part::Secret, hash.as_bytes()));
+        let secret = secret.as_ref().map(Fingerprint::as_bytes);
+        adopt(&mut record, key.as_bytes(), secret, self.peppers.first());
         record.last4 = request.last4.as_deref().map(parse_last4).transpose()?.unwrap_or_default();
         record.expires_at = request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?;
         let stored = self.store.create_credential(record).await?;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::base::ids::{CredentialId, Subject, SurfaceName};
-use crate::base::key::{IdKind, NoRandomness, mint_id};
-use crate::base::principal::{CredentialRecord, Extras, Parent, State};
+use crate::base::principal::{CredentialRecord, Extras, Parent};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::{Access, Destination};
-use crate::decide::surface::{KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{KeyOrigin, Recipe, Surface, SurfaceIndex};
+use crate::issue::making::{blank, finish};
 use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter};
@@ -24,13 +24,19 @@ const MAX_NAME: usize = 200;
 
 /// A surface on which keys are made, reduced to what making needs.
 pub(crate) struct KeySurface<'s> {
-    pub(crate) index: SurfaceIndex,
-    pub(crate) name: SurfaceName,
-    pinned: Option<Mode>,
-    prefixes: &'s [KeyPrefix],
-    /// Of a pair.
-    secret_prefixes: Option<&'s [KeyPrefix]>,
+    index: SurfaceIndex,
+    pub(crate) surface: &'s Surface,
+    pub(crate) halves: Halves,
     pub(crate) keys: KeyOrigin,
+}
+
+/// How many secrets a key of a surface has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Halves {
+    /// The key itself.
+    One,
+    /// A secret half besides.
+    Two,
 }
 
 /// The checked words of a request to make or import a key.
@@ -65,8 +71,9 @@ impl Operations {
         }
         .boxed();
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
-        let Minted { credential, doubt, .. } = self.mint_into(&surface, record).await?;
-        tracing::info!(credential = %credential.id, surface = %surface.name, tenant = %credential.tenant, "credential created");
+        let made = finish(surface.surface, record, None, self.peppers.first())?;
+        let Minted { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
+        tracing::info!(credential = %credential.id, surface = %surface.name(), tenant = %credential.tenant, "credential created");
         Ok(Created {
             credential,
             warnings,
@@ -147,34 +154,18 @@ impl Operations {
         let scopes = parse_scopes(words.scopes)?;
         let subject = words.subject.map(parse_subject).transpose()?;
         let name = words.name.map(parse_name).transpose()?;
-        let kind = if surface.is_pair() { IdKind::Pair } else { IdKind::Key };
-        let id = mint_id(kind).map_err(no_randomness)?;
         if self.store.find_tenant(tenant.clone()).await?.is_none() {
             return Err(OperationError::NotFound(format!(
                 "there is no tenant `{tenant}`; `durward tenants create {tenant}` makes it"
             )));
         }
         Ok(CredentialRecord {
-            // Replaced before the record is stored; a blank one is found by nothing but its id.
-            fingerprint: crate::base::fingerprint::Fingerprint::of_id(&surface.name, &id),
-            id,
-            surface: surface.name.clone(),
-            tenant,
             subject,
             mode,
             scopes,
-            state: State::Active,
-            secret_fingerprint: None,
             prefix: surface.prefix(mode).to_owned(),
-            last4: String::new(),
             name,
-            created_at: self.clock.now().wall,
-            not_before: None,
-            expires_at: None,
-            valid_after: None,
-            epoch: 0,
-            pepper: None,
-            extras: None,
+            ..blank(surface.surface, tenant, self.store.time().await?)?
         })
     }
 }
@@ -182,10 +173,10 @@ impl Operations {
 impl KeySurface<'_> {
     /// The mode of a new key: what was asked for if the surface has it, or the only one there is.
     pub(crate) fn resolve_mode(&self, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
-        let mut modes: Vec<Mode> = self.prefixes.iter().filter_map(|p| p.mode).collect();
+        let mut modes: Vec<Mode> = self.surface.prefixes().iter().filter_map(|p| p.mode).collect();
         modes.sort_unstable();
         modes.dedup();
-        modes.retain(|mode| self.pinned.is_none_or(|pinned| pinned == *mode));
+        modes.retain(|mode| self.surface.mode.is_none_or(|pinned| pinned == *mode));
         let words = modes.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" or ");
         let Some(asked) = asked else {
             return match modes.as_slice() {
@@ -193,35 +184,28 @@ impl KeySurface<'_> {
                 [only] => Ok(Some(*only)),
                 _ => Err(OperationError::Usage(format!(
                     "surface `{}` has more than one mode: say --mode {words}",
-                    self.name
+                    self.name()
                 ))),
             };
         };
         let mode = Mode::parse(asked).filter(|mode| modes.contains(mode));
         mode.map(Some).ok_or_else(|| {
             OperationError::Usage(if modes.is_empty() {
-                format!("surface `{}` has no modes: leave --mode out", self.name)
+                format!("surface `{}` has no modes: leave --mode out", self.name())
             } else {
-                format!("surface `{}` has no mode `{}`: say --mode {words}", self.name, printable(asked))
+                format!("surface `{}` has no mode `{}`: say --mode {words}", self.name(), printable(asked))
             })
         })
     }
 
-    pub(crate) const fn is_pair(&self) -> bool {
-        self.secret_prefixes.is_some()
+    pub(crate) const fn name(&self) -> &SurfaceName {
+        &self.surface.name
     }
 
-    pub(crate) fn prefix(&self, mode: Option<Mode>) -> &str {
-        find_prefix(self.prefixes, mode)
+    fn prefix(&self, mode: Option<Mode>) -> &str {
+        let mut prefixes = self.surface.prefixes().iter();
+        prefixes.find(|p| p.mode == mode).map_or("", |p| p.text.as_str())
     }
-
-    pub(crate) fn secret_prefix(&self, mode: Option<Mode>) -> Option<&str> {
-        self.secret_prefixes.map(|prefixes| find_prefix(prefixes, mode))
-    }
-}
-
-fn find_prefix(prefixes: &[KeyPrefix], mode: Option<Mode>) -> &str {
-    prefixes.iter().find(|p| p.mode == mode).map_or("", |p| p.text.as_str())
 }
 
 /// The surface of this name, if keys are made on it.
@@ -235,26 +219,20 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
             printable(name)
         )));
     };
-    let (prefixes, secret_prefixes, keys) = match &surface.kind {
-        SurfaceKind::ApiKey { prefixes, keys, .. } => (prefixes, None, *keys),
-        SurfaceKind::KeyPair {
-            key_prefixes,
-            secret_prefixes,
-            keys,
-            ..
-        } => (key_prefixes, Some(secret_prefixes.as_slice()), *keys),
-        SurfaceKind::ExternalJwt { .. } => {
+    let (halves, keys) = match surface.kind.recipe() {
+        Recipe::Keys { secret, origin, .. } => (if secret.is_some() { Halves::Two } else { Halves::One }, origin),
+        Recipe::Elsewhere => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes tokens of issuers that are not durward: they are made there"
             )));
         }
-        SurfaceKind::SessionJwt { .. } => {
+        Recipe::Session(_) => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{}`",
                 surface.record_surface()
             )));
         }
-        SurfaceKind::Account { .. } => {
+        Recipe::Account => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes accounts, which `durward accounts create` makes"
             )));
@@ -262,16 +240,14 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
     };
     Ok(KeySurface {
         index: SurfaceIndex(index),
-        name: surface.name.clone(),
-        pinned: surface.mode,
-        prefixes,
-        secret_prefixes,
+        surface,
+        halves,
         keys,
     })
 }
 
-const fn takes_keys(surface: &Surface) -> bool {
-    matches!(surface.kind, SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. })
+fn takes_keys(surface: &Surface) -> bool {
+    matches!(surface.kind.recipe(), Recipe::Keys { .. })
 }
 
 /// Warns of scopes that open nothing, neither to the key nor to what is made with it: most often a
@@ -286,14 +262,14 @@ pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held:
     };
     let unused = held.iter().filter(|scope| !needed(scope));
     unused
-        .map(|scope| format!("no route of surface `{}` needs the scope `{scope}`", surface.name))
+        .map(|scope| format!("no route of surface `{}` needs the scope `{scope}`", surface.name()))
         .collect()
 }
 
 /// The surfaces whose routes a key of this surface opens: its own, those of tokens that hang on it, and
 /// those of everything that can be minted with any of these.
 fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<SurfaceIndex> {
-    let hangs_here = |s: &Surface| *s.record_surface() == surface.name;
+    let hangs_here = |s: &Surface| s.record_surface() == surface.name();
     let on_it = (0..snapshot.surfaces.len()).map(SurfaceIndex);
     let mut reached: BTreeSet<_> = on_it
         .filter(|index| snapshot.surfaces.get(index.0).is_some_and(hangs_here))
@@ -344,8 +320,4 @@ pub(crate) fn parse_name(name: &str) -> Result<String, OperationError> {
         )));
     }
     Ok(name.to_owned())
-}
-
-pub(crate) fn no_randomness(error: NoRandomness) -> OperationError {
-    OperationError::Unavailable(error.to_string())
 }

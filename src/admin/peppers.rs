@@ -13,7 +13,7 @@ use crate::store::{ChangeError, CredentialFilter, Listed, MAX_LIST, PepperList, 
 use super::Operations;
 use super::api::{KeyList, KeyView};
 use super::error::OperationError;
-use super::keys::{no_randomness, parse_id, parse_surface};
+use super::keys::{parse_id, parse_surface};
 use super::tenants::{PAGE, parse_tenant};
 use super::times::{printable, write};
 
@@ -232,7 +232,7 @@ impl Operations {
             )));
         }
         // A word that nobody else says: of two who drop it at a time, one fails.
-        let word = mint_id(IdKind::Key).map_err(no_randomness)?;
+        let word = mint_id(IdKind::Key).map_err(|error| OperationError::Unavailable(error.to_string()))?;
         let leaving = list.leaving(check, Some(word.as_str()));
         self.replace_peppers(&list, &leaving).await?;
         let stays = leaving.leaving(check, None);

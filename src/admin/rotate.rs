@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::base::principal::{CredentialRecord, State};
-use crate::base::scope::Mode;
+use crate::issue::making::successor;
 use crate::store::CredentialChange;
 
 use super::Operations;
-use super::api::{Replaced, RotateKey, Rotated, mode_word, scope_words};
+use super::api::{Replaced, RotateKey, Rotated};
 use super::error::OperationError;
-use super::keys::{KeyWords, find_key_surface, unused_scopes};
+use super::keys::{find_key_surface, unused_scopes};
 use super::mint::Minted;
 use super::times::{parse_duration, parse_expiry, write};
 
@@ -31,28 +31,19 @@ impl Operations {
         refuse_unused(&old, old.expires_at.is_some_and(|end| end <= now))?;
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, old.surface.as_str())?;
-        let mode = surface.resolve_mode(old.mode.map(Mode::as_str))?;
-        let words = KeyWords {
-            scopes: &scope_words(&old.scopes),
-            subject: old.subject.as_ref().map(crate::base::ids::Subject::as_str),
-            name: old.name.as_deref(),
-        };
-        let mut record = self.blank_record(&surface, old.tenant.as_str(), mode, &words).await?;
-        record.not_before = old.not_before;
-        record.extras.clone_from(&old.extras);
-        record.expires_at = match request.expires.as_deref() {
-            Some(text) => Some(parse_expiry(text, now)?),
-            None => old.expires_at,
-        };
-        let mut warnings = unused_scopes(&snapshot, &surface, &record.scopes);
-        if let (None, Some(end)) = (&request.expires, record.expires_at) {
+        let mut made = successor(surface.surface, &old, now, self.peppers.first())?;
+        if let Some(text) = request.expires.as_deref() {
+            made.record.expires_at = Some(parse_expiry(text, now)?);
+        }
+        let mut warnings = unused_scopes(&snapshot, &surface, &made.record.scopes);
+        if let (None, Some(end)) = (&request.expires, made.record.expires_at) {
             warnings.push(format!(
                 "the new credential ends when the old one would have, at {}; --expires sets another time",
                 write(end)
             ));
         }
         let end = CredentialChange::ExpireAt(now.plus(grace));
-        let made = self.mint_instead(&surface, record, vec![(old.id.clone(), end)]).await?;
+        let made = self.store_made(made, vec![(old.id.clone(), end)]).await?;
         let Minted {
             credential,
             changed,
@@ -63,7 +54,7 @@ impl Operations {
             // As it was to be, and as it is as far as is known.
             None => Some(old.expires_at.map_or(now.plus(grace), |at| at.min(now.plus(grace)))),
         };
-        tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?mode_word(mode), "credential rotated");
+        tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?credential.mode, "credential rotated");
         Ok(Rotated {
             credential,
             replaces: Replaced {

@@ -40,9 +40,12 @@ async fn a_made_key_is_the_contracts_json_and_found_by_its_fingerprint() {
             "key",
             "last4",
             "mode",
+            "name",
+            "parent",
             "prefix",
             "roles",
             "scopes",
+            "subject",
             "surface",
             "tenant"
         ]

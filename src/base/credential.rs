@@ -15,6 +15,8 @@ pub enum Credential<'a> {
         /// The secret half.
         secret: &'a [u8],
     },
+    /// The base64 of user name and password, as the scheme `Basic` carries them; decoded only while it is used.
+    Basic(&'a [u8]),
     /// A signed token.
     Jwt {
         /// The compact serialisation.
@@ -24,7 +26,18 @@ pub enum Credential<'a> {
     },
 }
 
-/// Whether the caller's code or the caller's browser attached a token.
+impl Credential<'_> {
+    /// Who attached it.
+    #[must_use]
+    pub const fn origin(&self) -> TokenOrigin {
+        match self {
+            Self::Key(_) | Self::Pair { .. } | Self::Basic(_) => TokenOrigin::Header,
+            Self::Jwt { origin, .. } => *origin,
+        }
+    }
+}
+
+/// Whether the caller's code or the caller's browser attached a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenOrigin {
     /// `Authorization` or a named header.
@@ -38,6 +51,7 @@ impl fmt::Debug for Credential<'_> {
         f.write_str(match self {
             Self::Key(_) => "Credential::Key(..)",
             Self::Pair { .. } => "Credential::Pair(..)",
+            Self::Basic(_) => "Credential::Basic(..)",
             Self::Jwt { .. } => "Credential::Jwt(..)",
         })
     }

@@ -113,9 +113,12 @@ pub(crate) fn key_made(out: &mut dyn Write, made: &KeyMade) -> io::Result<()> {
             ("secret", made.secret.as_deref().unwrap_or_default()),
             ("surface", &made.surface),
             ("tenant", &made.tenant),
+            ("subject", made.subject.as_deref().unwrap_or_default()),
             ("mode", made.mode.as_deref().unwrap_or_default()),
             ("scopes", &scopes),
             ("roles", &roles),
+            ("hangs on", made.parent.as_deref().unwrap_or_default()),
+            ("name", made.name.as_deref().unwrap_or_default()),
             ("expires", made.expires_at.as_deref().unwrap_or("never")),
         ],
     )

@@ -42,9 +42,7 @@ impl Authority {
     #[must_use]
     pub fn of(&self, facts: &Facts) -> Option<ScopeSet> {
         let record = &facts.credential;
-        if record.extras.is_none() {
-            return None;
-        }
+        record.extras.as_ref()?;
         match self.of_record(record, &facts.ancestors, &facts.roles) {
             Cow::Borrowed(_) => None,
             Cow::Owned(scopes) => Some(scopes),

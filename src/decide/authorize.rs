@@ -1,7 +1,5 @@
 //! The decision: may this principal use this route now? The only maker of [`Permit`].
 
-use std::time::Duration;
-
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::principal::{Facts, Principal};
@@ -10,7 +8,7 @@ use crate::base::scope::Mode;
 use super::authority::{Authority, mode_reaches};
 use super::method::Method;
 use super::route::{Access, Route};
-use super::surface::{Surface, SurfaceIndex, SurfaceKind};
+use super::surface::{Surface, SurfaceIndex};
 use super::validity;
 
 mod again;
@@ -19,8 +17,9 @@ mod site;
 #[cfg(test)]
 mod tests;
 
+pub use super::surface::Proof;
 pub use again::{Again, authorize_again};
-pub use lookup::{SecretCheck, check_secret, fingerprints};
+pub use lookup::fingerprints;
 pub use site::{Carried, cross_site_proof};
 
 /// Proof that a request may be forwarded. Only this module can make one; forwarding demands it.
@@ -53,8 +52,8 @@ pub struct AccessRequest<'a> {
     pub presented_mode: Option<Mode>,
     /// Whether the caller's code or the browser attached the credential ([`Carried::of`]).
     pub carried: Carried,
-    /// The outcome of [`check_secret`]; asked for on pair surfaces only.
-    pub secret: SecretCheck,
+    /// What presenting the credential proved ([`Surface::prove`]).
+    pub proof: Proof,
     /// What the configuration adds to facts when it is derived what a record may do.
     pub authority: &'a Authority,
 }
@@ -63,7 +62,8 @@ pub struct AccessRequest<'a> {
 /// ([`CachedStore::recall`](crate::store::cached::CachedStore::recall) sees to that); everything else is judged here, on every request, in this order:
 ///
 /// 1. the route accepts the surface, and the record is one of that surface;
-/// 2. the secret half of a pair was right (a wrong secret learns nothing of the record);
+/// 2. what the kind of credential asks for was proven: the whole key, the secret half, the password, the signature
+///    (a wrong secret learns nothing of the record);
 /// 3. the modes agree: the prefix's, the record's, and the one the surface is pinned to;
 /// 4. credential and what it hangs on, then token, then tenant are in force;
 /// 5. a cookie on a changing method comes with proof that the request is not another site's;
@@ -87,9 +87,7 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
     if record.surface != *request.surface.record_surface() {
         return Err(Denial::CorruptRecord);
     }
-    if matches!(request.surface.kind, SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. }) && !request.secret.holds_for(record) {
-        return Err(Denial::WrongSecret);
-    }
+    request.surface.kind.demand(request.proof, record)?;
     check_mode(request, &principal.facts)?;
     check_in_force(request.surface, &principal, now)?;
     if !request.method.is_safe() && request.carried == Carried::ByBrowserUnproven {
@@ -127,7 +125,7 @@ fn check_mode(request: &AccessRequest<'_>, facts: &Facts) -> Result<(), Denial> 
 
 fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> Result<(), Denial> {
     let facts = &principal.facts;
-    match (token_skew(surface), &principal.token) {
+    match (surface.kind.skew(), &principal.token) {
         (None, None) => validity::check(facts, now),
         (Some(skew), Some(claims)) => {
             let record = validity::check(facts, now);
@@ -147,17 +145,9 @@ fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> 
 pub fn ends_at(surface: &Surface, principal: &Principal) -> Option<UnixMillis> {
     let facts = &principal.facts;
     let records = std::iter::once(&facts.credential).chain(&facts.ancestors);
-    let skew = token_skew(surface).unwrap_or_default();
+    let skew = surface.kind.skew().unwrap_or_default();
     let token = principal.token.as_ref().map(|token| token.expires_at.plus(skew));
     records.filter_map(|record| record.expires_at).chain(token).min()
-}
-
-fn token_skew(surface: &Surface) -> Option<Duration> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt { rules, .. } => Some(rules.skew()),
-        SurfaceKind::ExternalJwt { rules, .. } => Some(rules.skew()),
-        SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => None,
-    }
 }
 
 /// Works out what the record may do now.

@@ -2,12 +2,11 @@
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::base::denial::Denial;
-use crate::base::key::{MAX_KEY_LEN, checksum_holds_of};
 use crate::base::scope::Mode;
 use crate::base::text::every;
 use crate::wire::fields::Fields;
 
-use super::surface::{DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind, longest_prefix};
+use super::surface::{KeyPrefix, Place, Scheme, Surface, SurfaceIndex};
 use super::token::{MAX_TOKEN_LEN, is_token_shaped};
 
 mod cookies;
@@ -30,7 +29,7 @@ pub struct Extracted<'h> {
 /// The rules, in order:
 /// 1. Headers that carry a credential on *any* configured surface are looked at. One of them twice,
 ///    or two of them (but the halves of one pair), is ambiguous, whatever they hold (hardening H9).
-/// 2. An explicit header beats every cookie. `Authorization` counts only with the scheme `Bearer`;
+/// 2. An explicit header beats every cookie. `Authorization` counts only with a scheme that some surface uses;
 ///    another scheme is no credential of ours, but still one too many next to another header.
 /// 3. Without a header, the cookies of the accepted surfaces are looked at (hardening K8).
 /// 4. The text must be of an accepted surface: by the longest key prefix among all surfaces that use
@@ -43,13 +42,17 @@ pub struct Extracted<'h> {
 pub fn extract<'h>(fields: &'h Fields, surfaces: &[Surface], accepted: &[SurfaceIndex]) -> Result<Extracted<'h>, Denial> {
     let request = Request { surfaces, accepted };
     match find_explicit(fields, surfaces)? {
-        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => {
-            match request.excuse_elsewhere(name, find_bearer(value))? {
-                Some(text) => request.classify(name, text),
-                None => request.extract_cookie(fields),
+        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => match Scheme::split(value) {
+            Some((scheme, rest)) if request.is_used(Place::Authorization(scheme)) => {
+                let place = Place::Authorization(scheme);
+                request.classify(place, request.excuse_elsewhere(place, behind_scheme(rest))?)
             }
+            _ => request.extract_cookie(fields),
+        },
+        Explicit::One { name, value } => {
+            let place = Place::Header(name);
+            request.classify(place, request.excuse_elsewhere(place, check_single(value))?)
         }
-        Explicit::One { name, value } => request.classify(name, request.excuse_elsewhere(name, check_single(value))?),
         Explicit::Pair {
             surface,
             publishable,
@@ -110,14 +113,7 @@ fn find_explicit<'h>(fields: &'h Fields, surfaces: &[Surface]) -> Result<Explici
         return Err(Denial::AmbiguousCredentials);
     }
     for (index, surface) in surfaces.iter().enumerate() {
-        let SurfaceKind::KeyPair {
-            halves: Halves::Headers {
-                key: key_header,
-                secret: secret_header,
-            },
-            ..
-        } = &surface.kind
-        else {
+        let Some([key_header, secret_header]) = surface.kind.carry().half_headers() else {
             continue;
         };
         let halves = [(first, second), (second, first)];
@@ -132,21 +128,10 @@ fn find_explicit<'h>(fields: &'h Fields, surfaces: &[Surface]) -> Result<Explici
     Err(Denial::AmbiguousCredentials)
 }
 
-/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1); `None` for another scheme.
-fn find_bearer(value: &[u8]) -> Result<Option<&[u8]>, Denial> {
-    const SCHEME: &[u8] = b"bearer";
-    let Some((scheme, rest)) = value.split_at_checked(SCHEME.len()) else {
-        return Ok(None);
-    };
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return Ok(None);
-    }
-    match rest {
-        [b' ', token @ ..] => check_single(token).map(Some),
-        // `Bearer` alone, or followed by a tab or a comma; `Bearerx` is another scheme.
-        [] | [b'\t' | b',' | b'=', ..] => Err(Denial::MalformedCredential),
-        [..] => Ok(None),
-    }
+/// The one text behind a scheme: one space, and no list (RFC 6750, section 2.1; RFC 7617, section 2).
+fn behind_scheme(rest: &[u8]) -> Result<&[u8], Denial> {
+    let text = rest.strip_prefix(b" ").ok_or(Denial::MalformedCredential)?;
+    check_single(text)
 }
 
 /// One credential and nothing else: a list is several (RFC 9110, section 5.3), white space inside is
@@ -178,38 +163,37 @@ impl<'s> Request<'s> {
         self.surfaces.iter().enumerate().map(|(i, s)| (SurfaceIndex(i), s))
     }
 
-    /// Every surface that uses a header of this name.
-    fn users_of(self, name: &[u8]) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
-        self.each().filter(move |(_, s)| s.uses_header(name))
+    /// Every surface whose credentials, or a half of them, stand in this place.
+    fn users_of(self, place: Place<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
+        self.each().filter(move |(_, s)| s.kind.carry().is_at(place))
+    }
+
+    fn is_used(self, place: Place<'_>) -> bool {
+        self.users_of(place).next().is_some()
     }
 
     /// Decides whose credential a header's text is.
-    fn classify<'h>(self, name: &[u8], text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
-        let Some((surface, prefix)) = longest_owner(self.users_of(name), text) else {
-            return self.classify_unprefixed(name, text);
+    fn classify<'h>(self, place: Place<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+        let Some((index, surface, prefix)) = longest_owner(self.users_of(place), text) else {
+            return self.classify_unprefixed(place, text);
         };
-        match self.surfaces.get(surface.0).map(|s| &s.kind) {
-            _ if !self.accepts(surface) => Err(self.foreign_in(name)),
-            Some(SurfaceKind::ApiKey { keys, random, .. }) => {
-                check_key(text, prefix, *keys, *random)?;
-                self.admit(surface, Credential::Key(text), prefix.mode)
-            }
-            // One half of a pair without the other; looks like a wrong secret from outside (K1).
-            _ => Err(Denial::MalformedCredential),
+        if !self.accepts(index) {
+            return Err(self.foreign_in(place));
         }
+        self.admit(index, surface.kind.read(text, prefix)?, prefix.mode)
     }
 
     /// A text without the prefix of any key that belongs in its place: a token, or nothing good.
-    fn classify_unprefixed<'h>(self, name: &[u8], text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
-        let mut sessions = self.users_of(name).filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
+    fn classify_unprefixed<'h>(self, place: Place<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+        let mut sessions = self.users_of(place).filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
         if is_token_shaped(text)
             && let Some((surface, _)) = sessions.next()
         {
             let origin = TokenOrigin::Header;
             return self.admit(surface, Credential::Jwt { token: text, origin }, None);
         }
-        Err(match (self.is_foreign(text), self.is_accepted_in(name)) {
-            (true, _) => self.foreign_in(name),
+        Err(match (self.is_foreign(text), self.is_accepted_in(place)) {
+            (true, _) => self.foreign_in(place),
             (false, true) => Denial::MalformedCredential,
             // In a place no accepted surface uses, and of no form we know: not for us.
             (false, false) => Denial::MissingCredential,
@@ -217,22 +201,22 @@ impl<'s> Request<'s> {
     }
 
     /// What has no form at all is malformed where the route looks, and nothing of ours elsewhere.
-    fn excuse_elsewhere<T>(self, name: &[u8], read: Result<T, Denial>) -> Result<T, Denial> {
+    fn excuse_elsewhere<T>(self, place: Place<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
         read.map_err(|denial| match denial {
-            Denial::MalformedCredential if !self.is_accepted_in(name) => Denial::MissingCredential,
+            Denial::MalformedCredential if !self.is_accepted_in(place) => Denial::MissingCredential,
             other => other,
         })
     }
 
-    /// Whether a surface of the route has its credential in this header.
-    fn is_accepted_in(self, name: &[u8]) -> bool {
-        self.users_of(name).any(|(index, _)| self.accepts(index))
+    /// Whether a surface of the route has its credential in this place.
+    fn is_accepted_in(self, place: Place<'_>) -> bool {
+        self.users_of(place).any(|(index, _)| self.accepts(index))
     }
 
-    /// What a credential of another surface is, by the header it came in: to a caller whose API
+    /// What a credential of another surface is, by the place it came in: to a caller whose API
     /// documents one place only, a credential elsewhere may count as none.
-    fn foreign_in(self, name: &[u8]) -> Denial {
-        if self.is_accepted_in(name) {
+    fn foreign_in(self, place: Place<'_>) -> Denial {
+        if self.is_accepted_in(place) {
             Denial::WrongSurface
         } else {
             Denial::MisplacedCredential
@@ -241,41 +225,19 @@ impl<'s> Request<'s> {
 
     /// Whether a text is recognisably a credential of some configured surface.
     fn is_foreign(self, text: &[u8]) -> bool {
-        self.surfaces.iter().any(|s| match s.kind {
-            SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => is_token_shaped(text),
-            SurfaceKind::ApiKey { .. } | SurfaceKind::KeyPair { .. } => s.prefix_of(text).is_some(),
-            SurfaceKind::Account { .. } => false,
-        })
+        self.surfaces.iter().any(|s| s.kind.is_form_of(text))
     }
 
     fn classify_pair<'h>(self, index: SurfaceIndex, publishable: &'h [u8], secret: &'h [u8]) -> Result<Extracted<'h>, Denial> {
-        let Some(SurfaceKind::KeyPair {
-            halves,
-            key_prefixes,
-            secret_prefixes,
-            keys,
-            ..
-        }) = self.surfaces.get(index.0).map(|s| &s.kind)
-        else {
-            return Err(Denial::AmbiguousCredentials);
-        };
+        let surface = self.surfaces.get(index.0).ok_or(Denial::AmbiguousCredentials)?;
         if !self.accepts(index) {
-            return Err(match halves {
-                Halves::Headers { key, .. } => self.foreign_in(key.as_bytes()),
-                Halves::Body { .. } => Denial::WrongSurface,
+            return Err(match surface.kind.carry().half_headers() {
+                Some([key, _]) => self.foreign_in(Place::Header(key.as_bytes())),
+                None => Denial::WrongSurface,
             });
         }
-        // Swapped halves and foreign texts end here; outside they look like a wrong secret (K1).
-        let (Some(key_prefix), Some(secret_prefix)) = (longest_prefix(key_prefixes, publishable), longest_prefix(secret_prefixes, secret))
-        else {
-            return Err(Denial::MalformedCredential);
-        };
-        check_key(publishable, key_prefix, *keys, DEFAULT_RANDOM)?;
-        check_key(secret, secret_prefix, *keys, DEFAULT_RANDOM)?;
-        if key_prefix.mode != secret_prefix.mode {
-            return Err(Denial::WrongMode);
-        }
-        self.admit(index, Credential::Pair { publishable, secret }, key_prefix.mode)
+        let (credential, mode) = surface.kind.read_halves(publishable, secret)?;
+        self.admit(index, credential, mode)
     }
 
     /// The token in a cookie of an accepted surface. One cookie twice is malformed; two cookies of
@@ -320,23 +282,11 @@ impl<'s> Request<'s> {
 }
 
 /// The surface with the longest key prefix that the text begins with.
-fn longest_owner<'s>(users: impl Iterator<Item = (SurfaceIndex, &'s Surface)>, text: &[u8]) -> Option<(SurfaceIndex, &'s KeyPrefix)> {
+fn longest_owner<'s>(
+    users: impl Iterator<Item = (SurfaceIndex, &'s Surface)>,
+    text: &[u8],
+) -> Option<(SurfaceIndex, &'s Surface, &'s KeyPrefix)> {
     users
-        .filter_map(|(index, s)| Some((index, s.prefix_of(text)?)))
-        .max_by_key(|(_, prefix)| prefix.text.len())
-}
-
-/// Form of a key: what a generated key must be, or what an imported one may be.
-fn check_key(text: &[u8], prefix: &KeyPrefix, keys: KeyOrigin, random: usize) -> Result<(), Denial> {
-    let good = text.len() <= MAX_KEY_LEN
-        && match keys {
-            KeyOrigin::Generated => checksum_holds_of(text, &prefix.text, random).is_ok(),
-            KeyOrigin::Imported => text.len() > prefix.text.len() && text.iter().all(|b| is_key_byte(*b)),
-        };
-    if good { Ok(()) } else { Err(Denial::MalformedCredential) }
-}
-
-/// The alphabet of imported keys: that of `b64token` (RFC 6750, section 2.1) and the colon.
-const fn is_key_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b':')
+        .filter_map(|(index, s)| Some((index, s, s.prefix_of(text)?)))
+        .max_by_key(|(_, _, prefix)| prefix.text.len())
 }

@@ -6,6 +6,7 @@ pub mod external;
 pub mod extract;
 pub mod headers;
 pub mod host;
+pub mod kinds;
 pub mod method;
 pub mod peer;
 pub mod rate;

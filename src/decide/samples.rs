@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::base::clock::{BootMillis, UnixMillis};
-use crate::base::fingerprint::Fingerprint;
+use crate::base::credential::{Credential, TokenOrigin};
+use crate::base::fingerprint::{Fingerprint, Pepper, Peppers};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Facts, IdentityLines, KeyMark, Position, Reading, State, TenantRecord, TokenClaims};
 use crate::base::scope::{Mode, Scope, ScopeSet};
@@ -12,7 +13,10 @@ use super::method::Method;
 use super::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
 };
-use super::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use super::surface::{
+    ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Proof, Session, SessionRecord, Surface, SurfaceIndex,
+    SurfaceKind,
+};
 use super::token::{TokenKeys, TokenRules};
 
 pub(crate) fn scopes(words: &[&str]) -> ScopeSet {
@@ -73,6 +77,17 @@ pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> 
     }
 }
 
+/// What whoever has a key or a token of this record proves by it.
+pub(crate) fn proven(surface: &Surface, record: &CredentialRecord, claims: Option<&TokenClaims>) -> Proof {
+    let token = Credential::Jwt {
+        token: b"a.b.c",
+        origin: TokenOrigin::Header,
+    };
+    let credential = if surface.takes_tokens() { token } else { Credential::Key(b"key") };
+    let peppers = Peppers::new(vec![Pepper::new(&[1; 32]).unwrap()]).unwrap();
+    surface.prove(credential, claims, Some(record), &peppers)
+}
+
 pub(crate) fn prefixes(texts: &[(&str, Option<Mode>)]) -> Vec<KeyPrefix> {
     texts.iter().map(|(text, mode)| KeyPrefix::parse(text, *mode).unwrap()).collect()
 }
@@ -89,13 +104,13 @@ pub(crate) fn surface(name: &str, kind: SurfaceKind) -> Surface {
 pub(crate) fn api_key(name: &str, carriers: &[Carrier], test: &str, live: &str, keys: KeyOrigin) -> Surface {
     surface(
         name,
-        SurfaceKind::ApiKey {
+        SurfaceKind::ApiKey(ApiKey {
             carriers: carriers.to_vec(),
             prefixes: prefixes(&[(test, Some(Mode::Test)), (live, Some(Mode::Live))]),
             keys,
             random: DEFAULT_RANDOM,
             claim_headers: Vec::new(),
-        },
+        }),
     )
 }
 
@@ -103,7 +118,7 @@ pub(crate) fn api_key(name: &str, carriers: &[Carrier], test: &str, live: &str, 
 pub(crate) fn key_pair(name: &str) -> Surface {
     surface(
         name,
-        SurfaceKind::KeyPair {
+        SurfaceKind::KeyPair(KeyPair {
             halves: Halves::Headers {
                 key: "x-api-key".into(),
                 secret: "x-api-secret".into(),
@@ -111,19 +126,19 @@ pub(crate) fn key_pair(name: &str) -> Surface {
             key_prefixes: prefixes(&[("pk_test_", Some(Mode::Test)), ("pk_live_", Some(Mode::Live))]),
             secret_prefixes: prefixes(&[("sk_test_", Some(Mode::Test)), ("sk_live_", Some(Mode::Live))]),
             keys: KeyOrigin::Generated,
-        },
+        }),
     )
 }
 
 pub(crate) fn session(name: &str, carriers: &[Carrier], rules: TokenRules, record_surface: &str) -> Surface {
     surface(
         name,
-        SurfaceKind::SessionJwt {
+        SurfaceKind::Session(Session {
             carriers: carriers.to_vec(),
             rules: Box::new(rules),
             record: SessionRecord::Sub(SurfaceName::parse(record_surface).unwrap()),
             minting: None,
-        },
+        }),
     )
 }
 

@@ -72,7 +72,7 @@ pub(super) fn admit(
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = presented;
-    let Resolved { principal, secret, now } = resolved;
+    let Resolved { principal, proof, now } = resolved;
     exchange.note_principal(&principal);
     let carried = Carried::of(
         &extracted.credential,
@@ -87,7 +87,7 @@ pub(super) fn admit(
         method: examined.method,
         presented_mode: extracted.mode,
         carried,
-        secret,
+        proof,
         authority: &asked.view.snapshot.authority,
     };
     let permit = authorize(&request, principal, now.wall)?;

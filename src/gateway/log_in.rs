@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::base::denial::Denial;
 use crate::base::principal::{Facts, Principal};
-use crate::decide::authorize::SecretCheck;
+use crate::decide::authorize::Proof;
 use crate::decide::surface::{AccountFields, Surface};
 use crate::issue::call::Stop;
 use crate::issue::fields::Checked;
@@ -43,10 +43,10 @@ pub(super) async fn prove(
     match judged {
         Ok((Some(facts), true)) => {
             throttle.succeed(attempt, now.boot);
-            let secret = SecretCheck::of_password(&facts.credential);
+            let proof = Proof::of_password(&facts.credential);
             Ok(Resolved {
                 principal: Principal::new(facts, None),
-                secret,
+                proof,
                 now,
             })
         }

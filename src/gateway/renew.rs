@@ -4,7 +4,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::authorize::Permit;
 use crate::decide::extract::extract;
-use crate::decide::surface::{SessionRecord, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Session, SessionRecord, SurfaceIndex};
 use crate::issue::cookie;
 use crate::issue::token::renew;
 use crate::wire::fields::Fields;
@@ -27,16 +27,16 @@ pub(super) fn refresh(
     fields: &mut Fields,
 ) {
     let surfaces = &view.snapshot.surfaces;
-    let found = surface.and_then(|index| Some((index, surfaces.get(index.0)?)));
+    let found = surface.and_then(|index| Some((index, surfaces.get(index.0)?.kind.session()?)));
     let Some((
         index,
-        SurfaceKind::SessionJwt {
+        Session {
             rules,
             record: SessionRecord::Own,
             minting: Some(minting),
             ..
         },
-    )) = found.map(|(index, surface)| (index, &surface.kind))
+    )) = found
     else {
         return;
     };

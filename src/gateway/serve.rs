@@ -14,7 +14,7 @@ use crate::decide::authorize::{AccessRequest, Again, Carried, Permit, authorize,
 use crate::decide::extract::{Extracted, extract, extract_pair};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, IssuerIndex, Route};
-use crate::decide::surface::{AccountFields, BodyField, Halves, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{AccountFields, BodyField, Carry, SessionRecord, Surface, SurfaceIndex};
 use crate::issue::body::{Body, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
@@ -120,8 +120,8 @@ async fn judge_again(
         surface,
         authority: &snapshot.authority,
     };
-    match (authorize_again(&again, facts, asked.worker.clock.now()), &surface.kind) {
-        (Err(Denial::WrongSecret), SurfaceKind::Account { fields: Some(fields) }) => {
+    match (authorize_again(&again, facts, asked.worker.clock.now()), surface.kind.carry()) {
+        (Err(Denial::WrongSecret), Carry::Login(fields)) => {
             permit_account(asked, (route, index, examined.method), fields, body, exchange).await
         }
         (judged, _) => Ok(judged?),
@@ -151,13 +151,11 @@ async fn admit<B: RequestBody + Unpin>(
     };
     let checked = read_checked(asked, issuer, body).await?;
     exchange.note_surface(index);
-    let permit = match &surface.kind {
-        SurfaceKind::KeyPair {
-            halves: Halves::Body { key, secret },
-            ..
-        } => permit_pair(asked, (route, index, method), (key, secret), &checked, exchange).await?,
-        SurfaceKind::Account { fields: Some(fields) } => permit_account(asked, (route, index, method), fields, &checked, exchange).await?,
-        _ => return Err(Denial::Internal.into()),
+    let wanted = (route, index, method);
+    let permit = match surface.kind.carry() {
+        Carry::BodyHalves { key, secret } => permit_pair(asked, wanted, (key, secret), &checked, exchange).await?,
+        Carry::Login(fields) => permit_account(asked, wanted, fields, &checked, exchange).await?,
+        Carry::Whole(_) | Carry::Halves { .. } | Carry::Never => return Err(Denial::Internal.into()),
     };
     Ok((permit, checked))
 }
@@ -289,7 +287,7 @@ fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option
         presented_mode: mode,
         // No page of another site can send JSON without asking first.
         carried: Carried::Explicitly,
-        secret: resolved.secret,
+        proof: resolved.proof,
         authority: &snapshot.authority,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
@@ -312,17 +310,10 @@ fn replaced_session(asked: Asked<'_>, issuer: &Issuer, exchange: &Exchange) -> O
     };
     let index = mints.get(*cookie)?.surface;
     let surfaces = &asked.view.snapshot.surfaces;
-    let SurfaceKind::SessionJwt {
-        rules,
-        record: SessionRecord::Own,
-        ..
-    } = &surfaces.get(index.0)?.kind
-    else {
-        return None;
-    };
+    let session = surfaces.get(index.0)?.kind.session().filter(|s| s.record == SessionRecord::Own)?;
     let extracted: Extracted<'_> = extract(&asked.head.fields, surfaces, &[index]).ok()?;
     let Credential::Jwt { token, .. } = extracted.credential else {
         return None;
     };
-    Some(rules.verify_own(token, exchange.now().wall).ok()?.record)
+    Some(session.rules.verify_own(token, exchange.now().wall).ok()?.record)
 }

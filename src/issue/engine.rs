@@ -15,7 +15,6 @@ use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
-use crate::decide::surface::SurfaceKind;
 use crate::decide::token::MAX_AHEAD;
 use crate::decide::validity;
 use crate::snapshot::{HashPlaces, LogInSettings};
@@ -411,13 +410,12 @@ pub(super) fn named_tenant(call: &Call, parameter: &str) -> Result<TenantId, Den
 fn session_cookie(call: &Call, mints: &[Mint], made: &[Made], index: usize, now: UnixMillis) -> Result<String, Denial> {
     let (mint, made) = mints.get(index).zip(made.get(index)).ok_or(Denial::Internal)?;
     let token = made.token.as_ref().ok_or(Denial::Internal)?;
-    let SurfaceKind::SessionJwt {
-        minting: Some(minting), ..
-    } = &call.surface(mint.surface)?.kind
-    else {
-        return Err(Denial::Internal);
-    };
-    let spec = minting.cookie.as_ref().ok_or(Denial::Internal)?;
+    let minting = call
+        .surface(mint.surface)?
+        .kind
+        .session()
+        .and_then(|session| session.minting.as_ref());
+    let spec = minting.and_then(|minting| minting.cookie.as_ref()).ok_or(Denial::Internal)?;
     let end = made.record.expires_at.unwrap_or(token.expires_at);
     let remaining = u64::try_from(end.0.saturating_sub(now.0)).unwrap_or(0);
     Ok(cookie::set(spec, &token.text, std::time::Duration::from_millis(remaining)))

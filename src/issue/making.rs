@@ -1,4 +1,5 @@
-//! Makes one credential: its record, its secrets, its token. Pure but for the randomness it needs.
+//! Makes credentials: a record, its secrets, its token, for served routes and for operators alike. Pure but for the
+//! randomness it needs.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::base::login::login_fingerprint;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::authority::mode_reaches;
-use crate::decide::surface::{KeyPrefix, SessionRecord, Surface, SurfaceKind};
+use crate::decide::surface::{KeyForm, Recipe, Session, SessionRecord, Surface};
 
 use super::call::{Call, Stop};
 use super::fields::Rule;
@@ -95,21 +96,12 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         check_scopes(&scopes, &base.may, &mint.grants)?;
         check_scopes(&ready.role_scopes, &base.may, &empty)?;
     }
-    let id = match &surface.kind {
-        SurfaceKind::ApiKey { .. } => mint_id(IdKind::Key),
-        SurfaceKind::KeyPair { .. } => mint_id(IdKind::Pair),
-        SurfaceKind::Account { .. } => mint_id(IdKind::Account),
-        SurfaceKind::SessionJwt { .. } => mint_id(IdKind::Session),
-        // Tokens of others are theirs to make.
-        SurfaceKind::ExternalJwt { .. } => return Err(Denial::Internal.into()),
-    }
-    .map_err(no_randomness)?;
+    let blank = blank(surface, ready.tenant.clone(), ready.now)?;
     let text = |source: &Option<Source>| source.as_ref().and_then(|source| call.find_text(source, parent));
     let login = text(&mint.login);
-    let fingerprint = match &login {
-        Some(login) => login_fingerprint(ready.pepper, &surface.name, login),
-        None => Fingerprint::of_id(&surface.name, &id),
-    };
+    let fingerprint = login
+        .as_ref()
+        .map_or(blank.fingerprint, |login| login_fingerprint(ready.pepper, &surface.name, login));
     let extras = Extras {
         parent: parent.map(|parent| Parent {
             surface: parent.surface.clone(),
@@ -128,33 +120,134 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
     let lifetime = find_lifetime(call, &mint.lifetime)?.or_else(|| token_lifetime(surface));
     let record = CredentialRecord {
         fingerprint,
-        id,
-        surface: surface.name.clone(),
-        tenant: ready.tenant.clone(),
         subject: find_subject(call, mint, parent)?,
         mode,
         scopes,
+        name: find_name(call, mint, parent)?,
+        expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
+        extras: extras.boxed(),
+        ..blank
+    };
+    Ok(finish(surface, record, parent, ready.pepper)?)
+}
+
+/// Why a credential cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MakeError {
+    /// The system has no randomness to give.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// Others make the credentials of this surface.
+    #[error("credentials of this surface are made elsewhere")]
+    Elsewhere,
+    /// The surface has no prefix for this mode.
+    #[error("the surface has no prefix for this mode")]
+    NoPrefix,
+    /// The surface is pinned to another mode.
+    #[error("the surface takes no credential of this mode any more")]
+    NoMode,
+    /// What was asked for can be no token of this surface.
+    #[error("no token of this surface can be signed so")]
+    NoToken,
+}
+
+impl From<MakeError> for Denial {
+    fn from(error: MakeError) -> Self {
+        match error {
+            // What no surface takes any more is as good as gone.
+            MakeError::NoMode => Self::NotFound,
+            MakeError::NoRandomness(_) | MakeError::Elsewhere | MakeError::NoPrefix | MakeError::NoToken => {
+                tracing::error!(%error, "nothing can be made");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<MakeError> for Stop {
+    fn from(error: MakeError) -> Self {
+        Denial::from(error).into()
+    }
+}
+
+/// A record of this surface with an id of its own and nothing else: no secret, no scope, no end. Found by nothing but
+/// its id until [`finish`] gives it secrets.
+///
+/// # Errors
+/// [`MakeError`], where none can be made.
+pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<CredentialRecord, MakeError> {
+    let kind = match surface.kind.recipe() {
+        Recipe::Keys { id, .. } => id,
+        Recipe::Account => IdKind::Account,
+        Recipe::Session(_) => IdKind::Session,
+        // Tokens of others are theirs to make.
+        Recipe::Elsewhere => return Err(MakeError::Elsewhere),
+    };
+    let id = mint_id(kind)?;
+    Ok(CredentialRecord {
+        fingerprint: Fingerprint::of_id(&surface.name, &id),
+        id,
+        surface: surface.name.clone(),
+        tenant,
+        subject: None,
+        mode: None,
+        scopes: ScopeSet::default(),
         state: State::Active,
         secret_fingerprint: None,
         prefix: String::new(),
         last4: String::new(),
-        name: find_name(call, mint, parent)?,
-        created_at: ready.now,
+        name: None,
+        created_at: now,
         not_before: None,
-        expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
+        expires_at: None,
         valid_after: None,
         epoch: 0,
         pepper: None,
-        extras: extras.boxed(),
+        extras: None,
+    })
+}
+
+/// Makes a credential that may do what `old` may, with an id and secrets of its own.
+///
+/// # Errors
+/// [`MakeError`].
+pub fn successor(surface: &Surface, old: &CredentialRecord, now: UnixMillis, pepper: &Pepper) -> Result<Made, MakeError> {
+    if surface.mode.is_some_and(|pinned| old.mode != Some(pinned)) {
+        return Err(MakeError::NoMode);
+    }
+    let blank = blank(surface, old.tenant.clone(), now)?;
+    let mut record = CredentialRecord {
+        subject: old.subject.clone(),
+        mode: old.mode,
+        scopes: old.scopes.clone(),
+        name: old.name.clone(),
+        not_before: old.not_before,
+        expires_at: old.expires_at,
+        extras: old.extras.clone(),
+        ..blank
     };
-    finish(surface, record, parent, ready.pepper)
+    if let Some(idle) = record.extras.as_mut().and_then(|extras| extras.idle.as_mut()) {
+        idle.last_used = now;
+    }
+    finish(surface, record, None, pepper)
+}
+
+/// Gives a record the fingerprints of secrets that were made elsewhere, by their SHA-256.
+pub fn adopt(record: &mut CredentialRecord, key: &[u8; 32], secret: Option<&[u8; 32]>, pepper: &Pepper) {
+    record.fingerprint = pepper.fingerprint_of_sha256(&record.surface, Part::Key, key);
+    record.secret_fingerprint = secret.map(|hash| pepper.fingerprint_of_sha256(&record.surface, Part::Secret, hash));
 }
 
 /// Gives a record without secrets its secrets, or its token.
 ///
 /// # Errors
-/// [`Denial::Internal`], as [`make`].
-pub fn finish(surface: &Surface, mut record: CredentialRecord, parent: Option<&CredentialRecord>, pepper: &Pepper) -> Result<Made, Stop> {
+/// [`MakeError`].
+pub fn finish(
+    surface: &Surface,
+    mut record: CredentialRecord,
+    parent: Option<&CredentialRecord>,
+    pepper: &Pepper,
+) -> Result<Made, MakeError> {
     let mut made = Made {
         kept: Kept::Stored,
         key: None,
@@ -162,36 +255,25 @@ pub fn finish(surface: &Surface, mut record: CredentialRecord, parent: Option<&C
         token: None,
         record: record.clone(),
     };
-    match &surface.kind {
-        SurfaceKind::Account { .. } => {}
-        SurfaceKind::ExternalJwt { .. } => return Err(Denial::Internal.into()),
-        SurfaceKind::ApiKey { prefixes, .. } => made.key = Some(mint_key(prefixes, record.mode, surface.random())?),
-        SurfaceKind::KeyPair {
-            key_prefixes,
-            secret_prefixes,
-            ..
-        } => {
-            made.key = Some(mint_key(key_prefixes, record.mode, surface.random())?);
-            made.secret = Some(mint_key(secret_prefixes, record.mode, surface.random())?);
+    match surface.kind.recipe() {
+        Recipe::Account => {}
+        Recipe::Elsewhere => return Err(MakeError::Elsewhere),
+        Recipe::Keys { key, secret, .. } => {
+            made.key = Some(mint_key(key, record.mode)?);
+            made.secret = secret.map(|secret| mint_key(secret, record.mode)).transpose()?;
         }
-        SurfaceKind::SessionJwt {
-            rules,
-            record: SessionRecord::Own,
-            ..
-        } => {
-            let lifetime = token_lifetime(surface).ok_or(Denial::Internal)?;
-            made.token = Some(sign(rules, &TokenFacts::own(&record, parent, lifetime))?);
-        }
-        SurfaceKind::SessionJwt {
-            rules,
-            record: SessionRecord::Sub(wanted),
-            ..
-        } => {
-            let parent = parent.filter(|parent| parent.surface == *wanted).ok_or(Denial::Internal)?;
-            made.token = Some(sign(rules, &TokenFacts::alone(&record, parent)?)?);
-            made.kept = Kept::TokenAlone;
-            record.id = parent.id.clone();
-        }
+        Recipe::Session(Session { rules, record: of, .. }) => match of {
+            SessionRecord::Own => {
+                let lifetime = token_lifetime(surface).ok_or(MakeError::NoToken)?;
+                made.token = Some(signed(sign(rules, &TokenFacts::own(&record, parent, lifetime)))?);
+            }
+            SessionRecord::Sub(wanted) => {
+                let parent = parent.filter(|parent| parent.surface == *wanted).ok_or(MakeError::NoToken)?;
+                made.token = Some(signed(TokenFacts::alone(&record, parent).and_then(|facts| sign(rules, &facts)))?);
+                made.kept = Kept::TokenAlone;
+                record.id = parent.id.clone();
+            }
+        },
     }
     if let Some(key) = &made.key {
         record.prefix = key.prefix().to_owned();
@@ -205,22 +287,19 @@ pub fn finish(surface: &Surface, mut record: CredentialRecord, parent: Option<&C
     Ok(made)
 }
 
-fn mint_key(prefixes: &[KeyPrefix], mode: Option<Mode>, random: usize) -> Result<GeneratedKey, Stop> {
-    let prefix = prefixes.iter().find(|p| p.mode == mode).or(match prefixes {
-        [only] if only.mode.is_none() => Some(only),
-        _ => None,
-    });
-    let prefix = prefix.ok_or(Denial::Internal)?;
-    GeneratedKey::mint_of(&prefix.text, random).map_err(|e| no_randomness(e).into())
+fn mint_key(form: KeyForm<'_>, mode: Option<Mode>) -> Result<GeneratedKey, MakeError> {
+    let prefix = form.prefix(mode).ok_or(MakeError::NoPrefix)?;
+    Ok(GeneratedKey::mint_of(&prefix.text, form.random)?)
+}
+
+/// A token that was signed; why not was told by whoever could not.
+fn signed(token: Result<SignedToken, Denial>) -> Result<SignedToken, MakeError> {
+    token.map_err(|_| MakeError::NoToken)
 }
 
 fn token_lifetime(surface: &Surface) -> Option<Duration> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt {
-            minting: Some(minting), ..
-        } => Some(minting.lifetime),
-        _ => None,
-    }
+    let minting = surface.kind.session()?.minting.as_ref()?;
+    Some(minting.lifetime)
 }
 
 fn find_mode(call: &Call, mint: &Mint, surface: &Surface, parent: Option<&CredentialRecord>) -> Result<Option<Mode>, Stop> {
@@ -323,16 +402,11 @@ fn find_lifetime(call: &Call, lifetime: &Lifetime) -> Result<Option<Duration>, S
     }
 }
 
-pub(in crate::issue) fn no_randomness(error: NoRandomness) -> Denial {
-    tracing::error!(%error, "nothing can be minted");
-    Denial::Internal
-}
-
 /// A fresh tenant id.
 ///
 /// # Errors
 /// [`Denial::Internal`] without randomness.
 pub fn mint_tenant() -> Result<TenantId, Denial> {
-    let id: CredentialId = mint_id(IdKind::Tenant).map_err(no_randomness)?;
+    let id: CredentialId = mint_id(IdKind::Tenant).map_err(MakeError::from)?;
     TenantId::parse(id.as_str()).map_err(|_| Denial::Internal)
 }

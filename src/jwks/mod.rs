@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use crate::base::clock::{BootMillis, Clock};
 use crate::decide::external::{KeySet, Published};
 use crate::decide::rate::{Rate, Verdict, Window};
-use crate::decide::surface::SurfaceKind;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 
 mod fetch;
@@ -228,11 +227,8 @@ impl Issuer {
 
 /// Every issuer's keys.
 fn published(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Published>> {
-    let rules = snapshot.surfaces.iter().filter_map(|surface| match &surface.kind {
-        SurfaceKind::ExternalJwt { rules, .. } => Some(rules),
-        _ => None,
-    });
-    rules.flat_map(|rules| &rules.issuers).map(|issuer| &issuer.keys)
+    let issuers = snapshot.surfaces.iter().flat_map(|surface| surface.kind.issuers());
+    issuers.map(|issuer| &issuer.keys)
 }
 
 /// Follows a new snapshot: who is new is asked at once, who is gone no more.

@@ -71,3 +71,62 @@ fn the_shipped_configuration_is_right() {
     let output = check(Path::new(env!("CARGO_MANIFEST_DIR")), &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
+
+/// A surface of HTTP Basic takes a pair or a key alone: what it takes is said, and nothing says the contrary.
+#[test]
+fn a_basic_surface_says_whether_its_password_is_a_secret_or_empty() {
+    let told = |surface: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let gateway = format!("{GATEWAY}[surfaces.x]\nkind = \"basic\"\n{surface}");
+        let upstream = UPSTREAM.replace("[\"api\"]", "[\"api\", \"x\"]");
+        write(directory.path(), &gateway, &upstream);
+        let output = check(directory.path(), &["--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems = report["problems"].as_array().unwrap().clone();
+        let told = |problem: &serde_json::Value| (problem["line"].as_u64().unwrap(), problem["message"].as_str().unwrap().to_owned());
+        // Line 1: the files that a start would make.
+        problems.iter().map(told).filter(|(line, _)| *line > 1).collect::<Vec<_>>()
+    };
+    let (key, secret) = ("key_prefixes = [\"k_\"]\n", "secret_prefixes = [\"s_\"]\n");
+    for good in [
+        format!("{key}{secret}"),
+        format!("{key}password = \"empty\"\n"),
+        format!("{key}{secret}keys = \"imported\"\n"),
+    ] {
+        assert_eq!(told(&good), [], "{good}");
+    }
+    for (bad, line, message) in [
+        (key.to_owned(), 7, "a surface of kind `basic` needs `secret_prefixes`"),
+        (secret.to_owned(), 7, "a surface of kind `basic` needs `key_prefixes`"),
+        (
+            format!("{key}{secret}password = \"empty\"\n"),
+            10,
+            "`secret_prefixes` has no effect",
+        ),
+        (format!("{key}{secret}password = \"none\"\n"), 11, "`password` cannot be `none`"),
+        (
+            format!("{key}{secret}carry = [\"bearer\"]\n"),
+            11,
+            "`carry` does not belong to a surface of kind `basic`",
+        ),
+        (
+            format!("{key}{secret}mode = \"live\"\n"),
+            11,
+            "no prefix of this surface is of mode `live`",
+        ),
+        (
+            format!("key_prefixes = {{ live = \"k_\" }}\n{secret}"),
+            10,
+            "must have the same modes",
+        ),
+        (
+            format!("{key}{secret}[surfaces.y]\nkind = \"basic\"\npassword = \"empty\"\n{key}"),
+            11,
+            "`x` and `y` have keys that begin with `k_` in the same place",
+        ),
+    ] {
+        let found = told(&bad);
+        let matching = found.iter().any(|(at, text)| *at == line && text.contains(message));
+        assert!(matching, "`{message}` in line {line}: {found:#?}");
+    }
+}

@@ -12,7 +12,7 @@ use durward::decide::rate::RouteLimits;
 use durward::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, Upgrade, UpstreamIndex,
 };
-use durward::decide::surface::{Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::surface::{ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 
 /// The wall clock when a simulation begins.
 pub(crate) const EPOCH: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -183,13 +183,13 @@ fn surface_name() -> SurfaceName {
 fn surface() -> Surface {
     Surface {
         name: surface_name(),
-        kind: SurfaceKind::ApiKey {
-            carriers: vec![Carrier::Bearer],
+        kind: SurfaceKind::ApiKey(ApiKey {
+            carriers: vec![Carrier::BEARER],
             prefixes: vec![KeyPrefix::parse("hlive_", Some(Mode::Live)).unwrap()],
             keys: KeyOrigin::Generated,
             random: DEFAULT_RANDOM,
             claim_headers: Vec::new(),
-        },
+        }),
         mode: None,
     }
 }

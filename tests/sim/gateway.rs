@@ -312,7 +312,7 @@ async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedClock, key: u
         method: Method::Get,
         presented_mode: None,
         carried: Carried::Explicitly,
-        secret: resolved.secret,
+        proof: resolved.proof,
         authority: &Authority::default(),
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;

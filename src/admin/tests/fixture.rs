@@ -18,7 +18,9 @@ use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
 };
-use crate::decide::surface::{Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPrefix, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{
+    ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind,
+};
 use crate::snapshot::Snapshot;
 use crate::store::announce::Identity;
 use crate::store::{
@@ -287,17 +289,17 @@ pub(super) fn surfaces() -> Vec<Surface> {
     vec![
         surface(
             "api",
-            SurfaceKind::ApiKey {
-                carriers: vec![Carrier::Bearer],
+            SurfaceKind::ApiKey(ApiKey {
+                carriers: vec![Carrier::BEARER],
                 prefixes: both("htst_", "hlive_"),
                 keys: KeyOrigin::Generated,
                 random: DEFAULT_RANDOM,
                 claim_headers: Vec::new(),
-            },
+            }),
         ),
         surface(
             "pair",
-            SurfaceKind::KeyPair {
+            SurfaceKind::KeyPair(KeyPair {
                 halves: Halves::Headers {
                     key: "x-api-key".into(),
                     secret: "x-api-secret".into(),
@@ -305,26 +307,26 @@ pub(super) fn surfaces() -> Vec<Surface> {
                 key_prefixes: both("pk_test_", "pk_live_"),
                 secret_prefixes: both("sk_test_", "sk_live_"),
                 keys: KeyOrigin::Imported,
-            },
+            }),
         ),
         surface(
             "old",
-            SurfaceKind::ApiKey {
-                carriers: vec![Carrier::Bearer],
+            SurfaceKind::ApiKey(ApiKey {
+                carriers: vec![Carrier::BEARER],
                 prefixes: vec![prefix("old_", None)],
                 keys: KeyOrigin::Imported,
                 random: DEFAULT_RANDOM,
                 claim_headers: Vec::new(),
-            },
+            }),
         ),
         surface(
             "portal",
-            SurfaceKind::SessionJwt {
-                carriers: vec![Carrier::Bearer],
+            SurfaceKind::Session(Session {
+                carriers: vec![Carrier::BEARER],
                 rules: Box::new(rules),
                 record: SessionRecord::Sub(SurfaceName::parse("api").unwrap()),
                 minting: None,
-            },
+            }),
         ),
     ]
 }

@@ -1,10 +1,9 @@
 //! Headers that claims become: names of their own, which no identity and no credential has.
 
 use crate::config::reader::shorten;
-use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenGateway, WrittenHalves, WrittenKeyPair, WrittenSurface, WrittenSurfaceKind};
+use crate::config::source::Place;
+use crate::config::written::{WrittenGateway, WrittenSurface};
 use crate::decide::headers::IdentityNames;
-use crate::decide::surface::Carrier;
 
 use super::Builder;
 use super::names::folded;
@@ -61,24 +60,6 @@ fn credential_headers(surface: &WrittenSurface) -> impl Iterator<Item = String> 
 }
 
 fn credential_header_places(surface: &WrittenSurface) -> Vec<(String, Place)> {
-    match &surface.kind {
-        WrittenSurfaceKind::KeyPair(WrittenKeyPair {
-            halves: WrittenHalves::Headers { key, secret },
-            ..
-        }) => [key, secret].iter().map(|h| (folded(&h.value), h.at.clone())).collect(),
-        WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => Vec::new(),
-        WrittenSurfaceKind::ApiKey(key) => carrier_headers(&key.carriers),
-        WrittenSurfaceKind::Session(session) => carrier_headers(&session.carriers),
-        WrittenSurfaceKind::External(external) => carrier_headers(&external.carriers),
-    }
-}
-
-fn carrier_headers(carriers: &[Located<Carrier>]) -> Vec<(String, Place)> {
-    carriers
-        .iter()
-        .filter_map(|c| match &c.value {
-            Carrier::Header(name) => Some((folded(name), c.at.clone())),
-            _ => None,
-        })
-        .collect()
+    let all = surface.kind.headers().into_iter();
+    all.map(|(name, at)| (folded(name), at.clone())).collect()
 }

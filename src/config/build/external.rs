@@ -12,7 +12,7 @@ use crate::config::source::Located;
 use crate::config::written::WrittenSurface;
 use crate::config::written::surface::{WrittenExternal, WrittenIssuer};
 use crate::decide::external::{Addresses, ExternalIssuer, ExternalRules, KeySet, KeyUrl, Published, Tenants};
-use crate::decide::surface::SurfaceKind;
+use crate::decide::surface::{External, SurfaceKind};
 use crate::snapshot::Snapshot;
 
 use super::Builder;
@@ -43,11 +43,11 @@ impl Builder<'_> {
         if rules.issuers.is_empty() {
             return None;
         }
-        Some(SurfaceKind::ExternalJwt {
+        Some(SurfaceKind::External(External {
             carriers: carriers?,
             rules: Box::new(rules),
             record_surface: SurfaceName::parse(TENANT_SURFACE).ok()?,
-        })
+        }))
     }
 
     /// Several issuers must be told apart, and none may speak for the tenants of all.
@@ -245,21 +245,10 @@ impl Builder<'_> {
 /// Keeps what is known of issuers whose keys the new configuration fetches like the current one: a
 /// reload must not make anybody wait for keys.
 pub(in crate::config) fn keep_keys(snapshot: &mut Snapshot, current: &Snapshot) {
-    let known: Vec<&Arc<Published>> = current
-        .surfaces
-        .iter()
-        .filter_map(|surface| match &surface.kind {
-            SurfaceKind::ExternalJwt { rules, .. } => Some(rules),
-            _ => None,
-        })
-        .flat_map(|rules| &rules.issuers)
-        .map(|issuer| &issuer.keys)
-        .collect();
+    let all = current.surfaces.iter().flat_map(|surface| surface.kind.issuers());
+    let known: Vec<&Arc<Published>> = all.map(|issuer| &issuer.keys).collect();
     for surface in &mut snapshot.surfaces {
-        let SurfaceKind::ExternalJwt { rules, .. } = &mut surface.kind else {
-            continue;
-        };
-        for issuer in &mut rules.issuers {
+        for issuer in surface.kind.issuers_mut() {
             if let Some(same) = known.iter().find(|keys| keys.is_same(&issuer.keys)) {
                 issuer.keys = Arc::clone(same);
             }

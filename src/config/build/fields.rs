@@ -2,7 +2,7 @@
 
 use crate::config::source::Located;
 use crate::config::written::{WrittenField, WrittenRoute, WrittenServe};
-use crate::decide::surface::{BodyField, Halves, Surface, SurfaceKind};
+use crate::decide::surface::{BodyField, Carry, Surface};
 use crate::issue::spec::{BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Presence, TextFormat};
 
 use super::Builder;
@@ -167,13 +167,10 @@ fn credential_fields(surface: &Surface) -> Vec<Field> {
         required(field, kind)
     };
     let secret = |field: &BodyField| required(field, FieldKind::Secret { min: 0, max: field.max });
-    match &surface.kind {
-        SurfaceKind::KeyPair {
-            halves: Halves::Body { key, secret: half },
-            ..
-        } => vec![text(key), secret(half)],
-        SurfaceKind::Account { fields: Some(fields) } => vec![text(&fields.login), secret(&fields.password)],
-        _ => Vec::new(),
+    match surface.kind.carry() {
+        Carry::BodyHalves { key, secret: half } => vec![text(key), secret(half)],
+        Carry::Login(fields) => vec![text(&fields.login), secret(&fields.password)],
+        Carry::Whole(_) | Carry::Halves { .. } | Carry::Never => Vec::new(),
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::Located;
-use crate::config::written::{WrittenReach, WrittenRoute, WrittenServe};
+use crate::config::written::{WrittenAccess, WrittenReach, WrittenRoute, WrittenServe};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, IssuerIndex};
-use crate::decide::surface::{SessionRecord, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Carry, Recipe, Records, SurfaceIndex};
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence, Subject};
 use crate::dialect::template::TemplateError;
 use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
@@ -51,12 +51,43 @@ impl Builder<'_> {
         Destination::Served(IssuerIndex(issuers.len() - 1))
     }
 
+    /// Whether every surface of the route can be asked: a body is read for one kind of credential, and what is never
+    /// presented is nobody's way in.
+    fn check_callers(&self, scene: &Scene<'_>, written: &WrittenRoute) {
+        let Some(WrittenAccess::Surfaces { surfaces: names, .. }) = &written.access else {
+            return;
+        };
+        let in_body = scene.callers().find(|surface| surface.is_presented_in_body());
+        for name in names {
+            let Some(surface) = scene.callers().find(|surface| surface.name.as_str() == name.value) else {
+                continue;
+            };
+            if surface.kind.carry() == Carry::Never {
+                self.report.error(
+                    &name.at,
+                    format!("credentials of `{}` are never presented: nobody could call this", surface.name),
+                    Some("give the surface a `login_field`, or accept what hangs on it".to_owned()),
+                );
+            } else if let Some(other) = in_body.filter(|other| other.name != surface.name) {
+                self.report.error(
+                    &name.at,
+                    format!(
+                        "nobody of `{}` would be asked: credentials of `{}` are read from the body",
+                        surface.name, other.name
+                    ),
+                    Some("make two routes".to_owned()),
+                );
+            }
+        }
+    }
+
     /// What every served route must be.
     fn check_served(&self, shared: &Shared<'_>, scene: &Scene<'_>, (access, written): (&Access, &WrittenRoute), serve: &WrittenServe) {
         for key in &written.forwarding {
             self.report
                 .error(&key.at, format!("`{}` has no meaning where nothing is forwarded", key.value), None);
         }
+        self.check_callers(scene, written);
         let reads = |m: &Located<String>| matches!(Method::parse(m.value.as_bytes()), Ok(Method::Get | Method::Head));
         let with_get = written.methods.as_ref().is_none_or(|methods| methods.iter().any(reads));
         if with_get && !scene.fields.is_empty() {
@@ -189,12 +220,12 @@ impl Builder<'_> {
 
     /// Only keys and pairs can be made again like the one before.
     fn rotatable(&self, scene: &Scene<'_>, index: SurfaceIndex, serve: &WrittenServe) -> SurfaceIndex {
-        let kind = scene.surface(index).map(|s| &s.kind);
-        if let (Some(name), Some(SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. })) = (&serve.surface, kind) {
+        let recipe = scene.surface(index).map(|s| s.kind.recipe());
+        if let (Some(name), Some(Recipe::Account | Recipe::Session(_) | Recipe::Elsewhere)) = (&serve.surface, recipe) {
             self.report.error(
                 &name.at,
                 format!("`{}` has no keys to rotate", shorten(&name.value)),
-                Some("name a surface of kind `api_key` or `key_pair`".to_owned()),
+                Some("name a surface of keys or pairs".to_owned()),
             );
         }
         index
@@ -206,11 +237,7 @@ impl Builder<'_> {
             return Extent::Everywhere;
         }
         for surface in scene.callers() {
-            if let SurfaceKind::SessionJwt {
-                record: SessionRecord::Sub(records),
-                ..
-            } = &surface.kind
-            {
+            if let Records::Of(records) = surface.kind.records() {
                 self.report.error(
                     &serve.action.at,
                     format!("a token of `{}` has no record of its own that could be ended", surface.name),
@@ -299,8 +326,8 @@ impl Builder<'_> {
 /// Whether an action without a body in its answer would be of no use.
 fn says_something(scene: &Scene<'_>, action: &Action) -> bool {
     let shown = |mint: &Mint| {
-        let kind = scene.surface(mint.surface).map(|s| &s.kind);
-        !matches!(kind, Some(SurfaceKind::Account { .. }))
+        let recipe = scene.surface(mint.surface).map(|s| s.kind.recipe());
+        !matches!(recipe, Some(Recipe::Account))
     };
     match action {
         Action::Mint { mints, cookie, .. } => cookie.is_none() && mints.iter().any(shown),

@@ -8,7 +8,7 @@ use crate::config::report::suggest;
 use crate::config::secret::Reference;
 use crate::config::source::Located;
 use crate::config::written::{
-    WrittenAccess, WrittenGateway, WrittenRoute, WrittenServe, WrittenStoreKind, WrittenSurface, WrittenSurfaceKind, WrittenUpstream,
+    WrittenAccess, WrittenGateway, WrittenRoute, WrittenServe, WrittenStoreKind, WrittenSurface, WrittenUpstream,
 };
 
 use super::{Builder, all_routes};
@@ -20,10 +20,8 @@ impl Builder<'_> {
             return;
         }
         for surface in &gateway.surfaces {
-            let WrittenSurfaceKind::Session(session) = &surface.kind else {
-                continue;
-            };
-            for secret in session.secrets.iter().filter(|s| matches!(s.value, Reference::Generate(_))) {
+            let generated = surface.kind.secrets().iter().filter(|s| matches!(s.value, Reference::Generate(_)));
+            for secret in generated {
                 self.report.error(
                     &secret.at,
                     "a secret of gateways that share a store cannot be generated: each would make its own",

@@ -7,7 +7,7 @@ use crate::config::reader::shorten;
 use crate::config::source::Located;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
-use crate::decide::surface::{Minting, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Minting, Recipe, Session, SessionRecord, Surface, SurfaceIndex};
 use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
 
 use super::Builder;
@@ -115,7 +115,7 @@ impl Builder<'_> {
         written: &WrittenMint,
         earlier: &[Option<&str>],
     ) {
-        let account = matches!(surface.kind, SurfaceKind::Account { .. });
+        let account = matches!(surface.kind.recipe(), Recipe::Account);
         for (source, key) in [(&written.login, "login"), (&written.password, "password")] {
             if let (Some(source), false) = (source, account) {
                 self.report.error(
@@ -128,7 +128,10 @@ impl Builder<'_> {
         if let (Some(password), true, None) = (&written.password, account, &written.login) {
             self.report.error(&password.at, "a password without a `login` opens nothing", None);
         }
-        let SurfaceKind::SessionJwt { record, minting, .. } = &surface.kind else {
+        let Some(Session {
+            record, minting, rules, ..
+        }) = surface.kind.session()
+        else {
             return;
         };
         if minting.is_none() {
@@ -140,6 +143,29 @@ impl Builder<'_> {
         }
         if let SessionRecord::Sub(records) = record {
             self.check_token_parent(scene, records.as_str(), name, written, earlier);
+            self.check_token_scopes(surface, records.as_str(), rules.scopes_claim.is_some(), written);
+        }
+    }
+
+    /// What a token without a record of its own may do is what its record may, less what the token itself says. Scopes
+    /// that it does not say, and roles, which only records have, would be told to the caller and not be true.
+    fn check_token_scopes(&self, surface: &Surface, records: &str, says_scopes: bool, written: &WrittenMint) {
+        if let (Some(scopes), false) = (&written.scopes, says_scopes) {
+            self.report.error(
+                &scopes.at,
+                format!(
+                    "a token of `{}` does not say its scopes: it would open all that its record of `{records}` may",
+                    surface.name
+                ),
+                Some("give the surface a `scopes_claim`, or leave `scopes` out".to_owned()),
+            );
+        }
+        if let Some(roles) = &written.roles {
+            self.report.error(
+                &roles.at,
+                format!("a token of `{}` has no record of its own that could have roles", surface.name),
+                Some(format!("leave `roles` out: those of its record of `{records}` count")),
+            );
         }
     }
 
@@ -268,7 +294,7 @@ impl Builder<'_> {
 
     fn check_claim_name(&self, claim: &Located<String>, surface: &Surface) {
         const OWN: [&str; 8] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "kind"];
-        let token = matches!(surface.kind, SurfaceKind::SessionJwt { .. });
+        let token = surface.kind.session().is_some();
         if claim.value.is_empty()
             || claim.value.len() > 64
             || !claim.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
@@ -353,8 +379,5 @@ fn has_cookie(scene: &Scene<'_>, surface: SurfaceIndex) -> bool {
 }
 
 fn minting(surface: &Surface) -> Option<&Minting> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt { minting, .. } => minting.as_deref(),
-        _ => None,
-    }
+    surface.kind.session()?.minting.as_deref()
 }

@@ -31,7 +31,7 @@ impl Builder<'_> {
 
     fn tokens_on_one_route(&self, first: &str, second: &str, carrier: &Carrier, routes: &[&WrittenRoute]) {
         let place = match carrier {
-            Carrier::Bearer => "`Authorization: Bearer`".to_owned(),
+            Carrier::Authorization(scheme) => format!("`Authorization: {}`", scheme.as_str()),
             Carrier::Header(name) => format!("the header `{name}`"),
             Carrier::Cookie(name) => format!("the cookie `{name}`"),
         };

@@ -7,7 +7,7 @@ use crate::config::report::suggest;
 use crate::config::source::{Located, Place};
 use crate::config::written::{WrittenGateway, WrittenRoute};
 use crate::decide::route::Access;
-use crate::decide::surface::{Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Recipe, Surface, SurfaceIndex};
 use crate::issue::spec::{Fact, Field, FieldKind, Source};
 
 use super::Builder;
@@ -208,7 +208,7 @@ impl Builder<'_> {
     /// The surface of a name, if it is one of accounts.
     pub(super) fn account_surface(&self, scene: &Scene<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
         let index = self.find_surface(scene, name)?;
-        if !matches!(scene.surface(index)?.kind, SurfaceKind::Account { .. }) {
+        if !matches!(scene.surface(index)?.kind.recipe(), Recipe::Account) {
             self.report.error(
                 &name.at,
                 format!("`{}` has no passwords", shorten(&name.value)),

@@ -9,7 +9,7 @@ use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenGateway, WrittenSession, WrittenSurface};
-use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, SessionRecord, SurfaceKind};
+use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord, SurfaceKind};
 use crate::decide::token::{MIN_SECRET_LEN, TokenKeys, TokenRules};
 
 use super::Builder;
@@ -53,7 +53,7 @@ impl Builder<'_> {
             scopes_claim: session.scopes_claim.clone(),
             claim_headers: claim_headers(surface),
         };
-        Some(SurfaceKind::SessionJwt {
+        Some(SurfaceKind::Session(Session {
             carriers: carriers?,
             rules: Box::new(rules),
             record: match &session.record_surface {
@@ -61,7 +61,7 @@ impl Builder<'_> {
                 None => SessionRecord::Own,
             },
             minting: minting.map(Box::new),
-        })
+        }))
     }
 
     fn minting(&self, session: &WrittenSession) -> Option<Minting> {
@@ -92,7 +92,7 @@ impl Builder<'_> {
     fn cookie(&self, session: &WrittenSession) -> Option<CookieSpec> {
         let mut names = session.carriers.iter().filter_map(|c| match &c.value {
             Carrier::Cookie(name) => Some((name, &c.at)),
-            Carrier::Bearer | Carrier::Header(_) => None,
+            Carrier::Authorization(_) | Carrier::Header(_) => None,
         });
         let written = session.cookie.as_ref();
         let Some((name, at)) = names.next() else {
@@ -185,7 +185,7 @@ impl Builder<'_> {
             Some(_) => self.report.error(
                 &name.at,
                 format!("`{}` has no records of its own", shorten(&name.value)),
-                Some("name a surface of kind `api_key`, `key_pair` or `account`".to_owned()),
+                Some("name a surface of keys, pairs or accounts".to_owned()),
             ),
             None if self.is_broken_surface(&name.value) => {}
             None => {

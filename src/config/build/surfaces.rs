@@ -5,9 +5,12 @@ use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::Mode;
 use crate::config::reader::shorten;
 use crate::config::source::Located;
+use crate::config::written::surface::WrittenBasic;
 use crate::config::written::{WrittenAccount, WrittenGateway, WrittenHalves, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::headers::IdentityNames;
-use crate::decide::surface::{AccountFields, BodyField, Carrier, Halves, KeyPrefix, Surface, SurfaceKind};
+use crate::decide::surface::{
+    Account, AccountFields, ApiKey, Basic, BodyField, Carrier, Halves, KeyPair, KeyPrefix, Password, Surface, SurfaceKind,
+};
 use crate::decide::token::ClaimHeader;
 use crate::wire::framing::is_token;
 
@@ -49,29 +52,50 @@ impl Builder<'_> {
         match &surface.kind {
             WrittenSurfaceKind::ApiKey(key) => {
                 let (carriers, prefixes) = (self.carriers(&key.carriers), self.prefixes(&key.prefixes));
-                Some(SurfaceKind::ApiKey {
+                Some(SurfaceKind::ApiKey(ApiKey {
                     carriers: carriers?,
                     prefixes: prefixes?,
                     keys: key.keys,
                     random: key.random,
                     claim_headers: claim_headers(surface),
-                })
+                }))
             }
             WrittenSurfaceKind::KeyPair(pair) => {
                 let halves = self.halves(&pair.halves);
                 let (keys_found, secrets_found) = (self.prefixes(&pair.key_prefixes)?, self.prefixes(&pair.secret_prefixes)?);
                 self.check_pair(&keys_found, &secrets_found, &pair.secret_prefixes);
-                Some(SurfaceKind::KeyPair {
+                Some(SurfaceKind::KeyPair(KeyPair {
                     halves: halves?,
                     key_prefixes: keys_found,
                     secret_prefixes: secrets_found,
                     keys: pair.keys,
-                })
+                }))
             }
+            WrittenSurfaceKind::Basic(basic) => self.basic(basic),
             WrittenSurfaceKind::Account(account) => self.account(account),
             WrittenSurfaceKind::Session(session) => self.session(surface, session, gateway, owners),
             WrittenSurfaceKind::External(external) => self.external(surface, external),
         }
+    }
+
+    fn basic(&self, written: &WrittenBasic) -> Option<SurfaceKind> {
+        let key_prefixes = self.prefixes(&written.key_prefixes);
+        let secrets = written.secret_prefixes.as_ref();
+        let found = secrets.map(|at| self.prefixes(at).map(|prefixes| (prefixes, at)));
+        let key_prefixes = key_prefixes?;
+        let password = match found {
+            None => Password::Empty,
+            Some(found) => {
+                let (prefixes, at) = found?;
+                self.check_pair(&key_prefixes, &prefixes, at);
+                Password::Secret { prefixes }
+            }
+        };
+        Some(SurfaceKind::Basic(Basic {
+            key_prefixes,
+            password,
+            keys: written.keys,
+        }))
     }
 
     fn halves(&self, written: &WrittenHalves) -> Option<Halves> {
@@ -102,7 +126,7 @@ impl Builder<'_> {
                 Some(AccountFields { login, password })
             }
         };
-        Some(SurfaceKind::Account { fields })
+        Some(SurfaceKind::Account(Account { fields }))
     }
 
     /// Two fields of a body that together are a credential.
@@ -139,7 +163,7 @@ impl Builder<'_> {
         let mut sound = !written.is_empty();
         for carrier in written {
             let fits = match &carrier.value {
-                Carrier::Bearer => true,
+                Carrier::Authorization(_) => true,
                 Carrier::Header(name) => self.check_request_name(&Located {
                     value: name.clone(),
                     at: carrier.at.clone(),
@@ -212,12 +236,8 @@ impl Builder<'_> {
 
     fn check_mode(&self, written: &WrittenSurface, surface: &Surface) {
         let Some(mode) = &written.mode else { return };
-        let prefixes = match &surface.kind {
-            SurfaceKind::ApiKey { prefixes, .. } => prefixes,
-            SurfaceKind::KeyPair { key_prefixes, .. } => key_prefixes,
-            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => return,
-        };
-        if !prefixes.iter().any(|p| p.mode == Some(mode.value)) {
+        let prefixes = surface.prefixes();
+        if !prefixes.is_empty() && !prefixes.iter().any(|p| p.mode == Some(mode.value)) {
             self.report.error(
                 &mode.at,
                 format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::reload::reload_from;
 use crate::decide::external::{Addresses, ExternalRules, KeySet, Tenants};
-use crate::decide::surface::SurfaceKind;
+use crate::decide::surface::{External, SurfaceKind};
 
 const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
@@ -27,7 +27,7 @@ fn files(issuers: &str, set: &str) -> Table {
 
 fn rules(loaded: &Loaded) -> &ExternalRules {
     let rules = loaded.snapshot.surfaces.iter().find_map(|surface| match &surface.kind {
-        SurfaceKind::ExternalJwt { rules, .. } => Some(&**rules),
+        SurfaceKind::External(External { rules, .. }) => Some(&**rules),
         _ => None,
     });
     rules.unwrap()
@@ -139,7 +139,7 @@ fn a_reload_keeps_fetched_keys_of_the_same_issuer_and_no_others() {
     let keys_after = |files: &Table| {
         let loaded = reload_from(Path::new("/c/gateway.toml"), &before.settings, &before.snapshot, files).unwrap();
         let found = loaded.snapshot.surfaces.iter().find_map(|surface| match &surface.kind {
-            SurfaceKind::ExternalJwt { rules, .. } => Some(Arc::clone(&rules.issuers[0].keys)),
+            SurfaceKind::External(External { rules, .. }) => Some(Arc::clone(&rules.issuers[0].keys)),
             _ => None,
         });
         found.unwrap()

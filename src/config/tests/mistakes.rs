@@ -53,6 +53,25 @@ fn each_mistake_of_a_served_route_is_found_alone_and_in_its_place() {
 }
 
 #[test]
+fn a_token_that_says_its_scopes_or_has_a_record_may_be_minted_with_scopes() {
+    let verdict = |surface: &str, mint: &str| {
+        let served = SERVED.replace("record_surface = \"people\"", surface);
+        let uses = USES_SERVED.replace("parent = \"caller\"", &format!("parent = \"caller\"{mint}"));
+        let mut files = table(&[
+            ("gateway.toml", &format!("{GATEWAY}{served}{uses}")),
+            ("upstreams/orders.toml", ORDERS),
+        ]);
+        files.variables.insert("S".into(), "0123456789abcdef0123456789abcdef".into());
+        told(check(&files), &files)
+    };
+    let (sub, scopes) = ("record_surface = \"people\"", ", scopes = \"caller\"");
+    assert_eq!(verdict(sub, scopes).len(), 1);
+    assert_eq!(verdict(sub, ""), []);
+    assert_eq!(verdict(&format!("{sub}\nscopes_claim = \"perms\""), scopes), []);
+    assert_eq!(verdict("record = \"own\"", scopes), []);
+}
+
+#[test]
 fn each_mistake_of_an_upstream_file_is_found_alone_and_in_its_place() {
     for Case(added, under, message) in UPSTREAM_CASES {
         one_mistake(GATEWAY, &format!("{ORDERS}{added}"), under, message);

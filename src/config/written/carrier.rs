@@ -31,7 +31,7 @@ pub enum Cookies {
 pub fn read_carriers(section: &Section<'_>, cookies: Cookies) -> Vec<Located<Carrier>> {
     if section.raw("carry").is_none() {
         return vec![Located {
-            value: Carrier::Bearer,
+            value: Carrier::BEARER,
             at: section.at(),
         }];
     }
@@ -47,7 +47,7 @@ pub fn read_carriers(section: &Section<'_>, cookies: Cookies) -> Vec<Located<Car
         .into_iter()
         .filter_map(|text| {
             let carrier = match text.value.split_once(':') {
-                None if text.value == "bearer" => Some(Carrier::Bearer),
+                None if text.value == "bearer" => Some(Carrier::BEARER),
                 Some(("header", name)) => Some(Carrier::Header(name.to_ascii_lowercase())),
                 Some(("cookie", name)) if cookies == Cookies::Allowed => Some(Carrier::Cookie(name.to_owned())),
                 _ => None,

@@ -3,17 +3,20 @@
 use crate::base::scope::Mode;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
-use crate::config::source::Located;
-use crate::decide::surface::KeyOrigin;
+use crate::config::secret::Reference;
+use crate::config::source::{Located, Place};
+use crate::decide::kinds::{Account, ApiKey, Basic, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, WORDS};
 
 mod account;
 mod api_key;
+mod basic;
 mod external;
 mod key_pair;
 mod session;
 
 pub use account::WrittenAccount;
 pub use api_key::WrittenApiKey;
+pub use basic::WrittenBasic;
 pub use external::{WrittenExternal, WrittenIssuer};
 pub use key_pair::{WrittenHalves, WrittenKeyPair};
 pub use session::{WrittenCookie, WrittenRefresh, WrittenSession};
@@ -25,9 +28,9 @@ pub const SURFACE: Schema = Schema {
     keys: &[
         Key {
             name: "kind",
-            kind: Kind::Choice(&["api_key", "key_pair", "account", "session_jwt", "external_jwt"]),
+            kind: Kind::Choice(&WORDS),
             default: Fallback::Required,
-            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed.",
+            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, a key in `Authorization: Basic`, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed.",
         },
         Key {
             name: "mode",
@@ -44,14 +47,14 @@ pub const SURFACE: Schema = Schema {
         Key {
             name: "prefixes",
             kind: Kind::Either("table `{ live = \"…\", test = \"…\" }`, or list of texts without modes", None),
-            default: Fallback::Absent("required, except with `keys = \"imported\"`"),
-            about: "`api_key`: how keys begin. The prefix tells the mode.",
+            default: Fallback::Absent("required for `api_key`"),
+            about: "`api_key`: how keys begin, imported ones too: it is what tells them from other texts. The prefix tells the mode.",
         },
         Key {
             name: "keys",
             kind: Kind::Choice(&["generated", "imported"]),
             default: Fallback::Value("generated"),
-            about: "`api_key`, `key_pair`: with `generated` only keys made by durward exist, and a wrong checksum is refused before any look-up; `imported` also knows keys made elsewhere.",
+            about: "`api_key`, `key_pair`, `basic`: with `generated` only keys made by durward exist, and a wrong checksum is refused before any look-up; `imported` also knows keys made elsewhere.",
         },
         Key {
             name: "random",
@@ -98,14 +101,20 @@ pub const SURFACE: Schema = Schema {
         Key {
             name: "key_prefixes",
             kind: Kind::Either("like `prefixes`", None),
-            default: Fallback::Absent("required for `key_pair`"),
-            about: "`key_pair`: how publishable halves begin.",
+            default: Fallback::Absent("required for `key_pair` and `basic`"),
+            about: "`key_pair`: how publishable halves begin. `basic`: how the keys begin that are the user name.",
         },
         Key {
             name: "secret_prefixes",
             kind: Kind::Either("like `prefixes`", None),
-            default: Fallback::Absent("required for `key_pair`"),
-            about: "`key_pair`: how secret halves begin; the same modes as `key_prefixes`.",
+            default: Fallback::Absent("required for `key_pair`, and for `basic` unless `password = \"empty\"`"),
+            about: "`key_pair`, `basic`: how secret halves begin; the same modes as `key_prefixes`.",
+        },
+        Key {
+            name: "password",
+            kind: Kind::Choice(&["secret", "empty"]),
+            default: Fallback::Value("secret"),
+            about: "`basic`: what stands behind the colon: the secret half of a pair (`curl -u key:secret`), or nothing, where the user name is the whole key (`curl -u key:`). Neither form is taken where the other is configured.",
         },
         Key {
             name: "login_field",
@@ -288,12 +297,47 @@ pub enum WrittenSurfaceKind {
     ApiKey(WrittenApiKey),
     /// Two halves.
     KeyPair(WrittenKeyPair),
+    /// HTTP Basic.
+    Basic(WrittenBasic),
     /// A login with a password.
     Account(WrittenAccount),
     /// A signed token.
     Session(Box<WrittenSession>),
     /// A token that others sign.
     External(WrittenExternal),
+}
+
+impl WrittenSurfaceKind {
+    /// Headers of their own in which credentials stand, `Authorization` apart.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(&str, &Place)> {
+        let carriers = match self {
+            Self::ApiKey(key) => &key.carriers,
+            Self::Session(session) => &session.carriers,
+            Self::External(external) => &external.carriers,
+            Self::KeyPair(pair) => {
+                return match &pair.halves {
+                    WrittenHalves::Headers { key, secret } => vec![(&key.value, &key.at), (&secret.value, &secret.at)],
+                    WrittenHalves::Fields { .. } => Vec::new(),
+                };
+            }
+            Self::Basic(_) | Self::Account(_) => return Vec::new(),
+        };
+        let named = carriers.iter().filter_map(|carrier| match &carrier.value {
+            Carrier::Header(name) => Some((name.as_str(), &carrier.at)),
+            Carrier::Authorization(_) | Carrier::Cookie(_) => None,
+        });
+        named.collect()
+    }
+
+    /// Secrets that sign its tokens.
+    #[must_use]
+    pub fn secrets(&self) -> &[Located<Reference>] {
+        match self {
+            Self::Session(session) => &session.secrets,
+            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::External(_) => &[],
+        }
+    }
 }
 
 impl WrittenSurface {
@@ -304,7 +348,7 @@ impl WrittenSurface {
             WrittenSurfaceKind::ApiKey(key) => &key.claim_headers,
             WrittenSurfaceKind::Session(session) => &session.claim_headers,
             WrittenSurfaceKind::External(external) => &external.claim_headers,
-            WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Account(_) => &[],
+            WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Basic(_) | WrittenSurfaceKind::Account(_) => &[],
         }
     }
 
@@ -314,7 +358,10 @@ impl WrittenSurface {
         match &self.kind {
             WrittenSurfaceKind::Session(session) => session.record_surface.is_none(),
             WrittenSurfaceKind::External(_) => false,
-            _ => true,
+            WrittenSurfaceKind::ApiKey(_)
+            | WrittenSurfaceKind::KeyPair(_)
+            | WrittenSurfaceKind::Basic(_)
+            | WrittenSurfaceKind::Account(_) => true,
         }
     }
 
@@ -323,7 +370,11 @@ impl WrittenSurface {
     pub const fn record_surface(&self) -> Option<&Located<String>> {
         match &self.kind {
             WrittenSurfaceKind::Session(session) => session.record_surface.as_ref(),
-            _ => None,
+            WrittenSurfaceKind::ApiKey(_)
+            | WrittenSurfaceKind::KeyPair(_)
+            | WrittenSurfaceKind::Basic(_)
+            | WrittenSurfaceKind::Account(_)
+            | WrittenSurfaceKind::External(_) => None,
         }
     }
 }
@@ -339,11 +390,12 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
     });
     let kind = section.text("kind")?;
     let kind = match kind.value.as_str() {
-        "api_key" => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
-        "key_pair" => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
-        "account" => WrittenSurfaceKind::Account(account::read(section)?),
-        "session_jwt" => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
-        "external_jwt" => WrittenSurfaceKind::External(external::read(section)?),
+        ApiKey::WORD => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
+        KeyPair::WORD => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
+        Basic::WORD => WrittenSurfaceKind::Basic(basic::read(section)?),
+        Account::WORD => WrittenSurfaceKind::Account(account::read(section)?),
+        Session::WORD => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
+        External::WORD => WrittenSurfaceKind::External(external::read(section)?),
         _ => {
             let _ = section.choice("kind");
             return None;
@@ -353,7 +405,8 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
 }
 
 /// Reports keys of another kind and missing ones of this kind.
-fn demand(section: &Section<'_>, kind: &str, own: &[&str], required: &[&str]) -> bool {
+fn demand<K: OneKind>(section: &Section<'_>, required: &[&str]) -> bool {
+    let (kind, own) = (K::WORD, K::KEYS);
     let foreign = SURFACE
         .keys
         .iter()

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::base::clock::Now;
 use crate::base::denial::Denial;
-use crate::base::principal::{Facts, Principal, TokenClaims};
+use crate::base::principal::{Facts, Principal};
 use crate::decide::authority::Authority;
 use crate::decide::method::Method;
 use crate::decide::route::Route;
-use crate::decide::surface::{Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Surface, SurfaceIndex};
 
-use super::{AccessRequest, Carried, Permit, SecretCheck, authorize};
+use super::{AccessRequest, Carried, Permit, authorize};
 
 /// What was admitted, and what it is judged by now.
 #[derive(Debug, Clone, Copy)]
@@ -33,21 +33,22 @@ pub struct Again<'a> {
 
 /// Decides whether a request that was admitted once would be admitted at `now`, by newer facts and the
 /// newest configuration. The credential itself is not needed: of a token it is remembered which key
-/// verified it and what it claimed, of a pair what its secret half hashed to.
+/// verified it and what it claimed, of a pair what its secret half hashed to, of an account the hash its
+/// password was verified against.
 ///
 /// # Errors
 /// As [`authorize`]; [`Denial::UnknownCredential`] when the facts are another record's,
 /// [`Denial::WrongSurface`] when the surface takes another kind of credential now,
 /// [`Denial::InvalidToken`] when the token's key is no longer trusted or other tokens are asked for,
 /// [`Denial::StoreUnavailable`] when an issuer's keys are not to be had, [`Denial::WrongSecret`] when the
-/// pair has another secret half.
+/// pair has another secret half, or the account another password.
 pub fn authorize_again(again: &Again<'_>, facts: Arc<Facts>, now: Now) -> Result<Permit, Denial> {
     let before = again.permit.principal().ok_or(Denial::Internal)?;
     let (old, new) = (&before.facts.credential, &facts.credential);
     if (&old.id, &old.surface, &old.tenant) != (&new.id, &new.surface, &new.tenant) {
         return Err(Denial::UnknownCredential);
     }
-    check_token(again.was, again.surface, before.token.as_deref(), now)?;
+    let proof = again.surface.kind.prove_again(&again.was.kind, before, new, now)?;
     let request = AccessRequest {
         route: again.route,
         surface_index: again.surface_index,
@@ -57,32 +58,10 @@ pub fn authorize_again(again: &Again<'_>, facts: Arc<Facts>, now: Now) -> Result
         presented_mode: old.mode,
         // Whose page it was is known since the request was admitted.
         carried: Carried::Explicitly,
-        secret: SecretCheck::of_same_secret(old, new),
+        proof,
         authority: again.authority,
     };
     authorize(&request, Principal::new(facts, before.token.clone()), now.wall)
-}
-
-/// Whether the token would be verified again, but for its time, which [`authorize`] judges.
-fn check_token(was: &Surface, is: &Surface, token: Option<&TokenClaims>, now: Now) -> Result<(), Denial> {
-    match (&was.kind, &is.kind, token) {
-        (SurfaceKind::SessionJwt { rules: old, .. }, SurfaceKind::SessionJwt { rules: new, .. }, Some(claims)) => {
-            if new.ask_the_same_as(old) && new.keys.trusts(claims.key) {
-                Ok(())
-            } else {
-                Err(Denial::InvalidToken)
-            }
-        }
-        (SurfaceKind::ExternalJwt { rules: old, .. }, SurfaceKind::ExternalJwt { rules: new, .. }, Some(claims)) => {
-            if new.ask_the_same_as(old) {
-                new.check_key(claims.key, now)
-            } else {
-                Err(Denial::InvalidToken)
-            }
-        }
-        (_, _, None) if !is.takes_tokens() => Ok(()),
-        _ => Err(Denial::WrongSurface),
-    }
 }
 
 #[cfg(test)]

@@ -19,16 +19,10 @@ impl Carried {
     /// How this credential was carried. `authority` and `scheme` are the request's own.
     #[must_use]
     pub fn of(credential: &Credential<'_>, fields: &Fields, authority: &str, scheme: Scheme) -> Self {
-        match credential {
-            Credential::Jwt {
-                origin: TokenOrigin::Cookie,
-                ..
-            } if cross_site_proof(fields, authority, scheme) => Self::ByBrowserProven,
-            Credential::Jwt {
-                origin: TokenOrigin::Cookie,
-                ..
-            } => Self::ByBrowserUnproven,
-            Credential::Key(_) | Credential::Pair { .. } | Credential::Jwt { .. } => Self::Explicitly,
+        match credential.origin() {
+            TokenOrigin::Header => Self::Explicitly,
+            TokenOrigin::Cookie if cross_site_proof(fields, authority, scheme) => Self::ByBrowserProven,
+            TokenOrigin::Cookie => Self::ByBrowserUnproven,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
 use crate::base::ids::{RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Facts, Parent, RoleRecord, Roles, State, TokenClaims};
 use crate::decide::samples::{self, api_key, claims, key_pair, route_for, scopes, session, token_rules};
-use crate::decide::surface::{Carrier, KeyOrigin};
+use crate::decide::surface::{Carrier, KeyOrigin, KeyPair, SurfaceKind};
 
 mod lookup;
 mod matrix;
@@ -24,9 +24,9 @@ const SESSION: SurfaceIndex = SurfaceIndex(2);
 
 fn surfaces() -> Vec<Surface> {
     vec![
-        api_key("api", &[Carrier::Bearer], "htst_", "hlive_", KeyOrigin::Generated),
+        api_key("api", &[Carrier::BEARER], "htst_", "hlive_", KeyOrigin::Generated),
         key_pair("pair"),
-        session("session", &[Carrier::Bearer], token_rules(SECRET, "portal"), "access"),
+        session("session", &[Carrier::BEARER], token_rules(SECRET, "portal"), "access"),
     ]
 }
 
@@ -44,7 +44,8 @@ struct Case {
     method: Method,
     mode: Option<Mode>,
     carried: Carried,
-    secret: SecretCheck,
+    /// `None`: what whoever has the credential proves.
+    proof: Option<Proof>,
     authority: Authority,
 }
 
@@ -62,7 +63,7 @@ impl Case {
             method: Method::Post,
             mode: Some(Mode::Live),
             carried: Carried::Explicitly,
-            secret: SecretCheck::NONE,
+            proof: None,
             authority: Authority::default(),
         }
     }
@@ -89,17 +90,19 @@ impl Case {
         let name = &case.surfaces[PAIR.0].name;
         case.facts.credential.mode = Some(Mode::Live);
         case.facts.credential.secret_fingerprint = Some(peppers.first().fingerprint(name, Part::Secret, b"sk_live_right"));
-        case.secret = case.compare(b"sk_live_right");
+        case.proof = Some(case.compare(b"sk_live_right"));
         case
     }
 
-    fn compare(&self, secret: &[u8]) -> SecretCheck {
+    fn compare(&self, secret: &[u8]) -> Proof {
         let publishable = b"pk_live_x".as_slice();
         let pair = Credential::Pair { publishable, secret };
-        check_secret(&self.surfaces[PAIR.0], pair, Some(&self.facts.credential), &peppers(&[1]))
+        self.surfaces[PAIR.0].prove(pair, None, Some(&self.facts.credential), &peppers(&[1]))
     }
 
     fn decide(self) -> Result<Permit, Denial> {
+        let surface = &self.surfaces[self.index.0];
+        let proven = samples::proven(surface, &self.facts.credential, self.token.as_ref());
         let request = AccessRequest {
             route: &self.route,
             surface_index: self.index,
@@ -107,7 +110,7 @@ impl Case {
             method: self.method,
             presented_mode: self.mode,
             carried: self.carried,
-            secret: self.secret,
+            proof: self.proof.unwrap_or(proven),
             authority: &self.authority,
         };
         let facts = Arc::new(self.facts);
@@ -258,16 +261,16 @@ fn b10_a_cookie_on_a_changing_method_needs_proof() {
 
 #[test]
 fn k1_a_pair_needs_its_own_secret_and_the_proof_of_no_other() {
-    let _ = Case::pair().admitted(|c| c.secret = c.compare(b"sk_live_right"));
-    Case::pair().refused(Denial::WrongSecret, |c| c.secret = c.compare(b"sk_live_wrong"));
-    Case::pair().refused(Denial::WrongSecret, |c| c.secret = SecretCheck::NONE);
+    let _ = Case::pair().admitted(|c| c.proof = Some(c.compare(b"sk_live_right")));
+    Case::pair().refused(Denial::WrongSecret, |c| c.proof = Some(c.compare(b"sk_live_wrong")));
+    Case::pair().refused(Denial::WrongSecret, |c| c.proof = Some(Proof::NONE));
     // Compared with another pair's record, in whatever order the halves were looked up.
     Case::pair().refused(Denial::WrongSecret, |c| {
         c.facts.credential.fingerprint = Fingerprint::from_bytes([9; 32]);
     });
     Case::pair().refused(Denial::WrongSecret, |c| {
         c.facts.credential.secret_fingerprint = None;
-        c.secret = c.compare(b"sk_live_right");
+        c.proof = Some(c.compare(b"sk_live_right"));
     });
 }
 
@@ -278,7 +281,7 @@ fn a_wrong_secret_learns_nothing_of_the_record() {
             c.facts.credential.state = state;
             c.facts.tenant.active = false;
             c.mode = Some(Mode::Test);
-            c.secret = c.compare(b"sk_live_wrong");
+            c.proof = Some(c.compare(b"sk_live_wrong"));
         });
     }
     Case::pair().refused(Denial::RevokedCredential, |c| c.facts.credential.state = State::Revoked { at: NOW });

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::key::GeneratedKey;
 use crate::decide::samples::{api_key, key_pair, prefixes, session, surface, token_rules};
-use crate::decide::surface::{Carrier, DEFAULT_RANDOM};
+use crate::decide::surface::{ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, SurfaceKind};
 
 mod carriers;
 
@@ -26,14 +26,14 @@ fn surfaces() -> Vec<Surface> {
     let cookie = |name: &str| Carrier::Cookie(name.into());
     let rules = |kind| token_rules(SECRET, kind);
     vec![
-        api_key("api", &[Carrier::Bearer], "htst_", "hlive_", KeyOrigin::Generated),
+        api_key("api", &[Carrier::BEARER], "htst_", "hlive_", KeyOrigin::Generated),
         session(
             "dashboard",
-            &[Carrier::Bearer, cookie("__Host-session")],
+            &[Carrier::BEARER, cookie("__Host-session")],
             rules("dashboard"),
             "account",
         ),
-        session("portal", &[header("x-portal-session"), Carrier::Bearer], rules("portal"), "access"),
+        session("portal", &[header("x-portal-session"), Carrier::BEARER], rules("portal"), "access"),
         api_key(
             "access",
             &[header("x-access-token")],
@@ -44,13 +44,13 @@ fn surfaces() -> Vec<Surface> {
         key_pair("pair"),
         surface(
             "legacy",
-            SurfaceKind::ApiKey {
+            SurfaceKind::ApiKey(ApiKey {
                 carriers: vec![header("x-legacy-key")],
                 prefixes: prefixes(&[("lg-", None)]),
                 keys: KeyOrigin::Imported,
                 random: DEFAULT_RANDOM,
                 claim_headers: Vec::new(),
-            },
+            }),
         ),
     ]
 }
@@ -296,13 +296,13 @@ fn the_longest_prefix_decides_whose_a_key_is() {
     let nested = |name, text| {
         surface(
             name,
-            SurfaceKind::ApiKey {
+            SurfaceKind::ApiKey(ApiKey {
                 carriers: carriers.to_vec(),
                 prefixes: prefixes(&[(text, None)]),
                 keys: KeyOrigin::Imported,
                 random: DEFAULT_RANDOM,
                 claim_headers: Vec::new(),
-            },
+            }),
         )
     };
     let all = [nested("short", "k_"), nested("long", "k_live_")];

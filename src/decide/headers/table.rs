@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::text::{is_ordinary, is_same_ordinary};
-use crate::decide::surface::{Carrier, Halves, Surface, SurfaceKind};
+use crate::decide::surface::{Carrier, Surface};
 
 use super::{IdentityNames, Role};
 
@@ -362,24 +362,9 @@ fn hash(name: &[u8]) -> usize {
     usize::try_from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).unwrap_or(0)
 }
 
-/// Headers in which a surface finds credentials.
+/// Headers in which a surface finds credentials. `Authorization` is in the table without anybody's word.
 fn credential_headers(surface: &Surface) -> Vec<&str> {
-    match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
-            carriers
-                .iter()
-                .filter_map(|carrier| match carrier {
-                    Carrier::Header(name) => Some(name.as_str()),
-                    Carrier::Bearer | Carrier::Cookie(_) => None,
-                })
-                .collect()
-        }
-        SurfaceKind::KeyPair {
-            halves: Halves::Headers { key, secret },
-            ..
-        } => vec![key, secret],
-        SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => Vec::new(),
-    }
+    surface.kind.carry().headers().collect()
 }
 
 /// Headers that a surface's claims become.
@@ -389,16 +374,5 @@ fn claim_headers(surface: &Surface) -> Vec<&str> {
 
 /// Cookies in which a surface finds credentials.
 pub(super) fn session_cookies(surface: &Surface) -> Vec<&str> {
-    match &surface.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
-            carriers
-                .iter()
-                .filter_map(|carrier| match carrier {
-                    Carrier::Cookie(name) => Some(name.as_str()),
-                    Carrier::Bearer | Carrier::Header(_) => None,
-                })
-                .collect()
-        }
-        SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => Vec::new(),
-    }
+    surface.kind.carry().carriers().iter().filter_map(Carrier::cookie).collect()
 }

@@ -32,7 +32,7 @@ fn surfaces() -> Vec<Surface> {
     vec![
         samples::api_key(
             "keys",
-            &[Carrier::Bearer, Carrier::Header("x-api-token".into())],
+            &[Carrier::BEARER, Carrier::Header("x-api-token".into())],
             "t_",
             "l_",
             KeyOrigin::Generated,

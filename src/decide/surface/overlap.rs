@@ -1,6 +1,6 @@
 //! Surfaces whose credentials look alike: what the configuration refuses or warns of.
 
-use super::{Carrier, Halves, Surface, SurfaceIndex, SurfaceKind};
+use super::{Carrier, Surface, SurfaceIndex};
 
 /// Two surfaces whose credentials cannot be told apart where both may be carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ fn overlaps_of(first: &Surface, second: &Surface, found: &mut impl FnMut(Overlap
     let theirs = second.token_carriers();
     let shared = first.token_carriers().iter().filter(|c| theirs.contains(c));
     shared.for_each(|c| found(OverlapKind::Tokens(c.clone())));
-    if !shares_header(first, second) {
+    if !first.kind.carry().meets(second.kind.carry()) {
         return;
     }
     for a in first.prefixes() {
@@ -68,22 +68,5 @@ fn overlaps_of(first: &Surface, second: &Surface, found: &mut impl FnMut(Overlap
                 });
             }
         }
-    }
-}
-
-fn shares_header(first: &Surface, second: &Surface) -> bool {
-    match &first.kind {
-        SurfaceKind::ApiKey { carriers, .. } | SurfaceKind::SessionJwt { carriers, .. } | SurfaceKind::ExternalJwt { carriers, .. } => {
-            carriers.iter().any(|c| match c {
-                Carrier::Bearer => second.uses_header(b"authorization"),
-                Carrier::Header(name) => second.uses_header(name.as_bytes()),
-                Carrier::Cookie(_) => false,
-            })
-        }
-        SurfaceKind::KeyPair {
-            halves: Halves::Headers { key, .. },
-            ..
-        } => second.uses_header(key.as_bytes()),
-        SurfaceKind::KeyPair { .. } | SurfaceKind::Account { .. } => false,
     }
 }

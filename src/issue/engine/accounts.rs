@@ -6,7 +6,7 @@ use crate::base::denial::Denial;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::CredentialRecord;
 use crate::base::scope::ScopeSet;
-use crate::decide::surface::{SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::cookie;
@@ -26,24 +26,13 @@ impl Engine {
         let caller = call.caller()?;
         let surface = call.surface(caller.surface)?;
         let hangs_on = caller.principal.facts.ancestors.first();
-        let (record, change) = match (extent, &surface.kind) {
+        let has_records = surface.has_records();
+        let (record, change) = match (extent, has_records) {
             // A token without a record cannot be ended by itself; such a route does not load.
-            (
-                Extent::This,
-                SurfaceKind::SessionJwt {
-                    record: SessionRecord::Sub(_),
-                    ..
-                },
-            ) => return Err(Denial::Internal.into()),
-            (Extent::This, _) => (caller.record(), CredentialChange::Revoke),
-            (
-                Extent::Everywhere,
-                SurfaceKind::SessionJwt {
-                    record: SessionRecord::Sub(_),
-                    ..
-                },
-            ) => (caller.record(), CredentialChange::EndIssued),
-            (Extent::Everywhere, _) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::EndIssued),
+            (Extent::This, false) => return Err(Denial::Internal.into()),
+            (Extent::This, true) => (caller.record(), CredentialChange::Revoke),
+            (Extent::Everywhere, false) => (caller.record(), CredentialChange::EndIssued),
+            (Extent::Everywhere, true) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::EndIssued),
         };
         let told = Told {
             cookies: removed_cookie(surface),
@@ -52,7 +41,7 @@ impl Engine {
         };
         let issued = answer::render(call, told)?;
         let mut changes = vec![(record.id.clone(), change)];
-        if extent == Extent::Everywhere && surface.has_records() {
+        if extent == Extent::Everywhere && has_records {
             // It has ended already; so lists say when.
             changes.push((caller.record().id.clone(), CredentialChange::Revoke));
         }
@@ -157,10 +146,7 @@ fn find_account<'c>(caller: &'c Caller, surface: &Surface) -> Option<(&'c Creden
 }
 
 fn removed_cookie(surface: &Surface) -> Vec<String> {
-    match &surface.kind {
-        SurfaceKind::SessionJwt {
-            minting: Some(minting), ..
-        } => minting.cookie.iter().map(cookie::remove).collect(),
-        _ => Vec::new(),
-    }
+    let minting = surface.kind.session().and_then(|session| session.minting.as_ref());
+    let spec = minting.and_then(|minting| minting.cookie.as_ref());
+    spec.map(cookie::remove).into_iter().collect()
 }

@@ -7,14 +7,13 @@ use serde_json::json;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::CredentialId;
-use crate::base::key::{IdKind, mint_id};
 use crate::base::principal::{CredentialRecord, State};
 use crate::base::scope::ScopeSet;
 use crate::decide::authority::mode_reaches;
-use crate::decide::surface::{SurfaceIndex, SurfaceKind};
+use crate::decide::surface::SurfaceIndex;
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Issued, Stop};
-use crate::issue::making::{finish, no_randomness};
+use crate::issue::making::successor;
 use crate::issue::narrow::check_scopes;
 use crate::issue::spec::{Reach, Source};
 use crate::store::{CredentialChange, CredentialFilter, FoundFacts, MAX_LIST, NewRecords, RestsOn};
@@ -78,25 +77,7 @@ impl Engine {
         // Who gets the new secret can do what it can do.
         let rests_on = touch(call, &found, grants)?;
         let old = found.credential;
-        let surface = call.surface(target.0)?;
-        let kind = match &surface.kind {
-            SurfaceKind::ApiKey { .. } => IdKind::Key,
-            SurfaceKind::KeyPair { .. } => IdKind::Pair,
-            SurfaceKind::Account { .. } | SurfaceKind::SessionJwt { .. } | SurfaceKind::ExternalJwt { .. } => {
-                return Err(Denial::Internal.into());
-            }
-        };
-        let mut record = CredentialRecord {
-            id: mint_id(kind).map_err(no_randomness)?,
-            created_at: now,
-            valid_after: None,
-            epoch: 0,
-            ..old.clone()
-        };
-        if let Some(idle) = record.extras.as_mut().and_then(|extras| extras.idle.as_mut()) {
-            idle.last_used = now;
-        }
-        let made = finish(surface, record, None, self.peppers.first())?;
+        let made = successor(call.surface(target.0)?, &old, now, self.peppers.first())?;
         let told = Told {
             minted: vec![answer::minted(&made, now)],
             done: done("rotate", [&old, &made.record].into_iter()),

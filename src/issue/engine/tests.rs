@@ -16,7 +16,10 @@ use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, IssuerIndex, Router};
 use crate::decide::samples;
-use crate::decide::surface::{Carrier, CookieSpec, KeyOrigin, KeyPrefix, Minting, SameSite, SessionRecord, Surface, SurfaceIndex};
+use crate::decide::surface::{
+    Account, ApiKey, Carrier, CookieSpec, KeyOrigin, KeyPrefix, Minting, SameSite, Session, SessionRecord, Surface, SurfaceIndex,
+    SurfaceKind,
+};
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence as Caller_, Subject};
 use crate::issue::body::Body;
 use crate::issue::call::Caller;
@@ -59,8 +62,8 @@ fn surfaces() -> Vec<Surface> {
         rules.scopes_claim = None;
         Surface {
             name: SurfaceName::parse(name).unwrap(),
-            kind: SurfaceKind::SessionJwt {
-                carriers: vec![Carrier::Bearer],
+            kind: SurfaceKind::Session(Session {
+                carriers: vec![Carrier::BEARER],
                 rules: Box::new(rules),
                 record,
                 minting: Some(Box::new(Minting {
@@ -73,25 +76,25 @@ fn surfaces() -> Vec<Surface> {
                     }),
                     refresh: None,
                 })),
-            },
+            }),
             mode: None,
         }
     };
     let prefix = |text: &str, mode| KeyPrefix::parse(text, Some(mode)).unwrap();
     let key = Surface {
         name: SurfaceName::parse("key").unwrap(),
-        kind: SurfaceKind::ApiKey {
-            carriers: vec![Carrier::Bearer],
+        kind: SurfaceKind::ApiKey(ApiKey {
+            carriers: vec![Carrier::BEARER],
             prefixes: vec![prefix("ktest_", Mode::Test), prefix("klive_", Mode::Live)],
             keys: KeyOrigin::Generated,
             random: 43,
             claim_headers: Vec::new(),
-        },
+        }),
         mode: None,
     };
     let account = Surface {
         name: SurfaceName::parse("account").unwrap(),
-        kind: SurfaceKind::Account { fields: None },
+        kind: SurfaceKind::Account(Account { fields: None }),
         mode: None,
     };
     vec![

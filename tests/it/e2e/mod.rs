@@ -1,6 +1,7 @@
 //! Ring 3: what the gateway promises its operators and callers, shown through the real binary.
 
 mod admission;
+mod basic;
 mod canaries;
 mod disconnects;
 mod h2;

@@ -438,3 +438,42 @@ fn over_redis_a_token_of_one_gateway_works_on_the_other_and_a_lost_store_is_told
         assert_eq!(refused(&answer), expected(503, &[&waits], error));
     }
 }
+
+/// Whatever makes a key makes one of the length its surface asks for: the operator's commands as the exchange does.
+#[test]
+fn keys_that_the_operator_makes_rotates_and_drills_with_are_admitted_where_keys_are_longer() {
+    let house = open(&[]);
+    let gateway = house.gateway();
+    let pair = Pair::make(gateway, &[]);
+    let args = [
+        "--scope",
+        "reports:read",
+        "--name",
+        "night",
+        "--subject",
+        "robot",
+        "--parent",
+        &pair.id,
+    ];
+    let made = gateway.create_key("token", "acme", &args);
+    assert_eq!(
+        (&made["name"], &made["subject"], &made["parent"], &made["expires_at"]),
+        (&json!("night"), &json!("robot"), &json!(pair.id), &Value::Null)
+    );
+    let key = text(&made, "key");
+    assert_eq!(key.len(), "hst".len() + 62 + 6);
+    assert_eq!(report(gateway, &key).status, 200);
+
+    let rotated = gateway.json(&["keys", "rotate", &text(&made, "id"), "--grace", "1h"]);
+    for name in ["name", "subject", "parent", "scopes", "mode", "surface", "tenant"] {
+        assert_eq!(rotated[name], made[name], "{name}");
+    }
+    assert_eq!(report(gateway, &text(&rotated, "key")).status, 200, "the new one");
+    assert_eq!(report(gateway, &key).status, 200, "the old one, during the grace");
+
+    let url = format!("http://{}{REPORT}", gateway.address("public"));
+    let args = ["drill", "--surface", "token", "--scope", "reports:read", "--url", &url, "--json"];
+    let drilled = gateway.run(&args);
+    assert_eq!(drilled.code, 0, "{drilled:?}");
+    assert_eq!(drilled.json()["passed"], json!(true));
+}

@@ -41,15 +41,18 @@ fn names(value: &Value) -> Vec<&str> {
     names
 }
 
-const MADE: [&str; 10] = [
+const MADE: [&str; 13] = [
     "expires_at",
     "id",
     "key",
     "last4",
     "mode",
+    "name",
+    "parent",
     "prefix",
     "roles",
     "scopes",
+    "subject",
     "surface",
     "tenant",
 ];

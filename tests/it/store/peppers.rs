@@ -355,7 +355,7 @@ fn a_log_in_that_meets_the_move_of_its_account_finds_it() {
         let resolver = Resolver::with_table(cache, Peppers::new(both.to_vec()).unwrap(), clock.clone(), 64);
         let account_surface = Surface {
             name: surface(),
-            kind: SurfaceKind::Account { fields: None },
+            kind: SurfaceKind::Account(durward::decide::surface::Account { fields: None }),
             mode: None,
         };
         wrapper.set(Behaviour::HoldAnswers);

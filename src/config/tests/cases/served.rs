@@ -90,6 +90,16 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "`reach` cannot be `tenants`",
     ),
     Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\", \"api\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
+        "\"api\"",
+        "nobody of `api` would be asked: credentials of `people` are read from the body",
+    ),
+    Case(
+        "[surfaces.bots]\nkind = \"account\"\n[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"bots\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
+        "\"bots\"",
+        "credentials of `bots` are never presented",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"web\"] }\nserve = \"log_out\"\n",
         "\"log_out\"",
         "a token of `web` has no record of its own",
@@ -173,6 +183,16 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\", claims = { sub = \"=x\" } }]\nanswer.body = '{{ credential.token }}'\n",
         "sub",
         "`sub` is the token's own",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\", scopes = \"caller\" }]\nanswer.body = '{{ credential.token }}'\n",
+        "\"caller\" }]",
+        "a token of `web` does not say its scopes",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\", roles = \"body.r\" }]\nbody.r.type = \"list\"\nanswer.body = '{{ credential.token }}'\n",
+        "\"body.r\"",
+        "a token of `web` has no record of its own that could have roles",
     ),
     Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\" }]\nanswer.body = '{{ body.password }}'\n",

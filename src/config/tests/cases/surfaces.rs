@@ -12,6 +12,11 @@ pub(in crate::config::tests) const SURFACE_CASES: &[Case] = &[
         "a surface of kind `api_key` needs `prefixes`",
     ),
     Case(
+        "[surfaces.x]\nkind = \"api_key\"\nkeys = \"imported\"\n",
+        "x]",
+        "a surface of kind `api_key` needs `prefixes`",
+    ),
+    Case(
         "[surfaces.x]\nkind = \"api_key\"\nprefixes = [\"eyJx\"]\n",
         "\"eyJx\"",
         "`eyJx` cannot be a prefix",

@@ -2,6 +2,7 @@
 
 use crate::config::reader::Section;
 use crate::config::source::Located;
+use crate::decide::kinds::{Account, Kind};
 
 use super::{demand, missing, needs, read_count};
 
@@ -12,10 +13,8 @@ pub struct WrittenAccount {
     pub fields: Option<[(Located<String>, usize); 2]>,
 }
 
-const OWN: &[&str] = &["login_field", "password_field", "login_max", "password_max"];
-
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenAccount> {
-    demand(section, "account", OWN, &[]);
+    demand::<Account>(section, &[]);
     let (login, password) = (section.text("login_field"), section.text("password_field"));
     needs(section, &["login_max"], "login_field");
     needs(section, &["password_max"], "password_field");
@@ -26,11 +25,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenAccount> {
         ]),
         (None, None) => None,
         (Some(_), None) => {
-            missing(section, "password_field", "account");
+            missing(section, "password_field", Account::WORD);
             return None;
         }
         (None, Some(_)) => {
-            missing(section, "login_field", "account");
+            missing(section, "login_field", Account::WORD);
             return None;
         }
     };

@@ -3,9 +3,9 @@
 use crate::config::reader::Section;
 use crate::config::source::Located;
 use crate::config::written::carrier::{Cookies, WrittenPrefixes, read_carriers, read_prefixes};
-use crate::decide::surface::{Carrier, KeyOrigin};
+use crate::decide::kinds::{ApiKey, Carrier, KeyOrigin};
 
-use super::{demand, missing, read_count, read_origin};
+use super::{demand, read_count, read_origin};
 
 /// One opaque key, as written.
 #[derive(Debug)]
@@ -22,15 +22,9 @@ pub struct WrittenApiKey {
     pub claim_headers: Vec<(Located<String>, Located<String>)>,
 }
 
-const OWN: &[&str] = &["carry", "prefixes", "keys", "random", "claim_headers"];
-
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenApiKey> {
-    let own = demand(section, "api_key", OWN, &[]);
+    let own = demand::<ApiKey>(section, &["prefixes"]);
     let keys = read_origin(section);
-    if keys == KeyOrigin::Generated && section.raw("prefixes").is_none() {
-        missing(section, "prefixes", "api_key");
-        return None;
-    }
     let written = WrittenApiKey {
         carriers: read_carriers(section, Cookies::Refused),
         prefixes: read_prefixes(section, "prefixes"),

@@ -6,7 +6,7 @@ use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::{Located, Place};
 use crate::config::written::carrier::{Cookies, read_carriers};
-use crate::decide::surface::Carrier;
+use crate::decide::kinds::{Carrier, External};
 
 use super::demand;
 
@@ -172,11 +172,9 @@ pub struct WrittenExternal {
     pub claim_headers: Vec<(Located<String>, Located<String>)>,
 }
 
-const OWN: &[&str] = &["carry", "issuers", "skew", "claim_headers"];
-
 /// Reads a surface of this kind.
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenExternal> {
-    let own = demand(section, "external_jwt", OWN, &["issuers"]);
+    let own = demand::<External>(section, &["issuers"]);
     let external = WrittenExternal {
         carriers: read_carriers(section, Cookies::Refused),
         issuers: section.some_sections("issuers").iter().filter_map(read_issuer).collect(),

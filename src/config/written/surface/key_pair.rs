@@ -3,7 +3,7 @@
 use crate::config::reader::Section;
 use crate::config::source::Located;
 use crate::config::written::carrier::{WrittenPrefixes, read_prefixes};
-use crate::decide::surface::KeyOrigin;
+use crate::decide::kinds::{KeyOrigin, KeyPair};
 
 use super::{demand, needs, read_count, read_origin};
 
@@ -39,18 +39,6 @@ pub enum WrittenHalves {
     },
 }
 
-const OWN: &[&str] = &[
-    "key_header",
-    "secret_header",
-    "key_field",
-    "secret_field",
-    "key_max",
-    "secret_max",
-    "key_prefixes",
-    "secret_prefixes",
-    "keys",
-];
-
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenKeyPair> {
     let in_body = section.raw("key_field").is_some() || section.raw("secret_field").is_some();
     let in_headers = section.raw("key_header").is_some() || section.raw("secret_header").is_some();
@@ -59,7 +47,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenKeyPair> {
     } else {
         ["key_header", "secret_header"]
     };
-    let own = demand(section, "key_pair", OWN, &[places[0], places[1], "key_prefixes", "secret_prefixes"]);
+    let own = demand::<KeyPair>(section, &[places[0], places[1], "key_prefixes", "secret_prefixes"]);
     let (key_prefixes, secret_prefixes) = (read_prefixes(section, "key_prefixes"), read_prefixes(section, "secret_prefixes"));
     let keys = read_origin(section);
     needs(section, &["key_max"], "key_field");

@@ -6,7 +6,7 @@ use crate::config::reader::Section;
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 use crate::config::written::carrier::{Cookies, read_carriers};
-use crate::decide::surface::{Carrier, SameSite};
+use crate::decide::kinds::{Carrier, SameSite, Session};
 
 use super::{demand, needs};
 
@@ -61,22 +61,6 @@ pub struct WrittenRefresh {
     pub header: Option<Located<String>>,
 }
 
-const OWN: &[&str] = &[
-    "carry",
-    "token_kind",
-    "secrets",
-    "issuer",
-    "audience",
-    "skew",
-    "scopes_claim",
-    "record",
-    "record_surface",
-    "claim_headers",
-    "lifetime",
-    "cookie",
-    "refresh",
-];
-
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenSession> {
     let own_records = section.choice("record").value == "own";
     let required: &[&str] = if own_records {
@@ -84,7 +68,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenSession> {
     } else {
         &["token_kind", "secrets", "record_surface"]
     };
-    let own = demand(section, "session_jwt", OWN, required);
+    let own = demand::<Session>(section, required);
     let (token_kind, record_surface) = (section.text("token_kind"), section.text("record_surface"));
     let (carriers, secrets) = (read_carriers(section, Cookies::Allowed), Reference::read_list(section, "secrets"));
     let claim = |name| section.text(name).map(|t| t.value);

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::base::clock::{BootMillis, UnixMillis};
-use crate::base::fingerprint::Fingerprint;
+use crate::base::credential::Credential;
+use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
 use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::State;
+use crate::base::principal::{Extras, PasswordHash, State, TokenClaims};
 use crate::decide::samples::{self, api_key, key_pair, route_for, scopes, session, token_rules};
-use crate::decide::surface::{Carrier, KeyOrigin};
+use crate::decide::surface::{Account, Carrier, KeyOrigin, Proof, SurfaceKind};
 
 const NOW: Now = Now {
     wall: UnixMillis(1_000_000_000),
@@ -22,7 +23,8 @@ struct Case {
     was: Surface,
     is: Surface,
     route: Route,
-    secret: SecretCheck,
+    /// `None`: what whoever has the credential proves.
+    proof: Option<Proof>,
 }
 
 impl Case {
@@ -33,7 +35,7 @@ impl Case {
             was: surface(),
             is: surface(),
             route: route_for(&[0], &["orders:read"]),
-            secret: SecretCheck::NONE,
+            proof: None,
         }
     }
 
@@ -41,17 +43,31 @@ impl Case {
         let mut facts = samples::facts("api", "key_1", "acme");
         facts.credential.scopes = scopes(&["orders:read"]);
         Self::of(facts, || {
-            api_key("api", &[Carrier::Bearer], "htst_", "hlive_", KeyOrigin::Generated)
+            api_key("api", &[Carrier::BEARER], "htst_", "hlive_", KeyOrigin::Generated)
         })
     }
 
     fn pair() -> Self {
         let mut facts = samples::facts("pair", "pair_1", "acme");
         facts.credential.scopes = scopes(&["orders:read"]);
-        facts.credential.secret_fingerprint = Some(Fingerprint::from_bytes([7; 32]));
+        let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
+        let (publishable, secret) = (b"pk_live_x".as_slice(), b"sk_live_x".as_slice());
+        let surface = key_pair("pair");
+        facts.credential.secret_fingerprint = Some(peppers.first().fingerprint(&surface.name, Part::Secret, secret));
+        let pair = Credential::Pair { publishable, secret };
         Self {
-            secret: SecretCheck::of_password(&facts.credential),
+            proof: Some(surface.prove(pair, None, Some(&facts.credential), &peppers)),
             ..Self::of(facts, || key_pair("pair"))
+        }
+    }
+
+    fn account() -> Self {
+        let mut facts = samples::facts("people", "acc_1", "acme");
+        facts.credential.scopes = scopes(&["orders:read"]);
+        set_password(&mut facts, Some("$argon2id$one"));
+        Self {
+            proof: Some(Proof::of_password(&facts.credential)),
+            ..Self::of(facts, || samples::surface("people", SurfaceKind::Account(Account { fields: None })))
         }
     }
 
@@ -67,7 +83,7 @@ impl Case {
         Self {
             token: Some(rules.verify(signed.as_bytes(), NOW.wall).unwrap()),
             ..Self::of(facts, || {
-                session("session", &[Carrier::Bearer], token_rules(SECRET, "portal"), "access")
+                session("session", &[Carrier::BEARER], token_rules(SECRET, "portal"), "access")
             })
         }
     }
@@ -75,6 +91,7 @@ impl Case {
     /// What is said when these facts are all that is known at `now`.
     fn judge_at(&self, newer: Facts, now: Now) -> Result<Permit, Denial> {
         let authority = Authority::default();
+        let proven = samples::proven(&self.was, &self.facts.credential, self.token.as_ref());
         let request = AccessRequest {
             route: &route_for(&[0], &["orders:read"]),
             surface_index: SurfaceIndex(0),
@@ -82,7 +99,7 @@ impl Case {
             method: Method::Get,
             presented_mode: None,
             carried: Carried::Explicitly,
-            secret: self.secret,
+            proof: self.proof.unwrap_or(proven),
             authority: &authority,
         };
         let permit = authorize(
@@ -112,14 +129,14 @@ impl Case {
 
 #[test]
 fn what_did_not_change_is_admitted_again() {
-    for case in [Case::key(), Case::pair(), Case::token()] {
+    for case in [Case::key(), Case::pair(), Case::account(), Case::token()] {
         assert_eq!(case.judge(|_| {}), None);
     }
 }
 
 #[test]
 fn whatever_ends_a_credential_ends_what_it_opened() {
-    for case in [Case::key(), Case::pair(), Case::token()] {
+    for case in [Case::key(), Case::pair(), Case::account(), Case::token()] {
         let revoked = case.judge(|facts| facts.credential.state = State::Revoked { at: UnixMillis(0) });
         assert_eq!(revoked, Some(Denial::RevokedCredential));
         assert_eq!(
@@ -161,6 +178,52 @@ fn another_secret_half_ends_what_the_old_one_opened() {
     );
 }
 
+fn set_password(facts: &mut Facts, phc: Option<&str>) {
+    let extras = Extras {
+        password: phc.map(|phc| PasswordHash::parse(phc).unwrap()),
+        ..Extras::default()
+    };
+    facts.credential.extras = extras.boxed();
+}
+
+#[test]
+fn another_password_ends_what_the_old_one_opened() {
+    let case = Case::account();
+    assert_eq!(case.judge(|facts| set_password(facts, Some("$argon2id$one"))), None);
+    for now in [Some("$argon2id$two"), None] {
+        assert_eq!(case.judge(|facts| set_password(facts, now)), Some(Denial::WrongSecret));
+    }
+}
+
+/// A surface that kept its name and takes another kind of credential now: neither what was proven to the old kind
+/// counts for the new one, nor does a half of a pair become a key.
+#[test]
+fn what_was_proven_to_one_kind_is_nothing_to_another() {
+    let all = || [Case::key(), Case::pair(), Case::account(), Case::token()];
+    for (i, was) in all().into_iter().enumerate() {
+        for (j, other) in all().into_iter().enumerate() {
+            let case = Case {
+                is: other.is,
+                facts: was.facts.clone(),
+                token: was.token.clone(),
+                was: match i {
+                    0 => Case::key().was,
+                    1 => Case::pair().was,
+                    2 => Case::account().was,
+                    _ => Case::token().was,
+                },
+                route: route_for(&[0], &["orders:read"]),
+                proof: was.proof,
+            };
+            let expected = (i != j).then_some(Denial::WrongSurface);
+            assert_eq!(case.judge(|_| {}), expected, "{i} {j}");
+        }
+    }
+    let half = Case::key();
+    let paired = |facts: &mut Facts| facts.credential.secret_fingerprint = Some(Fingerprint::from_bytes([7; 32]));
+    assert_eq!(half.judge(paired), Some(Denial::WrongSecret));
+}
+
 #[test]
 fn a_token_is_dead_from_its_expiry_on() {
     let case = Case::token();
@@ -173,7 +236,7 @@ fn a_token_is_dead_from_its_expiry_on() {
 
 #[test]
 fn j9_a_withdrawn_signing_secret_ends_what_its_tokens_opened() {
-    let rules = |secret: &[u8], kind: &str| session("session", &[Carrier::Bearer], token_rules(secret, kind), "access");
+    let rules = |secret: &[u8], kind: &str| session("session", &[Carrier::BEARER], token_rules(secret, kind), "access");
     let withdrawn = Case {
         is: rules(OTHER, "portal"),
         ..Case::token()
@@ -199,7 +262,7 @@ fn a_route_or_surface_that_takes_others_now_ends_it() {
     };
     assert_eq!(narrowed.judge(|_| {}), Some(Denial::InsufficientScope));
     let other_kind = Case {
-        is: session("api", &[Carrier::Bearer], token_rules(SECRET, "portal"), "api"),
+        is: session("api", &[Carrier::BEARER], token_rules(SECRET, "portal"), "api"),
         ..Case::key()
     };
     assert_eq!(other_kind.judge(|_| {}), Some(Denial::WrongSurface));

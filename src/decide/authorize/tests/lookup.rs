@@ -11,7 +11,7 @@ fn all(surface: &Surface, credential: Credential<'_>, claims: Option<&TokenClaim
 }
 
 fn imported() -> Surface {
-    api_key("imp", &[Carrier::Bearer], "t_", "l_", KeyOrigin::Imported)
+    api_key("imp", &[Carrier::BEARER], "t_", "l_", KeyOrigin::Imported)
 }
 
 #[test]
@@ -83,11 +83,12 @@ fn k5_a_secret_is_compared_under_every_pepper_and_form() {
     let hash = sha256(secret);
     let second = Pepper::new(&[2; 32]).unwrap();
     let mut holds = |stored: Option<Fingerprint>, keys: KeyOrigin, with: &Peppers| {
-        if let SurfaceKind::KeyPair { keys: own, .. } = &mut pair.kind {
+        if let SurfaceKind::KeyPair(KeyPair { keys: own, .. }) = &mut pair.kind {
             *own = keys;
         }
         record.secret_fingerprint = stored;
-        check_secret(&pair, Credential::Pair { publishable, secret }, Some(&record), with).holds_for(&record)
+        pair.prove(Credential::Pair { publishable, secret }, None, Some(&record), with)
+            .is_of_secret(&record)
     };
     let name = surfaces()[PAIR.0].name.clone();
     let generated = Some(second.fingerprint(&name, Part::Secret, secret));
@@ -108,9 +109,9 @@ fn k5_without_a_record_the_answer_is_the_same_as_with_a_wrong_secret() {
     let case = Case::pair();
     let (publishable, secret) = (b"pk_live_x".as_slice(), b"sk_live_wrong".as_slice());
     let pair = Credential::Pair { publishable, secret };
-    let absent = check_secret(&case.surfaces[PAIR.0], pair, None, &peppers(&[1]));
+    let absent = case.surfaces[PAIR.0].prove(pair, None, None, &peppers(&[1]));
     assert_eq!(absent, case.compare(b"sk_live_wrong"));
-    assert_eq!(absent, SecretCheck::NONE);
-    let no_pair = check_secret(&case.surfaces[API.0], Credential::Key(b"x"), None, &peppers(&[1]));
-    assert_eq!(no_pair, SecretCheck::NONE);
+    assert_eq!(absent, Proof::NONE);
+    let no_pair = case.surfaces[API.0].prove(Credential::Key(b"x"), None, None, &peppers(&[1]));
+    assert_eq!(no_pair, Proof::NONE);
 }

@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::*;
+use crate::base::clock::Now;
 use crate::base::ids::CredentialId;
 use crate::base::key::{GeneratedKey, GeneratedPair};
 use crate::decide::extract::extract;
+use crate::decide::surface::Verified;
 use crate::decide::token;
 use crate::wire::fields::Fields;
 
@@ -35,16 +37,16 @@ fn fields(lines: &[(&str, &str)]) -> Fields {
 fn world() -> World {
     let header = |name: &str| Carrier::Header(name.into());
     let surfaces = vec![
-        api_key("api", &[Carrier::Bearer], "htst_", "hlive_", KeyOrigin::Generated),
+        api_key("api", &[Carrier::BEARER], "htst_", "hlive_", KeyOrigin::Generated),
         session(
             "dashboard",
-            &[Carrier::Bearer],
+            &[Carrier::BEARER],
             token_rules(DASHBOARD_SECRET, "dashboard_session"),
             "account",
         ),
         session(
             "portal",
-            &[header("x-portal-session"), Carrier::Bearer],
+            &[header("x-portal-session"), Carrier::BEARER],
             token_rules(PORTAL_SECRET, "portal_session"),
             "access",
         ),
@@ -108,12 +110,16 @@ impl World {
         let accepted: Vec<_> = accepted.iter().map(|i| SurfaceIndex(*i)).collect();
         let found = extract(head, &self.surfaces, &accepted)?;
         let surface = &self.surfaces[found.surface.0];
-        let token = match (&surface.kind, found.credential) {
-            (SurfaceKind::SessionJwt { rules, .. }, Credential::Jwt { token, .. }) => Some(rules.verify(token, NOW)?),
-            _ => None,
+        let now = Now {
+            wall: NOW,
+            ..Now::default()
         };
-        let facts = fingerprints(surface, found.credential, token.as_ref(), &self.peppers).find_map(|f| self.store.get(&f));
-        let secret = check_secret(surface, found.credential, facts.map(|f| &f.credential), &self.peppers);
+        let token = match surface.kind.verify(found.credential, now)? {
+            Verified::Token(claims) => Some(claims),
+            Verified::NoToken | Verified::KeyWanted { .. } => None,
+        };
+        let facts = fingerprints(surface, found.credential, token.as_deref(), &self.peppers).find_map(|f| self.store.get(&f));
+        let proof = surface.prove(found.credential, token.as_deref(), facts.map(|f| &f.credential), &self.peppers);
         let facts = Arc::new(facts.ok_or(Denial::UnknownCredential)?.clone());
         let indices: Vec<_> = accepted.iter().map(|i| i.0).collect();
         let request = AccessRequest {
@@ -123,10 +129,10 @@ impl World {
             method: Method::Post,
             presented_mode: found.mode,
             carried: Carried::Explicitly,
-            secret,
+            proof,
             authority: &Authority::default(),
         };
-        authorize(&request, Principal::new(facts, token.map(Box::new)), NOW)
+        authorize(&request, Principal::new(facts, token), NOW)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a credential may stand, and what happens when two places hold one.
 
 use super::*;
+use crate::decide::surface::Session;
 
 const SESSION: &str = "__Host-session";
 
@@ -181,7 +182,7 @@ fn k8_more_cookies_than_a_browser_keeps_are_refused() {
 #[test]
 fn h9_two_cookies_of_two_accepted_surfaces_are_ambiguous() {
     let mut all = surfaces();
-    if let SurfaceKind::SessionJwt { carriers, .. } = &mut all[PORTAL].kind {
+    if let SurfaceKind::Session(Session { carriers, .. }) = &mut all[PORTAL].kind {
         carriers.push(Carrier::Cookie("portal".into()));
     }
     let head = fields(&[("cookie", &format!("portal={JWT}; {}", good()))]);
@@ -196,7 +197,7 @@ fn h9_two_cookies_of_two_accepted_surfaces_are_ambiguous() {
 
 #[test]
 fn an_api_key_is_never_read_from_a_cookie() {
-    let carriers = [Carrier::Cookie("key".into()), Carrier::Bearer];
+    let carriers = [Carrier::Cookie("key".into()), Carrier::BEARER];
     let all = [api_key("api", &carriers, "htst_", "hlive_", KeyOrigin::Generated)];
     let live = key("hlive_");
     let found = |name: &str, value: &str| extract(&fields(&[(name, value)]), &all, &[SurfaceIndex(0)]).map(|e| e.surface.0);

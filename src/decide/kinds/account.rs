@@ -1,0 +1,130 @@
+//! Accounts: people and other actors, who prove themselves by a password or not at all.
+
+use std::time::Duration;
+
+use crate::base::clock::Now;
+use crate::base::credential::Credential;
+use crate::base::denial::Denial;
+use crate::base::ids::SurfaceName;
+use crate::base::principal::{CredentialRecord, PasswordHash, Principal, TokenClaims};
+use crate::base::scope::Mode;
+use crate::decide::external::ExternalIssuer;
+use crate::decide::token::ClaimHeader;
+
+use super::{AccountFields, Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session, Verified};
+
+/// People and other actors that further records hang on. Found by id, or by the fingerprint of the log-in name's
+/// normal form.
+#[derive(Debug)]
+pub struct Account {
+    /// How it is presented, on served routes; `None`: never.
+    pub fields: Option<AccountFields>,
+}
+
+fn password(record: &CredentialRecord) -> Option<&PasswordHash> {
+    record.extras.as_ref()?.password.as_ref()
+}
+
+impl Kind for Account {
+    const WORD: &'static str = "account";
+    const KEYS: &'static [&'static str] = &["login_field", "password_field", "login_max", "password_max"];
+
+    fn carry(&self) -> Carry<'_> {
+        self.fields.as_ref().map_or(Carry::Never, Carry::Login)
+    }
+
+    fn cookies(&self) -> &[Carrier] {
+        &[]
+    }
+
+    fn prefixes(&self) -> &[KeyPrefix] {
+        &[]
+    }
+
+    fn prefix_of(&self, _: &[u8]) -> Option<&KeyPrefix> {
+        None
+    }
+
+    fn is_form_of(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn read<'h>(&self, _: &'h [u8], _: &KeyPrefix) -> Result<Credential<'h>, Denial> {
+        Err(Denial::MalformedCredential)
+    }
+
+    fn read_halves<'h>(&self, _: &'h [u8], _: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial> {
+        Err(Denial::AmbiguousCredentials)
+    }
+
+    fn is_token(&self) -> bool {
+        false
+    }
+
+    fn claim_headers(&self) -> &[ClaimHeader] {
+        &[]
+    }
+
+    /// A log-in goes a way of its own: its name is no secret, and the password takes a hash that is slow on purpose.
+    fn find_by(&self, _: &SurfaceName, _: Credential<'_>, _: Option<&TokenClaims>) -> FindBy {
+        FindBy::Nothing
+    }
+
+    fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        None
+    }
+
+    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Denial> {
+        Ok(Verified::NoToken)
+    }
+
+    fn prove(&self, _: Presented<'_>, _: Option<&CredentialRecord>) -> Proof {
+        Proof::NONE
+    }
+
+    fn demand(&self, proof: Proof, record: &CredentialRecord) -> Result<(), Denial> {
+        if proof.is_of_password(record) {
+            Ok(())
+        } else {
+            Err(Denial::WrongSecret)
+        }
+    }
+
+    /// The password that was verified must be the one the account has now: whoever knew an old one has proven nothing.
+    fn prove_again(&self, _: &Self, before: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
+        let (verified, present) = (password(&before.facts.credential), password(record));
+        if present.is_some() && verified == present {
+            Ok(Proof::of_password(record))
+        } else {
+            Ok(Proof::NONE)
+        }
+    }
+
+    fn skew(&self) -> Option<Duration> {
+        None
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records::Own
+    }
+
+    fn recipe(&self) -> Recipe<'_> {
+        Recipe::Account
+    }
+
+    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
+        None
+    }
+
+    fn session(&self) -> Option<&Session> {
+        None
+    }
+
+    fn issuers(&self) -> &[ExternalIssuer] {
+        &[]
+    }
+
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        &mut []
+    }
+}

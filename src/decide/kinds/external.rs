@@ -1,0 +1,163 @@
+//! Tokens that others sign: verified by published keys, hanging on their tenant alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::Now;
+use crate::base::credential::Credential;
+use crate::base::denial::Denial;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{SurfaceName, TenantId};
+use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
+use crate::base::scope::Mode;
+use crate::decide::external::{ExternalIssuer, ExternalRules, Published, Unverified};
+use crate::decide::token::{ClaimHeader, is_token_shaped};
+
+use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session};
+
+/// A token signed by an issuer that is not ours.
+#[derive(Debug)]
+pub struct External {
+    /// Where it may be carried, in order; never a cookie.
+    pub carriers: Vec<Carrier>,
+    /// How it is verified.
+    pub rules: Box<ExternalRules>,
+    /// The name tenants' records have as a surface.
+    pub record_surface: SurfaceName,
+}
+
+/// What is known of a credential's signature.
+#[derive(Debug)]
+pub enum Verified<'s> {
+    /// It has none: it is no token.
+    NoToken,
+    /// It is good, and claims this.
+    Token(Box<TokenClaims>),
+    /// It is of a key that is not known: newer keys are to be asked for.
+    KeyWanted {
+        /// How its tokens are verified.
+        rules: &'s ExternalRules,
+        /// Whose key.
+        keys: &'s Arc<Published>,
+        /// What is to be said if there are no newer ones.
+        otherwise: Denial,
+    },
+}
+
+impl Kind for External {
+    const WORD: &'static str = "external_jwt";
+    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "claim_headers"];
+
+    fn carry(&self) -> Carry<'_> {
+        Carry::Whole(&self.carriers)
+    }
+
+    fn cookies(&self) -> &[Carrier] {
+        &[]
+    }
+
+    fn prefixes(&self) -> &[KeyPrefix] {
+        &[]
+    }
+
+    fn prefix_of(&self, _: &[u8]) -> Option<&KeyPrefix> {
+        None
+    }
+
+    fn is_form_of(&self, text: &[u8]) -> bool {
+        is_token_shaped(text)
+    }
+
+    fn read<'h>(&self, _: &'h [u8], _: &KeyPrefix) -> Result<Credential<'h>, Denial> {
+        Err(Denial::MalformedCredential)
+    }
+
+    fn read_halves<'h>(&self, _: &'h [u8], _: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial> {
+        Err(Denial::AmbiguousCredentials)
+    }
+
+    fn is_token(&self) -> bool {
+        true
+    }
+
+    fn claim_headers(&self) -> &[ClaimHeader] {
+        &self.rules.claim_headers
+    }
+
+    /// The tenant it names.
+    fn find_by(&self, _: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy {
+        let (Credential::Jwt { .. }, Some(claims)) = (credential, claims) else {
+            return FindBy::Nothing;
+        };
+        TenantId::parse(claims.record.as_str()).map_or(FindBy::Nothing, |tenant| FindBy::Exactly(Fingerprint::of_tenant(&tenant)))
+    }
+
+    fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        None
+    }
+
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+        let Credential::Jwt { token, .. } = credential else {
+            return Ok(Verified::NoToken);
+        };
+        match self.rules.verify(token, now) {
+            Ok(claims) => Ok(Verified::Token(Box::new(claims))),
+            Err(Unverified::Denied(denial)) => Err(denial),
+            Err(Unverified::KeyWanted { keys, otherwise }) => Ok(Verified::KeyWanted {
+                rules: &self.rules,
+                keys,
+                otherwise,
+            }),
+        }
+    }
+
+    /// Only verification makes claims.
+    fn prove(&self, presented: Presented<'_>, _: Option<&CredentialRecord>) -> Proof {
+        let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
+            return Proof::NONE;
+        };
+        Proof::of_signature()
+    }
+
+    fn demand(&self, proof: Proof, _: &CredentialRecord) -> Result<(), Denial> {
+        if proof.is_of_signature() { Ok(()) } else { Err(Denial::Internal) }
+    }
+
+    /// Its key must still be published, and the rules ask for what they asked for.
+    fn prove_again(&self, was: &Self, before: &Principal, _: &CredentialRecord, now: Now) -> Result<Proof, Denial> {
+        let claims = before.token.as_ref().ok_or(Denial::WrongSurface)?;
+        if !self.rules.ask_the_same_as(&was.rules) {
+            return Err(Denial::InvalidToken);
+        }
+        self.rules.check_key(claims.key, now)?;
+        Ok(Proof::of_signature())
+    }
+
+    fn skew(&self) -> Option<Duration> {
+        Some(self.rules.skew())
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records::Of(&self.record_surface)
+    }
+
+    fn recipe(&self) -> Recipe<'_> {
+        Recipe::Elsewhere
+    }
+
+    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
+        None
+    }
+
+    fn session(&self) -> Option<&Session> {
+        None
+    }
+
+    fn issuers(&self) -> &[ExternalIssuer] {
+        &self.rules.issuers
+    }
+
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        &mut self.rules.issuers
+    }
+}

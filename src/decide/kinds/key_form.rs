@@ -1,0 +1,129 @@
+//! How keys begin, how long they are, and which of them can exist.
+
+use crate::base::denial::Denial;
+use crate::base::key::{MAX_KEY_LEN, checksum_holds_of};
+use crate::base::scope::Mode;
+
+use super::FindBy;
+
+/// Random characters of a key unless configured: 43 of base62 have 256 bits.
+pub const DEFAULT_RANDOM: usize = 43;
+
+/// Most random characters: longer ones guess no worse and only fill headers.
+pub const MAX_RANDOM: usize = 128;
+
+/// How new keys look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyForm<'s> {
+    /// How they begin, by mode; never empty.
+    pub prefixes: &'s [KeyPrefix],
+    /// Base62 characters of their random part ([`DEFAULT_RANDOM`] to [`MAX_RANDOM`]).
+    pub random: usize,
+}
+
+impl<'s> KeyForm<'s> {
+    /// The prefix of a key of this mode: the one that tells it, or the only one where prefixes tell none.
+    #[must_use]
+    pub fn prefix(&self, mode: Option<Mode>) -> Option<&'s KeyPrefix> {
+        self.prefixes.iter().find(|p| p.mode == mode).or(match self.prefixes {
+            [only] if only.mode.is_none() => Some(only),
+            _ => None,
+        })
+    }
+
+    /// Checks the form of a presented key: what a generated key must be, or what an imported one may be.
+    ///
+    /// # Errors
+    /// [`Denial::MalformedCredential`].
+    pub(super) fn check(&self, text: &[u8], prefix: &KeyPrefix, origin: KeyOrigin) -> Result<(), Denial> {
+        let good = text.len() <= MAX_KEY_LEN
+            && match origin {
+                KeyOrigin::Generated => checksum_holds_of(text, &prefix.text, self.random).is_ok(),
+                KeyOrigin::Imported => text.len() > prefix.text.len() && text.iter().all(|b| is_key_byte(*b)),
+            };
+        if good { Ok(()) } else { Err(Denial::MalformedCredential) }
+    }
+
+    /// The forms in which a presented key can exist. Where every key is durward's, the checksum was seen to when the
+    /// key was read.
+    pub(super) fn find_by(&self, text: &[u8], origin: KeyOrigin) -> FindBy {
+        let imported = origin == KeyOrigin::Imported;
+        FindBy::Hash {
+            generated: !imported
+                || longest_prefix(self.prefixes, text).is_some_and(|p| checksum_holds_of(text, &p.text, self.random).is_ok()),
+            imported,
+        }
+    }
+}
+
+/// The alphabet of imported keys: that of `b64token` (RFC 6750, section 2.1) and the colon.
+const fn is_key_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b':')
+}
+
+/// A visible beginning of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPrefix {
+    /// The text, e.g. `hlive_`.
+    pub text: String,
+    /// The mode it tells, if any.
+    pub mode: Option<Mode>,
+}
+
+/// Longest prefix: long enough for `company_product_live_`, short enough to leave a key its length.
+pub const MAX_PREFIX_LEN: usize = 32;
+
+/// Why a text cannot be a key prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixError {
+    /// Empty or longer than 32 characters.
+    #[error("a key prefix has 1 to 32 characters")]
+    Length,
+    /// A character outside `A-Za-z0-9_-`.
+    #[error("a key prefix holds only A-Z a-z 0-9 _ -")]
+    Alphabet,
+    /// It begins as every JWT does.
+    #[error("a key prefix does not begin with `eyJ`, as every signed token does")]
+    TokenLike,
+}
+
+impl KeyPrefix {
+    /// Checks the text of a prefix.
+    ///
+    /// # Errors
+    /// [`PrefixError`].
+    pub fn parse(text: &str, mode: Option<Mode>) -> Result<Self, PrefixError> {
+        if !(1..=MAX_PREFIX_LEN).contains(&text.len()) {
+            return Err(PrefixError::Length);
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
+            return Err(PrefixError::Alphabet);
+        }
+        if text.starts_with("eyJ") {
+            return Err(PrefixError::TokenLike);
+        }
+        Ok(Self { text: text.into(), mode })
+    }
+
+    /// Whether a presented text begins with it.
+    #[must_use]
+    pub fn begins(&self, text: &[u8]) -> bool {
+        text.starts_with(self.text.as_bytes())
+    }
+}
+
+/// The longest of these prefixes that the text begins with.
+#[must_use]
+pub fn longest_prefix<'p>(prefixes: &'p [KeyPrefix], text: &[u8]) -> Option<&'p KeyPrefix> {
+    prefixes.iter().filter(|p| p.begins(text)).max_by_key(|p| p.text.len())
+}
+
+/// Which keys a surface knows, and so which can be refused before any look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// Only keys durward generated: the checksum must hold.
+    Generated,
+    /// Generated ones, and imported ones of which only the SHA-256 is known: no checksum is asked
+    /// for and both forms are looked up.
+    Imported,
+}

@@ -1,0 +1,211 @@
+//! Key pairs: a publishable half that finds the record, and a secret half that proves it.
+
+use std::time::Duration;
+
+use crate::base::clock::Now;
+use crate::base::credential::Credential;
+use crate::base::denial::Denial;
+use crate::base::ids::SurfaceName;
+use crate::base::key::IdKind;
+use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
+use crate::base::scope::Mode;
+use crate::decide::external::ExternalIssuer;
+use crate::decide::token::ClaimHeader;
+
+use super::proof::{compare_secret, same_secret};
+use super::{
+    BodyField, Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session,
+    Verified, longest_prefix,
+};
+
+/// Two halves.
+#[derive(Debug)]
+pub struct KeyPair {
+    /// Where they are presented.
+    pub halves: Halves,
+    /// Accepted prefixes of the publishable half.
+    pub key_prefixes: Vec<KeyPrefix>,
+    /// Accepted prefixes of the secret half; same modes as `key_prefixes`.
+    pub secret_prefixes: Vec<KeyPrefix>,
+    /// Which pairs exist on this surface.
+    pub keys: KeyOrigin,
+}
+
+/// Where the halves of a pair are presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halves {
+    /// In two headers of these lower-case names.
+    Headers {
+        /// The publishable half.
+        key: String,
+        /// The secret half.
+        secret: String,
+    },
+    /// In two fields of a JSON body, on served routes only.
+    Body {
+        /// The publishable half.
+        key: BodyField,
+        /// The secret half.
+        secret: BodyField,
+    },
+}
+
+/// The credential in two halves that were presented: both of a known form, and of one mode.
+///
+/// Swapped halves and foreign texts are malformed; outside that looks like a wrong secret.
+pub(super) fn read_pair<'h>(
+    (key, secret): (KeyForm<'_>, KeyForm<'_>),
+    origin: KeyOrigin,
+    (publishable, half): (&'h [u8], &'h [u8]),
+) -> Result<Option<Mode>, Denial> {
+    let prefixes = (longest_prefix(key.prefixes, publishable), longest_prefix(secret.prefixes, half));
+    let (Some(key_prefix), Some(secret_prefix)) = prefixes else {
+        return Err(Denial::MalformedCredential);
+    };
+    key.check(publishable, key_prefix, origin)?;
+    secret.check(half, secret_prefix, origin)?;
+    if key_prefix.mode == secret_prefix.mode {
+        Ok(key_prefix.mode)
+    } else {
+        Err(Denial::WrongMode)
+    }
+}
+
+impl KeyPair {
+    fn forms(&self) -> (KeyForm<'_>, KeyForm<'_>) {
+        let form = |prefixes| KeyForm {
+            prefixes,
+            random: DEFAULT_RANDOM,
+        };
+        (form(&self.key_prefixes), form(&self.secret_prefixes))
+    }
+}
+
+impl Kind for KeyPair {
+    const WORD: &'static str = "key_pair";
+    const KEYS: &'static [&'static str] = &[
+        "key_header",
+        "secret_header",
+        "key_field",
+        "secret_field",
+        "key_max",
+        "secret_max",
+        "key_prefixes",
+        "secret_prefixes",
+        "keys",
+    ];
+
+    fn carry(&self) -> Carry<'_> {
+        match &self.halves {
+            Halves::Headers { key, secret } => Carry::Halves { key, secret },
+            Halves::Body { key, secret } => Carry::BodyHalves { key, secret },
+        }
+    }
+
+    fn cookies(&self) -> &[Carrier] {
+        &[]
+    }
+
+    fn prefixes(&self) -> &[KeyPrefix] {
+        &self.key_prefixes
+    }
+
+    fn prefix_of(&self, text: &[u8]) -> Option<&KeyPrefix> {
+        longest_prefix(&self.key_prefixes, text)
+    }
+
+    fn is_form_of(&self, text: &[u8]) -> bool {
+        self.prefix_of(text).is_some()
+    }
+
+    /// One half without the other; looks like a wrong secret from outside.
+    fn read<'h>(&self, _: &'h [u8], _: &KeyPrefix) -> Result<Credential<'h>, Denial> {
+        Err(Denial::MalformedCredential)
+    }
+
+    fn read_halves<'h>(&self, publishable: &'h [u8], secret: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial> {
+        let mode = read_pair(self.forms(), self.keys, (publishable, secret))?;
+        Ok((Credential::Pair { publishable, secret }, mode))
+    }
+
+    fn is_token(&self) -> bool {
+        false
+    }
+
+    fn claim_headers(&self) -> &[ClaimHeader] {
+        &[]
+    }
+
+    fn find_by(&self, _: &SurfaceName, credential: Credential<'_>, _: Option<&TokenClaims>) -> FindBy {
+        let Credential::Pair { publishable, .. } = credential else {
+            return FindBy::Nothing;
+        };
+        self.forms().0.find_by(publishable, self.keys)
+    }
+
+    fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let Credential::Pair { publishable, .. } = credential else {
+            return None;
+        };
+        Some(with(publishable))
+    }
+
+    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Denial> {
+        Ok(Verified::NoToken)
+    }
+
+    /// An unknown publishable half costs the same comparison as a known one.
+    fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof {
+        let Credential::Pair { secret, .. } = presented.credential else {
+            return Proof::NONE;
+        };
+        compare_secret(&presented, secret, self.keys, record)
+    }
+
+    fn demand(&self, proof: Proof, record: &CredentialRecord) -> Result<(), Denial> {
+        if proof.is_of_secret(record) {
+            Ok(())
+        } else {
+            Err(Denial::WrongSecret)
+        }
+    }
+
+    /// The record must have the secret that was presented.
+    fn prove_again(&self, _: &Self, before: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
+        Ok(same_secret(&before.facts.credential, record))
+    }
+
+    fn skew(&self) -> Option<Duration> {
+        None
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records::Own
+    }
+
+    fn recipe(&self) -> Recipe<'_> {
+        let (key, secret) = self.forms();
+        Recipe::Keys {
+            id: IdKind::Pair,
+            key,
+            secret: Some(secret),
+            origin: self.keys,
+        }
+    }
+
+    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
+        None
+    }
+
+    fn session(&self) -> Option<&Session> {
+        None
+    }
+
+    fn issuers(&self) -> &[ExternalIssuer] {
+        &[]
+    }
+
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        &mut []
+    }
+}

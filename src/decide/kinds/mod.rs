@@ -1,0 +1,362 @@
+//! The kinds of credential: one file for each, which holds everything that is asked of a kind.
+//!
+//! [`Kind`] has no answer by default, and every question reaches a kind by one exhaustive match: a kind that forgets to
+//! say how it is proven does not compile.
+
+use std::time::Duration;
+
+use crate::base::clock::Now;
+use crate::base::credential::Credential;
+use crate::base::denial::Denial;
+use crate::base::fingerprint::{Fingerprint, Peppers};
+use crate::base::ids::SurfaceName;
+use crate::base::key::IdKind;
+use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
+use crate::base::scope::Mode;
+
+use super::external::ExternalIssuer;
+use super::token::ClaimHeader;
+
+mod account;
+mod api_key;
+mod basic;
+mod external;
+mod key_form;
+mod key_pair;
+mod place;
+mod proof;
+mod session;
+
+pub use account::Account;
+pub use api_key::ApiKey;
+pub use basic::{Basic, Password};
+pub use external::{External, Verified};
+pub use key_form::{DEFAULT_RANDOM, KeyForm, KeyOrigin, KeyPrefix, MAX_PREFIX_LEN, MAX_RANDOM, PrefixError, longest_prefix};
+pub use key_pair::{Halves, KeyPair};
+pub use place::{AccountFields, BodyField, Carrier, Carry, Place, Scheme};
+pub use proof::Proof;
+pub use session::{CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord};
+
+/// A kind of credential, with what its surface is configured to.
+#[derive(Debug)]
+pub enum SurfaceKind {
+    /// One opaque key.
+    ApiKey(ApiKey),
+    /// A publishable and a secret half.
+    KeyPair(KeyPair),
+    /// A key and a secret, or a key alone, in one header.
+    Basic(Basic),
+    /// People and other actors that further records hang on.
+    Account(Account),
+    /// A signed session token that hangs on a record.
+    Session(Session),
+    /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
+    External(External),
+}
+
+/// The word of each kind in the configuration.
+pub const WORDS: [&str; 6] = [
+    ApiKey::WORD,
+    KeyPair::WORD,
+    Basic::WORD,
+    Account::WORD,
+    Session::WORD,
+    External::WORD,
+];
+
+/// What every kind of credential answers.
+pub trait Kind {
+    /// Its word in the configuration.
+    const WORD: &'static str;
+    /// The settings of `[surfaces.<name>]` it takes, besides `kind` and `mode`.
+    const KEYS: &'static [&'static str];
+
+    // -------------------------------------------------------------------- where it stands, and what it looks like
+
+    /// Where a request carries it.
+    fn carry(&self) -> Carry<'_>;
+
+    /// The cookies it is read from. Only tokens are: what a browser attaches by itself needs the same-site proof that
+    /// only tokens are asked for.
+    fn cookies(&self) -> &[Carrier];
+
+    /// How its keys, or the publishable halves of its pairs, begin.
+    fn prefixes(&self) -> &[KeyPrefix];
+
+    /// The longest of its prefixes that the key begins with which this text, from a place of its own, presents.
+    fn prefix_of(&self, text: &[u8]) -> Option<&KeyPrefix>;
+
+    /// Whether a text, wherever it stands, is recognisably one of its credentials.
+    fn is_form_of(&self, text: &[u8]) -> bool;
+
+    /// The credential in a text that has this prefix: length, alphabet and, for generated keys, the checksum are
+    /// right, so that what cannot exist costs no look-up.
+    ///
+    /// # Errors
+    /// [`Denial::MalformedCredential`]; [`Denial::WrongMode`] where two parts are of different modes.
+    fn read<'h>(&self, text: &'h [u8], prefix: &KeyPrefix) -> Result<Credential<'h>, Denial>;
+
+    /// The credential in two texts, presented apart, and the mode both tell.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`Denial::AmbiguousCredentials`] for a kind that is never presented so.
+    fn read_halves<'h>(&self, publishable: &'h [u8], secret: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial>;
+
+    /// Whether it is a signed token: tokens look alike until they are verified, so no route accepts two surfaces of
+    /// them in one place.
+    fn is_token(&self) -> bool;
+
+    /// Claims of its records or tokens that become headers.
+    fn claim_headers(&self) -> &[ClaimHeader];
+
+    // -------------------------------------------------------------------- how it is found and proven
+
+    /// What its record is found by.
+    fn find_by(&self, surface: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy;
+
+    /// Does something with the text that is hashed to find its record: the key, or the publishable half.
+    fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T>;
+
+    /// Verifies its signature.
+    ///
+    /// # Errors
+    /// What is wrong with a token.
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial>;
+
+    /// What presenting this credential proves about the record that was found by it.
+    fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof;
+
+    /// Whether the proof is what this kind asks for, for this record.
+    ///
+    /// # Errors
+    /// [`Denial::WrongSecret`]; [`Denial::Internal`] for a token that nobody verified.
+    fn demand(&self, proof: Proof, record: &CredentialRecord) -> Result<(), Denial>;
+
+    /// What was proven when `before` was admitted, as it counts for the same record now: on an open stream, and at the
+    /// step of a write. `was` is the surface of then.
+    ///
+    /// # Errors
+    /// [`Denial::WrongSurface`] when the surface took another kind then, [`Denial::InvalidToken`] when the token's key is not trusted any more or other
+    /// tokens are asked for, [`Denial::StoreUnavailable`] when an issuer's keys are not to be had.
+    fn prove_again(&self, was: &Self, before: &Principal, record: &CredentialRecord, now: Now) -> Result<Proof, Denial>;
+
+    /// The clock difference its tokens are forgiven; `None` for what is no token.
+    fn skew(&self) -> Option<Duration>;
+
+    // -------------------------------------------------------------------- what it hangs on, and how it is made
+
+    /// Whose records its credentials resolve to.
+    fn records(&self) -> Records<'_>;
+
+    /// How a new one is made.
+    fn recipe(&self) -> Recipe<'_>;
+
+    /// The one request field that presents these texts, as a client sends it; `None` where it takes more than one
+    /// field, a body or a browser.
+    fn present(&self, key: &str, secret: Option<&str>) -> Option<(String, String)>;
+
+    /// Of session tokens: how they are verified and minted.
+    fn session(&self) -> Option<&Session>;
+
+    /// Who signs its tokens, where others do.
+    fn issuers(&self) -> &[ExternalIssuer];
+
+    /// The same, to let a new configuration keep the keys that are known.
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer];
+}
+
+/// What a record is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FindBy {
+    /// Nothing: it has none.
+    Nothing,
+    /// This fingerprint.
+    Exactly(Fingerprint),
+    /// The keyed hash of the presented key or publishable half, in the forms that can exist.
+    Hash {
+        /// Made by durward: the keyed hash of the text.
+        generated: bool,
+        /// Made elsewhere: the keyed hash of its SHA-256.
+        imported: bool,
+    },
+}
+
+/// A credential as it was presented, with what its signature was found to say.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'p> {
+    /// The surface it was presented for.
+    pub surface: &'p SurfaceName,
+    /// The credential.
+    pub credential: Credential<'p>,
+    /// What a verified token claims.
+    pub claims: Option<&'p TokenClaims>,
+    /// What secrets are hashed with.
+    pub peppers: &'p Peppers,
+}
+
+/// Whose records the credentials of a surface resolve to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records<'s> {
+    /// Those of the surface itself.
+    Own,
+    /// Those of this surface: its tokens have none.
+    Of(&'s SurfaceName),
+}
+
+/// How a new credential is made.
+#[derive(Debug, Clone, Copy)]
+pub enum Recipe<'s> {
+    /// A key, and with some kinds a secret.
+    Keys {
+        /// What its id is of.
+        id: IdKind,
+        /// The key, or the publishable half.
+        key: KeyForm<'s>,
+        /// The secret half.
+        secret: Option<KeyForm<'s>>,
+        /// Whether keys that were made elsewhere may be taken over.
+        origin: KeyOrigin,
+    },
+    /// A record with a password, or with nothing.
+    Account,
+    /// A signed token.
+    Session(&'s Session),
+    /// Others make it.
+    Elsewhere,
+}
+
+/// Asks the kind that a surface is of.
+macro_rules! ask {
+    ($of:expr, $kind:ident => $answer:expr) => {
+        match $of {
+            SurfaceKind::ApiKey($kind) => $answer,
+            SurfaceKind::KeyPair($kind) => $answer,
+            SurfaceKind::Basic($kind) => $answer,
+            SurfaceKind::Account($kind) => $answer,
+            SurfaceKind::Session($kind) => $answer,
+            SurfaceKind::External($kind) => $answer,
+        }
+    };
+}
+
+#[expect(missing_docs, reason = "each asks the kind what `Kind` describes")]
+impl SurfaceKind {
+    #[must_use]
+    pub fn carry(&self) -> Carry<'_> {
+        ask!(self, kind => kind.carry())
+    }
+
+    #[must_use]
+    pub fn cookies(&self) -> &[Carrier] {
+        ask!(self, kind => kind.cookies())
+    }
+
+    #[must_use]
+    pub fn prefixes(&self) -> &[KeyPrefix] {
+        ask!(self, kind => kind.prefixes())
+    }
+
+    #[must_use]
+    pub fn prefix_of(&self, text: &[u8]) -> Option<&KeyPrefix> {
+        ask!(self, kind => kind.prefix_of(text))
+    }
+
+    #[must_use]
+    pub fn is_form_of(&self, text: &[u8]) -> bool {
+        ask!(self, kind => kind.is_form_of(text))
+    }
+
+    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    pub fn read<'h>(&self, text: &'h [u8], prefix: &KeyPrefix) -> Result<Credential<'h>, Denial> {
+        ask!(self, kind => kind.read(text, prefix))
+    }
+
+    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    pub fn read_halves<'h>(&self, publishable: &'h [u8], secret: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial> {
+        ask!(self, kind => kind.read_halves(publishable, secret))
+    }
+
+    #[must_use]
+    pub fn is_token(&self) -> bool {
+        ask!(self, kind => kind.is_token())
+    }
+
+    #[must_use]
+    pub fn claim_headers(&self) -> &[ClaimHeader] {
+        ask!(self, kind => kind.claim_headers())
+    }
+
+    #[must_use]
+    pub fn find_by(&self, surface: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy {
+        ask!(self, kind => kind.find_by(surface, credential, claims))
+    }
+
+    pub fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        ask!(self, kind => kind.with_key(credential, with))
+    }
+
+    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+        ask!(self, kind => kind.verify(credential, now))
+    }
+
+    #[must_use]
+    pub fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof {
+        ask!(self, kind => kind.prove(presented, record))
+    }
+
+    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    pub fn demand(&self, proof: Proof, record: &CredentialRecord) -> Result<(), Denial> {
+        ask!(self, kind => kind.demand(proof, record))
+    }
+
+    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    pub fn prove_again(&self, was: &Self, before: &Principal, record: &CredentialRecord, now: Now) -> Result<Proof, Denial> {
+        match (self, was) {
+            (Self::ApiKey(is), Self::ApiKey(was)) => is.prove_again(was, before, record, now),
+            (Self::KeyPair(is), Self::KeyPair(was)) => is.prove_again(was, before, record, now),
+            (Self::Basic(is), Self::Basic(was)) => is.prove_again(was, before, record, now),
+            (Self::Account(is), Self::Account(was)) => is.prove_again(was, before, record, now),
+            (Self::Session(is), Self::Session(was)) => is.prove_again(was, before, record, now),
+            (Self::External(is), Self::External(was)) => is.prove_again(was, before, record, now),
+            // What was proven to one kind is nothing to another.
+            (Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::Session(_) | Self::External(_), _) => {
+                Err(Denial::WrongSurface)
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn skew(&self) -> Option<Duration> {
+        ask!(self, kind => kind.skew())
+    }
+
+    #[must_use]
+    pub fn records(&self) -> Records<'_> {
+        ask!(self, kind => kind.records())
+    }
+
+    #[must_use]
+    pub fn recipe(&self) -> Recipe<'_> {
+        ask!(self, kind => kind.recipe())
+    }
+
+    #[must_use]
+    pub fn present(&self, key: &str, secret: Option<&str>) -> Option<(String, String)> {
+        ask!(self, kind => kind.present(key, secret))
+    }
+
+    #[must_use]
+    pub fn session(&self) -> Option<&Session> {
+        ask!(self, kind => kind.session())
+    }
+
+    #[must_use]
+    pub fn issuers(&self) -> &[ExternalIssuer] {
+        ask!(self, kind => kind.issuers())
+    }
+
+    pub fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        ask!(self, kind => kind.issuers_mut())
+    }
+}

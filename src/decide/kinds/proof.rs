@@ -1,0 +1,118 @@
+//! What was proven of a record by whoever presented its credential.
+
+use crate::base::fingerprint::{Fingerprint, Part, Pepper, sha256};
+use crate::base::ids::SurfaceName;
+use crate::base::principal::CredentialRecord;
+
+use super::{KeyOrigin, Presented};
+
+/// What presenting a credential proved, bound to the record it proved it of. Only the kinds, and what has just verified
+/// a password, make one that proves anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof(Proven);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proven {
+    Nothing,
+    /// A whole key that hashes to what the record is found by.
+    Key(Fingerprint),
+    /// The secret half.
+    Secret(Fingerprint),
+    /// The password.
+    Password(Fingerprint),
+    /// A signature of somebody who is trusted.
+    Signature,
+}
+
+impl Proof {
+    /// Nothing was proven.
+    pub const NONE: Self = Self(Proven::Nothing);
+
+    /// The password of this account was right. Only what has just verified it says so.
+    #[must_use]
+    pub const fn of_password(record: &CredentialRecord) -> Self {
+        Self(Proven::Password(record.fingerprint))
+    }
+
+    pub(super) const fn of_key(record: &CredentialRecord) -> Self {
+        Self(Proven::Key(record.fingerprint))
+    }
+
+    pub(super) const fn of_secret(record: &CredentialRecord) -> Self {
+        Self(Proven::Secret(record.fingerprint))
+    }
+
+    pub(super) const fn of_signature() -> Self {
+        Self(Proven::Signature)
+    }
+
+    /// Whether the whole key of this record was presented.
+    #[must_use]
+    pub fn is_of_key(&self, record: &CredentialRecord) -> bool {
+        self.0 == Proven::Key(record.fingerprint)
+    }
+
+    /// Whether the secret half of this record was presented.
+    #[must_use]
+    pub fn is_of_secret(&self, record: &CredentialRecord) -> bool {
+        self.0 == Proven::Secret(record.fingerprint)
+    }
+
+    /// Whether the password of this record was verified.
+    #[must_use]
+    pub fn is_of_password(&self, record: &CredentialRecord) -> bool {
+        self.0 == Proven::Password(record.fingerprint)
+    }
+
+    /// Whether a signature was verified.
+    #[must_use]
+    pub fn is_of_signature(&self) -> bool {
+        self.0 == Proven::Signature
+    }
+}
+
+/// Compares a secret half with what the record holds: in constant time, under every pepper and in every form without
+/// stopping at a match, and with the same work when there is no record, so that neither the time nor the answer tells
+/// whether the publishable half exists.
+pub(super) fn compare_secret(presented: &Presented<'_>, secret: &[u8], origin: KeyOrigin, record: Option<&CredentialRecord>) -> Proof {
+    let stored = record.and_then(|r| r.secret_fingerprint);
+    // Of no secret: a record without one, and no record at all, match nothing.
+    let expected = stored.unwrap_or(Fingerprint::from_bytes([0; 32]));
+    let mut matches = 0_u32;
+    for pepper in presented.peppers.iter() {
+        matches += u32::from(generated(pepper, presented.surface, secret).ct_eq(&expected));
+        if origin == KeyOrigin::Imported {
+            matches += u32::from(imported(pepper, presented.surface, secret).ct_eq(&expected));
+        }
+    }
+    match (record, stored) {
+        (Some(record), Some(_)) if matches > 0 => Proof::of_secret(record),
+        _ => Proof::NONE,
+    }
+}
+
+/// The secret half that was right for `before` is right for the same record as it is now, if it hashes to the same
+/// still.
+pub(super) fn same_secret(before: &CredentialRecord, now: &CredentialRecord) -> Proof {
+    match (before.secret_fingerprint, now.secret_fingerprint) {
+        (Some(old), Some(new)) if old.ct_eq(&new) => Proof::of_secret(now),
+        _ => Proof::NONE,
+    }
+}
+
+/// A key was presented whole, and the record was found by its keyed hash. A record that has a secret besides is never
+/// proven so: its key alone is no secret.
+pub(super) const fn whole_key(record: &CredentialRecord) -> Proof {
+    match record.secret_fingerprint {
+        None => Proof::of_key(record),
+        Some(_) => Proof::NONE,
+    }
+}
+
+fn generated(pepper: &Pepper, surface: &SurfaceName, secret: &[u8]) -> Fingerprint {
+    pepper.fingerprint(surface, Part::Secret, secret)
+}
+
+fn imported(pepper: &Pepper, surface: &SurfaceName, secret: &[u8]) -> Fingerprint {
+    pepper.fingerprint_of_sha256(surface, Part::Secret, &sha256(secret))
+}
