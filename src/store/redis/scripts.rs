@@ -17,11 +17,9 @@ use super::lua::{
     RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
 use crate::base::principal::CredentialRecord;
-use crate::store::peppers::{Admission, PepperList};
-use crate::store::{MAX_TENANT_ROLES, RecordLimits, StoreError, change};
+use crate::store::{MAX_TENANT_ROLES, RecordLimits, change};
 
-/// Tries of a claim that loses against others: each loss means that another gateway's pepper joined.
-const CLAIMS: usize = 10;
+mod peppers;
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,86 +341,6 @@ impl Scripts {
         let mut call = self.touch.key(&self.keys.meta);
         call.arg(&self.peppers);
         run(wire, &call).await
-    }
-
-    /// Makes an empty store ours, or checks that it is; this gateway's first pepper joins the list of those
-    /// that the store was written under.
-    pub(super) async fn claim(&self, wire: &Wire) -> Result<(), Fault> {
-        for _ in 0..CLAIMS {
-            let mut call = self.claim.key(&self.keys.meta);
-            call.key(&self.keys.credentials)
-                .key(&self.keys.fingerprints)
-                .key(&self.keys.tenants)
-                .arg(&self.peppers)
-                .arg(FORMAT);
-            let (format, peppers, dropped): (Option<String>, Option<String>, String) = run(wire, &call).await?;
-            let list = match (format.as_deref(), peppers.as_deref()) {
-                (Some(FORMAT), Some(peppers)) => PepperList::parse(peppers, &dropped).map_err(Fault::refused)?,
-                (Some(format), Some(_)) => {
-                    return Err(Fault::refused(StoreError::Foreign(format!(
-                        "its format is {format:?}, this version of durward reads {FORMAT:?}; start the version that wrote it"
-                    ))));
-                }
-                _ => {
-                    let missing = "its pepper check value or format is missing";
-                    return Err(Fault::refused(StoreError::Corrupt(missing.into())));
-                }
-            };
-            match list.admit(&self.own).map_err(Fault::refused)? {
-                Admission::Listed => return Ok(()),
-                // What is there can be served; whoever makes something is refused by the script that would.
-                Admission::Gone(why) => {
-                    tracing::error!(alarm = "pepper_dropped", error = %why, "no new credentials can be made");
-                    return Ok(());
-                }
-                Admission::Joins(joined) => {
-                    if self.set_peppers(wire, &list, &joined).await? {
-                        tracing::info!(pepper = %self.own.first().mark(), "new fingerprints are made under a new pepper");
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        Err(Fault::refused(StoreError::Unavailable("others keep changing its peppers".into())))
-    }
-
-    /// The peppers that the store was written under; `None` for an empty one.
-    pub(super) async fn read_peppers(&self, wire: &Wire) -> Result<Option<PepperList>, Fault> {
-        let mut call = self.read_peppers.key(&self.keys.meta);
-        call.arg(&self.peppers);
-        let (peppers, dropped): (Option<String>, String) = run(wire, &call).await?;
-        let list = peppers.map(|peppers| PepperList::parse(&peppers, &dropped)).transpose();
-        list.map_err(Fault::refused)
-    }
-
-    /// Writes one list over exactly the other; answers whether that was there.
-    pub(super) async fn set_peppers(&self, wire: &Wire, before: &PepperList, after: &PepperList) -> Result<bool, Fault> {
-        let mut call = self.set_peppers.key(&self.keys.meta);
-        call.arg(&self.peppers)
-            .arg(before.text())
-            .arg(before.dropped_text())
-            .arg(after.text())
-            .arg(after.dropped_text());
-        run(wire, &call).await
-    }
-
-    /// Lets a credential be found by another fingerprint than before.
-    pub(super) async fn move_login(
-        &self,
-        wire: &Wire,
-        change: &Change<'_>,
-        before: &[u8],
-        (old, new): (&CredentialRecord, &Fingerprint),
-    ) -> Result<Written, Fault> {
-        let mut call = self.move_login.key(&self.keys.meta);
-        call.key(&self.keys.credentials).key(&self.keys.fingerprints).key(&self.keys.events);
-        self.add_change(&mut call, change)
-            .arg(change.ending)
-            .arg(before)
-            .arg(new.to_hex())
-            .arg(old.fingerprint.to_hex())
-            .arg(format!("{} {}", old.id, old.tenant));
-        written(run(wire, &call).await?)
     }
 
     /// Where the store stands at one moment, and what it has at `cursor` of the stream; `None` when
