@@ -25,9 +25,10 @@ use super::worker::{View, Worker};
 
 mod judge;
 
-/// From this age on a request is a stream. Nearly every request is over before, and a stream that is
-/// younger was judged less than half a second ago.
-const LIVE_AFTER: Duration = Duration::from_millis(500);
+/// From this age on a request is a stream. Nearly every request is over before, and what is younger is
+/// looked at when it has this age: so a change ends a stream that was opened right before it at most this
+/// much later than any other.
+const LIVE_AFTER: Duration = Duration::from_millis(200);
 
 /// How often a worker looks whether one of its streams is due, when nothing happens.
 const PASS: Duration = Duration::from_secs(1);
@@ -167,6 +168,8 @@ struct Pass {
     /// The next to be looked at; `None` between rounds.
     at: Option<usize>,
     next: BootMillis,
+    /// When the requests that were too young in the round after a change are old enough.
+    grown_at: Option<BootMillis>,
     open: [u64; StreamKind::ALL.len()],
     hurry: Hurry,
 }
@@ -205,7 +208,16 @@ impl Worker {
             None if marks == pass.marks && now.boot < pass.next => return,
             None => {
                 self.watch.lives.borrow_mut().retain(|live| live.strong_count() > 0);
-                pass = Pass { marks, ..Pass::default() };
+                let grown_at = if marks == pass.marks {
+                    pass.grown_at.filter(|at| now.boot < *at)
+                } else {
+                    Some(now.boot.plus(LIVE_AFTER))
+                };
+                pass = Pass {
+                    marks,
+                    grown_at,
+                    ..Pass::default()
+                };
                 0
             }
         };
@@ -220,7 +232,8 @@ impl Worker {
             self.telemetry.set_open_streams(pass.open);
             // What was asked for is there within milliseconds, mostly.
             let wait = if pass.hurry == Hurry::Yes { Duration::ZERO } else { PASS };
-            pass.next = now.boot.plus(wait);
+            let next = now.boot.plus(wait);
+            pass.next = pass.grown_at.map_or(next, |at| next.min(at));
         }
         self.watch.pass.set(pass);
     }
