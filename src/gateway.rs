@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
 
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
@@ -20,14 +19,14 @@ use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIn
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, UpstreamError};
+use crate::upstream::{Forwarded, Outgoing, UpstreamError, holders};
 use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
 pub use self::body::ReplyBody;
 pub use self::exchange::Exchange;
-pub use self::live::Lifeline;
+pub use self::live::{Cut, Lifeline};
 pub use self::trailers::Trailed;
 pub use self::tunnel::Tunnel;
 pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
@@ -71,6 +70,8 @@ pub struct Reply<B> {
     pub body: ReplyBody<B>,
     /// Whether the connection must close after this answer (h1).
     pub close: bool,
+    /// Whether it is a refusal for want of a place in flight, which must not hold one itself.
+    pub unplaced: bool,
     /// With a 101: what the connection becomes a tunnel to.
     pub tunnel: Option<Box<Tunnel>>,
     /// The one access event of this request; the server tells it how the answer went, or drops it.
@@ -134,7 +135,7 @@ pub async fn handle<B: RequestBody + Unpin>(
     body: B,
 ) -> Reply<B> {
     let view = worker.view();
-    let mut exchange = Exchange::begin(worker, view.clone(), connection, head.version);
+    let mut exchange = Exchange::begin(worker, view.clone(), (connection, Some(line)), head.version);
     let asked = Asked {
         worker,
         view: &view,
@@ -159,7 +160,12 @@ pub async fn handle<B: RequestBody + Unpin>(
     }
     let upstream = match route.destination {
         Destination::Upstream(upstream) => upstream,
-        Destination::Served(issuer) => return Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await,
+        Destination::Served(issuer) => {
+            if let Err(denial) = exchange.take_place(holders::Caller::at(examined.origin.client)) {
+                return refuse_here(exchange, asked, denial);
+            }
+            return Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await;
+        }
     };
     let identified = match identify(asked, &examined, &mut exchange) {
         Ok(Caller::Unsure(unsure)) => Box::pin(look_up(asked, &examined, unsure, &mut exchange)).await,
@@ -176,15 +182,17 @@ pub async fn handle<B: RequestBody + Unpin>(
     {
         return refuse_here(exchange, asked, denial);
     }
-    let scratch = match prepare(asked, &examined, &permit, &exchange) {
+    let who = share_of(&examined, &permit);
+    let prepared = exchange.take_place(who).and_then(|()| prepare(asked, &examined, &permit, &exchange));
+    let scratch = match prepared {
         Ok(scratch) => scratch,
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
     let body = limit(asked, route, body);
     let answer = {
-        let outgoing = outgoing(head, &examined, &scratch, exchange.resumed());
+        let outgoing = outgoing(head, &examined, &scratch, (&exchange, who));
         let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
-        exchange.hold(permit, &view, line);
+        exchange.hold(permit, &view, line.kind());
         poll_fn(|cx| match (forwarding.as_mut().poll(cx), exchange.cut()) {
             (_, Some(denial)) => Poll::Ready(Err(denial)),
             (Poll::Ready(answer), None) => Poll::Ready(Ok(answer)),
@@ -236,12 +244,41 @@ fn cut_off<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex,
 }
 
 /// Refuses in the dialect of the route that was found.
-fn refuse_here<B>(exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refused>) -> Reply<B> {
+fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refused>) -> Reply<B> {
     let refused = Refused {
         route: exchange.route(),
         ..refused.into()
     };
-    reply::refusal(exchange, &asked.view.snapshot, &refused, asked.head)
+    let unplaced = refused.denial == Denial::Overloaded;
+    if unplaced {
+        exchange.leave_flight();
+    }
+    Reply {
+        unplaced,
+        ..reply::refusal(exchange, &asked.view.snapshot, &refused, asked.head)
+    }
+}
+
+/// Whose share of places and connections a request counts against.
+fn share_of(examined: &Examined<'_>, permit: &Permit) -> holders::Caller {
+    let caller = holders::Caller::at(examined.origin.client);
+    let Some(principal) = permit.principal() else {
+        return caller;
+    };
+    let record = &principal.facts.credential;
+    let mark = record.fingerprint.slot_bits();
+    match &principal.token {
+        // Tokens that hang on a tenant share its record; their subjects tell them apart.
+        Some(token) if record.is_of_tenant() => caller.with(mark ^ mix(token.subject.as_str())),
+        _ => caller.with(mark),
+    }
+}
+
+/// 64 bits of a text (FNV-1a). Whoever signs the text could make two collide, and would only make them share.
+fn mix(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Answers a request whose head could not be read.
@@ -249,7 +286,7 @@ fn refuse_here<B>(exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refus
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -> Reply<B> {
     let view = worker.view();
     let head = RequestHead::default();
-    let exchange = Exchange::begin(worker, view.clone(), connection, head.version);
+    let exchange = Exchange::begin(worker, view.clone(), (connection, None), head.version);
     reply::refusal(exchange, &view.snapshot, &denial.into(), &head)
 }
 
@@ -369,10 +406,17 @@ fn limit<B: RequestBody + Unpin>(asked: Asked<'_>, route: &Route, mut body: B) -
 }
 
 /// The request as it goes upstream.
-fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch, now: Instant) -> Outgoing<'p> {
+fn outgoing<'p>(
+    head: &RequestHead,
+    examined: &'p Examined<'_>,
+    scratch: &'p Scratch,
+    (exchange, caller): (&'p Exchange, holders::Caller),
+) -> Outgoing<'p> {
     let options = &examined.route.options;
     Outgoing {
-        now,
+        now: exchange.resumed(),
+        caller,
+        holder: exchange.holder(),
         method: examined.method,
         target: &scratch.target,
         client_host: examined.target.authority.as_bytes(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::balance::Tried;
 use super::exchange::{Exchange, Fault, Retry, Time};
 use super::lease::Origin;
-use super::pool::{Refused, UpstreamPool};
+use super::pool::{For, Refused, UpstreamPool};
 use super::receiving::UpstreamBody;
 use super::sending::Sending;
 use super::spec::HostHeader;
@@ -28,6 +28,10 @@ pub(super) async fn forward<B: BodySource + Unpin>(
     let started = request.now;
     let mut sending = Sending::new(body, request);
     let mut tried = Tried::default();
+    let whom = request.holder.map(|holder| For {
+        caller: request.caller,
+        holder,
+    });
     let mut now = started;
     for attempt in 1..=MAX_ATTEMPTS {
         if attempt > 1 {
@@ -35,9 +39,9 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         }
         let last = attempt == MAX_ATTEMPTS;
         // Boxed: waiting and connecting are rare, and every request's future would hold their state.
-        let leased = match pool.checkout_idle(tried, now) {
+        let leased = match pool.checkout_idle(tried, whom, now) {
             Ok(lease) => Ok(lease),
-            Err(slot) => Box::pin(pool.checkout(slot, tried, now)).await,
+            Err(slot) => Box::pin(pool.checkout(slot, tried, whom, now)).await,
         };
         let lease = match leased {
             Ok(lease) => lease,

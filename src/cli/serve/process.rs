@@ -35,6 +35,7 @@ use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
 use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
+use crate::upstream::holders::Shares;
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
 pub(crate) struct Process {
@@ -97,6 +98,11 @@ impl Process {
             limiter: limiter.clone(),
             stream_check: settings.stream_check,
             upstreams: upstreams.clone(),
+            places: settings.limits.requests.div_ceil(settings.workers.max(1)),
+            shares: Shares {
+                address: settings.limits.address_share,
+                credential: settings.limits.credential_share,
+            },
             seed: [0; 2],
         };
         let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
