@@ -183,7 +183,9 @@ pub async fn handle<B: RequestBody + Unpin>(
         return refuse_here(exchange, asked, denial);
     }
     let who = share_of(&examined, &permit);
-    let prepared = exchange.take_place(who).and_then(|()| prepare(asked, &examined, &permit, &exchange));
+    let prepared = exchange
+        .take_place(who)
+        .and_then(|()| prepare(asked, &examined, &permit, &exchange));
     let scratch = match prepared {
         Ok(scratch) => scratch,
         Err(denial) => return refuse_here(exchange, asked, denial),

@@ -34,6 +34,11 @@ impl Caller {
         Self { address, credential: None }
     }
 
+    /// Whether both are at one address.
+    pub(super) const fn is_of_address(self, other: Self) -> bool {
+        self.address == other.address
+    }
+
     /// The same, with a credential; `mark` tells credentials apart.
     #[must_use]
     pub const fn with(self, mark: u64) -> Self {
@@ -177,6 +182,12 @@ impl Holders {
         None
     }
 
+    /// How many places this caller's address holds.
+    pub(super) fn held_by_address(&self, caller: Caller) -> usize {
+        let places = self.places.borrow();
+        places.addresses.iter().filter(|a| **a == caller.address).count()
+    }
+
     /// Of those whose clients have taken nothing for longer than others have to wait for, the one that has
     /// for longest. For a caller that has used up a share, one that counts against the same share.
     pub fn longest_stalled(&self, caller: Caller, now: Instant) -> Option<(Instant, Rc<dyn Holder>)> {
@@ -293,7 +304,10 @@ mod tests {
         let (since, found) = holders.longest_stalled(caller(2, 8), after(9_000)).unwrap();
         found.displace();
         assert_eq!(since, after(100));
-        assert_eq!(clients.iter().map(|c| c.displaced.get()).collect::<Vec<_>>(), [false, true, false, false]);
+        assert_eq!(
+            clients.iter().map(|c| c.displaced.get()).collect::<Vec<_>>(),
+            [false, true, false, false]
+        );
     }
 
     #[test]

@@ -201,7 +201,8 @@ impl UpstreamPool {
             return View::NOBODY;
         };
         let (open, idle) = (endpoint.open.get(), endpoint.idle.borrow().len());
-        let has_room = (idle > 0 || open < self.spec.max_connections) && caller.is_none_or(|caller| endpoint.holders.over(caller).is_none());
+        let has_room =
+            (idle > 0 || open < self.spec.max_connections) && caller.is_none_or(|caller| endpoint.holders.over(caller).is_none());
         View {
             standing: endpoint.health.borrow().standing(now),
             load: has_room.then(|| open.saturating_sub(idle)),
@@ -215,7 +216,8 @@ impl UpstreamPool {
         let deadline = now + self.spec.connect_timeout;
         // Dropped after the place in the queue.
         let _calls_the_next = CallNext(self);
-        let Some(waiting) = self.queue.join(caller, over) else {
+        let held = caller.map_or(0, |caller| self.endpoints.iter().map(|e| e.holders.held_by_address(caller)).sum());
+        let Some(waiting) = self.queue.join(caller, held, over) else {
             self.counters.busy.up();
             return Err(Refused::Busy);
         };
@@ -248,7 +250,10 @@ impl UpstreamPool {
 
     /// Ends the exchange whose client has taken nothing for longest, so that this caller gets its connection.
     fn displace(&self, caller: Caller, now: Instant) {
-        let stalled = self.endpoints.iter().filter_map(|endpoint| endpoint.holders.longest_stalled(caller, now));
+        let stalled = self
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.holders.longest_stalled(caller, now));
         if let Some((_, holder)) = stalled.min_by_key(|(since, _)| *since) {
             self.counters.displaced.up();
             holder.displace();
