@@ -39,6 +39,7 @@ mod live;
 mod renew;
 mod reply;
 mod serve;
+mod share;
 mod trailers;
 mod tunnel;
 mod worker;
@@ -161,10 +162,10 @@ pub async fn handle<B: RequestBody + Unpin>(
     let upstream = match route.destination {
         Destination::Upstream(upstream) => upstream,
         Destination::Served(issuer) => {
-            if let Err(denial) = exchange.take_place(holders::Caller::at(examined.origin.client)) {
-                return refuse_here(exchange, asked, denial);
-            }
-            return Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await;
+            return match exchange.take_place(holders::Caller::at(examined.origin.client)) {
+                Ok(()) => Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await,
+                Err(denial) => refuse_here(exchange, asked, denial),
+            };
         }
     };
     let identified = match identify(asked, &examined, &mut exchange) {
@@ -182,17 +183,12 @@ pub async fn handle<B: RequestBody + Unpin>(
     {
         return refuse_here(exchange, asked, denial);
     }
-    let who = share_of(&examined, &permit);
-    let prepared = exchange
-        .take_place(who)
-        .and_then(|()| prepare(asked, &examined, &permit, &exchange));
-    let scratch = match prepared {
+    let scratch = match prepare(asked, &examined, &permit, &mut exchange) {
         Ok(scratch) => scratch,
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
-    let body = limit(asked, route, body);
     let answer = {
-        let outgoing = outgoing(head, &examined, &scratch, (&exchange, who));
+        let (outgoing, body) = (outgoing(head, &examined, &scratch, &exchange), limit(asked, route, body));
         let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
         exchange.hold(permit, &view, line.kind());
         poll_fn(|cx| match (forwarding.as_mut().poll(cx), exchange.cut()) {
@@ -204,12 +200,25 @@ pub async fn handle<B: RequestBody + Unpin>(
     };
     worker.return_scratch(scratch);
     match answer {
-        Ok(Ok(forwarded)) => {
-            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
-            pass_back(exchange, asked, &examined, forwarded)
-        }
-        Ok(Err((error, _body))) => unanswered(exchange, asked, upstream, &error),
+        Ok(answer) => conclude(exchange, asked, &examined, upstream, answer),
         Err(denial) => cut_off(exchange, asked, upstream, denial),
+    }
+}
+
+/// Passes on what the upstream answered, or says why it did not.
+fn conclude<B: BodySource + Unpin>(
+    mut exchange: Exchange,
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    upstream: UpstreamIndex,
+    answer: Result<Forwarded<Trailed<B>>, (UpstreamError, Trailed<B>)>,
+) -> Reply<B> {
+    match answer {
+        Ok(forwarded) => {
+            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
+            pass_back(exchange, asked, examined, forwarded)
+        }
+        Err((error, _body)) => unanswered(exchange, asked, upstream, &error),
     }
 }
 
@@ -259,28 +268,6 @@ fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<R
         unplaced,
         ..reply::refusal(exchange, &asked.view.snapshot, &refused, asked.head)
     }
-}
-
-/// Whose share of places and connections a request counts against.
-fn share_of(examined: &Examined<'_>, permit: &Permit) -> holders::Caller {
-    let caller = holders::Caller::at(examined.origin.client);
-    let Some(principal) = permit.principal() else {
-        return caller;
-    };
-    let record = &principal.facts.credential;
-    let mark = record.fingerprint.slot_bits();
-    match &principal.token {
-        // Tokens that hang on a tenant share its record; their subjects tell them apart.
-        Some(token) if record.is_of_tenant() => caller.with(mark ^ mix(token.subject.as_str())),
-        _ => caller.with(mark),
-    }
-}
-
-/// 64 bits of a text (FNV-1a). Whoever signs the text could make two collide, and would only make them share.
-fn mix(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// Answers a request whose head could not be read.
@@ -366,8 +353,9 @@ const fn trailers(examined: &Examined<'_>) -> Trailers {
     }
 }
 
-/// Writes the outgoing head.
-fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange: &Exchange) -> Result<Scratch, Denial> {
+/// Takes a place in flight and writes the outgoing head.
+fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange: &mut Exchange) -> Result<Scratch, Denial> {
+    exchange.take_place(share::caller(examined.origin.client, permit))?;
     let Asked {
         worker,
         view,
@@ -408,16 +396,10 @@ fn limit<B: RequestBody + Unpin>(asked: Asked<'_>, route: &Route, mut body: B) -
 }
 
 /// The request as it goes upstream.
-fn outgoing<'p>(
-    head: &RequestHead,
-    examined: &'p Examined<'_>,
-    scratch: &'p Scratch,
-    (exchange, caller): (&'p Exchange, holders::Caller),
-) -> Outgoing<'p> {
+fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch, exchange: &'p Exchange) -> Outgoing<'p> {
     let options = &examined.route.options;
     Outgoing {
         now: exchange.resumed(),
-        caller,
         holder: exchange.holder(),
         method: examined.method,
         target: &scratch.target,

@@ -49,8 +49,8 @@ pub(super) struct Record {
     live: Rc<Live>,
     /// The same, as the pools know it.
     holder: Rc<dyn Holder>,
-    /// Its place among those in flight.
-    ticket: Option<Ticket>,
+    /// Its place among those in flight, and whose it is.
+    ticket: Option<(Ticket, Caller)>,
     /// Who a token says acts; what the facts say is found in them.
     subject: Option<Subject>,
     /// What an issuer did.
@@ -194,7 +194,7 @@ impl Exchange {
             stalled.displace();
         }
         if let Some(record) = &mut self.record {
-            record.ticket = Some(places.enter(caller, &record.holder));
+            record.ticket = Some((places.enter(caller, &record.holder), caller));
         }
         Ok(())
     }
@@ -203,14 +203,16 @@ impl Exchange {
     pub(super) fn leave_flight(&mut self) {
         let Some(record) = &mut self.record else { return };
         record.live.leave_flight();
-        if let Some(ticket) = record.ticket.take() {
+        if let Some((ticket, _)) = record.ticket.take() {
             self.worker.places.leave(ticket);
         }
     }
 
     /// What its connection upstream can be had back by.
-    pub(super) fn holder(&self) -> Option<&Rc<dyn Holder>> {
-        self.record.as_ref().map(|record| &record.holder)
+    pub(super) fn holder(&self) -> Option<(Caller, &Rc<dyn Holder>)> {
+        let record = self.record.as_ref()?;
+        let (_, caller) = record.ticket.as_ref()?;
+        Some((*caller, &record.holder))
     }
 
     /// Why it has to end, if the worker has found that.
@@ -400,7 +402,7 @@ impl Exchange {
             let kind = record.live.kind();
             record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
         }
-        if let Some(ticket) = record.ticket.take() {
+        if let Some((ticket, _)) = record.ticket.take() {
             self.worker.places.leave(ticket);
         }
         if let Some(view) = &record.view {

@@ -67,10 +67,9 @@ pub struct WorkerParts {
     pub stream_check: Duration,
     /// Where this worker's upstream counters are registered.
     pub upstreams: Arc<UpstreamRegistry>,
-    /// This worker's part of the requests in flight.
-    pub places: usize,
-    /// What one caller may have of them and of an endpoint's connections.
-    pub shares: Shares,
+    /// This worker's part of the requests in flight, and what one caller may have of them and of an endpoint's
+    /// connections.
+    pub places: (usize, Shares),
     /// A number no other worker or process has, for request ids.
     pub seed: [u64; 2],
 }
@@ -109,7 +108,7 @@ impl Worker {
             telemetry: parts.telemetry,
             upstreams: parts.upstreams,
             counters: RefCell::default(),
-            shares: parts.shares,
+            shares: parts.places.1,
         };
         let view = sources.adopt(&[]);
         Rc::new(Self {
@@ -125,7 +124,7 @@ impl Worker {
                 next: Cell::new(parts.seed[1]),
             },
             watch: Watch::new(parts.stream_check),
-            places: Holders::new(parts.places, parts.shares),
+            places: Holders::new(parts.places.0, parts.places.1),
             scratch: RefCell::default(),
             records: RefCell::default(),
         })

@@ -27,12 +27,8 @@ pub(super) async fn forward<B: BodySource + Unpin>(
     let request = &request;
     let started = request.now;
     let mut sending = Sending::new(body, request);
-    let mut tried = Tried::default();
-    let whom = request.holder.map(|holder| For {
-        caller: request.caller,
-        holder,
-    });
-    let mut now = started;
+    let (mut tried, mut now) = (Tried::default(), started);
+    let whom = request.whom();
     for attempt in 1..=MAX_ATTEMPTS {
         if attempt > 1 {
             pool.counters().retries.up();
@@ -97,6 +93,13 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         now = clock::instant();
     }
     Err((UpstreamError::Unreachable, sending.into_body()))
+}
+
+impl<'a> Outgoing<'a> {
+    /// Whom its connection is for.
+    fn whom(&self) -> Option<For<'a>> {
+        self.holder.map(|(caller, holder)| For { caller, holder })
+    }
 }
 
 /// What `Host` says at this endpoint.

@@ -40,10 +40,9 @@ pub use upgraded::Upgraded;
 pub struct Outgoing<'a> {
     /// The time: what its timeouts count from.
     pub now: Instant,
-    /// Who it is from, for shares of the connections.
-    pub caller: Caller,
-    /// What its connection can be had back by; without one it counts against no share.
-    pub holder: Option<&'a Rc<dyn Holder>>,
+    /// Who it is from, for shares of the connections, and what its connection can be had back by; without,
+    /// it counts against no share.
+    pub holder: Option<(Caller, &'a Rc<dyn Holder>)>,
     /// Method.
     pub method: Method,
     /// Request-target in origin form, canonical.

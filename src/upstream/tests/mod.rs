@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::holders::{Caller, Shares};
+use super::holders::Shares;
 use super::spec::{Ejection, EndpointSpec, HostHeader, UpstreamSpec};
 use super::{Forwarded, Outgoing, UpstreamError, UpstreamPool, attempt};
 use crate::base::clock;
@@ -171,7 +171,6 @@ fn request(method: Method, framing: Framing) -> Outgoing<'static> {
     Outgoing {
         upgrade: None,
         now: clock::instant(),
-        caller: Caller::at(std::net::Ipv4Addr::LOCALHOST.into()),
         holder: None,
         method,
         target: b"/a?b=c",
