@@ -5,6 +5,7 @@ mod balance;
 mod duplex;
 mod faults;
 mod pooling;
+mod shares;
 mod tls;
 
 use std::collections::VecDeque;
