@@ -21,6 +21,8 @@ use crate::wire::head::ResponseHead;
 
 /// Who waits looks this often whether somebody stalls meanwhile, or an endpoint is well again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Who waits for what it holds itself looks this often: hundreds of such must not cost others anything.
+const LOOK_AGAIN_OVER: Duration = Duration::from_secs(1);
 
 /// Spare heads kept: a head is taken when an answer arrives and given back before the next task
 /// runs, so a few are always enough.
@@ -214,6 +216,7 @@ impl UpstreamPool {
         let caller = whom.map(|whom| whom.caller);
         let over = caller.and_then(|caller| self.over(caller));
         let deadline = now + self.spec.connect_timeout;
+        let look_again = if over.is_some() { LOOK_AGAIN_OVER } else { LOOK_AGAIN };
         // Dropped after the place in the queue.
         let _calls_the_next = CallNext(self);
         let held = caller.map_or(0, |caller| self.endpoints.iter().map(|e| e.holders.held_by_address(caller)).sum());
@@ -226,7 +229,7 @@ impl UpstreamPool {
             if let Some(caller) = caller {
                 self.displace(caller, now);
             }
-            let pause = deadline.min(now + LOOK_AGAIN);
+            let pause = deadline.min(now + look_again);
             let called = timeout_at(pause.into(), waiting.called()).await.is_ok();
             let now = clock::instant();
             // Nobody is called when an ejected endpoint's time is over, so whoever waits looks by itself.
