@@ -13,6 +13,7 @@ use crate::support::raw::Client;
 use crate::support::site::{Plan, ROUTES, Site};
 use crate::support::upstream::{Then, Upstream, When};
 use crate::support::wait::{PATIENCE, until};
+use crate::support::websocket::{self, WebSocket};
 
 use super::{head, scale, text};
 
@@ -247,4 +248,42 @@ fn a_client_that_stalls_while_nobody_waits_gets_all_of_its_answer() {
     let ending = frames::read_ending(&mut h2, |_| ()).unwrap();
     assert_eq!(ending.answer.map(|(status, body)| (status, body.len())), Some((200, 8 << 20)));
     assert_eq!(ending.reset, None);
+}
+
+#[test]
+fn a_websocket_that_takes_nothing_gives_way_and_a_silent_one_does_not() {
+    let service = Upstream::scripted(When::Head, |asked, stream| {
+        if !websocket::is_handshake(asked) {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+            return Ok(Then::Keep);
+        }
+        if asked.target.contains("silent") {
+            return websocket::echo(stream, &websocket::Seen::default());
+        }
+        websocket::accept(stream)?;
+        let lump = websocket::bare(websocket::BINARY, &[b'w'; 1 << 16]);
+        for _ in 0..1_024 {
+            stream.write_all(&lump)?;
+        }
+        Ok(Then::Close)
+    });
+    let plan = Plan {
+        upstream: format!("{ROUTES}{}", super::upgrade::MORE).replace("name = \"main\"", "name = \"main\"\nmax_connections = 2"),
+        ..Plan::usual()
+    };
+    let site = Site::of(&plan, service.address);
+    let gateway = Gateway::start(&site);
+    let open = |last: u8, path: &str| {
+        let client = Client::connect_from(local(last), gateway.address("plain"));
+        WebSocket::open(client, path, &[]).map_err(|refused| refused.status).unwrap().0
+    };
+    // Two workers with two connections each: one of each pair is of either kind.
+    let mut silent: Vec<_> = (10..12).map(|last| open(last, "/open/silent")).collect();
+    let _stalled: Vec<_> = (12..14).map(|last| open(last, "/open/stalled")).collect();
+    let mut good = Client::connect_from(local(2), gateway.address("plain"));
+    good.send(&head("GET", "/public/good", &[]));
+    assert_eq!(good.response().map(|r| r.status), Some(200));
+    let line = super::upgrade::line(&gateway, "/open/stalled");
+    assert_eq!(line["ended"], "displaced", "{line}");
+    assert!(silent.iter_mut().all(|socket| socket.echoes("still here")));
 }
