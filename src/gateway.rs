@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
 
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
@@ -20,14 +19,14 @@ use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIn
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, UpstreamError};
+use crate::upstream::{Forwarded, Outgoing, UpstreamError, holders};
 use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
 pub use self::body::ReplyBody;
 pub use self::exchange::Exchange;
-pub use self::live::Lifeline;
+pub use self::live::{Cut, Lifeline};
 pub use self::trailers::Trailed;
 pub use self::tunnel::Tunnel;
 pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
@@ -41,6 +40,7 @@ mod log_in;
 mod renew;
 mod reply;
 mod serve;
+mod share;
 mod trailers;
 mod tunnel;
 mod worker;
@@ -72,6 +72,8 @@ pub struct Reply<B> {
     pub body: ReplyBody<B>,
     /// Whether the connection must close after this answer (h1).
     pub close: bool,
+    /// Whether it is a refusal for want of a place in flight, which must not hold one itself.
+    pub unplaced: bool,
     /// With a 101: what the connection becomes a tunnel to.
     pub tunnel: Option<Box<Tunnel>>,
     /// The one access event of this request; the server tells it how the answer went, or drops it.
@@ -135,7 +137,7 @@ pub async fn handle<B: RequestBody + Unpin>(
     body: B,
 ) -> Reply<B> {
     let view = worker.view();
-    let mut exchange = Exchange::begin(worker, view.clone(), connection, head.version);
+    let mut exchange = Exchange::begin(worker, view.clone(), (connection, Some(line)), head.version);
     let asked = Asked {
         worker,
         view: &view,
@@ -160,7 +162,12 @@ pub async fn handle<B: RequestBody + Unpin>(
     }
     let upstream = match route.destination {
         Destination::Upstream(upstream) => upstream,
-        Destination::Served(issuer) => return Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await,
+        Destination::Served(issuer) => {
+            return match exchange.take_place(holders::Caller::at(examined.origin.client)) {
+                Ok(()) => Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await,
+                Err(denial) => refuse_here(exchange, asked, denial),
+            };
+        }
     };
     let identified = match identify(asked, &examined, &mut exchange) {
         Ok(Caller::Unsure(unsure)) => Box::pin(look_up(asked, &examined, unsure, &mut exchange)).await,
@@ -177,15 +184,14 @@ pub async fn handle<B: RequestBody + Unpin>(
     {
         return refuse_here(exchange, asked, denial);
     }
-    let scratch = match prepare(asked, &examined, &permit, &exchange) {
+    let scratch = match prepare(asked, &examined, &permit, &mut exchange) {
         Ok(scratch) => scratch,
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
-    let body = limit(asked, route, body);
     let answer = {
-        let outgoing = outgoing(head, &examined, &scratch, exchange.resumed());
+        let (outgoing, body) = (outgoing(head, &examined, &scratch, &exchange), limit(asked, route, body));
         let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
-        exchange.hold(permit, &view, line);
+        exchange.hold(permit, &view, line.kind());
         poll_fn(|cx| match (forwarding.as_mut().poll(cx), exchange.cut()) {
             (_, Some(denial)) => Poll::Ready(Err(denial)),
             (Poll::Ready(answer), None) => Poll::Ready(Ok(answer)),
@@ -195,12 +201,25 @@ pub async fn handle<B: RequestBody + Unpin>(
     };
     worker.return_scratch(scratch);
     match answer {
-        Ok(Ok(forwarded)) => {
-            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
-            pass_back(exchange, asked, &examined, forwarded)
-        }
-        Ok(Err((error, _body))) => unanswered(exchange, asked, upstream, &error),
+        Ok(answer) => conclude(exchange, asked, &examined, upstream, answer),
         Err(denial) => cut_off(exchange, asked, upstream, denial),
+    }
+}
+
+/// Passes on what the upstream answered, or says why it did not.
+fn conclude<B: BodySource + Unpin>(
+    mut exchange: Exchange,
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    upstream: UpstreamIndex,
+    answer: Result<Forwarded<Trailed<B>>, (UpstreamError, Trailed<B>)>,
+) -> Reply<B> {
+    match answer {
+        Ok(forwarded) => {
+            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
+            pass_back(exchange, asked, examined, forwarded)
+        }
+        Err((error, _body)) => unanswered(exchange, asked, upstream, &error),
     }
 }
 
@@ -237,12 +256,19 @@ fn cut_off<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex,
 }
 
 /// Refuses in the dialect of the route that was found.
-fn refuse_here<B>(exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refused>) -> Reply<B> {
+fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refused>) -> Reply<B> {
     let refused = Refused {
         route: exchange.route(),
         ..refused.into()
     };
-    reply::refusal(exchange, &asked.view.snapshot, &refused, asked.head)
+    let unplaced = refused.denial == Denial::Overloaded;
+    if unplaced {
+        exchange.leave_flight();
+    }
+    Reply {
+        unplaced,
+        ..reply::refusal(exchange, &asked.view.snapshot, &refused, asked.head)
+    }
 }
 
 /// Answers a request whose head could not be read.
@@ -250,7 +276,7 @@ fn refuse_here<B>(exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refus
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -> Reply<B> {
     let view = worker.view();
     let head = RequestHead::default();
-    let exchange = Exchange::begin(worker, view.clone(), connection, head.version);
+    let exchange = Exchange::begin(worker, view.clone(), (connection, None), head.version);
     reply::refusal(exchange, &view.snapshot, &denial.into(), &head)
 }
 
@@ -328,8 +354,9 @@ const fn trailers(examined: &Examined<'_>) -> Trailers {
     }
 }
 
-/// Writes the outgoing head.
-fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange: &Exchange) -> Result<Scratch, Denial> {
+/// Takes a place in flight and writes the outgoing head.
+fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange: &mut Exchange) -> Result<Scratch, Denial> {
+    exchange.take_place(share::caller(examined.origin.client, permit))?;
     let Asked {
         worker,
         view,
@@ -370,10 +397,11 @@ fn limit<B: RequestBody + Unpin>(asked: Asked<'_>, route: &Route, mut body: B) -
 }
 
 /// The request as it goes upstream.
-fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch, now: Instant) -> Outgoing<'p> {
+fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch, exchange: &'p Exchange) -> Outgoing<'p> {
     let options = &examined.route.options;
     Outgoing {
-        now,
+        now: exchange.resumed(),
+        holder: exchange.holder(),
         method: examined.method,
         target: &scratch.target,
         client_host: examined.target.authority.as_bytes(),

@@ -241,6 +241,12 @@ pub struct Limits {
     pub body_idle: Duration,
     /// Slowest body after 10 s, in bytes a second (1,024).
     pub body_rate: u64,
+    /// Slowest taking of an answer after 10 s of waiting, in bytes a second (1,024).
+    pub answer_rate: u64,
+    /// Most of the requests in flight, and of the connections to an endpoint, for one address, in percent (75).
+    pub address_share: u32,
+    /// The same for one credential (50).
+    pub credential_share: u32,
     /// Requests on one connection (10,000).
     pub requests_per_connection: u64,
     /// Oldest connection (1 h, ±10 %).
@@ -269,6 +275,9 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(60),
             body_idle: Duration::from_secs(30),
             body_rate: 1_024,
+            answer_rate: 1_024,
+            address_share: 75,
+            credential_share: 50,
             requests_per_connection: 10_000,
             connection_age: Duration::from_secs(3_600),
             h2_streams: 100,

@@ -64,9 +64,12 @@ impl Operations {
         };
         let mut record = self.blank_record(&surface, &request.tenant, mode, &words).await?;
         record.expires_at = request.expires.as_deref().map(|text| parse_expiry(text, now)).transpose()?;
+        let parent = self.resolve_parent(request.parent.as_deref()).await?;
         record.extras = Extras {
             roles: self.resolve_roles(&snapshot, &record.tenant, &request.roles).await?,
-            parent: self.resolve_parent(request.parent.as_deref()).await?,
+            // No route granted it anything: it goes as far as its parent does.
+            granted: parent.as_ref().map(|_| ScopeSet::default()),
+            parent,
             ..Extras::default()
         }
         .boxed();

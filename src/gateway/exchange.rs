@@ -17,6 +17,7 @@ use crate::decide::surface::SurfaceIndex;
 use crate::decide::target::RequestTarget;
 use crate::limit::Standing;
 use crate::telemetry::{StreamEnd, StreamKind};
+use crate::upstream::holders::{Caller, Holder, Ticket};
 use crate::wire::fields::Fields;
 use crate::wire::head::{ResponseHead, Version};
 
@@ -46,6 +47,10 @@ pub(super) struct Record {
     version: Version,
     /// What the worker's looks need too.
     live: Rc<Live>,
+    /// The same, as the pools know it.
+    holder: Rc<dyn Holder>,
+    /// Its place among those in flight, and whose it is.
+    ticket: Option<(Ticket, Caller)>,
     /// Who a token says acts; what the facts say is found in them.
     subject: Option<Subject>,
     /// What an issuer did.
@@ -65,6 +70,8 @@ pub(super) struct Record {
 impl Record {
     /// A record of nothing yet.
     pub(super) fn new() -> Self {
+        let live = Rc::<Live>::default();
+        let holder: Rc<dyn Holder> = live.clone();
         Self {
             view: None,
             started: instant(),
@@ -73,7 +80,9 @@ impl Record {
             request_id: String::new(),
             client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             version: Version::Http11,
-            live: Rc::default(),
+            live,
+            holder,
+            ticket: None,
             subject: None,
             done: String::new(),
             facts: None,
@@ -109,9 +118,15 @@ impl Record {
 
 impl Exchange {
     /// Begins when a head has arrived (or failed to).
-    pub(super) fn begin(worker: &Rc<Worker>, view: Rc<View>, connection: &Connection, version: Version) -> Self {
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        view: Rc<View>,
+        (connection, line): (&Connection, Option<&Rc<dyn Lifeline>>),
+        version: Version,
+    ) -> Self {
         worker.telemetry.begin();
         let mut record = worker.record();
+        record.live.begin(line);
         record.view = Some(view);
         record.started = instant();
         record.resumed = record.started;
@@ -158,11 +173,46 @@ impl Exchange {
         }
     }
 
-    /// From now on the worker may look at it and cut it off by `line`.
-    pub(super) fn hold(&self, permit: Permit, view: &Rc<View>, line: &Rc<dyn Lifeline>) {
+    /// From now on the worker may look at it and cut it off.
+    pub(super) fn hold(&self, permit: Permit, view: &Rc<View>, kind: StreamKind) {
         if let Some(record) = &self.record {
-            record.live.hold(permit, view, line, record.now);
+            record.live.hold(permit, view, kind, record.now);
         }
+    }
+
+    /// Takes a place among the requests in flight, in which this caller has a share: with a client that
+    /// stalls it makes room for itself.
+    ///
+    /// # Errors
+    /// `Overloaded` when the share is used up.
+    pub(super) fn take_place(&mut self, caller: Caller) -> Result<(), Denial> {
+        let places = &self.worker.places;
+        if places.over(caller).is_some() {
+            let Some((_, stalled)) = places.longest_stalled(caller, instant()) else {
+                return Err(Denial::Overloaded);
+            };
+            stalled.displace();
+        }
+        if let Some(record) = &mut self.record {
+            record.ticket = Some((places.enter(caller, &record.holder), caller));
+        }
+        Ok(())
+    }
+
+    /// It is refused for want of a place: it must not hold one, however slowly its client takes the refusal.
+    pub(super) fn leave_flight(&mut self) {
+        let Some(record) = &mut self.record else { return };
+        record.live.leave_flight();
+        if let Some((ticket, _)) = record.ticket.take() {
+            self.worker.places.leave(ticket);
+        }
+    }
+
+    /// What its connection upstream can be had back by.
+    pub(super) fn holder(&self) -> Option<(Caller, &Rc<dyn Holder>)> {
+        let record = self.record.as_ref()?;
+        let (_, caller) = record.ticket.as_ref()?;
+        Some((*caller, &record.holder))
     }
 
     /// Why it has to end, if the worker has found that.
@@ -185,8 +235,9 @@ impl Exchange {
         }
     }
 
-    /// The connection became a tunnel.
-    pub(super) fn note_upgraded(&self) {
+    /// The connection became a tunnel, which is no request in flight any more.
+    pub(super) fn note_upgraded(&mut self) {
+        self.leave_flight();
         if let Some(record) = &self.record {
             record.live.became(StreamKind::Websocket);
         }
@@ -194,6 +245,8 @@ impl Exchange {
 
     /// A tunnel ended, for this reason unless the worker has another, after so many bytes each way.
     pub fn end_tunnel(mut self, end: StreamEnd, bytes_in: u64, bytes_out: u64) {
+        let displaced = self.record.as_ref().is_some_and(|record| record.live.was_displaced());
+        let end = if displaced { StreamEnd::Displaced } else { end };
         let end = self.cut().map_or(end, StreamEnd::Denied);
         self.note(|record| {
             record.bytes_in = Some(bytes_in);
@@ -221,8 +274,21 @@ impl Exchange {
         self.record(bytes_out, Completion::Complete, at);
     }
 
-    /// The answer broke off.
-    pub fn abort(mut self, bytes_out: u64) {
+    /// The answer broke off, for this reason if it is known.
+    pub fn abort(mut self, bytes_out: u64, why: Option<StreamEnd>) {
+        self.note(|record| {
+            let why = if record.live.was_displaced() {
+                Some(StreamEnd::Displaced)
+            } else {
+                why
+            };
+            let by_version = match record.version {
+                Version::Http2 => StreamKind::Http2,
+                Version::Http10 | Version::Http11 => StreamKind::Http1,
+            };
+            let why = why.map(|why| (record.live.kind().unwrap_or(by_version), why));
+            record.ended = record.ended.or(why);
+        });
         self.record(bytes_out, Completion::Aborted, instant());
     }
 
@@ -335,6 +401,9 @@ impl Exchange {
             record.denial = Some(denial);
             let kind = record.live.kind();
             record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
+        }
+        if let Some((ticket, _)) = record.ticket.take() {
+            self.worker.places.leave(ticket);
         }
         if let Some(view) = &record.view {
             let asked = record.live.asked.borrow();

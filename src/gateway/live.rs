@@ -10,7 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::clock::{BootMillis, Clock as _, Now};
 use crate::base::denial::Denial;
@@ -20,14 +20,16 @@ use crate::decide::method::Method;
 use crate::decide::route::RouteIndex;
 use crate::decide::surface::SurfaceIndex;
 use crate::telemetry::StreamKind;
+use crate::upstream::holders::{Holder, is_stalled};
 
 use super::worker::{View, Worker};
 
 mod judge;
 
-/// From this age on a request is a stream. Nearly every request is over before, and a stream that is
-/// younger was judged less than half a second ago.
-const LIVE_AFTER: Duration = Duration::from_millis(500);
+/// From this age on a request is a stream. Nearly every request is over before, and what is younger is
+/// looked at when it has this age: so a change ends a stream that was opened right before it at most this
+/// much later than any other.
+const LIVE_AFTER: Duration = Duration::from_millis(200);
 
 /// How often a worker looks whether one of its streams is due, when nothing happens.
 const PASS: Duration = Duration::from_secs(1);
@@ -36,12 +38,27 @@ const PASS: Duration = Duration::from_secs(1);
 /// few, so a tick of ten thousand streams after an event delays requests by milliseconds at worst.
 const LOOKS: usize = 2_048;
 
+/// When no client stalls, it is so long until one is looked for again: a look at every request in flight for each
+/// that is refused would cost more than the refusals.
+const RELIEF: Duration = Duration::from_millis(50);
+
 /// What a stream is cut off by. Held by the server for each connection or stream.
 pub trait Lifeline {
     /// What it is, as long as nothing else is known.
     fn kind(&self) -> StreamKind;
+    /// Since when the client has taken nothing of what is there for it.
+    fn stalled_since(&self) -> Option<Instant>;
     /// Ends the request soon, in the protocol's way.
-    fn cut(&self);
+    fn cut(&self, why: Cut);
+}
+
+/// Why a request is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its credential would not be admitted any more.
+    Denied,
+    /// Its client takes nothing, and somebody waits for what it holds.
+    Displaced,
 }
 
 /// What the worker's looks and the request itself both need of a request. Reused with its record.
@@ -49,8 +66,14 @@ pub trait Lifeline {
 pub(super) struct Live {
     pub(super) asked: RefCell<AskedFor>,
     held: RefCell<Option<Held>>,
+    /// What it is cut off by, from its head's arrival.
+    line: RefCell<Option<Rc<dyn Lifeline>>>,
     /// Why it is to end.
     denial: Cell<Option<Denial>>,
+    /// It is to end for somebody who waits.
+    displaced: Cell<bool>,
+    /// Whether it counts among the requests in flight.
+    in_flight: Cell<bool>,
 }
 
 /// What was asked for.
@@ -70,7 +93,6 @@ struct Held {
     view: Rc<View>,
     surface: SurfaceIndex,
     route: RouteIndex,
-    line: Rc<dyn Lifeline>,
     kind: StreamKind,
     since: BootMillis,
     /// What has been found out since, once it is a stream.
@@ -103,11 +125,24 @@ impl Live {
         (asked.method, asked.route, asked.surface) = (None, None, None);
         drop(asked);
         self.release();
+        *self.line.borrow_mut() = None;
         self.denial.set(None);
+        self.displaced.set(false);
+    }
+
+    /// It has begun, counts as in flight, and can be cut off by this.
+    pub(super) fn begin(&self, line: Option<&Rc<dyn Lifeline>>) {
+        *self.line.borrow_mut() = line.cloned();
+        self.in_flight.set(line.is_some());
+    }
+
+    /// It goes on, but does not count as in flight any more.
+    pub(super) fn leave_flight(&self) {
+        self.in_flight.set(false);
     }
 
     /// From now on the request may be looked at. Public routes have no credential that could die.
-    pub(super) fn hold(&self, permit: Permit, view: &Rc<View>, line: &Rc<dyn Lifeline>, now: Now) {
+    pub(super) fn hold(&self, permit: Permit, view: &Rc<View>, kind: StreamKind, now: Now) {
         let asked = self.asked.borrow();
         let (true, Some(surface), Some(route)) = (permit.principal().is_some(), asked.surface, asked.route) else {
             return;
@@ -117,8 +152,7 @@ impl Live {
             view: view.clone(),
             surface,
             route,
-            line: line.clone(),
-            kind: line.kind(),
+            kind,
             since: now.boot,
             judged: None,
         });
@@ -146,9 +180,34 @@ impl Live {
         self.denial.get()
     }
 
+    /// Whether it was ended for somebody who waited.
+    pub(super) fn was_displaced(&self) -> bool {
+        self.displaced.get()
+    }
+
+    fn cut(&self, why: Cut) {
+        if let Some(line) = &*self.line.borrow() {
+            line.cut(why);
+        }
+    }
+
     /// Calls `look` with what was granted.
     pub(super) fn with_permit<R>(&self, look: impl FnOnce(&Permit) -> R) -> Option<R> {
         self.held.borrow().as_ref().map(|held| look(&held.permit))
+    }
+}
+
+impl Holder for Live {
+    fn stalled_since(&self) -> Option<Instant> {
+        if self.displaced.get() || self.denial.get().is_some() {
+            return None;
+        }
+        self.line.borrow().as_ref()?.stalled_since()
+    }
+
+    fn displace(&self) {
+        self.displaced.set(true);
+        self.cut(Cut::Displaced);
     }
 }
 
@@ -157,6 +216,8 @@ pub(super) struct Watch {
     interval: Duration,
     lives: RefCell<Vec<Weak<Live>>>,
     pass: Cell<Pass>,
+    /// When somebody who stalls is looked for again, after none was found.
+    relief_at: Cell<Option<Instant>>,
 }
 
 /// One round over all requests.
@@ -167,6 +228,8 @@ struct Pass {
     /// The next to be looked at; `None` between rounds.
     at: Option<usize>,
     next: BootMillis,
+    /// When the requests that were too young in the round after a change are old enough.
+    grown_at: Option<BootMillis>,
     open: [u64; StreamKind::ALL.len()],
     hurry: Hurry,
 }
@@ -185,6 +248,7 @@ impl Watch {
             interval,
             lives: RefCell::default(),
             pass: Cell::default(),
+            relief_at: Cell::default(),
         }
     }
 
@@ -205,7 +269,16 @@ impl Worker {
             None if marks == pass.marks && now.boot < pass.next => return,
             None => {
                 self.watch.lives.borrow_mut().retain(|live| live.strong_count() > 0);
-                pass = Pass { marks, ..Pass::default() };
+                let grown_at = if marks == pass.marks {
+                    pass.grown_at.filter(|at| now.boot < *at)
+                } else {
+                    Some(now.boot.plus(LIVE_AFTER))
+                };
+                pass = Pass {
+                    marks,
+                    grown_at,
+                    ..Pass::default()
+                };
                 0
             }
         };
@@ -220,9 +293,30 @@ impl Worker {
             self.telemetry.set_open_streams(pass.open);
             // What was asked for is there within milliseconds, mostly.
             let wait = if pass.hurry == Hurry::Yes { Duration::ZERO } else { PASS };
-            pass.next = now.boot.plus(wait);
+            let next = now.boot.plus(wait);
+            pass.next = pass.grown_at.map_or(next, |at| next.min(at));
         }
         self.watch.pass.set(pass);
+    }
+
+    /// Ends the request in flight whose client has taken nothing for longest, if others have waited long
+    /// enough for one: whether there was one.
+    pub(super) fn end_longest_stalled(&self, now: Instant) -> bool {
+        if self.watch.relief_at.get().is_some_and(|at| now < at) {
+            return false;
+        }
+        let lives = self.watch.lives.borrow();
+        let stalled = lives.iter().filter_map(Weak::upgrade).filter_map(|live| {
+            let since = live.stalled_since().filter(|_| live.in_flight.get())?;
+            is_stalled(since, now).then_some((since, live))
+        });
+        let longest = stalled.min_by_key(|(since, _)| *since);
+        if let Some((_, live)) = &longest {
+            live.displace();
+        } else {
+            self.watch.relief_at.set(Some(now + RELIEF));
+        }
+        longest.is_some()
     }
 
     fn look(&self, live: &Live, view: &Rc<View>, now: Now, pass: &mut Pass) {
@@ -242,7 +336,7 @@ impl Worker {
             }
             Err(denial) => {
                 live.denial.set(Some(denial));
-                held.line.cut();
+                live.cut(Cut::Denied);
             }
         }
     }

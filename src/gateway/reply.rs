@@ -59,6 +59,7 @@ pub(super) fn returning<B: BodySource + Unpin>(
         body,
         // Behind a handshake that was not met, nobody can say what the client has sent already.
         close: examined.upgrade.is_some() && tunnel.is_none(),
+        unplaced: false,
         tunnel,
         exchange,
     }
@@ -116,6 +117,7 @@ pub(super) fn refusal<B>(mut exchange: Exchange, snapshot: &Snapshot, refused: &
         framing,
         body,
         close,
+        unplaced: false,
         tunnel: None,
         exchange,
     }
@@ -153,6 +155,7 @@ pub(super) fn issued<B>(mut exchange: Exchange, examined: &Examined<'_>, issued:
         framing,
         body,
         close: false,
+        unplaced: false,
         tunnel: None,
         exchange,
     }
@@ -174,6 +177,7 @@ pub(super) fn server_options<B>(mut exchange: Exchange) -> Reply<B> {
         framing: Framing::None,
         body: ReplyBody::Empty,
         close: false,
+        unplaced: false,
         tunnel: None,
         exchange,
     }

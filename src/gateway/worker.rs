@@ -17,6 +17,7 @@ use crate::resolver::Resolver;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::store::cached::CachedStore;
 use crate::telemetry::{RouteSlot, Telemetry, WorkerTelemetry};
+use crate::upstream::holders::{Holders, Shares};
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
 use super::exchange::Record;
@@ -36,6 +37,8 @@ pub struct Worker {
     view: RefCell<Rc<View>>,
     request_ids: RequestIds,
     pub(super) watch: Watch,
+    /// Who has the requests in flight.
+    pub(super) places: Holders,
     scratch: RefCell<Vec<Scratch>>,
     #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
     records: RefCell<Vec<Box<Record>>>,
@@ -64,6 +67,9 @@ pub struct WorkerParts {
     pub stream_check: Duration,
     /// Where this worker's upstream counters are registered.
     pub upstreams: Arc<UpstreamRegistry>,
+    /// This worker's part of the requests in flight, and what one caller may have of them and of an endpoint's
+    /// connections.
+    pub places: (usize, Shares),
     /// A number no other worker or process has, for request ids.
     pub seed: [u64; 2],
 }
@@ -102,6 +108,7 @@ impl Worker {
             telemetry: parts.telemetry,
             upstreams: parts.upstreams,
             counters: RefCell::default(),
+            shares: parts.places.1,
         };
         let view = sources.adopt(&[]);
         Rc::new(Self {
@@ -117,6 +124,7 @@ impl Worker {
                 next: Cell::new(parts.seed[1]),
             },
             watch: Watch::new(parts.stream_check),
+            places: Holders::new(parts.places.0, parts.places.1),
             scratch: RefCell::default(),
             records: RefCell::default(),
         })
@@ -145,6 +153,12 @@ impl Worker {
         for upstream in &self.view.borrow().upstreams {
             upstream.sweep(crate::base::clock::instant());
         }
+    }
+
+    /// Ends a request in flight whose client takes nothing, for one that finds no place: whether there was one.
+    #[must_use]
+    pub fn relieve(&self) -> bool {
+        self.end_longest_stalled(crate::base::clock::instant())
     }
 
     /// This worker's counters.
@@ -210,6 +224,7 @@ struct Sources {
     upstreams: Arc<UpstreamRegistry>,
     /// This worker's counters by upstream name: an upstream that changes or comes back goes on counting.
     counters: RefCell<HashMap<Arc<str>, Arc<UpstreamCounters>>>,
+    shares: Shares,
 }
 
 impl Sources {
@@ -223,7 +238,7 @@ impl Sources {
             .iter()
             .map(|spec| match old.iter().find(|pool| spec.shares_connections_with(pool.spec())) {
                 Some(pool) => pool.clone(),
-                None => UpstreamPool::new(spec.clone(), self.counters(&spec.name)),
+                None => UpstreamPool::new(spec.clone(), self.counters(&spec.name), self.shares),
             })
             .collect();
         let route_slots = snapshot.routes.iter().map(|route| self.telemetry.route_slot(&route.name)).collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::counters::WorkerCounters;
 use super::date::DateCell;
 use super::drain::DrainSignal;
+use super::service::Service;
 use crate::snapshot::Limits;
 
 /// One worker's service, limits, figures and signals.
@@ -37,14 +38,14 @@ impl<S> Context<S> {
         }
     }
 
-    /// A place among the requests in flight, if there is one left.
-    pub(super) fn admit(&self) -> Option<InFlight> {
-        if self.in_flight.get() >= self.max_in_flight {
+    /// A place among the requests in flight, if there is one left or `relieve` says that one is given up.
+    fn admit(&self, relieve: impl FnOnce() -> bool) -> Option<InFlight> {
+        if self.in_flight.get() >= self.max_in_flight && !relieve() {
             self.counters.overloaded.add_one();
             return None;
         }
         self.in_flight.set(self.in_flight.get() + 1);
-        Some(InFlight(Rc::clone(&self.in_flight)))
+        Some(InFlight(Some(Rc::clone(&self.in_flight))))
     }
 
     /// Brings the date and the published figures up to date.
@@ -69,12 +70,28 @@ fn spread(base: Duration, n: u32) -> Duration {
     base.mul_f64(0.9 + 0.2 * fraction)
 }
 
+impl<S: Service> Context<S> {
+    /// A place among the requests in flight: one that is left, or that of a request whose client takes nothing.
+    pub(super) fn place(&self) -> Option<InFlight> {
+        self.admit(|| self.service.relieve())
+    }
+}
+
 /// A request in flight; leaves when dropped.
-pub(super) struct InFlight(Rc<Cell<usize>>);
+pub(super) struct InFlight(Option<Rc<Cell<usize>>>);
+
+impl InFlight {
+    /// Leaves now.
+    pub(super) fn leave(&mut self) {
+        if let Some(in_flight) = self.0.take() {
+            in_flight.set(in_flight.get().saturating_sub(1));
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.leave();
     }
 }
 
@@ -85,11 +102,25 @@ mod tests {
     #[test]
     fn no_more_requests_are_admitted_than_the_share_until_one_leaves() {
         let context = Context::new((), Limits::default(), Arc::default(), 2);
-        let (first, _second) = (context.admit(), context.admit());
-        assert!(first.is_some() && context.admit().is_none());
+        let admit = || context.admit(|| false);
+        let (first, _second) = (admit(), admit());
+        assert!(first.is_some() && admit().is_none());
         drop(first);
-        assert!(context.admit().is_some());
+        assert!(admit().is_some());
         assert_eq!(context.counters.overloaded.read(), 1);
+    }
+
+    #[test]
+    fn a_request_that_makes_room_lets_another_in() {
+        let context = Context::new((), Limits::default(), Arc::default(), 1);
+        let mut stalled = context.admit(|| false);
+        let _other = context.admit(|| true).expect("the place that is given up");
+        assert!(context.admit(|| false).is_none());
+        if let Some(stalled) = &mut stalled {
+            stalled.leave();
+        }
+        drop(stalled);
+        assert_eq!(context.in_flight.get(), 1, "left once");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::service::{After, Answer, Outcome, Service};
 use crate::base::clock;
 use crate::base::denial::Denial;
 use crate::gateway::{Connection, Lifeline};
+use crate::telemetry::StreamEnd;
 use crate::wire::after_others;
 use crate::wire::body::{BodySource, Chunk};
 use crate::wire::head::{Progress, RequestHead};
@@ -44,9 +45,10 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) async fn serve<Io: Stream, S: Service>(io: Io, context: Rc<Context<S>>, connection: Connection, accepted_at: Instant) {
     let (age, idle) = context.spread_times();
     let first_deadline = accepted_at + context.limits.head_timeout;
-    let line = poll_fn(|cx| Poll::Ready(Line::new(cx.waker().clone()))).await;
+    let socket = Socket::new(io, &context.limits, first_deadline);
+    let line = poll_fn(|cx| Poll::Ready(Line::new(cx.waker().clone(), socket.stall()))).await;
     let conversation = Conversation {
-        socket: Rc::new(RefCell::new(Socket::new(io, &context.limits, first_deadline))),
+        socket: Rc::new(RefCell::new(socket)),
         retire_at: accepted_at + age,
         idle,
         context,
@@ -171,7 +173,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
     async fn exchange(&self, head: &RequestHead, wanted: After) -> Ended {
         let number = self.socket.borrow_mut().incoming.begin(head);
         let asked = Asked::of(head);
-        let Some(in_flight) = self.context.admit() else {
+        let Some(mut in_flight) = self.context.place() else {
             let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, Denial::Overloaded);
             return self.answer(answer, asked, wanted).await;
         };
@@ -190,6 +192,9 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         };
         // What was cut off is answered like anything else.
         self.line.renew();
+        if answer.unplaced {
+            in_flight.leave();
+        }
         let Some(tunnel) = answer.tunnel.take() else {
             return self.answer(answer, asked, wanted).await;
         };
@@ -206,26 +211,28 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
             let date = self.context.date.text();
             let mut socket = self.socket.borrow_mut();
             asked.write_head(&answer.head, sent, after, &date, socket.output.buffer());
+            socket.begin_answer();
         }
         answer.outcome.recycle(answer.head);
         let mut writer = AnswerWriter::new(Rc::clone(&self.socket), answer.body, sent);
-        let written = poll_fn(|cx| match self.line.is_cut() {
-            true => Poll::Ready(Err(Broken::Denied)),
-            false => writer.poll(cx),
+        let written = poll_fn(|cx| match self.line.cut_for() {
+            Some(_) => Poll::Ready(Err(Broken::Cut)),
+            None => writer.poll(cx),
         })
         .await;
         let bytes = writer.bytes();
         // Whatever it used of the request body and upstream ends here.
         drop(writer);
         if let Err(broken) = written {
-            answer.outcome.abort(bytes);
+            let is_slow = matches!(&broken, Broken::Client(error) if error.kind() == std::io::ErrorKind::TimedOut);
+            answer.outcome.abort(bytes, is_slow.then_some(StreamEnd::Slow));
             return match broken {
-                Broken::Client(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Broken::Client(_) if is_slow => {
                     self.context.counters.stalled_writes.add_one();
-                    Ended::Gone
+                    Ended::Broken(sent)
                 }
                 Broken::Client(_) => Ended::Gone,
-                Broken::Body(_) | Broken::Length | Broken::Denied => Ended::Broken(sent),
+                Broken::Body(_) | Broken::Length | Broken::Cut => Ended::Broken(sent),
             };
         }
         let at = clock::instant();
@@ -286,9 +293,10 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
     }
 
     /// Ends the connection in the middle of an answer. An answer that ends with the connection
-    /// would look complete to its client, so that one ends with a reset.
+    /// would look complete to its client, so that one ends with a reset. So does one whose client takes
+    /// nothing: the kernel would keep what it does not take.
     fn break_off(&self, sent: Sent) {
-        if sent == Sent::UntilClose {
+        if sent == Sent::UntilClose || self.line.stalled_since().is_some() {
             self.socket.borrow_mut().make_abrupt();
         }
     }

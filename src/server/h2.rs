@@ -134,7 +134,7 @@ async fn answer_one<S: Service>(shared: Rc<Shared<S>>, request: http::Request<In
     let context = &shared.context;
     shared.served.set(shared.served.get() + 1);
     context.counters.h2_requests.add_one();
-    let offer = shared.streams.offer();
+    let offer = shared.streams.offer(&context.limits);
     let (parts, incoming) = request.into_parts();
     let body = H2Body::new(incoming, &context.limits);
     let follows = if crate::wire::body::BodySource::is_end(&body) {
@@ -145,10 +145,12 @@ async fn answer_one<S: Service>(shared: Rc<Shared<S>>, request: http::Request<In
     let mut head = shared.heads.borrow_mut().pop().unwrap_or_default();
     let read = head::read(&parts, follows, &mut head);
     drop(parts);
-    let in_flight = context.admit();
+    let mut in_flight = context.place();
     let answer = match (read, &in_flight) {
         (Err(denial), _) => {
             context.counters.malformed.add_one();
+            // Nobody could end it for somebody who waits.
+            in_flight = None;
             context.service.refuse(&shared.connection, denial)
         }
         (Ok(()), None) => context.service.refuse(&shared.connection, Denial::Overloaded),
@@ -157,6 +159,9 @@ async fn answer_one<S: Service>(shared: Rc<Shared<S>>, request: http::Request<In
             context.service.handle((&shared.connection, &line), &head, body).await
         }
     };
+    if answer.unplaced {
+        in_flight = None;
+    }
     let responded = answer::respond(answer, &head.method, &context.date.text(), offer, in_flight);
     let mut heads = shared.heads.borrow_mut();
     if heads.len() < KEPT_HEADS {
@@ -258,6 +263,7 @@ impl<S: Service> Watch<S> {
         }
         if stalled.is_some_and(|deadline| deadline <= now) {
             self.shared.context.counters.stalled_writes.add_one();
+            self.shared.streams.note_slow();
             return Err(Verdict::CutOff);
         }
         let sweep = self.sweep(now);
@@ -266,16 +272,15 @@ impl<S: Service> Watch<S> {
         Ok(all.min().unwrap_or(end))
     }
 
-    /// Ends streams that stand still; when to look again.
+    /// Ends streams whose clients are too slow; when to look again.
     fn sweep(&mut self, now: Instant) -> Option<Instant> {
         if self.shared.streams.len() == 0 {
             return None;
         }
-        let patience = self.shared.context.limits.body_idle;
-        let every = patience / 8;
+        let every = self.shared.context.limits.body_idle / 8;
         if now >= self.swept_at + every {
             self.swept_at = now;
-            for _ in 0..self.shared.streams.cut_off_stalled(now, patience) {
+            for _ in 0..self.shared.streams.cut_off_slow(now) {
                 self.shared.context.counters.stalled_writes.add_one();
             }
         }

@@ -26,6 +26,11 @@ const BACKLOG: i32 = 4_096;
 /// not to spin, short enough to be back within a second of their release (hardening D11).
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
+/// Most that the kernel takes for a client beyond what the client has room for. By default it takes megabytes, and a
+/// client that reads a hundred bytes a second looks like one that takes them. It has the next piece written
+/// at half of it, so a client at the least rate (`answer_rate`) is seen to take something every half minute.
+const MAX_UNSENT: u32 = 64 * 1024;
+
 /// A connection on its way to a worker.
 pub(super) struct Arrival {
     /// Taken off the control runtime; not blocking.
@@ -113,6 +118,8 @@ impl Acceptor {
         let Ok(stream) = stream.set_nodelay(true).and_then(|()| stream.into_std()) else {
             return self.counters.failed.add_one();
         };
+        // What a client does not take shall be seen here, not be kept by the kernel. A failure costs only that.
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
         place.assign(&desk.load);
         let arrival = Arrival {
             stream,

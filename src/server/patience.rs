@@ -1,5 +1,5 @@
-//! How long the sender of a request body may keep us waiting: a slow body must not hold a
-//! connection, a stream or an upstream for ever (hardening D9).
+//! How long a client may keep us waiting, for its request body or to take its answer: a slow one must not
+//! hold a connection, a stream or an upstream for ever (hardening D9).
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use crate::snapshot::Limits;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Counts only time spent waiting for the client: a slow upstream is not the client's fault.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     idle: Duration,
     rate: u64,
+    /// Bytes that came from the client, or that it was given.
     received: u64,
     waited: Duration,
     since: Option<Instant>,
@@ -30,6 +31,38 @@ impl Patience {
         }
     }
 
+    /// With a client that takes an answer, and may take nothing for as long as `idle`.
+    pub(super) const fn of_answer(limits: &Limits, idle: Duration) -> Self {
+        Self {
+            idle,
+            rate: limits.answer_rate,
+            received: 0,
+            waited: Duration::ZERO,
+            since: None,
+        }
+    }
+
+    /// With somebody whose rate does not matter.
+    pub(super) const fn of_idle(idle: Duration) -> Self {
+        Self {
+            idle,
+            rate: 0,
+            received: 0,
+            waited: Duration::ZERO,
+            since: None,
+        }
+    }
+
+    /// Since when it has been waited for.
+    pub(super) const fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Whether a wait that became too long was one in which nothing at all came for the idle time.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) >= self.idle)
+    }
+
     /// When a wait that goes on at `now` becomes too long: after standing still for the idle time,
     /// or when all waits together exceed what the least rate allows for the bytes received so far.
     pub(super) fn deadline(&mut self, now: Instant) -> Instant {
@@ -39,7 +72,7 @@ impl Patience {
         since + budget.min(self.idle)
     }
 
-    /// Ends the wait: this many bytes came.
+    /// Ends the wait: this many bytes came, or were taken.
     pub(super) fn receive(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
         self.received = self.received.saturating_add(bytes as u64);
         if let Some(since) = self.since.take() {

@@ -33,6 +33,12 @@ pub trait Service: Clone + 'static {
     /// Answers a request that does not get as far as [`Service::handle`].
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<Self::Body<B>, Self::Outcome>;
 
+    /// Ends a request in flight whose client takes nothing of its answer, so that another has its place:
+    /// whether there was one.
+    fn relieve(&self) -> bool {
+        false
+    }
+
     /// Called about every [`super::worker::TICK`] on the worker's thread, for what is done in batches.
     fn tick(&self);
 }
@@ -45,8 +51,8 @@ pub trait Outcome: Unpin + 'static {
     fn recycle(&self, head: ResponseHead);
     /// The answer was handed to the kernel to its end, with this many body bytes, at this time.
     fn finish(self, bytes_out: u64, at: Instant);
-    /// The answer broke off after about this many body bytes.
-    fn abort(self, bytes_out: u64);
+    /// The answer broke off after about this many body bytes, for this reason if it is known here.
+    fn abort(self, bytes_out: u64, why: Option<StreamEnd>);
     /// The tunnel that the connection had become ended, after this many bytes from and to the client.
     fn end_tunnel(self, end: StreamEnd, bytes_in: u64, bytes_out: u64);
 }
@@ -61,6 +67,8 @@ pub struct Answer<B, O> {
     pub body: B,
     /// Whether the connection must close after this answer (HTTP/1 only).
     pub after: After,
+    /// Whether it is a refusal for want of a place in flight: it does not hold one.
+    pub unplaced: bool,
     /// With a 101, over HTTP/1.1: what the connection becomes a tunnel to.
     pub tunnel: Option<Box<Tunnel>>,
     /// Is told how it went.
@@ -83,6 +91,7 @@ impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Exchange> {
             framing: reply.framing,
             body: reply.body,
             after: if reply.close { After::Close } else { After::KeepAlive },
+            unplaced: reply.unplaced,
             tunnel: reply.tunnel,
             outcome: reply.exchange,
         }
@@ -102,8 +111,8 @@ impl Outcome for Exchange {
         Self::finish(self, bytes_out, at);
     }
 
-    fn abort(self, bytes_out: u64) {
-        Self::abort(self, bytes_out);
+    fn abort(self, bytes_out: u64, why: Option<StreamEnd>) {
+        Self::abort(self, bytes_out, why);
     }
 
     fn end_tunnel(self, end: StreamEnd, bytes_in: u64, bytes_out: u64) {
@@ -126,6 +135,10 @@ impl Service for Rc<Worker> {
 
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Exchange> {
         gateway::refuse(self, connection, denial).into()
+    }
+
+    fn relieve(&self) -> bool {
+        Worker::relieve(self)
     }
 
     fn tick(&self) {

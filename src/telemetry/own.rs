@@ -60,7 +60,7 @@ fn register_streams(metrics: &Metrics, totals: &Arc<Totals>) {
     metrics.family_fn(
         Kind::Gauge,
         "durward_streams_open",
-        "Requests under a credential that have been open for half a second or more, by kind; they are judged again until they end",
+        "Requests under a credential that have been open for 200 ms or more, by kind; they are judged again until they end",
         move || {
             let row = |kind: StreamKind| Sample {
                 labels: vec![("kind", kind.as_str().to_owned())],

@@ -45,6 +45,10 @@ pub enum StreamEnd {
     Protocol,
     /// A connection broke.
     Broken,
+    /// Its client took what was there too slowly, or nothing for too long.
+    Slow,
+    /// Its client took nothing while another request waited for what it held.
+    Displaced,
     /// Its credential would not be admitted any more.
     Denied(Denial),
 }
@@ -60,6 +64,8 @@ impl StreamEnd {
             Self::Drain => "drain",
             Self::Protocol => "protocol",
             Self::Broken => "broken",
+            Self::Slow => "slow",
+            Self::Displaced => "displaced",
             Self::Denied(_) => "denied",
         }
     }
@@ -72,19 +78,23 @@ impl StreamEnd {
             Self::Drain => 3,
             Self::Protocol => 4,
             Self::Broken => 5,
+            Self::Slow => 6,
+            Self::Displaced => 7,
             Self::Denied(denial) => OTHERS.len() + denial as usize,
         }
     }
 }
 
 /// Ends that are no denial, in the order of their places.
-const OTHERS: [StreamEnd; 6] = [
+const OTHERS: [StreamEnd; 8] = [
     StreamEnd::Client,
     StreamEnd::Upstream,
     StreamEnd::Idle,
     StreamEnd::Drain,
     StreamEnd::Protocol,
     StreamEnd::Broken,
+    StreamEnd::Slow,
+    StreamEnd::Displaced,
 ];
 
 const ENDS: usize = OTHERS.len() + DENIALS.len();

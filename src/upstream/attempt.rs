@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::balance::Tried;
 use super::exchange::{Exchange, Fault, Retry, Time};
 use super::lease::Origin;
-use super::pool::{Refused, UpstreamPool};
+use super::pool::{For, Refused, UpstreamPool};
 use super::receiving::UpstreamBody;
 use super::sending::Sending;
 use super::spec::HostHeader;
@@ -27,17 +27,17 @@ pub(super) async fn forward<B: BodySource + Unpin>(
     let request = &request;
     let started = request.now;
     let mut sending = Sending::new(body, request);
-    let mut tried = Tried::default();
-    let mut now = started;
+    let (mut tried, mut now) = (Tried::default(), started);
+    let whom = request.whom();
     for attempt in 1..=MAX_ATTEMPTS {
         if attempt > 1 {
             pool.counters().retries.up();
         }
         let last = attempt == MAX_ATTEMPTS;
         // Boxed: waiting and connecting are rare, and every request's future would hold their state.
-        let leased = match pool.checkout_idle(tried, now) {
+        let leased = match pool.checkout_idle(tried, whom, now) {
             Ok(lease) => Ok(lease),
-            Err(slot) => Box::pin(pool.checkout(slot, tried, now)).await,
+            Err(slot) => Box::pin(pool.checkout(slot, tried, whom, now)).await,
         };
         let lease = match leased {
             Ok(lease) => lease,
@@ -93,6 +93,13 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         now = clock::instant();
     }
     Err((UpstreamError::Unreachable, sending.into_body()))
+}
+
+impl<'a> Outgoing<'a> {
+    /// Whom its connection is for.
+    fn whom(&self) -> Option<For<'a>> {
+        self.holder.map(|(caller, holder)| For { caller, holder })
+    }
 }
 
 /// What `Host` says at this endpoint.

@@ -47,6 +47,8 @@ pub struct UpstreamCounters {
     pub surplus: Count,
     /// Requests refused because no connection came free in time or too many waited.
     pub busy: Count,
+    /// Exchanges ended for somebody who waited, since their clients took nothing.
+    pub displaced: Count,
     /// Times an endpoint was ejected.
     pub ejections: Count,
     /// Connections open now, idle ones included.
@@ -58,7 +60,7 @@ pub struct UpstreamCounters {
 impl UpstreamCounters {
     /// Every total with its name, for metrics; open and idle connections are not totals.
     #[must_use]
-    pub fn totals(&self) -> [(&'static str, u64); 11] {
+    pub fn totals(&self) -> [(&'static str, u64); 12] {
         [
             ("attempts", self.attempts.value()),
             ("retries", self.retries.value()),
@@ -70,6 +72,7 @@ impl UpstreamCounters {
             ("invalid", self.invalid.value()),
             ("surplus", self.surplus.value()),
             ("busy", self.busy.value()),
+            ("displaced", self.displaced.value()),
             ("ejections", self.ejections.value()),
         ]
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::health::{Outcome, Purpose};
+use super::holders::Ticket;
 use super::pool::UpstreamPool;
 use crate::base::clock;
 
@@ -24,6 +25,8 @@ pub(super) struct Slot {
     purpose: Purpose,
     idle: Option<Box<Connection>>,
     held: Held,
+    /// Its place among those whom the endpoint's connections are for.
+    ticket: Option<Ticket>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +37,14 @@ enum Held {
 }
 
 impl Slot {
-    pub(super) const fn new(pool: Rc<UpstreamPool>, index: usize, purpose: Purpose, idle: Option<Box<Connection>>) -> Self {
+    pub(super) const fn new(
+        pool: Rc<UpstreamPool>,
+        (index, ticket): (usize, Option<Ticket>),
+        purpose: Purpose,
+        idle: Option<Box<Connection>>,
+    ) -> Self {
         Self {
+            ticket,
             pool,
             index,
             purpose,
@@ -78,6 +87,9 @@ impl Drop for Slot {
         let Some(endpoint) = self.pool.endpoint(self.index) else { return };
         if self.purpose == Purpose::Probe {
             endpoint.health.borrow_mut().abandon_probe();
+        }
+        if let Some(ticket) = self.ticket.take() {
+            UpstreamPool::release(endpoint, ticket);
         }
         if self.held == Held::Yes {
             self.pool.close_one(endpoint);
@@ -143,6 +155,9 @@ impl Lease {
         }
         slot.held = Held::Parked;
         if let Some(endpoint) = slot.pool.endpoint(slot.index) {
+            if let Some(ticket) = slot.ticket.take() {
+                UpstreamPool::release(endpoint, ticket);
+            }
             slot.pool.keep(endpoint, connection);
         }
     }

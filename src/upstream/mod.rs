@@ -4,6 +4,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::holders::{Caller, Holder};
 use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
 use crate::decide::method::Method;
@@ -20,8 +21,10 @@ mod connection;
 mod counters;
 mod exchange;
 mod health;
+pub mod holders;
 mod lease;
 mod pool;
+mod queue;
 mod receiving;
 mod sending;
 pub mod spec;
@@ -33,10 +36,13 @@ pub use receiving::UpstreamBody;
 pub use upgraded::Upgraded;
 
 /// A request ready to be written to an endpoint.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
     /// The time: what its timeouts count from.
     pub now: Instant,
+    /// Who it is from, for shares of the connections, and what its connection can be had back by; without,
+    /// it counts against no share.
+    pub holder: Option<(Caller, &'a Rc<dyn Holder>)>,
     /// Method.
     pub method: Method,
     /// Request-target in origin form, canonical.

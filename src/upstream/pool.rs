@@ -3,9 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use super::balance::{Balance, Tried, View};
@@ -13,14 +12,17 @@ use super::connect::{Resolver, connect};
 use super::connection::{Connection, Idleness};
 use super::counters::UpstreamCounters;
 use super::health::{Health, Purpose};
+use super::holders::{Caller, Holder, Holders, Over, Shares, Ticket};
 use super::lease::{Lease, Slot};
+use super::queue::Queue;
 use super::spec::UpstreamSpec;
 use crate::base::clock;
 use crate::wire::head::ResponseHead;
 
-/// Requests of one worker that may wait for a connection of one upstream; the next is refused at
-/// once. More than this is not served within the connect deadline by any upstream worth waiting for.
-const MAX_WAITING: usize = 1_024;
+/// Who waits looks this often whether somebody stalls meanwhile, or an endpoint is well again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Who waits for what it holds itself looks this often: hundreds of such must not cost others anything.
+const LOOK_AGAIN_OVER: Duration = Duration::from_secs(1);
 
 /// Spare heads kept: a head is taken when an answer arrives and given back before the next task
 /// runs, so a few are always enough.
@@ -33,20 +35,27 @@ pub struct UpstreamPool {
     endpoints: Vec<Endpoint>,
     balance: Balance,
     resolver: Resolver,
-    waiting: Cell<usize>,
-    freed: Notify,
+    queue: Queue,
     /// Heads given back by [`UpstreamPool::recycle`].
     heads: RefCell<Vec<ResponseHead>>,
 }
 
+/// Whom a connection is for.
+#[derive(Clone, Copy)]
+pub(super) struct For<'a> {
+    pub(super) caller: Caller,
+    pub(super) holder: &'a Rc<dyn Holder>,
+}
+
 /// One address and what this worker has to it.
-#[derive(Default)]
 pub(super) struct Endpoint {
     /// Newest last: the one used last is the least likely to be closed by the other side.
     idle: RefCell<Vec<Idle>>,
     /// Connections, being made, in use or idle.
     open: Cell<usize>,
     pub(super) health: RefCell<Health>,
+    /// Whom the connections in use are for.
+    holders: Holders,
 }
 
 struct Idle {
@@ -64,17 +73,22 @@ pub(super) enum Refused {
 }
 
 impl UpstreamPool {
-    /// No connection is made yet.
+    /// No connection is made yet. Of each endpoint's connections a caller has at most these shares.
     #[must_use]
-    pub fn new(spec: Arc<UpstreamSpec>, counters: Arc<UpstreamCounters>) -> Rc<Self> {
+    pub fn new(spec: Arc<UpstreamSpec>, counters: Arc<UpstreamCounters>, shares: Shares) -> Rc<Self> {
+        let endpoint = || Endpoint {
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            health: RefCell::default(),
+            holders: Holders::new(spec.max_connections, shares),
+        };
         Rc::new(Self {
-            endpoints: spec.endpoints.iter().map(|_| Endpoint::default()).collect(),
+            endpoints: spec.endpoints.iter().map(|_| endpoint()).collect(),
             spec,
             counters,
             balance: Balance::new(),
             resolver: Resolver::default(),
-            waiting: Cell::new(0),
-            freed: Notify::new(),
+            queue: Queue::default(),
             heads: RefCell::default(),
         })
     }
@@ -126,11 +140,12 @@ impl UpstreamPool {
 
     /// Gives an idle connection to one of the endpoints that were not tried yet, without a wait. What
     /// it got as far as is what [`Self::checkout`] goes on with.
-    pub(super) fn checkout_idle(self: &Rc<Self>, tried: Tried, now: Instant) -> Result<Lease, Option<Slot>> {
-        if self.waiting.get() > 0 {
+    pub(super) fn checkout_idle(self: &Rc<Self>, tried: Tried, whom: Option<For<'_>>, now: Instant) -> Result<Lease, Option<Slot>> {
+        // Those who wait are called as soon as there is room for them: whoever was not has no claim to it.
+        if self.queue.has_called() {
             return Err(None);
         }
-        let mut slot = self.claim(tried, now).ok_or(None)?;
+        let mut slot = self.claim(tried, whom, now).ok_or(None)?;
         match slot.take_idle() {
             Some(connection) => {
                 self.counters.attempts.up();
@@ -147,21 +162,28 @@ impl UpstreamPool {
     ///
     /// # Errors
     /// [`Refused`], after the connect deadline at the latest.
-    pub(super) async fn checkout(self: &Rc<Self>, slot: Option<Slot>, tried: Tried, now: Instant) -> Result<Lease, Refused> {
+    pub(super) async fn checkout(
+        self: &Rc<Self>,
+        slot: Option<Slot>,
+        tried: Tried,
+        whom: Option<For<'_>>,
+        now: Instant,
+    ) -> Result<Lease, Refused> {
         match slot {
             Some(slot) => self.equip(slot, now).await,
             None => {
-                let slot = self.wait(tried, now + self.spec.connect_timeout).await?;
+                let slot = self.wait(tried, whom, now).await?;
                 self.equip(slot, clock::instant()).await
             }
         }
     }
 
-    /// Takes a place at an endpoint, if one has room.
-    fn claim(self: &Rc<Self>, tried: Tried, now: Instant) -> Option<Slot> {
+    /// Takes a place at an endpoint, if one has room for this caller.
+    fn claim(self: &Rc<Self>, tried: Tried, whom: Option<For<'_>>, now: Instant) -> Option<Slot> {
+        let caller = whom.map(|whom| whom.caller);
         let (index, purpose) = self
             .balance
-            .choose(self.endpoints.len(), tried, now, |index| self.view(index, now))?;
+            .choose(self.endpoints.len(), tried, now, |index| self.view(index, caller, now))?;
         let endpoint = self.endpoints.get(index)?;
         if purpose == Purpose::Probe {
             endpoint.health.borrow_mut().begin_probe();
@@ -172,35 +194,72 @@ impl UpstreamPool {
             endpoint.open.set(endpoint.open.get() + 1);
             self.counters.open.up();
         }
-        Some(Slot::new(Rc::clone(self), index, purpose, idle))
+        let ticket = whom.map(|whom| endpoint.holders.enter(whom.caller, whom.holder));
+        Some(Slot::new(Rc::clone(self), (index, ticket), purpose, idle))
     }
 
-    fn view(&self, index: usize, now: Instant) -> View {
+    fn view(&self, index: usize, caller: Option<Caller>, now: Instant) -> View {
         let Some(endpoint) = self.endpoints.get(index) else {
             return View::NOBODY;
         };
         let (open, idle) = (endpoint.open.get(), endpoint.idle.borrow().len());
+        let has_room =
+            (idle > 0 || open < self.spec.max_connections) && caller.is_none_or(|caller| endpoint.holders.over(caller).is_none());
         View {
             standing: endpoint.health.borrow().standing(now),
-            load: (idle > 0 || open < self.spec.max_connections).then(|| open.saturating_sub(idle)),
+            load: has_room.then(|| open.saturating_sub(idle)),
         }
     }
 
-    /// Waits in the order of arrival until an endpoint has room.
-    async fn wait(self: &Rc<Self>, tried: Tried, deadline: Instant) -> Result<Slot, Refused> {
-        if self.waiting.get() >= MAX_WAITING {
+    /// Waits until an endpoint has room, in the order of arrival. Whoever stalls makes room.
+    async fn wait(self: &Rc<Self>, tried: Tried, whom: Option<For<'_>>, now: Instant) -> Result<Slot, Refused> {
+        let caller = whom.map(|whom| whom.caller);
+        let over = caller.and_then(|caller| self.over(caller));
+        let deadline = now + self.spec.connect_timeout;
+        let look_again = if over.is_some() { LOOK_AGAIN_OVER } else { LOOK_AGAIN };
+        // Dropped after the place in the queue.
+        let _calls_the_next = CallNext(self);
+        let held = caller.map_or(0, |caller| self.endpoints.iter().map(|e| e.holders.held_by_address(caller)).sum());
+        let Some(waiting) = self.queue.join(caller, held, over) else {
             self.counters.busy.up();
             return Err(Refused::Busy);
-        }
-        let _place = Place::new(&self.waiting);
+        };
         loop {
-            if timeout_at(deadline.into(), self.freed.notified()).await.is_err() {
+            let now = clock::instant();
+            if let Some(caller) = caller {
+                self.displace(caller, now);
+            }
+            let pause = deadline.min(now + look_again);
+            let called = timeout_at(pause.into(), waiting.called()).await.is_ok();
+            let now = clock::instant();
+            // Nobody is called when an ejected endpoint's time is over, so whoever waits looks by itself.
+            let may_try = called || !self.queue.has_called();
+            if may_try && let Some(slot) = self.claim(tried, whom, now) {
+                drop(waiting);
+                return Ok(slot);
+            }
+            waiting.answer_call();
+            if now >= deadline {
                 self.counters.busy.up();
                 return Err(Refused::Busy);
             }
-            if let Some(slot) = self.claim(tried, clock::instant()) {
-                return Ok(slot);
-            }
+        }
+    }
+
+    /// The share that keeps this caller from every endpoint that has room for others.
+    fn over(&self, caller: Caller) -> Option<Over> {
+        self.endpoints.iter().find_map(|endpoint| endpoint.holders.over(caller))
+    }
+
+    /// Ends the exchange whose client has taken nothing for longest, so that this caller gets its connection.
+    fn displace(&self, caller: Caller, now: Instant) {
+        let stalled = self
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.holders.longest_stalled(caller, now));
+        if let Some((_, holder)) = stalled.min_by_key(|(since, _)| *since) {
+            self.counters.displaced.up();
+            holder.displace();
         }
     }
 
@@ -266,7 +325,12 @@ impl UpstreamPool {
     pub(super) fn close_one(&self, endpoint: &Endpoint) {
         endpoint.open.set(endpoint.open.get().saturating_sub(1));
         self.counters.open.down();
-        self.wake_one();
+        self.call_next();
+    }
+
+    /// Whoever had a connection of this endpoint has it no more.
+    pub(super) fn release(endpoint: &Endpoint, ticket: Ticket) {
+        endpoint.holders.leave(ticket);
     }
 
     /// Keeps a connection whose last exchange is over and clean.
@@ -275,17 +339,21 @@ impl UpstreamPool {
         self.counters.idle.up();
         let since = clock::instant();
         endpoint.idle.borrow_mut().push(Idle { connection, since });
-        self.wake_one();
+        self.call_next();
     }
 
     pub(super) fn endpoint(&self, index: usize) -> Option<&Endpoint> {
         self.endpoints.get(index)
     }
 
-    fn wake_one(&self) {
-        if self.waiting.get() > 0 {
-            self.freed.notify_one();
+    /// Calls the first of those who wait for whom there is room now.
+    fn call_next(&self) {
+        if self.queue.is_empty() {
+            return;
         }
+        let now = clock::instant();
+        self.queue
+            .call(|caller| (0..self.endpoints.len()).any(|index| self.view(index, caller, now).load.is_some()));
     }
 
     /// Closes the idle connections of an endpoint that has just closed one of them on us: a service
@@ -300,18 +368,11 @@ impl UpstreamPool {
     }
 }
 
-/// A place in the queue.
-struct Place<'a>(&'a Cell<usize>);
+/// Calls the next of those who wait when one of them goes.
+struct CallNext<'a>(&'a UpstreamPool);
 
-impl<'a> Place<'a> {
-    fn new(waiting: &'a Cell<usize>) -> Self {
-        waiting.set(waiting.get() + 1);
-        Self(waiting)
-    }
-}
-
-impl Drop for Place<'_> {
+impl Drop for CallNext<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.call_next();
     }
 }

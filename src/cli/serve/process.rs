@@ -35,6 +35,7 @@ use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
 use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
+use crate::upstream::holders::Shares;
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
 pub(crate) struct Process {
@@ -83,8 +84,7 @@ impl Process {
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
-        let upstreams = Arc::<UpstreamRegistry>::default();
-        let (cached, announcer) = memory;
+        let (upstreams, (cached, announcer)) = (Arc::<UpstreamRegistry>::default(), memory);
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
@@ -97,6 +97,7 @@ impl Process {
             limiter: limiter.clone(),
             stream_check: settings.stream_check,
             upstreams: upstreams.clone(),
+            places: places_in_flight(&settings),
             seed: [0; 2],
         };
         let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
@@ -294,6 +295,16 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
             Ok(Box::new(move || Worker::new(parts)) as Factory)
         })
         .collect()
+}
+
+/// What each worker has of the requests in flight, and each caller of that.
+fn places_in_flight(settings: &Settings) -> (usize, Shares) {
+    let limits = &settings.limits;
+    let shares = Shares {
+        address: limits.address_share,
+        credential: limits.credential_share,
+    };
+    (limits.requests.div_ceil(settings.workers.max(1)), shares)
 }
 
 fn random_seed() -> std::io::Result<[u64; 2]> {

@@ -24,9 +24,9 @@ pub(super) enum Broken {
     /// The body broke off.
     #[error("the answer's body broke off")]
     Body(#[source] BodyError),
-    /// Whoever asked for it may not have the rest.
-    #[error("the credential died")]
-    Denied,
+    /// Whoever asked for it may not have the rest, or makes others wait.
+    #[error("the worker ended it")]
+    Cut,
     /// The body was longer or shorter than its head declared.
     #[error("the answer's body is not as long as declared")]
     Length,

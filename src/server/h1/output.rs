@@ -55,8 +55,8 @@ impl Output {
         }
     }
 
-    /// Writes once; ready when something was written.
-    pub(super) fn poll_write<Io: AsyncWrite + Unpin>(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes once; ready with how much was written, which is something.
+    pub(super) fn poll_write<Io: AsyncWrite + Unpin>(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let small = self.small.get(self.written..).unwrap_or_default();
         let n = if self.large.is_empty() && self.tail.is_empty() {
             ready!(Pin::new(io).poll_write(cx, small))?
@@ -68,7 +68,7 @@ impl Output {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.advance(n);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(n))
     }
 
     fn advance(&mut self, written: usize) {
@@ -142,7 +142,7 @@ mod tests {
             assert!(!output.has_room());
             let mut cx = Context::from_waker(std::task::Waker::noop());
             while !output.is_empty() {
-                assert!(matches!(output.poll_write(&mut io, &mut cx), Poll::Ready(Ok(()))));
+                assert!(matches!(output.poll_write(&mut io, &mut cx), Poll::Ready(Ok(1..))));
             }
             let expected = [b"head;small\r\n".as_slice(), &large, b"\r\n"].concat();
             assert_eq!(io.taken, expected, "{step}");

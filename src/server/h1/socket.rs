@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::incoming::Incoming;
+use super::line::Stall;
 use super::output::Output;
 use crate::base::clock;
 use crate::server::alarm::Alarm;
+use crate::server::patience::Patience;
 use crate::server::transport::ClientStream;
 use crate::snapshot::Limits;
 use crate::wire::body::{BodyError, Chunk};
@@ -54,8 +57,11 @@ pub(super) struct Socket<Io> {
     pub(super) alarm: Alarm,
     /// The client has sent its last byte; it may still be reading.
     pub(super) at_end: bool,
-    write_timeout: Duration,
-    stalled_since: Option<Instant>,
+    /// With a client that has not yet been waited for.
+    fresh: Patience,
+    /// With the client that takes the answer.
+    patience: Patience,
+    stall: Rc<Stall>,
 }
 
 impl<Io: Stream> Socket<Io> {
@@ -68,8 +74,9 @@ impl<Io: Stream> Socket<Io> {
             incoming: Incoming::new(limits),
             alarm: Alarm::new(first_deadline),
             at_end: false,
-            write_timeout: limits.body_idle,
-            stalled_since: None,
+            fresh: Patience::of_answer(limits, limits.body_idle),
+            patience: Patience::of_answer(limits, limits.body_idle),
+            stall: Rc::default(),
         }
     }
 
@@ -145,30 +152,50 @@ impl<Io: Stream> Socket<Io> {
         Poll::Ready(Some(Err(error)))
     }
 
+    /// An answer begins: its client has not yet been waited for.
+    pub(super) const fn begin_answer(&mut self) {
+        self.patience = self.fresh;
+    }
+
+    /// Where it stands since when the client has taken nothing.
+    pub(super) fn stall(&self) -> Rc<Stall> {
+        Rc::clone(&self.stall)
+    }
+
     /// Writes everything that is waiting.
     ///
     /// # Errors
-    /// Those of the socket; `TimedOut` when the client took nothing for as long as a body may stand still.
+    /// Those of the socket; `TimedOut` when the client took nothing for as long as a body may stand still,
+    /// or the answer more slowly than it may.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
             match self.output.poll_write(&mut self.io, cx) {
-                Poll::Ready(Ok(())) => self.stalled_since = None,
+                Poll::Ready(Ok(n)) => self.note_taken(n),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_stall(cx),
             }
         }
         match Pin::new(&mut self.io).poll_flush(cx) {
             Poll::Ready(result) => {
-                self.stalled_since = None;
+                self.note_taken(0);
                 Poll::Ready(result)
             }
             Poll::Pending => self.poll_stall(cx),
         }
     }
 
+    /// The client took so much.
+    fn note_taken(&mut self, bytes: usize) {
+        if self.patience.since().is_some() {
+            self.stall.set(None);
+        }
+        self.patience.receive(bytes, clock::instant);
+    }
+
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let since = *self.stalled_since.get_or_insert_with(clock::instant);
-        ready!(self.alarm.poll_until(cx, since + self.write_timeout));
+        let deadline = self.patience.deadline(clock::instant());
+        self.stall.set(self.patience.since());
+        ready!(self.alarm.poll_until(cx, deadline));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -15,7 +15,8 @@ use super::render::{Asked, Sent};
 use super::socket::{Socket, Stream};
 use super::{Conversation, Ended, LINGER};
 use crate::base::clock;
-use crate::gateway::Tunnel;
+use crate::gateway::{Cut, Tunnel};
+use crate::server::patience::Patience;
 use crate::server::service::{After, Answer, Outcome, Service};
 use crate::telemetry::StreamEnd;
 use crate::upstream::Upgraded;
@@ -80,8 +81,8 @@ struct Way {
     frames: Frames,
     stage: Stage,
     bytes: u64,
-    /// Since when its receiver has taken nothing of what is there.
-    stuck_since: Option<Instant>,
+    /// With its receiver, waiting while that takes nothing of what is there.
+    patience: Patience,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,12 +106,12 @@ enum Fault {
 }
 
 impl Way {
-    const fn new(frames: Frames) -> Self {
+    const fn new(frames: Frames, patience: Patience) -> Self {
         Self {
             frames,
             stage: Stage::Flushed,
             bytes: 0,
-            stuck_since: None,
+            patience,
         }
     }
 
@@ -126,7 +127,7 @@ impl Way {
                 }
                 Stage::Written => {
                     let flushed = to.poll_flush(cx).map_err(|_| Fault::Broken)?;
-                    ready!(self.note_stuck(flushed));
+                    ready!(self.note_taken(flushed.map(|()| 0)));
                     self.stage = Stage::Flushed;
                 }
                 Stage::Flushed => match ready!(from.poll_read(cx)) {
@@ -150,7 +151,7 @@ impl Way {
                 });
             }
             let written = to.poll_write(cx, frames).map_err(|_| Fault::Broken)?;
-            match ready!(self.note_stuck(written)) {
+            match ready!(self.note_taken(written)) {
                 0 => return Poll::Ready(Err(Fault::Broken)),
                 n => {
                     self.frames.pass(from.input().get(..n).unwrap_or_default());
@@ -163,13 +164,19 @@ impl Way {
         Poll::Ready(Ok(()))
     }
 
-    fn note_stuck<T>(&mut self, polled: Poll<T>) -> Poll<T> {
-        if polled.is_ready() {
-            self.stuck_since = None;
-        } else {
-            self.stuck_since.get_or_insert_with(clock::instant);
+    fn note_taken(&mut self, polled: Poll<usize>) -> Poll<usize> {
+        match polled {
+            Poll::Ready(bytes) => self.patience.receive(bytes, clock::instant),
+            // Its wait begins, if it has not begun before.
+            Poll::Pending => _ = self.patience.deadline(clock::instant()),
         }
         polled
+    }
+
+    /// When its receiver has taken nothing for too long, or too little.
+    fn deadline(&mut self) -> Option<Instant> {
+        let since = self.patience.since()?;
+        Some(self.patience.deadline(since))
     }
 }
 
@@ -208,10 +215,14 @@ impl Ways<'_> {
         if self.up.bytes + self.down.bytes != before {
             self.moved_at = clock::instant();
         }
-        let stuck = [self.up.stuck_since, self.down.stuck_since].into_iter().flatten();
-        let since = stuck.chain([self.moved_at]).min().unwrap_or(self.moved_at);
-        let deadline = since + self.idle_timeout;
-        socket.alarm.poll_until(cx, deadline).map(|()| StreamEnd::Idle)
+        socket.stall().set(self.down.patience.since());
+        let idle_at = self.moved_at + self.idle_timeout;
+        let stuck = [self.up.deadline(), self.down.deadline()].into_iter().flatten();
+        let deadline = stuck.chain([idle_at]).min().unwrap_or(idle_at);
+        ready!(socket.alarm.poll_until(cx, deadline));
+        let now = clock::instant();
+        let is_slow = self.down.deadline().is_some_and(|at| at <= now) && !self.down.patience.is_idle(now);
+        Poll::Ready(if is_slow { StreamEnd::Slow } else { StreamEnd::Idle })
     }
 }
 
@@ -219,7 +230,7 @@ impl Ways<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     /// The worker has cut it off, and the outcome knows why.
-    Cut,
+    Cut(Cut),
     /// By itself, or with the gateway.
     End(StreamEnd),
 }
@@ -228,7 +239,8 @@ impl Stop {
     /// What both sides are told, if anything.
     const fn farewell(self) -> Option<(u16, &'static str)> {
         match self {
-            Self::Cut | Self::End(StreamEnd::Denied(_)) => Some((POLICY_VIOLATION, "no longer authorized")),
+            Self::Cut(Cut::Denied) | Self::End(StreamEnd::Denied(_)) => Some((POLICY_VIOLATION, "no longer authorized")),
+            Self::Cut(Cut::Displaced) | Self::End(StreamEnd::Slow | StreamEnd::Displaced) => Some((GOING_AWAY, "too slow")),
             Self::End(StreamEnd::Drain) => Some((GOING_AWAY, "the gateway is going away")),
             Self::End(StreamEnd::Idle) => Some((GOING_AWAY, "idle for too long")),
             Self::End(StreamEnd::Protocol) => Some((PROTOCOL_ERROR, "not a frame")),
@@ -260,15 +272,18 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         }
         let mut ways = Ways {
             upstream: &mut upstream,
-            up: Way::new(Frames::new(Sender::Client, extensions)),
-            down: Way::new(Frames::new(Sender::Server, extensions)),
+            up: Way::new(Frames::new(Sender::Client, extensions), Patience::of_idle(idle_timeout)),
+            down: Way::new(
+                Frames::new(Sender::Server, extensions),
+                Patience::of_answer(&self.context.limits, idle_timeout),
+            ),
             idle_timeout,
             moved_at: clock::instant(),
             first: None,
         };
         let stop = poll_fn(|cx| {
-            if self.line.is_cut() {
-                return Poll::Ready(Stop::Cut);
+            if let Some(why) = self.line.cut_for() {
+                return Poll::Ready(Stop::Cut(why));
             }
             if self.context.drain.is_ending() {
                 return Poll::Ready(Stop::End(StreamEnd::Drain));
@@ -280,12 +295,12 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
             say_farewell(&self.socket, &mut ways, code, reason).await;
         }
         let end = match stop {
-            Stop::Cut => StreamEnd::Broken,
+            Stop::Cut(_) => StreamEnd::Broken,
             Stop::End(end) => end,
         };
         answer.outcome.end_tunnel(end, ways.up.bytes, ways.down.bytes);
         match end {
-            StreamEnd::Broken if stop != Stop::Cut => Ended::Gone,
+            StreamEnd::Broken if !matches!(stop, Stop::Cut(_)) => Ended::Gone,
             _ => Ended::Last,
         }
     }

@@ -55,8 +55,13 @@ pub(super) fn respond<B: BodySource + Unpin, O: Outcome>(
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
     let left = if method == b"HEAD" || bodiless { Some(0) } else { declared };
+    let progress = if left == Some(0) { Progress::Complete } else { Progress::Streaming };
+    if progress == Progress::Streaming {
+        // The library asks for the body when the client's window has room.
+        offer.open(0);
+    }
     let body = AnswerBody {
-        progress: if left == Some(0) { Progress::Complete } else { Progress::Streaming },
+        progress,
         body: answer.body,
         rest: Bytes::new(),
         left,
@@ -158,9 +163,11 @@ impl<B: BodySource + Unpin + 'static, O: Outcome> http_body::Body for AnswerBody
         }
         let next = this.poll_next(cx);
         match &next {
-            Poll::Ready(Some(Ok(_))) => this.offer.open(),
+            Poll::Ready(Some(Ok(frame))) if this.progress == Progress::Streaming => {
+                this.offer.open(frame.data_ref().map_or(0, Bytes::len));
+            }
             Poll::Ready(Some(Err(_))) => this.progress = Progress::Broken,
-            Poll::Ready(None) | Poll::Pending => {}
+            Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => {}
         }
         next
     }
@@ -177,7 +184,7 @@ impl<B, O: Outcome> Drop for AnswerBody<B, O> {
         if self.progress == Progress::Complete && !self.offer.was_cut_off() {
             outcome.finish(self.sent, clock::instant());
         } else {
-            outcome.abort(self.sent);
+            outcome.abort(self.sent, self.offer.reason());
         }
     }
 }

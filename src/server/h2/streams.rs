@@ -6,15 +6,17 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::base::clock;
-use crate::gateway::Lifeline;
+use crate::gateway::{Cut, Lifeline};
 use crate::server::counters::WorkerCounters;
+use crate::server::patience::Patience;
 use crate::server::worker::note_end;
-use crate::telemetry::StreamKind;
+use crate::snapshot::Limits;
+use crate::telemetry::{StreamEnd, StreamKind};
 
 /// Runs each stream's future as a task of its own, so that a panic ends that stream only, and ends
 /// them all when the connection ends. Cloned for the library, which calls it an executor.
@@ -33,23 +35,47 @@ struct Entry {
 }
 
 /// What a stream has offered to its client, and how it is ended.
-#[derive(Default)]
 pub(super) struct Offer {
-    /// When the piece that is not yet taken was offered.
-    since: Cell<Option<Instant>>,
+    /// With the client; waiting since a piece was offered that is not yet taken.
+    patience: Cell<Patience>,
     cut_off: Cell<bool>,
+    slow: Cell<bool>,
     task: Option<AbortHandle>,
 }
 
 impl Offer {
-    /// A piece of the answer was handed over.
-    pub(super) fn open(&self) {
-        self.since.set(Some(clock::instant()));
+    pub(super) fn new(limits: &Limits, task: Option<AbortHandle>) -> Rc<Self> {
+        Rc::new(Self {
+            patience: Cell::new(Patience::of_answer(limits, limits.body_idle)),
+            cut_off: Cell::new(false),
+            slow: Cell::new(false),
+            task,
+        })
+    }
+
+    /// This much of the answer was handed over, or nothing yet of one that waits for the client's window.
+    ///
+    /// The piece counts as taken while it is waited for: nobody knows how much of it has left.
+    pub(super) fn open(&self, bytes: usize) {
+        let mut patience = self.patience.get();
+        patience.receive(bytes, clock::instant);
+        let _ = patience.deadline(clock::instant());
+        self.patience.set(patience);
     }
 
     /// It was taken: the next is asked for.
     pub(super) fn close(&self) {
-        self.since.set(None);
+        let mut patience = self.patience.get();
+        if patience.since().is_some() {
+            patience.receive(0, clock::instant);
+            self.patience.set(patience);
+        }
+    }
+
+    /// Whether its client has kept it waiting for too long.
+    fn is_slow(&self, now: Instant) -> bool {
+        let mut patience = self.patience.get();
+        patience.since().is_some() && patience.deadline(now) <= now
     }
 
     /// Ends the stream: the library resets it when its task is gone (RFC 9113, section 5.4.2).
@@ -60,9 +86,14 @@ impl Offer {
         }
     }
 
-    /// Whether the stream was ended by us: its client took nothing, or its credential died.
+    /// Whether the stream was ended by us: its client was too slow, its credential died, or others waited.
     pub(super) fn was_cut_off(&self) -> bool {
         self.cut_off.get()
+    }
+
+    /// Why it was ended, if because of its client.
+    pub(super) fn reason(&self) -> Option<StreamEnd> {
+        self.slow.get().then_some(StreamEnd::Slow)
     }
 }
 
@@ -71,7 +102,11 @@ impl Lifeline for Offer {
         StreamKind::Http2
     }
 
-    fn cut(&self) {
+    fn stalled_since(&self) -> Option<Instant> {
+        self.patience.get().since()
+    }
+
+    fn cut(&self, _: Cut) {
         self.end();
     }
 }
@@ -88,13 +123,12 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
 
 impl Streams {
     /// The offer of the stream whose task this is called on.
-    pub(super) fn offer(&self) -> Rc<Offer> {
+    pub(super) fn offer(&self, limits: &Limits) -> Rc<Offer> {
         let mut entries = self.0.entries.borrow_mut();
         let Some(entry) = tokio::task::try_id().and_then(|id| entries.get_mut(&id)) else {
-            return Rc::default();
+            return Offer::new(limits, None);
         };
-        let task = Some(entry.abort.clone());
-        let offer = Rc::new(Offer { task, ..Offer::default() });
+        let offer = Offer::new(limits, Some(entry.abort.clone()));
         entry.offer = Some(Rc::clone(&offer));
         offer
     }
@@ -120,19 +154,25 @@ impl Streams {
         self.0.tasks.borrow_mut().abort_all();
     }
 
-    /// Ends the streams whose client has taken nothing for longer than `patience`; how many.
-    pub(super) fn cut_off_stalled(&self, now: Instant, patience: Duration) -> usize {
+    /// Ends the streams whose clients have kept them waiting for too long; how many.
+    pub(super) fn cut_off_slow(&self, now: Instant) -> usize {
         let entries = self.0.entries.borrow();
-        let stalled = entries.values().filter(|entry| {
-            let since = entry.offer.as_ref().and_then(|offer| offer.since.get());
-            since.is_some_and(|since| now.saturating_duration_since(since) >= patience)
-        });
-        stalled
-            .map(|entry| {
-                if let Some(offer) = &entry.offer {
-                    offer.end();
-                }
+        let offers = entries.values().filter_map(|entry| entry.offer.as_ref());
+        offers
+            .filter(|offer| offer.is_slow(now))
+            .map(|offer| {
+                offer.slow.set(true);
+                offer.end();
             })
             .count()
+    }
+
+    /// The connection ends since its client takes nothing: so says each stream that waits for it.
+    pub(super) fn note_slow(&self) {
+        let entries = self.0.entries.borrow();
+        let offers = entries.values().filter_map(|entry| entry.offer.as_ref());
+        for offer in offers.filter(|offer| offer.patience.get().since().is_some()) {
+            offer.slow.set(true);
+        }
     }
 }

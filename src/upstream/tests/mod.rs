@@ -5,6 +5,7 @@ mod balance;
 mod duplex;
 mod faults;
 mod pooling;
+mod shares;
 mod tls;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::holders::Shares;
 use super::spec::{Ejection, EndpointSpec, HostHeader, UpstreamSpec};
 use super::{Forwarded, Outgoing, UpstreamError, UpstreamPool, attempt};
 use crate::base::clock;
@@ -159,7 +161,7 @@ fn spec(ports: &[u16]) -> UpstreamSpec {
 }
 
 fn pool_of(spec: UpstreamSpec) -> Rc<UpstreamPool> {
-    UpstreamPool::new(Arc::new(spec), Arc::default())
+    UpstreamPool::new(Arc::new(spec), Arc::default(), Shares::ALL)
 }
 
 fn pool(ports: &[u16]) -> Rc<UpstreamPool> {
@@ -170,6 +172,7 @@ fn request(method: Method, framing: Framing) -> Outgoing<'static> {
     Outgoing {
         upgrade: None,
         now: clock::instant(),
+        holder: None,
         method,
         target: b"/a?b=c",
         client_host: b"api.example",

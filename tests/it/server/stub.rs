@@ -148,7 +148,7 @@ impl Outcome for Went {
         }
     }
 
-    fn abort(self, _: u64) {}
+    fn abort(self, _: u64, _: Option<StreamEnd>) {}
 
     fn end_tunnel(self, _: StreamEnd, _: u64, _: u64) {}
 }
@@ -264,6 +264,7 @@ impl Stub {
             framing,
             body,
             after: After::KeepAlive,
+            unplaced: false,
             tunnel: None,
             outcome: Went(Some(self.clone())),
         }

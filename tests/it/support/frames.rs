@@ -92,6 +92,29 @@ pub(crate) fn open(client: &mut Client, request: &Request) -> io::Result<()> {
     client.try_send(&bytes)
 }
 
+/// Sends the same request, which has no body, as so many streams of a fresh connection that takes nothing: its
+/// window is zero.
+pub(crate) fn open_without_window(client: &mut Client, request: &Request, streams: u32) -> io::Result<()> {
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let mut bytes = PREFACE[..24].to_vec();
+    let setting = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+    frame_on(&mut bytes, SETTINGS, 0, 0, &setting);
+    for n in 0..streams {
+        frame_on(&mut bytes, HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &block(&request.fields));
+    }
+    client.try_send(&bytes)
+}
+
+/// Lets stream 1 and the connection have so many bytes more.
+pub(crate) fn widen(client: &mut Client, bytes: u32) -> io::Result<()> {
+    const WINDOW_UPDATE: u8 = 8;
+    let mut out = Vec::new();
+    for stream in [0, 1] {
+        frame_on(&mut out, WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+    }
+    client.try_send(&out)
+}
+
 /// How stream 1 came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ending {

@@ -1,7 +1,7 @@
 //! A client that writes exactly the bytes it is given and reads answers by a strict parser of its own.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,8 +65,26 @@ impl Client {
         })
     }
 
+    /// Connects without TLS from a certain address of this machine, with little room for what it does not read.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        Self {
+            stream: Stream::Plain(tcp_from(source, address)),
+            read: Vec::new(),
+        }
+    }
+
     /// Connects with TLS, trusting `root` (DER), offering these protocols.
     pub(crate) fn connect_tls(address: SocketAddr, root: &[u8], name: &str, protocols: &[&str]) -> io::Result<Self> {
+        Self::connect_tls_from(Ipv4Addr::LOCALHOST.into(), address, (root, name), protocols)
+    }
+
+    /// The same from a certain address of this machine.
+    pub(crate) fn connect_tls_from(
+        source: IpAddr,
+        address: SocketAddr,
+        (root, name): (&[u8], &str),
+        protocols: &[&str],
+    ) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(root.to_vec().into()).map_err(io::Error::other)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -78,7 +96,12 @@ impl Client {
         config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(connection, tcp(address));
+        let tcp = if source == IpAddr::from(Ipv4Addr::LOCALHOST) {
+            tcp(address)
+        } else {
+            tcp_from(source, address)
+        };
+        let mut stream = StreamOwned::new(connection, tcp);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
@@ -107,6 +130,15 @@ impl Client {
         match &mut self.stream {
             Stream::Plain(s) => s.write_all(bytes),
             Stream::Tls(s) => s.write_all(bytes).and_then(|()| s.flush()),
+        }
+    }
+
+    /// Reads at most so many bytes and forgets them; how many there were.
+    pub(crate) fn read_little(&mut self, most: usize) -> io::Result<usize> {
+        let mut bytes = vec![0; most];
+        match &mut self.stream {
+            Stream::Plain(s) => s.read(&mut bytes),
+            Stream::Tls(s) => s.read(&mut bytes),
         }
     }
 
@@ -258,6 +290,19 @@ fn set_patience(stream: &TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
+}
+
+fn tcp_from(source: IpAddr, address: SocketAddr) -> TcpStream {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(8 * 1024).unwrap();
+    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+    socket.connect_timeout(&address.into(), PATIENCE).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 pub(crate) fn parse_head(head: &[u8]) -> Response {

@@ -7,6 +7,7 @@ use http_body::Body as _;
 
 use super::*;
 use crate::server::service::After;
+use crate::snapshot::Limits;
 use crate::wire::head::ResponseHead;
 
 struct Pieces(VecDeque<Result<Chunk, BodyError>>);
@@ -35,7 +36,7 @@ impl Outcome for Went {
         self.0.set(Some((true, bytes)));
     }
 
-    fn abort(self, bytes: u64) {
+    fn abort(self, bytes: u64, _: Option<crate::telemetry::StreamEnd>) {
         self.0.set(Some((false, bytes)));
     }
 
@@ -57,10 +58,11 @@ fn run(status: u16, method: &str, framing: Framing, pieces: Vec<Result<Chunk, Bo
         framing,
         body: Pieces(pieces.into()),
         after: After::KeepAlive,
+        unplaced: false,
         tunnel: None,
         outcome: Went(Rc::clone(&went)),
     };
-    let response = respond(answer, method.as_bytes(), b"now", Rc::default(), None).unwrap();
+    let response = respond(answer, method.as_bytes(), b"now", Offer::new(&Limits::default(), None), None).unwrap();
     let (parts, mut body) = response.into_parts();
     let (mut sizes, mut broken) = (Vec::new(), false);
     let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -138,9 +140,10 @@ fn a_head_that_is_none_resets_the_stream() {
         framing: Framing::None,
         body: Pieces(VecDeque::new()),
         after: After::KeepAlive,
+        unplaced: false,
         tunnel: None,
         outcome: Went(Rc::clone(&went)),
     };
-    assert!(respond(answer, b"GET", b"now", Rc::default(), None).is_err());
+    assert!(respond(answer, b"GET", b"now", Offer::new(&Limits::default(), None), None).is_err());
     assert_eq!(went.get(), None, "dropped unused it counts as aborted");
 }
