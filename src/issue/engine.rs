@@ -12,24 +12,22 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Peppers;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
-use crate::base::login::login_fingerprint;
 use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::token::MAX_AHEAD;
 use crate::decide::validity;
 use crate::snapshot::{HashPlaces, LogInSettings};
-use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError, find_any};
+use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
 
 use super::answer::{self, Told};
 use super::call::{Call, Issued, Stop};
-use super::cookie;
 use super::fields::Rule;
-use super::making::{Base, Kept, Made, Ready, make, mint_tenant};
 use super::password::{PasswordError, Passwords, Side};
-use super::spec::{Action, Mint, ParentSource, Source, TenantSource};
+use super::spec::{Action, Source};
 use super::throttle::Throttle;
 
 mod accounts;
+mod mint;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -165,110 +163,6 @@ impl Engine {
         }
     }
 
-    /// Makes credentials: first everything that can fail without a trace, the answer included, then
-    /// one atomic step of the store.
-    async fn mint(&self, call: &Call, tenant: &TenantSource, mints: &[Mint], cookie: Option<usize>) -> Result<Issued, Stop> {
-        let now = self.time().await?;
-        let (tenant, new_tenant) = match tenant {
-            TenantSource::New => (mint_tenant()?, true),
-            TenantSource::Caller => (call.caller()?.record().tenant.clone(), false),
-            TenantSource::CallerNamed(parameter) => (named_tenant(call, parameter)?, false),
-        };
-        let mut rests_on = call.rests_on();
-        let mut made: Vec<Made> = Vec::with_capacity(mints.len());
-        let mut bases: Vec<Base> = Vec::with_capacity(mints.len());
-        for mint in mints {
-            let parent = self.find_parent(call, mint, &bases, (now, &mut rests_on)).await?;
-            let (roles, role_scopes) = self.find_roles(call, mint.roles.as_ref(), &tenant, &mut rests_on).await?;
-            let ready = Ready {
-                tenant: &tenant,
-                parent: parent.as_ref(),
-                password: self.hash(call, mint.password.as_ref()).await?,
-                role_scopes: role_scopes.clone(),
-                roles,
-                pepper: self.peppers.first(),
-                now,
-            };
-            let one = make(call, mint, ready)?;
-            bases.push(Base {
-                may: one.record.scopes.union(&role_scopes),
-                record: one.record.clone(),
-            });
-            made.push(one);
-        }
-        self.refuse_taken(&made).await?;
-        let mut told = Told {
-            minted: made.iter().map(|one| answer::minted(one, now)).collect(),
-            done: done("mint", made.iter().map(|one| &one.record)),
-            ..Told::default()
-        };
-        if let Some(index) = cookie {
-            told.cookies.push(session_cookie(call, mints, &made, index, now)?);
-        }
-        let issued = answer::render(call, told)?;
-        let credentials = made.into_iter().filter(|one| one.kept == Kept::Stored).map(|one| one.record);
-        // Also for tokens alone, which leave nothing in the store: what they rest on is compared there.
-        let new = NewRecords {
-            tenant: new_tenant.then_some(tenant),
-            credentials: credentials.collect(),
-            rests_on,
-            ..NewRecords::default()
-        };
-        self.write(call, new, now).await?;
-        self.end_replaced(call, now).await;
-        Ok(issued)
-    }
-
-    /// An address has one account, whatever pepper is first.
-    async fn refuse_taken(&self, made: &[Made]) -> Result<(), Stop> {
-        for record in made.iter().map(|one| &one.record) {
-            let Some(login) = record.login() else { continue };
-            let older = self.peppers.older().map(|pepper| login_fingerprint(pepper, &record.surface, login));
-            if find_any(&*self.store, older).await.map_err(|error| unavailable(&error))? {
-                return Err(Denial::Taken.into());
-            }
-        }
-        Ok(())
-    }
-
-    async fn find_parent(
-        &self,
-        call: &Call,
-        mint: &Mint,
-        made: &[Base],
-        (now, rests_on): (UnixMillis, &mut RestsOn),
-    ) -> Result<Option<Base>, Stop> {
-        match &mint.parent {
-            ParentSource::None => Ok(None),
-            ParentSource::Caller => {
-                let caller = call.caller()?;
-                Ok(Some(Base {
-                    record: caller.record().clone(),
-                    may: caller.principal.held().clone(),
-                }))
-            }
-            ParentSource::CallersParent => {
-                let facts = &call.caller()?.principal.facts;
-                let (parent, above) = facts.ancestors.split_first().ok_or(Denial::NotFound)?;
-                let may = call.snapshot.authority.of_record(parent, above, &facts.roles);
-                Ok(Some(Base {
-                    may: may.into_owned(),
-                    record: parent.clone(),
-                }))
-            }
-            ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
-            ParentSource::Record { surface, id } => {
-                let found = self.find_target(call, (*surface, id, &super::spec::Reach::Tenant)).await?;
-                check_in_force(&found, now)?;
-                rests_on.add(RestsOn::found(&found));
-                Ok(Some(Base {
-                    may: may_do(call, &found),
-                    record: found.credential,
-                }))
-            }
-        }
-    }
-
     /// Roles by id, and what they hold together. One that does not exist, or is another tenant's, is
     /// a mistake of its field.
     async fn find_roles(
@@ -363,16 +257,6 @@ impl Engine {
         Ok(PasswordHash::parse(&hash).ok_or(Denial::Internal)?)
     }
 
-    /// Ends the session whose cookie was replaced. The new one stands already; if the store fails
-    /// now, the old one lives on to its own end.
-    async fn end_replaced(&self, call: &Call, now: UnixMillis) {
-        if let Some(id) = &call.replaced
-            && let Err(error) = self.store.change_credential(id.clone(), CredentialChange::Revoke, now).await
-        {
-            tracing::warn!(credential = %id, %error, "a replaced session could not be ended");
-        }
-    }
-
     /// The time of making: the store's, so that what is made and what is ended have one order whichever gateway
     /// did it. Of a clock that is far ahead only so much is taken as gateways take from a token; what is dated
     /// earlier than the store has it can only end earlier.
@@ -405,20 +289,6 @@ pub(super) fn named_tenant(call: &Call, parameter: &str) -> Result<TenantId, Den
         Some(named) if named == own.as_str() => Ok(own.clone()),
         _ => Err(Denial::ForeignTenant),
     }
-}
-
-fn session_cookie(call: &Call, mints: &[Mint], made: &[Made], index: usize, now: UnixMillis) -> Result<String, Denial> {
-    let (mint, made) = mints.get(index).zip(made.get(index)).ok_or(Denial::Internal)?;
-    let token = made.token.as_ref().ok_or(Denial::Internal)?;
-    let minting = call
-        .surface(mint.surface)?
-        .kind
-        .session()
-        .and_then(|session| session.minting.as_ref());
-    let spec = minting.and_then(|minting| minting.cookie.as_ref()).ok_or(Denial::Internal)?;
-    let end = made.record.expires_at.unwrap_or(token.expires_at);
-    let remaining = u64::try_from(end.0.saturating_sub(now.0)).unwrap_or(0);
-    Ok(cookie::set(spec, &token.text, std::time::Duration::from_millis(remaining)))
 }
 
 /// Every scope that a route or a role of the configuration knows.

@@ -1,0 +1,143 @@
+//! Makes what a route mints: everything that can fail first, then one step of the store.
+
+use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
+use crate::base::login::login_fingerprint;
+use crate::issue::answer::{self, Told};
+use crate::issue::call::{Call, Issued, Stop};
+use crate::issue::cookie;
+use crate::issue::making::{Base, Kept, Made, Ready, make, mint_tenant};
+use crate::issue::spec::{Mint, ParentSource, Reach, TenantSource};
+use crate::store::{CredentialChange, NewRecords, RestsOn, find_any};
+
+use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
+
+impl Engine {
+    /// Makes credentials: first everything that can fail without a trace, the answer included, then
+    /// one atomic step of the store.
+    pub(super) async fn mint(&self, call: &Call, tenant: &TenantSource, mints: &[Mint], cookie: Option<usize>) -> Result<Issued, Stop> {
+        let now = self.time().await?;
+        let (tenant, new_tenant) = match tenant {
+            TenantSource::New => (mint_tenant()?, true),
+            TenantSource::Caller => (call.caller()?.record().tenant.clone(), false),
+            TenantSource::CallerNamed(parameter) => (named_tenant(call, parameter)?, false),
+        };
+        let mut rests_on = call.rests_on();
+        let mut made: Vec<Made> = Vec::with_capacity(mints.len());
+        let mut bases: Vec<Base> = Vec::with_capacity(mints.len());
+        for mint in mints {
+            let parent = self.find_parent(call, mint, &bases, (now, &mut rests_on)).await?;
+            let (roles, role_scopes) = self.find_roles(call, mint.roles.as_ref(), &tenant, &mut rests_on).await?;
+            let ready = Ready {
+                tenant: &tenant,
+                parent: parent.as_ref(),
+                password: self.hash(call, mint.password.as_ref()).await?,
+                role_scopes: role_scopes.clone(),
+                roles,
+                pepper: self.peppers.first(),
+                now,
+            };
+            let one = make(call, mint, ready)?;
+            bases.push(Base {
+                may: one.record.scopes.union(&role_scopes),
+                record: one.record.clone(),
+            });
+            made.push(one);
+        }
+        self.refuse_taken(&made).await?;
+        let mut told = Told {
+            minted: made.iter().map(|one| answer::minted(one, now)).collect(),
+            done: done("mint", made.iter().map(|one| &one.record)),
+            ..Told::default()
+        };
+        if let Some(index) = cookie {
+            told.cookies.push(session_cookie(call, mints, &made, index, now)?);
+        }
+        let issued = answer::render(call, told)?;
+        let credentials = made.into_iter().filter(|one| one.kept == Kept::Stored).map(|one| one.record);
+        // Also for tokens alone, which leave nothing in the store: what they rest on is compared there.
+        let new = NewRecords {
+            tenant: new_tenant.then_some(tenant),
+            credentials: credentials.collect(),
+            rests_on,
+            ..NewRecords::default()
+        };
+        self.write(call, new, now).await?;
+        self.end_replaced(call, now).await;
+        Ok(issued)
+    }
+
+    /// An address has one account, whatever pepper is first.
+    async fn refuse_taken(&self, made: &[Made]) -> Result<(), Stop> {
+        for record in made.iter().map(|one| &one.record) {
+            let Some(login) = record.login() else { continue };
+            let older = self.peppers.older().map(|pepper| login_fingerprint(pepper, &record.surface, login));
+            if find_any(&*self.store, older).await.map_err(|error| unavailable(&error))? {
+                return Err(Denial::Taken.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_parent(
+        &self,
+        call: &Call,
+        mint: &Mint,
+        made: &[Base],
+        (now, rests_on): (UnixMillis, &mut RestsOn),
+    ) -> Result<Option<Base>, Stop> {
+        match &mint.parent {
+            ParentSource::None => Ok(None),
+            ParentSource::Caller => {
+                let caller = call.caller()?;
+                Ok(Some(Base {
+                    record: caller.record().clone(),
+                    may: caller.principal.held().clone(),
+                }))
+            }
+            ParentSource::CallersParent => {
+                let facts = &call.caller()?.principal.facts;
+                let (parent, above) = facts.ancestors.split_first().ok_or(Denial::NotFound)?;
+                let may = call.snapshot.authority.of_record(parent, above, &facts.roles);
+                Ok(Some(Base {
+                    may: may.into_owned(),
+                    record: parent.clone(),
+                }))
+            }
+            ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
+            ParentSource::Record { surface, id } => {
+                let found = self.find_target(call, (*surface, id, &Reach::Tenant)).await?;
+                check_in_force(&found, now)?;
+                rests_on.add(RestsOn::found(&found));
+                Ok(Some(Base {
+                    may: may_do(call, &found),
+                    record: found.credential,
+                }))
+            }
+        }
+    }
+
+    /// Ends the session whose cookie was replaced. The new one stands already; if the store fails
+    /// now, the old one lives on to its own end.
+    async fn end_replaced(&self, call: &Call, now: UnixMillis) {
+        if let Some(id) = &call.replaced
+            && let Err(error) = self.store.change_credential(id.clone(), CredentialChange::Revoke, now).await
+        {
+            tracing::warn!(credential = %id, %error, "a replaced session could not be ended");
+        }
+    }
+}
+
+fn session_cookie(call: &Call, mints: &[Mint], made: &[Made], index: usize, now: UnixMillis) -> Result<String, Denial> {
+    let (mint, made) = mints.get(index).zip(made.get(index)).ok_or(Denial::Internal)?;
+    let token = made.token.as_ref().ok_or(Denial::Internal)?;
+    let minting = call
+        .surface(mint.surface)?
+        .kind
+        .session()
+        .and_then(|session| session.minting.as_ref());
+    let spec = minting.and_then(|minting| minting.cookie.as_ref()).ok_or(Denial::Internal)?;
+    let end = made.record.expires_at.unwrap_or(token.expires_at);
+    let remaining = u64::try_from(end.0.saturating_sub(now.0)).unwrap_or(0);
+    Ok(cookie::set(spec, &token.text, std::time::Duration::from_millis(remaining)))
+}
