@@ -27,6 +27,10 @@ impl Engine {
         let surface = call.surface(caller.surface)?;
         let hangs_on = caller.principal.facts.ancestors.first();
         let has_records = surface.has_records();
+        if caller.record().is_of_tenant() {
+            // A token of another issuer is not ours to end, and no log-out ends a tenant.
+            return Err(Denial::Internal.into());
+        }
         let (record, change) = match (extent, has_records) {
             // A token without a record cannot be ended by itself; such a route does not load.
             (Extent::This, false) => return Err(Denial::Internal.into()),
