@@ -26,8 +26,8 @@ use crate::issue::call::Caller;
 use crate::issue::fields::Checked;
 use crate::issue::path::PathValues;
 use crate::issue::spec::{
-    AnswerSpec, BodySchema, Extent, Fact, Field, FieldKind, FieldMessages, Issuer, Lifetime, ModeSource, Presence, Reach, ScopeSource,
-    Sessions, TextFormat, Value,
+    AnswerSpec, BodySchema, Extent, Fact, Field, FieldKind, FieldMessages, Issuer, Lifetime, Mint, ModeSource, ParentSource, Presence,
+    Reach, ScopeSource, Sessions, TenantSource, TextFormat, Value,
 };
 use crate::snapshot::Snapshot;
 use crate::store::embedded::EmbeddedStore;
