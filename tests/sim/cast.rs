@@ -1,18 +1,23 @@
 //! Who takes part: tenants, keys, roles, and the surface and route they are judged for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::UnixMillis;
 use durward::base::fingerprint::{Fingerprint, Part, Pepper, PepperCheck, Peppers};
 use durward::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Parent, RoleRecord, State};
+use durward::base::login::login_fingerprint;
+use durward::base::principal::{CredentialRecord, Parent, PasswordHash, RoleRecord, State};
 use durward::base::scope::{Mode, Scope, ScopeSet};
 use durward::decide::method::Method;
 use durward::decide::rate::RouteLimits;
 use durward::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, Upgrade, UpstreamIndex,
 };
-use durward::decide::surface::{ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::surface::{Account, ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use durward::snapshot::Snapshot;
+
+use crate::served;
 
 /// The wall clock when a simulation begins.
 pub(crate) const EPOCH: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -81,10 +86,23 @@ pub(crate) const KNOWN: usize = 7;
 /// The one that no change is ever about: it is refused by nobody at no time.
 pub(crate) const CALM: usize = 2;
 
+/// Surfaces: what callers present, and what logs in.
+pub(crate) const KEY_SURFACE: SurfaceIndex = SurfaceIndex(0);
+pub(crate) const ACCOUNT_SURFACE: SurfaceIndex = SurfaceIndex(1);
+
+/// Who logs in: of which tenant, and where the account has its scope from.
+pub(crate) const ACCOUNTS: [(usize, Grant); 2] = [(0, Grant::Role), (1, Grant::Own)];
+
 /// What never changes, made once for each thread.
 pub(crate) struct Cast {
     pub(crate) surfaces: Vec<Surface>,
     pub(crate) route: Route,
+    /// Of served calls that need the scope.
+    pub(crate) serving: Route,
+    /// Of those that need none.
+    pub(crate) open: Route,
+    pub(crate) log_in: Route,
+    pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) texts: Vec<String>,
     pub(crate) fingerprints: Vec<Fingerprint>,
     /// The same as the store indexes them.
@@ -101,8 +119,12 @@ impl Cast {
             .map(|text| pepper.fingerprint(&surface_name(), Part::Key, text.as_bytes()))
             .collect();
         Self {
-            surfaces: vec![surface()],
-            route: route(),
+            route: route(Method::Get, KEY_SURFACE, scope()),
+            serving: route(Method::Post, KEY_SURFACE, scope()),
+            open: route(Method::Post, KEY_SURFACE, ScopeSet::default()),
+            log_in: route(Method::Post, ACCOUNT_SURFACE, ScopeSet::default()),
+            snapshot: Arc::new(served::snapshot(surfaces())),
+            surfaces: surfaces(),
             hex: fingerprints.iter().map(Fingerprint::to_hex).collect(),
             fingerprints,
             texts,
@@ -145,6 +167,43 @@ impl Cast {
         }
         record
     }
+
+    /// An account's record, with its first password.
+    pub(crate) fn account(&self, index: usize) -> CredentialRecord {
+        let (tenant, grant) = ACCOUNTS[index];
+        let surface = SurfaceName::parse("account").unwrap();
+        let mut record = CredentialRecord {
+            id: account_id(index),
+            tenant: tenant_id(tenant),
+            mode: None,
+            scopes: if grant == Grant::Own { scope() } else { ScopeSet::default() },
+            fingerprint: login_fingerprint(self.peppers.first(), &surface, &email(index)),
+            surface,
+            prefix: String::new(),
+            last4: String::new(),
+            ..self.record(CALM)
+        };
+        let extras = record.extras_mut();
+        extras.login = Some(email(index));
+        extras.password = Some(password(0));
+        if grant == Grant::Role {
+            extras.roles = vec![role_id()];
+        }
+        record
+    }
+}
+
+pub(crate) fn account_id(index: usize) -> CredentialId {
+    CredentialId::parse(&format!("account-{index}")).unwrap()
+}
+
+pub(crate) fn email(index: usize) -> String {
+    format!("person{index}@example.com")
+}
+
+/// What stands for the hash of an account's password of this number: nothing is hashed here.
+pub(crate) fn password(number: u64) -> PasswordHash {
+    PasswordHash::parse(&format!("$password${number}")).unwrap()
 }
 
 pub(crate) fn credential_id(index: usize) -> CredentialId {
@@ -180,8 +239,8 @@ fn surface_name() -> SurfaceName {
     SurfaceName::parse("api").unwrap()
 }
 
-fn surface() -> Surface {
-    Surface {
+fn surfaces() -> Vec<Surface> {
+    let key = Surface {
         name: surface_name(),
         kind: SurfaceKind::ApiKey(ApiKey {
             carriers: vec![Carrier::BEARER],
@@ -191,18 +250,24 @@ fn surface() -> Surface {
             claim_headers: Vec::new(),
         }),
         mode: None,
-    }
+    };
+    let account = Surface {
+        name: SurfaceName::parse("account").unwrap(),
+        kind: SurfaceKind::Account(Account { fields: None }),
+        mode: None,
+    };
+    vec![key, account]
 }
 
-fn route() -> Route {
+fn route(method: Method, surface: SurfaceIndex, scopes: ScopeSet) -> Route {
     Route {
         name: "orders".into(),
         hosts: Vec::new(),
-        methods: vec![Method::Get],
+        methods: vec![method],
         pattern: "/orders".into(),
         access: Access::Surfaces {
-            surfaces: vec![SurfaceIndex(0)],
-            scopes: scope(),
+            surfaces: vec![surface],
+            scopes,
         },
         destination: Destination::Upstream(UpstreamIndex(0)),
         rewrite: Rewrite::Keep,

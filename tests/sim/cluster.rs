@@ -13,6 +13,13 @@ pub(crate) const META: &str = "{durward}:meta";
 /// The stream of events.
 pub(crate) const EVENTS: &str = "{durward}:events";
 
+/// The hash of credentials.
+const CREDENTIALS: &[u8] = b"{durward}:c";
+
+fn is_credential(command: &Command) -> bool {
+    command[0] == b"HSET" && command[1] == CREDENTIALS
+}
+
 /// What only the script that looks credentials up says.
 const FIND: &[u8] = b"string.match(index,";
 
@@ -32,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) offset: usize,
     /// Whether a replica hears the primary.
     pub(crate) linked: bool,
+    /// How far its wall clock is ahead, in milliseconds.
+    pub(crate) ahead: i64,
     scripts: BTreeSet<String>,
 }
 
@@ -71,6 +80,8 @@ pub(crate) enum Output {
     },
     /// The primary wrote; replicas are to hear of everything up to here.
     Wrote(usize),
+    /// The primary wrote these credentials: id and record of each.
+    Credentials(Vec<(Vec<u8>, Vec<u8>)>),
 }
 
 #[derive(Debug)]
@@ -92,6 +103,7 @@ impl Cluster {
             condition: Condition::Up,
             offset: 0,
             linked: true,
+            ahead: 0,
             scripts: BTreeSet::new(),
         };
         Self {
@@ -164,7 +176,7 @@ impl Cluster {
                 return;
             }
             let Some(command) = take_command(&mut conn.bytes) else { return };
-            node.database.now = now;
+            (node.database.now, node.database.ahead) = (now, node.ahead);
             self.execute(id, &command);
             self.spread(now);
         }
@@ -236,9 +248,14 @@ impl Cluster {
         if primary.database.written.is_empty() {
             return;
         }
+        let credentials = primary.database.written.iter().filter(|command| is_credential(command));
+        let credentials: Vec<_> = credentials.map(|command| (command[2].clone(), command[3].clone())).collect();
         self.log.append(&mut primary.database.written);
         primary.offset = self.log.len();
         self.output.push(Output::Wrote(self.log.len()));
+        if !credentials.is_empty() {
+            self.output.push(Output::Credentials(credentials));
+        }
         self.wake(now);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cast::EPOCH;
 use crate::resp::{Command, Reply};
 
 type Bytes = Vec<u8>;
@@ -30,6 +31,8 @@ pub(crate) struct Database {
     keys: BTreeMap<Bytes, Value>,
     /// Milliseconds of the server's clock, set before each command.
     pub(crate) now: u64,
+    /// How far its wall clock is ahead, in milliseconds.
+    pub(crate) ahead: i64,
     /// What was written since it was last taken, as a replica repeats it.
     pub(crate) written: Vec<Command>,
 }
@@ -50,10 +53,13 @@ impl Database {
                 self.keys.insert(args[0].clone(), Value::Text(args[1].clone()));
                 Reply::Status("OK")
             }
-            b"TIME" => Reply::List(vec![
-                Reply::bulk((self.now / 1000).to_string()),
-                Reply::bulk((self.now % 1000 * 1000).to_string()),
-            ]),
+            b"TIME" => {
+                let time = EPOCH.0.saturating_add_unsigned(self.now).saturating_add(self.ahead);
+                Reply::List(vec![
+                    Reply::bulk((time / 1000).to_string()),
+                    Reply::bulk((time % 1000 * 1000).to_string()),
+                ])
+            }
             name if name.starts_with(b"H") => self.on_hash(name, args),
             name if name.starts_with(b"Z") => self.on_names(name, args),
             name if name.starts_with(b"X") => self.on_stream(name, args),

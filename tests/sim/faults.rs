@@ -1,11 +1,17 @@
 //! What goes wrong in a simulated world, what callers and operators do there, and how it ends.
 
-use crate::cast::KEYS;
+use std::rc::Rc;
+
+use durward::base::principal::MAX_ANCESTORS;
+
+use crate::calls::Drawn;
+use crate::cast::{ACCOUNTS, KEYS, KNOWN};
 use crate::cluster::{Condition, EVENTS};
 use crate::database::Database;
 use crate::gateway::{Change, Suspension};
 use crate::model::changeable;
 use crate::pipe::Arrived;
+use crate::served::Asked;
 use crate::world::{Event, Flow, World};
 
 /// Something that happens.
@@ -15,6 +21,8 @@ pub(crate) enum Act {
     Traffic(usize),
     /// An operator changes something, again and again.
     Operate,
+    /// Somebody calls a served route, again and again.
+    Serve,
     /// A fault begins.
     Begin(Fault),
     /// A fault ends.
@@ -62,13 +70,16 @@ pub(crate) enum Fault {
     Restart(usize),
 }
 
+/// Most keys that are made while a seed is played.
+const MADE: usize = 14;
+
 /// Keys that callers like: a few are hot, so that they are refreshed.
 const HOT: [usize; 4] = [0, 2, 4, 5];
 
 impl World {
     pub(crate) fn act(&mut self, act: Act) {
-        if !matches!(act, Act::Traffic(_) | Act::Operate) {
-            self.tell(format_args!("{act:?}"));
+        if !matches!(act, Act::Traffic(_) | Act::Operate | Act::Serve) {
+            self.report(format_args!("{act:?}"));
         }
         match act {
             Act::Traffic(g) => {
@@ -83,6 +94,13 @@ impl World {
                 let pause = self.chance.between(100, 1_500);
                 self.after(pause, Event::Act(Act::Operate));
             }
+            Act::Serve => {
+                let g = self.chance.index(self.gateways.len());
+                let drawn = self.draw_call();
+                self.serve(g, drawn);
+                let pause = self.chance.between(100, 900);
+                self.after(pause, Event::Act(Act::Serve));
+            }
             Act::Begin(fault) => {
                 self.around.calm_since = None;
                 self.begin(fault);
@@ -94,9 +112,12 @@ impl World {
             Act::Promote => self.promote(),
             Act::BackUp => self.back_up(),
             Act::AskAll => {
+                self.model.asked = self.texts.len();
                 for g in 0..self.gateways.len() {
                     self.run_gateway(g, self.now);
-                    (0..KEYS.len()).for_each(|key| self.gateways[g].request(key));
+                    for (key, text) in self.texts.iter().enumerate() {
+                        self.gateways[g].request(key, Rc::clone(text));
+                    }
                     self.after(0, Event::Run(g));
                 }
             }
@@ -109,19 +130,62 @@ impl World {
         }
         self.run_gateway(g, self.now);
         for _ in 0..self.chance.between(1, 3) {
-            let key = if self.chance.one_in(3) {
-                self.chance.index(KEYS.len())
+            let key = if self.chance.one_in(2) {
+                self.chance.index(self.texts.len())
             } else {
                 self.chance.pick(&HOT)
             };
-            self.gateways[g].request(key);
+            self.gateways[g].request(key, Rc::clone(&self.texts[key]));
         }
         self.after(0, Event::Run(g));
     }
 
+    /// Mostly what makes something, and what is made is soon a caller itself; but no chain gets longer than a store
+    /// takes it.
+    fn draw_call(&mut self) -> Drawn {
+        let asked = self.chance.pick(&[
+            Asked::Child,
+            Asked::Child,
+            Asked::Child,
+            Asked::Free,
+            Asked::LogIn,
+            Asked::LogIn,
+            Asked::Rotate,
+            Asked::Revoke,
+            Asked::LogOut,
+            Asked::List,
+        ]);
+        let made = KEYS.len()..self.texts.len();
+        let sessions: Vec<usize> = made.clone().filter(|key| self.model.callers[*key].session_of.is_some()).collect();
+        let full = self.texts.len() >= KEYS.len() + MADE;
+        let makes = matches!(asked, Asked::Child | Asked::Free | Asked::LogIn | Asked::Rotate);
+        let caller = match asked {
+            Asked::LogIn if !full => self.chance.index(ACCOUNTS.len()),
+            Asked::LogOut if !sessions.is_empty() => self.chance.pick(&sessions),
+            _ if !made.is_empty() && self.chance.one_in(2) => KEYS.len() + self.chance.index(made.len()),
+            _ => self.chance.index(KNOWN),
+        };
+        let deep = asked == Asked::Child && self.model.callers.get(caller).is_some_and(|caller| caller.depth() > MAX_ANCESTORS);
+        Drawn {
+            asked: if full && makes || deep { Asked::List } else { asked },
+            caller,
+            target: (!made.is_empty()).then(|| KEYS.len() + self.chance.index(made.len())),
+            held: self.chance.pick(&[0, 0, 50, 400, 1_500, 3_000]),
+        }
+    }
+
     fn draw_change(&mut self) -> Change {
-        let keys: Vec<usize> = changeable().collect();
+        let mut keys: Vec<usize> = changeable().collect();
+        keys.extend(KEYS.len()..self.texts.len());
         let key = self.chance.pick(&keys);
+        let account = self.chance.index(ACCOUNTS.len());
+        match self.chance.below(18) {
+            12 => return Change::DisableAccount(account),
+            13 | 14 => return Change::EnableAccount(account),
+            15 => return Change::EndSessions(account),
+            16 | 17 => return Change::SetPassword(account, self.model.accounts[account].next_password()),
+            _ => {}
+        }
         match self.chance.below(12) {
             0..3 => Change::Revoke(key),
             3..5 => Change::Disable(key),
@@ -138,10 +202,11 @@ impl World {
             return;
         }
         self.changes += 1;
-        self.tell(format_args!("gateway {g} is asked for {change:?}, number {}", self.changes));
-        if self.model.begin(change, self.changes) {
+        let number = self.changes;
+        self.report(format_args!("gateway {g} is asked for {change:?}, number {number}"));
+        if self.model.begin(change, self.changes, self.now) {
             self.run_gateway(g, self.now);
-            self.gateways[g].operate(change, self.changes);
+            self.gateways[g].operate(change, self.id_of(change), self.changes);
             self.operated.push((g, self.changes));
             self.after(0, Event::Run(g));
         }
@@ -199,8 +264,9 @@ impl World {
                 self.gateways[g].suspend(how);
             }
             Fault::WrongClock(g) => {
-                let by = self.chance.pick(&[-3_600_000, -60_000, 60_000, 3_600_000]);
+                let by = self.chance.pick(&[-3_600_000, -60_000, -2_500, 2_500, 60_000, 3_600_000]);
                 self.gateways[g].step_wall(by);
+                self.model.note_clock(g, by);
             }
             Fault::Restart(g) => self.restart(g),
         }

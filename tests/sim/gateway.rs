@@ -10,22 +10,26 @@ use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::credential::Credential;
 use durward::base::denial::Denial;
 use durward::base::fingerprint::PepperChecks;
+use durward::base::ids::CredentialId;
 use durward::base::scope::ScopeSet;
-use durward::decide::authority::Authority;
 use durward::decide::authorize::{AccessRequest, Carried, authorize};
 use durward::decide::extract::Extracted;
 use durward::decide::method::Method;
-use durward::decide::surface::SurfaceIndex;
+use durward::issue::engine::{Engine, EngineLimits};
 use durward::resolver::Resolver;
+use durward::snapshot::LogInSettings;
 use durward::store::cached::{CacheSettings, CachedStore};
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, Surroundings};
-use durward::store::{ChangeError, CredentialChange, CredentialStore, RoleChange, TenantState};
+use durward::store::{ChangeError, CredentialChange, CredentialStore, NewRecords, RecordLimits, RoleChange, TenantState};
 use secrecy::SecretString;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
 
-use crate::cast::{Cast, EPOCH, KNOWN, PEPPER_CHECK, TENANTS, credential_id, role, role_id, scope, tenant_id};
+use crate::cast::{
+    ACCOUNTS, Cast, EPOCH, KEY_SURFACE, KNOWN, PEPPER_CHECK, TENANTS, account_id, password, role, role_id, scope, tenant_id,
+};
 use crate::pipe::{SimulatedNetwork, Wires};
+use crate::served::{Ask, Desk, Told as Made};
 
 /// What the boot clock shows when a simulation begins.
 const BOOTED: u64 = 1_000_000;
@@ -42,12 +46,18 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// What an operator does.
+/// What an operator does. Keys, those of the cast and those that were made since, go by their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Revoke(usize),
     Disable(usize),
     Enable(usize),
+    DisableAccount(usize),
+    EnableAccount(usize),
+    /// Ends the sessions of an account.
+    EndSessions(usize),
+    /// Gives an account the password of this number, and ends its sessions.
+    SetPassword(usize, u64),
     SuspendTenant(usize),
     ResumeTenant(usize),
     NarrowRole,
@@ -60,6 +70,13 @@ pub(crate) enum Told {
     Answered(Answer),
     /// Everybody of the cast is there.
     Prepared,
+    /// A served call is over: its body was there at `there`.
+    Served {
+        number: u64,
+        there: u64,
+        at: u64,
+        outcome: Result<Made, Denial>,
+    },
     /// An operator's change is over.
     Changed {
         change: Change,
@@ -137,7 +154,14 @@ pub(crate) struct Gateway {
 struct Parts {
     store: Arc<RedisStore>,
     resolver: Resolver,
+    engine: Arc<Engine>,
 }
+
+/// More than any seed makes.
+const LIMITS: RecordLimits = RecordLimits {
+    children: 1_000,
+    credentials: 1_000,
+};
 
 impl Gateway {
     pub(crate) fn start(cast: &Rc<Cast>, wires: &Arc<Wires>, settings: &Settings, now: u64) -> Self {
@@ -211,13 +235,35 @@ impl Gateway {
         self.clock.0.lock().unwrap().wall = by;
     }
 
-    /// A request with this key, now. Nothing while it is starting.
-    pub(crate) fn request(&self, key: usize) {
+    /// A call of a served route, now. `false` while it is starting.
+    pub(crate) fn serve(&self, ask: Ask) -> bool {
+        let Some(parts) = self.parts.borrow().clone() else { return false };
+        let (cast, told, clock) = (Rc::clone(&self.cast), Rc::clone(&self.told), Arc::clone(&self.clock));
+        self.runtime.spawn_local(async move {
+            let desk = Desk {
+                cast: &cast,
+                resolver: &parts.resolver,
+                engine: &parts.engine,
+                clock: clock.as_ref(),
+            };
+            let served = desk.serve(&ask, || clock.truth()).await;
+            told.borrow_mut().push(Told::Served {
+                number: ask.number,
+                there: served.there,
+                at: clock.truth(),
+                outcome: served.outcome,
+            });
+        });
+        true
+    }
+
+    /// A request with this key, whose text is `text`, now. Nothing while it is starting.
+    pub(crate) fn request(&self, key: usize, text: Rc<str>) {
         let Some(parts) = self.parts.borrow().clone() else { return };
         let (cast, told, clock) = (Rc::clone(&self.cast), Rc::clone(&self.told), Arc::clone(&self.clock));
         self.runtime.spawn_local(async move {
             let (started, applied) = (clock.truth(), parts.store.status().applied.0);
-            let outcome = decide(&parts.resolver, &cast, &clock, key).await;
+            let outcome = decide(&parts.resolver, &cast, &clock, &text).await;
             told.borrow_mut().push(Told::Answered(Answer {
                 key,
                 started,
@@ -228,12 +274,12 @@ impl Gateway {
         });
     }
 
-    /// An operator's change at this gateway; `false` while it is starting.
-    pub(crate) fn operate(&self, change: Change, number: u64) -> bool {
+    /// An operator's change at this gateway, of this credential if it is of one; `false` while it is starting.
+    pub(crate) fn operate(&self, change: Change, id: Option<CredentialId>, number: u64) -> bool {
         let Some(parts) = self.parts.borrow().clone() else { return false };
         let (told, clock) = (Rc::clone(&self.told), Arc::clone(&self.clock));
         self.runtime.spawn_local(async move {
-            let outcome = make(parts.store.as_ref(), change, clock.now().wall).await;
+            let outcome = make(parts.store.as_ref(), change, id, clock.now().wall).await;
             told.borrow_mut().push(Told::Changed {
                 change,
                 number,
@@ -255,6 +301,9 @@ impl Gateway {
             parts.store.create_role(role()).await.unwrap();
             for key in 0..KNOWN {
                 parts.store.create_credential(cast.record(key)).await.unwrap();
+            }
+            for account in 0..ACCOUNTS.len() {
+                parts.store.create_credential(cast.account(account)).await.unwrap();
             }
             told.borrow_mut().push(Told::Prepared);
         });
@@ -289,43 +338,63 @@ async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: A
         event_slots: PLACES,
         ..defaults
     };
-    let cached = CachedStore::new(store.clone(), &cache, clock.clone(), control);
+    let cached = CachedStore::new(store.clone(), &cache, clock.clone(), control.clone());
+    let log_in = LogInSettings::default();
+    let limits = EngineLimits {
+        log_in: &log_in,
+        sign_up: log_in.hashes,
+        records: LIMITS,
+    };
+    let engine = Engine::new(store.clone(), cast.peppers.clone(), clock.clone(), control, &limits);
     Parts {
+        engine,
         resolver: Resolver::with_table(cached, cast.peppers.clone(), clock, PLACES),
         store,
     }
 }
 
 /// What the request path does between a credential and a permit.
-async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedClock, key: usize) -> Result<(String, String), Denial> {
+async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedClock, text: &str) -> Result<(String, String), Denial> {
     let surface = &cast.surfaces[0];
     let extracted = Extracted {
-        surface: SurfaceIndex(0),
-        credential: Credential::Key(cast.texts[key].as_bytes()),
+        surface: KEY_SURFACE,
+        credential: Credential::Key(text.as_bytes()),
         mode: None,
     };
     let resolved = resolver.prove(surface, &extracted, clock.now()).await?;
     let request = AccessRequest {
         route: &cast.route,
-        surface_index: SurfaceIndex(0),
+        surface_index: KEY_SURFACE,
         surface,
         method: Method::Get,
         presented_mode: None,
         carried: Carried::Explicitly,
         proof: resolved.proof,
-        authority: &Authority::default(),
+        authority: &cast.snapshot.authority,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
     let credential = &permit.principal().ok_or(Denial::Internal)?.facts.credential;
     Ok((credential.id.as_str().to_owned(), credential.tenant.as_str().to_owned()))
 }
 
-async fn make(store: &RedisStore, change: Change, now: UnixMillis) -> Result<(), ChangeError> {
-    let credential = |key, change| store.change_credential(credential_id(key), change, now);
+async fn make(store: &RedisStore, change: Change, id: Option<CredentialId>, now: UnixMillis) -> Result<(), ChangeError> {
+    let credential = |change| {
+        let id = id.clone().expect("a change of a credential");
+        async move { store.change_credential(id, change, now).await.map(drop) }
+    };
     match change {
-        Change::Revoke(key) => credential(key, CredentialChange::Revoke).await.map(drop),
-        Change::Disable(key) => credential(key, CredentialChange::Disable).await.map(drop),
-        Change::Enable(key) => credential(key, CredentialChange::Enable).await.map(drop),
+        Change::Revoke(_) => credential(CredentialChange::Revoke).await,
+        Change::Disable(_) | Change::DisableAccount(_) => credential(CredentialChange::Disable).await,
+        Change::Enable(_) | Change::EnableAccount(_) => credential(CredentialChange::Enable).await,
+        Change::EndSessions(_) => credential(CredentialChange::EndIssued).await,
+        Change::SetPassword(account, number) => {
+            let changes = [CredentialChange::SetPassword(password(number)), CredentialChange::EndIssued];
+            let new = NewRecords {
+                changes: changes.map(|change| (account_id(account), change)).into(),
+                ..NewRecords::default()
+            };
+            store.create(new, now).await.map(drop)
+        }
         Change::SuspendTenant(tenant) => store.set_tenant_active(tenant_id(tenant), TenantState::Inactive).await.map(drop),
         Change::ResumeTenant(tenant) => store.set_tenant_active(tenant_id(tenant), TenantState::Active).await.map(drop),
         Change::NarrowRole => store

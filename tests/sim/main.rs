@@ -18,6 +18,7 @@
 #![allow(clippy::too_many_arguments, reason = "an outcome has as many parts as the model judges")]
 #![allow(clippy::needless_pass_by_value, reason = "acts and Lua's arguments are used once")]
 
+mod calls;
 mod cast;
 mod chance;
 mod cluster;
@@ -25,10 +26,12 @@ mod database;
 mod directed;
 mod faults;
 mod gateway;
+mod ledger;
 mod lua;
 mod model;
 mod pipe;
 mod plan;
 mod resp;
 mod seeds;
+mod served;
 mod world;

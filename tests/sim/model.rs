@@ -1,11 +1,12 @@
 //! What must be true, judged from outside: a reference model of a few lines that knows the true time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use durward::base::denial::Denial;
 
-use crate::cast::{CALM, Cast, Grant, KEYS, KNOWN, TENANTS};
+use crate::cast::{ACCOUNTS, CALM, Cast, Grant, KEYS, KNOWN, TENANTS};
 use crate::gateway::{Answer, Change};
+use crate::ledger::{Account, Call};
 
 /// How long after the last fault everything must be well again.
 pub(crate) const RECOVERY: u64 = 6_000;
@@ -20,15 +21,19 @@ const PROMPT: u64 = 1;
 /// A counter is the lower part of a position; the upper part counts histories.
 const COUNTER: u64 = (1 << 40) - 1;
 
-/// What a change is about: a key, a tenant, or the role.
-type Subject = usize;
+/// What a change is about: a key, a tenant, the role, an account, the sessions or a password of one.
+pub(crate) type Subject = usize;
 
-const ROLE_SUBJECT: Subject = KNOWN + TENANTS.len();
-const SUBJECTS: usize = ROLE_SUBJECT + 1;
+pub(crate) const ROLE_SUBJECT: Subject = KNOWN + TENANTS.len();
+pub(crate) const ACCOUNT_SUBJECTS: Subject = ROLE_SUBJECT + 1;
+pub(crate) const SESSION_SUBJECTS: Subject = ACCOUNT_SUBJECTS + ACCOUNTS.len();
+/// The first passwords; later ones, and keys that are made, get subjects as they come.
+pub(crate) const PASSWORD_SUBJECTS: Subject = SESSION_SUBJECTS + ACCOUNTS.len();
+const SUBJECTS: usize = PASSWORD_SUBJECTS + ACCOUNTS.len();
 
 /// What a change does to those who depend on its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
+pub(crate) enum Effect {
     EndsForEver,
     Ends,
     Lifts,
@@ -36,33 +41,38 @@ enum Effect {
 
 /// An acknowledged end.
 #[derive(Debug, Clone, Copy)]
-struct Ended {
-    at: u64,
+pub(crate) struct Ended {
+    pub(crate) at: u64,
     /// Changes the store had counted then; none once histories were mixed.
     counter: Option<u64>,
     /// How much the primary had written then.
     written: usize,
     /// Once the store lost it: the gateways that had seen it, bit by bit.
-    only: Option<u64>,
+    pub(crate) only: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Fate {
+pub(crate) struct Fate {
     /// Until it is lifted.
-    ended: Option<Ended>,
+    pub(crate) ended: Option<Ended>,
     /// For ever, unless the store loses it.
-    revoked: Option<Ended>,
+    pub(crate) revoked: Option<Ended>,
     /// A change was ever begun.
-    touched: bool,
+    pub(crate) touched: bool,
     /// A lifting change ended in the unknown: it may still come true.
     unsure: bool,
     /// A change is under way.
-    busy: Option<u64>,
+    pub(crate) busy: Option<u64>,
     /// The store lost data under that change.
     doubtful: bool,
 }
 
 impl Fate {
+    /// Whether the store lost data under its change.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubtful)
+    }
+
     /// Every acknowledged end of it that has not been lifted.
     fn ends(&mut self) -> [&mut Option<Ended>; 2] {
         [&mut self.ended, &mut self.revoked]
@@ -70,15 +80,19 @@ impl Fate {
 }
 
 impl Ended {
+    pub(crate) const fn new(at: u64, counter: Option<u64>, written: usize) -> Self {
+        Self {
+            at,
+            counter,
+            written,
+            only: None,
+        }
+    }
+
     /// An end is acknowledged: a first one, or one again that the store had lost.
-    fn note(place: &mut Option<Self>, at: u64, counter: Option<u64>, written: usize) {
+    pub(crate) fn note(place: &mut Option<Self>, ended: Self) {
         if place.is_none_or(|ended| ended.only.is_some()) {
-            *place = Some(Self {
-                at,
-                counter,
-                written,
-                only: None,
-            });
+            *place = Some(ended);
         }
     }
 }
@@ -92,8 +106,45 @@ pub(crate) struct Circumstances {
     pub(crate) went_back: bool,
 }
 
+/// Somebody who presents a key: of the cast, or made since.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Its record's id.
+    pub(crate) id: String,
+    /// None of a key that nobody was ever given.
+    pub(crate) tenant: Option<usize>,
+    /// Everything whose end ends it; its own comes first.
+    pub(crate) subjects: Vec<Subject>,
+    /// What the store finds it by.
+    hex: String,
+    /// The account whose session it is.
+    pub(crate) session_of: Option<usize>,
+}
+
+impl Caller {
+    /// How many records stand one above the other, this one included.
+    pub(crate) fn depth(&self) -> usize {
+        let record = |subject: &&Subject| !(KNOWN..=ROLE_SUBJECT).contains(*subject);
+        self.subjects.iter().filter(record).count()
+    }
+}
+
 pub(crate) struct Model {
-    fates: [Fate; SUBJECTS],
+    pub(crate) fates: Vec<Fate>,
+    pub(crate) callers: Vec<Caller>,
+    pub(crate) accounts: Vec<Account>,
+    /// Served calls, by number.
+    pub(crate) calls: BTreeMap<u64, Call>,
+    /// When records that calls made were written, by id.
+    pub(crate) written: BTreeMap<String, u64>,
+    /// The call that named a record, by its id.
+    pub(crate) names: BTreeMap<String, u64>,
+    /// Gateways whose wall clocks were ever far behind.
+    pub(crate) behind: BTreeSet<usize>,
+    /// How many callers there were when all were asked for.
+    pub(crate) asked: usize,
+    /// Calls that were served.
+    pub(crate) served: u64,
     max_age: u64,
     /// When a look-up of a key was last made for a gateway.
     found: BTreeMap<(usize, usize), u64>,
@@ -113,9 +164,24 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(max_age: u64) -> Self {
+    pub(crate) fn new(cast: &Cast, max_age: u64) -> Self {
+        let callers = KEYS.iter().zip(&cast.hex).enumerate().map(|(index, (key, hex))| Caller {
+            id: key.name.to_owned(),
+            tenant: key.tenant,
+            subjects: subjects_of(index),
+            hex: hex.clone(),
+            session_of: None,
+        });
         Self {
-            fates: [Fate::default(); SUBJECTS],
+            fates: vec![Fate::default(); SUBJECTS],
+            callers: callers.collect(),
+            accounts: (0..ACCOUNTS.len()).map(Account::new).collect(),
+            calls: BTreeMap::new(),
+            written: BTreeMap::new(),
+            names: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            asked: KEYS.len(),
+            served: 0,
             max_age,
             found: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -130,8 +196,8 @@ impl Model {
     }
 
     /// Whether this change may begin: one at a time for each subject, so that what is known is sure.
-    pub(crate) fn begin(&mut self, change: Change, number: u64) -> bool {
-        let (subject, effect) = meaning(change);
+    pub(crate) fn begin(&mut self, change: Change, number: u64, now: u64) -> bool {
+        let (subject, effect) = self.meaning(change);
         let fate = &mut self.fates[subject];
         if fate.busy.is_some() {
             return false;
@@ -141,25 +207,41 @@ impl Model {
         if effect == Effect::Lifts {
             fate.ended = None;
         }
+        if let Change::EndSessions(account) | Change::SetPassword(account, _) = change {
+            self.begin_log_out(account, now);
+        }
+        if let Change::SetPassword(account, password) = change {
+            self.begin_password(account, password);
+        }
         true
     }
 
     /// A change is over.
     pub(crate) fn end(&mut self, change: Change, number: u64, at: u64, done: bool, counter: Option<u64>, written: usize) {
-        let (subject, effect) = meaning(change);
+        let (subject, effect) = self.meaning(change);
         let fate = &mut self.fates[subject];
         if fate.busy != Some(number) {
             return;
         }
         fate.busy = None;
         let done = done && !std::mem::take(&mut fate.doubtful);
+        let ended = done.then_some(Ended::new(at, counter, written));
+        match change {
+            Change::EndSessions(account) => return self.end_log_out(account, ended),
+            Change::SetPassword(account, password) => {
+                self.end_log_out(account, ended);
+                return self.end_password(account, password, ended);
+            }
+            _ => {}
+        }
+        let fate = &mut self.fates[subject];
         match (effect, done) {
             (Effect::Lifts, true) => {}
             (Effect::Lifts, false) => fate.unsure = true,
             (_, false) => {}
-            (Effect::EndsForEver, true) => Ended::note(&mut fate.revoked, at, counter, written),
+            (Effect::EndsForEver, true) => ended.into_iter().for_each(|ended| Ended::note(&mut fate.revoked, ended)),
             (Effect::Ends, true) if fate.unsure => {}
-            (Effect::Ends, true) => Ended::note(&mut fate.ended, at, counter, written),
+            (Effect::Ends, true) => ended.into_iter().for_each(|ended| Ended::note(&mut fate.ended, ended)),
         }
     }
 
@@ -171,6 +253,7 @@ impl Model {
                 fate.unsure = true;
             }
         }
+        self.give_up_log_outs();
     }
 
     /// The store has lost what was written after this much. What a gateway has seen end stays ended
@@ -189,6 +272,10 @@ impl Model {
         for fate in &mut self.fates {
             // What was on its way may have been made before or after the loss.
             fate.doubtful = fate.busy.is_some();
+        }
+        // What a gateway has seen end stays so; that another password was set is no end that it keeps.
+        for password in self.accounts.iter().flat_map(|account| &account.passwords) {
+            self.fates[*password].revoked.take_if(|ended| ended.only.is_some());
         }
     }
 
@@ -236,8 +323,8 @@ impl Model {
     }
 
     /// The primary answers a look-up.
-    pub(crate) fn note_find(&mut self, cast: &Cast, gateway: usize, fingerprint: &[u8], now: u64) {
-        if let Some(key) = cast.hex.iter().position(|hex| hex.as_bytes() == fingerprint) {
+    pub(crate) fn note_find(&mut self, gateway: usize, fingerprint: &[u8], now: u64) {
+        if let Some(key) = self.callers.iter().position(|caller| caller.hex.as_bytes() == fingerprint) {
             self.found.insert((gateway, key), now);
         }
     }
@@ -251,30 +338,30 @@ impl Model {
         let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
         let broken = match &answer.outcome {
             Ok((id, tenant)) => self.judge_admission(gateway, answer, id, tenant, around),
-            Err(denial) => self.judge_denial(gateway, answer, *denial, calm),
+            Err(denial) => self.judge_denial(gateway, answer, *denial, calm, around),
         };
         if let Some(rule) = broken {
             self.violations.push(format!(
                 "gateway {gateway}, key {} at {} (decided {}): {rule}",
-                KEYS[answer.key].name, answer.started, answer.decided
+                self.callers[answer.key].id, answer.started, answer.decided
             ));
         }
     }
 
     fn judge_admission(&mut self, gateway: usize, answer: &Answer, id: &str, tenant: &str, around: Circumstances) -> Option<String> {
         self.admitted += 1;
-        let key = KEYS[answer.key];
-        let Some(owner) = key.tenant else {
+        let caller = &self.callers[answer.key];
+        let Some(owner) = caller.tenant else {
             return Some("an unknown key was admitted".into());
         };
-        if id != key.name || tenant != TENANTS[owner] {
+        if id != caller.id || tenant != TENANTS[owner] {
             return Some(format!("admitted as {id} of {tenant}"));
         }
         let found = self.found.get(&(gateway, answer.key));
         if found.is_none_or(|at| at + self.max_age <= answer.decided) {
             return Some(format!("facts were used beyond their age: last read at {found:?}"));
         }
-        let fates = subjects_of(answer.key).map(|subject| self.fates[subject]);
+        let fates = caller.subjects.iter().map(|subject| self.fates[*subject]);
         for ended in fates.flat_map(|fate| [fate.ended, fate.revoked]).flatten() {
             // What the store lost and a running gateway saw is restored everywhere, once all is well.
             let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
@@ -299,8 +386,8 @@ impl Model {
         None
     }
 
-    fn judge_denial(&mut self, gateway: usize, answer: &Answer, denial: Denial, calm: bool) -> Option<String> {
-        let known = KEYS[answer.key].tenant.is_some();
+    fn judge_denial(&mut self, gateway: usize, answer: &Answer, denial: Denial, calm: bool, around: Circumstances) -> Option<String> {
+        let known = self.callers[answer.key].tenant.is_some();
         match denial {
             Denial::StoreUnavailable | Denial::CorruptRecord => {
                 self.unavailable += 1;
@@ -312,11 +399,13 @@ impl Model {
             }
             Denial::UnknownCredential => {
                 self.refused += 1;
-                known.then(|| "a key that exists was called unknown".into())
+                // What was made since may be lost with the data that the store lost.
+                let lost = answer.key >= KEYS.len() && around.went_back;
+                (known && !lost).then(|| "a key that exists was called unknown".into())
             }
             Denial::RevokedCredential | Denial::DisabledCredential | Denial::InactiveTenant | Denial::InsufficientScope if known => {
                 self.refused += 1;
-                let touched = subjects_of(answer.key).any(|subject| self.fates[subject].touched);
+                let touched = self.callers[answer.key].subjects.iter().any(|subject| self.fates[*subject].touched);
                 (!touched).then(|| format!("nobody ended it, and the answer was {denial:?}"))
             }
             _ => Some(format!("the answer was {denial:?}")),
@@ -324,10 +413,14 @@ impl Model {
     }
 
     /// At the end, when all is well: every gateway answers for every key, and admits what nobody ended.
-    pub(crate) fn judge_end(&mut self, gateways: usize, since: u64) {
-        for (gateway, (key, name)) in (0..gateways).flat_map(|g| KEYS.iter().enumerate().map(move |(i, k)| (g, (i, k.name)))) {
+    pub(crate) fn judge_end(&mut self, gateways: usize, since: u64, around: Circumstances) {
+        for (gateway, (key, caller)) in
+            (0..gateways).flat_map(|g| self.callers.iter().take(self.asked).enumerate().map(move |caller| (g, caller)))
+        {
             let last = self.last.get(&(gateway, key)).filter(|(decided, _)| *decided >= since);
-            let untouched = KEYS[key].tenant.is_some() && !subjects_of(key).any(|subject| self.fates[subject].touched);
+            let lost = key >= KEYS.len() && around.went_back;
+            let untouched = caller.tenant.is_some() && !lost && !caller.subjects.iter().any(|subject| self.fates[*subject].touched);
+            let name = &caller.id;
             match last {
                 None => self
                     .violations
@@ -339,28 +432,48 @@ impl Model {
     }
 }
 
-/// Everything whose end ends this key.
-fn subjects_of(key: usize) -> impl Iterator<Item = Subject> {
+/// Everything whose end ends this key of the cast.
+fn subjects_of(key: usize) -> Vec<Subject> {
     let Some(tenant) = KEYS[key].tenant else {
-        return Vec::new().into_iter();
+        return Vec::new();
     };
     let mut subjects = vec![key, KNOWN + tenant];
     subjects.extend(KEYS[key].parent);
     if KEYS[key].grant == Grant::Role {
         subjects.push(ROLE_SUBJECT);
     }
-    subjects.into_iter()
+    subjects
 }
 
-fn meaning(change: Change) -> (Subject, Effect) {
-    match change {
-        Change::Revoke(key) => (key, Effect::EndsForEver),
-        Change::Disable(key) => (key, Effect::Ends),
-        Change::Enable(key) => (key, Effect::Lifts),
-        Change::SuspendTenant(tenant) => (KNOWN + tenant, Effect::Ends),
-        Change::ResumeTenant(tenant) => (KNOWN + tenant, Effect::Lifts),
-        Change::NarrowRole => (ROLE_SUBJECT, Effect::Ends),
-        Change::WidenRole => (ROLE_SUBJECT, Effect::Lifts),
+impl Model {
+    fn meaning(&self, change: Change) -> (Subject, Effect) {
+        match change {
+            Change::Revoke(key) => (self.callers[key].subjects[0], Effect::EndsForEver),
+            Change::Disable(key) => (self.callers[key].subjects[0], Effect::Ends),
+            Change::Enable(key) => (self.callers[key].subjects[0], Effect::Lifts),
+            Change::DisableAccount(account) => (ACCOUNT_SUBJECTS + account, Effect::Ends),
+            Change::EnableAccount(account) => (ACCOUNT_SUBJECTS + account, Effect::Lifts),
+            Change::EndSessions(account) | Change::SetPassword(account, _) => (SESSION_SUBJECTS + account, Effect::EndsForEver),
+            Change::SuspendTenant(tenant) => (KNOWN + tenant, Effect::Ends),
+            Change::ResumeTenant(tenant) => (KNOWN + tenant, Effect::Lifts),
+            Change::NarrowRole => (ROLE_SUBJECT, Effect::Ends),
+            Change::WidenRole => (ROLE_SUBJECT, Effect::Lifts),
+        }
+    }
+
+    /// Somebody more who presents a key; answers its number.
+    pub(crate) fn add_caller(&mut self, id: &str, hex: String, tenant: usize, above: &[Subject], session_of: Option<usize>) -> usize {
+        let mut subjects = vec![self.fates.len()];
+        self.fates.push(Fate::default());
+        subjects.extend(above);
+        self.callers.push(Caller {
+            id: id.to_owned(),
+            tenant: Some(tenant),
+            subjects,
+            hex,
+            session_of,
+        });
+        self.callers.len() - 1
     }
 }
 

@@ -23,6 +23,14 @@ const CALM: u64 = 9_000;
 /// How long all must be well at the end.
 const EVENING: u64 = 1_500;
 
+/// Whether routes are served. What they make has random ids and keys, by which memory orders what it reads again:
+/// with them two runs of a seed draw the same, and are not the same to the last byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    None,
+    Served,
+}
+
 /// What became of a seed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -32,6 +40,9 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
     pub(crate) unavailable: u64,
     pub(crate) changes: u64,
+    pub(crate) served: u64,
+    /// What happened, if a rule was broken.
+    pub(crate) story: Vec<String>,
 }
 
 /// Where every simulation on a thread begins.
@@ -60,6 +71,11 @@ impl Stage {
 
     /// Plays a seed to its end, or to the first rule that is broken.
     pub(crate) fn play(&self, seed: u64) -> Outcome {
+        self.play_with(seed, Calls::Served)
+    }
+
+    /// The same with or without served calls.
+    pub(crate) fn play_with(&self, seed: u64, calls: Calls) -> Outcome {
         let mut chance = Chance::new(seed);
         let nodes = chance.pick(&[1, 2, 2, 3]);
         let settings = Settings {
@@ -75,6 +91,13 @@ impl Stage {
             world.after(OPENING, Event::Act(Act::Traffic(g)));
         }
         world.after(OPENING, Event::Act(Act::Operate));
+        if calls == Calls::Served {
+            world.after(OPENING, Event::Act(Act::Serve));
+        }
+        // No two machines show the same time.
+        for node in &mut world.cluster.nodes {
+            node.ahead = i64::try_from(world.chance.below(1_000)).unwrap() - 500;
+        }
         let back_up = world.chance.between(OPENING, CALM);
         world.after(back_up, Event::Act(Act::BackUp));
         for (begin, end, fault) in faults {
@@ -86,8 +109,9 @@ impl Stage {
         world.after(evening + EVENING / 2, Event::Act(Act::AskAll));
         world.run_until(evening + EVENING);
         if world.model.violations.is_empty() {
-            world.model.judge_end(gateways, evening);
+            world.model.judge_end(gateways, evening, world.around);
         }
+        let broken = !world.model.violations.is_empty();
         Outcome {
             violations: std::mem::take(&mut world.model.violations),
             trace: world.trace,
@@ -95,6 +119,8 @@ impl Stage {
             refused: world.model.refused,
             unavailable: world.model.unavailable,
             changes: world.changes,
+            served: world.model.served,
+            story: if broken { std::mem::take(&mut world.story) } else { Vec::new() },
         }
     }
 }

@@ -84,11 +84,16 @@ pub(crate) struct World {
     pub(crate) older_written: usize,
     /// The copy that was restored last.
     pub(crate) spare: Option<Database>,
-    /// Which gateway was asked for which change.
+    /// Which gateway was asked for which change, or serves which call.
     pub(crate) operated: Vec<(usize, u64)>,
+    /// What callers present, by their number: those of the cast, then those that were made.
+    pub(crate) texts: Vec<Rc<str>>,
     prepared: bool,
     /// Whether it tells what happens.
     loud: bool,
+    /// What happened, without what is asked and answered all the time: two runs of a seed with served calls are not
+    /// the same to the last byte, so it is kept for whoever must understand one.
+    pub(crate) story: Vec<String>,
     queue: BTreeMap<(u64, u64), Event>,
     next: u64,
 }
@@ -106,12 +111,13 @@ impl World {
         let mut world = Self {
             now: 0,
             chance,
-            cast,
             gateways: Vec::new(),
             wires: (0..gateways).map(|g| Arc::new(Wires::new((g as u64) << CONN_BITS))).collect(),
             paths: (0..gateways).map(path).collect(),
             cluster: Cluster::new(data, nodes),
-            model: Model::new(u64::try_from(settings.max_age.as_millis()).unwrap()),
+            model: Model::new(&cast, u64::try_from(settings.max_age.as_millis()).unwrap()),
+            texts: cast.texts.iter().map(|text| Rc::from(text.as_str())).collect(),
+            cast,
             settings,
             swapped: false,
             around: Circumstances {
@@ -129,6 +135,7 @@ impl World {
             spare: None,
             operated: Vec::new(),
             prepared: false,
+            story: Vec::new(),
             loud: std::env::var_os("DURWARD_SIM_LOUD").is_some(),
             queue: BTreeMap::new(),
             next: 0,
@@ -210,6 +217,12 @@ impl World {
             match told {
                 Told::Answered(answer) => self.judge(g, &answer),
                 Told::Prepared => self.prepared = true,
+                Told::Served {
+                    number,
+                    there,
+                    at,
+                    outcome,
+                } => self.end_call(number, (there, at), outcome),
                 Told::Changed {
                     change,
                     number,
@@ -218,7 +231,7 @@ impl World {
                 } => {
                     let counter = (!self.around.went_back).then(|| self.cluster.counter());
                     let done = outcome.is_ok();
-                    self.tell(format_args!(
+                    self.report(format_args!(
                         "gateway {g} has made {change:?}, number {number}, at {at}: {outcome:?}, counter {counter:?}"
                     ));
                     self.judge_change(change, &outcome);
@@ -235,6 +248,12 @@ impl World {
         if self.loud {
             println!("{:>6} {what}", self.now);
         }
+    }
+
+    /// The same of what happens once in a while.
+    pub(crate) fn report(&mut self, what: std::fmt::Arguments<'_>) {
+        self.tell(what);
+        self.story.push(format!("{:>6} {what}", self.now));
     }
 
     fn judge(&mut self, g: usize, answer: &Answer) {
@@ -255,7 +274,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, facts: &[u64]) {
+    pub(crate) fn note(&mut self, facts: &[u64]) {
         for fact in facts {
             self.trace = (self.trace ^ fact).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
         }
@@ -336,6 +355,12 @@ impl World {
                 Output::Reply(conn, bytes) => self.send_down(conn, Arrived::Bytes(bytes)),
                 Output::Found(find) => self.send_found(find),
                 Output::Waits { conn, ticket, millis } => self.after(millis, Event::WaitEnds(conn, ticket)),
+                Output::Credentials(written) => {
+                    for (id, record) in written {
+                        self.report(format_args!("written: {}", String::from_utf8_lossy(&record)));
+                        self.model.note_written(&id, &record, self.now);
+                    }
+                }
                 Output::Wrote(upto) => {
                     for node in 0..self.cluster.nodes.len() {
                         if node != self.cluster.primary {
@@ -351,7 +376,7 @@ impl World {
     /// The answer to a look-up; while answers are swapped, now and then somebody else's.
     fn send_found(&mut self, find: Find) {
         let g = gateway_of(find.conn);
-        self.model.note_find(&self.cast, g, &find.fingerprint, self.now);
+        self.model.note_find(g, &find.fingerprint, self.now);
         self.tell(format_args!("gateway {g} is answered {:?}", String::from_utf8_lossy(&find.reply)));
         let mut reply = Arrived::Bytes(find.reply.clone());
         if self.swapped

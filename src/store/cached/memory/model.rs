@@ -39,6 +39,7 @@ use world::{Broken, Change, Flight, Held, Marks, Seen, Sight, Step, World};
 
 mod bench;
 mod world;
+mod writing;
 
 /// Fewest states for the exploration to mean something (scorecard S14).
 const ENOUGH: usize = 100_000;

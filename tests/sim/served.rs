@@ -1,0 +1,359 @@
+//! A served call at a simulated gateway: judged, held up, judged again and made by the real issuers, in the
+//! order in which `gateway/serve.rs` does it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durward::base::clock::Clock;
+use durward::base::credential::Credential;
+use durward::base::denial::Denial;
+use durward::base::principal::{Facts, Principal, Roles};
+use durward::base::scope::{Mode, ScopeSet};
+use durward::decide::authority::Authority;
+use durward::decide::authorize::{AccessRequest, Again, Carried, Permit, Proof, authorize, authorize_again};
+use durward::decide::extract::Extracted;
+use durward::decide::headers::{HeaderPolicy, IdentityNames};
+use durward::decide::method::Method;
+use durward::decide::peer::PeerPolicy;
+use durward::decide::route::{DialectIndex, IssuerIndex, Route, Router};
+use durward::decide::surface::SurfaceIndex;
+use durward::dialect::answer::{AnswerNames, AnswerTemplate, Presence as Called, Subject};
+use durward::issue::body::Body;
+use durward::issue::call::{Call, Caller};
+use durward::issue::engine::Engine;
+use durward::issue::fields::Checked;
+use durward::issue::path::PathValues;
+use durward::issue::spec::{
+    Action, AnswerSpec, BodySchema, Extent, Field, FieldKind, FieldMessages, Issuer, Lifetime, Mint, ModeSource, ParentSource, Presence,
+    Reach, ScopeSource, Source, TenantSource, TextFormat,
+};
+use durward::resolver::{Remembered, Resolver};
+use durward::snapshot::Snapshot;
+
+use crate::cast::{ACCOUNT_SURFACE, Cast, KEY_SURFACE, email};
+
+/// How often a call is judged whose ground moves under it, as in `gateway/serve.rs`.
+const JUDGEMENTS: usize = 3;
+
+/// What a call asks for; its number is that of the issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A key that hangs on the caller.
+    Child,
+    /// A key that hangs on nothing.
+    Free,
+    /// A session of an account, which hangs on it.
+    LogIn,
+    /// Another key in the place of one.
+    Rotate,
+    /// The end of a key.
+    Revoke,
+    /// The end of all sessions of the account that the caller hangs on.
+    LogOut,
+    /// What keys there are.
+    List,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(crate) enum Who {
+    /// Whoever presents this key.
+    Key(Rc<str>),
+    /// Whoever logs in to this account with this password.
+    Account(usize, Rc<str>),
+}
+
+/// A call of a served route.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) number: u64,
+    pub(crate) who: Who,
+    pub(crate) asked: Asked,
+    /// How long its body, or the hash of its password, takes.
+    pub(crate) held: u64,
+    /// Id of the key it is about.
+    pub(crate) target: Option<String>,
+}
+
+impl Ask {
+    /// What a record that this call makes is called, so that whoever sees it written knows why.
+    pub(crate) fn name(&self) -> String {
+        format!("call-{}", self.number)
+    }
+}
+
+/// Id and text of what was made; nothing where nothing was.
+pub(crate) type Told = Option<(String, Rc<str>)>;
+
+/// What became of a call, and when its body or its hash was there, in true time.
+pub(crate) struct Served {
+    pub(crate) there: u64,
+    pub(crate) outcome: Result<Told, Denial>,
+}
+
+/// What serves a call at a gateway.
+pub(crate) struct Desk<'g> {
+    pub(crate) cast: &'g Cast,
+    pub(crate) resolver: &'g Resolver,
+    pub(crate) engine: &'g Arc<Engine>,
+    pub(crate) clock: &'g dyn Clock,
+}
+
+impl Desk<'_> {
+    /// Serves a call to its end; `truth` tells the true time.
+    pub(crate) async fn serve(&self, ask: &Ask, truth: impl Fn() -> u64) -> Served {
+        let permit = match self.admit(ask).await {
+            Ok(permit) => permit,
+            Err(denial) => {
+                return Served {
+                    there: truth(),
+                    outcome: Err(denial),
+                };
+            }
+        };
+        let there = truth();
+        Served {
+            there,
+            outcome: self.make(ask, permit).await,
+        }
+    }
+
+    /// Judges the caller when the call arrives, and waits for its body. Of a log-in the hash comes between the facts
+    /// and the judgement.
+    async fn admit(&self, ask: &Ask) -> Result<Permit, Denial> {
+        let held = Duration::from_millis(ask.held);
+        match &ask.who {
+            Who::Key(text) => {
+                let extracted = Extracted {
+                    surface: KEY_SURFACE,
+                    credential: Credential::Key(text.as_bytes()),
+                    mode: None,
+                };
+                let surface = &self.cast.surfaces[KEY_SURFACE.0];
+                let resolved = self.resolver.prove(surface, &extracted, self.clock.now()).await?;
+                let permit = self.decide(ask, resolved.principal, resolved.proof)?;
+                tokio::time::sleep(held).await;
+                Ok(permit)
+            }
+            Who::Account(account, password) => self.log_in(ask, *account, password, held).await,
+        }
+    }
+
+    async fn log_in(&self, ask: &Ask, account: usize, password: &str, held: Duration) -> Result<Permit, Denial> {
+        let surface = &self.cast.surfaces[ACCOUNT_SURFACE.0];
+        // First a place to be hashed at, then the account, then the hash.
+        tokio::time::sleep(held - held / 4).await;
+        let found = self.resolver.resolve_login(surface, &email(account), self.clock.now().boot).await?;
+        tokio::time::sleep(held / 4).await;
+        let facts = found.ok_or(Denial::UnknownCredential)?;
+        if facts.credential.password().map(|hash| hash.expose()) != Some(password) {
+            return Err(Denial::WrongSecret);
+        }
+        let proof = Proof::of_password(&facts.credential);
+        self.decide(ask, Principal::new(facts, None), proof)
+    }
+
+    fn decide(&self, ask: &Ask, principal: Principal, proof: Proof) -> Result<Permit, Denial> {
+        let (route, index) = self.route(ask);
+        let request = AccessRequest {
+            route,
+            surface_index: index,
+            surface: &self.cast.surfaces[index.0],
+            method: Method::Post,
+            presented_mode: None,
+            carried: Carried::Explicitly,
+            proof,
+            authority: &self.cast.snapshot.authority,
+        };
+        authorize(&request, principal, self.clock.now().wall)
+    }
+
+    /// Judged again, then made, as often as it must.
+    async fn make(&self, ask: &Ask, mut permit: Permit) -> Result<Told, Denial> {
+        let mut stored = false;
+        for _ in 0..JUDGEMENTS {
+            permit = self.judge_again(ask, permit, stored).await?;
+            match self.engine.serve(self.call(ask, &permit)).await {
+                Ok(issued) => return Ok(told(issued.body.as_deref())),
+                Err(stop) if stop.stale => stored = true,
+                Err(stop) => return Err(stop.denial),
+            }
+        }
+        Err(Denial::Overloaded)
+    }
+
+    async fn judge_again(&self, ask: &Ask, permit: Permit, stored: bool) -> Result<Permit, Denial> {
+        let principal = permit.principal().ok_or(Denial::Internal)?;
+        let facts = self.newest_facts_of(principal, stored).await?;
+        let (route, index) = self.route(ask);
+        let surface = &self.cast.surfaces[index.0];
+        let again = Again {
+            permit: &permit,
+            was: surface,
+            method: Method::Post,
+            route,
+            surface_index: index,
+            surface,
+            authority: &self.cast.snapshot.authority,
+        };
+        match (authorize_again(&again, facts, self.clock.now()), &ask.who) {
+            (Err(Denial::WrongSecret), Who::Account(account, password)) => self.log_in(ask, *account, password, Duration::ZERO).await,
+            (judged, _) => judged,
+        }
+    }
+
+    async fn newest_facts_of(&self, principal: &Principal, stored: bool) -> Result<Arc<Facts>, Denial> {
+        let (fingerprint, now) = (principal.facts.credential.fingerprint, self.clock.now());
+        let facts = match self.resolver.remembered(fingerprint, now) {
+            Remembered::Present(facts) if !stored => Some(facts),
+            Remembered::Absent if !stored => None,
+            _ => self.resolver.load_since(fingerprint, now).await?,
+        };
+        facts.ok_or(Denial::UnknownCredential)
+    }
+
+    fn route(&self, ask: &Ask) -> (&Route, SurfaceIndex) {
+        match (&ask.who, ask.asked) {
+            (Who::Account(..), _) => (&self.cast.log_in, ACCOUNT_SURFACE),
+            // Whoever has lost everything may still leave.
+            (_, Asked::LogOut) => (&self.cast.open, KEY_SURFACE),
+            _ => (&self.cast.serving, KEY_SURFACE),
+        }
+    }
+
+    fn call(&self, ask: &Ask, permit: &Permit) -> Call {
+        let (_, surface) = self.route(ask);
+        let body = format!("{{\"name\":\"{}\"}}", ask.name());
+        let issuer = IssuerIndex(ask.asked as usize);
+        let checked = Checked::check(&self.cast.snapshot.issuers[issuer.0].body, Body::parse(body.as_bytes()).unwrap());
+        Call {
+            snapshot: Arc::clone(&self.cast.snapshot),
+            issuer,
+            caller: permit.principal().map(|principal| Caller {
+                surface,
+                principal: principal.clone(),
+                ends_at: None,
+            }),
+            path: PathValues::read("/keys/{id}", &format!("/keys/{}", ask.target.as_deref().unwrap_or("-"))),
+            body: Arc::new(checked.unwrap()),
+            replaced: None,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            request_id: ask.name(),
+        }
+    }
+}
+
+/// The last one that an answer tells of: a list tells of none.
+fn told(body: Option<&[u8]>) -> Told {
+    let body: serde_json::Value = serde_json::from_slice(body?).unwrap();
+    let made = body.as_array()?.last()?;
+    let text = |member: &str| made[member].as_str();
+    Some((text("id")?.to_owned(), Rc::from(text("key")?)))
+}
+
+/// The configuration of every gateway: one issuer for each thing that can be asked for.
+pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snapshot {
+    let child = Mint {
+        surface: KEY_SURFACE,
+        parent: ParentSource::Caller,
+        subject: None,
+        name: Some(Source::Body("name".into())),
+        login: None,
+        password: None,
+        mode: ModeSource::CallerOr(Mode::Live),
+        scopes: ScopeSource::Caller,
+        grants: ScopeSet::default(),
+        roles: None,
+        claims: Vec::new(),
+        lifetime: Lifetime::default(),
+        idle: None,
+    };
+    let free = Mint {
+        parent: ParentSource::None,
+        ..child.clone()
+    };
+    let minting = |mint: &Mint| Action::Mint {
+        tenant: TenantSource::Caller,
+        mints: vec![mint.clone()],
+        cookie: None,
+    };
+    let id = || Source::Path("id".into());
+    let actions = vec![
+        minting(&child),
+        minting(&free),
+        minting(&child),
+        Action::Rotate {
+            surface: KEY_SURFACE,
+            id: id(),
+            reach: Reach::Tenant,
+            grace: None,
+            grants: ScopeSet::default(),
+        },
+        Action::Revoke {
+            surface: KEY_SURFACE,
+            id: id(),
+            reach: Reach::Tenant,
+            grants: ScopeSet::default(),
+        },
+        Action::LogOut {
+            extent: Extent::Everywhere,
+        },
+        Action::List {
+            surface: KEY_SURFACE,
+            reach: Reach::Tenant,
+        },
+    ];
+    Snapshot {
+        headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
+        surfaces,
+        issuers: actions.into_iter().map(issuer).collect(),
+        authority: Authority::new(Roles::default(), []),
+        dialects: Vec::new(),
+        default_dialect: DialectIndex(0),
+        upstreams: Vec::new(),
+        routes: Vec::new(),
+        router: Router::default(),
+        peers: PeerPolicy::default(),
+        certificates: Vec::new(),
+    }
+}
+
+fn issuer(action: Action) -> Issuer {
+    let (template, subject) = match &action {
+        Action::List { .. } => ("{{ items }}", Subject::Credentials),
+        Action::LogOut { .. } => ("", Subject::Credential),
+        _ => ("{{ minted }}", Subject::Credential),
+    };
+    let names = AnswerNames {
+        subject,
+        caller: Called::Present,
+        path: vec!["id".into()],
+        ..AnswerNames::default()
+    };
+    let name = Field {
+        name: "name".into(),
+        kind: FieldKind::Text {
+            min: 0,
+            max: 40,
+            format: TextFormat::Any,
+        },
+        presence: Presence::Required,
+        one_of: Vec::new(),
+        messages: FieldMessages::default(),
+    };
+    Issuer {
+        name: "served".into(),
+        action,
+        body: BodySchema {
+            fields: vec![name],
+            ..BodySchema::default()
+        },
+        answer: AnswerSpec {
+            status: 200,
+            body: (!template.is_empty()).then(|| AnswerTemplate::parse(template, &names).unwrap()),
+            headers: Vec::new(),
+        },
+    }
+}
