@@ -26,7 +26,7 @@ impl Browser {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("chromedriver is installed; scripts/browser does that");
+            .expect("chromedriver is installed; scripts/test does that");
         let told = BufReader::new(driver.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok)

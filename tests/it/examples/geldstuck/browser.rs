@@ -1,5 +1,5 @@
-//! What a real browser does with the session cookie, and what other sites can make it do. Run by
-//! `scripts/browser`, which installs Chromium.
+//! What a real browser does with the session cookie, and what other sites can make it do. `scripts/test` installs
+//! Chromium.
 
 use serde_json::{Value, json};
 
@@ -149,7 +149,6 @@ fn session_of_mallory(gateway: &Gateway, site: &Site) -> String {
 }
 
 #[test]
-#[ignore = "needs Chromium: scripts/browser installs and runs it"]
 fn b10_no_other_site_can_make_a_browser_use_its_session() {
     let scene = Scene::open();
     ann(&scene.house.site);
@@ -221,7 +220,6 @@ fn b10_no_other_site_can_make_a_browser_use_its_session() {
 }
 
 #[test]
-#[ignore = "needs Chromium: scripts/browser installs and runs it"]
 fn b8_a_cookie_planted_by_a_sibling_is_not_taken_for_the_session() {
     let scene = Scene::open();
     ann(&scene.house.site);
