@@ -12,7 +12,7 @@ use crate::model::{
 use crate::served::Asked;
 
 /// Wall clocks of gateways that differ less than this agree about everything that the store orders.
-const AGREED: i64 = 1_000;
+const AGREED: i64 = 3_000;
 
 /// A served call.
 #[derive(Debug, Clone)]
