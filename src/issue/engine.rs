@@ -14,7 +14,6 @@ use crate::base::fingerprint::Peppers;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
-use crate::decide::token::MAX_AHEAD;
 use crate::decide::validity;
 use crate::snapshot::{HashPlaces, LogInSettings};
 use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
@@ -258,11 +257,9 @@ impl Engine {
     }
 
     /// The time of making: the store's, so that what is made and what is ended have one order whichever gateway
-    /// did it. Of a clock that is far ahead only so much is taken as gateways take from a token; what is dated
-    /// earlier than the store has it can only end earlier.
+    /// did it.
     async fn time(&self) -> Result<UnixMillis, Stop> {
-        let time = self.store.time().await.map_err(|error| unavailable(&error))?;
-        Ok(time.min(self.clock.now().wall.plus(MAX_AHEAD)))
+        self.store.time().await.map_err(|error| unavailable(&error))
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Ready<'r> {
     pub pepper: &'r Pepper,
     /// The time of making.
     pub now: UnixMillis,
+    /// The latest `iat` that gateways take from a token now.
+    pub latest: UnixMillis,
 }
 
 /// Makes the credential of one `mint`.
@@ -128,7 +130,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         extras: extras.boxed(),
         ..blank
     };
-    Ok(finish(surface, record, parent, ready.pepper)?)
+    Ok(finish(surface, record, (parent, ready.latest), ready.pepper)?)
 }
 
 /// Why a credential cannot be made.
@@ -229,7 +231,8 @@ pub fn successor(surface: &Surface, old: &CredentialRecord, now: UnixMillis, pep
     if let Some(idle) = record.extras.as_mut().and_then(|extras| extras.idle.as_mut()) {
         idle.last_used = now;
     }
-    finish(surface, record, None, pepper)
+    let at = record.created_at;
+    finish(surface, record, (None, at), pepper)
 }
 
 /// Gives a record the fingerprints of secrets that were made elsewhere, by their SHA-256.
@@ -238,14 +241,14 @@ pub fn adopt(record: &mut CredentialRecord, key: &[u8; 32], secret: Option<&[u8;
     record.secret_fingerprint = secret.map(|hash| pepper.fingerprint_of_sha256(&record.surface, Part::Secret, hash));
 }
 
-/// Gives a record without secrets its secrets, or its token.
+/// Gives a record without secrets its secrets, or its token, whose `iat` is not after `latest`.
 ///
 /// # Errors
 /// [`MakeError`].
 pub fn finish(
     surface: &Surface,
     mut record: CredentialRecord,
-    parent: Option<&CredentialRecord>,
+    (parent, latest): (Option<&CredentialRecord>, UnixMillis),
     pepper: &Pepper,
 ) -> Result<Made, MakeError> {
     let mut made = Made {
@@ -265,11 +268,13 @@ pub fn finish(
         Recipe::Session(Session { rules, record: of, .. }) => match of {
             SessionRecord::Own => {
                 let lifetime = token_lifetime(surface).ok_or(MakeError::NoToken)?;
-                made.token = Some(signed(sign(rules, &TokenFacts::own(&record, parent, lifetime)))?);
+                made.token = Some(signed(sign(rules, &TokenFacts::own(&record, parent, lifetime, latest)))?);
             }
             SessionRecord::Sub(wanted) => {
                 let parent = parent.filter(|parent| parent.surface == *wanted).ok_or(MakeError::NoToken)?;
-                made.token = Some(signed(TokenFacts::alone(&record, parent).and_then(|facts| sign(rules, &facts)))?);
+                made.token = Some(signed(
+                    TokenFacts::alone(&record, parent, latest).and_then(|facts| sign(rules, &facts)),
+                )?);
                 made.kept = Kept::TokenAlone;
                 record.id = parent.id.clone();
             }

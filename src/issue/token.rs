@@ -41,9 +41,10 @@ pub struct TokenFacts<'t> {
 
 impl<'t> TokenFacts<'t> {
     /// Of a session with a record of its own, made just now: `jti` names it, `sub` says who acts. It
-    /// ends after `lifetime`, or with the record.
+    /// ends after `lifetime`, or with the record. Which log-outs end it is told by the record, so its `iat` may be
+    /// as early as `latest`.
     #[must_use]
-    pub fn own(record: &'t CredentialRecord, parent: Option<&'t CredentialRecord>, lifetime: Duration) -> Self {
+    pub fn own(record: &'t CredentialRecord, parent: Option<&'t CredentialRecord>, lifetime: Duration, latest: UnixMillis) -> Self {
         let of_parent = parent.map(|p| p.subject.as_ref().map_or(p.id.as_str(), |s| s.as_str()));
         let end = whole_seconds(record.created_at).plus(lifetime);
         Self {
@@ -54,23 +55,24 @@ impl<'t> TokenFacts<'t> {
             id: Some(record.id.as_str()),
             scopes: &record.scopes,
             claims: record.claims(),
-            now: record.created_at,
+            now: record.created_at.min(latest),
             expires_at: record.expires_at.map_or(end, |last| last.min(end)),
-            valid_after: parent.and_then(|p| p.valid_after),
+            valid_after: None,
         }
     }
 
-    /// Of a token that hangs on `parent` alone, and ends when `record` says.
+    /// Of a token that hangs on `parent` alone, and ends when `record` says. Its `iat` is not after `latest`, if it
+    /// need not be for the token to outlive a log-out that came before it.
     ///
     /// # Errors
     /// [`Denial::Internal`] for a token without an end.
-    pub fn alone(record: &'t CredentialRecord, parent: &'t CredentialRecord) -> Result<Self, Denial> {
+    pub fn alone(record: &'t CredentialRecord, parent: &'t CredentialRecord, latest: UnixMillis) -> Result<Self, Denial> {
         Ok(Self {
             subject: parent.id.as_str(),
             id: None,
             scopes: &record.scopes,
             claims: record.claims(),
-            now: record.created_at,
+            now: record.created_at.min(latest),
             expires_at: record.expires_at.ok_or(Denial::Internal)?,
             valid_after: parent.valid_after,
         })
@@ -125,7 +127,7 @@ pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, D
 }
 
 /// Signs a session's token anew with a later end: what its record says now, as at its making, with the
-/// same `jti` and the same `iat`, so that "log out everywhere" and the age of the session go on counting
+/// same `jti` and, but for a clock that was put right since, the same `iat`, so that "log out everywhere" and the age of the session go on counting
 /// from the log-in (hardening J17). Nothing is taken from the token that was presented: whoever has a
 /// retired secret can write claims into one, which must not come back under the present secret. `None`
 /// when it would not end later than `old_end`.
@@ -142,7 +144,7 @@ pub fn renew(
     if expires_at <= old_end {
         return Ok(None);
     }
-    let made = TokenFacts::own(record, parent, Duration::ZERO);
+    let made = TokenFacts::own(record, parent, Duration::ZERO, record.created_at);
     sign(rules, &TokenFacts { expires_at, ..made }).map(Some)
 }
 

@@ -3,6 +3,7 @@
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::login::login_fingerprint;
+use crate::decide::token::MAX_AHEAD;
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Issued, Stop};
 use crate::issue::cookie;
@@ -36,6 +37,7 @@ impl Engine {
                 roles,
                 pepper: self.peppers.first(),
                 now,
+                latest: self.clock.now().wall.plus(MAX_AHEAD),
             };
             let one = make(call, mint, ready)?;
             bases.push(Base {

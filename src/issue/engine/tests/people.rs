@@ -188,6 +188,26 @@ async fn a_session_made_under_a_retired_secret_is_renewed_under_the_present_one_
 }
 
 #[tokio::test]
+async fn a_session_made_after_a_log_out_lives_whatever_the_clock_of_its_gateway_says() {
+    let bench = Bench::new().await;
+    let account = bench.record("account", "acc_1", |_| ()).await;
+    let change = bench.store.change_credential(account.id.clone(), CredentialChange::EndIssued, NOW);
+    let watermark = change.await.unwrap().valid_after.unwrap();
+    let slow = UnixMillis(NOW.0 - 5_000);
+    bench.clock.step_wall(slow);
+    let account = bench.find("acc_1").await;
+    let (_, told) = bench.run(log_in(SESSION), by(&account)).await.unwrap();
+    let session = bench.find(told[0]["id"].as_str().unwrap()).await;
+    assert!(session.created_at >= watermark, "the record is dated by the store");
+    assert_eq!(validity::check(&*bench.facts(&session).await, slow), Ok(()));
+    let token = told[0]["token"].as_str().unwrap();
+    assert!(
+        rules(SESSION).verify_own(token.as_bytes(), slow).is_ok(),
+        "and the token by its gateway"
+    );
+}
+
+#[tokio::test]
 async fn b8_a_new_cookie_ends_the_session_whose_place_it_takes() {
     let bench = Bench::new().await;
     let account = bench.record("account", "acc_1", |_| ()).await;
