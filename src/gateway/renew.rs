@@ -17,7 +17,7 @@ use super::worker::View;
 ///
 /// The renewed token says what the session's record says, and keeps `jti` and `iat`: it is the same
 /// session, as old as it was, which ends with its record and by every log-out that would have ended it
-/// before (hardening J17). Two renewals at
+/// before. Two renewals at
 /// the same time are two good tokens of one session.
 pub(super) fn refresh(
     view: &View,

@@ -128,7 +128,7 @@ pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, D
 
 /// Signs a session's token anew with a later end: what its record says now, as at its making, with the
 /// same `jti` and, but for a clock that was put right since, the same `iat`, so that "log out everywhere" and the age of the session go on counting
-/// from the log-in (hardening J17). Nothing is taken from the token that was presented: whoever has a
+/// from the log-in. Nothing is taken from the token that was presented: whoever has a
 /// retired secret can write claims into one, which must not come back under the present secret. `None`
 /// when it would not end later than `old_end`.
 ///

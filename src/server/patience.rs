@@ -1,5 +1,5 @@
 //! How long a client may keep us waiting, for its request body or to take its answer: a slow one must not
-//! hold a connection, a stream or an upstream for ever (hardening D9).
+//! hold a connection, a stream or an upstream for ever.
 
 use std::time::{Duration, Instant};
 

@@ -106,6 +106,31 @@ fn geldstuck_a_session_that_was_ended_before_its_body_came_makes_no_pair() {
     });
 }
 
+// ---------------------------------------------------------------------------- bounds
+
+#[test]
+fn heldsway_a_pair_makes_as_many_tokens_as_the_limit_says_and_no_more() {
+    let limit = ("[[listeners]]", "[limits]\nchildren = 10\n\n[[listeners]]");
+    each_store("heldsway", &[limit], |house| {
+        let made = operator(house).create_key("credentials", "acme", &["--scope", "reports:read"]);
+        let other = operator(house).create_key("credentials", "acme", &["--scope", "reports:read"]);
+        let exchange = |pair: &Value, at: &Gateway| {
+            let body = json!({ "api_key": text(pair, "key"), "api_secret": text(pair, "secret") }).to_string();
+            call(at, "POST", "/api/v1/auth/token", &[], &body)
+        };
+        let first = exchange(&made, house.gateway());
+        assert_eq!(first.status, 200, "{}", whole(&first));
+        for n in 1..10 {
+            let at = &house.gateways[n % house.gateways.len()];
+            assert_eq!(exchange(&made, at).status, 200, "{n}");
+        }
+        assert_code(&exchange(&made, house.gateway()), 409, "TOO_MANY_CREDENTIALS");
+        assert_eq!(exchange(&other, house.gateway()).status, 200, "another pair has its own");
+        let bearer = format!("Bearer {}", text(&first.json()["data"], "access_token"));
+        everywhere(house, "GET", REPORT, ("Authorization", &bearer), 200);
+    });
+}
+
 // ---------------------------------------------------------------------------- heldsway
 
 const REPORT: &str = "/api/v1/affiliate/report";
