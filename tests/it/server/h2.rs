@@ -213,7 +213,10 @@ async fn a_flood_of_control_frames_ends_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_client_does_not_take_its_answer_is_reset() {
-    let (bench, _) = secure(quick());
+    let (bench, _) = secure(Limits {
+        keep_alive: PATIENCE * 2,
+        ..quick()
+    });
     let (sender, _driver) = connect_h2(bench.address()).await;
     // The client's window fills, since nobody reads the body.
     let response = sender.clone().send_request(get("/endless")).await.unwrap();
