@@ -195,6 +195,17 @@ pub(super) fn change_together(
     Ok(Outcome::Changed(changed))
 }
 
+/// A record to be written as it is, over one that says more.
+///
+/// # Errors
+/// [`ChangeError::Conflict`] when its epoch is exhausted.
+pub(super) fn again(record: &CredentialRecord) -> Result<CredentialRecord, ChangeError> {
+    Ok(CredentialRecord {
+        epoch: next_epoch(record.epoch)?,
+        ..record.clone()
+    })
+}
+
 /// A new credential as it is first written.
 fn first(mut record: CredentialRecord) -> Result<CredentialRecord, ChangeError> {
     if record.is_of_tenant() {

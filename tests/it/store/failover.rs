@@ -167,3 +167,30 @@ fn c7_what_a_gateway_saw_end_stays_ended_and_is_written_again() {
         .await;
     });
 }
+
+#[test]
+fn c7_a_change_of_an_older_record_goes_over_what_was_seen_to_end() {
+    run(async {
+        let site = Site::lagging().await;
+        let store = site.gateway(0).await;
+        let before: Vec<u8> = site.primary.command(&["HGET", "{durward}:c", "key-2"]);
+        let change = async |what| store.change_credential(credential_id("key-2"), what, NOW).await.unwrap();
+        change(CredentialChange::Disable).await;
+        // The store has lost that, and nobody has looked the key up since.
+        site.primary.command_with_bytes(&["HSET", "{durward}:c", "key-2"], &before);
+        let changed = change(CredentialChange::EndIssued).await;
+        assert_eq!(changed.state, State::Disabled, "another change does not make it live again");
+        assert!(changed.valid_after.is_some());
+        site.primary.command_with_bytes(&["HSET", "{durward}:c", "key-2"], &before);
+        // What is so already, by what was seen, is written all the same.
+        assert_eq!(change(CredentialChange::Disable).await.state, State::Disabled);
+        let stored: Vec<u8> = site.primary.command(&["HGET", "{durward}:c", "key-2"]);
+        assert!(String::from_utf8_lossy(&stored).contains("disabled"));
+        // An operator who switches it on again is obeyed.
+        assert_eq!(change(CredentialChange::Enable).await.state, State::Active);
+        until("the key to live", async || {
+            matches!(state_of(&*store, "key-2").await, Some((State::Active, _)))
+        })
+        .await;
+    });
+}

@@ -233,8 +233,15 @@ fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &Basis, now: Un
             .iter()
             .find(|(kind, own, _)| *kind == Kind::Credentials && own == id.as_str());
         let (_, _, bytes) = found.ok_or_else(|| change::no_credential(id))?;
-        let record = codec::decode_credential(bytes).map_err(StoreError::from)?;
-        let outcome = change::change_together(&record, owner.as_ref(), &new.changes, at)?;
+        let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
+        // A store that has lost changes holds more than is left: a change of that goes over what is left, or it
+        // would make what has ended live again.
+        let seen = basis.credentials.iter().find(|(record, _)| record.id == *id);
+        let record = seen.map_or_else(|| stored.clone(), |(record, _)| record.clone());
+        let outcome = match change::change_together(&record, owner.as_ref(), &new.changes, at)? {
+            Outcome::Unchanged if record != stored => Outcome::Changed(change::again(&record)?),
+            outcome => outcome,
+        };
         owner = Some(record.tenant.clone());
         changed.records.push(match outcome {
             Outcome::Unchanged => record,
