@@ -219,7 +219,7 @@ impl Model {
 
     /// The call that a record was written for: by the name that it gave a new one, or because it alone changes the
     /// other. Nothing for what operators do.
-    fn maker_of(&self, id: &str, record: &CredentialRecord, is_new: bool) -> Option<u64> {
+    fn maker_of(&mut self, id: &str, record: &CredentialRecord, is_new: bool) -> Option<u64> {
         if is_new {
             let number = record.name.as_deref().and_then(number_in)?;
             // One that takes another one's place has its name.
@@ -232,12 +232,16 @@ impl Model {
             }
             return Some(number);
         }
+        // The same revocation written again is a gateway that gives back to the store what the store lost.
+        let revoked = match record.state {
+            State::Revoked { at } => self.revocations.insert(id.to_owned(), at) != Some(at),
+            _ => false,
+        };
         let caller = self.callers.iter().find(|caller| caller.id == id)?;
         // Whoever logs out everywhere ends its own session in the same step.
         if caller.session_of.is_some_and(|account| self.accounts[account].ending.is_some()) {
             return None;
         }
-        let revoked = matches!(record.state, State::Revoked { .. });
         let busy = self.fates[caller.subjects[0]]
             .busy
             .filter(|number| revoked && self.calls.contains_key(number));

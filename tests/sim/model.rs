@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use durward::base::clock::UnixMillis;
 use durward::base::denial::Denial;
 
 use crate::cast::{ACCOUNTS, CALM, Cast, Grant, KEYS, KNOWN, TENANTS};
@@ -139,6 +140,8 @@ pub(crate) struct Model {
     pub(crate) written: BTreeMap<String, u64>,
     /// The call that named a record, by its id.
     pub(crate) names: BTreeMap<String, u64>,
+    /// When each credential was revoked, as its last written record says.
+    pub(crate) revocations: BTreeMap<String, UnixMillis>,
     /// Gateways whose wall clocks were ever far behind.
     pub(crate) behind: BTreeSet<usize>,
     /// How many callers there were when all were asked for.
@@ -179,6 +182,7 @@ impl Model {
             calls: BTreeMap::new(),
             written: BTreeMap::new(),
             names: BTreeMap::new(),
+            revocations: BTreeMap::new(),
             behind: BTreeSet::new(),
             asked: KEYS.len(),
             served: 0,

@@ -181,6 +181,43 @@ impl Ending {
         }
     }
 
+    /// What is left after both. Changes of one branch of a history have numbers of their own. With the same number,
+    /// the later one was made on a branch that knew nothing of the other: what switches off or ends holds on.
+    fn over(self, held: &Self) -> Self {
+        let (
+            Self::Credential {
+                epoch,
+                state,
+                valid_after,
+                expires_at,
+                roles,
+            },
+            Self::Credential {
+                epoch: same,
+                state: was,
+                valid_after: after,
+                expires_at: until,
+                ..
+            },
+        ) = (&self, held)
+        else {
+            return self;
+        };
+        if epoch != same {
+            return self;
+        }
+        Self::Credential {
+            epoch: *epoch,
+            state: if *state == State::Active { *was } else { *state },
+            valid_after: (*valid_after).max(*after),
+            expires_at: match (*expires_at, *until) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            },
+            roles: roles.clone(),
+        }
+    }
+
     /// Lays it over a credential; never gives it anything. Answers whether it took something away.
     ///
     /// Of one branch of a history, a record as late as the ending is what the ending says. On
@@ -212,6 +249,10 @@ impl Ending {
         if older && record.roles().iter().any(|role| !roles.contains(role)) {
             record.extras_mut().roles.retain(|role| roles.contains(role));
             restricted = true;
+        }
+        if restricted {
+            // Whatever is written over this has a number that the lost branch did not give.
+            record.epoch = record.epoch.max(*epoch);
         }
         restricted
     }
@@ -273,7 +314,7 @@ impl Endings {
         let mut kept = self.kept();
         let kept = &mut *kept;
         match kept.endings.get_mut(&whose) {
-            Some(held) if ending.follows(held) => *held = ending,
+            Some(held) if ending.follows(held) => *held = ending.over(held),
             Some(_) => {}
             None => {
                 if kept.order.len() >= MAX_ENDINGS

@@ -130,6 +130,32 @@ fn the_newest_ending_of_a_record_is_kept_and_the_number_of_records_is_bounded() 
     assert!(all.iter().all(|(of, _)| *of != whose("key-1")), "the oldest goes first");
 }
 
+#[test]
+fn two_branches_of_a_history_with_one_number_leave_what_both_took_away() {
+    let endings = Endings::default();
+    let whose = Whose::Credential(sample().id);
+    endings.note(whose.clone(), ending(2, State::Disabled));
+    let mut other = record(2, State::Active);
+    (other.valid_after, other.expires_at) = (at(50), at(300));
+    endings.note(whose.clone(), Ending::of_credential(&other));
+    let mut both = other.clone();
+    both.state = State::Disabled;
+    assert_eq!(endings.all(), [(whose.clone(), Ending::of_credential(&both))]);
+
+    let mut found = facts();
+    endings.restrict(&mut found);
+    assert_eq!(found.credential.state, State::Disabled);
+    assert_eq!((found.credential.valid_after, found.credential.expires_at), (at(50), at(300)));
+    assert_eq!(found.credential.epoch, 2, "what is written over it gets a number of its own");
+
+    endings.note(whose.clone(), ending(3, State::Active));
+    assert_eq!(
+        endings.all(),
+        [(whose, ending(3, State::Active))],
+        "a later number knew of the earlier ones"
+    );
+}
+
 fn facts() -> FoundFacts {
     let credential = record(1, State::Active);
     let tenant = TenantRecord {
