@@ -121,10 +121,14 @@ pub(super) async fn connect(address: SocketAddr, name: &str, alpn: &[&str]) -> T
 }
 
 /// An HTTP/2 client and the task that drives it, which ends when the connection does.
+///
+/// The window of a stream fits into the socket's buffers: what nobody reads stalls its stream, never the connection.
 pub(super) async fn connect_h2(address: SocketAddr) -> (SendRequest<Body>, tokio::task::JoinHandle<()>) {
     let tls = connect(address, "b.test", &["h2"]).await;
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    client.initial_stream_window_size(65_535);
+    let (sender, connection) = client.handshake(TokioIo::new(tls)).await.unwrap();
     let driver = tokio::spawn(async move { _ = connection.await });
     (sender, driver)
 }
