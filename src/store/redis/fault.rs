@@ -37,6 +37,9 @@ pub(super) enum Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
     Elsewhere,
+    /// It is about somebody else: what another connection answers tells whether the store is wrong or this
+    /// connection.
+    Compare,
     No,
 }
 
@@ -46,6 +49,7 @@ enum Alarm {
     Credentials,
     NoData,
     DataLost,
+    Swapped,
 }
 
 impl Fault {
@@ -74,6 +78,34 @@ impl Fault {
             error,
             connection: Connection::Drop,
             retry: Retry::No,
+        }
+    }
+
+    /// An answer to the question of somebody else. Answers of one connection come in the order of the
+    /// questions, so none that it still brings can be trusted; another connection can be asked.
+    pub(super) fn swapped() -> Self {
+        raise(Alarm::Swapped);
+        Self {
+            retry: Retry::Elsewhere,
+            ..Self::refused(StoreError::Corrupt("the answer is to another question".into()))
+        }
+    }
+
+    /// An answer to the right question that is about somebody else.
+    pub(super) const fn about_another(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Keep,
+            retry: Retry::Compare,
+        }
+    }
+
+    /// The connection that answered so is the one that is wrong.
+    pub(super) fn blame_connection(self) -> Self {
+        raise(Alarm::Swapped);
+        Self {
+            connection: Connection::Drop,
+            ..self
         }
     }
 
@@ -149,12 +181,13 @@ fn meaning(error: &RedisError) -> StoreError {
 
 /// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.
 fn raise(alarm: Alarm) {
-    static TOLD: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+    static TOLD: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
     let now = SystemClock.now().boot.0.saturating_add(ALARM_INTERVAL);
     let told = match alarm {
         Alarm::Credentials => &TOLD[0],
         Alarm::NoData => &TOLD[1],
         Alarm::DataLost => &TOLD[2],
+        Alarm::Swapped => &TOLD[3],
     };
     let due = |last: u64| (now >= last.saturating_add(ALARM_INTERVAL)).then_some(now);
     if told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
@@ -178,6 +211,12 @@ fn raise(alarm: Alarm) {
             tracing::error!(
                 alarm = "store_data_lost",
                 "the store has lost keys of ours (evicted, expired or deleted): restore it, and set maxmemory-policy to noeviction"
+            );
+        }
+        Alarm::Swapped => {
+            tracing::error!(
+                alarm = "store_answers_swapped",
+                "a connection to Redis brought somebody else's answer, which nobody was given: it is closed; look at what stands between"
             );
         }
     }

@@ -39,7 +39,7 @@ impl FindReply {
     pub(super) fn read(words: Vec<Option<Vec<u8>>>, fingerprint: &Fingerprint) -> Result<Self, Fault> {
         let reply = Self::parse(words).ok_or_else(Fault::malformed)?;
         if reply.asked != fingerprint.to_hex() {
-            return Err(Fault::refused(StoreError::Corrupt("the answer is to another question".into())));
+            return Err(Fault::swapped());
         }
         Ok(reply)
     }
@@ -102,10 +102,10 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
     let mut facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, error))?;
     if !change::answers(&facts.credential, fingerprint) {
         // Either the index is wrong or this reply was meant for somebody else (hardening C3).
-        return Err(fault(
-            Connection::Drop,
-            StoreError::Corrupt("the answer is about another credential".into()),
-        ));
+        return Err(Fault::about_another(StoreError::Corrupt(format!(
+            "the index of fingerprints leads to the credential {} of the tenant {}, which is found by another one",
+            facts.credential.id, facts.credential.tenant
+        ))));
     }
     endings.restrict(&mut facts);
     Ok(Found {

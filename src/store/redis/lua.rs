@@ -64,7 +64,9 @@ end
 /// hangs on (one more than a chain may have, so that a longer one is seen) and the roles of all of them, which
 /// the first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers
 /// the fingerprint (or an absence would be about anybody), history, position, tenant, how many
-/// records, each record with its last use, roles.
+/// records, each record with its last use, roles. What the gateway's bounds of replies (`guard`) would refuse is
+/// not sent: one such record would cost everybody the connection. No pattern is matched against more than a
+/// first line, nor so that it goes back: one record without lines would hold up the server.
 pub(super) const FIND: &str = "
 local index = redis.call('HGET', KEYS[2], ARGV[2])
 if not index then
@@ -84,13 +86,21 @@ while id and count < 5 do
   local record = redis.call('HGET', KEYS[3], id)
   reply[#reply + 1] = record
   reply[#reply + 1] = redis.call('HGET', KEYS[6], id)
-  local parent, named = string.match(record or '', '^.(%S+)([^\\n]*)\\n')
+  if record and #record > 65536 then return redis.error_reply('WRONGTYPE size') end
+  local ending = string.find(record or '', '\\n', 1, true)
+  local parent, named = string.match(ending and string.sub(record, 1, ending - 1) or '', '^.(%S+)(.*)$')
   if named then roles = roles .. named end
   count = count + 1
   id = parent ~= '-' and parent
 end
 reply[5] = tostring(count)
 for role in string.gmatch(roles, '%S+') do reply[#reply + 1] = redis.call('HGET', KEYS[5], role) end
+local size = 0
+for i = 4, #reply do
+  local length = #(reply[i] or '')
+  size = size + length + 16
+  if length > 65536 or size > 1000000 or #reply > 4000 then return redis.error_reply('WRONGTYPE size') end
+end
 return reply
 ";
 

@@ -1,24 +1,22 @@
 //! What one call does on the connections: ask, judge the answer, decide about the connection.
 
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change;
-use crate::store::{ChangeError, CredentialFilter, EventSubject, Found, MAX_LIST, MAX_TOUCHED, StoreError, codec};
+use crate::store::{ChangeError, CredentialFilter, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
-use super::fault::{Fault, Retry};
-use super::judge::{self, judge};
+use super::fault::Fault;
+use super::judge;
 use super::link::{Link, Live};
 use super::scripts::{Kind, Stored};
 
 mod changes;
 mod creation;
+mod finding;
 mod forgetting;
 mod peppers;
 mod receipts;
@@ -26,11 +24,6 @@ mod roles;
 
 /// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
 const PAGE: usize = 25;
-
-/// How long one connection may take to answer a look-up before the other one is asked too. Far above
-/// a healthy round trip, so that a healthy store is asked once; far enough below the look-up deadline
-/// for the second answer to arrive (hardening F5).
-const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
 /// Tries of a change that loses against others. Each loss means that another change was made, so
 /// ten losses in a row need ten operators at the same record.
@@ -43,35 +36,6 @@ pub(super) struct Session {
 impl Session {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
-    }
-
-    /// Asks one connection, and the other one too when the first breaks or is slow: neither says
-    /// anything about the store. All within the deadline of the caller.
-    pub(super) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
-        let (link, live) = self.shared.reader_soon().await?;
-        let mut first = pin!(self.find_on(&link, &live, fingerprint));
-        let broke = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
-            Ok(Ok(found)) => return Ok(found),
-            Ok(Err(fault)) if fault.retry == Retry::No => return Err(fault.error),
-            Ok(Err(fault)) => Some(fault.error),
-            Err(_) => None,
-        };
-        let other = self.shared.reader(Some(&link)).ok();
-        let outcome = match (other, broke) {
-            (None, Some(error)) => return Err(error),
-            (None, None) => first.await,
-            (Some((link, live)), Some(_)) => self.find_on(&link, &live, fingerprint).await,
-            (Some((link, live)), None) => either(first, pin!(self.find_on(&link, &live, fingerprint))).await,
-        };
-        outcome.map_err(|fault| fault.error)
-    }
-
-    async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Result<Found, Fault> {
-        // Before the question is sent: what is known afterwards may be younger than the answer.
-        let known = self.shared.feed.history.known();
-        let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
-        let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-        settle(link, live, found)
     }
 
     pub(super) async fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
@@ -213,24 +177,6 @@ fn nothing_written(error: StoreError) -> ChangeError {
 /// It may be tried again: nobody has refused it.
 fn contended() -> ChangeError {
     ChangeError::NotMade(StoreError::Unavailable("others keep changing it at the same time".into()))
-}
-
-/// The first answer of two; when one fails, the other's.
-async fn either<T>(
-    mut one: Pin<&mut impl Future<Output = Result<T, Fault>>>,
-    mut other: Pin<&mut impl Future<Output = Result<T, Fault>>>,
-) -> Result<T, Fault> {
-    tokio::select! {
-        biased;
-        first = &mut one => match first {
-            Ok(found) => Ok(found),
-            Err(_) => other.await,
-        },
-        first = &mut other => match first {
-            Ok(found) => Ok(found),
-            Err(_) => one.await,
-        },
-    }
 }
 
 fn encode_event(subject: &EventSubject) -> Result<Vec<u8>, ChangeError> {
