@@ -52,6 +52,7 @@ mod pace;
 mod reader;
 mod receipts;
 mod restoration;
+mod rights;
 mod scripts;
 mod sentinel;
 mod session;

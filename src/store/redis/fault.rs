@@ -1,9 +1,10 @@
 //! What a failed command means: for the caller, for the connection, for where the primary is.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -11,6 +12,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::store::StoreError;
 
 use super::access::Endpoint;
+use super::rights;
 
 /// Between two lines about one alarm: every refused request would write one otherwise.
 const ALARM_INTERVAL: u64 = 10_000;
@@ -21,6 +23,15 @@ pub(super) struct Fault {
     pub(super) error: StoreError,
     pub(super) connection: Connection,
     pub(super) retry: Retry,
+    pub(super) effect: Effect,
+}
+
+/// What a failed change has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It was refused before anything was written.
+    Nothing,
+    Unknown,
 }
 
 /// Whether a connection may go on being used.
@@ -69,6 +80,7 @@ impl Fault {
             error: meaning(error),
             connection: use_of(error),
             retry,
+            effect: rights::denied(error).map_or(Effect::Unknown, |denied| denied.effect),
         }
     }
 
@@ -78,6 +90,7 @@ impl Fault {
             error,
             connection: Connection::Drop,
             retry: Retry::No,
+            effect: Effect::Unknown,
         }
     }
 
@@ -97,6 +110,7 @@ impl Fault {
             error,
             connection: Connection::Keep,
             retry: Retry::Compare,
+            effect: Effect::Unknown,
         }
     }
 
@@ -120,6 +134,7 @@ impl Fault {
             error: StoreError::Unavailable("Redis is a replica here; the primary is needed".into()),
             connection: Connection::Astray(None),
             retry: Retry::No,
+            effect: Effect::Unknown,
         }
     }
 }
@@ -152,6 +167,10 @@ fn use_of(error: &RedisError) -> Connection {
 }
 
 fn meaning(error: &RedisError) -> StoreError {
+    if let Some(rights::Denied { right, .. }) = rights::denied(error) {
+        raise_denied(&right);
+        return StoreError::Unavailable(format!("Redis refuses this gateway's user (NOPERM): it lacks the right {right}"));
+    }
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
         Some("FOREIGN") => StoreError::Foreign(crate::store::peppers::lacks("`durward peppers` at another gateway names it")),
@@ -166,17 +185,39 @@ fn meaning(error: &RedisError) -> StoreError {
             raise(Alarm::DataLost);
             StoreError::Unavailable("it has lost keys: check that maxmemory-policy is noeviction, and restore it".into())
         }
-        Some(code @ ("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+        Some(code @ ("NOAUTH" | "WRONGPASS")) => {
             raise(Alarm::Credentials);
             StoreError::Unavailable(format!("Redis refuses this gateway's user ({code})"))
         }
         Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
+        None if error.kind() == ErrorKind::AuthenticationFailed => {
+            raise(Alarm::Credentials);
+            StoreError::Unavailable("Redis refuses this gateway's user: its name or password is not accepted".into())
+        }
         None if error.is_timeout() => StoreError::Unavailable("Redis did not answer in time".into()),
         None if matches!(error.kind(), ErrorKind::UnexpectedReturnType) => {
             StoreError::Corrupt("an answer of Redis has the wrong form".into())
         }
         None => StoreError::Unavailable(format!("the connection to Redis failed ({})", error.category())),
     }
+}
+
+/// Tells the log which right is missing, at most once in [`ALARM_INTERVAL`] for each: their names are ours, so
+/// they are few.
+fn raise_denied(right: &str) {
+    static TOLD: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+    let now = SystemClock.now().boot.0;
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.get(right).is_some_and(|last| now < last.saturating_add(ALARM_INTERVAL)) {
+        return;
+    }
+    told.insert(right.to_owned(), now);
+    drop(told);
+    tracing::error!(
+        alarm = "store_credentials",
+        right,
+        "Redis refuses this gateway's user a right: give it (docs/redis.md)"
+    );
 }
 
 /// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.

@@ -7,7 +7,7 @@ use crate::base::principal::CredentialRecord;
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
 use super::endings::Endings;
-use super::fault::{Connection, Fault, Retry};
+use super::fault::{Connection, Effect, Fault, Retry};
 use super::guard;
 use super::history::{History, Known};
 use super::scripts::Stored;
@@ -174,6 +174,7 @@ fn fault(connection: Connection, error: StoreError) -> Fault {
         error,
         connection,
         retry: Retry::No,
+        effect: Effect::Unknown,
     }
 }
 

@@ -46,16 +46,18 @@ local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 
 "
 );
 
-/// Appends an event. The position grows before the event and the event before the record: a failure
-/// in between (a key of the wrong type) leaves a gap that readers notice, never a silent change.
+/// Appends an event. The event goes before the record: a failure in between leaves an event without a
+/// change, never a silent change. The counter is written first, as it stands: where that or the event is
+/// refused, nothing has changed, and nobody misses an event.
 pub(super) const RECORD_CHANGE: &str = "
 local function change(events, kept, event, ending)
-  local p = redis.call('HINCRBY', KEYS[1], 'position', 1)
+  local p = redis.call('HINCRBY', KEYS[1], 'position', 0) + 1
   if ending then
     redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'x', ending)
   else
     redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event)
   end
+  redis.call('HINCRBY', KEYS[1], 'position', 1)
   return p
 end
 ";
@@ -206,10 +208,11 @@ for i = first, #ARGV, 6 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
   if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
 end
-if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', m[2] or string.match(ARGV[1], '^%x+'), 'history', ARGV[3], 'position', 0) end
+if empty then redis.call('HSET', KEYS[1], 'position', 0) end
 local p
 if fresh then
   p = change(KEYS[8], ARGV[2], ARGV[7])
+  if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', m[2] or string.match(ARGV[1], '^%x+'), 'history', ARGV[3]) end
   redis.call('HINCRBY', KEYS[1], 'tenants', 1)
   redis.call('ZADD', KEYS[7], 0, tenant)
   redis.call('HINCRBY', KEYS[1], 'fingerprints', redis.call('HSET', KEYS[3], ARGV[8], '= ' .. tenant))

@@ -11,8 +11,9 @@ use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS
 use crate::store::{Announcement, EventPage, Receipt, Receipts, Standing, StoreError, ToldEvent, codec};
 
 use super::dial::Wire;
-use super::fault::{Connection, Fault, Retry};
+use super::fault::{Connection, Effect, Fault, Retry};
 use super::lua::ours;
+use super::rights;
 use super::scripts::Scripts;
 
 /// Begins every script here. The store may be empty, but it must not be another's. `now` is Redis'
@@ -144,7 +145,7 @@ pub(super) struct ReceiptScripts {
 
 impl ReceiptScripts {
     pub(super) fn new(scripts: &Scripts) -> Self {
-        let script = |body: &str| Script::new(&format!("{BEGIN}{body}"));
+        let script = |body: &str| rights::script(&format!("{BEGIN}{body}"));
         Self {
             meta: scripts.key("meta"),
             gateways: scripts.key("g"),
@@ -275,6 +276,7 @@ fn fault_of(error: &RedisError) -> Fault {
         error: StoreError::Unavailable(why.into()),
         connection: Connection::Keep,
         retry: Retry::No,
+        effect: Effect::Unknown,
     };
     match error.code() {
         Some("DUPLICATE") => refused("another gateway goes by the same id: give each an `id` of its own in its configuration"),
@@ -288,6 +290,7 @@ fn malformed(what: &str) -> Fault {
         error: StoreError::Corrupt(format!("{what} has the wrong form")),
         connection: Connection::Keep,
         retry: Retry::No,
+        effect: Effect::Unknown,
     }
 }
 

@@ -16,6 +16,7 @@ use super::lua::{
     CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ, READ_ALL,
     RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
+use super::rights::script;
 use crate::base::principal::CredentialRecord;
 use crate::store::{MAX_TENANT_ROLES, RecordLimits, change};
 
@@ -90,8 +91,8 @@ impl Scripts {
     }
 
     pub(super) fn new(prefix: &str, own: PepperChecks) -> Self {
-        let ours = |body: &str| Script::new(&format!("{PROLOGUE}{body}"));
-        let change = |body: &str| Script::new(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
+        let ours = |body: &str| script(&format!("{PROLOGUE}{body}"));
+        let change = |body: &str| script(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
         Self {
             keys: Keys::new(prefix),
             peppers: own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" "),
@@ -99,20 +100,20 @@ impl Scripts {
             find: ours(FIND),
             read: ours(READ),
             read_all: ours(&format!("{NOW}{READ_ALL}")),
-            time: Script::new(&format!("{NOW}{TIME}")),
+            time: script(&format!("{NOW}{TIME}")),
             page: ours(PAGE),
-            create: Script::new(&format!("{RECORD_CHANGE}{CREATE}")),
+            create: script(&format!("{RECORD_CHANGE}{CREATE}")),
             create_role: change(CREATE_ROLE),
             delete_role: change(DELETE_ROLE),
             forget: change(FORGET),
             replace: change(REPLACE),
             note_use: ours(USE),
             touch: ours(TOUCH),
-            claim: Script::new(CLAIM),
-            read_peppers: Script::new(PEPPERS),
-            set_peppers: Script::new(SET_PEPPERS),
+            claim: script(CLAIM),
+            read_peppers: script(PEPPERS),
+            set_peppers: script(SET_PEPPERS),
             move_login: change(MOVE),
-            head: Script::new(HEAD),
+            head: script(HEAD),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::store::change;
 use crate::store::{ChangeError, CredentialFilter, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
-use super::fault::Fault;
+use super::fault::{Effect, Fault};
 use super::judge;
 use super::link::{Link, Live};
 use super::scripts::{Kind, Stored};
@@ -151,6 +151,14 @@ impl Session {
 
     fn settle_changer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
         settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
+    }
+
+    /// Settles a change: what was refused before anything was written is told so.
+    fn settle_change<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, ChangeError> {
+        settle(&self.shared.changes, live, result).map_err(|fault| match fault.effect {
+            Effect::Nothing => nothing_written(fault.error),
+            Effect::Unknown => ChangeError::Store(fault.error),
+        })
     }
 
     fn settle_writer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {

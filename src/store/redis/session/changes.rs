@@ -62,7 +62,7 @@ impl Session {
     pub(super) async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, ChangeError> {
         let live = self.changer().map_err(nothing_written)?;
         let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
-        Ok(match self.settle_changer(&live, written)? {
+        Ok(match self.settle_change(&live, written)? {
             Written::At(counter) => Some((live, counter)),
             Written::Refused(_) => None,
         })

@@ -36,7 +36,7 @@ impl Session {
                 .scripts
                 .forget(&live.wire, &change, &record, &used.unwrap_or_default())
                 .await;
-            if let Written::At(counter) = self.settle_changer(&live, written)? {
+            if let Written::At(counter) = self.settle_change(&live, written)? {
                 forgotten += 1;
                 last = Some((live, counter));
             }
