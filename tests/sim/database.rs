@@ -152,6 +152,7 @@ impl Database {
                 let limit = usize::try_from(integer(&args[5])).unwrap();
                 return Reply::List(after.take(limit).map(Reply::bulk).collect());
             }
+            b"ZADD" if args[1] == b"XX" => Reply::Int(0),
             b"ZADD" => Reply::Int(names.insert(args[2].clone()).into()),
             b"ZREM" => Reply::Int(names.remove(&args[1]).into()),
             _ => panic!("the simulated Redis has no {}", String::from_utf8_lossy(name)),

@@ -123,6 +123,14 @@ impl Fault {
         }
     }
 
+    /// An index that holds what is none of our ids.
+    pub(super) fn of_index() -> Self {
+        Self {
+            connection: Connection::Keep,
+            ..Self::refused(StoreError::Corrupt("an index holds an entry that is none of ours".into()))
+        }
+    }
+
     /// An answer that has another form than the question.
     pub(super) fn malformed() -> Self {
         Self::refused(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
@@ -173,6 +181,16 @@ fn meaning(error: &RedisError) -> StoreError {
     }
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
+        // Redis before 7.0 tells what a script met in the words after the code.
+        Some("ERR") if error.detail().is_some_and(|detail| detail.contains("WRONGTYPE Operation against a key")) => {
+            StoreError::Corrupt("a key has the wrong type".into())
+        }
+        Some("BADINDEX") => Fault::of_index().error,
+        Some("TOOLARGE") => {
+            // Of the server's text an id only.
+            let id = error.detail().filter(|id| crate::base::ids::is_valid_id(id)).unwrap_or("of no valid id");
+            StoreError::Corrupt(format!("the record {id}, or when it was last used, is longer than any that is written"))
+        }
         Some("FOREIGN") => StoreError::Foreign(crate::store::peppers::lacks("`durward peppers` at another gateway names it")),
         Some("DROPPED") => StoreError::Foreign(
             "this gateway's first pepper was dropped from it, or is being dropped: put another one first and start it again".into(),

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::judge::FindReply;
 use super::keys::Keys;
 use super::lua::{
-    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ, READ_ALL,
+    BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ, READ_ALL,
     RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
 use super::rights::script;
@@ -91,7 +91,7 @@ impl Scripts {
     }
 
     pub(super) fn new(prefix: &str, own: PepperChecks) -> Self {
-        let ours = |body: &str| script(&format!("{PROLOGUE}{body}"));
+        let ours = |body: &str| script(&format!("{BOUNDED}{PROLOGUE}{body}"));
         let change = |body: &str| script(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
         Self {
             keys: Keys::new(prefix),
@@ -193,7 +193,7 @@ impl Scripts {
         tenant: Option<&TenantId>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Stored>, Fault> {
+    ) -> Result<Vec<(String, Stored)>, Fault> {
         let index = match (kind, tenant) {
             (Kind::Credentials, Some(tenant)) => self.keys.ids_of(tenant),
             (Kind::Credentials, None) => self.keys.ids.clone(),
@@ -218,7 +218,12 @@ impl Scripts {
             .arg(counter);
         let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
         let mut reply = reply.into_iter();
-        Ok(std::iter::from_fn(|| reply.next().zip(reply.next())).collect())
+        let mut rows = Vec::new();
+        while let Some(id) = reply.next() {
+            let id = String::from_utf8(id.ok_or_else(Fault::malformed)?).map_err(|_| Fault::of_index())?;
+            rows.push((id, reply.next().zip(reply.next()).ok_or_else(Fault::malformed)?));
+        }
+        Ok(rows)
     }
 
     /// Makes a tenant, credentials, or both, and changes others, if nothing it rests on has changed.

@@ -51,7 +51,7 @@ impl Session {
         let Some(bytes) = stored.0.clone() else {
             return Ok(None);
         };
-        Ok(judge::credential_of(id, stored)?.map(|record| (record, bytes)))
+        Ok(judge::credential_of(id.as_str(), stored)?.map(|record| (record, bytes)))
     }
 
     async fn read_tenant(&self, id: &TenantId) -> Result<Option<(TenantRecord, Vec<u8>)>, StoreError> {
@@ -74,20 +74,22 @@ impl Session {
     pub(super) async fn list_credentials(&self, filter: CredentialFilter) -> Result<Vec<CredentialRecord>, StoreError> {
         let limit = filter.limit.min(MAX_LIST);
         let mut listed: Vec<CredentialRecord> = Vec::new();
-        let mut after = filter.after.clone();
+        let mut after = filter.after.as_ref().map(|id| id.as_str().to_owned());
         while listed.len() < limit {
             let page = self
-                .page(
-                    Kind::Credentials,
-                    filter.tenant.as_ref(),
-                    after.as_ref().map(CredentialId::as_str),
-                    PAGE,
-                )
+                .page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE)
                 .await?;
             let full = page.len() == PAGE;
-            for stored in page {
-                let record = judge::listed(stored)?;
-                after = Some(record.id.clone());
+            for (id, stored) in page {
+                let read = judge::listed(&id, judge::credential_of(&id, stored));
+                after = Some(id);
+                let record = match read {
+                    Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
+                        tracing::error!(alarm = "corrupt_record", %error, "passed over");
+                        continue;
+                    }
+                    read => read?,
+                };
                 if filter.admits(&record) && listed.len() < limit {
                     listed.push(record);
                 }
@@ -107,8 +109,9 @@ impl Session {
             let asked = PAGE.min(limit - listed.len());
             let page = self.page(Kind::Tenants, None, after.as_ref().map(TenantId::as_str), asked).await?;
             let full = page.len() == asked;
-            for (bytes, _) in page {
-                listed.push(codec::decode_tenant(&bytes.ok_or_else(judge::missing)?)?);
+            for (id, (bytes, _)) in page {
+                let tenant = bytes.map(|bytes| codec::decode_tenant(&bytes)).transpose();
+                listed.push(judge::listed(&id, tenant.map_err(StoreError::from))?);
             }
             after = listed.last().map(|t| t.id.clone());
             if !full {
@@ -118,7 +121,7 @@ impl Session {
         Ok(listed)
     }
 
-    async fn page(&self, kind: Kind, tenant: Option<&TenantId>, after: Option<&str>, limit: usize) -> Result<Vec<Stored>, StoreError> {
+    async fn page(&self, kind: Kind, tenant: Option<&TenantId>, after: Option<&str>, limit: usize) -> Result<Vec<(String, Stored)>, StoreError> {
         let live = self.writer()?;
         let page = self.shared.scripts.page(&live.wire, kind, tenant, after, limit).await;
         self.settle_writer(&live, page)

@@ -92,8 +92,9 @@ impl Session {
             let after = listed.last().map(|role| role.id.as_str());
             let page = self.page(Kind::Roles, Some(tenant), after, PAGE).await?;
             let full = page.len() == PAGE;
-            for (bytes, _) in page {
-                listed.push(codec::decode_role(&bytes.ok_or_else(judge::missing)?)?);
+            for (id, (bytes, _)) in page {
+                let role = bytes.map(|bytes| codec::decode_role(&bytes)).transpose();
+                listed.push(judge::listed(&id, role.map_err(StoreError::from))?);
             }
             if !full {
                 break;
