@@ -41,12 +41,27 @@ pub enum Concern {
         /// `wait_replicas`.
         wanted: u32,
     },
+    /// The gateway's user at the store lacks rights.
+    #[error("the store refuses its user the rights {}: compare with docs/redis.md", rights.join(", "))]
+    RightsRefused {
+        /// Names of commands, `~keys` for its keys.
+        rights: Vec<String>,
+    },
     /// A node that is cut off from its cluster goes on answering.
     #[error("a node that is cut off from its cluster goes on answering: set `cluster-allow-reads-when-down no`")]
     ReadsWhenDown,
 }
 
 impl Concern {
+    /// The rights that are missing, by name.
+    #[must_use]
+    pub fn refused_rights(&self) -> &[String] {
+        match self {
+            Self::RightsRefused { rights } => rights,
+            _ => &[],
+        }
+    }
+
     /// Its word, for metrics and logs.
     #[must_use]
     pub const fn word(&self) -> &'static str {
@@ -59,6 +74,7 @@ impl Concern {
             Self::NothingAwaited { .. } => "nothing_awaited",
             Self::WritesAlone => "writes_alone",
             Self::TooFewReplicas { .. } => "too_few_replicas",
+            Self::RightsRefused { .. } => "rights_refused",
             Self::ReadsWhenDown => "reads_when_down",
         }
     }

@@ -418,7 +418,12 @@ impl CredentialStore for RedisStore {
     }
 
     fn concerns(&self) -> Vec<Concern> {
-        self.shared.concerns.now()
+        let mut concerns = self.shared.concerns.now();
+        let rights = self.shared.whereabouts.rights().missing();
+        if !rights.is_empty() {
+            concerns.push(Concern::RightsRefused { rights });
+        }
+        concerns
     }
 
     fn status(&self) -> StoreStatus {

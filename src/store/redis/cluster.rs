@@ -53,7 +53,7 @@ impl Nodes {
             .arg("SLOTS")
             .query_async(&mut connection)
             .await
-            .map_err(|e| Fault::of(&e).error)?;
+            .map_err(|e| caller.fault(&e).error)?;
         let ranges = parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)?;
         let mut learnt: Vec<Endpoint> = Vec::new();
         for range in &ranges {

@@ -23,15 +23,8 @@ pub(super) struct Fault {
     pub(super) error: StoreError,
     pub(super) connection: Connection,
     pub(super) retry: Retry,
-    pub(super) effect: Effect,
-}
-
-/// What a failed change has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// It was refused before anything was written.
-    Nothing,
-    Unknown,
+    /// The rights of which one is missing. A change that was refused for that has changed nothing.
+    pub(super) refused: Vec<String>,
 }
 
 /// Whether a connection may go on being used.
@@ -80,7 +73,26 @@ impl Fault {
             error: meaning(error),
             connection: use_of(error),
             retry,
-            effect: rights::denied(error).map_or(Effect::Unknown, |denied| denied.effect),
+            refused: rights::refused(error),
+        }
+    }
+
+    /// The gateway's user lacks this right.
+    pub(super) fn of_right(right: &str) -> Self {
+        let refused = vec![right.to_owned()];
+        Self {
+            refused: refused.clone(),
+            ..Self::kept(lacks(&refused))
+        }
+    }
+
+    /// An answer that says nothing about its connection.
+    pub(super) const fn kept(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Keep,
+            retry: Retry::No,
+            refused: Vec::new(),
         }
     }
 
@@ -90,7 +102,7 @@ impl Fault {
             error,
             connection: Connection::Drop,
             retry: Retry::No,
-            effect: Effect::Unknown,
+            refused: Vec::new(),
         }
     }
 
@@ -105,30 +117,16 @@ impl Fault {
     }
 
     /// An answer to the right question that is about somebody else.
-    pub(super) const fn about_another(error: StoreError) -> Self {
+    pub(super) fn about_another(error: StoreError) -> Self {
         Self {
-            error,
-            connection: Connection::Keep,
             retry: Retry::Compare,
-            effect: Effect::Unknown,
-        }
-    }
-
-    /// The connection that answered so is the one that is wrong.
-    pub(super) fn blame_connection(self) -> Self {
-        raise(Alarm::Swapped);
-        Self {
-            connection: Connection::Drop,
-            ..self
+            ..Self::kept(error)
         }
     }
 
     /// An index that holds what is none of our ids.
     pub(super) fn of_index() -> Self {
-        Self {
-            connection: Connection::Keep,
-            ..Self::refused(StoreError::Corrupt("an index holds an entry that is none of ours".into()))
-        }
+        Self::kept(StoreError::Corrupt("an index holds an entry that is none of ours".into()))
     }
 
     /// An answer that has another form than the question.
@@ -142,7 +140,7 @@ impl Fault {
             error: StoreError::Unavailable("Redis is a replica here; the primary is needed".into()),
             connection: Connection::Astray(None),
             retry: Retry::No,
-            effect: Effect::Unknown,
+            refused: Vec::new(),
         }
     }
 }
@@ -175,21 +173,30 @@ fn use_of(error: &RedisError) -> Connection {
 }
 
 fn meaning(error: &RedisError) -> StoreError {
-    if let Some(rights::Denied { right, .. }) = rights::denied(error) {
-        raise_denied(&right);
-        return StoreError::Unavailable(format!("Redis refuses this gateway's user (NOPERM): it lacks the right {right}"));
+    let refused = rights::refused(error);
+    if !refused.is_empty() {
+        return lacks(&refused);
     }
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
         // Redis before 7.0 tells what a script met in the words after the code.
-        Some("ERR") if error.detail().is_some_and(|detail| detail.contains("WRONGTYPE Operation against a key")) => {
+        Some("ERR")
+            if error
+                .detail()
+                .is_some_and(|detail| detail.contains("WRONGTYPE Operation against a key")) =>
+        {
             StoreError::Corrupt("a key has the wrong type".into())
         }
         Some("BADINDEX") => Fault::of_index().error,
         Some("TOOLARGE") => {
             // Of the server's text an id only.
-            let id = error.detail().filter(|id| crate::base::ids::is_valid_id(id)).unwrap_or("of no valid id");
-            StoreError::Corrupt(format!("the record {id}, or when it was last used, is longer than any that is written"))
+            let id = error
+                .detail()
+                .filter(|id| crate::base::ids::is_valid_id(id))
+                .unwrap_or("of no valid id");
+            StoreError::Corrupt(format!(
+                "the record {id}, or when it was last used, is longer than any that is written"
+            ))
         }
         Some("FOREIGN") => StoreError::Foreign(crate::store::peppers::lacks("`durward peppers` at another gateway names it")),
         Some("DROPPED") => StoreError::Foreign(
@@ -218,6 +225,12 @@ fn meaning(error: &RedisError) -> StoreError {
         }
         None => StoreError::Unavailable(format!("the connection to Redis failed ({})", error.category())),
     }
+}
+
+fn lacks(refused: &[String]) -> StoreError {
+    let right = rights::shown(refused);
+    raise_denied(&right);
+    StoreError::Unavailable(format!("Redis refuses this gateway's user (NOPERM): it lacks the right {right}"))
 }
 
 /// Tells the log which right is missing, at most once in [`ALARM_INTERVAL`] for each: their names are ours, so

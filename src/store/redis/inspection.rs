@@ -8,10 +8,15 @@ use crate::store::concerns::Concern;
 
 use super::Shared;
 use super::dial::Wire;
+use super::fault::Fault;
 use super::link::LinkState;
+use super::rights::Rights;
 
 /// Between two looks: settings change by hand, replicas come and go.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Between two looks at least, whatever is refused.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Settings that `INFO` does not tell, for users that may ask.
 const HIDDEN: [&str; 3] = ["appendfsync", "min-replicas-to-write", "cluster-allow-reads-when-down"];
@@ -48,22 +53,31 @@ pub(super) async fn inspect_for_ever(shared: Arc<Shared>) {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
         }
-        if let Some(live) = shared.writer.live()
-            && let Some(found) = look(&live.wire, shared.wait_replicas).await
-        {
-            shared.concerns.replace(&found);
+        let rights = shared.whereabouts.rights();
+        if let Some(live) = shared.writer.live() {
+            rights.look(&live.wire, &shared.scripts.key("none"), shared.wait_replicas > 0).await;
+            if let Some(found) = look(&live.wire, shared.wait_replicas, rights).await {
+                shared.concerns.replace(&found);
+            }
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            () = rights.refused() => {}
+            () = tokio::time::sleep(INTERVAL.saturating_sub(PAUSE)) => {}
+        }
     }
 }
 
 /// `None` when there was no answer at all.
-async fn look(wire: &Wire, wait_replicas: u32) -> Option<Vec<Concern>> {
+async fn look(wire: &Wire, wait_replicas: u32, rights: &Rights) -> Option<Vec<Concern>> {
     let mut connection = wire.connection.clone();
     let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
         Ok(info) => info,
         // Not a fault of the connection: users may be kept from asking.
-        Err(error) if error.code().is_some() => return Some(vec![Concern::SettingsHidden]),
+        Err(error) if error.code().is_some() => {
+            rights.note(&Fault::of(&error));
+            return Some(vec![Concern::SettingsHidden]);
+        }
         Err(_) => return None,
     };
     let mut settings = HashMap::new();

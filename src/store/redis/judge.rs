@@ -7,7 +7,7 @@ use crate::base::principal::CredentialRecord;
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
 use super::endings::Endings;
-use super::fault::{Connection, Effect, Fault, Retry};
+use super::fault::Fault;
 use super::guard;
 use super::history::{History, Known};
 use super::scripts::Stored;
@@ -93,10 +93,9 @@ pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<Fou
 /// cannot be trusted.
 pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings, reply: FindReply) -> Result<Found, Fault> {
     if !known.is_followed_by(&reply.history, reply.position) {
-        return Err(fault(
-            Connection::Keep,
-            StoreError::Unavailable("it has lost changes this gateway has seen; reading it again".into()),
-        ));
+        return Err(Fault::kept(StoreError::Unavailable(
+            "it has lost changes this gateway has seen; reading it again".into(),
+        )));
     }
     let position = known
         .position(reply.position)
@@ -105,7 +104,7 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
         return Ok(Found { position, facts: None });
     };
     let ids = led_to.ids.clone();
-    let mut facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, naming(&ids, error)))?;
+    let mut facts = facts_of(led_to).map_err(|error| Fault::kept(naming(&ids, error)))?;
     if !change::answers(&facts.credential, fingerprint) {
         // Either the index is wrong or this reply was meant for somebody else (hardening C3).
         return Err(Fault::about_another(StoreError::Corrupt(format!(
@@ -185,16 +184,7 @@ pub(super) fn credential_of(id: &str, stored: Stored) -> Result<Option<Credentia
 }
 
 fn corrupt(what: &str) -> Fault {
-    fault(Connection::Keep, StoreError::Corrupt(what.into()))
-}
-
-fn fault(connection: Connection, error: StoreError) -> Fault {
-    Fault {
-        error,
-        connection,
-        retry: Retry::No,
-        effect: Effect::Unknown,
-    }
+    Fault::kept(StoreError::Corrupt(what.into()))
 }
 
 #[cfg(test)]

@@ -99,10 +99,10 @@ impl Link {
 
     /// Ends a connection that failed or answered what it must not, if the fault says so.
     pub(super) fn settle(&self, failed: &Live, fault: &Fault) {
+        self.whereabouts.note(fault);
         if fault.connection == Connection::Keep {
             return;
         }
-        self.whereabouts.note(fault);
         self.drop_connection(failed, &fault.error);
     }
 

@@ -11,7 +11,7 @@ use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS
 use crate::store::{Announcement, EventPage, Receipt, Receipts, Standing, StoreError, ToldEvent, codec};
 
 use super::dial::Wire;
-use super::fault::{Connection, Effect, Fault, Retry};
+use super::fault::Fault;
 use super::lua::ours;
 use super::rights;
 use super::scripts::Scripts;
@@ -272,12 +272,7 @@ async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Res
 }
 
 fn fault_of(error: &RedisError) -> Fault {
-    let refused = |why: &str| Fault {
-        error: StoreError::Unavailable(why.into()),
-        connection: Connection::Keep,
-        retry: Retry::No,
-        effect: Effect::Unknown,
-    };
+    let refused = |why: &str| Fault::kept(StoreError::Unavailable(why.into()));
     match error.code() {
         Some("DUPLICATE") => refused("another gateway goes by the same id: give each an `id` of its own in its configuration"),
         Some("FULL") => refused("1,000 gateways are registered already"),
@@ -286,12 +281,7 @@ fn fault_of(error: &RedisError) -> Fault {
 }
 
 fn malformed(what: &str) -> Fault {
-    Fault {
-        error: StoreError::Corrupt(format!("{what} has the wrong form")),
-        connection: Connection::Keep,
-        retry: Retry::No,
-        effect: Effect::Unknown,
-    }
+    Fault::kept(StoreError::Corrupt(format!("{what} has the wrong form")))
 }
 
 fn millis(time: Duration) -> u64 {

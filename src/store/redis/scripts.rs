@@ -13,8 +13,8 @@ use super::fault::Fault;
 use super::judge::FindReply;
 use super::keys::Keys;
 use super::lua::{
-    BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ, READ_ALL,
-    RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
+    BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ,
+    READ_ALL, RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
 use super::rights::script;
 use crate::base::principal::CredentialRecord;

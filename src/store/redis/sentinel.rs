@@ -65,7 +65,7 @@ impl Sentinels {
             .arg(&self.access.service)
             .query_async(&mut connection)
             .await
-            .map_err(|e| super::fault::Fault::of(&e).error)?;
+            .map_err(|e| self.caller.fault(&e).error)?;
         match named {
             None => Ok(None),
             Some((host, port)) => match Endpoint::tcp(&host, port) {

@@ -9,7 +9,7 @@ use crate::store::change;
 use crate::store::{ChangeError, CredentialFilter, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
-use super::fault::{Effect, Fault};
+use super::fault::Fault;
 use super::judge;
 use super::link::{Link, Live};
 use super::scripts::{Kind, Stored};
@@ -76,9 +76,7 @@ impl Session {
         let mut listed: Vec<CredentialRecord> = Vec::new();
         let mut after = filter.after.as_ref().map(|id| id.as_str().to_owned());
         while listed.len() < limit {
-            let page = self
-                .page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE)
-                .await?;
+            let page = self.page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE).await?;
             let full = page.len() == PAGE;
             for (id, stored) in page {
                 let read = judge::listed(&id, judge::credential_of(&id, stored));
@@ -121,7 +119,13 @@ impl Session {
         Ok(listed)
     }
 
-    async fn page(&self, kind: Kind, tenant: Option<&TenantId>, after: Option<&str>, limit: usize) -> Result<Vec<(String, Stored)>, StoreError> {
+    async fn page(
+        &self,
+        kind: Kind,
+        tenant: Option<&TenantId>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored)>, StoreError> {
         let live = self.writer()?;
         let page = self.shared.scripts.page(&live.wire, kind, tenant, after, limit).await;
         self.settle_writer(&live, page)
@@ -156,11 +160,14 @@ impl Session {
         settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
     }
 
-    /// Settles a change: what was refused before anything was written is told so.
+    /// Settles a change: what a missing right has refused has changed nothing.
     fn settle_change<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, ChangeError> {
-        settle(&self.shared.changes, live, result).map_err(|fault| match fault.effect {
-            Effect::Nothing => nothing_written(fault.error),
-            Effect::Unknown => ChangeError::Store(fault.error),
+        settle(&self.shared.changes, live, result).map_err(|fault| {
+            if fault.refused.is_empty() {
+                ChangeError::Store(fault.error)
+            } else {
+                nothing_written(fault.error)
+            }
         })
     }
 

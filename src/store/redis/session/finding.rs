@@ -20,14 +20,19 @@ const HEDGE_AFTER: Duration = Duration::from_millis(100);
 type Answered = Result<Found, Fault>;
 
 impl Session {
+    /// What one fingerprint leads to.
+    pub(in crate::store::redis) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+        self.find_now(fingerprint).await.map_err(|fault| fault.error)
+    }
+
     /// Asks one connection, and the other one too when the first breaks, is slow or answers about somebody
     /// else: neither says anything about the store. All within the deadline of the caller.
-    pub(in crate::store::redis) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
-        let (link, live) = self.shared.reader_soon().await?;
+    async fn find_now(&self, fingerprint: &Fingerprint) -> Answered {
+        let (link, live) = self.shared.reader_soon().await.map_err(Fault::kept)?;
         let mut first = pin!(self.find_on(&link, &live, fingerprint));
         let doubt = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
             Ok(Ok(found)) => return Ok(found),
-            Ok(Err(fault)) if fault.retry == Retry::No => return Err(fault.error),
+            Ok(Err(fault)) if !matches!(fault.retry, Retry::Elsewhere | Retry::Compare) => return Err(fault),
             Ok(Err(fault)) => Some(fault),
             Err(_) => None,
         };
@@ -39,17 +44,17 @@ impl Session {
                     Err(fault) => fault,
                 },
             };
-            return Err(fault.error);
+            return Err(fault);
         };
         let second = pin!(self.find_on(&other, &other_live, fingerprint));
         let (one, two) = match doubt {
             Some(fault) => (Some(Err(fault)), Some(second.await)),
             None => either(first, second).await,
         };
-        let (found, blamed) = compare(one, two);
-        for (blamed, link, live) in [(blamed.0, &link, &live), (blamed.1, &other, &other_live)] {
-            if let Some(fault) = blamed {
-                link.settle(live, &fault.blame_connection());
+        let (found, wrong) = compare(one, two);
+        for (wrong, link, live) in [(wrong.0, &link, &live), (wrong.1, &other, &other_live)] {
+            if wrong {
+                link.settle(live, &Fault::swapped());
             }
         }
         found
@@ -82,22 +87,69 @@ async fn either(
     }
 }
 
-/// What two answers say together, and of which connections it says that they are wrong.
+/// What two answers say together, and which of their connections it shows to be wrong.
 ///
 /// An answer about somebody else is the store's if both connections bring the same one: it is an error of
 /// this credential only. If the other one brings an answer, or another person, a connection is wrong. If the
 /// other one brings nothing, it is not known, and one wrong record must not cost a connection.
-fn compare(one: Option<Answered>, two: Option<Answered>) -> (Result<Found, StoreError>, (Option<Fault>, Option<Fault>)) {
-    let doubtful = |fault: &Fault| fault.retry == Retry::Compare;
+fn compare(one: Option<Answered>, two: Option<Answered>) -> (Answered, (bool, bool)) {
+    let is_doubtful = |answered: &Answered| matches!(answered, Err(fault) if fault.retry == Retry::Compare);
+    let (one, two) = match (one, two) {
+        (Some(one), Some(two)) => (one, two),
+        (Some(only), None) | (None, Some(only)) => return (only, (false, false)),
+        (None, None) => return (Err(Fault::malformed()), (false, false)),
+    };
+    let doubtful = (is_doubtful(&one), is_doubtful(&two));
     match (one, two) {
-        (Some(Ok(found)), Some(Err(fault))) if doubtful(&fault) => (Ok(found), (None, Some(fault))),
-        (Some(Err(fault)), Some(Ok(found))) if doubtful(&fault) => (Ok(found), (Some(fault), None)),
-        (Some(Ok(found)), _) | (_, Some(Ok(found))) => (Ok(found), (None, None)),
-        (Some(Err(one)), Some(Err(two))) if doubtful(&one) && doubtful(&two) && one.error != two.error => {
-            (Err(one.error.clone()), (Some(one), Some(two)))
+        (Ok(found), _) => (Ok(found), (false, doubtful.1)),
+        (_, Ok(found)) => (Ok(found), (doubtful.0, false)),
+        (Err(one), Err(two)) => {
+            let differ = doubtful == (true, true) && one.error != two.error;
+            // What is about somebody else says more than why there is no other answer.
+            let told = if doubtful.0 { one } else { two };
+            (Err(told), (differ, differ))
         }
-        (Some(Err(fault)), Some(Err(_))) if doubtful(&fault) => (Err(fault.error), (None, None)),
-        (_, Some(Err(fault))) | (Some(Err(fault)), None) => (Err(fault.error), (None, None)),
-        (None, None) => (Err(StoreError::Unavailable("no connection was asked".into())), (None, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::principal::Position;
+
+    fn found() -> Answered {
+        Ok(Found {
+            position: Position(1),
+            facts: None,
+        })
+    }
+
+    fn about(whom: &str) -> Answered {
+        Err(Fault::about_another(StoreError::Corrupt(whom.into())))
+    }
+
+    fn away() -> Answered {
+        Err(Fault::kept(StoreError::Unavailable("away".into())))
+    }
+
+    #[test]
+    fn the_store_is_wrong_if_both_say_the_same_and_a_connection_if_not() {
+        for (one, two, wrong, told) in [
+            (about("ann"), found(), (true, false), None),
+            (found(), about("ann"), (false, true), None),
+            (about("ann"), about("ann"), (false, false), Some("ann")),
+            (about("ann"), about("bob"), (true, true), Some("ann")),
+            (about("ann"), away(), (false, false), Some("ann")),
+            (away(), about("ann"), (false, false), Some("ann")),
+            (away(), found(), (false, false), None),
+            (away(), away(), (false, false), Some("away")),
+        ] {
+            let (answered, blamed) = compare(Some(one), Some(two));
+            assert_eq!(blamed, wrong);
+            match told {
+                None => assert!(answered.is_ok()),
+                Some(whom) => assert!(answered.is_err_and(|fault| fault.error.to_string().contains(whom))),
+            }
+        }
     }
 }
