@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::Value;
+
+use crate::base::clock;
 
 use super::access::{Endpoint, RedisAccess, SentinelAccess, Servers};
 use super::cluster::slot_of;
@@ -21,6 +23,9 @@ use super::replicas::{Naming, Peer, Wanted};
 /// How long the others may take when a majority has answered. Healthy ones answer within milliseconds, and one more
 /// account may name one more replica; a dead one must not hold up every change.
 const GRACE: Duration = Duration::from_millis(20);
+
+/// How long a sentinel that owed an answer is left alone.
+const SPARED: Duration = Duration::from_secs(1);
 
 /// The least rights that the question needs, for whoever lacks them.
 const RIGHTS: &str = "+sentinel|get-master-addr-by-name +sentinel|replicas";
@@ -42,7 +47,15 @@ pub(super) enum Survey {
 pub(super) struct Electorate {
     access: SentinelAccess,
     caller: Caller,
-    kept: Vec<Mutex<Option<Wire>>>,
+    kept: Vec<Mutex<Kept>>,
+}
+
+/// What is kept of one sentinel.
+#[derive(Default)]
+struct Kept {
+    wire: Option<Wire>,
+    /// Since when it owes an answer, or has refused a connection.
+    away_since: Option<Instant>,
 }
 
 /// What one sentinel knows.
@@ -89,7 +102,9 @@ impl Electorate {
     async fn ask(&self, primary: &Endpoint) -> Result<Wanted, String> {
         let all = self.access.addresses.len();
         let needed = all / 2 + 1;
-        let mut accounts: FuturesUnordered<_> = (0..all).map(|i| self.ask_one(i)).collect();
+        let (mut spared, asked): (Vec<usize>, Vec<usize>) = (0..all).partition(|sentinel| self.is_away(*sentinel));
+        let mut accounts: FuturesUnordered<_> = asked.iter().map(|sentinel| self.ask_one(*sentinel)).collect();
+        let mut owing = asked;
         let mut wanted = Wanted::new(Naming::OfThePrimary);
         let (mut agreed, mut elsewhere, mut refused) = (0, None, None);
         loop {
@@ -98,18 +113,31 @@ impl Electorate {
             } else {
                 tokio::time::timeout(GRACE, accounts.next()).await.unwrap_or(None)
             };
-            match next {
-                Some(Ok(account)) if account.primary == *primary => {
+            let Some((sentinel, answer)) = next else {
+                if agreed >= needed || spared.is_empty() {
+                    break;
+                }
+                // None can be spared where too few others answered.
+                owing.extend(&spared);
+                accounts.extend(spared.drain(..).map(|sentinel| self.ask_one(sentinel)));
+                continue;
+            };
+            owing.retain(|other| *other != sentinel);
+            match answer {
+                Ok(account) if account.primary == *primary => {
                     agreed += 1;
                     wanted.add(account.promotable);
                 }
-                Some(Ok(account)) => elsewhere = Some(account.primary),
+                Ok(account) => elsewhere = Some(account.primary),
                 // What a sentinel refuses is for somebody to mend; that one is away is not.
-                Some(Err((Refusal::Answered, why))) => refused = Some(why),
-                Some(Err((Refusal::Away, why))) => refused = refused.or(Some(why)),
-                None => break,
+                Err((Refusal::Answered, why)) => refused = Some(why),
+                Err((Refusal::Away, why)) => {
+                    self.spare(sentinel);
+                    refused = refused.or(Some(why));
+                }
             }
         }
+        owing.into_iter().for_each(|sentinel| self.spare(sentinel));
         match (elsewhere, refused) {
             _ if agreed >= needed => Ok(wanted),
             (Some(named), _) => Err(format!(
@@ -122,7 +150,11 @@ impl Electorate {
         }
     }
 
-    async fn ask_one(&self, sentinel: usize) -> Result<Account, (Refusal, String)> {
+    async fn ask_one(&self, sentinel: usize) -> (usize, Result<Account, (Refusal, String)>) {
+        (sentinel, self.account_of(sentinel).await)
+    }
+
+    async fn account_of(&self, sentinel: usize) -> Result<Account, (Refusal, String)> {
         let (wire, is_new) = self.wire(sentinel).await.map_err(|why| (Refusal::Away, why))?;
         match self.question(&wire).await {
             // A kept connection may have ended while nobody used it.
@@ -173,21 +205,42 @@ impl Electorate {
         let (Some(kept), Some(address)) = (self.kept.get(sentinel), self.access.addresses.get(sentinel)) else {
             return Err("there is no such sentinel".into());
         };
-        let held = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let held = kept.lock().unwrap_or_else(PoisonError::into_inner).wire.clone();
         if let Some(wire) = held.filter(Wire::is_open) {
             return Ok((wire, false));
         }
         let wire = dial(address, &self.caller, CONNECT_TIMEOUT)
             .await
             .map_err(|error| format!("the sentinel {address}: {error}"))?;
-        *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(wire.clone());
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = Kept {
+            wire: Some(wire.clone()),
+            away_since: None,
+        };
         Ok((wire, true))
     }
 
     fn forget(&self, sentinel: usize) {
         if let Some(kept) = self.kept.get(sentinel) {
-            *kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            kept.lock().unwrap_or_else(PoisonError::into_inner).wire = None;
         }
+    }
+
+    /// Does not ask this one again for a while unless it is needed: questions would pile up before one that hangs.
+    fn spare(&self, sentinel: usize) {
+        if let Some(kept) = self.kept.get(sentinel) {
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Kept {
+                wire: None,
+                away_since: Some(clock::instant()),
+            };
+        }
+    }
+
+    fn is_away(&self, sentinel: usize) -> bool {
+        let kept = self
+            .kept
+            .get(sentinel)
+            .map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.and_then(|kept| kept.away_since).is_some_and(|since| since.elapsed() < SPARED)
     }
 }
 

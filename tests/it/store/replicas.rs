@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use durward::base::principal::State;
-use durward::store::redis::WaitReplicas;
+use durward::store::concerns::Concern;
+use durward::store::redis::{Endpoint, RedisAccess, RedisUser, Servers, WaitReplicas};
 use durward::store::{ChangeError, CredentialChange, CredentialStore, TenantState};
 
-use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, record, run, tenant, until};
+use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, open_redis, record, run, tenant, until};
 use super::sentinel::access;
 use crate::support::redis::RedisServer;
-use crate::support::redis_sets::{SERVICE, Sentinels};
+use crate::support::redis_sets::{Cluster, SERVICE, Sentinels};
 
 /// A primary, a replica that sentinels would promote, one that they would promote after it, and three sentinels.
 struct Site {
@@ -206,5 +207,146 @@ fn a_replica_that_was_shut_down_holds_changes_up_until_sentinels_have_noticed() 
         })
         .await;
         until("a confirmation with it", async || revoke(&*store).await.is_ok()).await;
+    });
+}
+
+/// The words of what is to be changed about a store, once it has been looked at.
+fn concerns(store: &dyn CredentialStore) -> Vec<&'static str> {
+    store.concerns().iter().map(Concern::word).collect()
+}
+
+#[test]
+fn a_number_below_what_could_be_promoted_is_a_concern_and_all_is_none() {
+    run(async {
+        let site = Site::new().await;
+        let one = site.gateway(1).await;
+        until("the concern", async || concerns(&*one).contains(&"fewer_than_all")).await;
+        let none = site.gateway(0).await;
+        until("the concern", async || concerns(&*none).contains(&"nothing_awaited")).await;
+        let all = site.gateway(WaitReplicas::All).await;
+        // Without persistence each of these servers is a concern: when that is told, the look is over.
+        until("the look", async || concerns(&*all).contains(&"not_persistent")).await;
+        assert_eq!(concerns(&*all), ["not_persistent"]);
+    });
+}
+
+#[test]
+fn a_sentinel_user_without_the_right_to_ask_confirms_nothing_and_is_told_which() {
+    run(async {
+        let primary = RedisServer::start();
+        let replica = RedisServer::replica_of(&primary);
+        let sentinels = Sentinels::watching(&primary, 3, 1);
+        let rights = |more: &[&str]| {
+            for sentinel in 0..3 {
+                let least = [
+                    "ACL",
+                    "SETUSER",
+                    "durward",
+                    "on",
+                    ">secret",
+                    "-@all",
+                    "+sentinel|get-master-addr-by-name",
+                ];
+                sentinels.ask::<()>(sentinel, &[&least[..], more].concat());
+            }
+        };
+        rights(&[]);
+        let mut access = access(&sentinels);
+        if let Servers::Sentinels(sentinels) = &mut access.servers {
+            sentinels.user = RedisUser {
+                name: Some("durward".into()),
+                password: Some("secret".into()),
+            };
+        }
+        let store = open_access(access, WaitReplicas::All, PEPPER).await.unwrap();
+        let unconfirmed = store.create_tenant(tenant("acme"), NOW).await.unwrap_err();
+        assert!(matches!(unconfirmed, ChangeError::Unconfirmed(_)), "{unconfirmed:?}");
+        assert!(unconfirmed.to_string().contains("+sentinel|replicas"), "{unconfirmed}");
+        until("the concern", async || {
+            let told = store
+                .concerns()
+                .iter()
+                .map(ToString::to_string)
+                .find(|told| told.contains("not confirmed"));
+            told.is_some_and(|told| told.contains("+sentinel|replicas"))
+        })
+        .await;
+        assert!(concerns(&store).contains(&"replicas_unknown"));
+        // With it, at once.
+        rights(&["+sentinel|replicas"]);
+        store.create_credential(record("key-1", "acme")).await.expect("the replica has it");
+        assert!(replica.command::<bool>(&["HEXISTS", "{durward}:c", "key-1"]));
+    });
+}
+
+#[test]
+fn a_majority_of_sentinels_must_say_who_could_be_promoted() {
+    run(async {
+        let site = Site::new().await;
+        let store = site.gateway(WaitReplicas::All).await;
+        site.sentinels.pause(0);
+        revoke(&*store).await.expect("two of three answer");
+        site.sentinels.pause(1);
+        let unconfirmed = revoke(&*store).await.unwrap_err();
+        assert!(matches!(unconfirmed, ChangeError::Unconfirmed(_)), "{unconfirmed:?}");
+        assert!(unconfirmed.to_string().contains("1 of 3 sentinels said"), "{unconfirmed}");
+        site.sentinels.resume(0);
+        until("a majority", async || revoke(&*store).await.is_ok()).await;
+        site.sentinels.resume(1);
+    });
+}
+
+#[test]
+fn behind_one_address_a_change_waits_for_each_replica_that_the_primary_lists() {
+    run(async {
+        let primary = RedisServer::start();
+        let store = open_redis(&primary, WaitReplicas::All).await.unwrap();
+        store.create_tenant(tenant("acme"), NOW).await.expect("there is no replica");
+        store.create_credential(record("key-1", "acme")).await.expect("nor now");
+        let mut replica = RedisServer::replica_of(&primary);
+        until("its first copy", async || {
+            replica.command::<bool>(&["HEXISTS", "{durward}:c", "key-1"])
+        })
+        .await;
+        until("a confirmation with it", async || revoke(&store).await.is_ok()).await;
+        replica.pause();
+        let unconfirmed = revoke(&store).await.unwrap_err();
+        assert!(matches!(unconfirmed, ChangeError::Unconfirmed(_)), "{unconfirmed:?}");
+        assert!(
+            unconfirmed.to_string().contains(&format!("127.0.0.1:{}", replica.port())),
+            "{unconfirmed}"
+        );
+        replica.resume();
+        until("a confirmation", async || revoke(&store).await.is_ok()).await;
+        replica.kill();
+        until("a confirmation without it", async || revoke(&store).await.is_ok()).await;
+    });
+}
+
+#[test]
+fn in_a_cluster_a_change_waits_for_the_replicas_of_its_slot() {
+    run(async {
+        let cluster = Cluster::start();
+        let owner = cluster.owner("{durward}:meta");
+        let of_ours = cluster.add_replica(owner);
+        let of_others = cluster.add_replica((owner + 1) % 3);
+        let access = RedisAccess {
+            servers: Servers::Cluster(vec![Endpoint::parse(&cluster.addresses()[owner]).unwrap()]),
+            user: RedisUser::default(),
+            database: 0,
+            tls: None,
+        };
+        let store = open_access(access, WaitReplicas::All, PEPPER).await.unwrap();
+        until("a first change", async || store.create_tenant(tenant("acme"), NOW).await.is_ok()).await;
+        of_others.pause();
+        store
+            .create_credential(record("key-1", "acme"))
+            .await
+            .expect("it is no replica of this slot");
+        of_ours.pause();
+        let unconfirmed = revoke(&store).await.unwrap_err();
+        assert!(matches!(unconfirmed, ChangeError::Unconfirmed(_)), "{unconfirmed:?}");
+        // As soon as the cluster finds it down, nobody would promote it.
+        until("a confirmation without it", async || revoke(&store).await.is_ok()).await;
     });
 }
