@@ -22,7 +22,7 @@ use super::{
     PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
-use confirmations::{Confirmations, confirm_for_ever};
+use confirmations::{Confirmations, Witnesses, confirm_for_ever};
 pub use counts::SharedCounts;
 pub use dial::{ByteStream, Network, Surroundings};
 use inspection::Concerns;
@@ -30,8 +30,10 @@ pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
+pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
+use survey::Survey;
 use whereabouts::Whereabouts;
 
 mod access;
@@ -51,11 +53,13 @@ mod lua;
 mod pace;
 mod reader;
 mod receipts;
+mod replicas;
 mod restoration;
 mod rights;
 mod scripts;
 mod sentinel;
 mod session;
+mod survey;
 mod turn;
 mod whereabouts;
 
@@ -74,7 +78,7 @@ pub struct RedisSettings {
     /// Prefix of every key; becomes a hash tag.
     pub key_prefix: String,
     /// Replicas that must have a change before it is acknowledged.
-    pub wait_replicas: u32,
+    pub wait_replicas: WaitReplicas,
     /// Deadline of one look-up.
     pub lookup_timeout: Duration,
     /// What tells this gateway's peppers from others.
@@ -95,9 +99,9 @@ impl std::fmt::Debug for RedisSettings {
 /// at once while Redis cannot be reached, and recovers without a restart.
 ///
 /// The contract holds on a primary that persists (`appendonly yes`) and does not evict
-/// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: without `wait_replicas` a
-/// failover can lose an acknowledged change for ever; with it, an acknowledged change has reached
-/// that many replicas. A change whose replicas did not confirm in time is reported as
+/// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: with [`WaitReplicas::All`] an
+/// acknowledged change has reached each replica that could be promoted; with fewer, a failover can lose
+/// it for ever. A change whose replicas did not confirm in time is reported as
 /// [`StoreError::Unavailable`] though it *was made*: repeat it until it is acknowledged.
 ///
 /// A store without data (never used, or flushed) answers [`StoreError::Unavailable`] to every
@@ -127,7 +131,8 @@ struct Shared {
     receipts: ReceiptScripts,
     feed: Arc<Feed>,
     concerns: Concerns,
-    wait_replicas: u32,
+    wait_replicas: WaitReplicas,
+    survey: Arc<Survey>,
     peppers: PepperChecks,
     lookup_timeout: Duration,
 }
@@ -157,6 +162,7 @@ impl RedisStore {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
         let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
+        let survey = Arc::new(Survey::new(&around, &settings.access, &settings.key_prefix));
         let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix, Arc::clone(&clock)));
         let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
@@ -171,6 +177,7 @@ impl RedisStore {
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
+            survey: Arc::clone(&survey),
             peppers: settings.peppers,
             lookup_timeout: settings.lookup_timeout,
         });
@@ -180,7 +187,8 @@ impl RedisStore {
         for link in shared.readers.iter().chain([&shared.changes]) {
             tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
         }
-        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), Arc::clone(&scripts), settings.wait_replicas);
+        let witnesses = Witnesses::new(&scripts, survey, settings.wait_replicas);
+        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), witnesses);
         tasks.push(control.spawn(confirm).abort_handle());
         tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
         tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());

@@ -326,7 +326,7 @@ async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: A
             .unwrap()
             .into_access(None),
         key_prefix: "durward".into(),
-        wait_replicas: settings.wait_replicas,
+        wait_replicas: settings.wait_replicas.into(),
         lookup_timeout: defaults.lookup_timeout,
         peppers: PepperChecks::one(PEPPER_CHECK),
     };

@@ -31,7 +31,7 @@ impl Nodes {
         Self {
             seeds,
             learnt: Mutex::default(),
-            slot: crc16(hash_tag.as_bytes()) % SLOTS,
+            slot: slot_of(hash_tag),
         }
     }
 
@@ -100,6 +100,11 @@ fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
             })
         })
         .collect()
+}
+
+/// The slot of the keys that share this hash tag.
+pub(super) fn slot_of(hash_tag: &str) -> u16 {
+    crc16(hash_tag.as_bytes()) % SLOTS
 }
 
 /// CRC-16/XMODEM, as the cluster specification asks for.

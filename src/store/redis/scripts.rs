@@ -16,6 +16,7 @@ use super::lua::{
     BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ,
     READ_ALL, RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
+use super::replicas::Replication;
 use super::rights::script;
 use crate::base::principal::CredentialRecord;
 use crate::store::{MAX_TENANT_ROLES, RecordLimits, change};
@@ -331,7 +332,8 @@ impl Scripts {
 
     /// Waits until `replicas` have everything written so far; answers how many have.
     pub(super) async fn wait(&self, wire: &Wire, replicas: u32, deadline: std::time::Duration) -> Result<u32, Fault> {
-        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        // Without a deadline, which is what 0 means, it would block the connection for ever.
+        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut connection = wire.connection.clone();
         redis::cmd("WAIT")
             .arg(replicas)
@@ -339,6 +341,17 @@ impl Scripts {
             .query_async(&mut connection)
             .await
             .map_err(|e| Fault::of(&e))
+    }
+
+    /// What the server says of its replication; not the primary if it is none (any more).
+    pub(super) async fn replication(&self, wire: &Wire) -> Result<Replication, Fault> {
+        let mut connection = wire.connection.clone();
+        let info: String = redis::cmd("INFO")
+            .arg("replication")
+            .query_async(&mut connection)
+            .await
+            .map_err(|e| Fault::of(&e))?;
+        Replication::parse(&info).ok_or_else(Fault::replica)
     }
 
     /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers

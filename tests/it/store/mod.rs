@@ -21,6 +21,7 @@ mod populated;
 mod receipts;
 mod redis;
 mod redis_tls;
+mod replicas;
 mod rests_on;
 mod rights;
 mod roles;

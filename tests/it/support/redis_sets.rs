@@ -136,6 +136,11 @@ impl Drop for Sentinels {
     }
 }
 
+fn cluster_settings(bus: &str) -> Vec<String> {
+    let words = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-port", bus];
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
 /// Three nodes that share the slots evenly, without replicas.
 pub(crate) struct Cluster {
     /// The nodes, in the order of their slots.
@@ -151,8 +156,7 @@ impl Cluster {
             let mut bus = String::new();
             let node = RedisServer::start_choosing(|| {
                 bus = free_port().to_string();
-                let words = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-port", &bus];
-                words.iter().map(|&word| word.to_owned()).collect()
+                cluster_settings(&bus)
             });
             node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
             buses.push(bus);
@@ -169,6 +173,28 @@ impl Cluster {
             });
         }
         cluster
+    }
+
+    /// Starts a replica of one of the nodes, and waits until the cluster lists it.
+    pub(crate) fn add_replica(&self, of: usize) -> RedisServer {
+        let mut bus = String::new();
+        let replica = RedisServer::start_choosing(|| {
+            bus = free_port().to_string();
+            cluster_settings(&bus)
+        });
+        let primary = &self.nodes[of];
+        let port = replica.port().to_string();
+        primary.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        let id: String = primary.command(&["CLUSTER", "MYID"]);
+        until("the replica to follow", PATIENCE, || {
+            replica.try_command::<()>(&["CLUSTER", "REPLICATE", &id]).ok()
+        });
+        until("the cluster to list it", PATIENCE, || {
+            let listed: Vec<String> = primary.command(&["CLUSTER", "REPLICAS", &id]);
+            let slots: redis::Value = primary.command(&["CLUSTER", "SLOTS"]);
+            (listed.len() == 1 && format!("{slots:?}").contains(&format!("int({port})"))).then_some(())
+        });
+        replica
     }
 
     /// Addresses of all nodes.
