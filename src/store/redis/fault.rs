@@ -82,6 +82,15 @@ impl Fault {
         Self::refused(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
     }
 
+    /// Nobody says that the server is the primary, which says nothing of the connection.
+    pub(super) const fn not_vouched_for(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Keep,
+            retry: Retry::No,
+        }
+    }
+
     /// The server says that it is not the primary.
     pub(super) fn replica() -> Self {
         Self {

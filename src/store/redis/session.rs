@@ -1,7 +1,7 @@
 //! What one call does on the connections: ask, judge the answer, decide about the connection.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
@@ -12,6 +12,7 @@ use crate::store::change;
 use crate::store::{ChangeError, CredentialFilter, EventSubject, Found, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
+use super::access::Endpoint;
 use super::fault::{Fault, Retry};
 use super::judge::{self, judge};
 use super::link::{Link, Live};
@@ -38,11 +39,16 @@ const TRIES: usize = 10;
 
 pub(super) struct Session {
     shared: Arc<Shared>,
+    /// The server that was read from last on the leading connection.
+    read_from: Mutex<Option<Arc<Endpoint>>>,
 }
 
 impl Session {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            read_from: Mutex::new(None),
+        }
     }
 
     /// Asks one connection, and the other one too when the first breaks or is slow: neither says
@@ -68,10 +74,11 @@ impl Session {
 
     async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Result<Found, Fault> {
         // Before the question is sent: what is known afterwards may be younger than the answer.
+        let primary_at = self.shared.whereabouts.primary_at(&live.endpoint).map_err(Fault::not_vouched_for)?;
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-        settle(link, live, found)
+        settle(link, live, found).map(|found| Found { primary_at, ..found })
     }
 
     pub(super) async fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
@@ -177,7 +184,9 @@ impl Session {
     }
 
     fn writer(&self) -> Result<Live, StoreError> {
-        self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())
+        let live = self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())?;
+        *self.read_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live.endpoint));
+        Ok(live)
     }
 
     /// The connection of changes: those that wait for replicas hold up nobody but each other.

@@ -270,6 +270,7 @@ pub(super) fn settings() -> CacheSettings {
     CacheSettings {
         // Far above what a loaded machine needs: these tests are not about the deadline.
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         ..CacheSettings::default()
     }
 }
@@ -293,6 +294,7 @@ pub(super) async fn open_access(access: RedisAccess, wait_replicas: u32, pepper:
         key_prefix: "durward".into(),
         wait_replicas,
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         peppers: pepper.clone(),
     };
     RedisStore::open(settings, Arc::new(SystemClock), control()).await

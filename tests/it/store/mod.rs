@@ -26,4 +26,5 @@ mod sentinel;
 mod sweeping;
 mod together;
 mod trees;
+mod vouching;
 mod wrapper;

@@ -1,6 +1,9 @@
 //! Changes records in the shared store: read, change, write over exactly what was read, wait for replicas.
 
+use std::sync::PoisonError;
 use std::time::Duration;
+
+use futures_util::future::try_join;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, TenantId};
@@ -70,7 +73,7 @@ impl Session {
 
     /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
     pub(super) async fn acknowledge<T>(&self, live: &Live, counter: u64, record: T) -> Result<T, ChangeError> {
-        self.wait_for_replicas(live).await?;
+        self.wait_until_kept(live).await?;
         if self.shared.feed.status.state() == ReaderState::Live {
             // Late here is late as in every other gateway: the event is on its way.
             let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
@@ -80,14 +83,36 @@ impl Session {
 
     /// It was so already; but whoever made it so may not have got the replicas' confirmation.
     pub(super) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
-        if self.shared.wait_replicas == 0 {
+        let waits = self.shared.wait_replicas > 0;
+        if !waits && !self.shared.whereabouts.has_witnesses() {
             return Ok(record);
         }
         let live = self.changer().map_err(unconfirmed)?;
-        let touched = self.shared.scripts.touch(&live.wire).await;
-        self.settle_changer(&live, touched).map_err(unconfirmed)?;
-        self.wait_for_replicas(&live).await?;
+        let read_from = self.read_from.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if read_from.is_some_and(|read_from| read_from != live.endpoint) {
+            return Err(ChangeError::Unconfirmed(
+                "it was so on a server that is not the primary any more".into(),
+            ));
+        }
+        if waits {
+            let touched = self.shared.scripts.touch(&live.wire).await;
+            self.settle_changer(&live, touched).map_err(unconfirmed)?;
+        }
+        self.wait_until_kept(&live).await?;
         Ok(record)
+    }
+
+    /// What was written on this connection is there to stay: the replicas have it, and the server is still the
+    /// primary, by what those who know say now.
+    pub(super) async fn wait_until_kept(&self, live: &Live) -> Result<(), ChangeError> {
+        let whereabouts = &self.shared.whereabouts;
+        let written_at = whereabouts.now();
+        let primary = async {
+            let confirmed = whereabouts.confirm_after(&live.endpoint, written_at).await;
+            confirmed
+                .map_err(|error| ChangeError::Unconfirmed(format!("whether {} is still the primary is not known ({error})", live.endpoint)))
+        };
+        try_join(self.wait_for_replicas(live), primary).await.map(drop)
     }
 
     pub(super) async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
