@@ -176,6 +176,7 @@ impl Session {
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let (link, live) = self.shared.reader(None)?;
+        self.shared.whereabouts.primary_at(&live.endpoint)?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
         settle(&link, &live, answered).map_err(|fault| fault.error)?;
         // A store that is another's by now serves nobody here.
