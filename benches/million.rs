@@ -93,6 +93,7 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
         key_prefix: "durward".into(),
         wait_replicas: WaitReplicas::Count(0),
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         peppers: PepperChecks::one(pepper.check()),
     };
     let handle = tokio::runtime::Handle::current();

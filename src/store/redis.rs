@@ -57,10 +57,12 @@ mod replicas;
 mod restoration;
 mod rights;
 mod scripts;
+mod seat;
 mod sentinel;
 mod session;
 mod survey;
 mod turn;
+mod vouching;
 mod whereabouts;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only
@@ -81,6 +83,8 @@ pub struct RedisSettings {
     pub wait_replicas: WaitReplicas,
     /// Deadline of one look-up.
     pub lookup_timeout: Duration,
+    /// Oldest usable fact: says how often those are asked who know which server is the primary.
+    pub max_age: Duration,
     /// What tells this gateway's peppers from others.
     pub peppers: PepperChecks,
 }
@@ -163,7 +167,13 @@ impl RedisStore {
         }
         let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
         let survey = Arc::new(Survey::new(&around, &settings.access, &settings.key_prefix));
-        let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix, Arc::clone(&clock)));
+        let whereabouts = Arc::new(Whereabouts::new(
+            around,
+            settings.access,
+            &settings.key_prefix,
+            settings.max_age,
+            Arc::clone(&clock),
+        ));
         let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
             readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),
@@ -190,6 +200,9 @@ impl RedisStore {
         let witnesses = Witnesses::new(&scripts, survey, settings.wait_replicas);
         let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), witnesses);
         tasks.push(control.spawn(confirm).abort_handle());
+        if whereabouts.has_witnesses() {
+            tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());
+        }
         tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
         tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());
         let follow = reader::follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
@@ -262,7 +275,8 @@ impl Shared {
         links
             .find_map(|link| {
                 let wanted = not.is_none_or(|not| !Arc::ptr_eq(not, link));
-                link.live().filter(|_| wanted).map(|live| (Arc::clone(link), live))
+                let live = link.live().filter(|live| wanted && self.whereabouts.is_named(&live.endpoint));
+                live.map(|live| (Arc::clone(link), live))
             })
             .ok_or_else(|| self.writer.last_error())
     }

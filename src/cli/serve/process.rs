@@ -252,6 +252,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
                 lookup_timeout: settings.store.lookup_timeout,
+                max_age: settings.store.max_age,
                 peppers,
             };
             let store = RedisStore::open(redis, clock, Handle::current()).await?;

@@ -1,6 +1,6 @@
 //! What one call does on the connections: ask, judge the answer, decide about the connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, TenantId};
@@ -9,6 +9,7 @@ use crate::store::change;
 use crate::store::{ChangeError, CredentialFilter, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
+use super::access::Endpoint;
 use super::fault::Fault;
 use super::judge;
 use super::link::{Link, Live};
@@ -31,11 +32,16 @@ const TRIES: usize = 10;
 
 pub(super) struct Session {
     shared: Arc<Shared>,
+    /// The server that was read from last on the leading connection.
+    read_from: Mutex<Option<Arc<Endpoint>>>,
 }
 
 impl Session {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            read_from: Mutex::new(None),
+        }
     }
 
     pub(super) async fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
@@ -140,6 +146,7 @@ impl Session {
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let (link, live) = self.shared.reader(None)?;
+        self.shared.whereabouts.primary_at(&live.endpoint)?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
         settle(&link, &live, answered).map_err(|fault| fault.error)?;
         // A store that is another's by now serves nobody here.
@@ -148,7 +155,9 @@ impl Session {
     }
 
     fn writer(&self) -> Result<Live, StoreError> {
-        self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())
+        let live = self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())?;
+        *self.read_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live.endpoint));
+        Ok(live)
     }
 
     /// The connection of changes: those that wait for replicas hold up nobody but each other.

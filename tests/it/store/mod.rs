@@ -29,4 +29,5 @@ mod sentinel;
 mod sweeping;
 mod together;
 mod trees;
+mod vouching;
 mod wrapper;

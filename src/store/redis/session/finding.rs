@@ -62,10 +62,11 @@ impl Session {
 
     async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Answered {
         // Before the question is sent: what is known afterwards may be younger than the answer.
+        let primary_at = self.shared.whereabouts.primary_at(&live.endpoint).map_err(Fault::kept)?;
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-        settle(link, live, found)
+        settle(link, live, found).map(|found| Found { primary_at, ..found })
     }
 }
 
@@ -120,6 +121,7 @@ mod tests {
     fn found() -> Answered {
         Ok(Found {
             position: Position(1),
+            primary_at: None,
             facts: None,
         })
     }
