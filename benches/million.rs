@@ -94,6 +94,7 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
         wait_replicas: 0,
         lookup_timeout: Duration::from_secs(5),
         peppers: PepperChecks::one(pepper.check()),
+        registered: None,
     };
     let handle = tokio::runtime::Handle::current();
     Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::admin::api::KeyView;
 use crate::admin::drill::{BeginDrill, Canary, DrillEnded, EndDrill};
-use crate::admin::told::{Told, Waited};
+use crate::admin::told::{NotRuledOut, Told, Waited};
 
 use super::args::DrillArgs;
 use super::client::Client;
@@ -28,6 +28,8 @@ struct Report<'a> {
     id: &'a str,
     acknowledged_at: &'a str,
     gateways: Option<Vec<Gateway<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_ruled_out: Option<&'a NotRuledOut>,
     urls: &'a [Seen],
 }
 
@@ -66,6 +68,7 @@ fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target],
         id: &canary.id,
         acknowledged_at: &waited.acknowledged_at,
         gateways: wait::gateways(waited.gateways.as_deref()),
+        not_ruled_out: waited.not_ruled_out.as_ref(),
         urls: &seen,
     };
     printer.print(&report, |out| show(out, &report, waited.gateways.as_deref()))?;

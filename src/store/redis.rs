@@ -30,6 +30,8 @@ pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
+pub use registration::Registered;
+use registration::Registration;
 use scripts::Scripts;
 use session::Session;
 use whereabouts::Whereabouts;
@@ -51,6 +53,7 @@ mod lua;
 mod pace;
 mod reader;
 mod receipts;
+mod registration;
 mod restoration;
 mod scripts;
 mod sentinel;
@@ -78,6 +81,9 @@ pub struct RedisSettings {
     pub lookup_timeout: Duration,
     /// What tells this gateway's peppers from others.
     pub peppers: PepperChecks,
+    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
+    /// what admits nobody.
+    pub registered: Option<Registered>,
 }
 
 impl std::fmt::Debug for RedisSettings {
@@ -124,6 +130,7 @@ struct Shared {
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
+    registration: Arc<Registration>,
     feed: Arc<Feed>,
     concerns: Concerns,
     wait_replicas: u32,
@@ -155,7 +162,9 @@ impl RedisStore {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
-        let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
+        let registration = Arc::new(Registration::new(settings.registered));
+        let scripts = Scripts::new(&settings.key_prefix, settings.peppers.clone(), registration.entry());
+        let scripts = Arc::new(scripts);
         let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix, Arc::clone(&clock)));
         let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
@@ -167,6 +176,7 @@ impl RedisStore {
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts),
+            registration,
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
@@ -390,6 +400,14 @@ impl CredentialStore for RedisStore {
     fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let session = self.session();
         self.run(async move { session.announce(&gateway).await })
+    }
+
+    fn wants_announcement(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.registration.wanted())
+    }
+
+    fn unregistered(&self) -> Option<String> {
+        self.shared.registration.missing()
     }
 
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -11,6 +11,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::store::StoreError;
 
 use super::access::Endpoint;
+use super::registration;
 
 /// Between two lines about one alarm: every refused request would write one otherwise.
 const ALARM_INTERVAL: u64 = 10_000;
@@ -37,6 +38,8 @@ pub(super) enum Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
     Elsewhere,
+    /// Once this gateway is registered (again).
+    Registered,
     No,
 }
 
@@ -56,6 +59,12 @@ impl Fault {
             // Another connection would only be lost too (hardening F10).
             return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
         }
+        if error.code() == Some("UNLISTED") {
+            return Self {
+                retry: Retry::Registered,
+                ..Self::kept(registration::unlisted(None))
+            };
+        }
         let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
             Retry::Elsewhere
         } else {
@@ -65,6 +74,15 @@ impl Fault {
             error: meaning(error),
             connection: use_of(error),
             retry,
+        }
+    }
+
+    /// An answer that says nothing about its connection.
+    pub(super) const fn kept(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Keep,
+            retry: Retry::No,
         }
     }
 

@@ -32,6 +32,10 @@ const PAGE: usize = 25;
 /// for the second answer to arrive (hardening F5).
 const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
+/// The part of a look-up's deadline that it waits for this gateway to be registered again: what is left is
+/// for the reason to be told.
+const PATIENCE_TO_BE_LISTED: f64 = 0.8;
+
 /// Tries of a change that loses against others. Each loss means that another change was made, so
 /// ten losses in a row need ten operators at the same record.
 const TRIES: usize = 10;
@@ -45,25 +49,39 @@ impl Session {
         Self { shared }
     }
 
+    /// A look-up. One that finds this gateway not registered waits until it is again, and asks once more.
+    pub(super) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+        let registration = &self.shared.registration;
+        let written = registration.written();
+        let outcome = match self.find_listed(fingerprint).await {
+            Err(fault) if fault.retry == Retry::Registered => {
+                let patience = self.shared.lookup_timeout.mul_f64(PATIENCE_TO_BE_LISTED);
+                registration.renew(written, patience).await?;
+                self.find_listed(fingerprint).await
+            }
+            outcome => outcome,
+        };
+        outcome.map_err(|fault| fault.error)
+    }
+
     /// Asks one connection, and the other one too when the first breaks or is slow: neither says
     /// anything about the store. All within the deadline of the caller.
-    pub(super) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
-        let (link, live) = self.shared.reader_soon().await?;
+    async fn find_listed(&self, fingerprint: &Fingerprint) -> Result<Found, Fault> {
+        let (link, live) = self.shared.reader_soon().await.map_err(Fault::kept)?;
         let mut first = pin!(self.find_on(&link, &live, fingerprint));
         let broke = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
             Ok(Ok(found)) => return Ok(found),
-            Ok(Err(fault)) if fault.retry == Retry::No => return Err(fault.error),
-            Ok(Err(fault)) => Some(fault.error),
+            Ok(Err(fault)) if fault.retry != Retry::Elsewhere => return Err(fault),
+            Ok(Err(fault)) => Some(fault),
             Err(_) => None,
         };
         let other = self.shared.reader(Some(&link)).ok();
-        let outcome = match (other, broke) {
-            (None, Some(error)) => return Err(error),
+        match (other, broke) {
+            (None, Some(fault)) => Err(fault),
             (None, None) => first.await,
             (Some((link, live)), Some(_)) => self.find_on(&link, &live, fingerprint).await,
             (Some((link, live)), None) => either(first, pin!(self.find_on(&link, &live, fingerprint))).await,
-        };
-        outcome.map_err(|fault| fault.error)
+        }
     }
 
     async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Result<Found, Fault> {

@@ -294,6 +294,7 @@ pub(super) async fn open_access(access: RedisAccess, wait_replicas: u32, pepper:
         wait_replicas,
         lookup_timeout: Duration::from_secs(5),
         peppers: pepper.clone(),
+        registered: None,
     };
     RedisStore::open(settings, Arc::new(SystemClock), control()).await
 }

@@ -20,6 +20,7 @@ mod peppers;
 mod populated;
 mod receipts;
 mod redis;
+mod registrations;
 mod rests_on;
 mod roles;
 mod sentinel;
