@@ -72,19 +72,24 @@ fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target],
         urls: &seen,
     };
     printer.print(&report, |out| show(out, &report, waited.gateways.as_deref()))?;
-    wait::judge(&waited)?;
-    if quiet {
-        return Ok(());
+    let open = seen.iter().filter(|seen| !seen.is_refused()).map(|seen| {
+        if seen.unavailable {
+            format!("{} does not admit the canary, but {}", seen.url, visits::CANNOT_TELL)
+        } else {
+            format!("the canary was not seen to be refused at {}", seen.url)
+        }
+    });
+    let doubts = wait::doubts(&waited);
+    let confirmed = doubts.is_none();
+    let words: Vec<String> = doubts.into_iter().chain(open).collect();
+    match words.join("; ") {
+        _ if words.is_empty() => Ok(()),
+        words if confirmed => Err(Failure::new(
+            Exit::Unavailable,
+            format!("the canary was revoked, and every gateway has confirmed it; {words}"),
+        )),
+        words => Err(Failure::unconfirmed(words)),
     }
-    let open: Vec<&str> = seen
-        .iter()
-        .filter(|seen| !seen.is_refused())
-        .map(|seen| seen.url.as_str())
-        .collect();
-    Err(Failure::new(
-        Exit::Unavailable,
-        format!("the canary was revoked, but it was not seen to be refused at {}", open.join(", ")),
-    ))
 }
 
 fn show(out: &mut dyn Write, report: &Report<'_>, gateways: Option<&[Told]>) -> io::Result<()> {
@@ -110,7 +115,7 @@ fn show(out: &mut dyn Write, report: &Report<'_>, gateways: Option<&[Told]>) -> 
             [
                 seen.url.clone(),
                 millis(seen.last_admission_ms, "none"),
-                millis(seen.first_refusal_ms, "NEVER"),
+                millis(seen.first_refusal_ms, if seen.unavailable { "NEVER (503)" } else { "NEVER" }),
                 seen.requests.to_string(),
                 seen.failures.to_string(),
             ]

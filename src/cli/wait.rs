@@ -109,8 +109,13 @@ pub(crate) fn print<T>(
 
 /// Fails unless everything is confirmed; says what is known and what is not.
 pub(crate) fn judge<T>(waited: &Waited<T>) -> Result<(), Failure> {
+    doubts(waited).map_or(Ok(()), |words| Err(Failure::unconfirmed(words)))
+}
+
+/// What is known and what is not, unless everything is confirmed.
+pub(crate) fn doubts<T>(waited: &Waited<T>) -> Option<String> {
     if waited.confirmed {
-        return Ok(());
+        return None;
     }
     let mut words = waited.doubts.clone();
     words.extend(
@@ -128,7 +133,7 @@ pub(crate) fn judge<T>(waited: &Waited<T>) -> Result<(), Failure> {
             all.len()
         ));
     }
-    Err(Failure::unconfirmed(words.join("; ")))
+    Some(words.join("; "))
 }
 
 /// Gateways for people.

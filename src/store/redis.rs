@@ -435,7 +435,9 @@ impl CredentialStore for RedisStore {
     }
 
     fn concerns(&self) -> Vec<Concern> {
-        self.shared.concerns.now()
+        let mut all = self.shared.concerns.now();
+        all.extend(self.shared.registration.concern());
+        all
     }
 
     fn status(&self) -> StoreStatus {

@@ -12,7 +12,7 @@ use crate::store::{Announcement, Departed, EventPage, Receipt, Receipts, Standin
 
 use super::dial::Wire;
 use super::fault::{Fault, Retry};
-use super::registration::Seen;
+use super::registration::{Seen, Server};
 use super::scripts::Scripts;
 use lua::{ANNOUNCE, BEGIN, LIST, RECEIPTS, WITHDRAW};
 
@@ -75,6 +75,8 @@ pub(super) struct Announced {
     pub(super) gateways: u32,
     /// The number of the list.
     pub(super) number: u64,
+    /// Whether it tells which of its processes it is.
+    pub(super) server: Server,
     /// Why the list was not whole; empty when it was.
     pub(super) lost: String,
 }
@@ -137,12 +139,13 @@ impl ReceiptScripts {
             .arg(seen.number)
             .arg(seen.at)
             .arg(u8::from(!seen.answered));
-        let (now, place, gateways, number, lost) = run(wire, &call).await?;
+        let (now, place, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
         Ok(Announced {
             now: UnixMillis(now),
             place,
             gateways,
             number,
+            server: if hidden == 0 { Server::Told } else { Server::Hidden },
             lost,
         })
     }

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::GatewayId;
+use crate::store::concerns::Concern;
 use crate::store::{Announcement, StoreError, watch};
 
 /// Who a store's user is registered as.
@@ -38,6 +39,15 @@ pub(super) struct Seen {
     pub(super) answered: bool,
 }
 
+/// Whether a server tells which of its processes it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Server {
+    #[default]
+    Told,
+    /// Every moment may be the first of another process: its list is never known to be whole.
+    Hidden,
+}
+
 /// Whether this process is registered, and who waits for that.
 pub(super) struct Registration {
     own: Option<Registered>,
@@ -53,6 +63,7 @@ pub(super) struct Registration {
 struct State {
     seen: Seen,
     written: u64,
+    server: Server,
     /// Why it is not registered; nothing while it is.
     missing: Option<String>,
 }
@@ -99,8 +110,12 @@ impl Registration {
     }
 
     /// The announcement was written.
-    pub(super) fn note_written(&self, number: u64, at: UnixMillis) {
+    pub(super) fn note_written(&self, number: u64, at: UnixMillis, server: Server) {
         let mut state = self.state();
+        if server != state.server && server == Server::Hidden {
+            tracing::warn!(concern = Concern::ServerHidden.word(), "{}", Concern::ServerHidden);
+        }
+        state.server = server;
         state.seen = Seen {
             number,
             at: at.0,
@@ -124,6 +139,11 @@ impl Registration {
         if state.missing.is_some() {
             state.missing = Some(reason(why));
         }
+    }
+
+    /// What an operator should change.
+    pub(super) fn concern(&self) -> Option<Concern> {
+        (self.state().server == Server::Hidden).then_some(Concern::ServerHidden)
     }
 
     /// Why this process may not admit, unless it may.

@@ -7,6 +7,7 @@ use durward::base::clock::{SystemClock, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::GatewayId;
 use durward::base::principal::Position;
+use durward::store::concerns::Concern;
 use durward::store::events::ReaderState;
 use durward::store::receipts::{HARD_BOUND, KEPT_FOR};
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, Registered};
@@ -310,5 +311,22 @@ fn a_process_that_takes_an_id_over_leaves_the_one_before_named_and_unable_to_rea
         second.withdraw(GatewayId::parse("gw-1").unwrap(), 2).await.unwrap();
         listed.announce().await.unwrap();
         find(&listed.store).await.unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_hides_which_process_it_is_has_a_list_that_is_never_whole_and_says_so() {
+    run(async {
+        let listed = Listed::new().await;
+        let _: String = listed.server.command(&["ACL", "SETUSER", "default", "-info"]);
+        listed.announce().await.unwrap();
+        find(&listed.store).await.unwrap();
+        let read = listed.read().await;
+        assert_eq!(read.whole_since, Some(read.now));
+        assert!(listed.store.concerns().contains(&Concern::ServerHidden));
+        let _: String = listed.server.command(&["ACL", "SETUSER", "default", "+info"]);
+        let told = listed.announce().await.unwrap();
+        assert_eq!(listed.read().await.whole_since, Some(told), "from then on it is known");
+        assert!(!listed.store.concerns().contains(&Concern::ServerHidden));
     });
 }

@@ -110,7 +110,8 @@ end
 /// KEYS meta g; ARGV pepper id run standing rest silent kept most number-known known-at fresh. `fresh` (1 or 0) is
 /// whether this process was never answered yet: such a one is registered beside another of its id until
 /// that one speaks, or is silent and gives way. Answers Redis' time, this gateway's place by name and how
-/// many there are, the number of the list, and why it was not whole.
+/// many there are, the number of the list, whether the server hides which process it is, and why the list was
+/// not whole.
 pub(super) const ANNOUNCE: &str = "
 local own, kept, most = ARGV[2] .. '/' .. ARGV[3], tonumber(ARGV[7]), tonumber(ARGV[8])
 local why = check(own, ARGV[9], ARGV[10])
@@ -153,7 +154,7 @@ for _, name in ipairs(names) do
     if name < own then before = before + 1 end
   end
 end
-return {now, before, count, number, why}
+return {now, before, count, number, here == '-' and 1 or 0, why}
 ";
 
 /// KEYS meta g; ARGV pepper id run number-known known-at. Answers why the list was not whole.

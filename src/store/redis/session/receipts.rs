@@ -15,7 +15,7 @@ impl Session {
         let own = registration.is(&gateway.id, gateway.run);
         let announced = self.write_announcement(gateway).await;
         match &announced {
-            Ok(announced) if own => registration.note_written(announced.number, announced.now),
+            Ok(announced) if own => registration.note_written(announced.number, announced.now, announced.server),
             Err(fault) if own && fault.retry == Retry::Registered => registration.note_refused(&fault.error),
             Err(fault) if own => registration.note_failed(&fault.error),
             _ => {}
