@@ -95,6 +95,7 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
         lookup_timeout: Duration::from_secs(5),
         max_age: Duration::from_secs(30),
         peppers: PepperChecks::one(pepper.check()),
+        registered: None,
     };
     let handle = tokio::runtime::Handle::current();
     Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))

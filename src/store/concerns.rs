@@ -7,6 +7,12 @@ pub enum Concern {
     /// The settings cannot be seen.
     #[error("the store's settings cannot be looked at: allow the gateway's user INFO (and CONFIG GET)")]
     SettingsHidden,
+    /// Nobody can tell one process of the server from another.
+    #[error(
+        "the store does not tell which of its processes answers (`run_id` of INFO), so a restart that lost gateways from the list cannot be \
+             excluded and `--wait` never says that all have confirmed: allow the gateway's user INFO"
+    )]
+    ServerHidden,
     /// Nothing is written down.
     #[error("the store does not write changes down, a restart loses them: set `appendonly yes`")]
     NotPersistent,
@@ -92,6 +98,7 @@ impl Concern {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::SettingsHidden => "settings_hidden",
+            Self::ServerHidden => "server_hidden",
             Self::NotPersistent => "not_persistent",
             Self::WritingFails => "writing_fails",
             Self::SyncedLate => "synced_late",

@@ -30,6 +30,8 @@ pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
+pub use registration::Registered;
+use registration::Registration;
 pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
@@ -53,6 +55,7 @@ mod lua;
 mod pace;
 mod reader;
 mod receipts;
+mod registration;
 mod replicas;
 mod restoration;
 mod rights;
@@ -87,6 +90,9 @@ pub struct RedisSettings {
     pub max_age: Duration,
     /// What tells this gateway's peppers from others.
     pub peppers: PepperChecks,
+    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
+    /// what admits nobody.
+    pub registered: Option<Registered>,
 }
 
 impl std::fmt::Debug for RedisSettings {
@@ -133,6 +139,7 @@ struct Shared {
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
+    registration: Arc<Registration>,
     feed: Arc<Feed>,
     concerns: Concerns,
     wait_replicas: WaitReplicas,
@@ -165,7 +172,9 @@ impl RedisStore {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
-        let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
+        let registration = Arc::new(Registration::new(settings.registered));
+        let scripts = Scripts::new(&settings.key_prefix, settings.peppers.clone(), registration.entry());
+        let scripts = Arc::new(scripts);
         let survey = Arc::new(Survey::new(&around, &settings.access, &settings.key_prefix));
         let whereabouts = Arc::new(Whereabouts::new(
             around,
@@ -184,6 +193,7 @@ impl RedisStore {
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts),
+            registration,
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
@@ -415,6 +425,14 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.announce(&gateway).await })
     }
 
+    fn wants_announcement(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.registration.wanted())
+    }
+
+    fn unregistered(&self) -> Option<String> {
+        self.shared.registration.missing()
+    }
+
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         let session = self.session();
         self.run(async move { session.withdraw(&id, run).await })
@@ -441,6 +459,7 @@ impl CredentialStore for RedisStore {
 
     fn concerns(&self) -> Vec<Concern> {
         let mut concerns = self.shared.concerns.now();
+        concerns.extend(self.shared.registration.concern());
         let rights = self.shared.whereabouts.rights().missing();
         if !rights.is_empty() {
             concerns.push(Concern::RightsRefused { rights });

@@ -66,6 +66,8 @@ pub(super) struct Scripts {
     own: PepperChecks,
     /// Their check values as scripts take them, the first one first.
     peppers: String,
+    /// What a look-up must find in the list of gateways; empty for what admits nobody.
+    registered: String,
     find: Script,
     read: Script,
     read_all: Script,
@@ -91,13 +93,14 @@ impl Scripts {
         format!("{}{name}", self.keys.prefix)
     }
 
-    pub(super) fn new(prefix: &str, own: PepperChecks) -> Self {
+    pub(super) fn new(prefix: &str, own: PepperChecks, registered: &str) -> Self {
         let ours = |body: &str| script(&format!("{BOUNDED}{PROLOGUE}{body}"));
         let change = |body: &str| script(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
         Self {
             keys: Keys::new(prefix),
             peppers: own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" "),
             own,
+            registered: registered.to_owned(),
             find: ours(FIND),
             read: ours(READ),
             read_all: ours(&format!("{NOW}{READ_ALL}")),
@@ -135,8 +138,10 @@ impl Scripts {
             .key(&self.keys.tenants)
             .key(&self.keys.roles)
             .key(&self.keys.used)
+            .key(&self.keys.gateways)
             .arg(&self.peppers)
-            .arg(fingerprint.to_hex());
+            .arg(fingerprint.to_hex())
+            .arg(&self.registered);
         FindReply::read(run(wire, &call).await?, fingerprint)
     }
 

@@ -304,6 +304,7 @@ pub(super) async fn open_access(
         lookup_timeout: Duration::from_secs(5),
         max_age: Duration::from_secs(30),
         peppers: pepper.clone(),
+        registered: None,
     };
     RedisStore::open(settings, Arc::new(SystemClock), control()).await
 }

@@ -21,6 +21,7 @@ mod populated;
 mod receipts;
 mod redis;
 mod redis_tls;
+mod registrations;
 mod replicas;
 mod rests_on;
 mod rights;

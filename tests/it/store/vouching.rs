@@ -69,6 +69,7 @@ async fn open(servers: Servers, max_age: Duration) -> RedisStore {
         lookup_timeout: Duration::from_secs(5),
         max_age,
         peppers: PEPPER.clone(),
+        registered: None,
     };
     RedisStore::open(settings, Arc::new(SystemClock), control()).await.unwrap()
 }

@@ -16,13 +16,28 @@ use super::{Session, settle};
 /// for the second answer to arrive (hardening F5).
 const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
+/// The part of a look-up's deadline that it waits for this gateway to be registered again: what is left is
+/// for the reason to be told.
+const PATIENCE_TO_BE_LISTED: f64 = 0.8;
+
 /// What one connection answered.
 type Answered = Result<Found, Fault>;
 
 impl Session {
-    /// What one fingerprint leads to.
+    /// What one fingerprint leads to. A look-up that finds this gateway not registered waits until it is again, and
+    /// asks once more.
     pub(in crate::store::redis) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
-        self.find_now(fingerprint).await.map_err(|fault| fault.error)
+        let registration = &self.shared.registration;
+        let written = registration.written();
+        let answered = match self.find_now(fingerprint).await {
+            Err(fault) if fault.retry == Retry::Registered => {
+                let patience = self.shared.lookup_timeout.mul_f64(PATIENCE_TO_BE_LISTED);
+                registration.renew(written, patience).await?;
+                self.find_now(fingerprint).await
+            }
+            answered => answered,
+        };
+        answered.map_err(|fault| fault.error)
     }
 
     /// Asks one connection, and the other one too when the first breaks, is slow or answers about somebody
