@@ -94,10 +94,19 @@ pub(super) struct Rights {
 impl Rights {
     /// Told about every fault.
     pub(super) fn note(&self, fault: &Fault) {
-        for right in &fault.refused {
-            let before = self.lock().insert(right.clone(), SystemClock.now().boot);
-            if before.is_none() {
-                self.fresh.notify_one();
+        match fault.refused.as_slice() {
+            [] => {}
+            [right] => {
+                if self.lock().insert(right.clone(), SystemClock.now().boot).is_none() {
+                    self.fresh.notify_one();
+                }
+            }
+            // The look tells which one.
+            some => {
+                let known = self.lock();
+                if !some.iter().any(|right| known.contains_key(right)) {
+                    self.fresh.notify_one();
+                }
             }
         }
     }
@@ -185,6 +194,8 @@ pub(super) fn refused(error: &RedisError) -> Vec<String> {
         Some("NOPERM") => false,
         Some("ERR")
             if detail.contains("ACL failure in script")
+                // What the client makes of a refused `SELECT`.
+                || detail.contains("no permissions to run the 'select'")
                 || detail.contains("can't run this command or subcommand")
                 || detail.contains("can't access at least one of the keys") =>
         {
