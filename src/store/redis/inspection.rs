@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::store::concerns::Concern;
+use crate::store::events::ReaderState;
 
 use super::Shared;
 use super::dial::Wire;
@@ -55,7 +56,8 @@ pub(super) async fn inspect_for_ever(shared: Arc<Shared>) {
         }
         let rights = shared.whereabouts.rights();
         if let Some(live) = shared.writer.live() {
-            rights.look(&live.wire, &shared.scripts.key("none"), shared.wait_replicas > 0).await;
+            let used = (shared.wait_replicas > 0, shared.feed.status.state() == ReaderState::Live);
+            rights.look(&live.wire, &shared.scripts.key("none"), used).await;
             if let Some(found) = look(&live.wire, shared.wait_replicas, rights).await {
                 shared.concerns.replace(&found);
             }

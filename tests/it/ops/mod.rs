@@ -6,3 +6,4 @@ mod drill;
 mod operator;
 mod people;
 mod receipts;
+mod rights;
