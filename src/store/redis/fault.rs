@@ -224,8 +224,11 @@ fn meaning(error: &RedisError) -> StoreError {
         }
         Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
         None if error.kind() == ErrorKind::AuthenticationFailed => {
+            // The client tells no more: a server that takes no more connections answers so, too.
             raise(Alarm::Credentials);
-            StoreError::Unavailable("Redis refuses this gateway's user: its name or password is not accepted".into())
+            StoreError::Unavailable(
+                "Redis refuses this gateway's user: its name or password is not accepted, or there are too many connections".into(),
+            )
         }
         None if error.is_timeout() => StoreError::Unavailable("Redis did not answer in time".into()),
         None if matches!(error.kind(), ErrorKind::UnexpectedReturnType) => {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::store::concerns::Concern;
+use crate::store::events::ReaderState;
 
 use super::Shared;
 use super::fault::Fault;
@@ -55,7 +56,8 @@ pub(super) async fn inspect_for_ever(shared: Arc<Shared>) {
         let rights = shared.whereabouts.rights();
         if let Some(live) = shared.writer.live() {
             let waits = shared.wait_replicas != WaitReplicas::Count(0);
-            rights.look(&live.wire, &shared.scripts.key("none"), waits).await;
+            let used = (waits, shared.feed.status.state() == ReaderState::Live);
+            rights.look(&live.wire, &shared.scripts.key("none"), used).await;
             if let Some(found) = look(&shared, &live).await {
                 shared.concerns.replace(&found);
             }

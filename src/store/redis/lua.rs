@@ -181,9 +181,12 @@ return reply
 /// KEYS meta index hash u; ARGV pepper from limit counter. Ids, records and their last uses, in turn; an
 /// index of everything is as large as the hash, or it was lost. Of what is too large only the id is told.
 pub(super) const PAGE: &str = "
-if ARGV[4] ~= '' and (redis.call('ZCARD', KEYS[2]) < redis.call('HLEN', KEYS[3])
-  or redis.call('EXISTS', KEYS[2]) == 0 and (redis.call('HGET', KEYS[1], ARGV[4]) or '0') ~= '0') then
-  return redis.error_reply('DATALOST index')
+if ARGV[4] ~= '' then
+  local named = redis.call('ZCARD', KEYS[2])
+  local made = redis.call('HGET', KEYS[1], ARGV[4]) or '0'
+  if named < redis.call('HLEN', KEYS[3]) or named == 0 and made ~= '0' then
+    return redis.error_reply('DATALOST index')
+  end
 end
 local ids = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[2], '+', 'LIMIT', 0, ARGV[3])
 local reply = {}
@@ -352,14 +355,19 @@ redis.call('ZREM', KEYS[5], '')
 counts(KEYS[1], 'credentials')
 counts(KEYS[1], 'fingerprints')
 if ARGV[9] ~= '' then counts(KEYS[8], ARGV[9]) end
+redis.call('EXISTS', KEYS[6])
 local p = change(KEYS[7], ARGV[5], ARGV[4])
 redis.call('HINCRBY', KEYS[1], 'credentials', -1)
 redis.call('HINCRBY', KEYS[1], 'fingerprints', -redis.call('HDEL', KEYS[3], ARGV[7], ARGV[8]))
 redis.call('ZREM', KEYS[4], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
-if ARGV[9] ~= '' and redis.call('HINCRBY', KEYS[8], ARGV[9], -1) <= 0 then redis.call('HDEL', KEYS[8], ARGV[9]) end
+if ARGV[9] ~= '' and redis.call('HINCRBY', KEYS[8], ARGV[9], -1) <= 0 then
+  redis.call('HDEL', KEYS[8], ARGV[9])
+end
 redis.call('HDEL', KEYS[6], ARGV[2])
-if redis.call('EXISTS', KEYS[6]) == 0 then redis.call('HDEL', KEYS[1], 'used') end
+if redis.call('EXISTS', KEYS[6]) == 0 then
+  redis.call('HDEL', KEYS[1], 'used')
+end
 redis.call('HDEL', KEYS[2], ARGV[2])
 return p
 ";

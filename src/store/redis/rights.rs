@@ -94,10 +94,19 @@ pub(super) struct Rights {
 impl Rights {
     /// Told about every fault.
     pub(super) fn note(&self, fault: &Fault) {
-        for right in &fault.refused {
-            let before = self.lock().insert(right.clone(), SystemClock.now().boot);
-            if before.is_none() {
-                self.fresh.notify_one();
+        match fault.refused.as_slice() {
+            [] => {}
+            [right] => {
+                if self.lock().insert(right.clone(), SystemClock.now().boot).is_none() {
+                    self.fresh.notify_one();
+                }
+            }
+            // The look tells which one.
+            some => {
+                let known = self.lock();
+                if !some.iter().any(|right| known.contains_key(right)) {
+                    self.fresh.notify_one();
+                }
             }
         }
     }
@@ -119,8 +128,9 @@ impl Rights {
         self.fresh.notified().await;
     }
 
-    /// Tries what scripts call and what is sent now and then, on this key that there is not.
-    pub(super) async fn look(&self, wire: &Wire, key: &str, waits: bool) {
+    /// Tries what scripts call on this key that there is not, and whether replicas may be waited for, if they are. Whoever
+    /// hears events may read them.
+    pub(super) async fn look(&self, wire: &Wire, key: &str, (waits, hears): (bool, bool)) {
         let mut connection = wire.connection.clone();
         let tried: Result<Vec<String>, RedisError> = script(&trial()).key(key).invoke_async(&mut connection).await;
         let refused: BTreeSet<String> = match tried {
@@ -136,14 +146,14 @@ impl Rights {
             }
         }
         self.lock().retain(|right, _| right != KEYS && right != UNNAMED);
-        let mut read = redis::cmd("XREAD");
-        read.arg("STREAMS").arg(key).arg("0");
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(0).arg(0);
-        for (right, command) in [("xread", Some(read)), ("wait", waits.then_some(wait))] {
-            let Some(command) = command else { continue };
-            match command.query_async::<redis::Value>(&mut connection).await {
-                Ok(_) => drop(self.lock().remove(right)),
+        if hears {
+            self.lock().remove("xread");
+        }
+        if waits {
+            let mut wait = redis::cmd("WAIT");
+            wait.arg(0).arg(0);
+            match wait.query_async::<redis::Value>(&mut connection).await {
+                Ok(_) => drop(self.lock().remove("wait")),
                 Err(error) => self.note(&Fault::of(&error)),
             }
         }
@@ -185,6 +195,8 @@ pub(super) fn refused(error: &RedisError) -> Vec<String> {
         Some("NOPERM") => false,
         Some("ERR")
             if detail.contains("ACL failure in script")
+                // What the client makes of a refused `SELECT`.
+                || detail.contains("no permissions to run the 'select'")
                 || detail.contains("can't run this command or subcommand")
                 || detail.contains("can't access at least one of the keys") =>
         {

@@ -7,3 +7,4 @@ mod operator;
 mod people;
 mod receipts;
 mod registrations;
+mod rights;
