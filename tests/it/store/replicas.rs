@@ -142,6 +142,9 @@ async fn all_keeps_it(how: Switch) {
     site.switch(how);
     let state = site.state_for_a_new_gateway().await;
     assert!(matches!(state, State::Revoked { .. }), "{state:?}");
+    // The old primary is a replica now: it confirms, or is found down.
+    let store = site.gateway(WaitReplicas::All).await;
+    until("a confirmation of the new primary", async || revoke(&*store).await.is_ok()).await;
 }
 
 #[test]
