@@ -56,7 +56,9 @@ pub enum Concern {
         why: String,
     },
     /// A primary that is cut off from its replicas goes on taking changes.
-    #[error("a primary that is cut off from its replicas goes on acknowledging changes: set `min-replicas-to-write 1`")]
+    #[error(
+        "a primary that is cut off from its replicas goes on acknowledging changes: set `min-replicas-to-write` to the number of replicas"
+    )]
     WritesAlone,
     /// Changes wait for replicas that are not there.
     #[error("changes wait for {wanted} replicas and {connected} are connected: changes are made but not confirmed")]

@@ -174,8 +174,9 @@ impl Seen<'_> {
             Ok(Some(wanted)) => wanted.clone(),
             Ok(None) | Err(_) => Wanted::of(Naming::OfThePrimary, replication.peers()),
         };
-        // A primary that loses its replicas takes them off its list, and nobody else says that they are missed.
-        let mut acknowledges_alone = !self.knows_the_lost;
+        // Replicas without which the primary itself must refuse changes: it takes those that it has lost off its list,
+        // and where nobody else says that they are missed it would go on without them.
+        let mut needed = if self.knows_the_lost { 0 } else { all.len() };
         match wait_replicas {
             WaitReplicas::All => match &self.promotable {
                 Err(why) => found.push(Concern::ReplicasUnknown { why: why.clone() }),
@@ -189,13 +190,13 @@ impl Seen<'_> {
                     }
                 }
             },
-            WaitReplicas::Count(0) if all.is_empty() => {}
+            WaitReplicas::Count(0) if all.is_empty() => needed = 0,
             WaitReplicas::Count(0) => {
-                acknowledges_alone = true;
+                needed = 1;
                 found.push(Concern::NothingAwaited { replicas: all.len() });
             }
             WaitReplicas::Count(number) => {
-                acknowledges_alone = false;
+                needed = 0;
                 let connected = replication.heard_within(MAX_LAG);
                 if connected < usize::try_from(number).unwrap_or(usize::MAX) {
                     found.push(Concern::TooFewReplicas { connected, wanted: number });
@@ -207,7 +208,11 @@ impl Seen<'_> {
                 }
             }
         }
-        if acknowledges_alone && !all.is_empty() && self.is_set("min-replicas-to-write", "0") {
+        let least = self
+            .settings
+            .get("min-replicas-to-write")
+            .and_then(|held| held.parse::<usize>().ok());
+        if least.is_some_and(|least| least < needed) {
             found.push(Concern::WritesAlone);
         }
     }
@@ -294,6 +299,9 @@ mod tests {
         assert_eq!(words(&with_another("online"), &[], 2), [] as [&str; 0]);
         // Behind one address nobody misses a replica that the primary has lost.
         assert_eq!(words(GOOD, &[("min-replicas-to-write", "0")], all), ["writes_alone"]);
+        let two = with_another("online");
+        assert_eq!(words(&two, &[("min-replicas-to-write", "1")], all), ["writes_alone"]);
+        assert_eq!(words(&two, &[("min-replicas-to-write", "2")], all), [] as [&str; 0]);
         assert_eq!(words(&with_another("wait_bgsave"), &[], all), ["replicas_away"]);
         assert_eq!(words(&GOOD.replace("lag=0", "lag=11"), &[], all), ["replicas_away"]);
         let told = |promotable, wait: WaitReplicas| {

@@ -274,13 +274,14 @@ impl Answer {
     }
 }
 
-/// Whether this sentinel could promote a replica, by the rules of Sentinel itself: one that it finds down, that it has no
-/// connection to, or whose priority is 0, it never does. One whose link to the primary is down it may. The outer
-/// `None` is an answer of another form.
+/// Whether this sentinel could promote a replica: one that it finds down, or whose priority is 0, it never does. One
+/// whose link to the primary is down it may. One to which it has no connection itself it would not promote at this
+/// moment, but a promotion begins by closing these connections: a replica that is becoming the primary looks so.
+/// The outer `None` is an answer of another form.
 #[expect(clippy::option_option, reason = "an answer that says no, and one that cannot be read")]
 fn promotable(fields: &HashMap<String, String>) -> Option<Option<Peer>> {
     let peer = Peer::new(fields.get("ip")?, fields.get("port")?.parse().ok()?)?;
-    let is_down = |flag: &str| matches!(flag, "s_down" | "o_down" | "disconnected");
+    let is_down = |flag: &str| matches!(flag, "s_down" | "o_down");
     let never = fields.get("flags")?.split(',').any(is_down) || fields.get("slave-priority")? == "0";
     Some((!never).then_some(peer))
 }

@@ -142,6 +142,9 @@ async fn all_keeps_it(how: Switch) {
     site.switch(how);
     let state = site.state_for_a_new_gateway().await;
     assert!(matches!(state, State::Revoked { .. }), "{state:?}");
+    // The old primary is a replica now: it confirms, or is found down.
+    let store = site.gateway(WaitReplicas::All).await;
+    until("a confirmation of the new primary", async || revoke(&*store).await.is_ok()).await;
 }
 
 #[test]
@@ -348,5 +351,45 @@ fn in_a_cluster_a_change_waits_for_the_replicas_of_its_slot() {
         assert!(matches!(unconfirmed, ChangeError::Unconfirmed(_)), "{unconfirmed:?}");
         // As soon as the cluster finds it down, nobody would promote it.
         until("a confirmation without it", async || revoke(&store).await.is_ok()).await;
+    });
+}
+
+#[test]
+fn f13_what_was_acknowledged_while_a_failover_was_under_way_holds() {
+    run(async {
+        let site = Site::new().await;
+        let store = site.gateway(WaitReplicas::All).await;
+        let keys: Vec<String> = (0..400).map(|i| format!("k-{i}")).collect();
+        for key in &keys {
+            store.create_credential(record(key, "acme")).await.unwrap();
+        }
+        site.sentinels.promote();
+        let mut acknowledged = Vec::new();
+        for key in &keys {
+            // Gateways are restarted at the switch: none that saw these revocations writes them again.
+            if site.sentinels.have_named(&site.preferred) {
+                break;
+            }
+            let revoked = store.change_credential(credential_id(key), CredentialChange::Revoke, NOW).await;
+            acknowledged.extend(revoked.is_ok().then_some(key));
+        }
+        drop(store);
+        site.sentinels.until_named(&site.preferred);
+        until("the demotion", async || {
+            let info: String = site.primary.try_command(&["INFO", "replication"]).unwrap_or_default();
+            info.contains("role:slave")
+        })
+        .await;
+        let fresh = site.gateway(0).await;
+        for key in acknowledged {
+            let mut state = None;
+            until("an answer", async || {
+                let found = fresh.find(fingerprint(key)).await.ok().and_then(|found| found.facts);
+                state = found.map(|facts| facts.credential.state);
+                state.is_some()
+            })
+            .await;
+            assert!(matches!(state, Some(State::Revoked { .. })), "{key}: {state:?}");
+        }
     });
 }

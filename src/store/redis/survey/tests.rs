@@ -15,7 +15,7 @@ fn told(more: &[(&str, &str)]) -> HashMap<String, String> {
 fn what_sentinel_would_never_promote_is_not_waited_for() {
     for never in [
         ("flags", "s_down,slave"),
-        ("flags", "slave,disconnected"),
+        ("flags", "s_down,slave,disconnected"),
         ("flags", "slave,o_down"),
         ("slave-priority", "0"),
     ] {
@@ -24,6 +24,7 @@ fn what_sentinel_would_never_promote_is_not_waited_for() {
     for might in [
         ("flags", "slave"),
         ("slave-priority", "1"),
+        ("flags", "slave,disconnected"),
         ("master-link-status", "err"),
         ("flags", "slave,promoted"),
     ] {
