@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
@@ -74,11 +74,19 @@ impl Session {
 
     async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Result<Found, Fault> {
         // Before the question is sent: what is known afterwards may be younger than the answer.
-        let primary_at = self.shared.whereabouts.primary_at(&live.endpoint).map_err(Fault::not_vouched_for)?;
+        let primary_at = self.primary_at(live).await.map_err(Fault::not_vouched_for)?;
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
         settle(link, live, found).map(|found| Found { primary_at, ..found })
+    }
+
+    /// Up to when the server of this connection was known to be the primary, within the deadline of a look-up.
+    async fn primary_at(&self, live: &Live) -> Result<Option<BootMillis>, StoreError> {
+        let known = self.shared.whereabouts.primary_at(&live.endpoint);
+        tokio::time::timeout(self.shared.lookup_timeout, known)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("whether Redis is still the primary is being asked".into())))
     }
 
     pub(super) async fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
@@ -176,7 +184,7 @@ impl Session {
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let (link, live) = self.shared.reader(None)?;
-        self.shared.whereabouts.primary_at(&live.endpoint)?;
+        self.primary_at(&live).await?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
         settle(&link, &live, answered).map_err(|fault| fault.error)?;
         // A store that is another's by now serves nobody here.

@@ -159,23 +159,10 @@ impl Cluster {
     }
 
     fn sharing(slots: &[(&str, &str)], millis: u32) -> Self {
-        let timeout = millis.to_string();
         let mut buses = Vec::new();
         let mut nodes = Vec::new();
         for (first, last) in slots {
-            let mut bus = String::new();
-            let node = RedisServer::start_choosing(|| {
-                bus = free_port().to_string();
-                let words = [
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-node-timeout",
-                    &timeout,
-                    "--cluster-port",
-                    &bus,
-                ];
-                words.iter().map(|&word| word.to_owned()).collect()
-            });
+            let (node, bus) = start_node(millis);
             node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
             buses.push(bus);
             nodes.push(node);
@@ -191,6 +178,32 @@ impl Cluster {
             });
         }
         cluster
+    }
+
+    /// Adds a replica of one of the nodes, and waits until all know it and it has everything.
+    pub(crate) fn add_replica(&mut self, of: usize) -> usize {
+        let (node, bus) = start_node(1_500);
+        self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &bus]);
+        let id: String = self.nodes[of].command(&["CLUSTER", "MYID"]);
+        until("the node to know its primary", PATIENCE, || {
+            node.try_command::<()>(&["CLUSTER", "REPLICATE", &id]).ok()
+        });
+        until("the replica to have everything", PATIENCE, || {
+            let info: String = node.command(&["INFO", "replication"]);
+            info.contains("master_link_status:up").then_some(())
+        });
+        let own: String = node.command(&["CLUSTER", "MYID"]);
+        for other in &self.nodes {
+            until("the others to know the replica", PATIENCE, || {
+                let nodes: String = other.command(&["CLUSTER", "NODES"]);
+                nodes
+                    .lines()
+                    .any(|line| line.starts_with(&own) && line.contains("slave"))
+                    .then_some(())
+            });
+        }
+        self.nodes.push(node);
+        self.nodes.len() - 1
     }
 
     /// Addresses of all nodes.
@@ -224,4 +237,23 @@ impl Cluster {
             node.command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
         }
     }
+}
+
+/// A node of a cluster to come, and the port of its bus.
+fn start_node(timeout_millis: u32) -> (RedisServer, String) {
+    let timeout = timeout_millis.to_string();
+    let mut bus = String::new();
+    let node = RedisServer::start_choosing(|| {
+        bus = free_port().to_string();
+        let words = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            &timeout,
+            "--cluster-port",
+            &bus,
+        ];
+        words.iter().map(|&word| word.to_owned()).collect()
+    });
+    (node, bus)
 }
