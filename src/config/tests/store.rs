@@ -131,6 +131,34 @@ fn sentinels_have_users_of_their_own_and_the_tls_of_the_store() {
 }
 
 #[test]
+fn the_age_of_facts_and_the_check_of_streams_fit_the_bound_and_trust_in_sentinels_adds_nothing() {
+    let sentinels = "sentinels = [\"a:1\", \"b:1\", \"c:1\"]\nservice = \"main\"\n";
+    let seconds = |more: &str| {
+        let settings = check(&files(&format!("{sentinels}{more}"))).unwrap().settings;
+        let both = (settings.store.max_age, settings.stream_check);
+        assert!(
+            both.0 + both.1 + std::time::Duration::from_secs(5) <= settings.revocation_bound,
+            "{both:?}"
+        );
+        (both.0.as_secs(), both.1.as_secs())
+    };
+    assert_eq!(seconds(""), (30, 15));
+    assert_eq!(seconds("max_age = \"54s\"\n"), (54, 1));
+    assert_eq!(seconds("max_age = \"50s\"\n[revocation]\nstream_check = \"5s\"\n"), (50, 5));
+    let refused = |more: &str| check(&files(&format!("{sentinels}{more}"))).err().unwrap().to_string();
+    let sum = refused("max_age = \"50s\"\n[revocation]\nstream_check = \"6s\"\n");
+    assert!(
+        sum.contains("`stream_check` may be at most 5s: the revocation bound of 1m less `max_age` and 5 s"),
+        "{sum}"
+    );
+    let alone = refused("max_age = \"25s\"\n[revocation]\nbound = \"30s\"\n");
+    assert!(
+        alone.contains("`max_age` may be at most 24s") && alone.contains("shortest `stream_check`"),
+        "{alone}"
+    );
+}
+
+#[test]
 fn tls_has_its_own_authority_client_certificate_and_name() {
     let tls = |more: &str| {
         access(&format!("url = \"rediss://10.0.0.1:6380\"\n[store.tls]\nca = \"ca.pem\"\n{more}"))

@@ -117,10 +117,10 @@ pub const STORE: Schema = Schema {
             name: "max_age",
             kind: Kind::Duration {
                 min: secs(1),
-                max: secs(55),
+                max: secs(54),
             },
             default: Fallback::Value("30s"),
-            about: "Oldest fact that may be used; at most the revocation bound less 5 s, which are kept for stalls.",
+            about: "Oldest fact that may be used; at most the revocation bound less 5 s, which are kept for stalls, and 1 s for the shortest `stream_check`.",
         },
         Key {
             name: "absent_age",

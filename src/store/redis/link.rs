@@ -237,7 +237,7 @@ impl Link {
             Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
         match duty {
-            Duty::Lead => self.whereabouts.check(endpoint),
+            Duty::Lead => self.whereabouts.check(endpoint).await,
             Duty::Follow(_) => Ok(()),
         }
     }

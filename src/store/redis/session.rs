@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change;
@@ -42,6 +42,14 @@ impl Session {
             shared,
             read_from: Mutex::new(None),
         }
+    }
+
+    /// Up to when the server of this connection was known to be the primary, within the deadline of a look-up.
+    async fn primary_at(&self, live: &Live) -> Result<Option<BootMillis>, StoreError> {
+        let known = self.shared.whereabouts.primary_at(&live.endpoint);
+        tokio::time::timeout(self.shared.lookup_timeout, known)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("whether Redis is still the primary is being asked".into())))
     }
 
     pub(super) async fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
@@ -146,7 +154,7 @@ impl Session {
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let (link, live) = self.shared.reader(None)?;
-        self.shared.whereabouts.primary_at(&live.endpoint)?;
+        self.primary_at(&live).await?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
         settle(&link, &live, answered).map_err(|fault| fault.error)?;
         // A store that is another's by now serves nobody here.

@@ -102,6 +102,12 @@ impl Vouching {
         self.clock.now().boot
     }
 
+    /// The last question is not repeated if it was sent after this.
+    pub(super) fn lately(&self) -> BootMillis {
+        let period = u64::try_from(SHORTEST_PERIOD.as_millis()).unwrap_or(0);
+        BootMillis(self.now().0.saturating_sub(period))
+    }
+
     /// The pause between two questions.
     pub(super) fn period(&self) -> Duration {
         (self.max_age / QUESTIONS_IN_AN_AGE).clamp(SHORTEST_PERIOD, LONGEST_PERIOD)

@@ -112,11 +112,14 @@ impl Whereabouts {
     ///
     /// # Errors
     /// It is not: another is, or nobody has said so for too long.
-    pub(super) fn check(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
-        match &self.guide {
-            Guide::One(_) => Ok(()),
-            Guide::Sentinels(_) | Guide::Cluster(_) => self.vouching.check(endpoint),
+    pub(super) async fn check(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
+        if !self.has_witnesses() {
+            return Ok(());
         }
+        if self.vouching.check(endpoint).is_err() {
+            self.ask_anew(endpoint).await;
+        }
+        self.vouching.check(endpoint)
     }
 
     /// Up to when this server was known to be the primary; `None` where nobody decides that but the server. Asked
@@ -124,10 +127,23 @@ impl Whereabouts {
     ///
     /// # Errors
     /// It is not known to be the primary.
-    pub(super) fn primary_at(&self, endpoint: &Endpoint) -> Result<Option<BootMillis>, StoreError> {
-        match &self.guide {
-            Guide::One(_) => Ok(None),
-            Guide::Sentinels(_) | Guide::Cluster(_) => self.vouching.primary_at(endpoint).map(Some),
+    pub(super) async fn primary_at(&self, endpoint: &Endpoint) -> Result<Option<BootMillis>, StoreError> {
+        if !self.has_witnesses() {
+            return Ok(None);
+        }
+        if self.vouching.primary_at(endpoint).is_err() {
+            self.ask_anew(endpoint).await;
+        }
+        self.vouching.primary_at(endpoint).map(Some)
+    }
+
+    /// Puts a question ahead of time where the last word is too old, as in a machine that was suspended: there the
+    /// next question is due as late as ever, and callers would be turned away meanwhile. Where another server is
+    /// named there is nothing to ask.
+    async fn ask_anew(&self, endpoint: &Endpoint) {
+        if self.is_named(endpoint) {
+            let about = matches!(self.guide, Guide::Cluster(_)).then_some(endpoint);
+            let _ = self.ask(Some(self.vouching.lately()), about).await;
         }
     }
 

@@ -18,6 +18,7 @@ mod flights;
 mod killed;
 mod peppers;
 mod populated;
+mod primary_at;
 mod receipts;
 mod redis;
 mod redis_tls;

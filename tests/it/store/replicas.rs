@@ -331,8 +331,8 @@ fn in_a_cluster_a_change_waits_for_the_replicas_of_its_slot() {
     run(async {
         let cluster = Cluster::start();
         let owner = cluster.owner("{durward}:meta");
-        let of_ours = cluster.add_replica(owner);
-        let of_others = cluster.add_replica((owner + 1) % 3);
+        let of_ours = cluster.start_replica(owner);
+        let of_others = cluster.start_replica((owner + 1) % 3);
         let access = RedisAccess {
             servers: Servers::Cluster(vec![Endpoint::parse(&cluster.addresses()[owner]).unwrap()]),
             user: RedisUser::default(),

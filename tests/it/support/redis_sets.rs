@@ -136,19 +136,6 @@ impl Drop for Sentinels {
     }
 }
 
-fn cluster_settings(bus: &str, timeout: u32) -> Vec<String> {
-    let timeout = timeout.to_string();
-    let words = [
-        "--cluster-enabled",
-        "yes",
-        "--cluster-node-timeout",
-        &timeout,
-        "--cluster-port",
-        bus,
-    ];
-    words.iter().map(|&word| word.to_owned()).collect()
-}
-
 /// Nodes that share the slots, without replicas; three of them unless one is asked for.
 pub(crate) struct Cluster {
     /// The nodes, in the order of their slots.
@@ -175,11 +162,7 @@ impl Cluster {
         let mut buses = Vec::new();
         let mut nodes = Vec::new();
         for (first, last) in slots {
-            let mut bus = String::new();
-            let node = RedisServer::start_choosing(|| {
-                bus = free_port().to_string();
-                cluster_settings(&bus, millis)
-            });
+            let (node, bus) = start_node(millis);
             node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
             buses.push(bus);
             nodes.push(node);
@@ -197,26 +180,33 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a replica of one of the nodes, and waits until the cluster lists it.
-    pub(crate) fn add_replica(&self, of: usize) -> RedisServer {
-        let mut bus = String::new();
-        let replica = RedisServer::start_choosing(|| {
-            bus = free_port().to_string();
-            cluster_settings(&bus, 1_500)
+    /// Starts a replica of one of the nodes, and waits until all know it and it has everything.
+    pub(crate) fn start_replica(&self, of: usize) -> RedisServer {
+        let (node, bus) = start_node(1_500);
+        let port = node.port().to_string();
+        self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        let id: String = self.nodes[of].command(&["CLUSTER", "MYID"]);
+        until("the node to know its primary", PATIENCE, || {
+            node.try_command::<()>(&["CLUSTER", "REPLICATE", &id]).ok()
         });
-        let primary = &self.nodes[of];
-        let port = replica.port().to_string();
-        primary.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
-        let id: String = primary.command(&["CLUSTER", "MYID"]);
-        until("the replica to follow", PATIENCE, || {
-            replica.try_command::<()>(&["CLUSTER", "REPLICATE", &id]).ok()
+        until("the replica to have everything", PATIENCE, || {
+            let info: String = node.command(&["INFO", "replication"]);
+            info.contains("master_link_status:up").then_some(())
         });
-        until("the cluster to list it", PATIENCE, || {
-            let listed: Vec<String> = primary.command(&["CLUSTER", "REPLICAS", &id]);
-            let slots: redis::Value = primary.command(&["CLUSTER", "SLOTS"]);
-            (listed.len() == 1 && format!("{slots:?}").contains(&format!("int({port})"))).then_some(())
-        });
-        replica
+        for other in &self.nodes {
+            until("the others to know the replica", PATIENCE, || {
+                let slots: redis::Value = other.command(&["CLUSTER", "SLOTS"]);
+                format!("{slots:?}").contains(&format!("int({port})")).then_some(())
+            });
+        }
+        node
+    }
+
+    /// The same; the replica becomes one of the nodes.
+    pub(crate) fn add_replica(&mut self, of: usize) -> usize {
+        let node = self.start_replica(of);
+        self.nodes.push(node);
+        self.nodes.len() - 1
     }
 
     /// Addresses of all nodes.
@@ -250,4 +240,23 @@ impl Cluster {
             node.command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
         }
     }
+}
+
+/// A node of a cluster to come, and the port of its bus.
+fn start_node(timeout_millis: u32) -> (RedisServer, String) {
+    let timeout = timeout_millis.to_string();
+    let mut bus = String::new();
+    let node = RedisServer::start_choosing(|| {
+        bus = free_port().to_string();
+        let words = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            &timeout,
+            "--cluster-port",
+            &bus,
+        ];
+        words.iter().map(|&word| word.to_owned()).collect()
+    });
+    (node, bus)
 }

@@ -77,7 +77,7 @@ impl Session {
 
     async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Answered {
         // Before the question is sent: what is known afterwards may be younger than the answer.
-        let primary_at = self.shared.whereabouts.primary_at(&live.endpoint).map_err(Fault::kept)?;
+        let primary_at = self.primary_at(live).await.map_err(Fault::kept)?;
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
