@@ -93,7 +93,9 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
         key_prefix: "durward".into(),
         wait_replicas: WaitReplicas::Count(0),
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         peppers: PepperChecks::one(pepper.check()),
+        registered: None,
     };
     let handle = tokio::runtime::Handle::current();
     Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))

@@ -7,6 +7,12 @@ pub enum Concern {
     /// The settings cannot be seen.
     #[error("the store's settings cannot be looked at: allow the gateway's user INFO (and CONFIG GET)")]
     SettingsHidden,
+    /// Nobody can tell one process of the server from another.
+    #[error(
+        "the store does not tell which of its processes answers (`run_id` of INFO), so a restart that lost gateways from the list cannot be \
+             excluded and `--wait` never says that all have confirmed: allow the gateway's user INFO"
+    )]
+    ServerHidden,
     /// Nothing is written down.
     #[error("the store does not write changes down, a restart loses them: set `appendonly yes`")]
     NotPersistent,
@@ -62,6 +68,12 @@ pub enum Concern {
         /// `wait_replicas`.
         wanted: u32,
     },
+    /// The gateway's user at the store lacks rights.
+    #[error("the store refuses its user the rights {}: compare with docs/redis.md", rights.join(", "))]
+    RightsRefused {
+        /// Names of commands, `~keys` for its keys.
+        rights: Vec<String>,
+    },
     /// A replica that could be promoted is away, or lags by seconds.
     #[error("changes are made but not confirmed, because replicas that could be promoted are not connected to the primary: {replicas}")]
     ReplicasAway {
@@ -74,11 +86,21 @@ pub enum Concern {
 }
 
 impl Concern {
+    /// The rights that are missing, by name.
+    #[must_use]
+    pub fn refused_rights(&self) -> &[String] {
+        match self {
+            Self::RightsRefused { rights } => rights,
+            _ => &[],
+        }
+    }
+
     /// Its word, for metrics and logs.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
             Self::SettingsHidden => "settings_hidden",
+            Self::ServerHidden => "server_hidden",
             Self::NotPersistent => "not_persistent",
             Self::WritingFails => "writing_fails",
             Self::SyncedLate => "synced_late",
@@ -89,6 +111,7 @@ impl Concern {
             Self::ReplicasAway { .. } => "replicas_away",
             Self::WritesAlone => "writes_alone",
             Self::TooFewReplicas { .. } => "too_few_replicas",
+            Self::RightsRefused { .. } => "rights_refused",
             Self::ReadsWhenDown => "reads_when_down",
         }
     }

@@ -30,6 +30,8 @@ pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
+pub use registration::Registered;
+use registration::Registration;
 pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
@@ -53,13 +55,17 @@ mod lua;
 mod pace;
 mod reader;
 mod receipts;
+mod registration;
 mod replicas;
 mod restoration;
+mod rights;
 mod scripts;
+mod seat;
 mod sentinel;
 mod session;
 mod survey;
 mod turn;
+mod vouching;
 mod whereabouts;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only
@@ -80,8 +86,13 @@ pub struct RedisSettings {
     pub wait_replicas: WaitReplicas,
     /// Deadline of one look-up.
     pub lookup_timeout: Duration,
+    /// Oldest usable fact: says how often those are asked who know which server is the primary.
+    pub max_age: Duration,
     /// What tells this gateway's peppers from others.
     pub peppers: PepperChecks,
+    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
+    /// what admits nobody.
+    pub registered: Option<Registered>,
 }
 
 impl std::fmt::Debug for RedisSettings {
@@ -128,6 +139,7 @@ struct Shared {
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
+    registration: Arc<Registration>,
     feed: Arc<Feed>,
     concerns: Concerns,
     wait_replicas: WaitReplicas,
@@ -160,9 +172,17 @@ impl RedisStore {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
-        let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
+        let registration = Arc::new(Registration::new(settings.registered));
+        let scripts = Scripts::new(&settings.key_prefix, settings.peppers.clone(), registration.entry());
+        let scripts = Arc::new(scripts);
         let survey = Arc::new(Survey::new(&around, &settings.access, &settings.key_prefix));
-        let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix, Arc::clone(&clock)));
+        let whereabouts = Arc::new(Whereabouts::new(
+            around,
+            settings.access,
+            &settings.key_prefix,
+            settings.max_age,
+            Arc::clone(&clock),
+        ));
         let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
             readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),
@@ -173,6 +193,7 @@ impl RedisStore {
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts),
+            registration,
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
@@ -189,6 +210,9 @@ impl RedisStore {
         let witnesses = Witnesses::new(&scripts, survey, settings.wait_replicas);
         let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), witnesses);
         tasks.push(control.spawn(confirm).abort_handle());
+        if whereabouts.has_witnesses() {
+            tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());
+        }
         tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
         tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());
         let follow = reader::follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
@@ -261,7 +285,8 @@ impl Shared {
         links
             .find_map(|link| {
                 let wanted = not.is_none_or(|not| !Arc::ptr_eq(not, link));
-                link.live().filter(|_| wanted).map(|live| (Arc::clone(link), live))
+                let live = link.live().filter(|live| wanted && self.whereabouts.is_named(&live.endpoint));
+                live.map(|live| (Arc::clone(link), live))
             })
             .ok_or_else(|| self.writer.last_error())
     }
@@ -400,6 +425,14 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.announce(&gateway).await })
     }
 
+    fn wants_announcement(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.registration.wanted())
+    }
+
+    fn unregistered(&self) -> Option<String> {
+        self.shared.registration.missing()
+    }
+
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         let session = self.session();
         self.run(async move { session.withdraw(&id, run).await })
@@ -425,7 +458,13 @@ impl CredentialStore for RedisStore {
     }
 
     fn concerns(&self) -> Vec<Concern> {
-        self.shared.concerns.now()
+        let mut concerns = self.shared.concerns.now();
+        concerns.extend(self.shared.registration.concern());
+        let rights = self.shared.whereabouts.rights().missing();
+        if !rights.is_empty() {
+            concerns.push(Concern::RightsRefused { rights });
+        }
+        concerns
     }
 
     fn status(&self) -> StoreStatus {

@@ -5,13 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::store::concerns::Concern;
+use crate::store::events::ReaderState;
 
 use super::Shared;
+use super::fault::Fault;
 use super::link::{LinkState, Live};
 use super::replicas::{Naming, Replication, WaitReplicas, Wanted};
 
 /// Between two looks: settings change by hand, replicas come and go.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Between two looks at least, whatever is refused.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Settings that `INFO` does not tell, for users that may ask.
 const HIDDEN: [&str; 3] = ["appendfsync", "min-replicas-to-write", "cluster-allow-reads-when-down"];
@@ -48,12 +53,20 @@ pub(super) async fn inspect_for_ever(shared: Arc<Shared>) {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
         }
-        if let Some(live) = shared.writer.live()
-            && let Some(found) = look(&shared, &live).await
-        {
-            shared.concerns.replace(&found);
+        let rights = shared.whereabouts.rights();
+        if let Some(live) = shared.writer.live() {
+            let waits = shared.wait_replicas != WaitReplicas::Count(0);
+            let used = (waits, shared.feed.status.state() == ReaderState::Live);
+            rights.look(&live.wire, &shared.scripts.key("none"), used).await;
+            if let Some(found) = look(&shared, &live).await {
+                shared.concerns.replace(&found);
+            }
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            () = rights.refused() => {}
+            () = tokio::time::sleep(INTERVAL.saturating_sub(PAUSE)) => {}
+        }
     }
 }
 
@@ -63,7 +76,10 @@ async fn look(shared: &Shared, live: &Live) -> Option<Vec<Concern>> {
     let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
         Ok(info) => info,
         // Not a fault of the connection: users may be kept from asking.
-        Err(error) if error.code().is_some() => return Some(hidden(shared.wait_replicas)),
+        Err(error) if error.code().is_some() => {
+            shared.whereabouts.rights().note(&Fault::of(&error));
+            return Some(hidden(shared.wait_replicas));
+        }
         Err(_) => return None,
     };
     let mut settings = HashMap::new();

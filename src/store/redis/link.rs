@@ -101,10 +101,10 @@ impl Link {
 
     /// Ends a connection that failed or answered what it must not, if the fault says so.
     pub(super) fn settle(&self, failed: &Live, fault: &Fault) {
+        self.whereabouts.note(fault);
         if fault.connection == Connection::Keep {
             return;
         }
-        self.whereabouts.note(fault);
         self.drop_connection(failed, &fault.error);
     }
 
@@ -188,6 +188,7 @@ impl Link {
             Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
         if matches!(duty, Duty::Lead) {
+            self.whereabouts.vouch_for(&endpoint).await?;
             self.whereabouts.set_course(endpoint.clone());
         }
         Ok((endpoint, wire))
@@ -236,7 +237,7 @@ impl Link {
             Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
         match duty {
-            Duty::Lead => self.whereabouts.confirm(endpoint).await,
+            Duty::Lead => self.whereabouts.check(endpoint),
             Duty::Follow(_) => Ok(()),
         }
     }

@@ -4,6 +4,7 @@
 //! of the product (30 s) and full loads. What the small run leaves out, it says.
 
 mod chaos;
+mod exchanged;
 mod lies;
 mod lifetime;
 mod load;
@@ -11,6 +12,7 @@ mod network;
 mod proxy;
 mod row;
 mod scene;
+mod trust;
 mod watch;
 
 /// A small generator (xorshift, Marsaglia 2003): the seed is printed, so a failure can be repeated.

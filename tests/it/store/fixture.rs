@@ -270,6 +270,7 @@ pub(super) fn settings() -> CacheSettings {
     CacheSettings {
         // Far above what a loaded machine needs: these tests are not about the deadline.
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         ..CacheSettings::default()
     }
 }
@@ -301,7 +302,9 @@ pub(super) async fn open_access(
         key_prefix: "durward".into(),
         wait_replicas: wait_replicas.into(),
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         peppers: pepper.clone(),
+        registered: None,
     };
     RedisStore::open(settings, Arc::new(SystemClock), control()).await
 }

@@ -136,12 +136,20 @@ impl Drop for Sentinels {
     }
 }
 
-fn cluster_settings(bus: &str) -> Vec<String> {
-    let words = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-port", bus];
+fn cluster_settings(bus: &str, timeout: u32) -> Vec<String> {
+    let timeout = timeout.to_string();
+    let words = [
+        "--cluster-enabled",
+        "yes",
+        "--cluster-node-timeout",
+        &timeout,
+        "--cluster-port",
+        bus,
+    ];
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// Three nodes that share the slots evenly, without replicas.
+/// Nodes that share the slots, without replicas; three of them unless one is asked for.
 pub(crate) struct Cluster {
     /// The nodes, in the order of their slots.
     pub(crate) nodes: Vec<RedisServer>,
@@ -150,13 +158,27 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts the nodes and waits until all of them find the cluster complete.
     pub(crate) fn start() -> Self {
+        Self::start_with_timeout(1_500)
+    }
+
+    /// The same; a node is given up after so many milliseconds.
+    pub(crate) fn start_with_timeout(millis: u32) -> Self {
+        Self::sharing(&[("0", "5460"), ("5461", "10922"), ("10923", "16383")], millis)
+    }
+
+    /// One node that has every slot.
+    pub(crate) fn of_one() -> Self {
+        Self::sharing(&[("0", "16383")], 1_500)
+    }
+
+    fn sharing(slots: &[(&str, &str)], millis: u32) -> Self {
         let mut buses = Vec::new();
         let mut nodes = Vec::new();
-        for (first, last) in [("0", "5460"), ("5461", "10922"), ("10923", "16383")] {
+        for (first, last) in slots {
             let mut bus = String::new();
             let node = RedisServer::start_choosing(|| {
                 bus = free_port().to_string();
-                cluster_settings(&bus)
+                cluster_settings(&bus, millis)
             });
             node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
             buses.push(bus);
@@ -180,7 +202,7 @@ impl Cluster {
         let mut bus = String::new();
         let replica = RedisServer::start_choosing(|| {
             bus = free_port().to_string();
-            cluster_settings(&bus)
+            cluster_settings(&bus, 1_500)
         });
         let primary = &self.nodes[of];
         let port = replica.port().to_string();

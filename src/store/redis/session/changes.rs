@@ -1,6 +1,9 @@
 //! Changes records in the shared store: read, change, write over exactly what was read, wait for replicas.
 
+use std::sync::PoisonError;
 use std::time::Duration;
+
+use futures_util::future::try_join;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, TenantId};
@@ -63,7 +66,7 @@ impl Session {
     pub(super) async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, ChangeError> {
         let live = self.changer().map_err(nothing_written)?;
         let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
-        Ok(match self.settle_changer(&live, written)? {
+        Ok(match self.settle_change(&live, written)? {
             Written::At(counter) => Some((live, counter)),
             Written::Refused(_) => None,
         })
@@ -78,25 +81,44 @@ impl Session {
             }
         };
         // Together: where there is no replica, asking for one takes no longer than the event does.
-        let (confirmed, ()) = tokio::join!(self.wait_for_replicas(live), heard);
-        confirmed.map(|()| record)
+        let (kept, ()) = tokio::join!(self.wait_until_kept(live), heard);
+        kept.map(|()| record)
     }
 
     /// It was so already; but whoever made it so may not have got the replicas' confirmation.
     pub(super) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
         let number = match self.shared.wait_replicas {
-            WaitReplicas::Count(0) => return Ok(record),
+            WaitReplicas::Count(0) if !self.shared.whereabouts.has_witnesses() => return Ok(record),
+            WaitReplicas::Count(0) | WaitReplicas::All => None,
             WaitReplicas::Count(number) => Some(number),
-            WaitReplicas::All => None,
         };
         let live = self.changer().map_err(unconfirmed)?;
+        let read_from = self.read_from.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if read_from.is_some_and(|read_from| read_from != live.endpoint) {
+            return Err(ChangeError::Unconfirmed(
+                "it was so on a server that is not the primary any more".into(),
+            ));
+        }
         if number.is_some() {
             // A number is counted from the last write of this connection; all are compared with what the primary has.
             let touched = self.shared.scripts.touch(&live.wire).await;
             self.settle_changer(&live, touched).map_err(unconfirmed)?;
         }
-        self.wait_for_replicas(&live).await?;
+        self.wait_until_kept(&live).await?;
         Ok(record)
+    }
+
+    /// What was written on this connection is there to stay: the replicas have it, and the server is still the
+    /// primary, by what those who know say now.
+    pub(super) async fn wait_until_kept(&self, live: &Live) -> Result<(), ChangeError> {
+        let whereabouts = &self.shared.whereabouts;
+        let written_at = whereabouts.now();
+        let primary = async {
+            let confirmed = whereabouts.confirm_after(&live.endpoint, written_at).await;
+            confirmed
+                .map_err(|error| ChangeError::Unconfirmed(format!("whether {} is still the primary is not known ({error})", live.endpoint)))
+        };
+        try_join(self.wait_for_replicas(live), primary).await.map(drop)
     }
 
     pub(super) async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
