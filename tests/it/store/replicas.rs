@@ -7,6 +7,7 @@ use durward::base::principal::State;
 use durward::store::concerns::Concern;
 use durward::store::redis::{Endpoint, RedisAccess, RedisUser, Servers, WaitReplicas};
 use durward::store::{ChangeError, CredentialChange, CredentialStore, TenantState};
+use futures_util::future::join_all;
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, open_redis, record, run, tenant, until};
 use super::sentinel::access;
@@ -359,9 +360,11 @@ fn f13_what_was_acknowledged_while_a_failover_was_under_way_holds() {
     run(async {
         let site = Site::new().await;
         let store = site.gateway(WaitReplicas::All).await;
-        let keys: Vec<String> = (0..400).map(|i| format!("k-{i}")).collect();
-        for key in &keys {
-            store.create_credential(record(key, "acme")).await.unwrap();
+        // More than can be revoked one after the other before the switch.
+        let keys: Vec<String> = (0..1_200).map(|i| format!("k-{i}")).collect();
+        for some in keys.chunks(100) {
+            let made = join_all(some.iter().map(|key| store.create_credential(record(key, "acme")))).await;
+            assert!(made.iter().all(Result::is_ok), "{made:?}");
         }
         site.sentinels.promote();
         let mut acknowledged = Vec::new();
@@ -374,6 +377,7 @@ fn f13_what_was_acknowledged_while_a_failover_was_under_way_holds() {
             acknowledged.extend(revoked.is_ok().then_some(key));
         }
         drop(store);
+        assert!((1..keys.len()).contains(&acknowledged.len()), "{}", acknowledged.len());
         site.sentinels.until_named(&site.preferred);
         until("the demotion", async || {
             let info: String = site.primary.try_command(&["INFO", "replication"]).unwrap_or_default();
