@@ -167,6 +167,11 @@ fn a_change_is_acknowledged_only_when_a_majority_names_its_server_afterwards() {
 
         watched.proxies.iter().for_each(FaultProxy::pass);
         until("the confirmation", async || revoke(&store, "key-1").await.is_ok()).await;
+
+        // They answer, and with another name: what was made here a moment ago is not kept there.
+        store.set_tenant_active(tenant("acme"), TenantState::Active).await.unwrap();
+        watched.have_named(watched.replica.port());
+        revoke(&store, "key-1").await.expect_err("another server is named");
     });
 }
 
