@@ -23,6 +23,8 @@ pub struct CredentialFilter {
     pub pepper: Option<UnderPepper>,
     /// Neither revoked nor expired nor idle for too long at this time.
     pub live_at: Option<UnixMillis>,
+    /// Leave out records that cannot be read, with an alarm that names each, instead of failing.
+    pub passes_over_broken: bool,
     /// After this id (exclusive), for paging.
     pub after: Option<CredentialId>,
     /// At most this many; stores cap it at 1,000.

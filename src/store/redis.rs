@@ -22,7 +22,7 @@ use super::{
     PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
-use confirmations::{Confirmations, confirm_for_ever};
+use confirmations::{Confirmations, Witnesses, confirm_for_ever};
 pub use counts::SharedCounts;
 pub use dial::{ByteStream, Network, Surroundings};
 use inspection::Concerns;
@@ -30,8 +30,12 @@ pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
+pub use registration::Registered;
+use registration::Registration;
+pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
+use survey::Survey;
 use whereabouts::Whereabouts;
 
 mod access;
@@ -51,11 +55,15 @@ mod lua;
 mod pace;
 mod reader;
 mod receipts;
+mod registration;
+mod replicas;
 mod restoration;
+mod rights;
 mod scripts;
 mod seat;
 mod sentinel;
 mod session;
+mod survey;
 mod turn;
 mod vouching;
 mod whereabouts;
@@ -75,13 +83,16 @@ pub struct RedisSettings {
     /// Prefix of every key; becomes a hash tag.
     pub key_prefix: String,
     /// Replicas that must have a change before it is acknowledged.
-    pub wait_replicas: u32,
+    pub wait_replicas: WaitReplicas,
     /// Deadline of one look-up.
     pub lookup_timeout: Duration,
     /// Oldest usable fact: says how often those are asked who know which server is the primary.
     pub max_age: Duration,
     /// What tells this gateway's peppers from others.
     pub peppers: PepperChecks,
+    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
+    /// what admits nobody.
+    pub registered: Option<Registered>,
 }
 
 impl std::fmt::Debug for RedisSettings {
@@ -98,9 +109,9 @@ impl std::fmt::Debug for RedisSettings {
 /// at once while Redis cannot be reached, and recovers without a restart.
 ///
 /// The contract holds on a primary that persists (`appendonly yes`) and does not evict
-/// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: without `wait_replicas` a
-/// failover can lose an acknowledged change for ever; with it, an acknowledged change has reached
-/// that many replicas. A change whose replicas did not confirm in time is reported as
+/// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: with [`WaitReplicas::All`] an
+/// acknowledged change has reached each replica that could be promoted; with fewer, a failover can lose
+/// it for ever. A change whose replicas did not confirm in time is reported as
 /// [`StoreError::Unavailable`] though it *was made*: repeat it until it is acknowledged.
 ///
 /// A store without data (never used, or flushed) answers [`StoreError::Unavailable`] to every
@@ -128,9 +139,11 @@ struct Shared {
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
+    registration: Arc<Registration>,
     feed: Arc<Feed>,
     concerns: Concerns,
-    wait_replicas: u32,
+    wait_replicas: WaitReplicas,
+    survey: Arc<Survey>,
     peppers: PepperChecks,
     lookup_timeout: Duration,
 }
@@ -159,7 +172,10 @@ impl RedisStore {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
-        let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
+        let registration = Arc::new(Registration::new(settings.registered));
+        let scripts = Scripts::new(&settings.key_prefix, settings.peppers.clone(), registration.entry());
+        let scripts = Arc::new(scripts);
+        let survey = Arc::new(Survey::new(&around, &settings.access, &settings.key_prefix));
         let whereabouts = Arc::new(Whereabouts::new(
             around,
             settings.access,
@@ -177,9 +193,11 @@ impl RedisStore {
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts),
+            registration,
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
+            survey: Arc::clone(&survey),
             peppers: settings.peppers,
             lookup_timeout: settings.lookup_timeout,
         });
@@ -189,7 +207,8 @@ impl RedisStore {
         for link in shared.readers.iter().chain([&shared.changes]) {
             tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
         }
-        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), Arc::clone(&scripts), settings.wait_replicas);
+        let witnesses = Witnesses::new(&scripts, survey, settings.wait_replicas);
+        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), witnesses);
         tasks.push(control.spawn(confirm).abort_handle());
         if whereabouts.has_witnesses() {
             tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());
@@ -406,6 +425,14 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.announce(&gateway).await })
     }
 
+    fn wants_announcement(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.registration.wanted())
+    }
+
+    fn unregistered(&self) -> Option<String> {
+        self.shared.registration.missing()
+    }
+
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         let session = self.session();
         self.run(async move { session.withdraw(&id, run).await })
@@ -431,7 +458,13 @@ impl CredentialStore for RedisStore {
     }
 
     fn concerns(&self) -> Vec<Concern> {
-        self.shared.concerns.now()
+        let mut concerns = self.shared.concerns.now();
+        concerns.extend(self.shared.registration.concern());
+        let rights = self.shared.whereabouts.rights().missing();
+        if !rights.is_empty() {
+            concerns.push(Concern::RightsRefused { rights });
+        }
+        concerns
     }
 
     fn status(&self) -> StoreStatus {

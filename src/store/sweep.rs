@@ -100,6 +100,8 @@ async fn each(store: &dyn CredentialStore, mut show: impl FnMut(CredentialRecord
         let filter = CredentialFilter {
             after,
             limit: MAX_LIST,
+            // One broken record must not keep all others for ever.
+            passes_over_broken: true,
             ..CredentialFilter::default()
         };
         let page = store.list_credentials(filter).await?;

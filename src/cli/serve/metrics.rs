@@ -36,6 +36,7 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     register_cache(metrics, &sources.cached);
     register_trust(metrics, &sources.cached);
     register_concerns(metrics, &sources.cached);
+    register_rights(metrics, &sources.cached);
     register_upstreams(metrics, &sources.upstreams);
     register_connections(metrics, sources.running);
     register_limits(metrics, &sources.limiter);
@@ -69,6 +70,20 @@ fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
         move || {
             let concerns = cached.store().concerns();
             concerns.iter().map(|concern| sample(&[("concern", concern.word())], 1)).collect()
+        },
+    );
+}
+
+fn register_rights(metrics: &Metrics, cached: &Arc<CachedStore>) {
+    let cached = cached.clone();
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_store_denied_rights",
+        "Rights that the store's user lacks, `~keys` for its keys; none when all is well",
+        move || {
+            let concerns = cached.store().concerns();
+            let rights = concerns.iter().flat_map(|concern| concern.refused_rights());
+            rights.map(|right| sample(&[("right", right)], 1)).collect()
         },
     );
 }

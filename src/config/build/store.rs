@@ -81,11 +81,14 @@ impl Builder<'_> {
             WrittenStoreKind::Embedded { path } => Some(StoreKind::Embedded {
                 path: self.resolve(&path.value),
             }),
-            WrittenStoreKind::Redis(redis) => Some(StoreKind::Redis {
-                access: Box::new(self.redis_access(redis)?),
-                key_prefix: redis.key_prefix.value.clone(),
-                wait_replicas: redis.wait_replicas,
-            }),
+            WrittenStoreKind::Redis(redis) => {
+                self.lint_replicas(redis);
+                Some(StoreKind::Redis {
+                    access: Box::new(self.redis_access(redis)?),
+                    key_prefix: redis.key_prefix.value.clone(),
+                    wait_replicas: redis.wait_replicas.value,
+                })
+            }
         }
     }
 

@@ -3,8 +3,9 @@
 use super::cases::Case;
 use super::cases::store::{REDIS, REDIS_CASES};
 use super::*;
+use crate::config::error::Weight;
 use crate::snapshot::StoreKind;
-use crate::store::redis::{RedisAccess, Servers};
+use crate::store::redis::{RedisAccess, Servers, WaitReplicas};
 
 fn files(store: &str) -> Table {
     let made = rcgen::generate_simple_self_signed(vec!["redis.example".to_owned()]).unwrap();
@@ -53,6 +54,50 @@ fn each_mistake_about_redis_is_found_alone_and_in_its_place() {
         assert!(good, "`{message}` at `{under}`: {found:#?}");
         assert!(!errors.to_string().contains("canary"), "{errors}");
     }
+}
+
+#[test]
+fn changes_wait_for_all_replicas_unless_a_number_is_written() {
+    let waits = |store: &str| {
+        let loaded = check(&files(store)).unwrap_or_else(|errors| panic!("{store}: {errors}"));
+        match loaded.settings.store.kind {
+            StoreKind::Redis { wait_replicas, .. } => wait_replicas,
+            StoreKind::Embedded { .. } => panic!("a redis store was asked for"),
+        }
+    };
+    assert_eq!(waits("cluster = [\"a:1\"]\n"), WaitReplicas::All);
+    assert_eq!(waits("cluster = [\"a:1\"]\nwait_replicas = \"all\"\n"), WaitReplicas::All);
+    assert_eq!(waits("cluster = [\"a:1\"]\nwait_replicas = 0\n"), WaitReplicas::Count(0));
+    assert_eq!(waits("cluster = [\"a:1\"]\nwait_replicas = 8\n"), WaitReplicas::Count(8));
+}
+
+#[test]
+fn what_a_number_of_replicas_risks_is_said_where_another_server_may_be_promoted() {
+    let told = |store: &str| {
+        let loaded = check(&files(store)).unwrap_or_else(|errors| panic!("{store}: {errors}"));
+        let about = loaded.warnings.iter().filter(|d| d.problem.message.contains("promote"));
+        about.map(|d| (d.problem.weight, d.problem.message.clone())).collect::<Vec<_>>()
+    };
+    let sentinels = "sentinels = [\"s1\"]\nservice = \"main\"\n";
+    let cluster = "cluster = [\"a:1\"]\n";
+    for place in [sentinels, cluster] {
+        for (number, weight, says) in [
+            (0, Weight::Warning, "waits for a replica"),
+            (1, Weight::Note, "more than 1 replica "),
+        ] {
+            let found = told(&format!("{place}wait_replicas = {number}\n"));
+            assert!(
+                matches!(&found[..], [(is, text)] if *is == weight && text.contains(says)),
+                "{found:?}"
+            );
+        }
+        assert_eq!(told(place), []);
+    }
+    assert_eq!(
+        told("url = \"redis://h\"\nwait_replicas = 0\n"),
+        [],
+        "whether there is a replica is not known"
+    );
 }
 
 #[test]
@@ -135,6 +180,7 @@ fn a_change_of_where_the_store_is_waits_for_a_restart() {
     for other in [
         "cluster = [\"a:2\"]\n",
         "cluster = [\"a:1\"]\npassword = \"env:PASSWORD\"\n",
+        "cluster = [\"a:1\"]\nwait_replicas = 1\n",
         "cluster = [\"a:1\"]\ntls = { ca = \"ca.pem\" }\n",
         "url = \"redis://a:1\"\n",
     ] {

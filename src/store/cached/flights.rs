@@ -19,7 +19,7 @@ use super::counters::{Counters, add_one};
 use super::interned::Interned;
 use super::memory::Memory;
 use super::refreshes::Refreshes;
-use super::said::Said;
+use super::said::SaidEach;
 use super::{Absence, CacheFigures, CacheSettings, Recalled};
 
 /// Locks over the table of flights; more than the workers that meet there.
@@ -29,7 +29,7 @@ const SHARDS: usize = 64;
 /// the second cannot; the third is for a second event about the same names.
 const MAX_BOARDINGS: usize = 3;
 
-/// Pause between two log lines about records that cannot be trusted: each is counted, and one in a
+/// Pause between two log lines about one record that cannot be trusted: each is counted, and one in a
 /// thousand requests a second is as much an alarm as all of them.
 const SAY_CORRUPT_EVERY: Duration = Duration::from_secs(1);
 
@@ -94,7 +94,7 @@ pub(super) struct Flights {
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
     cap: Option<Cap>,
-    said_corrupt: Said,
+    said_corrupt: SaidEach,
     interned: Interned,
     counters: Counters,
 }
@@ -120,7 +120,7 @@ impl Flights {
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::new(settings.seed),
             cap: settings.unknown_lookups.map(Cap::new),
-            said_corrupt: Said::default(),
+            said_corrupt: SaidEach::default(),
             interned: Interned::default(),
             counters: Counters::default(),
         }
@@ -260,7 +260,10 @@ impl Flights {
                 add_one(errors);
                 if matches!(error, StoreError::Corrupt(_)) {
                     add_one(&self.counters.corrupt);
-                    if self.said_corrupt.may_say(self.clock.now().boot, SAY_CORRUPT_EVERY) {
+                    if self
+                        .said_corrupt
+                        .may_say(&error.to_string(), self.clock.now().boot, SAY_CORRUPT_EVERY)
+                    {
                         tracing::error!(alarm = "corrupt_record", ?fingerprint, %error, "an answer of the store is refused");
                     }
                 }

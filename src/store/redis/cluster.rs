@@ -147,7 +147,7 @@ impl Nodes {
             .arg("SLOTS")
             .query_async(&mut connection)
             .await
-            .map_err(|e| Fault::of(&e).error)?;
+            .map_err(|e| self.caller.fault(&e).error)?;
         let ranges = parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)?;
         let mut learnt: Vec<Endpoint> = Vec::new();
         for range in &ranges {
@@ -222,8 +222,8 @@ fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
         .collect()
 }
 
-/// The slot of keys with this hash tag.
-fn slot_of(hash_tag: &str) -> u16 {
+/// The slot of the keys that share this hash tag.
+pub(super) fn slot_of(hash_tag: &str) -> u16 {
     crc16(hash_tag.as_bytes()) % SLOTS
 }
 

@@ -17,6 +17,7 @@ use crate::store::StoreError;
 use super::RedisStore;
 use super::fault::Fault;
 use super::link::{Duty, Link, Live};
+use super::rights::script;
 
 /// Deadline of one command on this connection; callers wait less. Beyond it the connection is not
 /// slow but gone.
@@ -79,7 +80,7 @@ impl RedisStore {
             task: super::spawn_link(&self.control, &link, &self.shared.scripts, Duty::Follow(self.shared.writer.watch())),
             link,
             control: self.control.clone(),
-            script: Arc::new(Script::new(ADMIT)),
+            script: Arc::new(script(ADMIT)),
             prefix: self.shared.scripts.key("l:"),
             questions: Arc::default(),
         }

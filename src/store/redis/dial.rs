@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
 use rustls_pki_types::ServerName;
 use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
@@ -19,9 +19,11 @@ use tokio_rustls::TlsConnector;
 use crate::store::{BoxFuture, StoreError, watch};
 
 use super::access::{Endpoint, RedisTls, RedisUser};
+use super::fault::Fault;
 use super::guard::Guarded;
 use super::link::Backoff;
 use super::pace::Pace;
+use super::rights::Rights;
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
 /// milliseconds; a second lets one lost packet be sent again.
@@ -54,6 +56,7 @@ pub struct Surroundings {
     network: Arc<dyn Network>,
     /// Begins the jitter of every connection's pauses.
     seed: AtomicU64,
+    rights: Arc<Rights>,
 }
 
 impl Surroundings {
@@ -63,7 +66,13 @@ impl Surroundings {
         Self {
             network,
             seed: AtomicU64::new(seed),
+            rights: Arc::default(),
         }
+    }
+
+    /// What was refused to this gateway's users.
+    pub(super) const fn rights(&self) -> &Arc<Rights> {
+        &self.rights
     }
 
     /// The pace of all connections together.
@@ -89,6 +98,7 @@ pub(super) struct Caller {
     network: Arc<dyn Network>,
     identity: RedisConnectionInfo,
     tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
+    rights: Arc<Rights>,
 }
 
 impl Caller {
@@ -109,7 +119,15 @@ impl Caller {
             network: Arc::clone(&around.network),
             identity,
             tls,
+            rights: Arc::clone(&around.rights),
         }
+    }
+
+    /// What a server answered that refuses something.
+    pub(super) fn fault(&self, error: &RedisError) -> Fault {
+        let fault = Fault::of(error);
+        self.rights.note(&fault);
+        fault
     }
 }
 
@@ -164,7 +182,7 @@ async fn connect(endpoint: &Endpoint, caller: &Caller, response_timeout: Duratio
         .set_pipeline_buffer_size(PIPELINE);
     let (connection, driver) = MultiplexedConnection::new_with_config(&caller.identity, Guarded::new(stream), config)
         .await
-        .map_err(|e| super::fault::Fault::of(&e).error)?;
+        .map_err(|e| caller.fault(&e).error)?;
     let (closing, open) = watch::channel(());
     let driver = async move {
         driver.await;

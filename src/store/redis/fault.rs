@@ -1,9 +1,10 @@
 //! What a failed command means: for the caller, for the connection, for where the primary is.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -11,6 +12,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::store::StoreError;
 
 use super::access::Endpoint;
+use super::{registration, rights};
 
 /// Between two lines about one alarm: every refused request would write one otherwise.
 const ALARM_INTERVAL: u64 = 10_000;
@@ -21,6 +23,8 @@ pub(super) struct Fault {
     pub(super) error: StoreError,
     pub(super) connection: Connection,
     pub(super) retry: Retry,
+    /// The rights of which one is missing. A change that was refused for that has changed nothing.
+    pub(super) refused: Vec<String>,
 }
 
 /// Whether a connection may go on being used.
@@ -37,6 +41,11 @@ pub(super) enum Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
     Elsewhere,
+    /// It is about somebody else: what another connection answers tells whether the store is wrong or this
+    /// connection.
+    Compare,
+    /// Once this gateway is registered (again).
+    Registered,
     No,
 }
 
@@ -46,6 +55,7 @@ enum Alarm {
     Credentials,
     NoData,
     DataLost,
+    Swapped,
 }
 
 impl Fault {
@@ -56,6 +66,12 @@ impl Fault {
             // Another connection would only be lost too (hardening F10).
             return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
         }
+        if error.code() == Some("UNLISTED") {
+            return Self {
+                retry: Retry::Registered,
+                ..Self::kept(registration::unlisted(None))
+            };
+        }
         let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
             Retry::Elsewhere
         } else {
@@ -65,6 +81,26 @@ impl Fault {
             error: meaning(error),
             connection: use_of(error),
             retry,
+            refused: rights::refused(error),
+        }
+    }
+
+    /// The gateway's user lacks this right.
+    pub(super) fn of_right(right: &str) -> Self {
+        let refused = vec![right.to_owned()];
+        Self {
+            refused: refused.clone(),
+            ..Self::kept(lacks(&refused))
+        }
+    }
+
+    /// An answer that says nothing about its connection.
+    pub(super) const fn kept(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Keep,
+            retry: Retry::No,
+            refused: Vec::new(),
         }
     }
 
@@ -74,21 +110,36 @@ impl Fault {
             error,
             connection: Connection::Drop,
             retry: Retry::No,
+            refused: Vec::new(),
         }
+    }
+
+    /// An answer to the question of somebody else. Answers of one connection come in the order of the
+    /// questions, so none that it still brings can be trusted; another connection can be asked.
+    pub(super) fn swapped() -> Self {
+        raise(Alarm::Swapped);
+        Self {
+            retry: Retry::Elsewhere,
+            ..Self::refused(StoreError::Corrupt("the answer is to another question".into()))
+        }
+    }
+
+    /// An answer to the right question that is about somebody else.
+    pub(super) fn about_another(error: StoreError) -> Self {
+        Self {
+            retry: Retry::Compare,
+            ..Self::kept(error)
+        }
+    }
+
+    /// An index that holds what is none of our ids.
+    pub(super) fn of_index() -> Self {
+        Self::kept(StoreError::Corrupt("an index holds an entry that is none of ours".into()))
     }
 
     /// An answer that has another form than the question.
     pub(super) fn malformed() -> Self {
         Self::refused(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
-    }
-
-    /// Nobody says that the server is the primary, which says nothing of the connection.
-    pub(super) const fn not_vouched_for(error: StoreError) -> Self {
-        Self {
-            error,
-            connection: Connection::Keep,
-            retry: Retry::No,
-        }
     }
 
     /// The server says that it is not the primary.
@@ -97,6 +148,7 @@ impl Fault {
             error: StoreError::Unavailable("Redis is a replica here; the primary is needed".into()),
             connection: Connection::Astray(None),
             retry: Retry::No,
+            refused: Vec::new(),
         }
     }
 }
@@ -129,8 +181,31 @@ fn use_of(error: &RedisError) -> Connection {
 }
 
 fn meaning(error: &RedisError) -> StoreError {
+    let refused = rights::refused(error);
+    if !refused.is_empty() {
+        return lacks(&refused);
+    }
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
+        // Redis before 7.0 tells what a script met in the words after the code.
+        Some("ERR")
+            if error
+                .detail()
+                .is_some_and(|detail| detail.contains("WRONGTYPE Operation against a key")) =>
+        {
+            StoreError::Corrupt("a key has the wrong type".into())
+        }
+        Some("BADINDEX") => Fault::of_index().error,
+        Some("TOOLARGE") => {
+            // Of the server's text an id only.
+            let id = error
+                .detail()
+                .filter(|id| crate::base::ids::is_valid_id(id))
+                .unwrap_or("of no valid id");
+            StoreError::Corrupt(format!(
+                "the record {id}, or when it was last used, is longer than any that is written"
+            ))
+        }
         Some("FOREIGN") => StoreError::Foreign(crate::store::peppers::lacks("`durward peppers` at another gateway names it")),
         Some("DROPPED") => StoreError::Foreign(
             "this gateway's first pepper was dropped from it, or is being dropped: put another one first and start it again".into(),
@@ -143,11 +218,18 @@ fn meaning(error: &RedisError) -> StoreError {
             raise(Alarm::DataLost);
             StoreError::Unavailable("it has lost keys: check that maxmemory-policy is noeviction, and restore it".into())
         }
-        Some(code @ ("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+        Some(code @ ("NOAUTH" | "WRONGPASS")) => {
             raise(Alarm::Credentials);
             StoreError::Unavailable(format!("Redis refuses this gateway's user ({code})"))
         }
         Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
+        None if error.kind() == ErrorKind::AuthenticationFailed => {
+            // The client tells no more: a server that takes no more connections answers so, too.
+            raise(Alarm::Credentials);
+            StoreError::Unavailable(
+                "Redis refuses this gateway's user: its name or password is not accepted, or there are too many connections".into(),
+            )
+        }
         None if error.is_timeout() => StoreError::Unavailable("Redis did not answer in time".into()),
         None if matches!(error.kind(), ErrorKind::UnexpectedReturnType) => {
             StoreError::Corrupt("an answer of Redis has the wrong form".into())
@@ -156,14 +238,39 @@ fn meaning(error: &RedisError) -> StoreError {
     }
 }
 
+fn lacks(refused: &[String]) -> StoreError {
+    let right = rights::shown(refused);
+    raise_denied(&right);
+    StoreError::Unavailable(format!("Redis refuses this gateway's user (NOPERM): it lacks the right {right}"))
+}
+
+/// Tells the log which right is missing, at most once in [`ALARM_INTERVAL`] for each: their names are ours, so
+/// they are few.
+fn raise_denied(right: &str) {
+    static TOLD: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+    let now = SystemClock.now().boot.0;
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.get(right).is_some_and(|last| now < last.saturating_add(ALARM_INTERVAL)) {
+        return;
+    }
+    told.insert(right.to_owned(), now);
+    drop(told);
+    tracing::error!(
+        alarm = "store_credentials",
+        right,
+        "Redis refuses this gateway's user a right: give it (docs/redis.md)"
+    );
+}
+
 /// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.
 fn raise(alarm: Alarm) {
-    static TOLD: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+    static TOLD: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
     let now = SystemClock.now().boot.0.saturating_add(ALARM_INTERVAL);
     let told = match alarm {
         Alarm::Credentials => &TOLD[0],
         Alarm::NoData => &TOLD[1],
         Alarm::DataLost => &TOLD[2],
+        Alarm::Swapped => &TOLD[3],
     };
     let due = |last: u64| (now >= last.saturating_add(ALARM_INTERVAL)).then_some(now);
     if told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
@@ -187,6 +294,12 @@ fn raise(alarm: Alarm) {
             tracing::error!(
                 alarm = "store_data_lost",
                 "the store has lost keys of ours (evicted, expired or deleted): restore it, and set maxmemory-policy to noeviction"
+            );
+        }
+        Alarm::Swapped => {
+            tracing::error!(
+                alarm = "store_answers_swapped",
+                "a connection to Redis brought somebody else's answer, which nobody was given: it is closed; look at what stands between"
             );
         }
     }

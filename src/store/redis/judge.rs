@@ -2,12 +2,12 @@
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::CredentialId;
+use crate::base::ids::is_valid_id;
 use crate::base::principal::CredentialRecord;
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
 use super::endings::Endings;
-use super::fault::{Connection, Fault, Retry};
+use super::fault::Fault;
 use super::guard;
 use super::history::{History, Known};
 use super::scripts::Stored;
@@ -25,6 +25,8 @@ pub(super) struct FindReply {
 /// What an entry of the index led to.
 pub(super) struct LedTo {
     tenant: Option<Vec<u8>>,
+    /// Under which ids the records stand, in words, to be named when they cannot be read.
+    ids: String,
     /// The credential and what it hangs on; none when the index names a tenant itself.
     pub(super) records: Vec<Stored>,
     roles: Vec<Option<Vec<u8>>>,
@@ -39,7 +41,7 @@ impl FindReply {
     pub(super) fn read(words: Vec<Option<Vec<u8>>>, fingerprint: &Fingerprint) -> Result<Self, Fault> {
         let reply = Self::parse(words).ok_or_else(Fault::malformed)?;
         if reply.asked != fingerprint.to_hex() {
-            return Err(Fault::refused(StoreError::Corrupt("the answer is to another question".into())));
+            return Err(Fault::swapped());
         }
         Ok(reply)
     }
@@ -52,10 +54,13 @@ impl FindReply {
         let led_to = match reply.next() {
             None => None,
             Some(tenant) => {
-                let count: usize = std::str::from_utf8(&reply.next()??).ok()?.parse().ok()?;
+                let told = String::from_utf8(reply.next()??).ok()?;
+                let (count, ids) = told.split_once(' ').unwrap_or((&told, ""));
+                let count: usize = count.parse().ok()?;
                 let records = (0..count).map(|_| reply.next().zip(reply.next())).collect::<Option<_>>()?;
                 Some(LedTo {
                     tenant,
+                    ids: ids.to_owned(),
                     records,
                     roles: reply.collect(),
                 })
@@ -88,10 +93,9 @@ pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<Fou
 /// cannot be trusted.
 pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings, reply: FindReply) -> Result<Found, Fault> {
     if !known.is_followed_by(&reply.history, reply.position) {
-        return Err(fault(
-            Connection::Keep,
-            StoreError::Unavailable("it has lost changes this gateway has seen; reading it again".into()),
-        ));
+        return Err(Fault::kept(StoreError::Unavailable(
+            "it has lost changes this gateway has seen; reading it again".into(),
+        )));
     }
     let position = known
         .position(reply.position)
@@ -103,13 +107,14 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
             primary_at: None,
         });
     };
-    let mut facts = facts_of(led_to).map_err(|error| fault(Connection::Keep, error))?;
+    let ids = led_to.ids.clone();
+    let mut facts = facts_of(led_to).map_err(|error| Fault::kept(naming(&ids, error)))?;
     if !change::answers(&facts.credential, fingerprint) {
         // Either the index is wrong or this reply was meant for somebody else (hardening C3).
-        return Err(fault(
-            Connection::Drop,
-            StoreError::Corrupt("the answer is about another credential".into()),
-        ));
+        return Err(Fault::about_another(StoreError::Corrupt(format!(
+            "the index of fingerprints leads to the credential {} of the tenant {}, which is found by another one",
+            facts.credential.id, facts.credential.tenant
+        ))));
     }
     endings.restrict(&mut facts);
     Ok(Found {
@@ -117,6 +122,16 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
         facts: Some(facts),
         primary_at: None,
     })
+}
+
+/// The error with the ids of the records that it is about, the credential's own first.
+fn naming(ids: &str, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt(why) if !ids.is_empty() && ids.split(' ').all(is_valid_id) => {
+            StoreError::Corrupt(format!("{why} (credential {})", ids.replace(' ', ", which hangs on ")))
+        }
+        error => error,
+    }
 }
 
 fn facts_of(led_to: LedTo) -> Result<FoundFacts, StoreError> {
@@ -153,33 +168,28 @@ fn record_of((bytes, used): Stored) -> Result<Option<CredentialRecord>, StoreErr
     Ok(Some(change::used(record, used.transpose()?)))
 }
 
-/// A credential read by its id.
-pub(super) fn credential_of(id: &CredentialId, stored: Stored) -> Result<Option<CredentialRecord>, StoreError> {
+/// A record of a list, or which of its records cannot be read, and why.
+pub(super) fn listed<T>(id: &str, read: Result<Option<T>, StoreError>) -> Result<T, StoreError> {
+    let why = match read {
+        Ok(Some(record)) => return Ok(record),
+        Ok(None) => "an index names it, and it is missing".to_owned(),
+        Err(StoreError::Corrupt(why)) => why,
+        Err(error) => return Err(error),
+    };
+    let id = if is_valid_id(id) { id } else { "of no valid id" };
+    Err(StoreError::Corrupt(format!("the record {id} cannot be listed: {why}")))
+}
+
+/// A credential that stands under this id.
+pub(super) fn credential_of(id: &str, stored: Stored) -> Result<Option<CredentialRecord>, StoreError> {
     match record_of(stored)? {
-        Some(record) if record.id != *id => Err(StoreError::Corrupt("a credential stands under another id".into())),
+        Some(record) if record.id.as_str() != id => Err(StoreError::Corrupt("a credential stands under another id".into())),
         record => Ok(record),
     }
 }
 
-/// A credential of a list.
-pub(super) fn listed(stored: Stored) -> Result<CredentialRecord, StoreError> {
-    record_of(stored)?.ok_or_else(missing)
-}
-
-pub(super) fn missing() -> StoreError {
-    StoreError::Corrupt("an index names a missing record".into())
-}
-
 fn corrupt(what: &str) -> Fault {
-    fault(Connection::Keep, StoreError::Corrupt(what.into()))
-}
-
-fn fault(connection: Connection, error: StoreError) -> Fault {
-    Fault {
-        error,
-        connection,
-        retry: Retry::No,
-    }
+    Fault::kept(StoreError::Corrupt(what.into()))
 }
 
 #[cfg(test)]

@@ -101,10 +101,10 @@ impl Link {
 
     /// Ends a connection that failed or answered what it must not, if the fault says so.
     pub(super) fn settle(&self, failed: &Live, fault: &Fault) {
+        self.whereabouts.note(fault);
         if fault.connection == Connection::Keep {
             return;
         }
-        self.whereabouts.note(fault);
         self.drop_connection(failed, &fault.error);
     }
 
@@ -118,7 +118,7 @@ impl Link {
         }
     }
 
-    fn publish(&self, wire: Wire, endpoint: &Endpoint) -> Live {
+    fn publish(&self, endpoint: &Endpoint, wire: Wire) -> Live {
         let live = Live {
             wire,
             endpoint: Arc::new(endpoint.clone()),
@@ -145,7 +145,7 @@ impl Link {
             }
             let pause = match self.connect(&scripts, &duty).await {
                 Ok((endpoint, wire)) => {
-                    let live = self.publish(wire, &endpoint);
+                    let live = self.publish(&endpoint, wire);
                     self.keep(&live, &endpoint, &scripts, &duty, &mut backoff).await;
                     self.state.send_replace(LinkState::Down);
                     tracing::warn!(error = %self.last_error(), "a connection to Redis was lost");

@@ -46,27 +46,59 @@ local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 
 "
 );
 
-/// Appends an event. The position grows before the event and the event before the record: a failure
-/// in between (a key of the wrong type) leaves a gap that readers notice, never a silent change.
+/// What changing scripts share. `change` appends an event and counts it. The event is the first write of a change that
+/// leaves anything: before it, scripts call every other command that they are going to call on each of their keys,
+/// so that it does nothing (`counts`, `HSET` of what is there, `ZADD … XX` and `HDEL` of nothing). So a right that is
+/// missing, or a key of another kind, is an answer that nothing was changed.
 pub(super) const RECORD_CHANGE: &str = "
+local position
 local function change(events, kept, event, ending)
-  local p = redis.call('HINCRBY', KEYS[1], 'position', 1)
+  local p = (position or redis.call('HINCRBY', KEYS[1], 'position', 0)) + 1
   if ending then
     redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'x', ending)
   else
     redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event)
   end
+  redis.call('HSET', KEYS[1], 'position', p)
+  position = p
   return p
+end
+local function counts(key, field)
+  if redis.call('HEXISTS', key, field) == 1 then
+    redis.call('HINCRBY', key, field, 0)
+  end
 end
 ";
 
-/// KEYS meta f c t r u; ARGV pepper fingerprint. One round trip, one moment: the credential, what it
+/// `bounded` gets a field unless it is longer than any that we write (`codec::MAX_RECORD_BYTES`): whoever wrote it, it must
+/// not hold up the server, nor cost the connection that would bring it. The length is looked at here, and not by
+/// `HSTRLEN`, so that no gateway needs a right that the user of an older one has not got.
+pub(super) const BOUNDED: &str = "
+local large
+local function bounded(key, field, most)
+  local value = redis.call('HGET', key, field)
+  if value and #value > (most or 32768) then
+    large = large or field
+    return 'TOOLARGE'
+  end
+  return value
+end
+";
+
+/// KEYS meta f c t r u g; ARGV pepper fingerprint entry. Whoever admits is registered at this moment, as that
+/// entry of `g` that has not departed (empty: admits nobody). One round trip, one moment: the credential, what it
 /// hangs on (one more than a chain may have, so that a longer one is seen) and the roles of all of them, which
 /// the first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers
 /// the fingerprint (or an absence would be about anybody), history, position, tenant, how many
-/// records, each record with its last use, roles.
+/// records and their ids in one text, each record with its last use, roles. Together they stay below what the gateway takes (`guard`). No
+/// pattern is matched against more than a first line, nor so that it goes back: one record without lines would
+/// hold up the server.
 pub(super) const FIND: &str = "
-local index = redis.call('HGET', KEYS[2], ARGV[2])
+if ARGV[3] ~= '' then
+  local entry = redis.call('HGET', KEYS[7], ARGV[3])
+  if not entry or string.byte(entry) == 45 then return redis.error_reply('UNLISTED gateway') end
+end
+local index = bounded(KEYS[2], ARGV[2], 512)
 if not index then
   for key, made in pairs({[KEYS[2]] = m[7] or '1', [KEYS[3]] = m[6] or '0', [KEYS[4]] = m[8] or '1'}) do
     if redis.call('HLEN', key) < tonumber(made) then return redis.error_reply('DATALOST entries') end
@@ -76,31 +108,38 @@ end
 if m[4] and redis.call('EXISTS', KEYS[6]) == 0 then return redis.error_reply('DATALOST uses') end
 if m[5] and m[5] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0 then return redis.error_reply('DATALOST roles') end
 local id, tenant = string.match(index, '^(%S+) (%S+)$')
-if not id then return redis.error_reply('WRONGTYPE index') end
-local reply = {ARGV[2], m[1], m[3], redis.call('HGET', KEYS[4], tenant), '0'}
-if id == '=' then return reply end
-local count, roles = 0, ''
+if not id then return redis.error_reply('BADINDEX fingerprint') end
+local reply = {ARGV[2], m[1], m[3], bounded(KEYS[4], tenant), '0'}
+local count, ids, roles, size = 0, '', {}, 0
+if id == '=' then id = nil end
 while id and count < 5 do
-  local record = redis.call('HGET', KEYS[3], id)
+  local record = bounded(KEYS[3], id)
   reply[#reply + 1] = record
-  reply[#reply + 1] = redis.call('HGET', KEYS[6], id)
-  local parent, named = string.match(record or '', '^.(%S+)([^\\n]*)\\n')
-  if named then roles = roles .. named end
+  reply[#reply + 1] = bounded(KEYS[6], id, 32)
+  ids = ids .. ' ' .. id
+  local ending = string.find(record or '', '\\n', 1, true)
+  local parent, named = string.match(string.sub(record or '', 1, (ending or 1) - 1), '^.(%S+)(.*)$')
+  for role in string.gmatch(named or '', '%S+') do roles[#roles + 1] = role end
   count = count + 1
   id = parent ~= '-' and parent
 end
-reply[5] = tostring(count)
-for role in string.gmatch(roles, '%S+') do reply[#reply + 1] = redis.call('HGET', KEYS[5], role) end
+reply[5] = count .. ids
+for i = 1, math.min(#roles, 100) do reply[#reply + 1] = bounded(KEYS[5], roles[i]) end
+for i = 4, #reply do size = size + 16 + #(reply[i] or '') end
+if size > 1000000 then large = large or string.match(index, '^%S+') end
+if large then return redis.error_reply('TOOLARGE ' .. large) end
 return reply
 ";
 
-/// KEYS meta hash u; ARGV pepper id counter. The record and its last use.
+/// KEYS meta hash u; ARGV pepper id counter. The record and its last use. An absence is proven.
 pub(super) const READ: &str = "
-local record = redis.call('HGET', KEYS[2], ARGV[2])
-if not record and redis.call('EXISTS', KEYS[2]) == 0 and (redis.call('HGET', KEYS[1], ARGV[3]) or '0') ~= '0' then
+local record = bounded(KEYS[2], ARGV[2])
+if not record and redis.call('HLEN', KEYS[2]) < (tonumber(redis.call('HGET', KEYS[1], ARGV[3]) or '0') or 0) then
   return redis.error_reply('DATALOST records')
 end
-return {record, redis.call('HGET', KEYS[3], ARGV[2])}
+local used = bounded(KEYS[3], ARGV[2], 32)
+if large then return redis.error_reply('TOOLARGE ' .. large) end
+return {record, used}
 ";
 
 /// Milliseconds by Redis' clock, and never earlier than what was made. `TIME` alone would go back when the clock
@@ -129,27 +168,33 @@ pub(super) const READ_ALL: &str = "
 local counters, reply = {[2] = m[6], [3] = m[8], [4] = m[5]}, {string.format('%.0f', time())}
 for i = 2, #ARGV, 2 do
   local key = tonumber(ARGV[i])
-  local record = redis.call('HGET', KEYS[key], ARGV[i + 1])
-  if not record and redis.call('EXISTS', KEYS[key]) == 0 and (counters[key] or '0') ~= '0' then
+  local record = bounded(KEYS[key], ARGV[i + 1])
+  if not record and redis.call('HLEN', KEYS[key]) < (tonumber(counters[key] or '0') or 0) then
     return redis.error_reply('DATALOST records')
   end
   reply[#reply + 1] = record
 end
+if large then return redis.error_reply('TOOLARGE ' .. large) end
 return reply
 ";
 
-/// KEYS meta index hash u; ARGV pepper from limit counter. Records and their last uses, in turn. An
-/// index of everything is as large as the hash, or it was lost.
+/// KEYS meta index hash u; ARGV pepper from limit counter. Ids, records and their last uses, in turn; an
+/// index of everything is as large as the hash, or it was lost. Of what is too large only the id is told.
 pub(super) const PAGE: &str = "
-if ARGV[4] ~= '' and (redis.call('ZCARD', KEYS[2]) < redis.call('HLEN', KEYS[3])
-  or redis.call('EXISTS', KEYS[2]) == 0 and (redis.call('HGET', KEYS[1], ARGV[4]) or '0') ~= '0') then
-  return redis.error_reply('DATALOST index')
+if ARGV[4] ~= '' then
+  local named = redis.call('ZCARD', KEYS[2])
+  local made = redis.call('HGET', KEYS[1], ARGV[4]) or '0'
+  if named < redis.call('HLEN', KEYS[3]) or named == 0 and made ~= '0' then
+    return redis.error_reply('DATALOST index')
+  end
 end
 local ids = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[2], '+', 'LIMIT', 0, ARGV[3])
 local reply = {}
 for _, id in ipairs(ids) do
-  reply[#reply + 1] = redis.call('HGET', KEYS[3], id)
-  reply[#reply + 1] = redis.call('HGET', KEYS[4], id)
+  if #id > 512 then return redis.error_reply('BADINDEX ids') end
+  reply[#reply + 1] = id
+  reply[#reply + 1] = bounded(KEYS[3], id)
+  reply[#reply + 1] = bounded(KEYS[4], id, 32)
 end
 return reply
 ";
@@ -165,11 +210,12 @@ return reply
 /// admit. A sign-up makes none: after a flush it would turn "not known" into "unknown" for everybody.
 pub(super) const CREATE: &str = concat!(
     "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper')",
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')",
     ours!(),
     "local tenant, fresh = ARGV[5], ARGV[6] ~= ''
 local empty = not m[1] or not m[2]
 if empty and redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[6]) > 0 then return redis.error_reply('DATALOST meta') end
+if not empty and not m[3] then return redis.error_reply('NODATA position') end
 local changed = 14 + 3 * tonumber(ARGV[13])
 local first = changed + 1 + 4 * tonumber(ARGV[changed])
 -- What only changes or ends records makes no fingerprint.
@@ -196,10 +242,29 @@ for i = first, #ARGV, 6 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then return 'id' end
   if redis.call('HEXISTS', KEYS[3], ARGV[i + 3]) == 1 or redis.call('HEXISTS', KEYS[3], ARGV[i + 4]) == 1 then return 'fingerprint' end
 end
-if empty then redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', m[2] or string.match(ARGV[1], '^%x+'), 'history', ARGV[3], 'position', 0) end
+if empty then
+  redis.call('HSET', KEYS[1], 'format', ARGV[4], 'pepper', m[2] or string.match(ARGV[1], '^%x+'))
+  redis.call('HINCRBY', KEYS[1], 'format', 0)
+  position = 0
+else
+  redis.call('HSET', KEYS[1], 'position', m[3])
+end
+if fresh then
+  redis.call('HEXISTS', KEYS[3], ARGV[8])
+  redis.call('ZADD', KEYS[7], 'XX', 0, '')
+  counts(KEYS[1], 'tenants')
+end
+if #ARGV >= first then
+  redis.call('ZADD', KEYS[4], 'XX', 0, '')
+  redis.call('ZADD', KEYS[5], 'XX', 0, '')
+  counts(KEYS[1], 'credentials')
+end
+counts(KEYS[1], 'fingerprints')
+for parent in pairs(children) do counts(KEYS[10], parent) end
 local p
 if fresh then
   p = change(KEYS[8], ARGV[2], ARGV[7])
+  if empty then redis.call('HSET', KEYS[1], 'history', ARGV[3]) end
   redis.call('HINCRBY', KEYS[1], 'tenants', 1)
   redis.call('ZADD', KEYS[7], 0, tenant)
   redis.call('HINCRBY', KEYS[1], 'fingerprints', redis.call('HSET', KEYS[3], ARGV[8], '= ' .. tenant))
@@ -229,8 +294,8 @@ return p
 pub(super) const USE: &str = "
 for i = 2, #ARGV, 2 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then
-    local held = redis.call('HGET', KEYS[3], ARGV[i])
-    if not held or tonumber(held) < tonumber(ARGV[i + 1]) then
+    local held = bounded(KEYS[3], ARGV[i], 32)
+    if not tonumber(held or '') or tonumber(held) < tonumber(ARGV[i + 1]) then
       redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
       redis.call('HSET', KEYS[1], 'used', 1)
     end
@@ -244,6 +309,9 @@ pub(super) const CREATE_ROLE: &str = "
 if redis.call('HEXISTS', KEYS[4], ARGV[6]) == 0 then return 'tenant' end
 if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return 'id' end
 if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[7]) then return 'full' end
+redis.call('HSET', KEYS[1], 'position', m[3])
+redis.call('ZADD', KEYS[3], 'XX', 0, '')
+counts(KEYS[1], 'roles')
 local p = change(KEYS[5], ARGV[5], ARGV[4])
 redis.call('ZADD', KEYS[3], 0, ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'roles', 1)
@@ -254,6 +322,10 @@ return p
 /// KEYS meta r `rids:<t>` events; ARGV pepper id record event kept ending. Deletes only what was read.
 pub(super) const DELETE_ROLE: &str = "
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 'stale' end
+redis.call('ZREM', KEYS[3], '')
+redis.call('HDEL', KEYS[2], '')
+redis.call('HSET', KEYS[1], 'position', m[3])
+counts(KEYS[1], 'roles')
 local p = change(KEYS[4], ARGV[5], ARGV[4], ARGV[6])
 redis.call('HINCRBY', KEYS[1], 'roles', -1)
 redis.call('ZREM', KEYS[3], ARGV[2])
@@ -264,6 +336,7 @@ return p
 /// KEYS meta hash events; ARGV pepper id record event kept ending before. Writes only over what was read.
 pub(super) const REPLACE: &str = "
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[7] then return 'stale' end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[7])
 local p = change(KEYS[3], ARGV[5], ARGV[4], ARGV[6])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return p
@@ -275,14 +348,26 @@ return p
 pub(super) const FORGET: &str = "
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 'stale' end
 if (redis.call('HGET', KEYS[6], ARGV[2]) or '') ~= ARGV[6] then return 'stale' end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+for _, key in ipairs({KEYS[1], KEYS[3], KEYS[6], KEYS[8]}) do redis.call('HDEL', key, '') end
+redis.call('ZREM', KEYS[4], '')
+redis.call('ZREM', KEYS[5], '')
+counts(KEYS[1], 'credentials')
+counts(KEYS[1], 'fingerprints')
+if ARGV[9] ~= '' then counts(KEYS[8], ARGV[9]) end
+redis.call('EXISTS', KEYS[6])
 local p = change(KEYS[7], ARGV[5], ARGV[4])
 redis.call('HINCRBY', KEYS[1], 'credentials', -1)
 redis.call('HINCRBY', KEYS[1], 'fingerprints', -redis.call('HDEL', KEYS[3], ARGV[7], ARGV[8]))
 redis.call('ZREM', KEYS[4], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
-if ARGV[9] ~= '' and redis.call('HINCRBY', KEYS[8], ARGV[9], -1) <= 0 then redis.call('HDEL', KEYS[8], ARGV[9]) end
+if ARGV[9] ~= '' and redis.call('HINCRBY', KEYS[8], ARGV[9], -1) <= 0 then
+  redis.call('HDEL', KEYS[8], ARGV[9])
+end
 redis.call('HDEL', KEYS[6], ARGV[2])
-if redis.call('EXISTS', KEYS[6]) == 0 then redis.call('HDEL', KEYS[1], 'used') end
+if redis.call('EXISTS', KEYS[6]) == 0 then
+  redis.call('HDEL', KEYS[1], 'used')
+end
 redis.call('HDEL', KEYS[2], ARGV[2])
 return p
 ";
@@ -332,6 +417,9 @@ pub(super) const MOVE: &str = concat!(
     may_make!(),
     "if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[7] then return 'stale' end
 if redis.call('HEXISTS', KEYS[3], ARGV[8]) == 1 then return 'fingerprint' end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[7])
+redis.call('HDEL', KEYS[3], '')
+counts(KEYS[1], 'fingerprints')
 local p = change(KEYS[4], ARGV[5], ARGV[4], ARGV[6])
 local made = redis.call('HSET', KEYS[3], ARGV[8], ARGV[10])
 redis.call('HINCRBY', KEYS[1], 'fingerprints', made - redis.call('HDEL', KEYS[3], ARGV[9]))

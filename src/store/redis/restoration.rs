@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::principal::State;
-use crate::store::{ChangeError, CredentialChange, RoleChange, TenantState};
+use crate::store::{ChangeError, CredentialChange, RoleChange, StoreError, TenantState};
 
 use super::Shared;
 use super::endings::{Ending, Whose};
@@ -47,6 +47,11 @@ async fn restore_all(shared: &Shared, session: &Session) -> Result<usize, Change
             Err(ChangeError::Unconfirmed(_)) => 1,
             // Gone, or ended otherwise by somebody else.
             Err(ChangeError::NotFound(_) | ChangeError::Conflict(_) | ChangeError::Taken(_)) => 0,
+            // One that cannot be read keeps no other from being restored.
+            Err(ChangeError::Store(error @ StoreError::Corrupt(_))) => {
+                tracing::error!(alarm = "corrupt_record", ?whose, %error, "its ending cannot be written again");
+                0
+            }
             Err(error) => return Err(error),
         };
     }

@@ -13,9 +13,11 @@ use super::fault::Fault;
 use super::judge::FindReply;
 use super::keys::Keys;
 use super::lua::{
-    CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ, READ_ALL,
-    RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
+    BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ,
+    READ_ALL, RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
+use super::replicas::Replication;
+use super::rights::script;
 use crate::base::principal::CredentialRecord;
 use crate::store::{MAX_TENANT_ROLES, RecordLimits, change};
 
@@ -64,6 +66,8 @@ pub(super) struct Scripts {
     own: PepperChecks,
     /// Their check values as scripts take them, the first one first.
     peppers: String,
+    /// What a look-up must find in the list of gateways; empty for what admits nobody.
+    registered: String,
     find: Script,
     read: Script,
     read_all: Script,
@@ -89,30 +93,31 @@ impl Scripts {
         format!("{}{name}", self.keys.prefix)
     }
 
-    pub(super) fn new(prefix: &str, own: PepperChecks) -> Self {
-        let ours = |body: &str| Script::new(&format!("{PROLOGUE}{body}"));
-        let change = |body: &str| Script::new(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
+    pub(super) fn new(prefix: &str, own: PepperChecks, registered: &str) -> Self {
+        let ours = |body: &str| script(&format!("{BOUNDED}{PROLOGUE}{body}"));
+        let change = |body: &str| script(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
         Self {
             keys: Keys::new(prefix),
             peppers: own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" "),
             own,
+            registered: registered.to_owned(),
             find: ours(FIND),
             read: ours(READ),
             read_all: ours(&format!("{NOW}{READ_ALL}")),
-            time: Script::new(&format!("{NOW}{TIME}")),
+            time: script(&format!("{NOW}{TIME}")),
             page: ours(PAGE),
-            create: Script::new(&format!("{RECORD_CHANGE}{CREATE}")),
+            create: script(&format!("{RECORD_CHANGE}{CREATE}")),
             create_role: change(CREATE_ROLE),
             delete_role: change(DELETE_ROLE),
             forget: change(FORGET),
             replace: change(REPLACE),
             note_use: ours(USE),
             touch: ours(TOUCH),
-            claim: Script::new(CLAIM),
-            read_peppers: Script::new(PEPPERS),
-            set_peppers: Script::new(SET_PEPPERS),
+            claim: script(CLAIM),
+            read_peppers: script(PEPPERS),
+            set_peppers: script(SET_PEPPERS),
             move_login: change(MOVE),
-            head: Script::new(HEAD),
+            head: script(HEAD),
         }
     }
 
@@ -133,8 +138,10 @@ impl Scripts {
             .key(&self.keys.tenants)
             .key(&self.keys.roles)
             .key(&self.keys.used)
+            .key(&self.keys.gateways)
             .arg(&self.peppers)
-            .arg(fingerprint.to_hex());
+            .arg(fingerprint.to_hex())
+            .arg(&self.registered);
         FindReply::read(run(wire, &call).await?, fingerprint)
     }
 
@@ -192,7 +199,7 @@ impl Scripts {
         tenant: Option<&TenantId>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Stored>, Fault> {
+    ) -> Result<Vec<(String, Stored)>, Fault> {
         let index = match (kind, tenant) {
             (Kind::Credentials, Some(tenant)) => self.keys.ids_of(tenant),
             (Kind::Credentials, None) => self.keys.ids.clone(),
@@ -217,7 +224,12 @@ impl Scripts {
             .arg(counter);
         let reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
         let mut reply = reply.into_iter();
-        Ok(std::iter::from_fn(|| reply.next().zip(reply.next())).collect())
+        let mut rows = Vec::new();
+        while let Some(id) = reply.next() {
+            let id = String::from_utf8(id.ok_or_else(Fault::malformed)?).map_err(|_| Fault::of_index())?;
+            rows.push((id, reply.next().zip(reply.next()).ok_or_else(Fault::malformed)?));
+        }
+        Ok(rows)
     }
 
     /// Makes a tenant, credentials, or both, and changes others, if nothing it rests on has changed.
@@ -325,7 +337,8 @@ impl Scripts {
 
     /// Waits until `replicas` have everything written so far; answers how many have.
     pub(super) async fn wait(&self, wire: &Wire, replicas: u32, deadline: std::time::Duration) -> Result<u32, Fault> {
-        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        // Without a deadline, which is what 0 means, it would block the connection for ever.
+        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut connection = wire.connection.clone();
         redis::cmd("WAIT")
             .arg(replicas)
@@ -333,6 +346,17 @@ impl Scripts {
             .query_async(&mut connection)
             .await
             .map_err(|e| Fault::of(&e))
+    }
+
+    /// What the server says of its replication; not the primary if it is none (any more).
+    pub(super) async fn replication(&self, wire: &Wire) -> Result<Replication, Fault> {
+        let mut connection = wire.connection.clone();
+        let info: String = redis::cmd("INFO")
+            .arg("replication")
+            .query_async(&mut connection)
+            .await
+            .map_err(|e| Fault::of(&e))?;
+        Replication::parse(&info).ok_or_else(Fault::replica)
     }
 
     /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers

@@ -10,7 +10,6 @@ use crate::store::StoreError;
 
 use super::access::Endpoint;
 use super::dial::{CONNECT_TIMEOUT, Caller, Wire, dial};
-use super::fault::Fault;
 
 /// From the question to its answer, with a new connection if the kept one is dead. [`CONNECT_TIMEOUT`] for each.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,14 +61,14 @@ async fn put(endpoint: Endpoint, caller: Arc<Caller>, mut kept: OwnedMutexGuard<
                 *kept = Some(wire);
                 return Ok(answer);
             }
-            Err(error) if error.is_timeout() || error.code().is_some() => return Err(Fault::of(&error).error),
+            Err(error) if error.is_timeout() || error.code().is_some() => return Err(caller.fault(&error).error),
             // Closed in this moment, as by a restart.
             Err(_) => {}
         }
     }
     let wire = dial(&endpoint, &caller, CONNECT_TIMEOUT).await?;
     let answer = question.query_async(&mut wire.connection.clone()).await;
-    let answer = answer.map_err(|error| Fault::of(&error).error)?;
+    let answer = answer.map_err(|error| caller.fault(&error).error)?;
     *kept = Some(wire);
     Ok(answer)
 }

@@ -1,25 +1,23 @@
 //! What one call does on the connections: ask, judge the answer, decide about the connection.
 
-use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::base::clock::{BootMillis, UnixMillis};
-use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change;
-use crate::store::{ChangeError, CredentialFilter, EventSubject, Found, MAX_LIST, MAX_TOUCHED, StoreError, codec};
+use crate::store::{ChangeError, CredentialFilter, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
 use super::access::Endpoint;
-use super::fault::{Fault, Retry};
-use super::judge::{self, judge};
+use super::fault::Fault;
+use super::judge;
 use super::link::{Link, Live};
 use super::scripts::{Kind, Stored};
 
 mod changes;
 mod creation;
+mod finding;
 mod forgetting;
 mod peppers;
 mod receipts;
@@ -27,11 +25,6 @@ mod roles;
 
 /// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
 const PAGE: usize = 25;
-
-/// How long one connection may take to answer a look-up before the other one is asked too. Far above
-/// a healthy round trip, so that a healthy store is asked once; far enough below the look-up deadline
-/// for the second answer to arrive (hardening F5).
-const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
 /// Tries of a change that loses against others. Each loss means that another change was made, so
 /// ten losses in a row need ten operators at the same record.
@@ -49,36 +42,6 @@ impl Session {
             shared,
             read_from: Mutex::new(None),
         }
-    }
-
-    /// Asks one connection, and the other one too when the first breaks or is slow: neither says
-    /// anything about the store. All within the deadline of the caller.
-    pub(super) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
-        let (link, live) = self.shared.reader_soon().await?;
-        let mut first = pin!(self.find_on(&link, &live, fingerprint));
-        let broke = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
-            Ok(Ok(found)) => return Ok(found),
-            Ok(Err(fault)) if fault.retry == Retry::No => return Err(fault.error),
-            Ok(Err(fault)) => Some(fault.error),
-            Err(_) => None,
-        };
-        let other = self.shared.reader(Some(&link)).ok();
-        let outcome = match (other, broke) {
-            (None, Some(error)) => return Err(error),
-            (None, None) => first.await,
-            (Some((link, live)), Some(_)) => self.find_on(&link, &live, fingerprint).await,
-            (Some((link, live)), None) => either(first, pin!(self.find_on(&link, &live, fingerprint))).await,
-        };
-        outcome.map_err(|fault| fault.error)
-    }
-
-    async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Result<Found, Fault> {
-        // Before the question is sent: what is known afterwards may be younger than the answer.
-        let primary_at = self.primary_at(live).await.map_err(Fault::not_vouched_for)?;
-        let known = self.shared.feed.history.known();
-        let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
-        let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-        settle(link, live, found).map(|found| Found { primary_at, ..found })
     }
 
     /// Up to when the server of this connection was known to be the primary, within the deadline of a look-up.
@@ -102,7 +65,7 @@ impl Session {
         let Some(bytes) = stored.0.clone() else {
             return Ok(None);
         };
-        Ok(judge::credential_of(id, stored)?.map(|record| (record, bytes)))
+        Ok(judge::credential_of(id.as_str(), stored)?.map(|record| (record, bytes)))
     }
 
     async fn read_tenant(&self, id: &TenantId) -> Result<Option<(TenantRecord, Vec<u8>)>, StoreError> {
@@ -125,20 +88,20 @@ impl Session {
     pub(super) async fn list_credentials(&self, filter: CredentialFilter) -> Result<Vec<CredentialRecord>, StoreError> {
         let limit = filter.limit.min(MAX_LIST);
         let mut listed: Vec<CredentialRecord> = Vec::new();
-        let mut after = filter.after.clone();
+        let mut after = filter.after.as_ref().map(|id| id.as_str().to_owned());
         while listed.len() < limit {
-            let page = self
-                .page(
-                    Kind::Credentials,
-                    filter.tenant.as_ref(),
-                    after.as_ref().map(CredentialId::as_str),
-                    PAGE,
-                )
-                .await?;
+            let page = self.page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE).await?;
             let full = page.len() == PAGE;
-            for stored in page {
-                let record = judge::listed(stored)?;
-                after = Some(record.id.clone());
+            for (id, stored) in page {
+                let read = judge::listed(&id, judge::credential_of(&id, stored));
+                after = Some(id);
+                let record = match read {
+                    Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
+                        tracing::error!(alarm = "corrupt_record", %error, "passed over");
+                        continue;
+                    }
+                    read => read?,
+                };
                 if filter.admits(&record) && listed.len() < limit {
                     listed.push(record);
                 }
@@ -158,8 +121,9 @@ impl Session {
             let asked = PAGE.min(limit - listed.len());
             let page = self.page(Kind::Tenants, None, after.as_ref().map(TenantId::as_str), asked).await?;
             let full = page.len() == asked;
-            for (bytes, _) in page {
-                listed.push(codec::decode_tenant(&bytes.ok_or_else(judge::missing)?)?);
+            for (id, (bytes, _)) in page {
+                let tenant = bytes.map(|bytes| codec::decode_tenant(&bytes)).transpose();
+                listed.push(judge::listed(&id, tenant.map_err(StoreError::from))?);
             }
             after = listed.last().map(|t| t.id.clone());
             if !full {
@@ -169,7 +133,13 @@ impl Session {
         Ok(listed)
     }
 
-    async fn page(&self, kind: Kind, tenant: Option<&TenantId>, after: Option<&str>, limit: usize) -> Result<Vec<Stored>, StoreError> {
+    async fn page(
+        &self,
+        kind: Kind,
+        tenant: Option<&TenantId>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored)>, StoreError> {
         let live = self.writer()?;
         let page = self.shared.scripts.page(&live.wire, kind, tenant, after, limit).await;
         self.settle_writer(&live, page)
@@ -207,6 +177,17 @@ impl Session {
         settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
     }
 
+    /// Settles a change: what a missing right has refused has changed nothing.
+    fn settle_change<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, ChangeError> {
+        settle(&self.shared.changes, live, result).map_err(|fault| {
+            if fault.refused.is_empty() {
+                ChangeError::Store(fault.error)
+            } else {
+                nothing_written(fault.error)
+            }
+        })
+    }
+
     fn settle_writer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
         settle(&self.shared.writer, live, result).map_err(|fault| fault.error)
     }
@@ -231,24 +212,6 @@ fn nothing_written(error: StoreError) -> ChangeError {
 /// It may be tried again: nobody has refused it.
 fn contended() -> ChangeError {
     ChangeError::NotMade(StoreError::Unavailable("others keep changing it at the same time".into()))
-}
-
-/// The first answer of two; when one fails, the other's.
-async fn either<T>(
-    mut one: Pin<&mut impl Future<Output = Result<T, Fault>>>,
-    mut other: Pin<&mut impl Future<Output = Result<T, Fault>>>,
-) -> Result<T, Fault> {
-    tokio::select! {
-        biased;
-        first = &mut one => match first {
-            Ok(found) => Ok(found),
-            Err(_) => other.await,
-        },
-        first = &mut other => match first {
-            Ok(found) => Ok(found),
-            Err(_) => one.await,
-        },
-    }
 }
 
 fn encode_event(subject: &EventSubject) -> Result<Vec<u8>, ChangeError> {

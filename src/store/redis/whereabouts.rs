@@ -18,6 +18,7 @@ use super::dial::{Caller, Surroundings, Wire, dial};
 use super::fault::{Connection, Fault};
 use super::link::Backoff;
 use super::pace::Pace;
+use super::rights::Rights;
 use super::sentinel::Sentinels;
 use super::turn::Turn;
 use super::vouching::{Acknowledges, Vouching, Word};
@@ -259,6 +260,11 @@ impl Whereabouts {
         });
     }
 
+    /// What was refused to this gateway's users.
+    pub(super) const fn rights(&self) -> &Arc<Rights> {
+        self.around.rights()
+    }
+
     /// The pauses of one more connection.
     pub(super) fn backoff(&self) -> Backoff {
         self.around.backoff()
@@ -271,6 +277,7 @@ impl Whereabouts {
 
     /// Told about every fault: a server that is not our primary makes the leader look for it.
     pub(super) fn note(&self, fault: &Fault) {
+        self.rights().note(fault);
         if let Connection::Astray(hint) = &fault.connection {
             if hint.is_some() {
                 self.hint.lock().unwrap_or_else(PoisonError::into_inner).clone_from(hint);

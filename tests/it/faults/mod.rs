@@ -4,6 +4,7 @@
 //! of the product (30 s) and full loads. What the small run leaves out, it says.
 
 mod chaos;
+mod exchanged;
 mod lies;
 mod lifetime;
 mod load;

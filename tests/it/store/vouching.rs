@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{self, BootMillis, Clock, ManualClock, SystemClock};
-use durward::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUser, SentinelAccess, Servers};
+use durward::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUser, SentinelAccess, Servers, WaitReplicas};
 use durward::store::{ChangeError, CredentialChange, CredentialStore, StoreError, TenantState};
 
 use super::fixture::{NOW, PEPPER, control, credential_id, fingerprint, open_redis, record, run, tenant, until};
@@ -72,10 +72,11 @@ async fn open_by(clock: Arc<dyn Clock>, servers: Servers, max_age: Duration) -> 
             tls: None,
         },
         key_prefix: "durward".into(),
-        wait_replicas: 0,
+        wait_replicas: WaitReplicas::Count(0),
         lookup_timeout: Duration::from_secs(5),
         max_age,
         peppers: PEPPER.clone(),
+        registered: None,
     };
     RedisStore::open(settings, clock, control()).await.unwrap()
 }

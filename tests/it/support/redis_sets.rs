@@ -180,10 +180,11 @@ impl Cluster {
         cluster
     }
 
-    /// Adds a replica of one of the nodes, and waits until all know it and it has everything.
-    pub(crate) fn add_replica(&mut self, of: usize) -> usize {
+    /// Starts a replica of one of the nodes, and waits until all know it and it has everything.
+    pub(crate) fn start_replica(&self, of: usize) -> RedisServer {
         let (node, bus) = start_node(1_500);
-        self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &bus]);
+        let port = node.port().to_string();
+        self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
         let id: String = self.nodes[of].command(&["CLUSTER", "MYID"]);
         until("the node to know its primary", PATIENCE, || {
             node.try_command::<()>(&["CLUSTER", "REPLICATE", &id]).ok()
@@ -192,16 +193,18 @@ impl Cluster {
             let info: String = node.command(&["INFO", "replication"]);
             info.contains("master_link_status:up").then_some(())
         });
-        let own: String = node.command(&["CLUSTER", "MYID"]);
         for other in &self.nodes {
             until("the others to know the replica", PATIENCE, || {
-                let nodes: String = other.command(&["CLUSTER", "NODES"]);
-                nodes
-                    .lines()
-                    .any(|line| line.starts_with(&own) && line.contains("slave"))
-                    .then_some(())
+                let slots: redis::Value = other.command(&["CLUSTER", "SLOTS"]);
+                format!("{slots:?}").contains(&format!("int({port})")).then_some(())
             });
         }
+        node
+    }
+
+    /// The same; the replica becomes one of the nodes.
+    pub(crate) fn add_replica(&mut self, of: usize) -> usize {
+        let node = self.start_replica(of);
         self.nodes.push(node);
         self.nodes.len() - 1
     }

@@ -78,7 +78,7 @@ impl Session {
             }
             let live = self.changer().map_err(nothing_written)?;
             let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
-            match self.settle_changer(&live, written)? {
+            match self.settle_change(&live, written)? {
                 Written::At(counter) => {
                     for changed in creation.changes {
                         self.shared.feed.endings.note(Whose::Credential(changed.id), changed.ending);

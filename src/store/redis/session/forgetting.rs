@@ -17,7 +17,7 @@ impl Session {
         for id in ids.iter().take(MAX_FORGOTTEN) {
             let stored = self.read(Kind::Credentials, id.as_str()).await.map_err(nothing_written)?;
             let (Some(bytes), used) = stored.clone() else { continue };
-            let Some(record) = judge::credential_of(id, stored)? else {
+            let Some(record) = judge::credential_of(id.as_str(), stored)? else {
                 continue;
             };
             if natural_end(&record).is_none_or(|end| end >= before) {
@@ -36,7 +36,7 @@ impl Session {
                 .scripts
                 .forget(&live.wire, &change, &record, &used.unwrap_or_default())
                 .await;
-            if let Written::At(counter) = self.settle_changer(&live, written)? {
+            if let Written::At(counter) = self.settle_change(&live, written)? {
                 forgotten += 1;
                 last = Some((live, counter));
             }

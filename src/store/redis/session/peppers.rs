@@ -33,7 +33,7 @@ impl Session {
     pub(in super::super) async fn set_peppers(&self, before: &PepperList, after: &PepperList) -> Result<bool, ChangeError> {
         let live = self.changer().map_err(nothing_written)?;
         let set = self.shared.scripts.set_peppers(&live.wire, before, after).await;
-        let set = self.settle_changer(&live, set)?;
+        let set = self.settle_change(&live, set)?;
         self.wait_until_kept(&live).await?;
         Ok(set)
     }
@@ -58,7 +58,7 @@ impl Session {
             let live = self.changer().map_err(nothing_written)?;
             let scripts = &self.shared.scripts;
             let written = scripts.move_login(&live.wire, &change, &before, (&record, &fingerprint)).await;
-            match self.settle_changer(&live, written)? {
+            match self.settle_change(&live, written)? {
                 Written::At(counter) => {
                     self.shared.feed.endings.note(Whose::Credential(id.clone()), ending);
                     return self.acknowledge(&live, counter, after).await;

@@ -24,7 +24,7 @@ impl Session {
             ending: "",
         };
         let written = self.shared.scripts.create_role(&live.wire, &change, tenant).await;
-        match self.settle_changer(&live, written)? {
+        match self.settle_change(&live, written)? {
             Written::At(counter) => self.acknowledge(&live, counter, role).await,
             Written::Refused(Refusal::NoTenant) => Err(change::no_tenant(tenant)),
             Written::Refused(Refusal::Full) => Err(change::too_many_roles(tenant)),
@@ -74,7 +74,7 @@ impl Session {
                 .scripts
                 .delete_role(&live.wire, &change, change::tenant_of(&role)?)
                 .await;
-            if let Written::At(counter) = self.settle_changer(&live, written)? {
+            if let Written::At(counter) = self.settle_change(&live, written)? {
                 self.shared.feed.endings.note(Whose::Role(id.clone()), Ending::RoleDeleted);
                 return self.acknowledge(&live, counter, ()).await;
             }
@@ -92,8 +92,9 @@ impl Session {
             let after = listed.last().map(|role| role.id.as_str());
             let page = self.page(Kind::Roles, Some(tenant), after, PAGE).await?;
             let full = page.len() == PAGE;
-            for (bytes, _) in page {
-                listed.push(codec::decode_role(&bytes.ok_or_else(judge::missing)?)?);
+            for (id, (bytes, _)) in page {
+                let role = bytes.map(|bytes| codec::decode_role(&bytes)).transpose();
+                listed.push(judge::listed(&id, role.map_err(StoreError::from))?);
             }
             if !full {
                 break;
