@@ -87,8 +87,10 @@ local function count_of(entry)
   end
   return 0
 end
+local large
 local function tell(entry)
   for i = 1, #entry[2], 2 do
+    if #entry[2][i + 1] > 32768 then large = true end
     if entry[2][i] == 'e' then found[#found + 1] = {tostring(count_of(entry)), entry[1], entry[2][i + 1]} end
   end
 end
@@ -117,6 +119,7 @@ elseif first then
     end
   end
 end
+if large then return redis.error_reply('TOOLARGE event') end
 return {m[1] or '', m[3] or '0', first and tostring(count_of(first)) or false, found}
 ";
 
