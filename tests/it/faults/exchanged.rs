@@ -96,8 +96,17 @@ fn no_single_record_costs_anybody_else_a_connection_or_opens_the_breaker() {
         hash("{durward}:c", &victim.id, &[&record[..1], b"nobody", &record[at..]].concat());
     };
     type Damage<'a> = (&'a str, &'a dyn Fn(&Caller));
-    let damages: [Damage<'_>; 9] = [
+    let one_line = vec![b'x'; 32_000];
+    let roles = ["\u{1}-".to_owned(), " role".repeat(6_000), "\n{}".to_owned()].concat();
+    let damages: [Damage<'_>; 12] = [
         ("garbage", &|victim| hash("{durward}:c", &victim.id, b"garbage")),
+        ("one long line", &|victim| hash("{durward}:c", &victim.id, &one_line)),
+        ("a record with thousands of roles", &|victim| {
+            hash("{durward}:c", &victim.id, roles.as_bytes())
+        }),
+        ("an entry of the index larger than an answer may be", &|victim| {
+            point(victim, &format!("{} {}", "x".repeat(1_000_000), "y".repeat(1_000_000)));
+        }),
         ("a record larger than an answer may be", &|victim| {
             hash("{durward}:c", &victim.id, &huge)
         }),

@@ -165,3 +165,28 @@ fn a_list_names_the_record_that_is_broken_and_goes_on_behind_it() {
     }
     assert!(!said(&gateway, "a connection to Redis was lost"));
 }
+
+#[test]
+fn a_forged_event_is_no_store_that_went_back_and_none_that_stops_the_reader() {
+    let group = Group::new();
+    let site = site(&group, "gw-a");
+    let gateway = Gateway::start(&site);
+    gateway.json(&["tenants", "create", "acme"]);
+    let begun = || {
+        String::from_utf8_lossy(&gateway.output())
+            .matches("earlier facts are forgotten")
+            .count()
+    };
+    let huge = "7".repeat(2 * 1024 * 1024);
+    for (field, count) in [("p", "7"), ("p", "none"), ("q", "1"), ("p", &huge)] {
+        let before = begun();
+        group
+            .redis
+            .command::<()>(&["XADD", "{durward}:events", "*", field, count, "e", "x"]);
+        until("the reader to begin anew", PATIENCE, || (begun() > before).then_some(()));
+    }
+    let key = make_key(&gateway);
+    let revoked = gateway.run(&["keys", "revoke", &key, "--wait"]);
+    assert_eq!(revoked.code, 0, "{revoked:?}");
+    assert!(!said(&gateway, "store_went_back"), "nothing went back");
+}
