@@ -2,7 +2,7 @@
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::ids::{CredentialId, RoleId, TenantId, is_valid_id};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, State, TenantRecord};
 
 use super::codec::CodecError;
@@ -372,6 +372,18 @@ pub(super) fn new_tenant(id: TenantId, now: UnixMillis) -> TenantRecord {
         created_at: now,
         epoch: 1,
     }
+}
+
+/// A record of a list, or which of its records cannot be read, and why.
+pub(super) fn listed<T>(id: &str, read: Result<Option<T>, StoreError>) -> Result<T, StoreError> {
+    let why = match read {
+        Ok(Some(record)) => return Ok(record),
+        Ok(None) => "an index names it, and it is missing".to_owned(),
+        Err(StoreError::Corrupt(why)) => why,
+        Err(error) => return Err(error),
+    };
+    let id = if is_valid_id(id) { id } else { "of no valid id" };
+    Err(StoreError::Corrupt(format!("the record {id} cannot be listed: {why}")))
 }
 
 pub(super) fn no_credential(id: &CredentialId) -> ChangeError {

@@ -35,7 +35,6 @@ use registration::Registration;
 pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
-use survey::Survey;
 use whereabouts::Whereabouts;
 
 mod access;
@@ -143,7 +142,6 @@ struct Shared {
     feed: Arc<Feed>,
     concerns: Concerns,
     wait_replicas: WaitReplicas,
-    survey: Arc<Survey>,
     peppers: PepperChecks,
     lookup_timeout: Duration,
 }
@@ -175,7 +173,6 @@ impl RedisStore {
         let registration = Arc::new(Registration::new(settings.registered));
         let scripts = Scripts::new(&settings.key_prefix, settings.peppers.clone(), registration.entry());
         let scripts = Arc::new(scripts);
-        let survey = Arc::new(Survey::new(&around, &settings.access, &settings.key_prefix));
         let whereabouts = Arc::new(Whereabouts::new(
             around,
             settings.access,
@@ -197,7 +194,6 @@ impl RedisStore {
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
-            survey: Arc::clone(&survey),
             peppers: settings.peppers,
             lookup_timeout: settings.lookup_timeout,
         });
@@ -207,7 +203,7 @@ impl RedisStore {
         for link in shared.readers.iter().chain([&shared.changes]) {
             tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
         }
-        let witnesses = Witnesses::new(&scripts, survey, settings.wait_replicas);
+        let witnesses = Witnesses::new(&scripts, &whereabouts, settings.wait_replicas);
         let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), witnesses);
         tasks.push(control.spawn(confirm).abort_handle());
         if whereabouts.has_witnesses() {

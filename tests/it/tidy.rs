@@ -22,6 +22,33 @@ fn the_house_is_tidy() {
 }
 
 #[test]
+fn every_file_is_in_a_module() {
+    let sources = source::read_all(&["src", "tests"]);
+    let text = |path: &str| sources.iter().find(|source| source.path == path).map(|source| source.text.as_str());
+    let mut found = Vec::new();
+    for source in &sources {
+        if rules::module_of(&source.path).is_some_and(|(name, parents)| {
+            let declares = |parent: &String| text(parent).is_some_and(|text| rules::declares(text, &name));
+            !parents.iter().any(declares)
+        }) {
+            found.push(format!("{}: no `mod` leads here, so none of its tests runs", source.path));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_file_without_a_module_is_caught() {
+    let (name, parents) = rules::module_of("tests/it/store/redis_tls.rs").unwrap();
+    assert_eq!((&*name, parents[0].as_str()), ("redis_tls", "tests/it/store/mod.rs"));
+    let (name, parents) = rules::module_of("tests/it/store/mod.rs").unwrap();
+    assert_eq!((&*name, parents.contains(&"tests/it/main.rs".to_owned())), ("store", true));
+    assert_eq!(rules::module_of("tests/it/main.rs"), None);
+    assert!(rules::declares("pub(crate) mod redis_tls;\n", "redis_tls"));
+    assert!(!rules::declares("mod redis_tls_more;\n// mod redis_tls;\n", "redis_tls"));
+}
+
+#[test]
 fn no_tracked_file_names_a_build_machine() {
     let mut found = Vec::new();
     let mut read = 0;

@@ -280,9 +280,14 @@ impl ReadTables {
             if listed.len() >= limit {
                 break;
             }
-            let record = self
-                .used_credential_at(&id?)?
-                .ok_or_else(|| StoreError::Corrupt("an index names a missing record".into()))?;
+            let id = id?;
+            let record = match change::listed(&id, self.used_credential_at(&id)) {
+                Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
+                    tracing::error!(alarm = "corrupt_record", %error, "passed over");
+                    continue;
+                }
+                read => read?,
+            };
             if filter.admits(&record) {
                 listed.push(record);
             }

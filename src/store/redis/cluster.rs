@@ -14,9 +14,11 @@ use redis::Value;
 use crate::store::StoreError;
 
 use super::access::Endpoint;
-use super::dial::{CONNECT_TIMEOUT, Caller, dial};
+use super::dial::{CONNECT_TIMEOUT, Caller, Wire, dial};
 use super::fault::Fault;
+use super::replicas::Wanted;
 use super::seat::Seat;
+use super::survey::ask_node;
 use super::vouching::{Acknowledges, Word};
 
 /// Slots of every cluster.
@@ -98,8 +100,13 @@ impl Nodes {
         let seat = self.seat(node);
         let mut question = redis::cmd("CLUSTER");
         question.arg("SLOTS");
-        let reply = seat.ask(question).await?;
+        let reply = seat.ask(question).await.map_err(|fault| fault.error)?;
         parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)
+    }
+
+    /// The replicas of our slot, by the node that has it.
+    pub(super) async fn promotable(&self, wire: &Wire) -> Result<Wanted, String> {
+        ask_node(wire, self.slot).await
     }
 
     fn owner<'v>(&self, view: &'v [Range]) -> Option<&'v Range> {
@@ -223,7 +230,7 @@ fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
 }
 
 /// The slot of the keys that share this hash tag.
-pub(super) fn slot_of(hash_tag: &str) -> u16 {
+fn slot_of(hash_tag: &str) -> u16 {
     crc16(hash_tag.as_bytes()) % SLOTS
 }
 

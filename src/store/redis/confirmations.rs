@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::link::{Link, Live};
 use super::replicas::{Missing, Naming, Replication, WaitReplicas, Wanted};
 use super::scripts::Scripts;
-use super::survey::Survey;
+use super::whereabouts::Whereabouts;
 
 /// How long replicas may take to confirm. Within a region they take a millisecond.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
@@ -118,15 +118,15 @@ impl From<Fault> for Unconfirmed {
 /// Who is asked before a change is acknowledged.
 pub(super) struct Witnesses {
     scripts: Arc<Scripts>,
-    survey: Arc<Survey>,
+    whereabouts: Arc<Whereabouts>,
     replicas: WaitReplicas,
 }
 
 impl Witnesses {
-    pub(super) fn new(scripts: &Arc<Scripts>, survey: Arc<Survey>, replicas: WaitReplicas) -> Self {
+    pub(super) fn new(scripts: &Arc<Scripts>, whereabouts: &Arc<Whereabouts>, replicas: WaitReplicas) -> Self {
         Self {
             scripts: Arc::clone(scripts),
-            survey,
+            whereabouts: Arc::clone(whereabouts),
             replicas,
         }
     }
@@ -149,7 +149,7 @@ impl Witnesses {
     /// Each replica that could be promoted must have all that is written by now.
     async fn all(&self, live: &Live) -> Result<(), Unconfirmed> {
         // Both are asked after the write: whoever could be promoted instead of it then is named.
-        let (written, promotable) = tokio::join!(self.scripts.replication(&live.wire), self.survey.promotable(live));
+        let (written, promotable) = tokio::join!(self.scripts.replication(&live.wire), self.whereabouts.promotable(live));
         let written = written?;
         let wanted = match promotable.map_err(Unconfirmed::Unknown)? {
             Some(wanted) => wanted,

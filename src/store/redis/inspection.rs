@@ -90,8 +90,8 @@ async fn look(shared: &Shared, live: &Live) -> Option<Vec<Concern>> {
             settings.insert(name, value.clone());
         }
     }
-    let promotable = shared.survey.promotable(live).await;
-    let knows_the_lost = shared.survey.knows_the_lost();
+    let promotable = shared.whereabouts.promotable(live).await;
+    let knows_the_lost = shared.whereabouts.has_witnesses();
     Some(
         Seen {
             info,

@@ -168,18 +168,6 @@ fn record_of((bytes, used): Stored) -> Result<Option<CredentialRecord>, StoreErr
     Ok(Some(change::used(record, used.transpose()?)))
 }
 
-/// A record of a list, or which of its records cannot be read, and why.
-pub(super) fn listed<T>(id: &str, read: Result<Option<T>, StoreError>) -> Result<T, StoreError> {
-    let why = match read {
-        Ok(Some(record)) => return Ok(record),
-        Ok(None) => "an index names it, and it is missing".to_owned(),
-        Err(StoreError::Corrupt(why)) => why,
-        Err(error) => return Err(error),
-    };
-    let id = if is_valid_id(id) { id } else { "of no valid id" };
-    Err(StoreError::Corrupt(format!("the record {id} cannot be listed: {why}")))
-}
-
 /// A credential that stands under this id.
 pub(super) fn credential_of(id: &str, stored: Stored) -> Result<Option<CredentialRecord>, StoreError> {
     match record_of(stored)? {

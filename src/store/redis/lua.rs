@@ -428,18 +428,22 @@ return p
 "
 );
 
-/// KEYS meta events; ARGV pepper cursor. Where the stream stands, and the count of the entry at the
-/// cursor if it is there; nothing when there is no data.
+/// KEYS meta events; ARGV pepper cursor. Where the stream stands, the count of its last entry and that of the
+/// entry at the cursor, if they are there and have one; nothing when there is no data.
 pub(super) const HEAD: &str = concat!(
     "
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')",
     ours!(),
     "if not m[1] or not m[3] then return false end
-local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
-local entry, count = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1], false
-for i = 1, entry and #entry[2] or 0, 2 do
-  if entry[2][i] == 'p' then count = entry[2][i + 1] end
+local function count_of(entry)
+  for i = 1, entry and #entry[2] or 0, 2 do
+    local count = entry[2][i + 1]
+    if entry[2][i] == 'p' then return #count < 16 and string.match(count, '^%d+$') or false end
+  end
+  return false
 end
-return {m[1], m[3], last[1] and last[1][1] or '0-0', count}
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+local entry = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1]
+return {m[1], m[3], last and last[1] or '0-0', count_of(last), count_of(entry)}
 "
 );

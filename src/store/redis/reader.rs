@@ -85,6 +85,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
         feed: Arc::clone(&feed),
         scripts,
         cursor: BEGINNING.into(),
+        at_cursor: None,
         saw_nothing: false,
         broken_reads: 0,
     };
@@ -121,6 +122,8 @@ struct Reader {
     scripts: Arc<Scripts>,
     /// The stream id of the last entry read.
     cursor: String,
+    /// Its count, if it has one: of an entry that somebody else wrote it may be any.
+    at_cursor: Option<u64>,
     /// The last answer was that the store holds no data.
     saw_nothing: bool,
     /// Reads in a row that ended their connection.
@@ -158,7 +161,7 @@ impl Reader {
             }
             if std::mem::take(&mut self.saw_nothing) {
                 // It was empty a moment ago: its first event can be the next one here.
-                (head.counter, head.last_id) = (0, BEGINNING.into());
+                (head.counter, head.last_id, head.at_last) = (0, BEGINNING.into(), None);
             }
             self.restart(&head);
         } else if head.counter < known.applied || self.is_another_branch(&head) {
@@ -205,7 +208,7 @@ impl Reader {
     /// Whether what was read last is not in the stream (any more) as it was read: the store was
     /// promoted from a replica that had not received it, or has trimmed it away.
     fn is_another_branch(&self, head: &Head) -> bool {
-        self.cursor != BEGINNING && head.at_cursor != Some(self.feed.history.known().applied)
+        self.cursor != BEGINNING && head.at_cursor != self.at_cursor
     }
 
     /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
@@ -255,6 +258,7 @@ impl Reader {
         self.feed.history.advance(counter);
         self.feed.status.set_applied(event.position);
         self.cursor = entry.id;
+        self.at_cursor = Some(counter);
         Some(())
     }
 
@@ -265,6 +269,7 @@ impl Reader {
             return;
         };
         self.cursor.clone_from(&head.last_id);
+        self.at_cursor = head.at_last;
         self.feed.each_sink(|sink| sink.forget_before(position));
         self.feed.status.set_applied(position);
         tracing::info!(

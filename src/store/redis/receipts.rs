@@ -24,18 +24,19 @@ const MOST_ENTRIES: usize = MAX_GATEWAYS + 200;
 
 /// KEYS meta events; ARGV pepper after (empty: the newest) limit. Answers history, position, the
 /// oldest count kept (or nothing), and count, stream id and event of each. Counts grow by one along the
-/// stream and times never shrink, so the first event after a count is found by halving the time.
+/// stream and times never shrink, so the first event after a count is found by halving the time. What has no count,
+/// or is larger than any of ours, somebody else wrote, and is not told.
 const EVENTS: &str = "
 local key, limit, found = KEYS[2], tonumber(ARGV[3]), {}
 local function count_of(entry)
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'p' then return tonumber(entry[2][i + 1]) end
+    if entry[2][i] == 'p' and #entry[2][i + 1] < 16 then return tonumber(entry[2][i + 1]) or 0 end
   end
   return 0
 end
 local function tell(entry)
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'e' then found[#found + 1] = {tostring(count_of(entry)), entry[1], entry[2][i + 1]} end
+    if entry[2][i] == 'e' and #entry[2][i + 1] <= 32768 and count_of(entry) > 0 then found[#found + 1] = {tostring(count_of(entry)), entry[1], entry[2][i + 1]} end
   end
 end
 local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
@@ -209,17 +210,18 @@ impl ReceiptScripts {
             .arg(after.map(|after| after.to_string()).unwrap_or_default())
             .arg(limit.clamp(1, MAX_EVENTS));
         let (history, count, oldest, rows): (String, u64, Option<u64>, Vec<Row>) = run(wire, &call).await?;
-        let told = |(count, id, event): Row| -> Result<ToldEvent, Fault> {
-            Ok(ToldEvent {
+        // What is no event is left out: its place in the count shows, and whoever reads the others must.
+        let told = |(count, id, event): Row| {
+            Some(ToldEvent {
                 count,
                 at: time_of(&id),
-                subject: codec::decode_event(&event).map_err(|_| malformed("an event"))?,
+                subject: codec::decode_event(&event).ok()?,
             })
         };
         Ok(EventPage {
             head: Standing { history, count },
             oldest,
-            events: rows.into_iter().map(told).collect::<Result<_, _>>()?,
+            events: rows.into_iter().filter_map(told).collect(),
         })
     }
 }

@@ -372,11 +372,12 @@ impl Scripts {
     pub(super) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
         let mut call = self.head.key(&self.keys.meta);
         call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
-        let reply: Option<(String, u64, String, Option<u64>)> = run(wire, &call).await?;
-        Ok(reply.map(|(history, counter, last_id, at_cursor)| Head {
+        let reply: Option<(String, u64, String, Option<u64>, Option<u64>)> = run(wire, &call).await?;
+        Ok(reply.map(|(history, counter, last_id, at_last, at_cursor)| Head {
             history,
             counter,
             last_id,
+            at_last,
             at_cursor,
         }))
     }
@@ -408,6 +409,8 @@ pub(super) struct Head {
     pub(super) counter: u64,
     /// The newest entry of the stream.
     pub(super) last_id: String,
+    /// Its count, if it has one.
+    pub(super) at_last: Option<u64>,
     /// The count of the entry that was asked for, if it is there.
     pub(super) at_cursor: Option<u64>,
 }

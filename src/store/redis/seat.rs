@@ -10,6 +10,7 @@ use crate::store::StoreError;
 
 use super::access::Endpoint;
 use super::dial::{CONNECT_TIMEOUT, Caller, Wire, dial};
+use super::fault::Fault;
 
 /// From the question to its answer, with a new connection if the kept one is dead. [`CONNECT_TIMEOUT`] for each.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,36 +40,40 @@ impl Seat {
     ///
     /// Whoever has enough answers may drop this: the question goes on by itself to its end, so that a connection
     /// that hangs is found out and replaced whoever waits. There is one such question for each seat at a time.
-    pub(super) async fn ask(&self, question: Cmd) -> Result<Value, StoreError> {
+    pub(super) async fn ask(&self, question: Cmd) -> Result<Value, Fault> {
         let answered = async {
             let wire = Arc::clone(&self.wire).lock_owned().await;
             let asked = put(self.endpoint.clone(), Arc::clone(&self.caller), wire, question);
             let asked = tokio::spawn(async move { tokio::time::timeout(QUESTION_TIMEOUT, asked).await });
-            asked.await.unwrap_or(Ok(Err(StoreError::Unavailable("it is closed".into()))))
+            asked.await.unwrap_or_else(|_| Ok(Err(away("it is closed".into()))))
         };
         match tokio::time::timeout(QUESTION_TIMEOUT, answered).await {
             Ok(Ok(answer)) => answer,
-            _ => Err(StoreError::Unavailable(format!("{} did not answer in time", self.endpoint))),
+            _ => Err(away(format!("{} did not answer in time", self.endpoint))),
         }
     }
 }
 
 /// Asks on the kept connection, or on a new one if that was closed meanwhile, and keeps what answered.
-async fn put(endpoint: Endpoint, caller: Arc<Caller>, mut kept: OwnedMutexGuard<Option<Wire>>, question: Cmd) -> Result<Value, StoreError> {
+async fn put(endpoint: Endpoint, caller: Arc<Caller>, mut kept: OwnedMutexGuard<Option<Wire>>, question: Cmd) -> Result<Value, Fault> {
     if let Some(wire) = kept.take().filter(Wire::is_open) {
         match question.query_async(&mut wire.connection.clone()).await {
             Ok(answer) => {
                 *kept = Some(wire);
                 return Ok(answer);
             }
-            Err(error) if error.is_timeout() || error.code().is_some() => return Err(caller.fault(&error).error),
+            Err(error) if error.is_timeout() || error.code().is_some() => return Err(caller.fault(&error)),
             // Closed in this moment, as by a restart.
             Err(_) => {}
         }
     }
-    let wire = dial(&endpoint, &caller, CONNECT_TIMEOUT).await?;
+    let wire = dial(&endpoint, &caller, CONNECT_TIMEOUT).await.map_err(Fault::kept)?;
     let answer = question.query_async(&mut wire.connection.clone()).await;
-    let answer = answer.map_err(|error| caller.fault(&error).error)?;
+    let answer = answer.map_err(|error| caller.fault(&error))?;
     *kept = Some(wire);
     Ok(answer)
+}
+
+const fn away(why: String) -> Fault {
+    Fault::kept(StoreError::Unavailable(why))
 }

@@ -6,16 +6,25 @@
 //! their word ([`vouching`](super::vouching)).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::Value;
+use tokio::time::timeout;
 
 use crate::store::StoreError;
 
 use super::access::{Endpoint, SentinelAccess};
 use super::dial::{Caller, Surroundings};
+use super::fault::Fault;
+use super::replicas::{Naming, Wanted};
 use super::seat::Seat;
+use super::survey::Account;
+
+/// How long the other sentinels may take to tell of replicas when a majority has. Healthy ones answer within
+/// milliseconds, and one more may name one more replica; one that hangs must not hold up every change for longer.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// The sentinels of one primary.
 pub(super) struct Sentinels {
@@ -51,11 +60,69 @@ impl Sentinels {
         Err(why_none(&votes, &self.service))
     }
 
-    async fn ask_one(&self, sentinel: &Seat) -> Vote {
+    /// The replicas of this primary that could be promoted: all that any of a majority calls so which names it. All are
+    /// asked after the call; ends within four seconds. The replicas of another primary say nothing about what
+    /// this one wrote.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    pub(super) async fn promotable(&self, primary: &Endpoint) -> Result<Wanted, String> {
+        let all = self.seats.len();
+        let needed = all / 2 + 1;
+        let mut open: FuturesUnordered<_> = self.seats.iter().map(|seat| self.account_of(seat)).collect();
+        let mut wanted = Wanted::new(Naming::OfThePrimary);
+        let (mut agreed, mut elsewhere, mut failed) = (0, None, None);
+        loop {
+            let next = if agreed < needed {
+                open.next().await
+            } else {
+                timeout(GRACE, open.next()).await.unwrap_or(None)
+            };
+            match next {
+                None => break,
+                Some(Ok(account)) if account.primary == *primary => {
+                    agreed += 1;
+                    wanted.add(account.promotable);
+                }
+                Some(Ok(account)) => elsewhere = Some(account.primary),
+                // A right that is missing is for somebody to give; that one is away is not.
+                Some(Err((fault, why))) if failed.is_none() || !fault.refused.is_empty() => failed = Some(why),
+                Some(Err(_)) => {}
+            }
+        }
+        match (elsewhere, failed) {
+            _ if agreed >= needed => Ok(wanted),
+            (Some(named), _) => Err(format!(
+                "only {agreed} of {all} sentinels name {primary} as the primary, one names {named}"
+            )),
+            (None, Some(why)) => Err(format!(
+                "{agreed} of {all} sentinels said which replicas could be promoted, {needed} must ({why})"
+            )),
+            (None, None) => Err("no sentinel was asked".into()),
+        }
+    }
+
+    async fn account_of(&self, sentinel: &Seat) -> Result<Account, (Fault, String)> {
+        let named = |fault: Fault| {
+            let why = format!("the sentinel {}: {}", sentinel.endpoint(), fault.error);
+            (fault, why)
+        };
+        // Replicas first: a primary that is named after them was the primary when they were listed, or has become it since.
+        let replicas = sentinel.ask(self.question("REPLICAS")).await.map_err(named)?;
+        let primary = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await.map_err(named)?;
+        Account::read(primary, replicas).ok_or_else(|| named(Fault::malformed()))
+    }
+
+    fn question(&self, what: &str) -> redis::Cmd {
         let mut question = redis::cmd("SENTINEL");
-        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
+        question.arg(what).arg(&self.service);
+        question
+    }
+
+    async fn ask_one(&self, sentinel: &Seat) -> Vote {
         let no_address = || StoreError::Unavailable("a sentinel answered something that is no address".into());
-        match sentinel.ask(question).await? {
+        let answer = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await;
+        match answer.map_err(|fault| fault.error)? {
             Value::Nil => Ok(None),
             answer => {
                 let (host, port): (String, u16) = redis::from_redis_value(answer).map_err(|_| no_address())?;

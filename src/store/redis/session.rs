@@ -93,7 +93,7 @@ impl Session {
             let page = self.page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE).await?;
             let full = page.len() == PAGE;
             for (id, stored) in page {
-                let read = judge::listed(&id, judge::credential_of(&id, stored));
+                let read = change::listed(&id, judge::credential_of(&id, stored));
                 after = Some(id);
                 let record = match read {
                     Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
@@ -123,7 +123,7 @@ impl Session {
             let full = page.len() == asked;
             for (id, (bytes, _)) in page {
                 let tenant = bytes.map(|bytes| codec::decode_tenant(&bytes)).transpose();
-                listed.push(judge::listed(&id, tenant.map_err(StoreError::from))?);
+                listed.push(change::listed(&id, tenant.map_err(StoreError::from))?);
             }
             after = listed.last().map(|t| t.id.clone());
             if !full {

@@ -16,8 +16,9 @@ use super::access::{Endpoint, RedisAccess, Servers};
 use super::cluster::Nodes;
 use super::dial::{Caller, Surroundings, Wire, dial};
 use super::fault::{Connection, Fault};
-use super::link::Backoff;
+use super::link::{Backoff, Live};
 use super::pace::Pace;
+use super::replicas::Wanted;
 use super::rights::Rights;
 use super::sentinel::Sentinels;
 use super::turn::Turn;
@@ -187,6 +188,19 @@ impl Whereabouts {
             // A slot that has just changed hands: its new owner is telling the others.
             tokio::time::sleep(CONFIRM_AGAIN).await;
             since = self.vouching.now();
+        }
+    }
+
+    /// The replicas of this connection's server that could be promoted, by accounts that were given after the call.
+    /// `None` where the primary's own list is all there is. Ends within four seconds.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    pub(super) async fn promotable(&self, live: &Live) -> Result<Option<Wanted>, String> {
+        match &self.guide {
+            Guide::One(_) => Ok(None),
+            Guide::Sentinels(sentinels) => sentinels.promotable(&live.endpoint).await.map(Some),
+            Guide::Cluster(nodes) => nodes.promotable(&live.wire).await.map(Some),
         }
     }
 

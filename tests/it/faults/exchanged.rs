@@ -18,6 +18,18 @@ const EXCHANGE: &str = "local f = redis.call('HGETALL', '{durward}:f') \
 const POINT: &str = "local f = redis.call('HGETALL', '{durward}:f') \
     for i = 1, #f, 2 do if string.match(f[i + 1], '^(%S+)') == ARGV[1] then redis.call('HSET', '{durward}:f', f[i], ARGV[2]) end end";
 
+/// Connections of a gateway to Redis: for look-ups two, for operators, for changes, for events.
+const LINKS: usize = 5;
+
+/// A scene whose near gateway has all its connections, with a deadline of look-ups that a loaded machine keeps.
+fn open() -> Scene {
+    let scene = Scene::with("max_age = \"30s\"\nlookup_timeout = \"5s\"\n");
+    until("all connections", PATIENCE, || {
+        (scene.proxy.connects().len() >= LINKS).then_some(())
+    });
+    scene
+}
+
 fn serve(scene: &Scene, callers: &[Caller], what: &str) {
     for caller in callers {
         let response = scene.call(Which::Near, caller);
@@ -38,7 +50,7 @@ fn assert_nobody_noticed(scene: &Scene, connects: usize, what: &str) {
 
 #[test]
 fn two_exchanged_entries_are_503_for_those_two_and_nothing_for_others() {
-    let scene = Scene::with("max_age = \"30s\"\n");
+    let scene = open();
     let others: Vec<_> = (0..scale("DURWARD_TEST_CALLERS", 300)).map(|_| scene.key()).collect();
     let (one, other) = (scene.key(), scene.key());
     let exchange = || scene.redis.command::<()>(&["EVAL", EXCHANGE, "0", &one.id, &other.id]);
@@ -73,7 +85,7 @@ fn two_exchanged_entries_are_503_for_those_two_and_nothing_for_others() {
 
 #[test]
 fn no_single_record_costs_anybody_else_a_connection_or_opens_the_breaker() {
-    let scene = Scene::with("max_age = \"30s\"\n");
+    let scene = open();
     let connects = scene.proxy.connects().len();
     let hash = |key: &str, id: &str, bytes: &[u8]| scene.redis.command_with_bytes(&["HSET", key, id], bytes);
     let point = |victim: &Caller, to: &str| scene.redis.command::<()>(&["EVAL", POINT, "0", &victim.id, to]);
@@ -84,8 +96,17 @@ fn no_single_record_costs_anybody_else_a_connection_or_opens_the_breaker() {
         hash("{durward}:c", &victim.id, &[&record[..1], b"nobody", &record[at..]].concat());
     };
     type Damage<'a> = (&'a str, &'a dyn Fn(&Caller));
-    let damages: [Damage<'_>; 9] = [
+    let one_line = vec![b'x'; 32_000];
+    let roles = ["\u{1}-".to_owned(), " role".repeat(6_000), "\n{}".to_owned()].concat();
+    let damages: [Damage<'_>; 12] = [
         ("garbage", &|victim| hash("{durward}:c", &victim.id, b"garbage")),
+        ("one long line", &|victim| hash("{durward}:c", &victim.id, &one_line)),
+        ("a record with thousands of roles", &|victim| {
+            hash("{durward}:c", &victim.id, roles.as_bytes())
+        }),
+        ("an entry of the index larger than an answer may be", &|victim| {
+            point(victim, &format!("{} {}", "x".repeat(1_000_000), "y".repeat(1_000_000)));
+        }),
         ("a record larger than an answer may be", &|victim| {
             hash("{durward}:c", &victim.id, &huge)
         }),
@@ -137,7 +158,7 @@ fn about(kept: &[u8], reply: &[u8]) -> Vec<u8> {
 #[test]
 fn a_connection_that_swaps_answers_goes_and_its_callers_are_served_as_themselves() {
     for repeats_the_question in [false, true] {
-        let scene = Scene::with("max_age = \"30s\"\n");
+        let scene = open();
         scene.operate(Which::Far, "/v1/tenants", &serde_json::json!({ "id": "globex" }));
         let wrong = *lookup_connections(&scene).first().unwrap();
         let (kept, seen) = std::sync::mpsc::channel();

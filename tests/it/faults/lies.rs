@@ -88,15 +88,13 @@ fn f9_no_error_of_the_server_is_an_absence() {
 #[test]
 fn f9_a_server_that_refuses_this_gateway_is_an_alarm_and_nobody_gets_401() {
     let (scene, hot) = open();
-    scene
-        .redis
-        .command::<()>(&["ACL", "SETUSER", "default", "-evalsha", "-eval", "-@scripting"]);
+    scene.redis.command::<()>(&["ACL", "SETUSER", "durward", "-evalsha"]);
     let unseen = Caller::nobody();
     assert_unavailable(&scene, &unseen, "no permission");
     until("the alarm", PATIENCE, || {
         (scene.said(Which::Near, "store_credentials") > 0).then_some(())
     });
-    scene.redis.command::<()>(&["ACL", "SETUSER", "default", "+@all"]);
+    scene.redis.command::<()>(&["ACL", "SETUSER", "durward", "+evalsha"]);
     until("service", PATIENCE, || {
         (scene.call(Which::Near, &unseen).status == 401).then_some(())
     });

@@ -2,7 +2,7 @@
 
 use crate::support::gateway::Gateway;
 use crate::support::raw::Client;
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, documented_user};
 use crate::support::site::Site;
 use crate::support::wait::{PATIENCE, until};
 
@@ -10,29 +10,17 @@ use super::receipts::{Group, ids};
 
 /// The documented user with these words besides.
 fn set_user(redis: &RedisServer, more: &[&str]) {
-    let text = include_str!("../../../docs/redis.md");
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("user durward "))
-        .expect("the documented user");
-    let words = line.split_whitespace().skip(1).chain(more.iter().copied());
+    let words = documented_user().into_iter().chain(more.iter().copied());
     let mut command = vec!["ACL", "SETUSER"];
     command.extend(words);
     redis.command::<()>(&command);
 }
 
-/// A site whose gateway is the documented user.
 fn site(group: &Group, id: &str) -> Site {
-    let site = group.site(
-        id,
-        &group.redis.url(),
-        "username = \"durward\"\npassword = \"file:redis-password\"\n",
-    );
-    site.write("redis-password", "CHANGE-ME");
-    site
+    group.site(id, &group.redis.url(), "")
 }
 
-fn probe(gateway: &Gateway, path: &str) -> String {
+pub(super) fn probe(gateway: &Gateway, path: &str) -> String {
     let mut client = Client::connect(gateway.probes());
     client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
     String::from_utf8(client.response().expect("an answer").body).unwrap()
@@ -122,7 +110,7 @@ fn a_password_that_was_changed_raises_the_alarm_of_credentials() {
 #[test]
 fn a_record_that_may_have_been_lost_is_not_known_and_one_that_is_not_there_is_not_there() {
     let group = Group::new();
-    let site = group.site("gw-a", &group.redis.url(), "");
+    let site = site(&group, "gw-a");
     let gateway = Gateway::start(&site);
     gateway.json(&["tenants", "create", "acme"]);
     let (lost, kept) = (make_key(&gateway), make_key(&gateway));
@@ -153,7 +141,7 @@ fn a_record_that_may_have_been_lost_is_not_known_and_one_that_is_not_there_is_no
 #[test]
 fn a_list_names_the_record_that_is_broken_and_goes_on_behind_it() {
     let group = Group::new();
-    let site = group.site("gw-a", &group.redis.url(), "");
+    let site = site(&group, "gw-a");
     let gateway = Gateway::start(&site);
     gateway.json(&["tenants", "create", "acme"]);
     let mut keys = [make_key(&gateway), make_key(&gateway), make_key(&gateway)];
@@ -176,4 +164,29 @@ fn a_list_names_the_record_that_is_broken_and_goes_on_behind_it() {
         assert!(shown.code == 1 && !shown.stderr.contains("xxx"), "{}", shown.code);
     }
     assert!(!said(&gateway, "a connection to Redis was lost"));
+}
+
+#[test]
+fn a_forged_event_is_no_store_that_went_back_and_none_that_stops_the_reader() {
+    let group = Group::new();
+    let site = site(&group, "gw-a");
+    let gateway = Gateway::start(&site);
+    gateway.json(&["tenants", "create", "acme"]);
+    let begun = || {
+        String::from_utf8_lossy(&gateway.output())
+            .matches("earlier facts are forgotten")
+            .count()
+    };
+    let huge = "7".repeat(2 * 1024 * 1024);
+    for (field, count) in [("p", "7"), ("p", "none"), ("q", "1"), ("p", &huge)] {
+        let before = begun();
+        group
+            .redis
+            .command::<()>(&["XADD", "{durward}:events", "*", field, count, "e", "x"]);
+        until("the reader to begin anew", PATIENCE, || (begun() > before).then_some(()));
+    }
+    let key = make_key(&gateway);
+    let revoked = gateway.run(&["keys", "revoke", &key, "--wait"]);
+    assert_eq!(revoked.code, 0, "{revoked:?}");
+    assert!(!said(&gateway, "store_went_back"), "nothing went back");
 }

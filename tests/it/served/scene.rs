@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::gateway::{Answer, Gateway, run};
 use crate::support::raw::{Client, Response};
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, as_documented_user};
 use crate::support::site::Site;
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
@@ -192,8 +192,9 @@ fn site(upstream: &Upstream, shared: &Path, url: Option<&str>, edits: &[(&str, &
             let pepper = shared.join("pepper");
             std::fs::write(&pepper, "pepper-of-a-test-0123456789abcdef0123456789abcdef").unwrap();
             format!(
-                "kind = \"redis\"\nurl = \"{url}\"\npepper = \"file:{}\"\nmax_age = \"3s\"\n",
-                pepper.display()
+                "kind = \"redis\"\nurl = \"{url}\"\npepper = \"file:{}\"\nmax_age = \"3s\"\n{}",
+                pepper.display(),
+                as_documented_user().0
             )
         }
     };

@@ -294,6 +294,31 @@ fn positions_that_went_backwards_make_everything_forgotten() {
 }
 
 #[test]
+fn a_broken_record_keeps_no_other_ending_from_being_written_again() {
+    run(async {
+        let mut fixture = Fixture::redis().await;
+        prepare(&fixture).await;
+        fixture.store.create_credential(record("key-2", "acme")).await.unwrap();
+        until_live(fixture.store.as_ref()).await;
+        let server = |fixture: &mut Fixture, words: &[&str]| server(fixture).command::<redis::Value>(words);
+        let active: Vec<u8> = self::server(&mut fixture).command(&["HGET", "{durward}:c", "key-1"]);
+        for id in ["key-1", "key-2"] {
+            let revoke = fixture.store.change_credential(credential_id(id), CredentialChange::Revoke, NOW);
+            revoke.await.unwrap();
+        }
+        // As after a failover that lost both, of which the later one left a record that is none.
+        self::server(&mut fixture).command_with_bytes(&["HSET", "{durward}:c", "key-1"], &active);
+        server(&mut fixture, &["HSET", "{durward}:c", "key-2", "garbage"]);
+        server(&mut fixture, &["HINCRBY", "{durward}:meta", "position", "-2"]);
+        until("the ending of the other", async || {
+            let found = fixture.store.find_credential(credential_id("key-1")).await;
+            found.is_ok_and(|record| record.is_some_and(|record| matches!(record.state, State::Revoked { .. })))
+        })
+        .await;
+    });
+}
+
+#[test]
 fn a_reader_that_was_away_hears_what_it_missed() {
     run(async {
         let mut fixture = Fixture::redis().await;

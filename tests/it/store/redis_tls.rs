@@ -13,7 +13,7 @@ use durward::store::redis::RedisAccess;
 use durward::store::{CredentialChange, CredentialFilter, CredentialStore, RoleChange, StoreError, TenantState};
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, record, run, tenant, until};
-use crate::support::redis::{RedisServer, free_port};
+use crate::support::redis::{RedisServer, documented_user, free_port};
 
 const GATEWAY: &str =
     "[[listeners]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n\n[store]\nkind = \"redis\"\npepper = \"file:pepper\"\n";
@@ -104,23 +104,13 @@ fn tls_verifies_authority_and_name_and_shows_the_client_certificate() {
     });
 }
 
-/// The line of the documentation that makes the user, with the words after `user`.
-pub(super) fn documented_user() -> Vec<String> {
-    let text = include_str!("../../../docs/redis.md");
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("user durward "))
-        .expect("the documented line");
-    line.split_whitespace().skip(1).map(str::to_owned).collect()
-}
-
 #[test]
 fn the_documented_user_may_do_all_that_is_needed_and_nothing_else() {
     run(async {
         let server = RedisServer::start();
         let user = documented_user();
         let mut words = vec!["ACL", "SETUSER"];
-        words.extend(user.iter().map(String::as_str));
+        words.extend(user.iter().copied());
         server.command::<()>(&words);
         let password = user.iter().find_map(|word| word.strip_prefix('>')).unwrap();
         let directory = tempfile::tempdir().unwrap();

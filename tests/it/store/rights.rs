@@ -17,15 +17,14 @@ use durward::store::{
 };
 
 use super::fixture::{NOW, PEPPER, control, credential_id, fingerprint, record, run, surface, tenant, until};
-use super::redis_tls::documented_user;
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, documented_user};
 use crate::support::redis_sets::{SERVICE, Sentinels};
 
 const LATER: UnixMillis = UnixMillis(NOW.0 + 1_000);
 
 /// The words of the documented line without its name.
 fn words() -> Vec<String> {
-    documented_user().into_iter().skip(1).collect()
+    documented_user().into_iter().skip(1).map(str::to_owned).collect()
 }
 
 /// The rights of the documented line.
@@ -226,9 +225,14 @@ fn whatever_right_is_refused_in_the_middle_of_a_change_nothing_was_changed() {
             prepare(&store, &round).await;
             for change in STEPS {
                 make_user(&server, "durward", &[&format!("-{right}")]);
-                let before = dump(&server);
-                let outcome = step(&store, change, &round).await;
-                let after = dump(&server);
+                let (before, outcome, after) = loop {
+                    let before = dump(&server);
+                    match step(&store, change, &round).await {
+                        // A loaded machine that answers too late, which is another test's.
+                        Err(ChangeError::NotMade(StoreError::Unavailable(why))) if !why.contains("NOPERM") => {}
+                        outcome => break (before, outcome, dump(&server)),
+                    }
+                };
                 make_user(&server, "durward", &[]);
                 let Err(error) = outcome else { continue };
                 assert!(matches!(error, ChangeError::NotMade(_)), "{change:?} without {right}: {error:?}");

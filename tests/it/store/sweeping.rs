@@ -16,6 +16,30 @@ super::contract::suite! {
     a_store_that_forgot_everything_is_not_taken_for_a_lost_one
 }
 
+#[test]
+fn a_broken_record_keeps_no_other_from_being_forgotten_and_lists_can_do_without_it() {
+    run(async {
+        let fixture = Fixture::redis().await;
+        tenants(&fixture).await;
+        ending(&fixture, "b-broken", 10).await;
+        ending(&fixture, "c-ended", 10).await;
+        let fixture = fixture.overwrite_credential("b-broken", b"garbage").await;
+        let whole = CredentialFilter {
+            limit: 1_000,
+            ..CredentialFilter::default()
+        };
+        let failed = fixture.store.list_credentials(whole.clone()).await.unwrap_err();
+        assert!(failed.to_string().contains("b-broken"), "{failed}");
+        let others = CredentialFilter {
+            passes_over_broken: true,
+            ..whole
+        };
+        assert_eq!(fixture.store.list_credentials(others).await.unwrap().len(), 1);
+        assert_eq!(sweep(&*fixture.store, KEEP, NOW.plus(KEEP + KEEP)).await.unwrap(), 1);
+        assert_eq!(fixture.store.find_credential(credential_id("c-ended")).await.unwrap(), None);
+    });
+}
+
 const KEEP: Duration = Duration::from_secs(3_600);
 
 async fn ending(fixture: &Fixture, id: &str, after: u64) {

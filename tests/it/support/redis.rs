@@ -166,8 +166,29 @@ fn spawn(port: u16, arguments: &[String], directory: &tempfile::TempDir, durable
         .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"])
         .arg("--dir")
         .arg(directory.path());
-    command.args(arguments);
+    command.args(arguments).arg("--user").args(documented_user());
     spawn_until(command, "Ready to accept connections")
+}
+
+/// The line of the documentation that makes the gateway's user, with the words after `user`. Every server here has
+/// it, and every gateway of a site is it; tests themselves are the default user.
+pub(crate) fn documented_user() -> Vec<&'static str> {
+    let text = include_str!("../../../docs/redis.md");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("user durward "))
+        .expect("the documented user");
+    line.split_whitespace().skip(1).collect()
+}
+
+/// Lines of `[store]` that make a gateway this user, and the file that they name.
+pub(crate) fn as_documented_user() -> (&'static str, &'static str, &'static str) {
+    let password = documented_user().into_iter().find_map(|word| word.strip_prefix('>'));
+    (
+        "username = \"durward\"\npassword = \"file:redis-password\"\n",
+        "redis-password",
+        password.expect("its password"),
+    )
 }
 
 /// A port that was free a moment ago.

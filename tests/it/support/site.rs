@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::redis::as_documented_user;
+
 /// Secrets of session tokens in tests.
 pub(crate) const SESSION_SECRET: &str = "canary-session-secret-0123456789abcdef0123456789";
 
@@ -130,6 +132,8 @@ impl Site {
         site.write("key.pem", &key.signing_key.serialize_pem());
         site.write("session.secret", SESSION_SECRET);
         site.write("gateway.toml", &gateway_toml(plan));
+        let (_, file, password) = as_documented_user();
+        site.write(file, password);
         std::fs::create_dir_all(site.folder().join("upstreams")).unwrap();
         site.write("upstreams/main.toml", &plan.upstream.replace("{address}", &upstream.to_string()));
         site
@@ -204,8 +208,9 @@ record_surface = "api"
         Store::Redis { url, pepper } => {
             let _ = write!(
                 text,
-                "\n[store]\nkind = \"redis\"\nurl = \"{url}\"\npepper = \"file:{}\"\n",
-                pepper.display()
+                "\n[store]\nkind = \"redis\"\nurl = \"{url}\"\npepper = \"file:{}\"\n{}",
+                pepper.display(),
+                as_documented_user().0
             );
         }
         Store::Sentinels {

@@ -318,3 +318,29 @@ pub(super) fn builders_stand_in_one_file(sources: &[Source]) -> Vec<String> {
     }
     found
 }
+
+/// The name of the module that a file is, and the files that may declare it; none for the root of a crate.
+pub(super) fn module_of(path: &str) -> Option<(String, Vec<String>)> {
+    let path = path.strip_suffix(".rs")?;
+    let path = path.strip_suffix("/mod").unwrap_or(path);
+    let (folder, name) = path.rsplit_once('/')?;
+    if name == "main" || name == "lib" || folder == "tests" {
+        return None;
+    }
+    let parents = [
+        format!("{folder}/mod.rs"),
+        format!("{folder}.rs"),
+        format!("{folder}/main.rs"),
+        format!("{folder}/lib.rs"),
+    ];
+    Some((name.to_owned(), parents.into()))
+}
+
+/// Whether a file declares this module.
+pub(super) fn declares(text: &str, name: &str) -> bool {
+    let declared = format!("mod {name};");
+    text.lines().any(|line| {
+        let line = line.trim_start();
+        line.ends_with(&declared) && !line.starts_with("//")
+    })
+}

@@ -6,7 +6,6 @@ use crate::store::change::{self, Outcome};
 use crate::store::{ChangeError, EventSubject, MAX_TENANT_ROLES, RoleChange, StoreError, codec};
 
 use super::super::endings::{Ending, Whose};
-use super::super::judge;
 use super::super::scripts::{Change, Kind, Refusal, Written};
 use super::{PAGE, Session, TRIES, contended, encode_event, nothing_written};
 
@@ -94,7 +93,7 @@ impl Session {
             let full = page.len() == PAGE;
             for (id, (bytes, _)) in page {
                 let role = bytes.map(|bytes| codec::decode_role(&bytes)).transpose();
-                listed.push(judge::listed(&id, role.map_err(StoreError::from))?);
+                listed.push(change::listed(&id, role.map_err(StoreError::from))?);
             }
             if !full {
                 break;

@@ -44,7 +44,7 @@ fn f10_an_answer_of_a_sentinel_that_is_none_is_refused() {
     }
     let text = |text: &str| Value::BulkString(text.into());
     let primary = || Value::Array(vec![text("10.0.0.1"), text("6379")]);
-    let read = |primary: Value, replicas: Value| Answer { primary, replicas }.read().map(|account| account.promotable.len());
+    let read = |primary: Value, replicas: Value| Account::read(primary, replicas).map(|account| account.promotable.len());
     assert_eq!(read(primary(), Value::Array(vec![])), Some(0));
     assert_eq!(read(Value::Nil, Value::Array(vec![])), None);
     assert_eq!(read(primary(), Value::Nil), None);
