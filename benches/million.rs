@@ -13,7 +13,7 @@ use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::key::GeneratedKey;
 use durward::store::CredentialStore;
 use durward::store::embedded::EmbeddedStore;
-use durward::store::redis::{RedisSettings, RedisStore, RedisUrl};
+use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, WaitReplicas};
 use futures_util::stream::{self, StreamExt};
 
 use records::{NOW, record};
@@ -91,9 +91,11 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
     let settings = RedisSettings {
         access: RedisUrl::parse(&at.to_owned().into())?.into_access(None),
         key_prefix: "durward".into(),
-        wait_replicas: 0,
+        wait_replicas: WaitReplicas::Count(0),
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         peppers: PepperChecks::one(pepper.check()),
+        registered: None,
     };
     let handle = tokio::runtime::Handle::current();
     Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))

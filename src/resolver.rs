@@ -210,7 +210,7 @@ impl Resolver {
     /// that decides, and at most once a second for each credential.
     async fn newest_uses(&self, facts: Arc<Facts>, now: Now) -> Result<Arc<Facts>, Denial> {
         let facts = self.cached.activity().lay_over(facts);
-        if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.sent_at()) < IDLE_RECHECK {
+        if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.read_at()) < IDLE_RECHECK {
             return Ok(facts);
         }
         let newer = self.cached.load_since(facts.credential.fingerprint, now.boot).await;

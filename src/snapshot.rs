@@ -15,7 +15,7 @@ use crate::decide::route::{DialectIndex, Route, Router};
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
 use crate::issue::spec::Issuer;
-use crate::store::redis::RedisAccess;
+use crate::store::redis::{RedisAccess, WaitReplicas};
 use crate::upstream::spec::UpstreamSpec;
 
 /// What a reload replaces as a whole. Indices of [`Route`] point into the lists of the same snapshot.
@@ -206,8 +206,8 @@ pub enum StoreKind {
         access: Box<RedisAccess>,
         /// Prefix of every key (default `durward`).
         key_prefix: String,
-        /// Replicas that must have a change before it is acknowledged (default 0).
-        wait_replicas: u32,
+        /// Replicas that must have a change before it is acknowledged (default: all that could be promoted).
+        wait_replicas: WaitReplicas,
     },
 }
 

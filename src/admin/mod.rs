@@ -78,11 +78,22 @@ impl Operations {
         })
     }
 
+    /// What readiness rests on. A gateway that is not registered can admit nobody whom it has to look up.
+    fn checks(&self) -> api::Checks {
+        let mut checks = self.readiness.checks(self.clock.now().boot);
+        if let Some(why) = self.store.unregistered()
+            && checks.store == "ok"
+        {
+            checks.store = format!("this gateway is not registered: {why}");
+        }
+        checks
+    }
+
     /// What runs, and how it is.
     #[must_use]
     pub fn status(&self) -> api::Status {
         let snapshot = self.snapshot.load();
-        let checks = self.readiness.checks(self.clock.now().boot);
+        let checks = self.checks();
         api::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             configuration: self.snapshot.version(),

@@ -107,7 +107,7 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
             body: "alive\n".into(),
         },
         "/readyz" => {
-            let checks = operations.readiness.checks(operations.clock.now().boot);
+            let checks = operations.checks();
             let ready = checks.all_pass();
             let store_concerns = operations.store.concerns().iter().map(ToString::to_string).collect();
             Answer::json(

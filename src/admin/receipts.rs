@@ -15,7 +15,7 @@ use super::Operations;
 use super::api::{KeyView, Rotated, TenantView};
 use super::error::OperationError;
 use super::people::{AccountView, RoleDeleted, RoleView, SessionView, SessionsEnded};
-use super::told::{EventList, EventView, GatewayList, GatewayView, Told, Waited};
+use super::told::{DepartedView, EventList, EventView, GatewayList, GatewayView, NotRuledOut, Told, Waited};
 use super::{keys, roles, tenants, times};
 
 /// Longest wait for receipts: within what an operation may take at all.
@@ -120,8 +120,8 @@ impl Operations {
             Err(error) => return Err(error),
         };
         let acknowledged = self.clock.now().wall;
-        let gateways = match self.gather(about, wait.min(MAX_WAIT), begun, acknowledged).await {
-            Ok(gateways) => Some(gateways),
+        let (gateways, not_ruled_out) = match self.gather(about, wait.min(MAX_WAIT), begun, acknowledged).await {
+            Ok((gateways, not_ruled_out)) => (Some(gateways), not_ruled_out),
             Err(error) => {
                 let bound = self.gateway.bound();
                 doubts.push(format!(
@@ -129,57 +129,77 @@ impl Operations {
                      configured like this one acts on it by {} at the latest",
                     times::write(acknowledged.plus(bound))
                 ));
-                None
+                (None, None)
             }
         };
-        let confirmed = doubts.is_empty() && gateways.as_ref().is_some_and(|all| all.iter().all(|told| told.confirmed));
+        let known = doubts.is_empty() && not_ruled_out.is_none();
+        let confirmed = known && gateways.as_ref().is_some_and(|all| all.iter().all(|told| told.confirmed));
         Ok(Waited {
             result,
             confirmed,
             acknowledged_at: times::write(acknowledged),
             gateways,
+            not_ruled_out,
             doubts,
         })
     }
 
-    async fn gather(&self, about: &About, wait: Duration, begun: Now, acknowledged: UnixMillis) -> Result<Vec<Told>, StoreError> {
+    /// Waits until all is certain, or for as long as it may: also for who is not known to have stopped, when
+    /// that time comes while it waits.
+    async fn gather(
+        &self,
+        about: &About,
+        wait: Duration,
+        begun: Now,
+        acknowledged: UnixMillis,
+    ) -> Result<(Vec<Told>, Option<NotRuledOut>), StoreError> {
         let start = instant();
         let mut latest = self.read_receipts().await?;
         let target = self.find_target(about, begun, &latest).await?;
-        let mut seen: BTreeMap<GatewayId, u64> = BTreeMap::new();
+        let mut seen = Seen::new();
         let mut pause = PAUSES.0;
         loop {
-            for receipt in latest.gateways.iter().filter(|receipt| receipt.applied.contains(&target.standing)) {
+            let confirming = latest.gateways.iter().filter(|receipt| latest.confirms(receipt, &target.standing));
+            for receipt in confirming {
                 let took = receipt.since.0.saturating_sub(target.since.0);
-                seen.entry(receipt.id.clone()).or_insert_with(|| u64::try_from(took).unwrap_or(0));
+                seen.entry(key(receipt)).or_insert_with(|| u64::try_from(took).unwrap_or(0));
             }
-            let all = latest.gateways.iter().all(|receipt| seen.contains_key(&receipt.id));
-            if (all && seen.contains_key(&self.gateway.id)) || start.elapsed() >= wait {
+            let left = wait.saturating_sub(start.elapsed());
+            let all = latest.gateways.iter().all(|receipt| seen.contains_key(&key(receipt)));
+            let own = seen.contains_key(&(self.gateway.id.clone(), self.gateway.run));
+            // Who is not registered says nothing; the time by which it has stopped may come.
+            let unknown = latest.not_ruled_out().map(|(_, stopped)| stopped);
+            let stopped = latest.departed.iter().map(|gone| gone.stopped_by).chain(unknown).max();
+            let wait_on = stopped.is_some_and(|at| at <= latest.now.plus(left));
+            if (all && own && !wait_on) || left.is_zero() {
                 break;
             }
-            sleep(pause.min(wait.saturating_sub(start.elapsed()))).await;
+            sleep(pause.min(left)).await;
             pause = (pause * 2).min(PAUSES.1);
             // What was heard so far stands when the store goes away meanwhile.
             if let Ok(receipts) = self.read_receipts().await {
                 latest = receipts;
             }
         }
-        Ok(self.tell(&latest, &seen, acknowledged))
+        Ok((self.tell(&latest, &seen, acknowledged), NotRuledOut::of(&latest)))
     }
 
-    /// Every gateway that is registered, and this one, which runs whether it is or not.
-    fn tell(&self, latest: &Receipts, seen: &BTreeMap<GatewayId, u64>, acknowledged: UnixMillis) -> Vec<Told> {
-        let unconfirmed = |id: &GatewayId, bound: Duration, heard: Option<UnixMillis>| Told {
-            id: id.as_str().into(),
+    /// Every gateway that is registered, whoever else may still act on what it read, and this gateway, which runs
+    /// whether it is registered or not.
+    fn tell(&self, latest: &Receipts, seen: &Seen, acknowledged: UnixMillis) -> Vec<Told> {
+        let heard_ago = |heard: UnixMillis| millis_between(heard, latest.now);
+        let unconfirmed = |id: &str, by: UnixMillis, heard: Option<UnixMillis>| Told {
+            id: id.into(),
             confirmed: false,
             ms: None,
-            stopped_by: Some(times::write(acknowledged.plus(bound))),
-            heard_ms_ago: heard.map(|heard| millis_between(heard, latest.now)),
+            stopped_by: Some(times::write(by)),
+            heard_ms_ago: heard.map(heard_ago),
         };
+        let by_bound = |bound: Duration| acknowledged.plus(bound);
         let mut told: Vec<Told> = latest
             .gateways
             .iter()
-            .map(|receipt| match seen.get(&receipt.id) {
+            .map(|receipt| match seen.get(&key(receipt)) {
                 Some(ms) => Told {
                     id: receipt.id.as_str().into(),
                     confirmed: true,
@@ -187,13 +207,16 @@ impl Operations {
                     stopped_by: None,
                     heard_ms_ago: None,
                 },
-                None => unconfirmed(&receipt.id, receipt.bound(), Some(receipt.heard_at)),
+                None => unconfirmed(receipt.id.as_str(), by_bound(receipt.bound()), Some(receipt.heard_at)),
             })
             .collect();
-        if !latest.gateways.iter().any(|receipt| receipt.id == self.gateway.id) {
-            told.push(unconfirmed(&self.gateway.id, self.gateway.bound(), None));
-            told.sort_by(|a, b| a.id.cmp(&b.id));
+        let departed = latest.departed.iter();
+        told.extend(departed.map(|gone| unconfirmed(&gone.shown, gone.stopped_by, gone.heard_at)));
+        let is_this = |receipt: &Receipt| receipt.id == self.gateway.id && receipt.run == self.gateway.run;
+        if !latest.gateways.iter().any(is_this) {
+            told.push(unconfirmed(self.gateway.id.as_str(), by_bound(self.gateway.bound()), None));
         }
+        told.sort_by(|a, b| a.id.cmp(&b.id));
         told
     }
 
@@ -239,6 +262,8 @@ impl Operations {
         Ok(GatewayList {
             position: receipts.head.count,
             gateways: receipts.gateways.iter().map(|receipt| self.view(receipt, &receipts)).collect(),
+            departed: receipts.departed.iter().map(DepartedView::from).collect(),
+            not_ruled_out: NotRuledOut::of(&receipts),
         })
     }
 
@@ -252,7 +277,7 @@ impl Operations {
         };
         GatewayView {
             id: receipt.id.as_str().into(),
-            this: receipt.id == self.gateway.id,
+            this: receipt.id == self.gateway.id && receipt.run == self.gateway.run,
             version: receipt.version.clone(),
             state: state.into(),
             reader: receipt.reader.as_str().into(),
@@ -278,6 +303,13 @@ impl Operations {
             events: page.events.iter().map(EventView::from).collect(),
         })
     }
+}
+
+/// When each process said that it has applied the change, in milliseconds after it.
+type Seen = BTreeMap<(GatewayId, u64), u64>;
+
+fn key(receipt: &Receipt) -> (GatewayId, u64) {
+    (receipt.id.clone(), receipt.run)
 }
 
 fn millis_between(earlier: UnixMillis, later: UnixMillis) -> u64 {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{EventSubject, ToldEvent};
+use crate::store::{Departed, EventSubject, Receipts, ToldEvent};
 
 use super::times;
 
@@ -17,8 +17,39 @@ pub struct Waited<T> {
     pub acknowledged_at: String,
     /// The gateways in order of id; none when they are not known.
     pub gateways: Option<Vec<Told>>,
+    /// That gateways may have been lost from the list, if they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ruled_out: Option<NotRuledOut>,
     /// What is not known, in words.
     pub doubts: Vec<String>,
+}
+
+/// Gateways that nobody can name: the list of gateways may have lost some.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRuledOut {
+    /// They were listed before this moment, RFC 3339, by the store's clock ...
+    pub listed_before: String,
+    /// ... and have stopped acting on what they read then by this one.
+    pub stopped_by: String,
+}
+
+impl NotRuledOut {
+    pub(super) fn of(receipts: &Receipts) -> Option<Self> {
+        receipts.not_ruled_out().map(|(before, stopped)| Self {
+            listed_before: times::write(before),
+            stopped_by: times::write(stopped),
+        })
+    }
+}
+
+impl std::fmt::Display for NotRuledOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "gateways listed before {} cannot be ruled out; they have stopped by {}",
+            self.listed_before, self.stopped_by
+        )
+    }
 }
 
 /// What one gateway says of a change.
@@ -46,6 +77,24 @@ pub struct GatewayList {
     pub position: u64,
     /// In order of id.
     pub gateways: Vec<GatewayView>,
+    /// Who is no longer registered and may still act on what it read before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departed: Vec<DepartedView>,
+    /// That gateways may have been lost from the list, if they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ruled_out: Option<NotRuledOut>,
+}
+
+/// An earlier process of an id, a gateway that was silent for an hour, or an entry that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepartedView {
+    /// Its id, or what stands in the list instead of one, made printable.
+    pub id: String,
+    /// When it was last heard of, RFC 3339, by the store's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_heard_at: Option<String>,
+    /// When it must have stopped, RFC 3339, by the store's clock.
+    pub stopped_by: String,
 }
 
 /// One gateway.
@@ -100,6 +149,16 @@ pub struct EventView {
     pub kind: String,
     /// The id of what changed.
     pub id: String,
+}
+
+impl From<&Departed> for DepartedView {
+    fn from(departed: &Departed) -> Self {
+        Self {
+            id: departed.shown.clone(),
+            last_heard_at: departed.heard_at.map(times::write),
+            stopped_by: times::write(departed.stopped_by),
+        }
+    }
 }
 
 impl From<&ToldEvent> for EventView {

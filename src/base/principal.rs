@@ -40,10 +40,17 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// When the last read that brought this was *sent* to the store; age counts from here.
+    /// Age counts from here: when the last read that brought this was *sent* to the store, or up to when the
+    /// server that answered was known to be the primary, if that is earlier.
     #[must_use]
     pub fn sent_at(&self) -> BootMillis {
         BootMillis(self.reading.sent_at.load(Ordering::Acquire))
+    }
+
+    /// When the last read that brought this was sent, whoever answered it. Says nothing about age.
+    #[must_use]
+    pub fn read_at(&self) -> BootMillis {
+        BootMillis(self.reading.read_at.load(Ordering::Acquire))
     }
 
     /// The store's position when it was read.
@@ -79,12 +86,15 @@ impl Facts {
 
 /// When facts were read, and how much the store had seen by then.
 ///
-/// Both only grow, and each is true by itself whatever the other says: "these records were what the store
+/// All only grow, and each is true by itself whatever the others say: "these records were what the store
 /// held when a read of this time reached it", "they contain every change up to here". So nobody who sees
 /// one of them before the other takes facts for younger than they are.
 #[derive(Debug)]
 pub struct Reading {
+    /// What age counts from.
     sent_at: AtomicU64,
+    /// When the read was sent; never earlier than `sent_at`.
+    read_at: AtomicU64,
     position: AtomicU64,
 }
 
@@ -92,14 +102,23 @@ impl Reading {
     /// A read that was sent at this time, and answered with this position.
     #[must_use]
     pub const fn new(sent_at: BootMillis, position: Position) -> Self {
+        Self::of_primary_at(sent_at, sent_at, position)
+    }
+
+    /// A read that was sent at `read_at` to a server that was known to be the primary up to `known_at`.
+    #[must_use]
+    pub const fn of_primary_at(known_at: BootMillis, read_at: BootMillis, position: Position) -> Self {
+        let counts_from = if known_at.0 < read_at.0 { known_at } else { read_at };
         Self {
-            sent_at: AtomicU64::new(sent_at.0),
+            sent_at: AtomicU64::new(counts_from.0),
+            read_at: AtomicU64::new(read_at.0),
             position: AtomicU64::new(position.0),
         }
     }
 
     /// A later read brought the same records.
     pub fn confirm(&self, later: &Self) {
+        self.read_at.fetch_max(later.read_at.load(Ordering::Acquire), Ordering::AcqRel);
         self.sent_at.fetch_max(later.sent_at.load(Ordering::Acquire), Ordering::AcqRel);
         self.position.fetch_max(later.position.load(Ordering::Acquire), Ordering::AcqRel);
     }
@@ -109,6 +128,7 @@ impl Clone for Reading {
     fn clone(&self) -> Self {
         Self {
             sent_at: AtomicU64::new(self.sent_at.load(Ordering::Acquire)),
+            read_at: AtomicU64::new(self.read_at.load(Ordering::Acquire)),
             position: AtomicU64::new(self.position.load(Ordering::Acquire)),
         }
     }

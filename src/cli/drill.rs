@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::admin::api::KeyView;
 use crate::admin::drill::{BeginDrill, Canary, DrillEnded, EndDrill};
-use crate::admin::told::{Told, Waited};
+use crate::admin::told::{NotRuledOut, Told, Waited};
 
 use super::args::DrillArgs;
 use super::client::Client;
@@ -28,6 +28,8 @@ struct Report<'a> {
     id: &'a str,
     acknowledged_at: &'a str,
     gateways: Option<Vec<Gateway<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_ruled_out: Option<&'a NotRuledOut>,
     urls: &'a [Seen],
 }
 
@@ -66,22 +68,28 @@ fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target],
         id: &canary.id,
         acknowledged_at: &waited.acknowledged_at,
         gateways: wait::gateways(waited.gateways.as_deref()),
+        not_ruled_out: waited.not_ruled_out.as_ref(),
         urls: &seen,
     };
     printer.print(&report, |out| show(out, &report, waited.gateways.as_deref()))?;
-    wait::judge(&waited)?;
-    if quiet {
-        return Ok(());
+    let open = seen.iter().filter(|seen| !seen.is_refused()).map(|seen| {
+        if seen.unavailable {
+            format!("{} does not admit the canary, but {}", seen.url, visits::CANNOT_TELL)
+        } else {
+            format!("the canary was not seen to be refused at {}", seen.url)
+        }
+    });
+    let doubts = wait::doubts(&waited);
+    let confirmed = doubts.is_none();
+    let words: Vec<String> = doubts.into_iter().chain(open).collect();
+    match words.join("; ") {
+        _ if words.is_empty() => Ok(()),
+        words if confirmed => Err(Failure::new(
+            Exit::Unavailable,
+            format!("the canary was revoked, and every gateway has confirmed it; {words}"),
+        )),
+        words => Err(Failure::unconfirmed(words)),
     }
-    let open: Vec<&str> = seen
-        .iter()
-        .filter(|seen| !seen.is_refused())
-        .map(|seen| seen.url.as_str())
-        .collect();
-    Err(Failure::new(
-        Exit::Unavailable,
-        format!("the canary was revoked, but it was not seen to be refused at {}", open.join(", ")),
-    ))
 }
 
 fn show(out: &mut dyn Write, report: &Report<'_>, gateways: Option<&[Told]>) -> io::Result<()> {
@@ -107,7 +115,7 @@ fn show(out: &mut dyn Write, report: &Report<'_>, gateways: Option<&[Told]>) -> 
             [
                 seen.url.clone(),
                 millis(seen.last_admission_ms, "none"),
-                millis(seen.first_refusal_ms, "NEVER"),
+                millis(seen.first_refusal_ms, if seen.unavailable { "NEVER (503)" } else { "NEVER" }),
                 seen.requests.to_string(),
                 seen.failures.to_string(),
             ]

@@ -92,7 +92,18 @@ pub(crate) fn gateways(client: &Client, printer: &Printer) -> Result<(), Failure
             out,
             ["GATEWAY", "STATE", "POSITION", "BEHIND", "READER", "LAST HEARD", "VERSION"],
             &rows,
-        )
+        )?;
+        for gone in &list.departed {
+            writeln!(
+                out,
+                "{} is no longer registered; it must have stopped by {}",
+                gone.id, gone.stopped_by
+            )?;
+        }
+        match &list.not_ruled_out {
+            Some(unnamed) => writeln!(out, "{unnamed}"),
+            None => Ok(()),
+        }
     })
 }
 

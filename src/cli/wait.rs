@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::told::{Told, Waited};
+use crate::admin::told::{NotRuledOut, Told, Waited};
 
 use super::args::WaitArgs;
 use super::client::Client;
@@ -40,6 +40,8 @@ struct WithGateways<'a, A> {
     #[serde(flatten)]
     answer: &'a A,
     gateways: Option<Vec<Gateway<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_ruled_out: Option<&'a NotRuledOut>,
 }
 
 pub(crate) fn gateways(told: Option<&[Told]>) -> Option<Vec<Gateway<'_>>> {
@@ -96,6 +98,7 @@ pub(crate) fn print<T>(
     let value = WithGateways {
         answer,
         gateways: gateways(waited.gateways.as_deref()),
+        not_ruled_out: waited.not_ruled_out.as_ref(),
     };
     printer.print(&value, |out| {
         show(out)?;
@@ -106,10 +109,21 @@ pub(crate) fn print<T>(
 
 /// Fails unless everything is confirmed; says what is known and what is not.
 pub(crate) fn judge<T>(waited: &Waited<T>) -> Result<(), Failure> {
+    doubts(waited).map_or(Ok(()), |words| Err(Failure::unconfirmed(words)))
+}
+
+/// What is known and what is not, unless everything is confirmed.
+pub(crate) fn doubts<T>(waited: &Waited<T>) -> Option<String> {
     if waited.confirmed {
-        return Ok(());
+        return None;
     }
     let mut words = waited.doubts.clone();
+    words.extend(
+        waited
+            .not_ruled_out
+            .as_ref()
+            .map(|unnamed| format!("the change was made; {unnamed}")),
+    );
     let all = waited.gateways.as_deref().unwrap_or_default();
     let open: Vec<&Told> = all.iter().filter(|told| !told.confirmed).collect();
     if let Some(last) = open.iter().filter_map(|told| told.stopped_by.as_deref()).max() {
@@ -119,7 +133,7 @@ pub(crate) fn judge<T>(waited: &Waited<T>) -> Result<(), Failure> {
             all.len()
         ));
     }
-    Err(Failure::unconfirmed(words.join("; ")))
+    Some(words.join("; "))
 }
 
 /// Gateways for people.

@@ -126,7 +126,7 @@ fn every_default_of_the_tables_lies_within_its_bounds() {
                 (Kind::Size { min, max }, _) => (min..=max).contains(&units::parse_size(text).unwrap()),
                 (Kind::Choice(words), _) => words.contains(&text),
                 (Kind::Flag, _) => text == "false",
-                (Kind::Text | Kind::Path | Kind::Secrets, _) => !text.is_empty(),
+                (Kind::Text | Kind::Path | Kind::Secrets | Kind::Either(..), _) => !text.is_empty(),
                 _ => false,
             };
             assert!(within, "{} {}", schema.name, key.name);

@@ -22,7 +22,10 @@ const COALESCE: Duration = Duration::from_millis(20);
 /// Longest wait for one announcement; the connection has its own deadline, of about this.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Pause after a failed announcement. Without a healthy connection a try costs nothing, and the first
+/// Longest wait for the first announcement: a store that hangs must not keep a gateway from starting.
+const INTRODUCTION: Duration = Duration::from_secs(1);
+
+/// Pause after a failed announcement, unless a look-up needs it. Without a healthy connection a try costs nothing, and the first
 /// receipt after an outage should not be what an operator waits for.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -67,6 +70,14 @@ pub struct AnnounceFigures {
     pub lag_millis: u64,
     /// See `lag_millis`.
     pub lags: Vec<u64>,
+}
+
+/// What the log was told last.
+#[derive(PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Silent,
+    Unregistered(String),
 }
 
 /// Announces one gateway. It is a sink of the store's events and must be subscribed after the cache,
@@ -135,24 +146,55 @@ impl Announcer {
     /// Announces for ever; the caller owns the task and aborts it. A failure is counted and tried
     /// again, and stops nothing.
     pub async fn run(self: Arc<Self>) {
-        let mut failing = false;
+        let mut failing;
+        let mut told = Told::Nothing;
         loop {
             let outcome = timeout(DEADLINE, self.announce()).await;
             let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into())));
-            match (&outcome, failing) {
-                (Err(error), false) => tracing::warn!(%error, "this gateway's receipt is not written; operators see it as silent"),
-                (Ok(_), true) => tracing::info!("this gateway's receipt is written again"),
-                _ => {}
-            }
+            self.tell(&outcome, &mut told);
             failing = outcome.is_err();
-            if failing {
-                sleep(RETRY).await;
-            } else {
-                sleep(COALESCE).await;
-                // News that came meanwhile have left their mark; without any, the heartbeat.
-                let _ = timeout(HEARTBEAT.saturating_sub(COALESCE), self.news.notified()).await;
-            }
+            sleep(COALESCE).await;
+            // What came meanwhile has left its mark; without anything, the heartbeat.
+            let pause = if failing { RETRY } else { HEARTBEAT };
+            let asked = async {
+                tokio::select! {
+                    () = self.news.notified(), if !failing => {}
+                    () = self.store().wants_announcement() => {}
+                }
+            };
+            let _ = timeout(pause.saturating_sub(COALESCE), asked).await;
         }
+    }
+
+    /// Tells the log when announcing begins to fail, or this gateway is no longer registered, and when all is
+    /// well again.
+    fn tell(&self, outcome: &Result<(), StoreError>, told: &mut Told) {
+        let now = match (outcome, self.store().unregistered()) {
+            (_, Some(why)) => Told::Unregistered(why),
+            (Err(_), None) => Told::Silent,
+            (Ok(()), None) => Told::Nothing,
+        };
+        if now == *told {
+            return;
+        }
+        match (&now, outcome) {
+            (Told::Unregistered(why), _) => tracing::error!(
+                alarm = "not_registered",
+                why,
+                "this gateway is not registered with the store: it admits nobody but by what it read before, and that until it is too old"
+            ),
+            (Told::Silent, Err(error)) => {
+                tracing::warn!(%error, "this gateway's receipt is not written; operators see it as silent");
+            }
+            _ => tracing::info!("this gateway is registered, and its receipt is written again"),
+        }
+        *told = now;
+    }
+
+    /// The first announcement, before anything is served: whoever asks first should not find this gateway
+    /// unregistered. That it fails is told by [`run`](Self::run), which tries again.
+    pub async fn introduce(&self) {
+        let _ = timeout(INTRODUCTION, self.announce()).await;
     }
 
     /// Takes the receipt away; called when nothing is served any more, and before the task of

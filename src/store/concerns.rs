@@ -7,6 +7,12 @@ pub enum Concern {
     /// The settings cannot be seen.
     #[error("the store's settings cannot be looked at: allow the gateway's user INFO (and CONFIG GET)")]
     SettingsHidden,
+    /// Nobody can tell one process of the server from another.
+    #[error(
+        "the store does not tell which of its processes answers (`run_id` of INFO), so a restart that lost gateways from the list cannot be \
+             excluded and `--wait` never says that all have confirmed: allow the gateway's user INFO"
+    )]
+    ServerHidden,
     /// Nothing is written down.
     #[error("the store does not write changes down, a restart loses them: set `appendonly yes`")]
     NotPersistent,
@@ -14,7 +20,9 @@ pub enum Concern {
     #[error("the store cannot write changes down: look at its disk and its log")]
     WritingFails,
     /// Changes are acknowledged before they are on the disk, and no replica has them either.
-    #[error("a power cut of the store's machine may lose acknowledged changes: set `appendfsync always`, or `wait_replicas` here")]
+    #[error(
+        "a power cut of the store's machine may lose acknowledged changes: set `appendfsync always`, or let changes wait for a replica"
+    )]
     SyncedLate,
     /// Records may be thrown out when memory is short.
     #[error("the store may evict records when memory is short (`maxmemory-policy {policy}`): set `noeviction`")]
@@ -25,19 +33,38 @@ pub enum Concern {
         evicted: u64,
     },
     /// There are replicas, and no change waits for any.
-    #[error("a failover may lose acknowledged changes for ever: the store has {replicas} replicas, set `wait_replicas`")]
+    #[error("a failover may lose acknowledged changes for ever: the store has {replicas} replicas, set `wait_replicas = \"all\"`")]
     NothingAwaited {
         /// Replicas there are.
-        replicas: u32,
+        replicas: usize,
+    },
+    /// Changes wait for fewer replicas than could be promoted.
+    #[error(
+        "a failover may lose acknowledged changes for ever: changes wait for {awaited} replicas and {promotable} could be promoted, \
+         set `wait_replicas = \"all\"`"
+    )]
+    FewerThanAll {
+        /// `wait_replicas`.
+        awaited: u32,
+        /// By the account of those who would promote one.
+        promotable: usize,
+    },
+    /// Nobody says which replicas changes must wait for.
+    #[error("changes are made but not confirmed, because which replicas could be promoted is not known: {why}")]
+    ReplicasUnknown {
+        /// What is in the way.
+        why: String,
     },
     /// A primary that is cut off from its replicas goes on taking changes.
-    #[error("a primary that is cut off from its replicas goes on acknowledging changes: set `min-replicas-to-write 1`")]
+    #[error(
+        "a primary that is cut off from its replicas goes on acknowledging changes: set `min-replicas-to-write` to the number of replicas"
+    )]
     WritesAlone,
     /// Changes wait for replicas that are not there.
     #[error("changes wait for {wanted} replicas and {connected} are connected: changes are made but not confirmed")]
     TooFewReplicas {
         /// Connected and up to date within seconds.
-        connected: u32,
+        connected: usize,
         /// `wait_replicas`.
         wanted: u32,
     },
@@ -46,6 +73,12 @@ pub enum Concern {
     RightsRefused {
         /// Names of commands, `~keys` for its keys.
         rights: Vec<String>,
+    },
+    /// A replica that could be promoted is away, or lags by seconds.
+    #[error("changes are made but not confirmed, because replicas that could be promoted are not connected to the primary: {replicas}")]
+    ReplicasAway {
+        /// Their names.
+        replicas: String,
     },
     /// A node that is cut off from its cluster goes on answering.
     #[error("a node that is cut off from its cluster goes on answering: set `cluster-allow-reads-when-down no`")]
@@ -67,11 +100,15 @@ impl Concern {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::SettingsHidden => "settings_hidden",
+            Self::ServerHidden => "server_hidden",
             Self::NotPersistent => "not_persistent",
             Self::WritingFails => "writing_fails",
             Self::SyncedLate => "synced_late",
             Self::MayEvict { .. } => "may_evict",
             Self::NothingAwaited { .. } => "nothing_awaited",
+            Self::FewerThanAll { .. } => "fewer_than_all",
+            Self::ReplicasUnknown { .. } => "replicas_unknown",
+            Self::ReplicasAway { .. } => "replicas_away",
             Self::WritesAlone => "writes_alone",
             Self::TooFewReplicas { .. } => "too_few_replicas",
             Self::RightsRefused { .. } => "rights_refused",

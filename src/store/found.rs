@@ -1,5 +1,6 @@
 //! What look-ups ask for and bring.
 
+use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
 
@@ -10,6 +11,9 @@ pub struct Found {
     pub position: Position,
     /// The credential and what its force depends on, read in one step; `None` = certainly absent.
     pub facts: Option<FoundFacts>,
+    /// Up to when the server that answered was known to be the primary, where somebody else decides that:
+    /// what was found counts from then if the question was sent later. `None`: from the question.
+    pub primary_at: Option<BootMillis>,
 }
 
 /// A question that was answered before.

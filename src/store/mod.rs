@@ -33,7 +33,7 @@ mod watch;
 pub use filter::CredentialFilter;
 pub use found::{Again, Found, FoundAgain, FoundFacts};
 pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
-pub use receipts::{Announcement, EventPage, Receipt, Receipts, Standing, ToldEvent};
+pub use receipts::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, ToldEvent};
 pub use rests_on::RestsOn;
 
 /// A boxed future; stores are never on the hot path.
@@ -350,8 +350,9 @@ pub trait CredentialStore: Send + Sync + 'static {
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Writes down that a gateway is there and what it has applied, and answers the store's time. A
-    /// later announcement of the same process replaces the earlier one; one of another process that
-    /// goes by the same id is refused while that one is heard of ([`receipts::DUPLICATE_AFTER`]).
+    /// later announcement of the same process replaces the earlier one. Of two processes that go by one id
+    /// the later one is refused when both are heard of ([`receipts::DUPLICATE_AFTER`]); until the earlier
+    /// one has spoken, both may be registered, and both are listed.
     ///
     /// What is written is safe to rely on: the receipt names a position only if the announcing
     /// process' sinks have been told everything up to it, within the history it belongs to.
@@ -360,6 +361,17 @@ pub trait CredentialStore: Send + Sync + 'static {
     fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let _ = gateway;
         Box::pin(async { Err(receipts::no_receipts()) })
+    }
+
+    /// Returns when an announcement should not wait for the next heartbeat: this gateway's entry was missed.
+    fn wants_announcement(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Why this gateway may admit nobody by what it reads, unless it may: look-ups of a store that others
+    /// share succeed only for a gateway that is registered.
+    fn unregistered(&self) -> Option<String> {
+        None
     }
 
     /// Takes a gateway's receipt away, if it is of this process (`run`): it serves nobody any more.

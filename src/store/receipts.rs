@@ -22,6 +22,14 @@ pub const DUPLICATE_AFTER: Duration = Duration::from_secs(6);
 /// burned down does not stand in the list for ever.
 pub const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
+/// The longest that any gateway's configuration lets it act on what was before a change. How a gateway was
+/// configured that nobody can name is not known.
+pub const HARD_BOUND: Duration = Duration::from_secs(60);
+
+/// How far ahead of the store's clock a receipt may have been heard: another machine took the store over,
+/// whose clock is behind. Further ahead, nobody was heard.
+pub const HEARD_AHEAD: Duration = Duration::from_secs(1);
+
 /// Most gateways of one store. Each costs a write every [`HEARTBEAT`].
 pub const MAX_GATEWAYS: usize = 1_000;
 
@@ -75,6 +83,8 @@ impl Standing {
 pub struct Receipt {
     /// Its name.
     pub id: GatewayId,
+    /// Tells processes of one name apart.
+    pub run: u64,
     /// The program's version.
     pub version: String,
     /// What it has applied.
@@ -101,8 +111,19 @@ impl Receipt {
     /// Whether it was heard of lately.
     #[must_use]
     pub fn is_heard(&self, now: UnixMillis) -> bool {
-        now <= self.heard_at.plus(DUPLICATE_AFTER)
+        now <= self.heard_at.plus(DUPLICATE_AFTER) && self.heard_at <= now.plus(HEARD_AHEAD)
     }
+}
+
+/// Who is no longer registered and may still act on what it read before, until its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// As it stands in the list, made printable and cut: somebody else may have written it.
+    pub shown: String,
+    /// When it was last heard of, by the store's clock, if its entry tells.
+    pub heard_at: Option<UnixMillis>,
+    /// When it must have stopped, by the store's clock.
+    pub stopped_by: UnixMillis,
 }
 
 /// All gateways, read in one step.
@@ -114,6 +135,33 @@ pub struct Receipts {
     pub head: Standing,
     /// In order of id.
     pub gateways: Vec<Receipt>,
+    /// Processes whose id another one has taken, gateways silent for [`KEPT_FOR`], and entries that cannot be
+    /// read: none of them can prove any more that it is registered. In order of what is shown.
+    pub departed: Vec<Departed>,
+    /// Since when nobody can have been lost from the list, by the store's clock; `None` when nobody can have
+    /// been lost ever.
+    pub whole_since: Option<UnixMillis>,
+}
+
+impl Receipts {
+    /// A gateway that is not in the list can have been in it before the first of these moments, and has
+    /// stopped acting on what it read then by the second one. `None` when whoever may act on what it read
+    /// before now is in the list.
+    #[must_use]
+    pub fn not_ruled_out(&self) -> Option<(UnixMillis, UnixMillis)> {
+        let since = self.whole_since?;
+        let stopped = since.plus(HARD_BOUND);
+        (self.now < stopped).then_some((since, stopped))
+    }
+
+    /// Whether this receipt is of a gateway that has applied everything up to `target`. What it said to
+    /// another server, or of changes that the store does not have, says nothing.
+    #[must_use]
+    pub fn confirms(&self, receipt: &Receipt, target: &Standing) -> bool {
+        receipt.applied.contains(target)
+            && receipt.applied.count <= self.head.count
+            && self.whole_since.is_none_or(|since| receipt.heard_at >= since)
+    }
 }
 
 /// One event as operators see it.
@@ -150,6 +198,18 @@ impl EventPage {
 /// What a store says that keeps no receipts.
 pub(super) fn no_receipts() -> StoreError {
     StoreError::Unavailable("it keeps no receipts".into())
+}
+
+/// Longest text of an entry that somebody else may have written, in characters.
+const MAX_SHOWN: usize = 160;
+
+/// What stands in the list, printable on one line and cut.
+pub(super) fn shown_entry(bytes: &[u8]) -> String {
+    let text = bytes.escape_ascii().to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 /// A version as it may be kept and shown.

@@ -22,7 +22,7 @@ use super::{
     PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
-use confirmations::{Confirmations, confirm_for_ever};
+use confirmations::{Confirmations, Witnesses, confirm_for_ever};
 pub use counts::SharedCounts;
 pub use dial::{ByteStream, Network, Surroundings};
 use inspection::Concerns;
@@ -30,6 +30,9 @@ pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
 use reader::Feed;
 use receipts::ReceiptScripts;
+pub use registration::Registered;
+use registration::Registration;
+pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
 use whereabouts::Whereabouts;
@@ -51,12 +54,17 @@ mod lua;
 mod pace;
 mod reader;
 mod receipts;
+mod registration;
+mod replicas;
 mod restoration;
 mod rights;
 mod scripts;
+mod seat;
 mod sentinel;
 mod session;
+mod survey;
 mod turn;
+mod vouching;
 mod whereabouts;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only
@@ -74,11 +82,16 @@ pub struct RedisSettings {
     /// Prefix of every key; becomes a hash tag.
     pub key_prefix: String,
     /// Replicas that must have a change before it is acknowledged.
-    pub wait_replicas: u32,
+    pub wait_replicas: WaitReplicas,
     /// Deadline of one look-up.
     pub lookup_timeout: Duration,
+    /// Oldest usable fact: says how often those are asked who know which server is the primary.
+    pub max_age: Duration,
     /// What tells this gateway's peppers from others.
     pub peppers: PepperChecks,
+    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
+    /// what admits nobody.
+    pub registered: Option<Registered>,
 }
 
 impl std::fmt::Debug for RedisSettings {
@@ -95,9 +108,9 @@ impl std::fmt::Debug for RedisSettings {
 /// at once while Redis cannot be reached, and recovers without a restart.
 ///
 /// The contract holds on a primary that persists (`appendonly yes`) and does not evict
-/// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: without `wait_replicas` a
-/// failover can lose an acknowledged change for ever; with it, an acknowledged change has reached
-/// that many replicas. A change whose replicas did not confirm in time is reported as
+/// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: with [`WaitReplicas::All`] an
+/// acknowledged change has reached each replica that could be promoted; with fewer, a failover can lose
+/// it for ever. A change whose replicas did not confirm in time is reported as
 /// [`StoreError::Unavailable`] though it *was made*: repeat it until it is acknowledged.
 ///
 /// A store without data (never used, or flushed) answers [`StoreError::Unavailable`] to every
@@ -125,9 +138,10 @@ struct Shared {
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
+    registration: Arc<Registration>,
     feed: Arc<Feed>,
     concerns: Concerns,
-    wait_replicas: u32,
+    wait_replicas: WaitReplicas,
     peppers: PepperChecks,
     lookup_timeout: Duration,
 }
@@ -156,8 +170,16 @@ impl RedisStore {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
-        let scripts = Arc::new(Scripts::new(&settings.key_prefix, settings.peppers.clone()));
-        let whereabouts = Arc::new(Whereabouts::new(around, settings.access, &settings.key_prefix, Arc::clone(&clock)));
+        let registration = Arc::new(Registration::new(settings.registered));
+        let scripts = Scripts::new(&settings.key_prefix, settings.peppers.clone(), registration.entry());
+        let scripts = Arc::new(scripts);
+        let whereabouts = Arc::new(Whereabouts::new(
+            around,
+            settings.access,
+            &settings.key_prefix,
+            settings.max_age,
+            Arc::clone(&clock),
+        ));
         let (confirmations, rounds) = Confirmations::new();
         let shared = Arc::new(Shared {
             readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),
@@ -168,6 +190,7 @@ impl RedisStore {
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts),
+            registration,
             feed: Arc::new(Feed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
@@ -180,8 +203,12 @@ impl RedisStore {
         for link in shared.readers.iter().chain([&shared.changes]) {
             tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
         }
-        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), Arc::clone(&scripts), settings.wait_replicas);
+        let witnesses = Witnesses::new(&scripts, &whereabouts, settings.wait_replicas);
+        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), witnesses);
         tasks.push(control.spawn(confirm).abort_handle());
+        if whereabouts.has_witnesses() {
+            tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());
+        }
         tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
         tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());
         let follow = reader::follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
@@ -254,7 +281,8 @@ impl Shared {
         links
             .find_map(|link| {
                 let wanted = not.is_none_or(|not| !Arc::ptr_eq(not, link));
-                link.live().filter(|_| wanted).map(|live| (Arc::clone(link), live))
+                let live = link.live().filter(|live| wanted && self.whereabouts.is_named(&live.endpoint));
+                live.map(|live| (Arc::clone(link), live))
             })
             .ok_or_else(|| self.writer.last_error())
     }
@@ -393,6 +421,14 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.announce(&gateway).await })
     }
 
+    fn wants_announcement(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.registration.wanted())
+    }
+
+    fn unregistered(&self) -> Option<String> {
+        self.shared.registration.missing()
+    }
+
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         let session = self.session();
         self.run(async move { session.withdraw(&id, run).await })
@@ -419,6 +455,7 @@ impl CredentialStore for RedisStore {
 
     fn concerns(&self) -> Vec<Concern> {
         let mut concerns = self.shared.concerns.now();
+        concerns.extend(self.shared.registration.concern());
         let rights = self.shared.whereabouts.rights().missing();
         if !rights.is_empty() {
             concerns.push(Concern::RightsRefused { rights });

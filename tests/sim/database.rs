@@ -33,6 +33,8 @@ pub(crate) struct Database {
     pub(crate) now: u64,
     /// How far its wall clock is ahead, in milliseconds.
     pub(crate) ahead: i64,
+    /// Names the process of the server.
+    pub(crate) run: u64,
     /// What was written since it was last taken, as a replica repeats it.
     pub(crate) written: Vec<Command>,
 }
@@ -60,6 +62,7 @@ impl Database {
                     Reply::bulk((time % 1000 * 1000).to_string()),
                 ])
             }
+            b"INFO" => Reply::bulk(format!("# Server\r\nrun_id:{:040x}\r\n", self.run)),
             name if name.starts_with(b"H") => self.on_hash(name, args),
             name if name.starts_with(b"Z") => self.on_names(name, args),
             name if name.starts_with(b"X") => self.on_stream(name, args),
@@ -100,6 +103,7 @@ impl Database {
             b"HGET" => return value(&args[1]),
             b"HMGET" => return Reply::List(args[1..].iter().map(value).collect()),
             b"HEXISTS" => return Reply::Int(held.contains_key(&args[1]).into()),
+            b"HKEYS" => return Reply::List(held.keys().map(Reply::bulk).collect()),
             b"HLEN" => return Reply::Int(held.len() as i64),
             b"HGETALL" => {
                 let pairs = held.iter().flat_map(|(field, value)| [Reply::bulk(field), Reply::bulk(value)]);

@@ -326,9 +326,11 @@ async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: A
             .unwrap()
             .into_access(None),
         key_prefix: "durward".into(),
-        wait_replicas: settings.wait_replicas,
+        wait_replicas: settings.wait_replicas.into(),
         lookup_timeout: defaults.lookup_timeout,
+        max_age: settings.max_age,
         peppers: PepperChecks::one(PEPPER_CHECK),
+        registered: None,
     };
     let store = RedisStore::open_in(around, redis, clock.clone(), control.clone()).await;
     let store = Arc::new(store.expect("the store is ours"));

@@ -45,9 +45,7 @@ impl Interpreter {
         let lua = Lua::new();
         let redis = lua.create_table().unwrap();
         redis.set("call", lua.create_function(call).unwrap()).unwrap();
-        // Only what tries the gateway's rights asks so, and is refused nothing here.
-        let pcall = lua.create_function(|lua, _: Variadic<Value>| lua.create_table());
-        redis.set("pcall", pcall.unwrap()).unwrap();
+        redis.set("pcall", lua.create_function(pcall).unwrap()).unwrap();
         let error_reply = lua.create_function(|lua, text: mlua::LuaString| {
             let reply = lua.create_table()?;
             reply.set("err", text)?;
@@ -90,6 +88,15 @@ fn call(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Value> {
         .collect();
     let reply = DATABASE.with_borrow_mut(|database| database.call(&command));
     value_of(lua, &reply)
+}
+
+/// `redis.pcall`: an error is an answer.
+fn pcall(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Value> {
+    call(lua, words).or_else(|error| {
+        let answer = lua.create_table()?;
+        answer.set("err", error.to_string())?;
+        Ok(Value::Table(answer))
+    })
 }
 
 fn value_of(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {

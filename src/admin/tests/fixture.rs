@@ -134,6 +134,7 @@ impl CredentialStore for Memory {
             Ok(Found {
                 position: Position(1),
                 facts,
+                primary_at: None,
             })
         })
     }

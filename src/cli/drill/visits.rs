@@ -42,6 +42,13 @@ const QUIET: Duration = Duration::from_secs(1);
 /// And for this many requests in a row, for an address that takes long to answer.
 const REFUSALS: u32 = 10;
 
+/// An address that answers nothing but 503 for this long, after the revocation, is not waited for: two pauses
+/// of a gateway that looks for its store again.
+const UNAVAILABLE: Duration = Duration::from_secs(5);
+
+/// What 503 means, for whoever reads a report.
+pub(crate) const CANNOT_TELL: &str = "answers 503: it cannot reach its store, or is not registered there";
+
 /// Longest watch after the revocation: the bound, and time to see that it held.
 const WATCH: Duration = Duration::from_secs(75);
 
@@ -69,6 +76,10 @@ pub(crate) struct Seen {
     pub(crate) last_admission_ms: Option<u64>,
     /// When a refusal arrived first, in milliseconds after the acknowledgement.
     pub(crate) first_refusal_ms: Option<u64>,
+    /// It answered 503 at the end of the drill: it admits nobody whom it has to look up, and nobody knows what
+    /// it will say later.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unavailable: bool,
     /// It went on refusing until the end of the drill.
     #[serde(skip)]
     quiet: bool,
@@ -81,11 +92,12 @@ impl Seen {
     }
 }
 
-/// One answer: yes, no, or neither.
+/// One answer: yes, no, or neither, of which 503 is what a gateway says that cannot know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Admitted,
     Refused,
+    Unavailable,
     Unclear,
 }
 
@@ -189,6 +201,9 @@ impl Target {
         let failed = |why: String| Failure::new(Exit::Failed, format!("{}: {why}; nothing was measured", self.url));
         let decoy = self.ask(&canary.field, &canary.decoy).await;
         let decoy = decoy.map_err(|error| failed(format!("no answer ({error})")))?;
+        if decoy == 503 {
+            return Err(unavailable(&self.url));
+        }
         if !(400..500).contains(&decoy) {
             return Err(failed(format!("a key that nobody has is answered with {decoy}, not refused")));
         }
@@ -199,6 +214,9 @@ impl Target {
                 return Ok(decoy);
             }
             if start.elapsed() >= ADMISSION {
+                if status.as_ref().is_ok_and(|status| *status == 503) {
+                    return Err(unavailable(&self.url));
+                }
                 let said = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 return Err(failed(format!(
                     "the canary was not admitted ({said}); give what the route needs with --scope"
@@ -212,17 +230,21 @@ impl Target {
     async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> Watched {
         let start = instant();
         let mut watched = Watched::default();
-        let (mut last_yes, mut refusals) = (instant(), 0);
+        let (mut last_yes, mut refusals, mut last_known) = (instant(), 0, instant());
         while start.elapsed() < WATCH {
             let visit = self.visit(canary, decoy).await;
             watched.requests += 1;
-            watched.failures += u64::from(visit.verdict == Verdict::Unclear);
+            watched.failures += u64::from(matches!(visit.verdict, Verdict::Unclear | Verdict::Unavailable));
             refusals += 1;
             if visit.verdict != Verdict::Refused {
                 (last_yes, refusals) = (instant(), 0);
             }
+            if visit.verdict != Verdict::Unavailable {
+                last_known = instant();
+            }
             keep(&mut watched.kept, visit);
-            if revocation.over.load(Ordering::Acquire) && refusals >= REFUSALS && last_yes.elapsed() >= QUIET {
+            let quiet = refusals >= REFUSALS && last_yes.elapsed() >= QUIET;
+            if revocation.over.load(Ordering::Acquire) && (quiet || last_known.elapsed() >= UNAVAILABLE) {
                 break;
             }
             sleep(PACE).await;
@@ -251,10 +273,15 @@ fn keep(kept: &mut Vec<Visit>, visit: Visit) {
     }
 }
 
+fn unavailable(url: &str) -> Failure {
+    Failure::new(Exit::Unavailable, format!("{url} {CANNOT_TELL}; nothing was measured"))
+}
+
 fn judge(status: u16, decoy: u16) -> Verdict {
     match status {
         401 | 403 => Verdict::Refused,
         refused if refused == decoy => Verdict::Refused,
+        503 => Verdict::Unavailable,
         // Too many requests is no word about the credential.
         429 | 500.. => Verdict::Unclear,
         _ => Verdict::Admitted,
@@ -324,6 +351,7 @@ fn summarise(url: &str, watched: &Watched, acknowledged: UnixMillis) -> Seen {
             .map(|visit| after(visit.answered))
             .max(),
         first_refusal_ms: visits.iter().find(is(Verdict::Refused)).map(|visit| after(visit.answered)),
+        unavailable: visits.last().is_some_and(|visit| visit.verdict == Verdict::Unavailable),
         quiet: visits.last().is_some_and(|visit| visit.verdict == Verdict::Refused),
     }
 }

@@ -28,10 +28,10 @@ use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
-use crate::store::announce::Announcer;
+use crate::store::announce::{Announcer, Identity};
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, SharedCounts};
+use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, Registered, SharedCounts};
 use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
@@ -185,10 +185,12 @@ struct Kept {
 }
 
 async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, StartError> {
-    let (store, shared_counts) = open_store(settings, clock.clone()).await?;
+    let identity = identity(settings)?;
+    let (store, shared_counts) = open_store(settings, &identity, clock.clone()).await?;
     let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
     // After the cache: what is announced, it must have been told before.
-    let announcer = Announcer::new(&cached, identity(settings)?, clock.clone());
+    let announcer = Announcer::new(&cached, identity, clock.clone());
+    announcer.introduce().await;
     Ok(Kept {
         store,
         limiter: Arc::new(Limiter::new(shared_counts, clock.clone())),
@@ -238,7 +240,7 @@ async fn write_uses(cached: Arc<CachedStore>) {
 /// The store, and where rate limits are counted by all gateways together, if it is a shared one.
 type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
 
-async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
+async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
     let peppers = settings.peppers.checks();
     match &settings.store.kind {
         StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &peppers)?), None)),
@@ -252,7 +254,12 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Opened
                 key_prefix: key_prefix.clone(),
                 wait_replicas: *wait_replicas,
                 lookup_timeout: settings.store.lookup_timeout,
+                max_age: settings.store.max_age,
                 peppers,
+                registered: Some(Registered {
+                    id: gateway.id.clone(),
+                    run: gateway.run,
+                }),
             };
             let store = RedisStore::open(redis, clock, Handle::current()).await?;
             let counts = store.counts();

@@ -6,11 +6,37 @@ use crate::config::reader::shorten;
 use crate::config::secret::Reference;
 use crate::config::source::Located;
 use crate::config::written::{WrittenClientTls, WrittenRedis, WrittenRedisPlace, WrittenSentinels};
-use crate::store::redis::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
+use crate::store::redis::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers, WaitReplicas};
 
 use super::Builder;
 
 impl Builder<'_> {
+    /// What a number of replicas risks, where it is known that another server may become the primary.
+    pub(super) fn lint_replicas(&self, written: &WrittenRedis) {
+        let who = match written.place {
+            Some(WrittenRedisPlace::Sentinels(_)) => "the sentinels promote",
+            Some(WrittenRedisPlace::Cluster(_)) => "the cluster promotes",
+            Some(WrittenRedisPlace::Url(_)) | None => return,
+        };
+        let at = &written.wait_replicas.at;
+        match written.wait_replicas.value {
+            WaitReplicas::All => {}
+            WaitReplicas::Count(0) => self.report.warning(
+                at,
+                format!("no change waits for a replica: when {who} one, acknowledged revocations may be lost for ever"),
+                Some("write `wait_replicas = \"all\"`, which is the default".to_owned()),
+            ),
+            WaitReplicas::Count(number) => self.report.note(
+                at,
+                format!(
+                    "with more than {number} replica{} that could be promoted, {who} one that may not have what was acknowledged",
+                    if number == 1 { "" } else { "s" }
+                ),
+                Some("`wait_replicas = \"all\"`, which is the default, waits for each that could be promoted".to_owned()),
+            ),
+        }
+    }
+
     pub(super) fn redis_access(&self, written: &WrittenRedis) -> Option<RedisAccess> {
         let user = self.redis_user(written.username.as_ref(), written.password.as_ref());
         let tls = match &written.tls {

@@ -11,7 +11,8 @@ use crate::snapshot::{StoreKind, StoreSettings};
 use super::Builder;
 
 /// What must be left of the bound when a fact is as old as it may be: time for stalls, scheduling and
-/// the request that just passed the check.
+/// the request that just passed the check. Nothing is added for sentinels or a cluster: how long their word is
+/// trusted is a part of a fact's age.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// How often open streams are judged again unless the configuration says otherwise: half of `max_age`'s
@@ -25,12 +26,12 @@ impl Builder<'_> {
     /// Store settings.
     pub(super) fn store(&self, gateway: &WrittenGateway) -> Option<StoreSettings> {
         let written = &gateway.store;
-        let limit = gateway.bound.value.saturating_sub(MARGIN);
+        let limit = gateway.bound.value.saturating_sub(MARGIN + MIN_STREAM_CHECK);
         if written.max_age.value > limit {
             self.report.error(
                 &written.max_age.at,
                 format!(
-                    "`max_age` may be at most {}: the revocation bound of {} less 5 s",
+                    "`max_age` may be at most {}: the revocation bound of {} less 5 s, and 1 s for the shortest `stream_check`",
                     write_duration(limit),
                     write_duration(gateway.bound.value)
                 ),
@@ -80,11 +81,14 @@ impl Builder<'_> {
             WrittenStoreKind::Embedded { path } => Some(StoreKind::Embedded {
                 path: self.resolve(&path.value),
             }),
-            WrittenStoreKind::Redis(redis) => Some(StoreKind::Redis {
-                access: Box::new(self.redis_access(redis)?),
-                key_prefix: redis.key_prefix.value.clone(),
-                wait_replicas: redis.wait_replicas,
-            }),
+            WrittenStoreKind::Redis(redis) => {
+                self.lint_replicas(redis);
+                Some(StoreKind::Redis {
+                    access: Box::new(self.redis_access(redis)?),
+                    key_prefix: redis.key_prefix.value.clone(),
+                    wait_replicas: redis.wait_replicas.value,
+                })
+            }
         }
     }
 

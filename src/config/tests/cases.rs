@@ -14,13 +14,13 @@ pub(super) const GATEWAY_CASES: &[Case] = &[
     Case("workers = 0\n", "0", "`workers` must be 1 to 256"),
     Case("workers = -1\n", "-1", "`workers` cannot be this number"),
     Case("dialect = \"plian\"\n", "\"plian\"", "there is no dialect `plian`"),
-    Case("[store]\nmax_age = \"56s\"\n", "\"56s\"", "`max_age` must be 1s to 55s"),
+    Case("[store]\nmax_age = \"56s\"\n", "\"56s\"", "`max_age` must be 1s to 54s"),
     Case("[store]\nmax_age = \"30\"\n", "\"30\"", "`max_age` is not a duration"),
     Case("[store]\nmax_age = 30\n", "30", "`max_age` cannot be this number"),
     Case(
-        "revocation.bound = \"30s\"\n[store]\nmax_age = \"26s\"\n",
-        "\"26s\"",
-        "`max_age` may be at most 25s",
+        "revocation.bound = \"30s\"\n[store]\nmax_age = \"25s\"\n",
+        "\"25s\"",
+        "`max_age` may be at most 24s",
     ),
     Case(
         "revocation.stream_check = \"26s\"\n",

@@ -3,8 +3,9 @@
 use super::cases::Case;
 use super::cases::store::{REDIS, REDIS_CASES};
 use super::*;
+use crate::config::error::Weight;
 use crate::snapshot::StoreKind;
-use crate::store::redis::{RedisAccess, Servers};
+use crate::store::redis::{RedisAccess, Servers, WaitReplicas};
 
 fn files(store: &str) -> Table {
     let made = rcgen::generate_simple_self_signed(vec!["redis.example".to_owned()]).unwrap();
@@ -56,6 +57,50 @@ fn each_mistake_about_redis_is_found_alone_and_in_its_place() {
 }
 
 #[test]
+fn changes_wait_for_all_replicas_unless_a_number_is_written() {
+    let waits = |store: &str| {
+        let loaded = check(&files(store)).unwrap_or_else(|errors| panic!("{store}: {errors}"));
+        match loaded.settings.store.kind {
+            StoreKind::Redis { wait_replicas, .. } => wait_replicas,
+            StoreKind::Embedded { .. } => panic!("a redis store was asked for"),
+        }
+    };
+    assert_eq!(waits("cluster = [\"a:1\"]\n"), WaitReplicas::All);
+    assert_eq!(waits("cluster = [\"a:1\"]\nwait_replicas = \"all\"\n"), WaitReplicas::All);
+    assert_eq!(waits("cluster = [\"a:1\"]\nwait_replicas = 0\n"), WaitReplicas::Count(0));
+    assert_eq!(waits("cluster = [\"a:1\"]\nwait_replicas = 8\n"), WaitReplicas::Count(8));
+}
+
+#[test]
+fn what_a_number_of_replicas_risks_is_said_where_another_server_may_be_promoted() {
+    let told = |store: &str| {
+        let loaded = check(&files(store)).unwrap_or_else(|errors| panic!("{store}: {errors}"));
+        let about = loaded.warnings.iter().filter(|d| d.problem.message.contains("promote"));
+        about.map(|d| (d.problem.weight, d.problem.message.clone())).collect::<Vec<_>>()
+    };
+    let sentinels = "sentinels = [\"s1\"]\nservice = \"main\"\n";
+    let cluster = "cluster = [\"a:1\"]\n";
+    for place in [sentinels, cluster] {
+        for (number, weight, says) in [
+            (0, Weight::Warning, "waits for a replica"),
+            (1, Weight::Note, "more than 1 replica "),
+        ] {
+            let found = told(&format!("{place}wait_replicas = {number}\n"));
+            assert!(
+                matches!(&found[..], [(is, text)] if *is == weight && text.contains(says)),
+                "{found:?}"
+            );
+        }
+        assert_eq!(told(place), []);
+    }
+    assert_eq!(
+        told("url = \"redis://h\"\nwait_replicas = 0\n"),
+        [],
+        "whether there is a replica is not known"
+    );
+}
+
+#[test]
 fn a_url_names_one_server_and_may_leave_the_user_to_other_keys() {
     let whole = access("url = \"env:WITH_USER\"\n");
     assert!(matches!(&whole.servers, Servers::One(e) if e.to_string() == "h:6379"));
@@ -86,6 +131,34 @@ fn sentinels_have_users_of_their_own_and_the_tls_of_the_store() {
 }
 
 #[test]
+fn the_age_of_facts_and_the_check_of_streams_fit_the_bound_and_trust_in_sentinels_adds_nothing() {
+    let sentinels = "sentinels = [\"a:1\", \"b:1\", \"c:1\"]\nservice = \"main\"\n";
+    let seconds = |more: &str| {
+        let settings = check(&files(&format!("{sentinels}{more}"))).unwrap().settings;
+        let both = (settings.store.max_age, settings.stream_check);
+        assert!(
+            both.0 + both.1 + std::time::Duration::from_secs(5) <= settings.revocation_bound,
+            "{both:?}"
+        );
+        (both.0.as_secs(), both.1.as_secs())
+    };
+    assert_eq!(seconds(""), (30, 15));
+    assert_eq!(seconds("max_age = \"54s\"\n"), (54, 1));
+    assert_eq!(seconds("max_age = \"50s\"\n[revocation]\nstream_check = \"5s\"\n"), (50, 5));
+    let refused = |more: &str| check(&files(&format!("{sentinels}{more}"))).err().unwrap().to_string();
+    let sum = refused("max_age = \"50s\"\n[revocation]\nstream_check = \"6s\"\n");
+    assert!(
+        sum.contains("`stream_check` may be at most 5s: the revocation bound of 1m less `max_age` and 5 s"),
+        "{sum}"
+    );
+    let alone = refused("max_age = \"25s\"\n[revocation]\nbound = \"30s\"\n");
+    assert!(
+        alone.contains("`max_age` may be at most 24s") && alone.contains("shortest `stream_check`"),
+        "{alone}"
+    );
+}
+
+#[test]
 fn tls_has_its_own_authority_client_certificate_and_name() {
     let tls = |more: &str| {
         access(&format!("url = \"rediss://10.0.0.1:6380\"\n[store.tls]\nca = \"ca.pem\"\n{more}"))
@@ -107,6 +180,7 @@ fn a_change_of_where_the_store_is_waits_for_a_restart() {
     for other in [
         "cluster = [\"a:2\"]\n",
         "cluster = [\"a:1\"]\npassword = \"env:PASSWORD\"\n",
+        "cluster = [\"a:1\"]\nwait_replicas = 1\n",
         "cluster = [\"a:1\"]\ntls = { ca = \"ca.pem\" }\n",
         "url = \"redis://a:1\"\n",
     ] {

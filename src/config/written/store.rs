@@ -103,9 +103,9 @@ pub const STORE: Schema = Schema {
         },
         Key {
             name: "wait_replicas",
-            kind: Kind::Count { min: 0, max: 8 },
-            default: Fallback::Value("0"),
-            about: "`redis`: replicas that must have a change before it is acknowledged. With 0 a failover may lose an acknowledged revocation; see `docs/redis.md`.",
+            kind: Kind::Either("`\"all\"`, or a number, 0 to 8", None),
+            default: Fallback::Value("all"),
+            about: "`redis`: replicas that must have a change before it is acknowledged: all that could be promoted, or a number. With fewer than all a failover may lose an acknowledged revocation; see [what `wait_replicas` buys](redis.md#what-wait_replicas-buys).",
         },
         Key {
             name: "pepper",
@@ -117,10 +117,10 @@ pub const STORE: Schema = Schema {
             name: "max_age",
             kind: Kind::Duration {
                 min: secs(1),
-                max: secs(55),
+                max: secs(54),
             },
             default: Fallback::Value("30s"),
-            about: "Oldest fact that may be used; at most the revocation bound less 5 s, which are kept for stalls.",
+            about: "Oldest fact that may be used; at most the revocation bound less 5 s, which are kept for stalls, and 1 s for the shortest `stream_check`.",
         },
         Key {
             name: "absent_age",

@@ -94,7 +94,7 @@ impl Worker {
             Remembered::Present(facts) => {
                 let facts = self.resolver.cached().activity().lay_over(facts);
                 // Another gateway may know of a later use, and may have told the store by now.
-                let read_for_this = judged.wanted.is_some_and(|wanted| facts.sent_at() >= wanted.since);
+                let read_for_this = judged.wanted.is_some_and(|wanted| facts.read_at() >= wanted.since);
                 if !validity::is_idle(&facts, now.wall) || read_for_this {
                     return Ok(Some(facts));
                 }

@@ -33,19 +33,34 @@ const MAX_BOARDINGS: usize = 3;
 /// thousand requests a second is as much an alarm as all of them.
 const SAY_CORRUPT_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the word that a server is the primary is good for the answer that a credential is absent: as long as
+/// `absent_age` may be at most, whatever it is.
+const ABSENCE_OF_PRIMARY: Duration = Duration::from_secs(5);
+
 /// What a flight brought.
 #[derive(Clone)]
 pub(super) struct Answer {
     facts: Option<Arc<Facts>>,
+    /// When the read was sent.
     sent_at: BootMillis,
+    /// What age counts from: as `sent_at`, or earlier ([`Found::primary_at`]).
+    counts_from: BootMillis,
     position: Position,
 }
 
 impl Answer {
-    /// What it says when it brought no facts.
+    /// What it says when it brought no facts, to those who waited for it.
     const fn absence(&self) -> Absence {
         Absence {
             sent_at: self.sent_at,
+            position: self.position,
+        }
+    }
+
+    /// The same, to those who come later.
+    const fn absence_to_remember(&self) -> Absence {
+        Absence {
+            sent_at: self.counts_from,
             position: self.position,
         }
     }
@@ -148,7 +163,7 @@ impl Flights {
         let flights = self.shard(&fingerprint);
         // Another flight may have landed since the caller looked.
         match self.memory.recall(&fingerprint, now) {
-            Recalled::Present(held) if held.facts.sent_at() >= since => return Ok(Boarding::Known(Some(Arc::clone(&held.facts)))),
+            Recalled::Present(held) if held.facts.read_at() >= since => return Ok(Boarding::Known(Some(Arc::clone(&held.facts)))),
             Recalled::Absent => return Ok(Boarding::Known(None)),
             Recalled::Present(_) | Recalled::Nothing => {}
         }
@@ -213,7 +228,7 @@ impl Flights {
     async fn fly(&self, landing: &Landing) -> Outcome {
         let fingerprint = landing.fingerprint;
         add_one(&self.counters.loads);
-        // Age counts from here: whatever the store, the network and the queues add makes facts older.
+        // Age counts from here at the latest: whatever the store, the network and the queues add makes facts older.
         let sent_at = self.clock.now().boot;
         let found = tokio::time::timeout(self.lookup_timeout, self.store.find(fingerprint))
             .await
@@ -261,7 +276,13 @@ impl Flights {
     /// belongs to somebody else must cost an error, never lend an identity (hardening C3).
     fn answer(&self, fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outcome {
         let position = found.position;
+        let counts_from = found.primary_at.map_or(sent_at, |known_at| known_at.min(sent_at));
         let facts = match found.facts {
+            None if counts_from < sent_at && self.clock.now().boot.since(counts_from) >= ABSENCE_OF_PRIMARY => {
+                return Err(StoreError::Unavailable(
+                    "whether the server that knows no such credential is still the primary has not been heard lately".into(),
+                ));
+            }
             None => None,
             Some(mut found) => {
                 if !change::answers(&found.credential, fingerprint) {
@@ -274,12 +295,17 @@ impl Flights {
                     tenant: found.tenant,
                     ancestors: found.ancestors,
                     roles: found.roles,
-                    reading: Reading::new(sent_at, position),
+                    reading: Reading::of_primary_at(counts_from, sent_at, position),
                     lines: IdentityLines::default(),
                 }))
             }
         };
-        Ok(Answer { facts, sent_at, position })
+        Ok(Answer {
+            facts,
+            sent_at,
+            counts_from,
+            position,
+        })
     }
 
     /// Remembers an answer, under the fingerprint's lock so that two reads cannot overtake each other.
@@ -287,7 +313,7 @@ impl Flights {
         let flights = self.shard(&fingerprint);
         let current = match &answer.facts {
             Some(facts) => self.memory.remember(fingerprint, facts),
-            None => self.memory.remember_absent(fingerprint, answer.absence()),
+            None => self.memory.remember_absent(fingerprint, answer.absence_to_remember()),
         };
         drop(flights);
         if !current {

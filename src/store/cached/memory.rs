@@ -11,7 +11,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, Position, Reading};
 use crate::store::events::{Positions, Slots};
 
-use super::{Absence, CacheSettings, Held, Recalled};
+use super::{Absence, CacheSettings, Held, REFRESH_RETRY, Recalled};
 
 /// How long moka keeps an absence that nobody may use any more. Its clock stops during a suspend, so
 /// it cannot judge age; this only frees memory.
@@ -93,7 +93,7 @@ impl Memory {
         if !self.positions.contains_all(&slots, facts.position()) {
             return false;
         }
-        let refresh_at = self.refresh_at(&fingerprint, facts.sent_at());
+        let refresh_at = self.refresh_at(&fingerprint, facts.sent_at(), facts.read_at());
         match self.present.get(&fingerprint) {
             Some(held) if is_younger(&held, facts.position(), facts.sent_at()) => {}
             // Lines of rules that are no more would be of no use for as long as these facts stay.
@@ -122,7 +122,7 @@ impl Memory {
         let held = held.filter(|held| held.facts.position() == position && self.positions.contains_all(&held.slots, position));
         match held {
             Some(held) => {
-                held.confirm(&Reading::new(sent_at, position), self.refresh_at(fingerprint, sent_at));
+                held.confirm(&Reading::new(sent_at, position), self.refresh_at(fingerprint, sent_at, sent_at));
                 true
             }
             None => false,
@@ -166,9 +166,12 @@ impl Memory {
         (self.present.entry_count(), self.absent.entry_count())
     }
 
-    /// When facts that were read at this time are to be read again, on the boot clock in milliseconds.
-    fn refresh_at(&self, fingerprint: &Fingerprint, sent_at: BootMillis) -> u64 {
-        sent_at.plus(self.refresh_age()).0.saturating_add(self.spread(fingerprint))
+    /// When facts of this age, which were read at this time, are to be read again, on the boot clock in
+    /// milliseconds. A read that brought facts which are old already (nobody said lately that the server is the
+    /// primary) is not repeated at once: each use would ask the store.
+    fn refresh_at(&self, fingerprint: &Fingerprint, sent_at: BootMillis, read_at: BootMillis) -> u64 {
+        let due = sent_at.plus(self.refresh_age()).0.saturating_add(self.spread(fingerprint));
+        due.max(read_at.plus(REFRESH_RETRY.min(self.max_age / 8)).0)
     }
 
     /// Spreads the refreshes of facts that were read together over a tenth of their age.

@@ -33,6 +33,7 @@ impl Kept {
         }
         let receipt = Receipt {
             id: gateway.id.clone(),
+            run: gateway.run,
             version: shown_version(&gateway.version),
             applied,
             since,
@@ -60,6 +61,9 @@ impl Kept {
             now,
             head: standing(head),
             gateways: gateways.cloned().collect(),
+            departed: Vec::new(),
+            // It lives and dies with the only process there is.
+            whole_since: None,
         }
     }
 }

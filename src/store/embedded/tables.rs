@@ -201,7 +201,11 @@ impl ReadTables {
             Some(found) if !change::answers(&found.credential, fingerprint) => {
                 Err(StoreError::Corrupt("a fingerprint points to another credential".into()))
             }
-            facts => Ok(Found { position, facts }),
+            facts => Ok(Found {
+                position,
+                facts,
+                primary_at: None,
+            }),
         }
     }
 

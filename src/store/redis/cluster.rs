@@ -1,17 +1,25 @@
 //! Finds the node of a cluster that is the primary of our slot. All our keys share one hash tag, so
 //! they are in one slot: scripts stay atomic, and one node is all that is needed.
+//!
+//! A primary that is cut off goes on calling itself one for `cluster-node-timeout`, and a gateway cut off with
+//! it would believe it. So the other primaries are asked, too ([`vouching`](super::vouching)).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::FutureExt;
 use futures_util::future::select_ok;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use redis::Value;
 
 use crate::store::StoreError;
 
 use super::access::Endpoint;
-use super::dial::{CONNECT_TIMEOUT, Caller, dial};
+use super::dial::{CONNECT_TIMEOUT, Caller, Wire, dial};
 use super::fault::Fault;
+use super::replicas::Wanted;
+use super::seat::Seat;
+use super::survey::ask_node;
+use super::vouching::{Acknowledges, Word};
 
 /// Slots of every cluster.
 const SLOTS: u16 = 16_384;
@@ -19,41 +27,134 @@ const SLOTS: u16 = 16_384;
 /// Nodes remembered besides the configured ones, to be asked when those are gone.
 const MAX_LEARNT: usize = 32;
 
+/// Primaries that are asked who has our slot, and connections kept to them.
+const MAX_ASKED: usize = 128;
+
 /// The nodes that can be asked, and what for.
 pub(super) struct Nodes {
     seeds: Vec<Endpoint>,
     learnt: Mutex<Vec<Endpoint>>,
     slot: u16,
+    caller: Arc<Caller>,
+    seats: Mutex<Vec<Arc<Seat>>>,
 }
 
 impl Nodes {
-    pub(super) fn new(seeds: Vec<Endpoint>, hash_tag: &str) -> Self {
+    pub(super) fn new(seeds: Vec<Endpoint>, hash_tag: &str, caller: &Arc<Caller>) -> Self {
         Self {
             seeds,
             learnt: Mutex::default(),
-            slot: crc16(hash_tag.as_bytes()) % SLOTS,
+            slot: slot_of(hash_tag),
+            caller: Arc::clone(caller),
+            seats: Mutex::default(),
         }
+    }
+
+    /// Whether this node is the primary of our slot in the eyes of itself and of enough other primaries that have
+    /// slots ([`Quorum`]). All are asked after the call. Ends within four seconds.
+    ///
+    /// # Errors
+    /// Too few say so.
+    pub(super) async fn ask_about(&self, endpoint: &Endpoint) -> Result<Word, StoreError> {
+        let own = self.view_of(endpoint).await?;
+        let Some(owner) = self.owner(&own).filter(|owner| owner.primary == *endpoint) else {
+            return Err(StoreError::Unavailable(format!("{endpoint} does not have our slot")));
+        };
+        let mut others: Vec<&Range> = own.iter().filter(|range| range.id != owner.id).collect();
+        others.sort_by_key(|range| &range.id);
+        others.dedup_by_key(|range| &range.id);
+        let quorum = Quorum::of(others.len());
+        self.keep_seats(endpoint, others.iter().map(|range| &range.primary))?;
+        let mut open: FuturesUnordered<_> = others.iter().map(|other| self.view_of(&other.primary)).collect();
+        let (mut agree, mut last_error) = (0, String::new());
+        while let Some(view) = open.next().await {
+            match view {
+                Ok(view) if self.owner(&view).is_some_and(|named| named.id == owner.id) => agree += 1,
+                Ok(_) => last_error = " (others have another view)".to_owned(),
+                Err(error) => last_error = format!(" ({error})"),
+            }
+            if agree >= quorum.to_acknowledge {
+                break;
+            }
+        }
+        if agree < quorum.to_read {
+            return Err(StoreError::Unavailable(format!(
+                "{agree} of {} other primaries of the cluster say that {endpoint} has our slot, {} must{last_error}",
+                others.len(),
+                quorum.to_read
+            )));
+        }
+        let acknowledges = if agree >= quorum.to_acknowledge {
+            Acknowledges::Yes
+        } else {
+            Acknowledges::No
+        };
+        Ok(Word {
+            named: endpoint.clone(),
+            acknowledges,
+        })
+    }
+
+    /// How this node sees the cluster, asked on a connection that is kept.
+    async fn view_of(&self, node: &Endpoint) -> Result<Vec<Range>, StoreError> {
+        let seat = self.seat(node);
+        let mut question = redis::cmd("CLUSTER");
+        question.arg("SLOTS");
+        let reply = seat.ask(question).await.map_err(|fault| fault.error)?;
+        parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)
+    }
+
+    /// The replicas of our slot, by the node that has it.
+    pub(super) async fn promotable(&self, wire: &Wire) -> Result<Wanted, String> {
+        ask_node(wire, self.slot).await
+    }
+
+    fn owner<'v>(&self, view: &'v [Range]) -> Option<&'v Range> {
+        view.iter().find(|range| (range.first..=range.last).contains(&self.slot))
+    }
+
+    fn seat(&self, node: &Endpoint) -> Arc<Seat> {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seat) = seats.iter().find(|seat| seat.endpoint() == node) {
+            return Arc::clone(seat);
+        }
+        let seat = Arc::new(Seat::new(node.clone(), &self.caller));
+        seats.push(Arc::clone(&seat));
+        seat
+    }
+
+    /// Keeps connections to these only.
+    fn keep_seats<'a>(&self, own: &'a Endpoint, others: impl Iterator<Item = &'a Endpoint>) -> Result<(), StoreError> {
+        let wanted: Vec<_> = others.chain([own]).collect();
+        if wanted.len() > MAX_ASKED {
+            return Err(StoreError::Unavailable(format!(
+                "the cluster has more than {MAX_ASKED} primaries with slots"
+            )));
+        }
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.retain(|seat| wanted.contains(&seat.endpoint()));
+        Ok(())
     }
 
     /// Where the primary of our slot is, as the first node that answers sees it. A node that sees it
     /// wrongly is found out by the one it names, which says where the slot is instead.
-    pub(super) async fn ask(&self, caller: &Caller) -> Result<Endpoint, StoreError> {
+    pub(super) async fn ask(&self) -> Result<Endpoint, StoreError> {
         let mut nodes = self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone();
         nodes.extend(self.seeds.iter().cloned());
-        let questions = nodes.iter().map(|node| self.ask_one(node, caller).boxed());
+        let questions = nodes.iter().map(|node| self.ask_one(node).boxed());
         let ((primary, learnt), _) = select_ok(questions).await?;
         *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = learnt;
         Ok(primary)
     }
 
-    async fn ask_one(&self, node: &Endpoint, caller: &Caller) -> Result<(Endpoint, Vec<Endpoint>), StoreError> {
-        let wire = dial(node, caller, CONNECT_TIMEOUT).await?;
+    async fn ask_one(&self, node: &Endpoint) -> Result<(Endpoint, Vec<Endpoint>), StoreError> {
+        let wire = dial(node, &self.caller, CONNECT_TIMEOUT).await?;
         let mut connection = wire.connection.clone();
         let reply: Value = redis::cmd("CLUSTER")
             .arg("SLOTS")
             .query_async(&mut connection)
             .await
-            .map_err(|e| caller.fault(&e).error)?;
+            .map_err(|e| self.caller.fault(&e).error)?;
         let ranges = parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)?;
         let mut learnt: Vec<Endpoint> = Vec::new();
         for range in &ranges {
@@ -61,9 +162,32 @@ impl Nodes {
                 learnt.push(range.primary.clone());
             }
         }
-        let ours = ranges.into_iter().find(|range| (range.first..=range.last).contains(&self.slot));
-        ours.map(|range| (range.primary, learnt))
+        self.owner(&ranges)
+            .map(|range| (range.primary.clone(), learnt))
             .ok_or_else(|| StoreError::Unavailable("no node of the cluster has our slot".into()))
+    }
+}
+
+/// How many of the other primaries must name one as the owner of our slot.
+///
+/// To read from it, a majority of all must, itself included: one that is cut off with fewer is not believed. But
+/// the old owner and a new one both count themselves, so two majorities need not share anybody. A change is
+/// therefore acknowledged only when so many others name its server that no majority is left for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Quorum {
+    to_read: usize,
+    to_acknowledge: usize,
+}
+
+impl Quorum {
+    /// Of a cluster that has so many primaries besides the owner.
+    const fn of(others: usize) -> Self {
+        let to_read = others.div_ceil(2);
+        Self {
+            to_read,
+            // Both together are more than there are; without others there is nobody to ask.
+            to_acknowledge: if others == 0 { 0 } else { others + 1 - to_read },
+        }
     }
 }
 
@@ -73,6 +197,8 @@ struct Range {
     first: u16,
     last: u16,
     primary: Endpoint,
+    /// Its name in the cluster, which is the same whoever is asked and stays when its address changes.
+    id: String,
 }
 
 /// Reads an answer to `CLUSTER SLOTS`; a node that does not know its own name is where we asked.
@@ -85,7 +211,7 @@ fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
             let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = parts.as_slice() else {
                 return None;
             };
-            let [host, Value::Int(port), ..] = primary.as_slice() else {
+            let [host, Value::Int(port), Value::BulkString(id), ..] = primary.as_slice() else {
                 return None;
             };
             let host = match (host, asked) {
@@ -97,9 +223,15 @@ fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
                 first: u16::try_from(*first).ok()?,
                 last: u16::try_from(*last).ok()?,
                 primary: Endpoint::tcp(host, u16::try_from(*port).ok()?)?,
+                id: String::from_utf8(id.clone()).ok()?,
             })
         })
         .collect()
+}
+
+/// The slot of the keys that share this hash tag.
+fn slot_of(hash_tag: &str) -> u16 {
+    crc16(hash_tag.as_bytes()) % SLOTS
 }
 
 /// CRC-16/XMODEM, as the cluster specification asks for.
@@ -121,8 +253,20 @@ mod tests {
     fn slots_are_those_of_the_specification() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         // As `CLUSTER KEYSLOT` answers.
-        assert_eq!(Nodes::new(Vec::new(), "durward").slot, 4_190);
-        assert_eq!(Nodes::new(Vec::new(), "foo").slot, 12_182);
+        assert_eq!(slot_of("durward"), 4_190);
+        assert_eq!(slot_of("foo"), 12_182);
+    }
+
+    #[test]
+    fn no_two_owners_can_be_read_from_and_acknowledge_at_once() {
+        for others in 0..20 {
+            let quorum = Quorum::of(others);
+            // A majority of all, with the owner itself.
+            assert_eq!(quorum.to_read + 1, others.div_euclid(2) + 1 + others % 2);
+            assert!((quorum.to_read + 1) * 2 > others + 1);
+            assert!(quorum.to_read <= others && quorum.to_acknowledge <= others);
+            assert!(others == 0 || quorum.to_read + quorum.to_acknowledge > others);
+        }
     }
 
     fn node(host: &str, port: i64) -> Value {

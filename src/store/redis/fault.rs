@@ -12,7 +12,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::store::StoreError;
 
 use super::access::Endpoint;
-use super::rights;
+use super::{registration, rights};
 
 /// Between two lines about one alarm: every refused request would write one otherwise.
 const ALARM_INTERVAL: u64 = 10_000;
@@ -44,6 +44,8 @@ pub(super) enum Retry {
     /// It is about somebody else: what another connection answers tells whether the store is wrong or this
     /// connection.
     Compare,
+    /// Once this gateway is registered (again).
+    Registered,
     No,
 }
 
@@ -63,6 +65,12 @@ impl Fault {
         if is_garbage(error) {
             // Another connection would only be lost too (hardening F10).
             return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
+        }
+        if error.code() == Some("UNLISTED") {
+            return Self {
+                retry: Retry::Registered,
+                ..Self::kept(registration::unlisted(None))
+            };
         }
         let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
             Retry::Elsewhere

@@ -101,7 +101,11 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
         .position(reply.position)
         .ok_or_else(|| corrupt("its position is out of range"))?;
     let Some(led_to) = reply.led_to else {
-        return Ok(Found { position, facts: None });
+        return Ok(Found {
+            position,
+            facts: None,
+            primary_at: None,
+        });
     };
     let ids = led_to.ids.clone();
     let mut facts = facts_of(led_to).map_err(|error| Fault::kept(naming(&ids, error)))?;
@@ -116,6 +120,7 @@ pub(super) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
     Ok(Found {
         position,
         facts: Some(facts),
+        primary_at: None,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {durward}:meta      hash   format, pepper (all), dropped ones, history, position; how many credentials, tenants, fingerprints, roles;
+//!                            list, what is known of `g`;
 //!                            clock, the latest time in milliseconds that anything was made at
 //! {durward}:c         hash   credential id -> record
 //! {durward}:t         hash   tenant id -> record
@@ -13,6 +14,7 @@
 //! {durward}:ids:<t>   zset   those of tenant t
 //! {durward}:tids      zset   tenant ids
 //! {durward}:rids:<t>  zset   role ids of tenant t
+//! {durward}:g         hash   gateways and the list they make, see `receipts::lua`
 //! {durward}:events    stream p = position, e = event, x = ending
 //! {durward}:l:<key>   text   rate limits, see `counts`
 //! ```
@@ -36,6 +38,7 @@ pub(super) struct Keys {
     pub(super) ids: String,
     pub(super) role_ids: String,
     pub(super) tenant_ids: String,
+    pub(super) gateways: String,
     pub(super) events: String,
     pub(super) prefix: String,
 }
@@ -54,6 +57,7 @@ impl Keys {
             ids: key("ids"),
             role_ids: key("rids"),
             tenant_ids: key("tids"),
+            gateways: key("g"),
             events: key("events"),
             prefix: key(""),
         }

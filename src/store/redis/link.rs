@@ -30,6 +30,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(400), Duration::fro
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) wire: Wire,
+    /// Where it leads.
+    pub(super) endpoint: Arc<Endpoint>,
     number: u64,
 }
 
@@ -116,9 +118,10 @@ impl Link {
         }
     }
 
-    fn publish(&self, wire: Wire) -> Live {
+    fn publish(&self, endpoint: &Endpoint, wire: Wire) -> Live {
         let live = Live {
             wire,
+            endpoint: Arc::new(endpoint.clone()),
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
         };
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
@@ -142,7 +145,7 @@ impl Link {
             }
             let pause = match self.connect(&scripts, &duty).await {
                 Ok((endpoint, wire)) => {
-                    let live = self.publish(wire);
+                    let live = self.publish(&endpoint, wire);
                     self.keep(&live, &endpoint, &scripts, &duty, &mut backoff).await;
                     self.state.send_replace(LinkState::Down);
                     tracing::warn!(error = %self.last_error(), "a connection to Redis was lost");
@@ -185,6 +188,7 @@ impl Link {
             Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
         if matches!(duty, Duty::Lead) {
+            self.whereabouts.vouch_for(&endpoint).await?;
             self.whereabouts.set_course(endpoint.clone());
         }
         Ok((endpoint, wire))
@@ -233,7 +237,7 @@ impl Link {
             Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
         match duty {
-            Duty::Lead => self.whereabouts.confirm(endpoint).await,
+            Duty::Lead => self.whereabouts.check(endpoint).await,
             Duty::Follow(_) => Ok(()),
         }
     }

@@ -85,7 +85,8 @@ local function bounded(key, field, most)
 end
 ";
 
-/// KEYS meta f c t r u; ARGV pepper fingerprint. One round trip, one moment: the credential, what it
+/// KEYS meta f c t r u g; ARGV pepper fingerprint entry. Whoever admits is registered at this moment, as that
+/// entry of `g` that has not departed (empty: admits nobody). One round trip, one moment: the credential, what it
 /// hangs on (one more than a chain may have, so that a longer one is seen) and the roles of all of them, which
 /// the first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers
 /// the fingerprint (or an absence would be about anybody), history, position, tenant, how many
@@ -93,6 +94,10 @@ end
 /// pattern is matched against more than a first line, nor so that it goes back: one record without lines would
 /// hold up the server.
 pub(super) const FIND: &str = "
+if ARGV[3] ~= '' then
+  local entry = redis.call('HGET', KEYS[7], ARGV[3])
+  if not entry or string.byte(entry) == 45 then return redis.error_reply('UNLISTED gateway') end
+end
 local index = bounded(KEYS[2], ARGV[2], 512)
 if not index then
   for key, made in pairs({[KEYS[2]] = m[7] or '1', [KEYS[3]] = m[6] or '0', [KEYS[4]] = m[8] or '1'}) do

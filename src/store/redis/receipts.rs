@@ -7,74 +7,20 @@ use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 use crate::base::clock::UnixMillis;
 use crate::base::ids::GatewayId;
 use crate::store::events::ReaderState;
-use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS, shown_version};
-use crate::store::{Announcement, EventPage, Receipt, Receipts, Standing, StoreError, ToldEvent, codec};
+use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS, shown_entry, shown_version};
+use crate::store::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, StoreError, ToldEvent, codec};
 
 use super::dial::Wire;
-use super::fault::Fault;
-use super::lua::ours;
+use super::fault::{Fault, Retry};
+use super::registration::{Seen, Server};
 use super::rights;
 use super::scripts::Scripts;
+use lua::{ANNOUNCE, BEGIN, LIST, RECEIPTS, WITHDRAW};
 
-/// Begins every script here. The store may be empty, but it must not be another's. `now` is Redis'
-/// time in milliseconds.
-const BEGIN: &str = concat!(
-    "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')",
-    ours!(),
-    "local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-"
-);
+mod lua;
 
-/// KEYS meta g; ARGV pepper id run standing rest duplicate kept most. A receipt is `run since heard
-/// history count reader max-age stream-interval version`; `since` is when this standing was first
-/// told. Answers Redis' time, this gateway's place by its id, and how many there are.
-const ANNOUNCE: &str = "
-local held, since = redis.call('HGET', KEYS[2], ARGV[2]), now
-if held then
-  local run, first, heard, standing = string.match(held, '^(%S+) (%d+) (%d+) (%S+ %S+) ')
-  if run and run ~= ARGV[3] and math.abs(now - tonumber(heard)) < tonumber(ARGV[6]) then
-    return redis.error_reply('DUPLICATE gateway')
-  end
-  if run == ARGV[3] and standing == ARGV[4] then since = tonumber(first) end
-elseif redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
-  local all = redis.call('HGETALL', KEYS[2])
-  for i = 1, #all, 2 do
-    local heard = string.match(all[i + 1], '^%S+ %d+ (%d+) ')
-    if not heard or tonumber(heard) + tonumber(ARGV[7]) < now then redis.call('HDEL', KEYS[2], all[i]) end
-  end
-  if redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then return redis.error_reply('FULL gateways') end
-end
-redis.call('HSET', KEYS[2], ARGV[2], string.format('%s %.0f %.0f %s %s', ARGV[3], since, now, ARGV[4], ARGV[5]))
-local before, ids = 0, redis.call('HKEYS', KEYS[2])
-for i = 1, #ids do
-  if ids[i] < ARGV[2] then before = before + 1 end
-end
-return {now, before, #ids}
-";
-
-/// KEYS meta g; ARGV pepper id run.
-const WITHDRAW: &str = "
-local held = redis.call('HGET', KEYS[2], ARGV[2])
-if held and string.match(held, '^(%S+) ') == ARGV[3] then redis.call('HDEL', KEYS[2], ARGV[2]) end
-return now
-";
-
-/// KEYS meta g; ARGV pepper kept. Answers time, history, position, and id and receipt of each gateway
-/// that is kept.
-const RECEIPTS: &str = "
-local found, all = {}, redis.call('HGETALL', KEYS[2])
-for i = 1, #all, 2 do
-  local heard = string.match(all[i + 1], '^%S+ %d+ (%d+) ')
-  if not heard or tonumber(heard) + tonumber(ARGV[2]) < now then
-    redis.call('HDEL', KEYS[2], all[i])
-  else
-    found[#found + 1] = {all[i], all[i + 1]}
-  end
-end
-return {now, m[1] or '', m[3] or '0', found}
-";
+/// Most entries that are read: as many gateways as there may be, and some that have departed lately.
+const MOST_ENTRIES: usize = MAX_GATEWAYS + 200;
 
 /// KEYS meta events; ARGV pepper after (empty: the newest) limit. Answers history, position, the
 /// oldest count kept (or nothing), and count, stream id and event of each. Counts grow by one along the
@@ -129,6 +75,19 @@ pub(super) struct Announced {
     pub(super) place: u32,
     /// ... of how many.
     pub(super) gateways: u32,
+    /// The number of the list.
+    pub(super) number: u64,
+    /// Whether it tells which of its processes it is.
+    pub(super) server: Server,
+    /// Why the list was not whole; empty when it was.
+    pub(super) lost: String,
+}
+
+/// What was read of all receipts.
+pub(super) struct ReceiptsRead {
+    pub(super) receipts: Receipts,
+    /// Why the list was not whole; empty when it was.
+    pub(super) lost: String,
 }
 
 /// The scripts about receipts and events, and the keys they work on.
@@ -152,15 +111,15 @@ impl ReceiptScripts {
             gateways: scripts.key("g"),
             events: scripts.events_key().to_owned(),
             peppers: scripts.peppers().to_owned(),
-            announce: script(ANNOUNCE),
-            withdraw: script(WITHDRAW),
-            receipts: script(RECEIPTS),
+            announce: script(&format!("{LIST}{ANNOUNCE}")),
+            withdraw: script(&format!("{LIST}{WITHDRAW}")),
+            receipts: script(&format!("{LIST}{RECEIPTS}")),
             read_events: script(EVENTS),
         }
     }
 
     /// Writes a receipt with this standing; answers Redis' time, and this gateway's place among how many.
-    pub(super) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Standing) -> Result<Announced, Fault> {
+    pub(super) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Standing, seen: Seen) -> Result<Announced, Fault> {
         let history = if applied.history.is_empty() { "-" } else { &applied.history };
         let rest = format!(
             "{} {} {} {}",
@@ -178,37 +137,69 @@ impl ReceiptScripts {
             .arg(rest)
             .arg(millis(DUPLICATE_AFTER))
             .arg(millis(KEPT_FOR))
-            .arg(MAX_GATEWAYS);
-        let (now, place, gateways) = run(wire, &call).await?;
+            .arg(MAX_GATEWAYS)
+            .arg(seen.number)
+            .arg(seen.at)
+            .arg(u8::from(!seen.answered));
+        let (now, place, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
         Ok(Announced {
             now: UnixMillis(now),
             place,
             gateways,
+            number,
+            server: if hidden == 0 { Server::Told } else { Server::Hidden },
+            lost,
         })
     }
 
-    pub(super) async fn withdraw(&self, wire: &Wire, id: &GatewayId, run_number: u64) -> Result<(), Fault> {
+    /// Takes a receipt away; answers why the list was not whole.
+    pub(super) async fn withdraw(&self, wire: &Wire, id: &GatewayId, run_number: u64, seen: Seen) -> Result<String, Fault> {
         let mut call = self.withdraw.key(&self.meta);
         call.key(&self.gateways)
             .arg(&self.peppers)
             .arg(id.as_str())
-            .arg(format!("{run_number:016x}"));
-        run::<i64>(wire, &call).await.map(|_| ())
+            .arg(format!("{run_number:016x}"))
+            .arg(seen.number)
+            .arg(seen.at);
+        run(wire, &call).await
     }
 
-    pub(super) async fn receipts(&self, wire: &Wire) -> Result<Receipts, Fault> {
+    /// All receipts; `own` is the entry of who asks, who knows this of the list.
+    pub(super) async fn receipts(&self, wire: &Wire, own: &str, seen: Seen) -> Result<ReceiptsRead, Fault> {
         let mut call = self.receipts.key(&self.meta);
-        call.key(&self.gateways).arg(&self.peppers).arg(millis(KEPT_FOR));
-        let (now, history, count, rows): (i64, String, u64, Vec<(String, String)>) = run(wire, &call).await?;
-        // A receipt that does not read is left out for nobody: one that cannot be understood is as
-        // good as a gateway that cannot be trusted to have confirmed.
-        let gateways: Option<Vec<Receipt>> = rows.iter().map(|(id, text)| parse_receipt(id, text)).collect();
-        let mut gateways = gateways.ok_or_else(|| malformed("a receipt"))?;
-        gateways.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(Receipts {
-            now: UnixMillis(now),
-            head: Standing { history, count },
-            gateways,
+        call.key(&self.gateways)
+            .arg(&self.peppers)
+            .arg(millis(KEPT_FOR))
+            .arg(MOST_ENTRIES)
+            .arg(own)
+            .arg(seen.number)
+            .arg(seen.at);
+        let (now, history, count, whole, lost, entries, rows): Listed = run(wire, &call).await?;
+        if entries > rows.len() {
+            return Err(Fault::kept(StoreError::Corrupt(
+                "the list of gateways has more entries than there may be gateways: somebody else writes to it".into(),
+            )));
+        }
+        let (mut gateways, mut departed) = (Vec::new(), Vec::new());
+        for (name, text) in rows {
+            match parse_entry(&name, &text) {
+                Entry::Gateway(receipt) => gateways.push(receipt),
+                Entry::Departed(one) => departed.push(one),
+                // The script has made sure of the form of each; whoever is left out would be taken for none.
+                Entry::Neither => return Err(malformed("a receipt")),
+            }
+        }
+        gateways.sort_by(|a: &Receipt, b| (&a.id, a.run).cmp(&(&b.id, b.run)));
+        departed.sort_by(|a: &Departed, b| a.shown.cmp(&b.shown));
+        Ok(ReceiptsRead {
+            receipts: Receipts {
+                now: UnixMillis(now),
+                head: Standing { history, count },
+                gateways,
+                departed,
+                whole_since: (whole > 0).then_some(UnixMillis(whole)),
+            },
+            lost,
         })
     }
 
@@ -235,6 +226,10 @@ impl ReceiptScripts {
     }
 }
 
+/// Time, history, position, since when the list is whole and why it was not, number of entries, and name and
+/// text of each.
+type Listed = (i64, String, u64, i64, String, usize, Vec<(Vec<u8>, Vec<u8>)>);
+
 /// Count, stream id and event.
 type Row = (u64, String, Vec<u8>);
 
@@ -246,15 +241,51 @@ pub(super) fn time_of(stream_id: &str) -> Option<UnixMillis> {
         .map(UnixMillis)
 }
 
-fn parse_receipt(id: &str, text: &str) -> Option<Receipt> {
+/// What stands in the list.
+enum Entry {
+    Gateway(Receipt),
+    Departed(Departed),
+    Neither,
+}
+
+fn parse_entry(name: &[u8], text: &[u8]) -> Entry {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Entry::Neither;
+    };
+    let process = std::str::from_utf8(name).ok().and_then(parse_name);
+    match (parse_departed(text), process) {
+        (Some((stopped_by, heard_at)), process) => Entry::Departed(Departed {
+            shown: process.map_or_else(|| shown_entry(name), |(id, _)| id.as_str().into()),
+            heard_at,
+            stopped_by,
+        }),
+        (None, Some((id, run))) => parse_receipt(id, run, text).map_or(Entry::Neither, Entry::Gateway),
+        (None, None) => Entry::Neither,
+    }
+}
+
+fn parse_name(name: &str) -> Option<(GatewayId, u64)> {
+    let (id, run) = name.split_once('/')?;
+    Some((GatewayId::parse(id).ok()?, u64::from_str_radix(run, 16).ok()?))
+}
+
+/// When it must have stopped, and when it was heard of.
+fn parse_departed(text: &str) -> Option<(UnixMillis, Option<UnixMillis>)> {
+    let (stop, heard) = text.strip_prefix("- ")?.split_once(' ')?;
+    let heard: i64 = heard.parse().ok()?;
+    Some((UnixMillis(stop.parse().ok()?), (heard > 0).then_some(UnixMillis(heard))))
+}
+
+fn parse_receipt(id: GatewayId, run: u64, text: &str) -> Option<Receipt> {
     let mut words = text.splitn(9, ' ');
     let mut next = || words.next();
-    let _run = next()?;
+    let _came = next()?;
     let since = next()?.parse().ok()?;
     let heard_at = next()?.parse().ok()?;
     let history = next()?;
     Some(Receipt {
-        id: GatewayId::parse(id).ok()?,
+        id,
+        run,
         since: UnixMillis(since),
         heard_at: UnixMillis(heard_at),
         applied: Standing {
@@ -274,7 +305,10 @@ async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Res
 }
 
 fn fault_of(error: &RedisError) -> Fault {
-    let refused = |why: &str| Fault::kept(StoreError::Unavailable(why.into()));
+    let refused = |why: &str| Fault {
+        retry: Retry::Registered,
+        ..Fault::kept(StoreError::Unavailable(why.into()))
+    };
     match error.code() {
         Some("DUPLICATE") => refused("another gateway goes by the same id: give each an `id` of its own in its configuration"),
         Some("FULL") => refused("1,000 gateways are registered already"),
@@ -294,21 +328,44 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "00000000000000ff 100 200 abc 7 live 30000 15000 0.4.0";
+    const NAME: &[u8] = b"gw-1/00000000000000ff";
+
+    const GOOD: &str = "50 100 200 abc 7 live 30000 15000 0.4.0";
+
+    fn receipt(text: &str) -> Receipt {
+        match parse_entry(NAME, text.as_bytes()) {
+            Entry::Gateway(receipt) => receipt,
+            _ => panic!("{text}"),
+        }
+    }
 
     #[test]
     fn a_receipt_is_read_as_it_was_written() {
-        let receipt = parse_receipt("gw-1", GOOD).unwrap();
-        assert_eq!((receipt.since, receipt.heard_at), (UnixMillis(100), UnixMillis(200)));
-        assert_eq!((receipt.applied.history.as_str(), receipt.applied.count), ("abc", 7));
-        assert_eq!((receipt.reader, receipt.bound()), (ReaderState::Live, Duration::from_secs(45)));
-        assert_eq!(receipt.version, "0.4.0");
-        assert_eq!(parse_receipt("gw-1", &GOOD.replace("abc", "-")).unwrap().applied.history, "");
+        let read = receipt(GOOD);
+        assert_eq!((read.id.as_str(), read.run), ("gw-1", 255));
+        assert_eq!((read.since, read.heard_at), (UnixMillis(100), UnixMillis(200)));
+        assert_eq!((read.applied.history.as_str(), read.applied.count), ("abc", 7));
+        assert_eq!((read.reader, read.bound()), (ReaderState::Live, Duration::from_secs(45)));
+        assert_eq!(read.version, "0.4.0");
+        assert_eq!(receipt(&GOOD.replace("abc", "-")).applied.history, "");
+    }
+
+    #[test]
+    fn who_has_departed_is_named_whatever_the_name_is() {
+        let departed = |name: &[u8], text: &str| match parse_entry(name, text.as_bytes()) {
+            Entry::Departed(departed) => Some((departed.shown, departed.stopped_by.0, departed.heard_at)),
+            _ => None,
+        };
+        assert_eq!(departed(NAME, "- 300 200"), Some(("gw-1".into(), 300, Some(UnixMillis(200)))));
+        assert_eq!(departed(b"x\n\xff", "- 300 0"), Some(("x\\n\\xff".into(), 300, None)));
+        assert_eq!(departed(&[b'y'; 500], "- 300 0").unwrap().0.len(), 163);
+        for bad in ["-", "- 300", "- x 200", "300 200", "- 300 200 1"] {
+            assert!(departed(NAME, bad).is_none(), "{bad}");
+        }
     }
 
     #[test]
     fn what_is_not_a_receipt_is_refused() {
-        assert!(parse_receipt("gw 1", GOOD).is_none());
         for bad in [
             "",
             "a b",
@@ -317,7 +374,10 @@ mod tests {
             "0 1 2 abc 7 well 1 1 v",
             "0 1 2 abc 7 live 1",
         ] {
-            assert!(parse_receipt("gw-1", bad).is_none(), "{bad}");
+            assert!(matches!(parse_entry(NAME, bad.as_bytes()), Entry::Neither), "{bad}");
+        }
+        for name in ["gw-1", "gw 1/ff", "gw-1/x", "/ff"] {
+            assert!(matches!(parse_entry(name.as_bytes(), GOOD.as_bytes()), Entry::Neither), "{name}");
         }
     }
 

@@ -16,6 +16,7 @@ use super::lua::{
     BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ,
     READ_ALL, RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
 };
+use super::replicas::Replication;
 use super::rights::script;
 use crate::base::principal::CredentialRecord;
 use crate::store::{MAX_TENANT_ROLES, RecordLimits, change};
@@ -65,6 +66,8 @@ pub(super) struct Scripts {
     own: PepperChecks,
     /// Their check values as scripts take them, the first one first.
     peppers: String,
+    /// What a look-up must find in the list of gateways; empty for what admits nobody.
+    registered: String,
     find: Script,
     read: Script,
     read_all: Script,
@@ -90,13 +93,14 @@ impl Scripts {
         format!("{}{name}", self.keys.prefix)
     }
 
-    pub(super) fn new(prefix: &str, own: PepperChecks) -> Self {
+    pub(super) fn new(prefix: &str, own: PepperChecks, registered: &str) -> Self {
         let ours = |body: &str| script(&format!("{BOUNDED}{PROLOGUE}{body}"));
         let change = |body: &str| script(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
         Self {
             keys: Keys::new(prefix),
             peppers: own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" "),
             own,
+            registered: registered.to_owned(),
             find: ours(FIND),
             read: ours(READ),
             read_all: ours(&format!("{NOW}{READ_ALL}")),
@@ -134,8 +138,10 @@ impl Scripts {
             .key(&self.keys.tenants)
             .key(&self.keys.roles)
             .key(&self.keys.used)
+            .key(&self.keys.gateways)
             .arg(&self.peppers)
-            .arg(fingerprint.to_hex());
+            .arg(fingerprint.to_hex())
+            .arg(&self.registered);
         FindReply::read(run(wire, &call).await?, fingerprint)
     }
 
@@ -331,7 +337,8 @@ impl Scripts {
 
     /// Waits until `replicas` have everything written so far; answers how many have.
     pub(super) async fn wait(&self, wire: &Wire, replicas: u32, deadline: std::time::Duration) -> Result<u32, Fault> {
-        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        // Without a deadline, which is what 0 means, it would block the connection for ever.
+        let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut connection = wire.connection.clone();
         redis::cmd("WAIT")
             .arg(replicas)
@@ -339,6 +346,17 @@ impl Scripts {
             .query_async(&mut connection)
             .await
             .map_err(|e| Fault::of(&e))
+    }
+
+    /// What the server says of its replication; not the primary if it is none (any more).
+    pub(super) async fn replication(&self, wire: &Wire) -> Result<Replication, Fault> {
+        let mut connection = wire.connection.clone();
+        let info: String = redis::cmd("INFO")
+            .arg("replication")
+            .query_async(&mut connection)
+            .await
+            .map_err(|e| Fault::of(&e))?;
+        Replication::parse(&info).ok_or_else(Fault::replica)
     }
 
     /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers

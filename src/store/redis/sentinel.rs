@@ -1,30 +1,36 @@
 //! Asks sentinels where the primary is: what more than half of them say counts, and only for a while.
 //!
 //! One sentinel may be cut off together with the old primary and go on naming it. Reading from that
-//! one would admit what was revoked on the new one for as long as the partition lasts, whatever the
-//! age of facts. So a primary is used only while a majority of the configured sentinels names it.
+//! one would admit what was revoked on the new one for as long as the partition lasts. So a primary is
+//! used only while a majority of the configured sentinels names it, and what it says is as old as
+//! their word ([`vouching`](super::vouching)).
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::Value;
+use tokio::time::timeout;
 
-use crate::base::clock;
 use crate::store::StoreError;
 
 use super::access::{Endpoint, SentinelAccess};
-use super::dial::{CONNECT_TIMEOUT, Caller, Surroundings, dial};
+use super::dial::{Caller, Surroundings};
+use super::fault::Fault;
+use super::replicas::{Naming, Wanted};
+use super::seat::Seat;
+use super::survey::Account;
 
-/// How long the last word of a majority counts. Added to the default `max_age` of 30 s and what it
-/// takes to notice, a cut-off gateway stops within 50 s; three questions fit in.
-pub(super) const TRUST: Duration = Duration::from_secs(10);
+/// How long the other sentinels may take to tell of replicas when a majority has. Healthy ones answer within
+/// milliseconds, and one more may name one more replica; one that hangs must not hold up every change for longer.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// The sentinels of one primary.
 pub(super) struct Sentinels {
-    access: SentinelAccess,
-    caller: Caller,
-    /// When a majority last agreed on anything.
-    agreed_at: Mutex<Instant>,
+    service: String,
+    /// One for each configured sentinel.
+    seats: Vec<Seat>,
 }
 
 /// What one sentinel answered: an endpoint, or that it knows no such service.
@@ -32,62 +38,112 @@ type Vote = Result<Option<Endpoint>, StoreError>;
 
 impl Sentinels {
     pub(super) fn new(around: &Surroundings, access: SentinelAccess) -> Self {
+        let caller = Arc::new(Caller::new(around, &access.user, 0, access.tls.as_ref()));
         Self {
-            caller: Caller::new(around, &access.user, 0, access.tls.as_ref()),
-            access,
-            agreed_at: Mutex::new(clock::instant()),
+            seats: access.addresses.into_iter().map(|address| Seat::new(address, &caller)).collect(),
+            service: access.service,
         }
     }
 
-    /// Where the primary is, in the eyes of a majority. All are asked at once; ends within two
-    /// seconds.
+    /// Where the primary is, in the eyes of a majority. All are asked at once, after the call; ends when enough
+    /// have answered, within two seconds.
     pub(super) async fn ask(&self) -> Result<Endpoint, StoreError> {
-        let sent = clock::instant();
-        let votes = join_all(self.access.addresses.iter().map(|sentinel| self.ask_one(sentinel))).await;
-        let counted = count(&votes, &self.access.service);
-        if counted.is_ok() {
-            *self.agreed_at.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+        let mut open: FuturesUnordered<_> = self.seats.iter().map(|seat| self.ask_one(seat)).collect();
+        let all = self.seats.len();
+        let mut votes = Vec::with_capacity(all);
+        while let Some(vote) = open.next().await {
+            votes.push(vote);
+            if let Some(named) = winner(&votes, all) {
+                return Ok(named.clone());
+            }
         }
-        counted
+        Err(why_none(&votes, &self.service))
     }
 
-    /// Whether the last word of a majority still counts.
-    pub(super) fn is_trusted(&self) -> bool {
-        let agreed_at = *self.agreed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        agreed_at.elapsed() < TRUST
+    /// The replicas of this primary that could be promoted: all that any of a majority calls so which names it. All are
+    /// asked after the call; ends within four seconds. The replicas of another primary say nothing about what
+    /// this one wrote.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    pub(super) async fn promotable(&self, primary: &Endpoint) -> Result<Wanted, String> {
+        let all = self.seats.len();
+        let needed = all / 2 + 1;
+        let mut open: FuturesUnordered<_> = self.seats.iter().map(|seat| self.account_of(seat)).collect();
+        let mut wanted = Wanted::new(Naming::OfThePrimary);
+        let (mut agreed, mut elsewhere, mut failed) = (0, None, None);
+        loop {
+            let next = if agreed < needed {
+                open.next().await
+            } else {
+                timeout(GRACE, open.next()).await.unwrap_or(None)
+            };
+            match next {
+                None => break,
+                Some(Ok(account)) if account.primary == *primary => {
+                    agreed += 1;
+                    wanted.add(account.promotable);
+                }
+                Some(Ok(account)) => elsewhere = Some(account.primary),
+                // A right that is missing is for somebody to give; that one is away is not.
+                Some(Err((fault, why))) if failed.is_none() || !fault.refused.is_empty() => failed = Some(why),
+                Some(Err(_)) => {}
+            }
+        }
+        match (elsewhere, failed) {
+            _ if agreed >= needed => Ok(wanted),
+            (Some(named), _) => Err(format!(
+                "only {agreed} of {all} sentinels name {primary} as the primary, one names {named}"
+            )),
+            (None, Some(why)) => Err(format!(
+                "{agreed} of {all} sentinels said which replicas could be promoted, {needed} must ({why})"
+            )),
+            (None, None) => Err("no sentinel was asked".into()),
+        }
     }
 
-    async fn ask_one(&self, sentinel: &Endpoint) -> Vote {
-        let wire = dial(sentinel, &self.caller, CONNECT_TIMEOUT).await?;
-        let mut connection = wire.connection.clone();
-        let named: Option<(String, u16)> = redis::cmd("SENTINEL")
-            .arg("GET-MASTER-ADDR-BY-NAME")
-            .arg(&self.access.service)
-            .query_async(&mut connection)
-            .await
-            .map_err(|e| self.caller.fault(&e).error)?;
-        match named {
-            None => Ok(None),
-            Some((host, port)) => match Endpoint::tcp(&host, port) {
-                Some(endpoint) => Ok(Some(endpoint)),
-                None => Err(StoreError::Unavailable("a sentinel answered something that is no address".into())),
-            },
+    async fn account_of(&self, sentinel: &Seat) -> Result<Account, (Fault, String)> {
+        let named = |fault: Fault| {
+            let why = format!("the sentinel {}: {}", sentinel.endpoint(), fault.error);
+            (fault, why)
+        };
+        // Replicas first: a primary that is named after them was the primary when they were listed, or has become it since.
+        let replicas = sentinel.ask(self.question("REPLICAS")).await.map_err(named)?;
+        let primary = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await.map_err(named)?;
+        Account::read(primary, replicas).ok_or_else(|| named(Fault::malformed()))
+    }
+
+    fn question(&self, what: &str) -> redis::Cmd {
+        let mut question = redis::cmd("SENTINEL");
+        question.arg(what).arg(&self.service);
+        question
+    }
+
+    async fn ask_one(&self, sentinel: &Seat) -> Vote {
+        let no_address = || StoreError::Unavailable("a sentinel answered something that is no address".into());
+        let answer = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await;
+        match answer.map_err(|fault| fault.error)? {
+            Value::Nil => Ok(None),
+            answer => {
+                let (host, port): (String, u16) = redis::from_redis_value(answer).map_err(|_| no_address())?;
+                Endpoint::tcp(&host, port).map(Some).ok_or_else(no_address)
+            }
         }
     }
 }
 
-/// The endpoint that more than half of all votes are for.
-fn count(votes: &[Vote], service: &str) -> Result<Endpoint, StoreError> {
-    let needed = votes.len() / 2 + 1;
+/// The endpoint that more than half of all sentinels name, whoever has not answered yet.
+fn winner(votes: &[Vote], all: usize) -> Option<&Endpoint> {
     let named = || votes.iter().filter_map(|vote| vote.as_ref().ok()?.as_ref());
-    for endpoint in named() {
-        if named().filter(|other| *other == endpoint).count() >= needed {
-            return Ok(endpoint.clone());
-        }
-    }
+    named().find(|endpoint| named().filter(|other| other == endpoint).count() > all / 2)
+}
+
+/// Why no majority names any.
+fn why_none(votes: &[Vote], service: &str) -> StoreError {
     let all = votes.len();
+    let needed = all / 2 + 1;
     let failures = || votes.iter().filter_map(|vote| vote.as_ref().err());
-    Err(StoreError::Unavailable(if votes.iter().any(|vote| matches!(vote, Ok(None))) {
+    StoreError::Unavailable(if votes.iter().any(|vote| matches!(vote, Ok(None))) {
         format!("a sentinel does not know the service {service:?}")
     } else if let Some(first) = failures().next() {
         format!(
@@ -96,7 +152,7 @@ fn count(votes: &[Vote], service: &str) -> Result<Endpoint, StoreError> {
         )
     } else {
         format!("the {all} sentinels name different primaries; {needed} must agree")
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -113,7 +169,7 @@ mod tests {
 
     #[test]
     fn more_than_half_of_all_must_name_it_whoever_is_away() {
-        let winner = |votes: &[Vote]| count(votes, "s").ok().map(|e| e.to_string());
+        let winner = |votes: &[Vote]| winner(votes, votes.len()).map(ToString::to_string);
         assert_eq!(winner(&[vote("a:1")]).as_deref(), Some("a:1"));
         assert_eq!(winner(&[vote("a:1"), away(), vote("a:1")]).as_deref(), Some("a:1"));
         assert_eq!(winner(&[vote("b:1"), vote("a:1"), vote("a:1")]).as_deref(), Some("a:1"));
@@ -125,8 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn enough_of_all_are_enough_and_not_of_those_that_answered() {
+        assert!(winner(&[vote("a:1"), vote("a:1")], 3).is_some());
+        assert!(winner(&[vote("a:1")], 3).is_none());
+        assert!(winner(&[vote("a:1"), vote("a:1")], 4).is_none());
+    }
+
+    #[test]
     fn why_there_is_no_majority_is_said() {
-        let why = |votes: &[Vote]| count(votes, "main").unwrap_err().to_string();
+        let why = |votes: &[Vote]| why_none(votes, "main").to_string();
         assert!(why(&[Ok(None)]).contains("\"main\""));
         assert!(why(&[vote("a:1"), away(), away()]).contains("2 of 3"));
         assert!(why(&[vote("a:1"), vote("b:1")]).contains("different"));

@@ -1,14 +1,15 @@
 //! What one call does on the connections: ask, judge the answer, decide about the connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change;
 use crate::store::{ChangeError, CredentialFilter, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
+use super::access::Endpoint;
 use super::fault::Fault;
 use super::judge;
 use super::link::{Link, Live};
@@ -31,11 +32,24 @@ const TRIES: usize = 10;
 
 pub(super) struct Session {
     shared: Arc<Shared>,
+    /// The server that was read from last on the leading connection.
+    read_from: Mutex<Option<Arc<Endpoint>>>,
 }
 
 impl Session {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            read_from: Mutex::new(None),
+        }
+    }
+
+    /// Up to when the server of this connection was known to be the primary, within the deadline of a look-up.
+    async fn primary_at(&self, live: &Live) -> Result<Option<BootMillis>, StoreError> {
+        let known = self.shared.whereabouts.primary_at(&live.endpoint);
+        tokio::time::timeout(self.shared.lookup_timeout, known)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("whether Redis is still the primary is being asked".into())))
     }
 
     pub(super) async fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
@@ -140,6 +154,7 @@ impl Session {
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         let (link, live) = self.shared.reader(None)?;
+        self.primary_at(&live).await?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
         settle(&link, &live, answered).map_err(|fault| fault.error)?;
         // A store that is another's by now serves nobody here.
@@ -148,7 +163,9 @@ impl Session {
     }
 
     fn writer(&self) -> Result<Live, StoreError> {
-        self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())
+        let live = self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())?;
+        *self.read_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live.endpoint));
+        Ok(live)
     }
 
     /// The connection of changes: those that wait for replicas hold up nobody but each other.

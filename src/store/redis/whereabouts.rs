@@ -7,18 +7,29 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::base::clock::Clock;
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::base::clock::{BootMillis, Clock};
 use crate::store::{StoreError, watch};
 
 use super::access::{Endpoint, RedisAccess, Servers};
 use super::cluster::Nodes;
 use super::dial::{Caller, Surroundings, Wire, dial};
 use super::fault::{Connection, Fault};
-use super::link::Backoff;
+use super::link::{Backoff, Live};
 use super::pace::Pace;
+use super::replicas::Wanted;
 use super::rights::Rights;
 use super::sentinel::Sentinels;
 use super::turn::Turn;
+use super::vouching::{Acknowledges, Vouching, Word};
+
+/// How long a new owner of a slot may take to be known to the primaries of a cluster before a change on it is
+/// reported as not confirmed; as long as replicas may take.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+
+/// Between two questions meanwhile.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where the leader is, for the other connections.
 pub(super) type Course = watch::Receiver<Option<Arc<Endpoint>>>;
@@ -37,7 +48,11 @@ pub(super) struct Whereabouts {
     /// When this gateway tries again after others have lost the store too.
     pub(super) turn: Turn,
     guide: Guide,
-    caller: Caller,
+    /// What those said who know, unless there is only one server.
+    vouching: Vouching,
+    /// One question to them at a time: whoever waits may be told what came of it.
+    asking: AsyncMutex<()>,
+    caller: Arc<Caller>,
     /// Where the leader found the primary; `None` while nobody may be asked.
     course: watch::Sender<Option<Arc<Endpoint>>>,
     /// Grows when a server said that it is not our primary.
@@ -46,14 +61,17 @@ pub(super) struct Whereabouts {
 }
 
 impl Whereabouts {
-    pub(super) fn new(around: Surroundings, access: RedisAccess, hash_tag: &str, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(around: Surroundings, access: RedisAccess, hash_tag: &str, max_age: Duration, clock: Arc<dyn Clock>) -> Self {
+        let caller = Arc::new(Caller::new(&around, &access.user, access.database, access.tls.as_ref()));
         Self {
-            caller: Caller::new(&around, &access.user, access.database, access.tls.as_ref()),
             guide: match access.servers {
                 Servers::One(endpoint) => Guide::One(endpoint),
                 Servers::Sentinels(sentinels) => Guide::Sentinels(Box::new(Sentinels::new(&around, *sentinels))),
-                Servers::Cluster(seeds) => Guide::Cluster(Nodes::new(seeds, hash_tag)),
+                Servers::Cluster(seeds) => Guide::Cluster(Nodes::new(seeds, hash_tag, &caller)),
             },
+            caller,
+            vouching: Vouching::new(Arc::clone(&clock), max_age),
+            asking: AsyncMutex::default(),
             pace: around.pace(),
             turn: Turn::new(clock),
             around,
@@ -68,48 +86,172 @@ impl Whereabouts {
     pub(super) async fn locate(&self) -> Result<Endpoint, StoreError> {
         match &self.guide {
             Guide::One(endpoint) => Ok(endpoint.clone()),
-            Guide::Sentinels(sentinels) => self.heed(sentinels, sentinels.ask().await),
+            Guide::Sentinels(_) => self.ask(None, None).await.map(|word| word.named),
             Guide::Cluster(nodes) => {
                 let hint = self.hint.lock().unwrap_or_else(PoisonError::into_inner).take();
                 match hint {
                     Some(endpoint) => Ok(endpoint),
-                    None => nodes.ask(&self.caller).await,
+                    None => nodes.ask().await,
                 }
             }
         }
     }
 
-    /// Whether the leader's primary is still believed to be one by those who know; a part of its
-    /// heartbeat. Ends within two seconds.
+    /// Whether the server that the leader has just reached is the primary in the eyes of those who know. Sentinels
+    /// have said so already.
     ///
     /// # Errors
-    /// It is not: another is, or nobody has said so for too long.
-    pub(super) async fn confirm(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
-        let Guide::Sentinels(sentinels) = &self.guide else {
-            return Ok(());
-        };
-        match self.heed(sentinels, sentinels.ask().await) {
-            Ok(named) if named == *endpoint => Ok(()),
-            Ok(named) => Err(StoreError::Unavailable(format!("the sentinels name {named} as the primary now"))),
-            Err(_) if sentinels.is_trusted() => Ok(()),
-            Err(error) => Err(error),
+    /// They do not say so.
+    pub(super) async fn vouch_for(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
+        match &self.guide {
+            Guide::One(_) | Guide::Sentinels(_) => Ok(()),
+            Guide::Cluster(_) => self.ask(None, Some(endpoint)).await.map(drop),
         }
     }
 
-    /// Ends the course when the sentinels name another primary, or have not been heard for too long.
-    fn heed(&self, sentinels: &Sentinels, answer: Result<Endpoint, StoreError>) -> Result<Endpoint, StoreError> {
-        let is_over = |at: &Endpoint| match &answer {
-            Ok(named) => named != at,
-            Err(_) => !sentinels.is_trusted(),
+    /// Whether the leader's primary is still believed to be one by those who know; a part of its heartbeat.
+    ///
+    /// # Errors
+    /// It is not: another is, or nobody has said so for too long.
+    pub(super) async fn check(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
+        if !self.has_witnesses() {
+            return Ok(());
+        }
+        if self.vouching.check(endpoint).is_err() {
+            self.ask_anew(endpoint).await;
+        }
+        self.vouching.check(endpoint)
+    }
+
+    /// Up to when this server was known to be the primary; `None` where nobody decides that but the server. Asked
+    /// before a read is sent to it: what it answers counts from then.
+    ///
+    /// # Errors
+    /// It is not known to be the primary.
+    pub(super) async fn primary_at(&self, endpoint: &Endpoint) -> Result<Option<BootMillis>, StoreError> {
+        if !self.has_witnesses() {
+            return Ok(None);
+        }
+        if self.vouching.primary_at(endpoint).is_err() {
+            self.ask_anew(endpoint).await;
+        }
+        self.vouching.primary_at(endpoint).map(Some)
+    }
+
+    /// Puts a question ahead of time where the last word is too old, as in a machine that was suspended: there the
+    /// next question is due as late as ever, and callers would be turned away meanwhile. Where another server is
+    /// named there is nothing to ask.
+    async fn ask_anew(&self, endpoint: &Endpoint) {
+        if self.is_named(endpoint) {
+            let about = matches!(self.guide, Guide::Cluster(_)).then_some(endpoint);
+            let _ = self.ask(Some(self.vouching.lately()), about).await;
+        }
+    }
+
+    /// Whether this is the server that was named last as the primary.
+    pub(super) fn is_named(&self, endpoint: &Endpoint) -> bool {
+        match &self.guide {
+            Guide::One(_) => true,
+            Guide::Sentinels(_) | Guide::Cluster(_) => self.vouching.is_named(endpoint),
+        }
+    }
+
+    /// Whether others than the server itself say that it is the primary.
+    pub(super) const fn has_witnesses(&self) -> bool {
+        !matches!(self.guide, Guide::One(_))
+    }
+
+    /// Whether this server is the primary by what those who know say after `after`: something that was done on it
+    /// until then may be acknowledged. Shares the question with whoever asks at the same time; ends within two
+    /// rounds of questions, eight seconds at the very most.
+    ///
+    /// # Errors
+    /// Nobody knows, or another one is.
+    pub(super) async fn confirm_after(&self, endpoint: &Endpoint, after: BootMillis) -> Result<(), StoreError> {
+        if !self.has_witnesses() {
+            return Ok(());
+        }
+        let about = matches!(self.guide, Guide::Cluster(_)).then_some(endpoint);
+        let mut since = after;
+        loop {
+            let why = match self.ask(Some(since), about).await {
+                Ok(word) if word.named != *endpoint => {
+                    StoreError::Unavailable(format!("{} is named as the primary now, and not {endpoint}", word.named))
+                }
+                Ok(word) if word.acknowledges == Acknowledges::Yes => return Ok(()),
+                Ok(_) => StoreError::Unavailable("too few primaries of the cluster say that this one has our slot".into()),
+                Err(error) => error,
+            };
+            if about.is_none() || self.vouching.now().since(after) >= CONFIRM_WITHIN {
+                return Err(why);
+            }
+            // A slot that has just changed hands: its new owner is telling the others.
+            tokio::time::sleep(CONFIRM_AGAIN).await;
+            since = self.vouching.now();
+        }
+    }
+
+    /// The replicas of this connection's server that could be promoted, by accounts that were given after the call.
+    /// `None` where the primary's own list is all there is. Ends within four seconds.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    pub(super) async fn promotable(&self, live: &Live) -> Result<Option<Wanted>, String> {
+        match &self.guide {
+            Guide::One(_) => Ok(None),
+            Guide::Sentinels(sentinels) => sentinels.promotable(&live.endpoint).await.map(Some),
+            Guide::Cluster(nodes) => nodes.promotable(&live.wire).await.map(Some),
+        }
+    }
+
+    /// The moment on the clock of [`confirm_after`](Self::confirm_after).
+    pub(super) fn now(&self) -> BootMillis {
+        self.vouching.now()
+    }
+
+    /// Asks those who know again and again, while there is a primary to be asked about; until its task is aborted.
+    pub(super) async fn ask_for_ever(self: Arc<Self>) {
+        let period = self.vouching.period();
+        let mut course = self.course();
+        while self.has_witnesses() {
+            tokio::time::sleep(period).await;
+            if let Some(endpoint) = course.take_latest() {
+                let about = matches!(self.guide, Guide::Cluster(_)).then_some(&*endpoint);
+                let _ = self.ask(None, about).await;
+            }
+        }
+    }
+
+    /// Puts one question, unless one was answered that was sent after `since`. In a cluster `about` is the server
+    /// that it is about.
+    async fn ask(&self, since: Option<BootMillis>, about: Option<&Endpoint>) -> Result<Word, StoreError> {
+        let _one_at_a_time = self.asking.lock().await;
+        if let Some(heard) = since.and_then(|since| self.vouching.heard_since(since, about)) {
+            return heard;
+        }
+        let sent_at = self.vouching.now();
+        let word = match (&self.guide, about) {
+            (Guide::Sentinels(sentinels), _) => sentinels.ask().await.map(|named| Word {
+                named,
+                acknowledges: Acknowledges::Yes,
+            }),
+            (Guide::Cluster(nodes), Some(endpoint)) => nodes.ask_about(endpoint).await,
+            (Guide::Cluster(_), None) | (Guide::One(_), _) => Err(StoreError::Unavailable("there is nobody to ask".into())),
         };
+        self.vouching.note(sent_at, about, &word);
+        self.end_course_unless_vouched_for();
+        word
+    }
+
+    /// Ends the course when another primary is named, or none has been for too long.
+    fn end_course_unless_vouched_for(&self) {
         self.course.send_if_modified(|course| {
-            let ended = course.as_deref().is_some_and(is_over);
+            let ended = course.as_deref().is_some_and(|at| self.vouching.check(at).is_err());
             if ended {
                 *course = None;
             }
             ended
         });
-        answer
     }
 
     /// Connects to what may be the primary, at the pace of this gateway.
@@ -189,6 +331,7 @@ mod tests {
             Surroundings::default(),
             access,
             "durward",
+            Duration::from_secs(30),
             Arc::new(crate::base::clock::SystemClock),
         )
     }

@@ -21,6 +21,9 @@ const SHORT_OUTAGE: Duration = Duration::from_millis(700);
 /// A look a second, and a tick.
 const SLACK: Duration = Duration::from_millis(2_500);
 
+/// A tick, a read, and a machine that does other work.
+const LATE: Duration = Duration::from_millis(700);
+
 /// How the store goes away.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
@@ -84,8 +87,8 @@ fn away(fault: Fault) {
     eprintln!("it lived {lived:?} without the store");
     assert!(lived <= MAX_AGE + SLACK, "{lived:?}");
     assert!(
-        lived >= Duration::from_millis(500),
-        "it is not cut off at the first failure: {lived:?}"
+        lived >= MAX_AGE / 2 - LATE,
+        "its facts were half as old as they may be, or younger: {lived:?}"
     );
     let line = line(&gateway, "/ws/x");
     assert_eq!(

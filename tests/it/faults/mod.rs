@@ -12,6 +12,7 @@ mod network;
 mod proxy;
 mod row;
 mod scene;
+mod trust;
 mod watch;
 
 /// A small generator (xorshift, Marsaglia 2003): the seed is printed, so a failure can be repeated.

@@ -7,7 +7,8 @@ use durward::base::clock;
 use crate::support::wait::{pause, until};
 
 use super::row::{Known, NOISE, Played, Revoked, Row, Unknown};
-use super::scene::{Scene, Which, scale};
+use super::scene::{Scene, Which, max_age, scale};
+use super::watch::Watch;
 
 const OPENED: &str = "the store does not answer";
 
@@ -165,4 +166,42 @@ fn f15_with_every_push_lost_age_ends_a_revoked_key() {
         ..Row::new("F15 no pushes", |scene| scene.proxy.lose_pushes())
     }
     .play();
+}
+
+#[test]
+fn an_outage_finds_busy_callers_with_facts_that_are_new_or_half_as_old_as_they_may_be() {
+    let mut scene = Scene::open();
+    // Known one after the other, so that they are read again at different times.
+    let callers = 10;
+    let watches: Vec<Watch> = (0..callers)
+        .map(|_| {
+            let watch = Watch::start(&scene.near, &scene.key(), Duration::from_millis(20));
+            pause(max_age() / callers);
+            watch
+        })
+        .collect();
+    pause(max_age());
+    scene.redis.kill();
+    let gone = clock::instant();
+    pause(max_age() + NOISE);
+    let served = watches.into_iter().map(|watch| {
+        let ticks = watch.finish();
+        assert!(
+            ticks.iter().all(|tick| tick.status == 200 || tick.at > gone),
+            "all were served before"
+        );
+        let last = ticks.iter().filter(|tick| tick.status == 200).map(|tick| tick.at).max().unwrap();
+        last.saturating_duration_since(gone)
+    });
+    let mut served: Vec<Duration> = served.collect();
+    served.sort();
+    let (shortest, longest) = (served[0], served[served.len() - 1]);
+    eprintln!(
+        "F2 busy callers, max_age {:?}: served for {shortest:.2?} to {longest:.2?} of the outage",
+        max_age()
+    );
+    // Half their age, and the tenth over which refreshes are spread.
+    let least = (max_age() / 2 - max_age() / 10).saturating_sub(NOISE / 2);
+    assert!(least <= shortest && longest <= max_age(), "{served:?}");
+    assert!(longest > max_age() / 2, "{served:?}");
 }

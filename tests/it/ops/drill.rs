@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::fault_proxy::FaultProxy;
 use crate::support::gateway::Gateway;
 use crate::support::site::Site;
 use crate::support::upstream::Upstream;
@@ -98,4 +99,23 @@ fn a_drill_that_measures_nothing_says_so_and_cleans_up() {
     assert_eq!(gateway.run(&["drill", "--url", "nowhere"]).code, 2);
     let alone = gateway.json(&["drill"]);
     assert_eq!((&alone["passed"], alone["urls"].as_array().unwrap().len()), (&Value::Bool(true), 0));
+}
+
+#[test]
+fn an_address_whose_gateway_cannot_reach_its_store_is_reported_as_that() {
+    let group = Group::new();
+    let proxy = FaultProxy::to_port(group.redis.port());
+    let sites = [group.site("gw-a", &group.redis.url(), ""), group.site("gw-b", &proxy.url(), "")];
+    let [a, b] = [Gateway::start(&sites[0]), Gateway::start(&sites[1])];
+    wait_for_states(&a, &[("gw-a", "current"), ("gw-b", "current")]);
+    proxy.partition();
+    let url = format!("http://{}/v1/orders/1", b.address("plain"));
+    let drilled = a.run(&["drill", "--scope", "orders:read", "--url", &url]);
+    assert_eq!(drilled.code, 4, "{drilled:?}");
+    assert!(
+        drilled.stderr.contains(&format!("{url} answers 503: it cannot reach its store")),
+        "{drilled:?}"
+    );
+    assert!(!drilled.stderr.contains("--scope"), "{drilled:?}");
+    assert_cleaned_up(&a);
 }

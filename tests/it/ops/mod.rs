@@ -6,4 +6,5 @@ mod drill;
 mod operator;
 mod people;
 mod receipts;
+mod registrations;
 mod rights;

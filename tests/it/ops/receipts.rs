@@ -45,17 +45,17 @@ impl Group {
     }
 }
 
-fn start(site: &Site) -> Gateway {
+pub(super) fn start(site: &Site) -> Gateway {
     Gateway::start(site)
 }
 
-fn status(gateway: &Gateway, key: &str) -> u16 {
+pub(super) fn status(gateway: &Gateway, key: &str) -> u16 {
     let mut client = Client::connect(gateway.address("plain"));
     client.send(format!("GET /v1/orders/1 HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer {key}\r\n\r\n").as_bytes());
     client.response().expect("an answer").status
 }
 
-fn make_key(gateway: &Gateway) -> (String, String) {
+pub(super) fn make_key(gateway: &Gateway) -> (String, String) {
     let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
     (made["id"].as_str().unwrap().into(), made["key"].as_str().unwrap().into())
 }
@@ -66,7 +66,7 @@ fn names(value: &Value) -> Vec<&str> {
     names
 }
 
-fn row<'v>(answer: &'v Value, id: &str) -> &'v Value {
+pub(super) fn row<'v>(answer: &'v Value, id: &str) -> &'v Value {
     let rows = answer["gateways"].as_array().unwrap();
     rows.iter()
         .find(|row| row["id"] == id)
@@ -194,21 +194,61 @@ fn a_killed_gateway_is_silent_until_it_is_back_and_one_that_stops_is_not_listed(
 
     let mut back = start(&site_b);
     wait_for_states(&a, &[("gw-a", "current"), ("gw-b", "current")]);
-    assert_eq!(a.run(&["keys", "enable", &id, "--wait"]).code, 0);
+    let earlier = a.run(&["keys", "enable", &id, "--wait", "--wait-timeout", "0", "--json"]);
+    assert_eq!(earlier.code, 4, "the process before may be alive somewhere: {earlier:?}");
+    let answer = earlier.json();
+    assert_eq!(ids(&answer), ["gw-a", "gw-b", "gw-b"]);
+    let stopped_by = answer["gateways"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|row| row["stopped_by"].as_str());
+    let stopped_by: jiff::Timestamp = stopped_by.unwrap().parse().unwrap();
+    let left = stopped_by.duration_since(jiff::Timestamp::now()).as_secs();
+    assert!(
+        (30..=45).contains(&left),
+        "its bound, counted from when its place was taken: {left} s"
+    );
+    let listed = a.json(&["gateways"]);
+    assert_eq!(listed["departed"][0]["id"], "gw-b", "{listed}");
     back.signal(Signal::TERM);
     back.wait_exit(PATIENCE);
     wait_for_states(&a, &[("gw-a", "current")]);
-    assert_eq!(ids(&a.json(&["keys", "revoke", &id, "--wait"])), ["gw-a"]);
 }
 
 #[test]
-fn a_gateway_whose_id_is_taken_serves_but_speaks_for_nobody() {
+fn a_gateway_that_is_killed_and_started_again_serves_at_once() {
+    let group = Group::new();
+    let (site_a, site_b) = (
+        group.site("gw-a", &group.redis.url(), ""),
+        group.site("gw-b", &group.redis.url(), ""),
+    );
+    let a = start(&site_a);
+    let mut b = start(&site_b);
+    a.json(&["tenants", "create", "acme"]);
+    let (id, key) = make_key(&a);
+    b.signal(Signal::KILL);
+    b.wait_exit(PATIENCE);
+    let mut back = Gateway::spawn(&site_b);
+    back.wait_listening();
+    assert_eq!(status(&back, &key), 200);
+    let revoked = a.run(&["keys", "revoke", &id, "--wait", "--wait-timeout", "1s", "--json"]);
+    assert_eq!(revoked.code, 4, "{revoked:?}");
+    let answer = revoked.json();
+    assert_eq!(ids(&answer), ["gw-a", "gw-b", "gw-b"], "both processes are counted");
+    let confirmed = answer["gateways"].as_array().unwrap().iter().filter(|row| row["confirmed"] == true);
+    assert_eq!(confirmed.count(), 2, "{answer}");
+    assert_eq!(status(&back, &key), 401);
+}
+
+#[test]
+fn a_gateway_whose_id_is_taken_admits_nobody_until_it_has_one() {
     let group = Group::new();
     let (first, second) = (
         group.site("gw-a", &group.redis.url(), ""),
         group.site("gw-a", &group.redis.url(), ""),
     );
-    let a = start(&first);
+    let mut a = start(&first);
     a.json(&["tenants", "create", "acme"]);
     wait_for_states(&a, &[("gw-a", "current")]);
     let twin = start(&second);
@@ -216,8 +256,21 @@ fn a_gateway_whose_id_is_taken_serves_but_speaks_for_nobody() {
         String::from_utf8_lossy(&twin.output()).contains("same id").then_some(())
     });
     let (id, key) = make_key(&twin);
-    assert_eq!(status(&twin, &key), 200, "it serves");
-    assert_eq!(ids(&a.json(&["keys", "revoke", &id, "--wait"])), ["gw-a"]);
+    assert_eq!(status(&twin, &key), 503);
+    let told = twin.json(&["status"]);
+    assert!(told["checks"]["store"].as_str().unwrap().contains("same id"), "{told}");
+    assert_eq!(status(&a, &key), 200);
+    let revoked = a.run(&["keys", "revoke", &id, "--wait", "--wait-timeout", "0", "--json"]);
+    assert_eq!(
+        ids(&revoked.json()),
+        ["gw-a", "gw-a"],
+        "what it read before is counted: {revoked:?}"
+    );
+    assert_eq!(status(&a, &key), 401);
+    let (_, key) = make_key(&a);
+    a.signal(Signal::TERM);
+    a.wait_exit(PATIENCE);
+    until("the other one to admit", PATIENCE, || (status(&twin, &key) == 200).then_some(()));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The store in a Redis Cluster: one slot, its primary found, followed when it moves.
 
+use durward::base::clock;
 use durward::base::principal::State;
 use durward::store::redis::{Endpoint, RedisAccess, RedisUser, Servers};
 use durward::store::{CredentialChange, CredentialStore, StoreError};
@@ -58,6 +59,67 @@ fn the_slot_is_found_from_any_node_and_followed_when_it_moves() {
         let found = store.find(fingerprint("key-1")).await.unwrap().facts.unwrap();
         assert!(matches!(found.credential.state, State::Revoked { .. }));
         assert_eq!(cluster.nodes[owner].command::<i64>(&["DBSIZE"]), 0);
+    });
+}
+
+#[test]
+fn failovers_of_a_cluster_are_followed_and_changes_are_confirmed_again() {
+    run(async {
+        let mut cluster = Cluster::start();
+        let owner = cluster.owner(META);
+        let replica = cluster.add_replica(owner);
+        let store = open_access(access(&cluster.addresses()), 0, PEPPER).await.unwrap();
+        store.create_tenant(tenant("acme"), NOW).await.unwrap();
+        store.create_credential(record("key-1", "acme")).await.unwrap();
+        let is_there = async || match store.find(fingerprint("key-1")).await {
+            Ok(found) => {
+                assert!(found.facts.is_some(), "a known key is never absent");
+                true
+            }
+            Err(_) => false,
+        };
+        let revoke = async || {
+            let revoked = store.change_credential(credential_id("key-1"), CredentialChange::Revoke, NOW).await;
+            revoked.is_ok()
+        };
+        until("the replica to have it", async || {
+            // A replica tells its own keys only to whoever says that it may be behind.
+            let has: String = cluster.nodes[replica].command(&["INFO", "keyspace"]);
+            has.contains("db0")
+        })
+        .await;
+
+        // Planned, as for an upgrade.
+        until("the failover", async || {
+            // A busy machine gives one up now and then.
+            let role: String = cluster.nodes[replica].command(&["INFO", "replication"]);
+            let done = role.contains("role:master");
+            if !done {
+                let _ = cluster.nodes[replica].try_command::<()>(&["CLUSTER", "FAILOVER"]);
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            }
+            done
+        })
+        .await;
+        let start = clock::instant();
+        until("the new primary", is_there).await;
+        let read_again = start.elapsed();
+        until("a change on it", &revoke).await;
+        eprintln!("planned: read again after {read_again:?}, changed after {:?}", start.elapsed());
+
+        // And not planned: the first one takes over once more.
+        until("the first one to have everything", async || {
+            let info: String = cluster.nodes[owner].command(&["INFO", "replication"]);
+            info.contains("master_link_status:up")
+        })
+        .await;
+        cluster.nodes[replica].kill();
+        until("the first one again", async || {
+            let role: String = cluster.nodes[owner].command(&["INFO", "replication"]);
+            role.contains("role:master") && is_there().await
+        })
+        .await;
+        until("a change on it", revoke).await;
     });
 }
 

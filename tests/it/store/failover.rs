@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use durward::base::principal::State;
+use durward::store::redis::WaitReplicas;
 use durward::store::{ChangeError, CredentialChange, CredentialStore, TenantState};
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, record, run, tenant, until};
@@ -41,7 +42,7 @@ impl Site {
     }
 
     /// A gateway that has heard of everything so far.
-    async fn gateway(&self, wait_replicas: u32) -> Arc<dyn CredentialStore> {
+    async fn gateway(&self, wait_replicas: impl Into<WaitReplicas>) -> Arc<dyn CredentialStore> {
         Arc::new(open_access(access(&self.sentinels), wait_replicas, PEPPER).await.unwrap())
     }
 

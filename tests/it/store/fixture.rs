@@ -10,7 +10,7 @@ use durward::base::principal::{CredentialRecord, Facts, Position, Reading, State
 use durward::base::scope::{Mode, Scope};
 use durward::store::cached::{CacheSettings, CachedStore, Recalled};
 use durward::store::embedded::EmbeddedStore;
-use durward::store::redis::{RedisAccess, RedisSettings, RedisStore, RedisUrl};
+use durward::store::redis::{RedisAccess, RedisSettings, RedisStore, RedisUrl, WaitReplicas};
 use durward::store::{CredentialStore, Event, EventSink, StoreError};
 use tokio::runtime::{Handle, Runtime};
 
@@ -270,15 +270,20 @@ pub(super) fn settings() -> CacheSettings {
     CacheSettings {
         // Far above what a loaded machine needs: these tests are not about the deadline.
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         ..CacheSettings::default()
     }
 }
 
-pub(super) async fn open_redis(server: &RedisServer, wait_replicas: u32) -> Result<RedisStore, StoreError> {
+pub(super) async fn open_redis(server: &RedisServer, wait_replicas: impl Into<WaitReplicas>) -> Result<RedisStore, StoreError> {
     open_redis_with(server, wait_replicas, PEPPER).await
 }
 
-pub(super) async fn open_redis_with(server: &RedisServer, wait_replicas: u32, pepper: &PepperChecks) -> Result<RedisStore, StoreError> {
+pub(super) async fn open_redis_with(
+    server: &RedisServer,
+    wait_replicas: impl Into<WaitReplicas>,
+    pepper: &PepperChecks,
+) -> Result<RedisStore, StoreError> {
     open_access(
         RedisUrl::parse(&server.url().into()).unwrap().into_access(None),
         wait_replicas,
@@ -287,13 +292,19 @@ pub(super) async fn open_redis_with(server: &RedisServer, wait_replicas: u32, pe
     .await
 }
 
-pub(super) async fn open_access(access: RedisAccess, wait_replicas: u32, pepper: &PepperChecks) -> Result<RedisStore, StoreError> {
+pub(super) async fn open_access(
+    access: RedisAccess,
+    wait_replicas: impl Into<WaitReplicas>,
+    pepper: &PepperChecks,
+) -> Result<RedisStore, StoreError> {
     let settings = RedisSettings {
         access,
         key_prefix: "durward".into(),
-        wait_replicas,
+        wait_replicas: wait_replicas.into(),
         lookup_timeout: Duration::from_secs(5),
+        max_age: Duration::from_secs(30),
         peppers: pepper.clone(),
+        registered: None,
     };
     RedisStore::open(settings, Arc::new(SystemClock), control()).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use durward::base::clock::UnixMillis;
 use durward::base::ids::GatewayId;
 use durward::store::events::ReaderState;
-use durward::store::receipts::{HEARTBEAT, KEPT_FOR, MAX_EVENTS};
+use durward::store::receipts::{HEARTBEAT, MAX_EVENTS};
 use durward::store::{Announcement, CredentialChange, EventSubject, Receipt, StoreError};
 
 use super::contract::suite;
@@ -117,14 +117,18 @@ async fn a_gateway_that_stops_takes_its_receipt_away_and_only_its_own(fixture: F
 
 async fn two_processes_of_one_id_do_not_speak_for_each_other(fixture: Fixture) {
     announce(&fixture, "gw-1", 1).await.unwrap();
-    let second = announce(&fixture, "gw-1", 2).await;
-    assert!(
-        matches!(&second, Err(StoreError::Unavailable(why)) if why.contains("same id")),
-        "{second:?}"
-    );
-    announce(&fixture, "gw-1", 1).await.unwrap();
+    // The store may list the later one until it has heard of the earlier one again.
+    let _ = announce(&fixture, "gw-1", 2).await;
+    until("the later one to be refused", async || {
+        announce(&fixture, "gw-1", 1).await.unwrap();
+        let second = announce(&fixture, "gw-1", 2).await;
+        matches!(&second, Err(StoreError::Unavailable(why)) if why.contains("same id"))
+    })
+    .await;
+    assert_eq!(only_receipt(&fixture).await.run, 1);
     fixture.store.withdraw(GatewayId::parse("gw-1").unwrap(), 1).await.unwrap();
     announce(&fixture, "gw-1", 2).await.unwrap();
+    assert_eq!(only_receipt(&fixture).await.run, 2);
 }
 
 async fn events_are_told_in_order_with_what_changed_and_when(fixture: Fixture) {
@@ -195,33 +199,5 @@ fn events_that_were_trimmed_away_are_told_to_be_gone() {
         let counts: Vec<u64> = page.events.iter().map(|event| event.count).collect();
         assert_eq!(counts, [7, 8, 9, 10]);
         assert_eq!(fixture.store.events_after(Some(6), 10).await.unwrap().trimmed(6), None);
-    });
-}
-
-#[test]
-fn receipts_of_gateways_not_heard_of_for_long_are_dropped() {
-    run(async {
-        let fixture = Fixture::redis().await;
-        let now = announce(&fixture, "gw-1", 1).await.unwrap();
-        let Backend::Redis(server) = &fixture.backend else { unreachable!() };
-        let write = |id: &str, heard: i64| {
-            let text = format!("00000000000000aa {heard} {heard} - 0 lost 30000 15000 0.4.0");
-            let _: u64 = server.command(&["HSET", "{durward}:g", id, &text]);
-        };
-        let kept = i64::try_from(KEPT_FOR.as_millis()).unwrap();
-        write("gw-old", now.0 - kept - 1_000);
-        write("gw-silent", now.0 - kept + 60_000);
-        let listed = fixture.store.receipts().await.unwrap();
-        let ids: Vec<&str> = listed.gateways.iter().map(|g| g.id.as_str()).collect();
-        assert_eq!(ids, ["gw-1", "gw-silent"]);
-        assert!(!listed.gateways[1].is_heard(listed.now));
-        assert_eq!(server.command::<u64>(&["HLEN", "{durward}:g"]), 2, "it is gone for good");
-        write("gw-bad", now.0);
-        let _: u64 = server.command(&["HSET", "{durward}:g", "gw-bad", "1 2 9999999999999 nonsense"]);
-        let bad = fixture.store.receipts().await;
-        assert!(
-            matches!(bad, Err(StoreError::Corrupt(_))),
-            "nobody is left out for being unreadable: {bad:?}"
-        );
     });
 }

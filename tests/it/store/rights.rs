@@ -61,7 +61,9 @@ async fn open(access: RedisAccess, prefix: &str, wait_replicas: u32) -> Result<R
     let settings = RedisSettings {
         access,
         key_prefix: prefix.into(),
-        wait_replicas,
+        wait_replicas: durward::store::redis::WaitReplicas::Count(wait_replicas),
+        max_age: std::time::Duration::from_secs(30),
+        registered: None,
         lookup_timeout: Duration::from_secs(5),
         peppers: PEPPER.clone(),
     };

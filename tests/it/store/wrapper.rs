@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use durward::base::clock::UnixMillis;
+use durward::base::clock::{BootMillis, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, RoleId, TenantId};
 use durward::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
@@ -34,6 +34,8 @@ pub(super) enum Behaviour {
     Swap(Fingerprint),
     /// They are answered with another tenant's record.
     OtherTenant(TenantId),
+    /// They pass, and the server was known to be the primary up to this moment.
+    OfPrimaryAt(BootMillis),
 }
 
 pub(super) struct Wrapper {
@@ -104,6 +106,13 @@ impl CredentialStore for Wrapper {
                 Behaviour::HoldQuestions => {
                     self.hold().await;
                     self.inner.find(fingerprint).await
+                }
+                Behaviour::OfPrimaryAt(known_at) => {
+                    let found = self.inner.find(fingerprint).await?;
+                    Ok(Found {
+                        primary_at: Some(known_at),
+                        ..found
+                    })
                 }
                 Behaviour::Swap(other) => self.inner.find(other).await,
                 Behaviour::OtherTenant(id) => {

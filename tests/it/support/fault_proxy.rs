@@ -438,17 +438,22 @@ fn look_at(connection: usize, command: &[u8]) -> Seen {
     let words = words(command);
     let text = |word: &Vec<u8>| String::from_utf8_lossy(word).into_owned();
     let name = words.first().map_or_else(|| "?".to_owned(), |word| text(word).to_ascii_uppercase());
-    // A script with two arguments after its keys, the last of them a fingerprint.
+    // A script whose second argument after its keys is a fingerprint; the third one, if there is any, names the
+    // gateway's entry in the list.
     let keys = words.get(2).and_then(|word| text(word).parse::<usize>().ok());
-    let is_lookup = name.starts_with("EVAL")
-        && keys.is_some_and(|keys| words.len() == keys + 5)
-        && words
-            .last()
-            .is_some_and(|word| word.len() == 64 && word.iter().all(u8::is_ascii_hexdigit));
+    let fingerprint = keys.filter(|_| name.starts_with("EVAL")).and_then(|keys| {
+        let arguments = words.get(keys + 3..)?;
+        let asked = match arguments {
+            [_, asked] => asked,
+            [_, asked, entry] if entry.contains(&b'/') => asked,
+            _ => return None,
+        };
+        (asked.len() == 64 && asked.iter().all(u8::is_ascii_hexdigit)).then_some(asked)
+    });
     Seen {
         at: clock::instant(),
         connection,
-        lookup: words.last().filter(|_| is_lookup).map(text),
+        lookup: fingerprint.map(text),
         name,
     }
 }

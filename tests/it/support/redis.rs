@@ -124,6 +124,12 @@ impl RedisServer {
         assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
     }
 
+    /// Starts it again after [`kill`](Self::kill) with what `SAVE` wrote down last.
+    pub(crate) fn revive_from_snapshot(&mut self) {
+        self.child = spawn(self.port, &self.arguments, &self.directory, "no");
+        assert!(self.child.is_some(), "redis-server did not start again on port {}", self.port);
+    }
+
     /// Makes it hang: it accepts and never answers.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);

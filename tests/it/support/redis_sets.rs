@@ -136,7 +136,7 @@ impl Drop for Sentinels {
     }
 }
 
-/// Three nodes that share the slots evenly, without replicas.
+/// Nodes that share the slots, without replicas; three of them unless one is asked for.
 pub(crate) struct Cluster {
     /// The nodes, in the order of their slots.
     pub(crate) nodes: Vec<RedisServer>,
@@ -145,15 +145,24 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts the nodes and waits until all of them find the cluster complete.
     pub(crate) fn start() -> Self {
+        Self::start_with_timeout(1_500)
+    }
+
+    /// The same; a node is given up after so many milliseconds.
+    pub(crate) fn start_with_timeout(millis: u32) -> Self {
+        Self::sharing(&[("0", "5460"), ("5461", "10922"), ("10923", "16383")], millis)
+    }
+
+    /// One node that has every slot.
+    pub(crate) fn of_one() -> Self {
+        Self::sharing(&[("0", "16383")], 1_500)
+    }
+
+    fn sharing(slots: &[(&str, &str)], millis: u32) -> Self {
         let mut buses = Vec::new();
         let mut nodes = Vec::new();
-        for (first, last) in [("0", "5460"), ("5461", "10922"), ("10923", "16383")] {
-            let mut bus = String::new();
-            let node = RedisServer::start_choosing(|| {
-                bus = free_port().to_string();
-                let words = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-port", &bus];
-                words.iter().map(|&word| word.to_owned()).collect()
-            });
+        for (first, last) in slots {
+            let (node, bus) = start_node(millis);
             node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
             buses.push(bus);
             nodes.push(node);
@@ -169,6 +178,35 @@ impl Cluster {
             });
         }
         cluster
+    }
+
+    /// Starts a replica of one of the nodes, and waits until all know it and it has everything.
+    pub(crate) fn start_replica(&self, of: usize) -> RedisServer {
+        let (node, bus) = start_node(1_500);
+        let port = node.port().to_string();
+        self.nodes[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        let id: String = self.nodes[of].command(&["CLUSTER", "MYID"]);
+        until("the node to know its primary", PATIENCE, || {
+            node.try_command::<()>(&["CLUSTER", "REPLICATE", &id]).ok()
+        });
+        until("the replica to have everything", PATIENCE, || {
+            let info: String = node.command(&["INFO", "replication"]);
+            info.contains("master_link_status:up").then_some(())
+        });
+        for other in &self.nodes {
+            until("the others to know the replica", PATIENCE, || {
+                let slots: redis::Value = other.command(&["CLUSTER", "SLOTS"]);
+                format!("{slots:?}").contains(&format!("int({port})")).then_some(())
+            });
+        }
+        node
+    }
+
+    /// The same; the replica becomes one of the nodes.
+    pub(crate) fn add_replica(&mut self, of: usize) -> usize {
+        let node = self.start_replica(of);
+        self.nodes.push(node);
+        self.nodes.len() - 1
     }
 
     /// Addresses of all nodes.
@@ -202,4 +240,23 @@ impl Cluster {
             node.command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
         }
     }
+}
+
+/// A node of a cluster to come, and the port of its bus.
+fn start_node(timeout_millis: u32) -> (RedisServer, String) {
+    let timeout = timeout_millis.to_string();
+    let mut bus = String::new();
+    let node = RedisServer::start_choosing(|| {
+        bus = free_port().to_string();
+        let words = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            &timeout,
+            "--cluster-port",
+            &bus,
+        ];
+        words.iter().map(|&word| word.to_owned()).collect()
+    });
+    (node, bus)
 }

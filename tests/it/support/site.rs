@@ -30,6 +30,15 @@ pub(crate) enum Store {
         /// File with the pepper.
         pepper: PathBuf,
     },
+    /// The primary that sentinels name.
+    Sentinels {
+        /// `127.0.0.1:port`
+        addresses: Vec<String>,
+        /// What they call the primary.
+        service: String,
+        /// File with the pepper.
+        pepper: PathBuf,
+    },
 }
 
 /// What differs between sites.
@@ -202,6 +211,17 @@ record_surface = "api"
                 "\n[store]\nkind = \"redis\"\nurl = \"{url}\"\npepper = \"file:{}\"\n{}",
                 pepper.display(),
                 as_documented_user().0
+            );
+        }
+        Store::Sentinels {
+            addresses,
+            service,
+            pepper,
+        } => {
+            let _ = write!(
+                text,
+                "\n[store]\nkind = \"redis\"\nsentinels = {addresses:?}\nservice = \"{service}\"\npepper = \"file:{}\"\n",
+                pepper.display()
             );
         }
     }

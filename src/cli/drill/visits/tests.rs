@@ -36,6 +36,22 @@ fn the_last_admission_counts_from_the_acknowledgement_and_only_if_sent_after_it(
 }
 
 #[test]
+fn an_address_that_cannot_know_has_neither_refused_nor_admitted() {
+    let ended = |last: Verdict| {
+        let watched = Watched {
+            kept: vec![visit(90, 101, Verdict::Admitted), visit(108, 109, last)],
+            ..Watched::default()
+        };
+        summarise("u", &watched, UnixMillis(100))
+    };
+    let cut_off = ended(Verdict::Unavailable);
+    assert!(cut_off.unavailable && !cut_off.is_refused(), "{cut_off:?}");
+    assert_eq!(cut_off.first_refusal_ms, None);
+    let refused = ended(Verdict::Refused);
+    assert!(refused.is_refused() && !refused.unavailable, "{refused:?}");
+}
+
+#[test]
 fn what_is_kept_of_many_visits_is_bounded_by_the_changes() {
     let mut kept = Vec::new();
     for at in 0..1_000 {
@@ -57,7 +73,8 @@ fn a_refusal_is_told_from_a_failure_and_from_an_answer_of_the_service() {
         (403, Verdict::Refused),
         (418, Verdict::Refused),
         (429, Verdict::Unclear),
-        (503, Verdict::Unclear),
+        (500, Verdict::Unclear),
+        (503, Verdict::Unavailable),
     ] {
         assert_eq!(judge(status, 418), verdict, "{status}");
     }

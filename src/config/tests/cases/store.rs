@@ -36,6 +36,23 @@ pub(in crate::config::tests) const REDIS_CASES: &[Case] = &[
         "\"u\"",
         "the URL names a user already",
     ),
+    Case(
+        "url = \"redis://h\"\nwait_replicas = \"most\"\n",
+        "\"most\"",
+        "`wait_replicas` cannot be `most`",
+    ),
+    Case(
+        "url = \"redis://h\"\nwait_replicas = \"1\"\n",
+        "\"1\"",
+        "`wait_replicas` cannot be `1`",
+    ),
+    Case("url = \"redis://h\"\nwait_replicas = 9\n", "9", "must be \"all\", or 0 to 8"),
+    Case("url = \"redis://h\"\nwait_replicas = -1\n", "-1", "must be \"all\", or 0 to 8"),
+    Case(
+        "url = \"redis://h\"\nwait_replicas = true\n",
+        "true",
+        "`wait_replicas` cannot be `true` or `false`",
+    ),
     Case("url = \"redis://h/x\"\n", "\"redis://h/x\"", "the URL is not"),
     Case(
         "url = \"redis://h\"\ntls = { ca = \"ca.pem\" }\n",

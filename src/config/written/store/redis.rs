@@ -1,10 +1,13 @@
 //! `[store]` with `kind = "redis"`: one server, sentinels, or a cluster, and who the gateway is there.
 
+use toml::de::DeValue;
+
 use crate::config::reader::{Section, shorten};
 use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::secret::Reference;
 use crate::config::source::Located;
 use crate::config::written::client_tls::{self, WrittenClientTls};
+use crate::store::redis::WaitReplicas;
 
 /// What belongs to no other store.
 pub(super) const KEYS: [&str; 14] = [
@@ -26,6 +29,9 @@ pub(super) const KEYS: [&str; 14] = [
 
 /// Most sentinels, and most seeds of a cluster: each is asked whenever the primary is looked for.
 const MAX_ADDRESSES: usize = 16;
+
+/// Most replicas that a number may ask for: a primary with more is one whose owner should write `all`.
+const MAX_AWAITED: u32 = 8;
 
 /// TLS of a store.
 pub const STORE_TLS: Schema = Schema {
@@ -72,8 +78,8 @@ pub struct WrittenRedis {
     pub tls: Option<WrittenClientTls>,
     /// Beginning of every key.
     pub key_prefix: Located<String>,
-    /// Replicas to wait for.
-    pub wait_replicas: u32,
+    /// Replicas to wait for, with its place if it is written.
+    pub wait_replicas: Located<WaitReplicas>,
 }
 
 /// How the primary is found, as written.
@@ -113,7 +119,7 @@ pub(super) fn read(section: &Section<'_>) -> WrittenRedis {
         password: Reference::read(section, "password"),
         tls: client_tls::read(section, "tls"),
         key_prefix: read_prefix(section),
-        wait_replicas: small(section.count_or_default("wait_replicas")),
+        wait_replicas: read_wait_replicas(section),
     };
     for (name, password) in [("username", "password"), ("sentinel_username", "sentinel_password")] {
         if section.raw(name).is_some() && section.raw(password).is_none() {
@@ -242,6 +248,45 @@ fn read_prefix(section: &Section<'_>) -> Located<String> {
         );
     }
     key_prefix
+}
+
+/// The word `all`, or a number; all without the key, and where what is written is wrong.
+fn read_wait_replicas(section: &Section<'_>) -> Located<WaitReplicas> {
+    let name = "wait_replicas";
+    let all = Located {
+        value: WaitReplicas::All,
+        at: section.place_of(name),
+    };
+    let Some(value) = section.raw(name) else { return all };
+    let number = match value.get_ref() {
+        DeValue::String(word) if word == "all" => return all,
+        DeValue::String(word) => {
+            section.report().error(
+                &section.place(value),
+                format!("`{name}` cannot be `{}`", shorten(word)),
+                Some(format!(
+                    "write `{name} = \"all\"`, or a number from 0 to {MAX_AWAITED} without quotes"
+                )),
+            );
+            return all;
+        }
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).ok(),
+        other => return section.wrong(name, value, other).unwrap_or(all),
+    };
+    match number
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number <= MAX_AWAITED)
+    {
+        Some(number) => all.map(|_| WaitReplicas::Count(number)),
+        None => {
+            section.report().error(
+                &section.place(value),
+                format!("`{name}` must be \"all\", or 0 to {MAX_AWAITED}"),
+                Some("\"all\" has no bound: it waits for each replica that could be promoted".to_owned()),
+            );
+            all
+        }
+    }
 }
 
 fn small(number: u64) -> u32 {

@@ -1,6 +1,9 @@
 //! Changes records in the shared store: read, change, write over exactly what was read, wait for replicas.
 
+use std::sync::PoisonError;
 use std::time::Duration;
+
+use futures_util::future::try_join;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, TenantId};
@@ -11,6 +14,7 @@ use crate::store::{ChangeError, CredentialChange, EventSubject, NewRecords, Stor
 
 use super::super::endings::{Ending, Whose};
 use super::super::link::Live;
+use super::super::replicas::WaitReplicas;
 use super::super::scripts::{Change, Kind, Written};
 use super::{Session, TRIES, contended, encode_event, nothing_written};
 
@@ -70,38 +74,58 @@ impl Session {
 
     /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
     pub(super) async fn acknowledge<T>(&self, live: &Live, counter: u64, record: T) -> Result<T, ChangeError> {
-        self.wait_for_replicas(live).await?;
-        if self.shared.feed.status.state() == ReaderState::Live {
-            // Late here is late as in every other gateway: the event is on its way.
-            let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
-        }
-        Ok(record)
+        let heard = async {
+            if self.shared.feed.status.state() == ReaderState::Live {
+                // Late here is late as in every other gateway: the event is on its way.
+                let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
+            }
+        };
+        // Together: where there is no replica, asking for one takes no longer than the event does.
+        let (kept, ()) = tokio::join!(self.wait_until_kept(live), heard);
+        kept.map(|()| record)
     }
 
     /// It was so already; but whoever made it so may not have got the replicas' confirmation.
     pub(super) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
-        if self.shared.wait_replicas == 0 {
-            return Ok(record);
-        }
+        let number = match self.shared.wait_replicas {
+            WaitReplicas::Count(0) if !self.shared.whereabouts.has_witnesses() => return Ok(record),
+            WaitReplicas::Count(0) | WaitReplicas::All => None,
+            WaitReplicas::Count(number) => Some(number),
+        };
         let live = self.changer().map_err(unconfirmed)?;
-        let touched = self.shared.scripts.touch(&live.wire).await;
-        self.settle_changer(&live, touched).map_err(unconfirmed)?;
-        self.wait_for_replicas(&live).await?;
+        let read_from = self.read_from.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if read_from.is_some_and(|read_from| read_from != live.endpoint) {
+            return Err(ChangeError::Unconfirmed(
+                "it was so on a server that is not the primary any more".into(),
+            ));
+        }
+        if number.is_some() {
+            // A number is counted from the last write of this connection; all are compared with what the primary has.
+            let touched = self.shared.scripts.touch(&live.wire).await;
+            self.settle_changer(&live, touched).map_err(unconfirmed)?;
+        }
+        self.wait_until_kept(&live).await?;
         Ok(record)
     }
 
+    /// What was written on this connection is there to stay: the replicas have it, and the server is still the
+    /// primary, by what those who know say now.
+    pub(super) async fn wait_until_kept(&self, live: &Live) -> Result<(), ChangeError> {
+        let whereabouts = &self.shared.whereabouts;
+        let written_at = whereabouts.now();
+        let primary = async {
+            let confirmed = whereabouts.confirm_after(&live.endpoint, written_at).await;
+            confirmed
+                .map_err(|error| ChangeError::Unconfirmed(format!("whether {} is still the primary is not known ({error})", live.endpoint)))
+        };
+        try_join(self.wait_for_replicas(live), primary).await.map(drop)
+    }
+
     pub(super) async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
-        let wanted = self.shared.wait_replicas;
-        if wanted == 0 {
+        if self.shared.wait_replicas == WaitReplicas::Count(0) {
             return Ok(());
         }
-        match self.shared.confirmations.wait(live).await {
-            Ok(confirmed) if confirmed >= wanted => Ok(()),
-            Ok(confirmed) => Err(ChangeError::Unconfirmed(format!(
-                "{confirmed} of {wanted} replicas confirmed it within 1 s"
-            ))),
-            Err(error) => Err(unconfirmed(error)),
-        }
+        self.shared.confirmations.wait(live).await.map_err(ChangeError::Unconfirmed)
     }
 }
 

@@ -16,13 +16,28 @@ use super::{Session, settle};
 /// for the second answer to arrive (hardening F5).
 const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
+/// The part of a look-up's deadline that it waits for this gateway to be registered again: what is left is
+/// for the reason to be told.
+const PATIENCE_TO_BE_LISTED: f64 = 0.8;
+
 /// What one connection answered.
 type Answered = Result<Found, Fault>;
 
 impl Session {
-    /// What one fingerprint leads to.
+    /// What one fingerprint leads to. A look-up that finds this gateway not registered waits until it is again, and
+    /// asks once more.
     pub(in crate::store::redis) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
-        self.find_now(fingerprint).await.map_err(|fault| fault.error)
+        let registration = &self.shared.registration;
+        let written = registration.written();
+        let answered = match self.find_now(fingerprint).await {
+            Err(fault) if fault.retry == Retry::Registered => {
+                let patience = self.shared.lookup_timeout.mul_f64(PATIENCE_TO_BE_LISTED);
+                registration.renew(written, patience).await?;
+                self.find_now(fingerprint).await
+            }
+            answered => answered,
+        };
+        answered.map_err(|fault| fault.error)
     }
 
     /// Asks one connection, and the other one too when the first breaks, is slow or answers about somebody
@@ -62,10 +77,11 @@ impl Session {
 
     async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Answered {
         // Before the question is sent: what is known afterwards may be younger than the answer.
+        let primary_at = self.primary_at(live).await.map_err(Fault::kept)?;
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-        settle(link, live, found)
+        settle(link, live, found).map(|found| Found { primary_at, ..found })
     }
 }
 
@@ -120,6 +136,7 @@ mod tests {
     fn found() -> Answered {
         Ok(Found {
             position: Position(1),
+            primary_at: None,
             facts: None,
         })
     }

@@ -34,7 +34,7 @@ impl Session {
         let live = self.changer().map_err(nothing_written)?;
         let set = self.shared.scripts.set_peppers(&live.wire, before, after).await;
         let set = self.settle_change(&live, set)?;
-        self.wait_for_replicas(&live).await?;
+        self.wait_until_kept(&live).await?;
         Ok(set)
     }
 
