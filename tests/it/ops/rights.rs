@@ -20,7 +20,7 @@ fn site(group: &Group, id: &str) -> Site {
     group.site(id, &group.redis.url(), "")
 }
 
-fn probe(gateway: &Gateway, path: &str) -> String {
+pub(super) fn probe(gateway: &Gateway, path: &str) -> String {
     let mut client = Client::connect(gateway.probes());
     client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
     String::from_utf8(client.response().expect("an answer").body).unwrap()
