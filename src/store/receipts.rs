@@ -237,6 +237,56 @@ mod tests {
         assert!(!at("", 9).contains(&at("", 7)), "nothing known contains nothing");
     }
 
+    fn receipt(count: u64, heard_at: i64) -> Receipt {
+        Receipt {
+            id: GatewayId::parse("gw-1").unwrap(),
+            run: 1,
+            version: String::new(),
+            applied: at("a", count),
+            since: UnixMillis(0),
+            heard_at: UnixMillis(heard_at),
+            reader: ReaderState::Live,
+            max_age: Duration::from_secs(30),
+            stream_interval: Duration::from_secs(15),
+        }
+    }
+
+    fn list(whole_since: Option<i64>) -> Receipts {
+        Receipts {
+            now: UnixMillis(100_000),
+            head: at("a", 8),
+            gateways: Vec::new(),
+            departed: Vec::new(),
+            whole_since: whole_since.map(UnixMillis),
+        }
+    }
+
+    #[test]
+    fn a_receipt_from_before_a_loss_or_beyond_the_store_confirms_nothing() {
+        let confirms = |whole_since, count, heard_at| list(whole_since).confirms(&receipt(count, heard_at), &at("a", 7));
+        assert!(confirms(None, 7, 99_000));
+        assert!(confirms(Some(99_000), 8, 99_000));
+        assert!(!confirms(Some(99_001), 8, 99_000), "it told another server");
+        assert!(!confirms(None, 9, 99_000), "the store has only eight changes");
+        assert!(!confirms(None, 6, 99_000), "whatever `since` says");
+    }
+
+    #[test]
+    fn nobody_is_ruled_out_until_a_minute_after_a_list_lost_something() {
+        assert_eq!(list(None).not_ruled_out(), None);
+        let unknown = Some((UnixMillis(40_001), UnixMillis(100_001)));
+        assert_eq!(list(Some(40_001)).not_ruled_out(), unknown);
+        assert_eq!(list(Some(40_000)).not_ruled_out(), None);
+    }
+
+    #[test]
+    fn who_is_heard_in_the_future_is_not_heard() {
+        let now = UnixMillis(100_000);
+        for (heard_at, heard) in [(100_000, true), (94_000, true), (93_999, false), (101_000, true), (101_001, false)] {
+            assert_eq!(receipt(0, heard_at).is_heard(now), heard, "{heard_at}");
+        }
+    }
+
     #[test]
     fn a_page_says_which_events_are_gone() {
         let page = EventPage {

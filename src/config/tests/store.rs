@@ -1,5 +1,7 @@
 //! Where a shared store is: one server, sentinels or a cluster, with TLS and users of their own.
 
+use std::path::Path;
+
 use super::cases::Case;
 use super::cases::store::{REDIS, REDIS_CASES};
 use super::*;
@@ -98,6 +100,41 @@ fn what_a_number_of_replicas_risks_is_said_where_another_server_may_be_promoted(
         [],
         "whether there is a replica is not known"
     );
+}
+
+#[test]
+fn the_documented_stores_wait_for_all_replicas_and_load_without_a_warning() {
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/redis.md")).unwrap();
+    let blocks = document
+        .split("```text\n")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once("```")?.0));
+    let mut read = 0;
+    for sample in blocks.filter(|block| block.contains("kind = \"redis\"")) {
+        read += 1;
+        let store = format!("{sample}\npepper = \"env:P\"\n");
+        let made = rcgen::generate_simple_self_signed(vec!["redis.example".to_owned()]).unwrap();
+        let mut files = table(&[
+            ("gateway.toml", &format!("{GATEWAY}{store}")),
+            ("upstreams/orders.toml", ORDERS),
+            ("redis-ca.pem", &made.cert.pem()),
+            ("redis-password", "canary"),
+            ("sentinel-password", "canary"),
+        ]);
+        files.files.insert("/etc/durward/redis-password".into(), "canary".into());
+        files.variables.insert("P".into(), "0123456789abcdef0123456789abcdef".into());
+        let loaded = check(&files).unwrap_or_else(|errors| panic!("{sample}: {errors}"));
+        let StoreKind::Redis { wait_replicas, .. } = loaded.settings.store.kind else {
+            panic!("{sample}")
+        };
+        assert_eq!(wait_replicas, WaitReplicas::All, "{sample}");
+        assert_eq!(
+            loaded.warnings.iter().map(|d| d.to_string()).collect::<Vec<_>>(),
+            [] as [String; 0],
+            "{sample}"
+        );
+    }
+    assert_eq!(read, 3, "one server, sentinels, a cluster");
 }
 
 #[test]

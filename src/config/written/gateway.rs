@@ -26,7 +26,7 @@ pub const GATEWAY: Schema = Schema {
             name: "id",
             kind: Kind::Text,
             default: Fallback::Absent("made of the host's name, the process id and a random part"),
-            about: "This gateway's name in receipts (`durward gateways`, `--wait`). No two that share a store may have the same; one that is restarted takes its own over.",
+            about: "This gateway's name in receipts (`durward gateways`, `--wait`). No two that share a store may have the same: the later one admits nobody. One that is restarted takes its own over.",
         },
         Key {
             name: "workers",

@@ -41,8 +41,8 @@ fn the_quick_run_says_what_it_leaves_out() {
         eprintln!(
             "the fault table runs with facts of at most {:?} and small loads; scripts/faults runs it with 30 s, two minutes of flapping, \
              1,000 revocations, 100,000 requests under random faults and 1,000,000 guesses. Rows that no socket can play: wall clock \
-             steps and a suspended machine (F18) are played on the clock that tests move, a suspended process here; failover (F13) \
-             is in tests/it/store.",
+             steps and a suspended machine (F18) are played on the clock that tests move, a suspended process here; failovers (F13) \
+             are in tests/it/store.",
             scene::max_age()
         );
     }

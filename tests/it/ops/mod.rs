@@ -7,4 +7,5 @@ mod operator;
 mod people;
 mod receipts;
 mod registrations;
+mod replicas;
 mod rights;

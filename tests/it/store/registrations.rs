@@ -281,6 +281,7 @@ fn a_gateway_silent_for_an_hour_is_named_for_its_bound_and_then_forgotten() {
         assert!(!read.gateways[1].is_heard(read.now));
         let [gone] = read.departed.as_slice() else { panic!("{read:?}") };
         assert_eq!(gone.shown, "gw-old");
+        assert_eq!(listed.read().await.departed, read.departed, "and it stays");
         assert!(gone.stopped_by > now.plus(Duration::from_secs(44)) && gone.stopped_by <= read.now.plus(Duration::from_secs(45)));
     });
 }
@@ -329,5 +330,57 @@ fn a_server_that_hides_which_process_it_is_has_a_list_that_is_never_whole_and_sa
         let told = listed.announce().await.unwrap();
         assert_eq!(listed.read().await.whole_since, Some(told), "from then on it is known");
         assert!(!listed.store.concerns().contains(&Concern::ServerHidden));
+    });
+}
+
+#[test]
+fn a_list_is_bounded_and_whoever_finds_no_place_in_it_admits_nobody() {
+    run(async {
+        let listed = Listed::announced().await;
+        let now = listed.read().await.now.0;
+        let fill = |many: u32| {
+            let script = "for i = 1, tonumber(ARGV[1]) do redis.call('HSET', KEYS[1], string.format('gw-%d/%016x', i + 1, i), ARGV[2]) end";
+            let text = format!("{now} {now} {now} - 0 live 30000 15000 x");
+            let _: () = listed.server.command(&["EVAL", script, "1", LIST, &many.to_string(), &text]);
+        };
+        fill(999);
+        let late = Listed::beside(&listed, 2).await;
+        let refused = late.announce(announcement(2)).await;
+        assert!(
+            matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("1,000 gateways")),
+            "{refused:?}"
+        );
+        assert_unlisted(&find(&late).await);
+        listed.announce().await.unwrap();
+        find(&listed.store).await.unwrap();
+        assert_eq!(listed.read().await.gateways.len(), 1_000);
+
+        fill(1_500);
+        let flooded = listed.store.receipts().await;
+        assert!(
+            matches!(&flooded, Err(StoreError::Corrupt(why)) if why.contains("somebody else")),
+            "{flooded:?}"
+        );
+        listed.announce().await.unwrap();
+        find(&listed.store).await.unwrap();
+    });
+}
+
+#[test]
+fn while_the_store_takes_no_writes_who_is_registered_reads_on_and_who_starts_does_not() {
+    run(async {
+        let listed = Listed::announced().await;
+        let _: String = listed.server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+        assert!(listed.announce().await.is_err());
+        find(&listed.store).await.unwrap();
+        assert_eq!(listed.store.unregistered(), None);
+
+        let late = Listed::beside(&listed, 2).await;
+        assert!(late.announce(announcement(2)).await.is_err());
+        assert_unlisted(&find(&late).await);
+        assert!(late.unregistered().unwrap().contains("NOREPLICAS"), "{:?}", late.unregistered());
+        let _: String = listed.server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+        late.announce(announcement(2)).await.unwrap();
+        find(&late).await.unwrap();
     });
 }

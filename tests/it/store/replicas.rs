@@ -240,26 +240,22 @@ fn a_sentinel_user_without_the_right_to_ask_confirms_nothing_and_is_told_which()
         let primary = RedisServer::start();
         let replica = RedisServer::replica_of(&primary);
         let sentinels = Sentinels::watching(&primary, 3, 1);
-        let rights = |more: &[&str]| {
+        // The documented user, without this right and with it.
+        let document = include_str!("../../../docs/redis.md");
+        let (_, user) = document.split_once("Sentinels have users of their own: `user ").unwrap();
+        let words: Vec<&str> = user.split_once('`').unwrap().0.split(' ').collect();
+        assert_eq!(words.last(), Some(&"+sentinel|replicas"));
+        let rights = |words: &[&str]| {
             for sentinel in 0..3 {
-                let least = [
-                    "ACL",
-                    "SETUSER",
-                    "durward",
-                    "on",
-                    ">secret",
-                    "-@all",
-                    "+sentinel|get-master-addr-by-name",
-                ];
-                sentinels.ask::<()>(sentinel, &[&least[..], more].concat());
+                sentinels.ask::<()>(sentinel, &[&["ACL", "SETUSER"], words].concat());
             }
         };
-        rights(&[]);
+        rights(&words[..words.len() - 1]);
         let mut access = access(&sentinels);
         if let Servers::Sentinels(sentinels) = &mut access.servers {
             sentinels.user = RedisUser {
                 name: Some("durward".into()),
-                password: Some("secret".into()),
+                password: Some("CHANGE-ME".into()),
             };
         }
         let store = open_access(access, WaitReplicas::All, PEPPER).await.unwrap();
@@ -277,7 +273,7 @@ fn a_sentinel_user_without_the_right_to_ask_confirms_nothing_and_is_told_which()
         .await;
         assert!(concerns(&store).contains(&"replicas_unknown"));
         // With it, at once.
-        rights(&["+sentinel|replicas"]);
+        rights(&words);
         store.create_credential(record("key-1", "acme")).await.expect("the replica has it");
         assert!(replica.command::<bool>(&["HEXISTS", "{durward}:c", "key-1"]));
     });

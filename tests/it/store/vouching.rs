@@ -7,7 +7,7 @@ use durward::base::clock::{self, BootMillis, Clock, ManualClock, SystemClock};
 use durward::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUser, SentinelAccess, Servers, WaitReplicas};
 use durward::store::{ChangeError, CredentialChange, CredentialStore, StoreError, TenantState};
 
-use super::fixture::{NOW, PEPPER, control, credential_id, fingerprint, record, run, tenant, until};
+use super::fixture::{NOW, PEPPER, control, credential_id, fingerprint, open_redis, record, run, tenant, until};
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::redis::RedisServer;
 use crate::support::redis_sets::{Cluster, SERVICE, Sentinels};
@@ -145,8 +145,8 @@ fn after_a_suspend_the_first_look_up_asks_who_is_the_primary_and_is_answered() {
             let found = store.find(fingerprint("key-1")).await.expect("nothing is wrong");
             assert_eq!(found.primary_at, Some(clock.now().boot));
         }
-        // The connections are what they were.
-        assert!(watched.proxies.iter().all(|proxy| proxy.connects().len() == 1));
+        // The connections are what they were; who looks after replicas has some of its own.
+        assert!(watched.proxies.iter().all(|proxy| proxy.connects().len() < 10));
     });
 }
 
@@ -168,6 +168,11 @@ fn a_change_is_acknowledged_only_when_a_majority_names_its_server_afterwards() {
 
         watched.proxies.iter().for_each(FaultProxy::pass);
         until("the confirmation", async || revoke(&store, "key-1").await.is_ok()).await;
+
+        // They answer, and with another name: what was made here a moment ago is not kept there.
+        store.set_tenant_active(tenant("acme"), TenantState::Active).await.unwrap();
+        watched.have_named(watched.replica.port());
+        revoke(&store, "key-1").await.expect_err("another server is named");
     });
 }
 
@@ -198,7 +203,10 @@ fn connections_to_sentinels_are_kept_and_replaced_when_they_end() {
         for number in 0..20 {
             store.create_credential(record(&format!("key-{number}"), "acme")).await.unwrap();
         }
-        assert!(watched.proxies.iter().all(|proxy| proxy.connects().len() == 1 && proxy.open() == 1));
+        // Who looks after replicas has some of its own.
+        let asked = |proxy: &FaultProxy| proxy.commands().iter().filter(|seen| seen.name == "SENTINEL").count();
+        assert!(watched.proxies.iter().map(asked).sum::<usize>() > 40, "two for each change");
+        assert!(watched.proxies.iter().all(|proxy| proxy.connects().len() < 10));
         watched.proxies.iter().for_each(FaultProxy::sever);
         revoke(&store, "key-1").await.expect("on new connections, at once");
     });
@@ -217,8 +225,13 @@ fn where_a_majority_names_what_is_no_primary_nobody_is_unknown() {
         .await;
         let sentinel: Endpoint = Endpoint::parse_sentinel(&watched.sentinels.addresses()[2]).unwrap();
         let Endpoint::Tcp { port: sentinel, .. } = sentinel else { panic!() };
-        let closed = crate::support::redis::free_port();
-        for (what, port) in [("a replica", watched.replica.port()), ("a sentinel", sentinel), ("nobody", closed)] {
+        let (empty, closed) = (RedisServer::start(), crate::support::redis::free_port());
+        for (what, port) in [
+            ("a replica", watched.replica.port()),
+            ("a sentinel", sentinel),
+            ("nobody", closed),
+            ("a server without our data", empty.port()),
+        ] {
             watched.have_named(port);
             until("the store to notice", async || {
                 let found = store.find(fingerprint("key-1")).await;
@@ -234,6 +247,26 @@ fn where_a_majority_names_what_is_no_primary_nobody_is_unknown() {
             watched.proxies.iter().for_each(FaultProxy::pass);
             until("the primary again", async || store.find(fingerprint("key-1")).await.is_ok()).await;
         }
+    });
+}
+
+#[test]
+fn a_store_of_the_same_pepper_that_a_majority_names_is_the_store() {
+    run(async {
+        let watched = Watched::start();
+        let store = watched.open(Duration::from_secs(30)).await;
+        store.create_tenant(tenant("acme"), NOW).await.unwrap();
+        store.create_credential(record("key-1", "acme")).await.unwrap();
+        let another = RedisServer::start();
+        let there = open_redis(&another, 0).await.unwrap();
+        there.create_tenant(tenant("acme"), NOW).await.unwrap();
+        there.create_credential(record("key-2", "acme")).await.unwrap();
+        watched.have_named(another.port());
+        until("the other store", async || {
+            store.find(fingerprint("key-2")).await.is_ok_and(|found| found.facts.is_some())
+        })
+        .await;
+        assert!(store.find(fingerprint("key-1")).await.unwrap().facts.is_none());
     });
 }
 

@@ -113,26 +113,33 @@ end
 /// many there are, the number of the list, whether the server hides which process it is, and why the list was
 /// not whole.
 pub(super) const ANNOUNCE: &str = "
-local own, kept, most = ARGV[2] .. '/' .. ARGV[3], tonumber(ARGV[7]), tonumber(ARGV[8])
+local id, own, kept, most = ARGV[2] .. '/', ARGV[2] .. '/' .. ARGV[3], tonumber(ARGV[7]), tonumber(ARGV[8])
 local why = check(own, ARGV[9], ARGV[10])
 local held = redis.call('HGET', KEYS[2], own)
 local mine = read(own, held)
 local names = redis.call('HKEYS', KEYS[2])
-local since, came, others = now, now, {}
+local since, came, before, count, same, others = now, now, 0, 1, {}, {}
 if mine then
   came = mine.came
   if mine.standing == ARGV[4] then since = mine.since end
 end
-for _, name in ipairs(names) do
-  if name ~= own and string.sub(name, 1, #ARGV[2] + 1) == ARGV[2] .. '/' then
-    local other = read(name, redis.call('HGET', KEYS[2], name))
-    if other and (other.heard + tonumber(ARGV[6]) <= now or other.heard > now + 1000) then
-      others[#others + 1] = {name, other}
-    elseif other and (mine and other.came <= came and other.heard > came or not mine and ARGV[11] == '0') then
-      if mine then depart(own, mine) end
-      write()
-      return redis.error_reply('DUPLICATE gateway')
-    end
+local find = string.find
+for i = 1, #names do
+  local name = names[i]
+  if name ~= own and name ~= '=' then
+    count = count + 1
+    if name < own then before = before + 1 end
+    if find(name, id, 1, true) == 1 then same[#same + 1] = name end
+  end
+end
+for _, name in ipairs(same) do
+  local other = read(name, redis.call('HGET', KEYS[2], name))
+  if other and (other.heard + tonumber(ARGV[6]) <= now or other.heard > now + 1000) then
+    others[#others + 1] = {name, other}
+  elseif other and (mine and other.came <= came and other.heard > came or not mine and ARGV[11] == '0') then
+    if mine then depart(own, mine) end
+    write()
+    return redis.error_reply('DUPLICATE gateway')
   end
 end
 if not held and #names > most then
@@ -147,13 +154,6 @@ if redis.call('HSET', KEYS[2], own, string.format('%.0f %.0f %.0f %s %s', came, 
   moved = true
 end
 write()
-local before, count = 0, 1
-for _, name in ipairs(names) do
-  if name ~= '=' and name ~= own then
-    count = count + 1
-    if name < own then before = before + 1 end
-  end
-end
 return {now, before, count, number, here == '-' and 1 or 0, why}
 ";
 
