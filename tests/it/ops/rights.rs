@@ -20,7 +20,7 @@ fn site(group: &Group, id: &str) -> Site {
     group.site(id, &group.redis.url(), "")
 }
 
-fn probe(gateway: &Gateway, path: &str) -> String {
+pub(super) fn probe(gateway: &Gateway, path: &str) -> String {
     let mut client = Client::connect(gateway.probes());
     client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
     String::from_utf8(client.response().expect("an answer").body).unwrap()
@@ -38,17 +38,22 @@ fn make_key(gateway: &Gateway) -> String {
 #[test]
 fn a_right_that_receipts_lack_is_shown_until_it_is_given() {
     let group = Group::new();
-    let site = site(&group, "gw-a");
-    let gateway = Gateway::start(&site);
-    gateway.json(&["tenants", "create", "acme"]);
     set_user(&group.redis, &["-hkeys"]);
+    let site = site(&group, "gw-a");
+    let mut gateway = Gateway::spawn(&site);
+    gateway.wait_listening();
     let row = "durward_store_denied_rights{right=\"hkeys\"} 1";
     until("the metric", PATIENCE, || probe(&gateway, "/metrics").contains(row).then_some(()));
     let ready = probe(&gateway, "/readyz");
-    assert!(ready.contains("refuses its user the rights hkeys"), "{ready}");
+    assert!(
+        // Without a receipt it admits nobody.
+        ready.contains("\"ready\":false") && ready.contains("refuses its user the rights hkeys"),
+        "{ready}"
+    );
     assert!(said(&gateway, "\"alarm\":\"store_credentials\"") && said(&gateway, "\"right\":\"+hkeys\""));
 
     set_user(&group.redis, &[]);
+    gateway.wait_ready();
     until("a receipt", PATIENCE, || {
         (ids(&gateway.json(&["gateways"])) == ["gw-a"]).then_some(())
     });
