@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::base::clock::{Now, UnixMillis, instant};
+use crate::base::clock::{Now, UnixMillis};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::store::receipts::MAX_EVENTS;
 use crate::store::{EventPage, EventSubject, Receipt, Receipts, Standing, StoreError, ToldEvent};
@@ -34,7 +34,7 @@ const SEARCHED: usize = 200;
 
 /// What a change was about, as its event tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum About {
+pub enum About {
     /// A credential.
     Credential(CredentialId),
     /// A tenant.
@@ -44,7 +44,11 @@ pub(crate) enum About {
 }
 
 impl About {
-    pub(crate) fn credential(id: &str) -> Result<Self, OperationError> {
+    /// A credential of this id.
+    ///
+    /// # Errors
+    /// [`OperationError::Usage`] for what is no id.
+    pub fn credential(id: &str) -> Result<Self, OperationError> {
         keys::parse_id(id).map(Self::Credential)
     }
 
@@ -67,7 +71,7 @@ impl About {
 }
 
 /// What a change answers, which may be in doubt although it was made.
-pub(crate) trait Doubtful {
+pub trait Doubtful {
     /// What is not known about it.
     fn doubt(&self) -> Option<String> {
         None
@@ -100,7 +104,7 @@ impl Operations {
     /// # Errors
     /// What the change says when it was not made, or when that is not known. One that was made is
     /// never an error here: what is not known about it stands in [`Waited::doubts`].
-    pub(crate) async fn confirm<T: Doubtful>(
+    pub async fn confirm<T: Doubtful>(
         &self,
         about: &About,
         wait: Duration,
@@ -153,7 +157,7 @@ impl Operations {
         begun: Now,
         acknowledged: UnixMillis,
     ) -> Result<(Vec<Told>, Option<NotRuledOut>), StoreError> {
-        let start = instant();
+        let start = self.clock.now().boot;
         let mut latest = self.read_receipts().await?;
         let target = self.find_target(about, begun, &latest).await?;
         let mut seen = Seen::new();
@@ -164,7 +168,7 @@ impl Operations {
                 let took = receipt.since.0.saturating_sub(target.since.0);
                 seen.entry(key(receipt)).or_insert_with(|| u64::try_from(took).unwrap_or(0));
             }
-            let left = wait.saturating_sub(start.elapsed());
+            let left = wait.saturating_sub(self.clock.now().boot.since(start));
             let all = latest.gateways.iter().all(|receipt| seen.contains_key(&key(receipt)));
             let own = seen.contains_key(&(self.gateway.id.clone(), self.gateway.run));
             // Who is not registered says nothing; the time by which it has stopped may come.

@@ -45,7 +45,7 @@ impl World {
             held: ask.held,
             target,
         });
-        self.operated.push((g, number));
+        self.note_operated(g, number);
         self.after(0, Event::Run(g));
         true
     }
@@ -94,6 +94,12 @@ impl World {
         self.report(format_args!("call {number} ends at {at}, there at {there}: {outcome:?}"));
         let verdict = outcome.as_ref().map_or_else(|denial| *denial as u64 + 1, |_| 0);
         self.note(&[number, there, at, verdict]);
+        // Nobody will know what was made where the primary was before.
+        let outcome = if self.has_strayed(number) {
+            Err(Denial::StoreUnavailable)
+        } else {
+            outcome
+        };
         let ended = Ended::new(at, (!self.around.went_back).then(|| self.cluster.counter()), self.cluster.written());
         let surface = &self.cast.surfaces[0].name;
         let pepper = self.cast.peppers.first();

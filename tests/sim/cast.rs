@@ -15,7 +15,8 @@ use durward::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, Upgrade, UpstreamIndex,
 };
 use durward::decide::surface::{Account, ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
-use durward::snapshot::Snapshot;
+use durward::snapshot::{SharedSnapshot, Snapshot};
+use durward::telemetry::{LineFormat, Telemetry};
 
 use crate::served;
 
@@ -103,6 +104,9 @@ pub(crate) struct Cast {
     pub(crate) open: Route,
     pub(crate) log_in: Route,
     pub(crate) snapshot: Arc<Snapshot>,
+    /// The same for operators.
+    pub(crate) shared: Arc<SharedSnapshot>,
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) texts: Vec<String>,
     pub(crate) fingerprints: Vec<Fingerprint>,
     /// The same as the store indexes them.
@@ -124,6 +128,8 @@ impl Cast {
             open: route(Method::Post, KEY_SURFACE, ScopeSet::default()),
             log_in: route(Method::Post, ACCOUNT_SURFACE, ScopeSet::default()),
             snapshot: Arc::new(served::snapshot(surfaces())),
+            shared: Arc::new(SharedSnapshot::new(served::snapshot(surfaces()))),
+            telemetry: Telemetry::new(LineFormat::Off, None),
             surfaces: surfaces(),
             hex: fingerprints.iter().map(Fingerprint::to_hex).collect(),
             fingerprints,

@@ -1,11 +1,15 @@
-//! The simulated store: a primary and replicas that repeat what it wrote, later or never.
+//! The simulated store: a primary and replicas that repeat what it wrote, later or never. What servers answer; how
+//! they follow each other stands in `replication.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::rc::Rc;
 
-use crate::database::{Database, StreamId, parse_id};
+use crate::database::{Database, StreamId};
 use crate::lua;
 use crate::pipe::ConnId;
 use crate::resp::{Command, Reply, take_command};
+use crate::world::gateway_of;
 
 /// The key under which the store keeps what it knows of itself.
 pub(crate) const META: &str = "{durward}:meta";
@@ -13,15 +17,32 @@ pub(crate) const META: &str = "{durward}:meta";
 /// The stream of events.
 pub(crate) const EVENTS: &str = "{durward}:events";
 
+/// What leads from a fingerprint to a credential.
+pub(crate) const FINGERPRINTS: &str = "{durward}:f";
+
+/// The list of gateways.
+pub(crate) const GATEWAYS: &str = "{durward}:g";
+
 /// The hash of credentials.
-const CREDENTIALS: &[u8] = b"{durward}:c";
+pub(crate) const CREDENTIALS: &str = "{durward}:c";
 
 fn is_credential(command: &Command) -> bool {
-    command[0] == b"HSET" && command[1] == CREDENTIALS
+    command[0] == b"HSET" && command[1] == CREDENTIALS.as_bytes()
 }
+
+/// What only the script that registers a gateway says.
+const ANNOUNCE: &[u8] = b"DUPLICATE gateway";
 
 /// What only the script that looks credentials up says.
 const FIND: &[u8] = b"string.match(index,";
+
+/// Where a node is reached by itself.
+pub(crate) fn address(node: usize) -> String {
+    format!("10.0.0.{}", node + 1)
+}
+
+/// The port of every node.
+pub(crate) const PORT: u16 = 6379;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
@@ -35,25 +56,34 @@ pub(crate) enum Condition {
 pub(crate) struct Node {
     pub(crate) database: Database,
     pub(crate) condition: Condition,
-    /// How much of what the primary wrote it has repeated.
-    pub(crate) offset: usize,
-    /// Whether a replica hears the primary.
+    /// When it died last.
+    pub(crate) died: u64,
+    /// What it wrote or repeated since data was last replaced.
+    pub(crate) log: Vec<Rc<Command>>,
+    /// The node that it takes for its primary; none of one that believes to be one itself.
+    pub(crate) follows: Option<usize>,
+    /// A replica that has not begun with the data of its primary yet.
+    pub(crate) stale: bool,
+    /// Whether a replica hears its primary.
     pub(crate) linked: bool,
     /// How far its wall clock is ahead, in milliseconds.
     pub(crate) ahead: i64,
-    scripts: BTreeSet<String>,
+    /// Names its process, and the line of its data, which every promotion changes.
+    pub(crate) run: u64,
+    pub(crate) line: u64,
+    pub(crate) scripts: BTreeSet<String>,
 }
 
 #[derive(Debug)]
-struct Conn {
-    node: usize,
+pub(crate) struct Conn {
+    pub(crate) node: usize,
     bytes: Vec<u8>,
-    waiting: Option<Waiting>,
-    ticket: u64,
+    pub(crate) waiting: Option<Waiting>,
+    pub(crate) ticket: u64,
 }
 
 #[derive(Debug)]
-enum Waiting {
+pub(crate) enum Waiting {
     Stream { key: Vec<u8>, after: StreamId, count: usize },
     Replicas { wanted: usize, offset: usize },
 }
@@ -78,8 +108,13 @@ pub(crate) enum Output {
         ticket: u64,
         millis: u64,
     },
-    /// The primary wrote; replicas are to hear of everything up to here.
-    Wrote(usize),
+    /// A node wrote; replicas of it are to hear of everything up to here.
+    Wrote {
+        node: usize,
+        upto: usize,
+    },
+    /// A node that believes to be the primary made a change for this connection, and another one is the primary.
+    Strayed(ConnId),
     /// The primary wrote these credentials: id and record of each.
     Credentials(Vec<(Vec<u8>, Vec<u8>)>),
 }
@@ -87,31 +122,42 @@ pub(crate) enum Output {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
-    /// The node that the store's name leads to.
+    /// The node that was made the primary last, and that the store's one name leads to.
     pub(crate) primary: usize,
     pub(crate) output: Vec<Output>,
-    /// The hash of the script that looks credentials up.
+    /// Lines of data that there were.
+    pub(crate) lines: u64,
+    /// The hashes of the scripts that look credentials up, and that register a gateway.
     find: Option<String>,
-    log: Vec<Command>,
-    conns: BTreeMap<ConnId, Conn>,
+    announce: Option<String>,
+    /// The gateways that may not be registered.
+    pub(crate) unlisted: BTreeSet<usize>,
+    pub(crate) conns: BTreeMap<ConnId, Conn>,
 }
 
 impl Cluster {
     pub(crate) fn new(data: &Database, nodes: usize) -> Self {
-        let node = || Node {
+        let node = |number: usize| Node {
             database: data.clone(),
             condition: Condition::Up,
-            offset: 0,
+            died: 0,
+            log: Vec::new(),
+            follows: (number != 0).then_some(0),
+            stale: false,
             linked: true,
             ahead: 0,
+            run: 1_000 * number as u64,
+            line: 1,
             scripts: BTreeSet::new(),
         };
         Self {
-            nodes: (0..nodes).map(|_| node()).collect(),
+            nodes: (0..nodes).map(node).collect(),
             primary: 0,
             output: Vec::new(),
+            lines: 1,
             find: None,
-            log: Vec::new(),
+            announce: None,
+            unlisted: BTreeSet::new(),
             conns: BTreeMap::new(),
         }
     }
@@ -133,17 +179,22 @@ impl Cluster {
 
     /// How much was ever written, in this line of data.
     pub(crate) fn written(&self) -> usize {
-        self.log.len()
+        self.primary().log.len()
     }
 
-    pub(crate) fn connect(&mut self, conn: ConnId) {
-        let conn_of_primary = Conn {
-            node: self.primary,
-            bytes: Vec::new(),
-            waiting: None,
-            ticket: 0,
-        };
-        self.conns.insert(conn, conn_of_primary);
+    /// A client connects to a node; answers whether somebody listens there.
+    pub(crate) fn connect(&mut self, conn: ConnId, node: usize) -> bool {
+        let listens = self.nodes[node].condition != Condition::Down;
+        if listens {
+            let fresh = Conn {
+                node,
+                bytes: Vec::new(),
+                waiting: None,
+                ticket: 0,
+            };
+            self.conns.insert(conn, fresh);
+        }
+        listens
     }
 
     pub(crate) fn is_connected(&self, conn: ConnId) -> bool {
@@ -176,29 +227,36 @@ impl Cluster {
                 return;
             }
             let Some(command) = take_command(&mut conn.bytes) else { return };
-            (node.database.now, node.database.ahead) = (now, node.ahead);
+            (node.database.now, node.database.ahead, node.database.run) = (now, node.ahead, node.run);
+            let node = conn.node;
             self.execute(id, &command);
-            self.spread(now);
+            self.spread(now, Some(id), node);
         }
     }
 
     fn execute(&mut self, id: ConnId, command: &Command) {
-        let conn = &self.conns[&id];
-        let is_primary = conn.node == self.primary;
-        let node = &mut self.nodes[conn.node];
+        let at = self.conns[&id].node;
+        let is_primary = self.nodes[at].follows.is_none();
         let name = command[0].to_ascii_uppercase();
+        if name == b"INFO" {
+            let info = Reply::bulk(self.info(at));
+            return self.reply(id, &info);
+        }
+        let node = &mut self.nodes[at];
         let reply = match name.as_slice() {
             b"CLIENT" | b"SELECT" => Reply::Status("OK"),
             b"PING" => Reply::Status("PONG"),
-            // Nothing an inspection of the settings would be worried about, or could be glad of.
-            b"INFO" => Reply::bulk("aof_enabled:1\r\n"),
             b"CONFIG" => Reply::List(Vec::new()),
             b"ROLE" if is_primary => Reply::List(vec![Reply::bulk("master"), Reply::Int(0), Reply::List(Vec::new())]),
             b"ROLE" => Reply::List(vec![Reply::bulk("slave"), Reply::bulk("host"), Reply::Int(6379)]),
             b"SCRIPT" => {
                 let hash = lua::load(&command[2]);
-                if command[2].windows(FIND.len()).any(|text| text == FIND) {
+                let says = |words: &[u8]| command[2].windows(words.len()).any(|text| text == words);
+                if says(FIND) {
                     self.find = Some(hash.clone());
+                }
+                if says(ANNOUNCE) {
+                    self.announce = Some(hash.clone());
                 }
                 node.scripts.insert(hash.clone());
                 Reply::bulk(hash)
@@ -208,6 +266,10 @@ impl Cluster {
                 if !node.scripts.contains(&hash) {
                     self.reply(id, &Reply::Error("NOSCRIPT No matching script".into()));
                     return;
+                }
+                if self.announce.as_ref() == Some(&hash) && self.unlisted.contains(&gateway_of(id)) {
+                    let error = "NOPERM this user has no permissions to run the 'hkeys' command";
+                    return self.reply(id, &Reply::Error(error.into()));
                 }
                 let keys: usize = std::str::from_utf8(&command[2]).unwrap().parse().unwrap();
                 let (keys, args) = command[3..].split_at(keys);
@@ -238,180 +300,48 @@ impl Cluster {
         self.reply(id, &reply);
     }
 
-    fn reply(&mut self, id: ConnId, reply: &Reply) {
+    pub(crate) fn reply(&mut self, id: ConnId, reply: &Reply) {
         self.output.push(Output::Reply(id, reply.encode()));
     }
 
-    /// Writes of the primary become its log, and wake who waits for events.
-    fn spread(&mut self, now: u64) {
-        let primary = &mut self.nodes[self.primary];
-        if primary.database.written.is_empty() {
+    /// Nothing an inspection of the settings would be worried about, and the replicas that are connected: one that
+    /// hears nothing is, for longer than a world lasts.
+    fn info(&self, at: usize) -> String {
+        let node = &self.nodes[at];
+        let mut info = String::from("aof_enabled:1\r\n");
+        let role = if node.follows.is_none() { "master" } else { "slave" };
+        let (line, offset) = (node.line, node.log.len());
+        let _ = write!(info, "role:{role}\r\nmaster_replid:{line:040x}\r\nmaster_repl_offset:{offset}\r\n");
+        let replicas = |(_, other): &(usize, &Node)| other.follows == Some(at) && other.condition != Condition::Down;
+        let replicas: Vec<_> = self.nodes.iter().enumerate().filter(replicas).collect();
+        let _ = write!(info, "connected_slaves:{}\r\n", replicas.len());
+        for (i, (number, replica)) in replicas.into_iter().enumerate() {
+            let (host, offset) = (address(number), replica.log.len());
+            let state = if replica.stale { "wait_bgsave" } else { "online" };
+            let _ = write!(info, "slave{i}:ip={host},port={PORT},state={state},offset={offset},lag=0\r\n");
+        }
+        info
+    }
+
+    /// What a node wrote becomes its log, and wakes who waits for events.
+    pub(crate) fn spread(&mut self, now: u64, id: Option<ConnId>, at: usize) {
+        let node = &mut self.nodes[at];
+        let written = std::mem::take(&mut node.database.written);
+        if written.is_empty() {
             return;
         }
-        let credentials = primary.database.written.iter().filter(|command| is_credential(command));
-        let credentials: Vec<_> = credentials.map(|command| (command[2].clone(), command[3].clone())).collect();
-        self.log.append(&mut primary.database.written);
-        primary.offset = self.log.len();
-        self.output.push(Output::Wrote(self.log.len()));
-        if !credentials.is_empty() {
-            self.output.push(Output::Credentials(credentials));
+        if at == self.primary {
+            let credentials = written.iter().filter(|command| is_credential(command));
+            let credentials: Vec<_> = credentials.map(|command| (command[2].clone(), command[3].clone())).collect();
+            if !credentials.is_empty() {
+                self.output.push(Output::Credentials(credentials));
+            }
+        } else if written.iter().any(|command| command[0] == b"XADD") {
+            self.output.extend(id.map(Output::Strayed));
         }
+        node.log.extend(written.into_iter().map(Rc::new));
+        let upto = node.log.len();
+        self.output.push(Output::Wrote { node: at, upto });
         self.wake(now);
-    }
-
-    /// `XREAD COUNT n BLOCK ms STREAMS key id`, in either order of the options.
-    fn read_stream(&mut self, id: ConnId, command: &Command) {
-        let option = |name: &[u8]| {
-            let at = command.iter().position(|word| word.eq_ignore_ascii_case(name)).unwrap();
-            command[at + 1].clone()
-        };
-        let number = |name: &[u8]| String::from_utf8(option(name)).unwrap().parse::<u64>().unwrap();
-        let waiting = Waiting::Stream {
-            key: option(b"STREAMS"),
-            after: parse_id(command.last().unwrap()),
-            count: usize::try_from(number(b"COUNT")).unwrap(),
-        };
-        self.block(id, waiting, number(b"BLOCK"));
-    }
-
-    fn wait(&mut self, id: ConnId, command: &Command) {
-        let number = |word: &[u8]| std::str::from_utf8(word).unwrap().parse::<u64>().unwrap();
-        let waiting = Waiting::Replicas {
-            wanted: usize::try_from(number(&command[1])).unwrap(),
-            offset: self.log.len(),
-        };
-        self.block(id, waiting, number(&command[2]));
-    }
-
-    fn block(&mut self, id: ConnId, waiting: Waiting, millis: u64) {
-        if let Some(reply) = self.outcome(self.conns[&id].node, &waiting) {
-            self.reply(id, &reply);
-            return;
-        }
-        let conn = self.conns.get_mut(&id).unwrap();
-        conn.waiting = Some(waiting);
-        conn.ticket += 1;
-        let ticket = conn.ticket;
-        self.output.push(Output::Waits { conn: id, ticket, millis });
-    }
-
-    /// The answer to somebody who waits, if there is one yet.
-    fn outcome(&self, node: usize, waiting: &Waiting) -> Option<Reply> {
-        match waiting {
-            Waiting::Stream { key, after, count } => {
-                let reply = self.nodes[node].database.read_stream(key, *after, *count);
-                (reply != Reply::NilList).then_some(reply)
-            }
-            Waiting::Replicas { wanted, offset } => {
-                let confirmed = self.confirmations(node, *offset);
-                (confirmed >= *wanted).then_some(Reply::Int(confirmed as i64))
-            }
-        }
-    }
-
-    fn confirmations(&self, node: usize, offset: usize) -> usize {
-        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
-        others
-            .filter(|(_, other)| other.linked && other.condition == Condition::Up && other.offset >= offset)
-            .count()
-    }
-
-    /// Answers everybody whose wait has an end.
-    pub(crate) fn wake(&mut self, now: u64) {
-        let ready: Vec<(ConnId, Reply)> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| self.nodes[conn.node].condition == Condition::Up)
-            .filter_map(|(id, conn)| Some((*id, self.outcome(conn.node, conn.waiting.as_ref()?)?)))
-            .collect();
-        for (id, reply) in ready {
-            self.end_wait(now, id, &reply);
-        }
-    }
-
-    /// A wait has lasted as long as it was to.
-    pub(crate) fn time_out(&mut self, now: u64, id: ConnId, ticket: u64) {
-        let Some(conn) = self.conns.get(&id) else { return };
-        let reply = match &conn.waiting {
-            Some(_) if conn.ticket != ticket => return,
-            None => return,
-            Some(Waiting::Stream { .. }) => Reply::NilList,
-            Some(Waiting::Replicas { offset, .. }) => Reply::Int(self.confirmations(conn.node, *offset) as i64),
-        };
-        self.end_wait(now, id, &reply);
-    }
-
-    fn end_wait(&mut self, now: u64, id: ConnId, reply: &Reply) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.waiting = None;
-        }
-        self.reply(id, reply);
-        self.serve(now, id);
-    }
-
-    /// A replica repeats what the primary wrote, up to here.
-    pub(crate) fn replicate(&mut self, now: u64, node: usize, upto: usize) {
-        let replica = &mut self.nodes[node];
-        if node == self.primary || !replica.linked || replica.condition != Condition::Up {
-            return;
-        }
-        for command in self.log.get(replica.offset..upto.min(self.log.len())).unwrap_or_default() {
-            replica.database.call(command);
-            replica.offset += 1;
-        }
-        replica.database.written.clear();
-        self.wake(now);
-    }
-
-    /// A replica becomes the primary; what it had not heard of is lost, and the others follow it.
-    /// Answers how many writes are left.
-    pub(crate) fn promote(&mut self, now: u64, node: usize) -> usize {
-        let demoted = self.primary;
-        self.primary = node;
-        for id in self.conns_to(Some(demoted)) {
-            if self.conns[&id].waiting.is_some() {
-                let error = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
-                self.end_wait(now, id, &Reply::Error(error.into()));
-            }
-        }
-        let kept = self.nodes[node].offset;
-        self.log.truncate(kept);
-        self.follow_primary();
-        kept
-    }
-
-    /// The reachable replica that has heard most.
-    pub(crate) fn best_replica(&self) -> Option<usize> {
-        let candidates = (0..self.nodes.len()).filter(|node| *node != self.primary && self.nodes[*node].condition == Condition::Up);
-        candidates.max_by_key(|node| (self.nodes[*node].offset, *node))
-    }
-
-    /// Every other node that hears the primary begins with its data.
-    pub(crate) fn follow_primary(&mut self) {
-        let data = self.primary().database.clone();
-        let offset = self.primary().offset;
-        for (i, node) in self.nodes.iter_mut().enumerate() {
-            if i != self.primary && node.linked && node.condition == Condition::Up {
-                node.database = data.clone();
-                node.offset = offset;
-            }
-        }
-    }
-
-    /// The primary goes on with other data, and everybody follows it.
-    pub(crate) fn replace_data(&mut self, now: u64, data: Database) {
-        self.log.clear();
-        self.nodes[self.primary].database = data;
-        self.nodes[self.primary].offset = 0;
-        for node in &mut self.nodes {
-            node.offset = 0;
-        }
-        self.follow_primary();
-        self.wake(now);
-    }
-
-    /// A process that starts again has no scripts.
-    pub(crate) fn forget_scripts(&mut self, node: usize) {
-        self.nodes[node].scripts.clear();
     }
 }

@@ -182,15 +182,19 @@ impl Database {
     fn on_stream(&mut self, name: &[u8], args: &[Bytes]) -> Reply {
         match name {
             b"XADD" => self.add(args),
-            b"XREVRANGE" => {
-                let stream = self.stream(&args[0]);
-                Reply::List(stream.and_then(|s| s.entries.last()).map(encode_entry).into_iter().collect())
-            }
             b"XLEN" => Reply::Int(self.stream(&args[0]).map_or(0, |s| s.entries.len() as i64)),
-            b"XRANGE" => {
-                let within = parse_id(&args[1])..=parse_id(&args[2]);
+            b"XRANGE" | b"XREVRANGE" => {
+                let backwards = name == b"XREVRANGE";
+                let (first, last) = if backwards { (&args[2], &args[1]) } else { (&args[1], &args[2]) };
+                let within = parse_id(first)..=parse_last(last);
+                let count = args.get(4).map_or(usize::MAX, |count| integer(count) as usize);
                 let entries = self.stream(&args[0]).map(|s| s.entries.as_slice()).unwrap_or_default();
-                Reply::List(entries.iter().filter(|(id, _)| within.contains(id)).map(encode_entry).collect())
+                let inside = entries.iter().filter(|(id, _)| within.contains(id));
+                Reply::List(if backwards {
+                    inside.rev().take(count).map(encode_entry).collect()
+                } else {
+                    inside.take(count).map(encode_entry).collect()
+                })
             }
             _ => panic!("the simulated Redis has no {}", String::from_utf8_lossy(name)),
         }
@@ -245,8 +249,20 @@ fn encode_entry((id, fields): &(StreamId, Vec<Bytes>)) -> Reply {
 /// Reads an id as `XREAD` has it.
 pub(crate) fn parse_id(text: &[u8]) -> StreamId {
     let text = std::str::from_utf8(text).unwrap();
+    if text == "-" {
+        return (0, 0);
+    }
     let (millis, number) = text.split_once('-').unwrap_or((text, "0"));
     (millis.parse().unwrap_or(0), number.parse().unwrap_or(0))
+}
+
+/// The end of a range: without a number within its millisecond it takes in all of them.
+fn parse_last(text: &[u8]) -> StreamId {
+    match text {
+        b"+" => (u64::MAX, u64::MAX),
+        _ if text.contains(&b'-') => parse_id(text),
+        _ => (parse_id(text).0, u64::MAX),
+    }
 }
 
 fn format_id((millis, number): StreamId) -> Bytes {

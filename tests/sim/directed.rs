@@ -3,13 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use durward::store::redis::WaitReplicas;
+
 use crate::calls::Drawn;
 use crate::chance::Chance;
 use crate::faults::Fault;
-use crate::gateway::{Change, Settings};
+use crate::gateway::{Change, Guide, Settings};
+use crate::paths::Flow;
 use crate::plan::Stage;
 use crate::served::Asked;
-use crate::world::{Flow, World};
+use crate::world::World;
 
 /// Some of the cast.
 const PLAIN_B: usize = 1;
@@ -19,13 +22,24 @@ const CLERK_B: usize = 6;
 
 /// A request of `key` at the first gateway at `at`; whether it was admitted.
 fn ask(world: &mut World, key: usize, at: u64) -> bool {
+    ask_at(world, 0, key, at)
+}
+
+/// The same at any gateway.
+pub(crate) fn ask_at(world: &mut World, g: usize, key: usize, at: u64) -> bool {
     world.run_until(at);
-    world.run_gateway(0, at);
+    world.run_gateway(g, at);
     let text = Rc::clone(&world.texts[key]);
-    world.gateways[0].request(key, text);
-    world.run_gateway(0, at + 1);
-    world.run_until(at + 60);
-    let (decided, admitted) = world.model.last[&(0, key)];
+    world.gateways[g].request(key, text);
+    world.run_gateway(g, at + 1);
+    // A look-up may wait until its gateway is registered again.
+    for until in [60, 300] {
+        world.run_until(at + until);
+        if world.model.last.get(&(g, key)).is_some_and(|(decided, _)| *decided >= at) {
+            break;
+        }
+    }
+    let (decided, admitted) = world.model.last[&(g, key)];
     assert!(decided >= at, "no answer since {decided}");
     admitted
 }
@@ -70,7 +84,9 @@ fn settings() -> Settings {
     Settings {
         max_age: Duration::from_millis(2_500),
         absent_age: Duration::from_millis(800),
-        wait_replicas: 0,
+        wait_replicas: WaitReplicas::Count(0),
+        guide: Guide::One,
+        id: String::new(),
         seed: 0,
     }
 }

@@ -1,18 +1,15 @@
 //! What goes wrong in a simulated world, what callers and operators do there, and how it ends.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use durward::base::principal::MAX_ANCESTORS;
-
-use crate::calls::Drawn;
-use crate::cast::{ACCOUNTS, KEYS, KNOWN};
-use crate::cluster::{Condition, EVENTS};
-use crate::database::Database;
+use crate::cluster::{Condition, EVENTS, GATEWAYS};
+use crate::failover::Planned;
 use crate::gateway::{Change, Suspension};
-use crate::model::changeable;
+use crate::paths::Flow;
 use crate::pipe::Arrived;
-use crate::served::Asked;
-use crate::world::{Event, Flow, World};
+use crate::sentinels::View;
+use crate::world::{Event, World};
 
 /// Something that happens.
 #[derive(Debug)]
@@ -29,8 +26,13 @@ pub(crate) enum Act {
     End(Fault),
     /// Everything that is wrong ends.
     Calm,
-    /// A replica takes over.
+    /// A replica takes over from a primary that does not answer.
     Promote,
+    /// A sentinel hears who is the primary.
+    Hear(usize, View),
+    /// A node is told to follow the primary, or a dead one starts again.
+    Follow(usize),
+    Return(usize),
     /// Somebody copies the data of the store.
     BackUp,
     /// One request with each key at each gateway.
@@ -41,7 +43,11 @@ pub(crate) enum Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// No bytes pass between a gateway and the store, in the directions said.
-    Partition { gateway: usize, up: Flow, down: Flow },
+    Partition {
+        gateway: usize,
+        up: Flow,
+        down: Flow,
+    },
     /// Bytes of a gateway are late.
     Slow(usize),
     /// Every connection of a gateway breaks.
@@ -52,6 +58,22 @@ pub(crate) enum Fault {
     Crash,
     /// The primary dies, and a replica takes over.
     Failover,
+    /// A replica takes over from a primary that is well, as operators ask for it: any of them.
+    Planned,
+    /// The primary is cut off together with a gateway and a sentinel, and a replica takes over.
+    CutOff {
+        gateway: usize,
+        sentinel: usize,
+    },
+    /// The list of receipts is deleted, or an entry of it.
+    ListLost,
+    EntryLost(usize),
+    /// The index leads from each of two keys to the other.
+    Exchange(usize, usize),
+    /// No bytes pass between a gateway and the sentinels.
+    HeldSentinels(usize),
+    /// The node that was the primary before takes itself for one again.
+    Believe,
     /// Replicas hear nothing, or late.
     Lag,
     /// All data is gone; it comes back from a copy.
@@ -70,11 +92,24 @@ pub(crate) enum Fault {
     Restart(usize),
 }
 
-/// Most keys that are made while a seed is played.
-const MADE: usize = 14;
-
-/// Keys that callers like: a few are hot, so that they are refreshed.
-const HOT: [usize; 4] = [0, 2, 4, 5];
+impl Fault {
+    /// Whether the list of gateways may have lost one after it, as far as anybody can know.
+    const fn may_lose_gateways(self) -> bool {
+        matches!(
+            self,
+            Self::Crash
+                | Self::Failover
+                | Self::Planned
+                | Self::CutOff { .. }
+                | Self::Believe
+                | Self::Flush
+                | Self::GoBack
+                | Self::ListLost
+                | Self::EntryLost(_)
+                | Self::Restart(_)
+        )
+    }
+}
 
 impl World {
     pub(crate) fn act(&mut self, act: Act) {
@@ -90,7 +125,9 @@ impl World {
             Act::Operate => {
                 let change = self.draw_change();
                 let g = self.chance.index(self.gateways.len());
-                self.operate(g, change);
+                let waits = matches!(change, Change::Revoke(_)) && self.chance.one_in(2);
+                let wait = waits.then(|| Duration::from_millis(self.chance.pick(&[0, 300, 1_500, 3_000])));
+                self.operate_and_wait(g, change, wait);
                 let pause = self.chance.between(100, 1_500);
                 self.after(pause, Event::Act(Act::Operate));
             }
@@ -103,13 +140,17 @@ impl World {
             }
             Act::Begin(fault) => {
                 self.around.calm_since = None;
+                self.list_lost |= fault.may_lose_gateways();
                 self.begin(fault);
             }
             Act::End(fault) => self.end(fault),
             Act::Calm => self.calm_down(),
             // Its failover began before all was well again.
             Act::Promote if self.around.calm_since.is_some() => {}
-            Act::Promote => self.promote(),
+            Act::Promote => self.promote(Planned::No),
+            Act::Hear(sentinel, view) => self.sentinels.hear(sentinel, view),
+            Act::Follow(node) => self.tell_to_follow(node),
+            Act::Return(node) => self.set_condition(node, Condition::Up),
             Act::BackUp => self.back_up(),
             Act::AskAll => {
                 self.model.asked = self.texts.len();
@@ -124,94 +165,6 @@ impl World {
         }
     }
 
-    fn traffic(&mut self, g: usize) {
-        if self.gateways[g].is_suspended() {
-            return;
-        }
-        self.run_gateway(g, self.now);
-        for _ in 0..self.chance.between(1, 3) {
-            let key = if self.chance.one_in(2) {
-                self.chance.index(self.texts.len())
-            } else {
-                self.chance.pick(&HOT)
-            };
-            self.gateways[g].request(key, Rc::clone(&self.texts[key]));
-        }
-        self.after(0, Event::Run(g));
-    }
-
-    /// Mostly what makes something, and what is made is soon a caller itself; but no chain gets longer than a store
-    /// takes it.
-    fn draw_call(&mut self) -> Drawn {
-        let asked = self.chance.pick(&[
-            Asked::Child,
-            Asked::Child,
-            Asked::Child,
-            Asked::Free,
-            Asked::LogIn,
-            Asked::LogIn,
-            Asked::Rotate,
-            Asked::Revoke,
-            Asked::LogOut,
-            Asked::List,
-        ]);
-        let made = KEYS.len()..self.texts.len();
-        let sessions: Vec<usize> = made.clone().filter(|key| self.model.callers[*key].session_of.is_some()).collect();
-        let full = self.texts.len() >= KEYS.len() + MADE;
-        let makes = matches!(asked, Asked::Child | Asked::Free | Asked::LogIn | Asked::Rotate);
-        let caller = match asked {
-            Asked::LogIn if !full => self.chance.index(ACCOUNTS.len()),
-            Asked::LogOut if !sessions.is_empty() => self.chance.pick(&sessions),
-            _ if !made.is_empty() && self.chance.one_in(2) => KEYS.len() + self.chance.index(made.len()),
-            _ => self.chance.index(KNOWN),
-        };
-        let deep = asked == Asked::Child && self.model.callers.get(caller).is_some_and(|caller| caller.depth() > MAX_ANCESTORS);
-        Drawn {
-            asked: if full && makes || deep { Asked::List } else { asked },
-            caller,
-            target: (!made.is_empty()).then(|| KEYS.len() + self.chance.index(made.len())),
-            held: self.chance.pick(&[0, 0, 50, 400, 1_500, 3_000]),
-        }
-    }
-
-    fn draw_change(&mut self) -> Change {
-        let mut keys: Vec<usize> = changeable().collect();
-        keys.extend(KEYS.len()..self.texts.len());
-        let key = self.chance.pick(&keys);
-        let account = self.chance.index(ACCOUNTS.len());
-        match self.chance.below(18) {
-            12 => return Change::DisableAccount(account),
-            13 | 14 => return Change::EnableAccount(account),
-            15 => return Change::EndSessions(account),
-            16 | 17 => return Change::SetPassword(account, self.model.accounts[account].next_password()),
-            _ => {}
-        }
-        match self.chance.below(12) {
-            0..3 => Change::Revoke(key),
-            3..5 => Change::Disable(key),
-            5..8 => Change::Enable(key),
-            8 => Change::SuspendTenant(0),
-            9 => Change::ResumeTenant(0),
-            10 => Change::NarrowRole,
-            _ => Change::WidenRole,
-        }
-    }
-
-    pub(crate) fn operate(&mut self, g: usize, change: Change) {
-        if self.gateways[g].is_suspended() || !self.gateways[g].is_open() {
-            return;
-        }
-        self.changes += 1;
-        let number = self.changes;
-        self.report(format_args!("gateway {g} is asked for {change:?}, number {number}"));
-        if self.model.begin(change, self.changes, self.now) {
-            self.run_gateway(g, self.now);
-            self.gateways[g].operate(change, self.id_of(change), self.changes);
-            self.operated.push((g, self.changes));
-            self.after(0, Event::Run(g));
-        }
-    }
-
     pub(crate) fn begin(&mut self, fault: Fault) {
         match fault {
             Fault::Partition { gateway, up, down } => {
@@ -219,6 +172,9 @@ impl World {
                 self.open_path(gateway);
                 let path = &mut self.paths[gateway];
                 (path.up, path.down) = (up, down);
+                if self.chance.one_in(2) {
+                    path.sentinels = Flow::Held;
+                }
             }
             Fault::Slow(g) => self.paths[g].delay = self.chance.pick(&[(20, 120), (60, 200), (100, 400)]),
             Fault::Reset(g) => {
@@ -228,17 +184,35 @@ impl World {
                     }
                 }
             }
-            Fault::Hang => self.condition(Condition::Hung),
+            Fault::Hang => self.set_condition(self.cluster.primary, Condition::Hung),
             Fault::Crash => self.kill_primary(),
             Fault::Failover => {
                 self.kill_primary();
                 let pause = self.chance.between(200, 3_000);
                 self.after(pause, Event::Act(Act::Promote));
             }
+            Fault::ListLost => self.cluster.inject(self.now, &["DEL", GATEWAYS]),
+            Fault::EntryLost(g) => {
+                let entries = self.cluster.entries(GATEWAYS, &self.model.ids[g]);
+                for entry in entries {
+                    self.cluster.inject(self.now, &["HDEL", GATEWAYS, &entry]);
+                }
+                self.collect();
+            }
+            Fault::Exchange(one, other) => self.exchange(one, other),
+            Fault::Planned => self.promote(Planned::Yes),
+            Fault::CutOff { gateway, sentinel } => self.cut_off(gateway, sentinel),
+            Fault::HeldSentinels(g) => self.paths[g].sentinels = Flow::Held,
+            Fault::Believe => {
+                if let Some(node) = self.deposed.filter(|node| *node != self.cluster.primary) {
+                    self.cluster.believe(node);
+                }
+            }
             Fault::Lag => {
                 self.lag = (50, 900);
                 let node = self.chance.index(self.cluster.nodes.len());
-                self.cluster.nodes[node].linked = self.chance.one_in(2);
+                let linked = self.chance.one_in(2);
+                self.cluster.link(node, linked);
             }
             Fault::Flush => {
                 self.back_up();
@@ -274,9 +248,16 @@ impl World {
 
     pub(crate) fn end(&mut self, fault: Fault) {
         match fault {
-            Fault::Partition { gateway, .. } => self.open_path(gateway),
+            Fault::Partition { gateway, .. } | Fault::HeldSentinels(gateway) => self.open_path(gateway),
+            Fault::CutOff { gateway, .. } => {
+                self.sentinels.cut = None;
+                self.sentinels.agree();
+                self.open_path(gateway);
+            }
+            Fault::Believe => self.demote_believers(),
+            Fault::Exchange(..) => self.mend_index(),
             Fault::Slow(g) => self.paths[g].delay = (1, 12),
-            Fault::Hang | Fault::Crash => self.condition(Condition::Up),
+            Fault::Hang | Fault::Crash => self.set_condition(self.cluster.primary, Condition::Up),
             Fault::Lag => self.heal_replicas(),
             Fault::Flush => {
                 if let Some(data) = self.older.take() {
@@ -289,7 +270,15 @@ impl World {
                 self.resume(g);
                 self.after(0, Event::Run(g));
             }
-            Fault::Reset(_) | Fault::Failover | Fault::GoBack | Fault::Trim(_) | Fault::WrongClock(_) | Fault::Restart(_) => {}
+            Fault::Reset(_)
+            | Fault::Failover
+            | Fault::Planned
+            | Fault::ListLost
+            | Fault::EntryLost(_)
+            | Fault::GoBack
+            | Fault::Trim(_)
+            | Fault::WrongClock(_)
+            | Fault::Restart(_) => {}
         }
     }
 
@@ -300,85 +289,19 @@ impl World {
         self.gateways[g].resume(self.now);
     }
 
-    fn break_conn(&mut self, conn: u64) {
+    pub(crate) fn break_conn(&mut self, conn: u64) {
         self.cluster.disconnect(conn);
         self.send_down(conn, Arrived::Reset);
-    }
-
-    fn condition(&mut self, condition: Condition) {
-        let primary = self.cluster.primary;
-        self.cluster.nodes[primary].condition = condition;
-        if condition == Condition::Up {
-            self.away = false;
-            for conn in self.cluster.conns_to(Some(primary)) {
-                self.cluster.serve(self.now, conn);
-            }
-            self.cluster.wake(self.now);
-            self.collect();
-        }
-    }
-
-    fn kill_primary(&mut self) {
-        let primary = self.cluster.primary;
-        self.condition(Condition::Down);
-        self.cluster.forget_scripts(primary);
-        self.away = true;
-        for conn in self.cluster.conns_to(Some(primary)) {
-            self.break_conn(conn);
-        }
-    }
-
-    fn promote(&mut self) {
-        let (old, Some(best)) = (self.cluster.primary, self.cluster.best_replica()) else {
-            self.condition(Condition::Up);
-            return;
-        };
-        let before = self.cluster.written();
-        let kept = self.cluster.promote(self.now, best);
-        if kept < before {
-            self.around.went_back = true;
-            if self.settings.wait_replicas == 0 {
-                self.model.lose_after(kept);
-            }
-            self.model.mix_histories();
-        }
-        self.away = false;
-        // The old one comes back as a replica.
-        self.cluster.nodes[old].condition = Condition::Up;
-        self.heal_replicas();
-    }
-
-    fn heal_replicas(&mut self) {
-        self.lag = (1, 30);
-        for node in &mut self.cluster.nodes {
-            node.linked = true;
-        }
-        self.cluster.follow_primary();
-        self.cluster.wake(self.now);
-        self.collect();
-    }
-
-    /// Copies the data, unless there is a copy, or none.
-    fn back_up(&mut self) {
-        if self.older.is_none() && self.cluster.holds_data() {
-            self.older = Some(self.cluster.primary().database.clone());
-            self.older_written = self.cluster.written();
-        }
-    }
-
-    fn go_back(&mut self, data: Option<Database>) {
-        self.around.went_back = true;
-        self.model.lose_after(self.older_written);
-        self.model.mix_histories();
-        self.cluster.replace_data(self.now, data.unwrap_or_default());
-        self.model.count_anew();
-        self.collect();
     }
 
     fn restart(&mut self, g: usize) {
         self.resume(g);
         self.take_from(g);
-        let given_up: Vec<u64> = self.operated.extract_if(.., |(at, _)| *at == g).map(|(_, number)| number).collect();
+        let given_up: Vec<u64> = self
+            .operated
+            .extract_if(.., |_, asked| asked.gateway == g)
+            .map(|(number, _)| number)
+            .collect();
         for number in given_up {
             self.model.give_up(number);
         }
@@ -390,7 +313,11 @@ impl World {
     }
 
     fn calm_down(&mut self) {
-        self.condition(Condition::Up);
+        for node in 0..self.cluster.nodes.len() {
+            self.set_condition(node, Condition::Up);
+        }
+        self.sentinels.cut = None;
+        self.sentinels.agree();
         for g in 0..self.gateways.len() {
             self.resume(g);
             self.open_path(g);
@@ -400,6 +327,7 @@ impl World {
         }
         self.swapped = false;
         self.end(Fault::Flush);
+        self.demote_believers();
         self.heal_replicas();
         // A replica without data was promoted after the copy had been restored: it is restored again.
         if !self.cluster.holds_data()
@@ -408,6 +336,7 @@ impl World {
             self.older_written = 0;
             self.go_back(Some(data));
         }
+        self.mend_index();
         self.around.calm_since = Some(self.now);
     }
 }

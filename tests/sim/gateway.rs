@@ -1,48 +1,47 @@
 //! One gateway of the simulation: the real store client, cache, resolver and decision, on a runtime
 //! and clocks of its own that the simulation moves.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use durward::admin::OperationError;
+use durward::admin::receipts::About;
+use durward::admin::told::Waited;
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
-use durward::base::credential::Credential;
 use durward::base::denial::Denial;
-use durward::base::fingerprint::PepperChecks;
 use durward::base::ids::CredentialId;
-use durward::base::scope::ScopeSet;
-use durward::decide::authorize::{AccessRequest, Carried, authorize};
-use durward::decide::extract::Extracted;
-use durward::decide::method::Method;
-use durward::issue::engine::{Engine, EngineLimits};
-use durward::resolver::Resolver;
-use durward::snapshot::LogInSettings;
-use durward::store::cached::{CacheSettings, CachedStore};
-use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, Surroundings};
-use durward::store::{ChangeError, CredentialChange, CredentialStore, NewRecords, RecordLimits, RoleChange, TenantState};
-use secrecy::SecretString;
+use durward::store::CredentialStore;
+use durward::store::redis::{Surroundings, WaitReplicas};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
 
-use crate::cast::{
-    ACCOUNTS, Cast, EPOCH, KEY_SURFACE, KNOWN, PEPPER_CHECK, TENANTS, account_id, password, role, role_id, scope, tenant_id,
-};
+use crate::cast::{ACCOUNTS, Cast, EPOCH, KNOWN, TENANTS, role, tenant_id};
+use crate::parts::{Made, Parts, decide, make, open};
 use crate::pipe::{SimulatedNetwork, Wires};
-use crate::served::{Ask, Desk, Told as Made};
+use crate::served::{Ask, Desk, Told as ServedFor};
 
 /// What the boot clock shows when a simulation begins.
 const BOOTED: u64 = 1_000_000;
 
-/// Places in tables that have 65,536 in earnest: fewer are made faster, and meet more often.
-const PLACES: usize = 256;
+/// How gateways find the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guide {
+    /// By one name that leads to it.
+    One,
+    Sentinels,
+}
 
 /// Settings that a seed chooses.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) max_age: Duration,
     pub(crate) absent_age: Duration,
-    pub(crate) wait_replicas: u32,
+    pub(crate) wait_replicas: WaitReplicas,
+    pub(crate) guide: Guide,
+    /// What this gateway is called.
+    pub(crate) id: String,
     pub(crate) seed: u64,
 }
 
@@ -75,7 +74,15 @@ pub(crate) enum Told {
         number: u64,
         there: u64,
         at: u64,
-        outcome: Result<Made, Denial>,
+        outcome: Result<ServedFor, Denial>,
+    },
+    /// An operator has waited for the receipts of a change, which was acknowledged at `at` if it was.
+    Waited {
+        change: Change,
+        number: u64,
+        at: u64,
+        answered: u64,
+        outcome: Result<Waited<Made>, OperationError>,
     },
     /// An operator's change is over.
     Changed {
@@ -102,7 +109,7 @@ pub(crate) struct Answer {
 }
 
 /// True time of a gateway, and its wall clock, which may be wrong.
-struct SimulatedClock(Mutex<Origin>);
+pub(crate) struct SimulatedClock(Mutex<Origin>);
 
 #[derive(Clone, Copy)]
 struct Origin {
@@ -149,19 +156,6 @@ pub(crate) struct Gateway {
     local: u64,
     suspended: Option<Suspension>,
 }
-
-/// What a gateway is made of, once its store is open.
-struct Parts {
-    store: Arc<RedisStore>,
-    resolver: Resolver,
-    engine: Arc<Engine>,
-}
-
-/// More than any seed makes.
-const LIMITS: RecordLimits = RecordLimits {
-    children: 1_000,
-    credentials: 1_000,
-};
 
 impl Gateway {
     pub(crate) fn start(cast: &Rc<Cast>, wires: &Arc<Wires>, settings: &Settings, now: u64) -> Self {
@@ -274,17 +268,35 @@ impl Gateway {
         });
     }
 
-    /// An operator's change at this gateway, of this credential if it is of one; `false` while it is starting.
-    pub(crate) fn operate(&self, change: Change, id: Option<CredentialId>, number: u64) -> bool {
+    /// An operator's change at this gateway, of this credential if it is of one, which may wait for receipts;
+    /// `false` while it is starting.
+    pub(crate) fn operate(&self, change: Change, id: Option<CredentialId>, number: u64, wait: Option<Duration>) -> bool {
         let Some(parts) = self.parts.borrow().clone() else { return false };
         let (told, clock) = (Rc::clone(&self.told), Arc::clone(&self.clock));
         self.runtime.spawn_local(async move {
-            let outcome = make(parts.store.as_ref(), change, id, clock.now().wall).await;
-            told.borrow_mut().push(Told::Changed {
+            let at = Cell::new(0);
+            let making = async {
+                let outcome = make(parts.store.as_ref(), change, id.clone(), clock.now().wall).await;
+                at.set(clock.truth());
+                told.borrow_mut().push(Told::Changed {
+                    change,
+                    number,
+                    at: clock.truth(),
+                    outcome: outcome.as_ref().map(|()| ()).map_err(ToString::to_string),
+                });
+                outcome.map(|()| Made).map_err(OperationError::from)
+            };
+            let (Some(wait), Some(id)) = (wait, &id) else {
+                return drop(making.await);
+            };
+            let about = About::Credential(id.clone());
+            let outcome = parts.operations.confirm(&about, wait, making).await;
+            told.borrow_mut().push(Told::Waited {
                 change,
                 number,
-                at: clock.truth(),
-                outcome: outcome.map_err(|error| error.to_string()),
+                at: at.get(),
+                answered: clock.truth(),
+                outcome,
             });
         });
         true
@@ -305,6 +317,8 @@ impl Gateway {
             for account in 0..ACCOUNTS.len() {
                 parts.store.create_credential(cast.account(account)).await.unwrap();
             }
+            // Worlds begin with a list of gateways that nobody has left.
+            parts.announcer.withdraw().await;
             told.borrow_mut().push(Told::Prepared);
         });
     }
@@ -315,94 +329,5 @@ impl Gateway {
 
     pub(crate) fn is_open(&self) -> bool {
         self.parts.borrow().is_some()
-    }
-}
-
-async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: Arc<SimulatedClock>) -> Parts {
-    let control = tokio::runtime::Handle::current();
-    let defaults = CacheSettings::default();
-    let redis = RedisSettings {
-        access: RedisUrl::parse(&SecretString::from("redis://store:6379"))
-            .unwrap()
-            .into_access(None),
-        key_prefix: "durward".into(),
-        wait_replicas: settings.wait_replicas.into(),
-        lookup_timeout: defaults.lookup_timeout,
-        max_age: settings.max_age,
-        peppers: PepperChecks::one(PEPPER_CHECK),
-        registered: None,
-    };
-    let store = RedisStore::open_in(around, redis, clock.clone(), control.clone()).await;
-    let store = Arc::new(store.expect("the store is ours"));
-    let cache = CacheSettings {
-        max_age: settings.max_age,
-        absent_age: settings.absent_age,
-        event_slots: PLACES,
-        ..defaults
-    };
-    let cached = CachedStore::new(store.clone(), &cache, clock.clone(), control.clone());
-    let log_in = LogInSettings::default();
-    let limits = EngineLimits {
-        log_in: &log_in,
-        sign_up: log_in.hashes,
-        records: LIMITS,
-    };
-    let engine = Engine::new(store.clone(), cast.peppers.clone(), clock.clone(), control, &limits);
-    Parts {
-        engine,
-        resolver: Resolver::with_table(cached, cast.peppers.clone(), clock, PLACES),
-        store,
-    }
-}
-
-/// What the request path does between a credential and a permit.
-async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedClock, text: &str) -> Result<(String, String), Denial> {
-    let surface = &cast.surfaces[0];
-    let extracted = Extracted {
-        surface: KEY_SURFACE,
-        credential: Credential::Key(text.as_bytes()),
-        mode: None,
-    };
-    let resolved = resolver.prove(surface, &extracted, clock.now()).await?;
-    let request = AccessRequest {
-        route: &cast.route,
-        surface_index: KEY_SURFACE,
-        surface,
-        method: Method::Get,
-        presented_mode: None,
-        carried: Carried::Explicitly,
-        proof: resolved.proof,
-        authority: &cast.snapshot.authority,
-    };
-    let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
-    let credential = &permit.principal().ok_or(Denial::Internal)?.facts.credential;
-    Ok((credential.id.as_str().to_owned(), credential.tenant.as_str().to_owned()))
-}
-
-async fn make(store: &RedisStore, change: Change, id: Option<CredentialId>, now: UnixMillis) -> Result<(), ChangeError> {
-    let credential = |change| {
-        let id = id.clone().expect("a change of a credential");
-        async move { store.change_credential(id, change, now).await.map(drop) }
-    };
-    match change {
-        Change::Revoke(_) => credential(CredentialChange::Revoke).await,
-        Change::Disable(_) | Change::DisableAccount(_) => credential(CredentialChange::Disable).await,
-        Change::Enable(_) | Change::EnableAccount(_) => credential(CredentialChange::Enable).await,
-        Change::EndSessions(_) => credential(CredentialChange::EndIssued).await,
-        Change::SetPassword(account, number) => {
-            let changes = [CredentialChange::SetPassword(password(number)), CredentialChange::EndIssued];
-            let new = NewRecords {
-                changes: changes.map(|change| (account_id(account), change)).into(),
-                ..NewRecords::default()
-            };
-            store.create(new, now).await.map(drop)
-        }
-        Change::SuspendTenant(tenant) => store.set_tenant_active(tenant_id(tenant), TenantState::Inactive).await.map(drop),
-        Change::ResumeTenant(tenant) => store.set_tenant_active(tenant_id(tenant), TenantState::Active).await.map(drop),
-        Change::NarrowRole => store
-            .change_role(role_id(), RoleChange::SetScopes(ScopeSet::default()))
-            .await
-            .map(drop),
-        Change::WidenRole => store.change_role(role_id(), RoleChange::SetScopes(scope())).await.map(drop),
     }
 }

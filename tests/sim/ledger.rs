@@ -81,6 +81,7 @@ impl Model {
 
     /// A gateway's wall clock is set.
     pub(crate) fn note_clock(&mut self, gateway: usize, ahead: i64) {
+        self.wrong_clocks.insert(gateway);
         if ahead < -AGREED {
             self.behind.insert(gateway);
         }

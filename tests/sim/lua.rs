@@ -90,11 +90,11 @@ fn call(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Value> {
     value_of(lua, &reply)
 }
 
-/// `redis.pcall`: an error is an answer. Apart from `INFO`, only what tries the gateway's rights asks so, and is
-/// refused nothing here.
+/// `redis.pcall`: an error is an answer. Besides `INFO` only what tries the gateway's rights asks so, and is refused
+/// nothing here.
 fn pcall(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Value> {
-    let name = words.first().and_then(Value::as_string).map(|name| name.as_bytes().to_vec());
-    if name.as_deref() != Some(b"INFO") {
+    let asks = matches!(words.first(), Some(Value::String(name)) if name.as_bytes() == b"INFO".as_slice());
+    if !asks {
         return lua.create_table().map(Value::Table);
     }
     call(lua, words).or_else(|error| {

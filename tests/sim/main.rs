@@ -18,20 +18,30 @@
 #![allow(clippy::too_many_arguments, reason = "an outcome has as many parts as the model judges")]
 #![allow(clippy::needless_pass_by_value, reason = "acts and Lua's arguments are used once")]
 
+mod callers;
 mod calls;
 mod cast;
 mod chance;
 mod cluster;
 mod database;
 mod directed;
+mod directed_receipts;
+mod failover;
 mod faults;
 mod gateway;
+mod judging;
 mod ledger;
 mod lua;
 mod model;
+mod parts;
+mod paths;
 mod pipe;
 mod plan;
+mod receipts;
+mod replication;
 mod resp;
 mod seeds;
+mod sentinels;
 mod served;
+mod waits;
 mod world;

@@ -3,24 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use durward::base::clock::UnixMillis;
-use durward::base::denial::Denial;
 
 use crate::cast::{ACCOUNTS, CALM, Cast, Grant, KEYS, KNOWN, TENANTS};
-use crate::gateway::{Answer, Change};
+use crate::gateway::Change;
 use crate::ledger::{Account, Call};
+use crate::receipts::Verdict;
 
 /// How long after the last fault everything must be well again.
 pub(crate) const RECOVERY: u64 = 6_000;
-
-/// How long a change may take to reach every gateway when nothing is wrong: three delays of the
-/// simulated network and the slowest tick.
-const PUSH: u64 = 600;
-
-/// How soon whoever waits for an answer that has arrived is told: what the simulation does at once.
-const PROMPT: u64 = 1;
-
-/// A counter is the lower part of a position; the upper part counts histories.
-const COUNTER: u64 = (1 << 40) - 1;
 
 /// What a change is about: a key, a tenant, the role, an account, the sessions or a password of one.
 pub(crate) type Subject = usize;
@@ -45,7 +35,7 @@ pub(crate) enum Effect {
 pub(crate) struct Ended {
     pub(crate) at: u64,
     /// Changes the store had counted then; none once histories were mixed.
-    counter: Option<u64>,
+    pub(crate) counter: Option<u64>,
     /// How much the primary had written then.
     written: usize,
     /// Once the store lost it: the gateways that had seen it, bit by bit.
@@ -65,7 +55,7 @@ pub(crate) struct Fate {
     /// A change is under way.
     pub(crate) busy: Option<u64>,
     /// The store lost data under that change.
-    doubtful: bool,
+    pub(crate) doubtful: bool,
 }
 
 impl Fate {
@@ -142,21 +132,31 @@ pub(crate) struct Model {
     pub(crate) names: BTreeMap<String, u64>,
     /// When each credential was revoked, as its last written record says.
     pub(crate) revocations: BTreeMap<String, UnixMillis>,
-    /// Gateways whose wall clocks were ever far behind.
+    /// What operators were told of revocations.
+    pub(crate) verdicts: BTreeMap<Subject, Vec<Verdict>>,
+    /// Keys whose revocation was acknowledged to an operator.
+    pub(crate) revoked: BTreeSet<usize>,
+    /// Keys whose entry in the index was ever exchanged for another one's.
+    pub(crate) exchanged: BTreeSet<usize>,
+    /// What each gateway is called.
+    pub(crate) ids: Vec<String>,
+    /// Gateways whose wall clocks were ever wrong ...
+    pub(crate) wrong_clocks: BTreeSet<usize>,
+    /// ... or far behind.
     pub(crate) behind: BTreeSet<usize>,
     /// How many callers there were when all were asked for.
     pub(crate) asked: usize,
     /// Calls that were served.
     pub(crate) served: u64,
-    max_age: u64,
+    pub(crate) max_age: u64,
     /// When a look-up of a key was last made for a gateway.
-    found: BTreeMap<(usize, usize), u64>,
+    pub(crate) found: BTreeMap<(usize, usize), u64>,
     /// The newest change that a gateway said it had applied, before histories were mixed.
-    applied: BTreeMap<usize, u64>,
+    pub(crate) applied: BTreeMap<usize, u64>,
     /// Since when a gateway has heard of every event, one after the other.
     hears: BTreeMap<usize, u64>,
     /// When an answer to somebody else's look-up last reached a gateway.
-    astray: BTreeMap<usize, u64>,
+    pub(crate) astray: BTreeMap<usize, u64>,
     /// When a key was last answered for, and whether it was admitted.
     pub(crate) last: BTreeMap<(usize, usize), (u64, bool)>,
     pub(crate) violations: Vec<String>,
@@ -167,7 +167,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(cast: &Cast, max_age: u64) -> Self {
+    pub(crate) fn new(cast: &Cast, gateways: usize, max_age: u64) -> Self {
         let callers = KEYS.iter().zip(&cast.hex).enumerate().map(|(index, (key, hex))| Caller {
             id: key.name.to_owned(),
             tenant: key.tenant,
@@ -183,6 +183,11 @@ impl Model {
             written: BTreeMap::new(),
             names: BTreeMap::new(),
             revocations: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            revoked: BTreeSet::new(),
+            exchanged: BTreeSet::new(),
+            ids: (0..gateways).map(|g| format!("gw-{g}")).collect(),
+            wrong_clocks: BTreeSet::new(),
             behind: BTreeSet::new(),
             asked: KEYS.len(),
             served: 0,
@@ -231,6 +236,7 @@ impl Model {
         let done = done && !std::mem::take(&mut fate.doubtful);
         let ended = done.then_some(Ended::new(at, counter, written));
         match change {
+            Change::Revoke(key) if done => drop(self.revoked.insert(key)),
             Change::EndSessions(account) => return self.end_log_out(account, ended),
             Change::SetPassword(account, password) => {
                 self.end_log_out(account, ended);
@@ -330,108 +336,6 @@ impl Model {
     pub(crate) fn note_find(&mut self, gateway: usize, fingerprint: &[u8], now: u64) {
         if let Some(key) = self.callers.iter().position(|caller| caller.hex.as_bytes() == fingerprint) {
             self.found.insert((gateway, key), now);
-        }
-    }
-
-    /// Judges what a gateway did with a request.
-    pub(crate) fn judge(&mut self, gateway: usize, answer: &Answer, around: Circumstances) {
-        if !around.went_back {
-            self.applied.insert(gateway, answer.applied & COUNTER);
-        }
-        self.last.insert((gateway, answer.key), (answer.decided, answer.outcome.is_ok()));
-        let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
-        let broken = match &answer.outcome {
-            Ok((id, tenant)) => self.judge_admission(gateway, answer, id, tenant, around),
-            Err(denial) => self.judge_denial(gateway, answer, *denial, calm, around),
-        };
-        if let Some(rule) = broken {
-            self.violations.push(format!(
-                "gateway {gateway}, key {} at {} (decided {}): {rule}",
-                self.callers[answer.key].id, answer.started, answer.decided
-            ));
-        }
-    }
-
-    fn judge_admission(&mut self, gateway: usize, answer: &Answer, id: &str, tenant: &str, around: Circumstances) -> Option<String> {
-        self.admitted += 1;
-        let caller = &self.callers[answer.key];
-        let Some(owner) = caller.tenant else {
-            return Some("an unknown key was admitted".into());
-        };
-        if id != caller.id || tenant != TENANTS[owner] {
-            return Some(format!("admitted as {id} of {tenant}"));
-        }
-        let found = self.found.get(&(gateway, answer.key));
-        if found.is_none_or(|at| at + self.max_age <= answer.decided) {
-            return Some(format!("facts were used beyond their age: last read at {found:?}"));
-        }
-        let fates = caller.subjects.iter().map(|subject| self.fates[*subject]);
-        for ended in fates.flat_map(|fate| [fate.ended, fate.revoked]).flatten() {
-            // What the store lost and a running gateway saw is restored everywhere, once all is well.
-            let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
-            if !calm && ended.only.is_some_and(|only| only & (1 << gateway) == 0) {
-                continue;
-            }
-            if answer.decided >= ended.at + self.max_age {
-                return Some(format!("admitted after the bound: ended at {}", ended.at));
-            }
-            let applied = answer.applied & COUNTER;
-            if !around.went_back && ended.counter.is_some_and(|counter| applied >= counter) {
-                return Some(format!(
-                    "admitted after its event was applied: ended at {}, {applied} applied",
-                    ended.at
-                ));
-            }
-            let calm_all_along = around.calm_since.is_some_and(|since| ended.at >= since + RECOVERY);
-            if calm_all_along && answer.started >= ended.at + PUSH {
-                return Some(format!("nothing is wrong, and the push did not come: ended at {}", ended.at));
-            }
-        }
-        None
-    }
-
-    fn judge_denial(&mut self, gateway: usize, answer: &Answer, denial: Denial, calm: bool, around: Circumstances) -> Option<String> {
-        let known = self.callers[answer.key].tenant.is_some();
-        match denial {
-            Denial::StoreUnavailable | Denial::CorruptRecord => {
-                self.unavailable += 1;
-                if calm {
-                    return Some(format!("nothing is wrong, and the answer was {denial:?}"));
-                }
-                let astray = self.astray.get(&gateway).is_some_and(|at| answer.decided <= at + PROMPT);
-                (denial == Denial::CorruptRecord && !astray).then(|| "a record was called corrupt".into())
-            }
-            Denial::UnknownCredential => {
-                self.refused += 1;
-                // What was made since may be lost with the data that the store lost.
-                let lost = answer.key >= KEYS.len() && around.went_back;
-                (known && !lost).then(|| "a key that exists was called unknown".into())
-            }
-            Denial::RevokedCredential | Denial::DisabledCredential | Denial::InactiveTenant | Denial::InsufficientScope if known => {
-                self.refused += 1;
-                let touched = self.callers[answer.key].subjects.iter().any(|subject| self.fates[*subject].touched);
-                (!touched).then(|| format!("nobody ended it, and the answer was {denial:?}"))
-            }
-            _ => Some(format!("the answer was {denial:?}")),
-        }
-    }
-
-    /// At the end, when all is well: every gateway answers for every key, and admits what nobody ended.
-    pub(crate) fn judge_end(&mut self, gateways: usize, since: u64, around: Circumstances) {
-        for (gateway, (key, caller)) in
-            (0..gateways).flat_map(|g| self.callers.iter().take(self.asked).enumerate().map(move |caller| (g, caller)))
-        {
-            let last = self.last.get(&(gateway, key)).filter(|(decided, _)| *decided >= since);
-            let lost = key >= KEYS.len() && around.went_back;
-            let untouched = caller.tenant.is_some() && !lost && !caller.subjects.iter().any(|subject| self.fates[*subject].touched);
-            let name = &caller.id;
-            match last {
-                None => self
-                    .violations
-                    .push(format!("gateway {gateway} gives no answer to {name} any more")),
-                Some((_, false)) if untouched => self.violations.push(format!("gateway {gateway} does not admit {name} any more")),
-                Some(_) => {}
-            }
         }
     }
 }

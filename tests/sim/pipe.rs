@@ -17,7 +17,8 @@ pub(crate) type ConnId = u64;
 /// What a gateway does to a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Sent {
-    Connect,
+    /// To the host of this name.
+    Connect(String),
     Bytes(Vec<u8>),
     Close,
 }
@@ -97,7 +98,7 @@ impl Wires {
 pub(crate) struct SimulatedNetwork(pub(crate) Arc<Wires>);
 
 impl Network for SimulatedNetwork {
-    fn connect(&self, _: &str, _: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
+    fn connect(&self, host: &str, _: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
         let wires = Arc::clone(&self.0);
         let mut shared = self.0.shared.lock().unwrap();
         let conn = shared.next;
@@ -108,7 +109,7 @@ impl Network for SimulatedNetwork {
             waker: None,
         };
         shared.ends.insert(conn, end);
-        shared.sent.push((conn, Sent::Connect));
+        shared.sent.push((conn, Sent::Connect(host.to_owned())));
         drop(shared);
         let pipe = Pipe { wires, conn };
         Box::pin(async move {

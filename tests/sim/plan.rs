@@ -3,13 +3,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use durward::store::redis::WaitReplicas;
+
 use crate::cast::Cast;
 use crate::chance::Chance;
 use crate::database::Database;
 use crate::faults::{Act, Fault};
-use crate::gateway::{Settings, Suspension};
+use crate::gateway::{Guide, Settings, Suspension};
 use crate::model::RECOVERY;
-use crate::world::{Event, Flow, World};
+use crate::paths::Flow;
+use crate::sentinels::SENTINELS;
+use crate::world::{Event, World};
 
 /// When gateways have started and callers come.
 const OPENING: u64 = 1_000;
@@ -41,6 +45,8 @@ pub(crate) struct Outcome {
     pub(crate) unavailable: u64,
     pub(crate) changes: u64,
     pub(crate) served: u64,
+    /// Revocations whose receipts an operator was told of, and those that all had confirmed.
+    pub(crate) told: (u64, u64),
     /// What happened, if a rule was broken.
     pub(crate) story: Vec<String>,
 }
@@ -57,7 +63,9 @@ impl Stage {
         let settings = Settings {
             max_age: Duration::from_secs(2),
             absent_age: Duration::from_secs(1),
-            wait_replicas: 0,
+            wait_replicas: WaitReplicas::Count(0),
+            guide: Guide::One,
+            id: String::new(),
             seed: 0,
         };
         let data = World::first_data(&cast, &settings);
@@ -78,14 +86,28 @@ impl Stage {
     pub(crate) fn play_with(&self, seed: u64, calls: Calls) -> Outcome {
         let mut chance = Chance::new(seed);
         let nodes = chance.pick(&[1, 2, 2, 3]);
+        let guide = if nodes > 1 {
+            chance.pick(&[Guide::One, Guide::Sentinels])
+        } else {
+            Guide::One
+        };
+        let ages = match guide {
+            Guide::One => [1_000, 1_500, 2_500],
+            Guide::Sentinels => [2_000, 2_500, 4_000],
+        };
         let settings = Settings {
-            max_age: Duration::from_millis(chance.pick(&[1_000, 1_500, 2_500])),
+            max_age: Duration::from_millis(chance.pick(&ages)),
             absent_age: Duration::from_millis(chance.pick(&[300, 800])),
-            wait_replicas: if nodes > 1 && chance.one_in(2) { 1 } else { 0 },
+            wait_replicas: match nodes {
+                1 => WaitReplicas::All,
+                _ => chance.pick(&[WaitReplicas::Count(0), WaitReplicas::Count(1), WaitReplicas::All, WaitReplicas::All]),
+            },
+            guide,
+            id: String::new(),
             seed: 0,
         };
         let gateways = chance.pick(&[2, 2, 3, 4]);
-        let faults: Vec<(u64, u64, Fault)> = (0..chance.between(1, 6)).flat_map(|_| draw(&mut chance, gateways)).collect();
+        let faults: Vec<(u64, u64, Fault)> = (0..chance.between(1, 6)).flat_map(|_| draw(&mut chance, gateways, guide)).collect();
         let mut world = self.world(gateways, nodes, settings, chance);
         for g in 0..gateways {
             world.after(OPENING, Event::Act(Act::Traffic(g)));
@@ -101,8 +123,9 @@ impl Stage {
         let back_up = world.chance.between(OPENING, CALM);
         world.after(back_up, Event::Act(Act::BackUp));
         for (begin, end, fault) in faults {
+            let begin = begin.min(CALM - 200);
             world.after(begin, Event::Act(Act::Begin(fault)));
-            world.after(end, Event::Act(Act::End(fault)));
+            world.after(end.clamp(begin, CALM - 100), Event::Act(Act::End(fault)));
         }
         world.after(CALM, Event::Act(Act::Calm));
         let evening = CALM + RECOVERY;
@@ -120,18 +143,22 @@ impl Stage {
             unavailable: world.model.unavailable,
             changes: world.changes,
             served: world.model.served,
+            told: (world.told, world.told_all),
             story: if broken { std::mem::take(&mut world.story) } else { Vec::new() },
         }
     }
 }
 
 /// A fault, when it begins and when it ends; some do not come alone.
-fn draw(chance: &mut Chance, gateways: usize) -> Vec<(u64, u64, Fault)> {
+fn draw(chance: &mut Chance, gateways: usize, guide: Guide) -> Vec<(u64, u64, Fault)> {
     let begin = chance.between(FIRST, CALM - 1_000);
     let lasts = chance.pick(&[200, 1_000, 2_500, 4_000]);
     let end = (begin + chance.between(lasts / 2, lasts)).min(CALM - 100);
     let gateway = chance.index(gateways);
-    let fault = match chance.below(20) {
+    if guide == Guide::Sentinels && chance.one_in(3) {
+        return draw_failover(chance, (begin, end), gateway);
+    }
+    let fault = match chance.below(24) {
         0..4 => {
             let (up, down) = chance.pick(&[(Flow::Held, Flow::Held), (Flow::Held, Flow::Open), (Flow::Open, Flow::Held)]);
             Fault::Partition { gateway, up, down }
@@ -155,7 +182,35 @@ fn draw(chance: &mut Chance, gateways: usize) -> Vec<(u64, u64, Fault)> {
         16 => Fault::Suspend(gateway, Suspension::Process),
         17 => Fault::Suspend(gateway, Suspension::Machine),
         18 => Fault::WrongClock(gateway),
+        19 => Fault::Planned,
+        20 => Fault::ListLost,
+        22 => Fault::Exchange(chance.pick(&[0, 1]), chance.pick(&[4, 6])),
+        21 => Fault::EntryLost(gateway),
         _ => Fault::Restart(gateway),
     };
     vec![(begin, end, fault)]
+}
+
+/// A failover by sentinels as something goes wrong with those who must hear of it.
+fn draw_failover(chance: &mut Chance, (begin, end): (u64, u64), gateway: usize) -> Vec<(u64, u64, Fault)> {
+    let sentinel = chance.index(SENTINELS);
+    match chance.below(4) {
+        0 => vec![(begin, end, Fault::Planned)],
+        1 => vec![(begin, end, Fault::CutOff { gateway, sentinel })],
+        // The gateway's sentinels are held before the switch, and the old primary believes after it.
+        2 => {
+            let switch = begin + chance.between(0, 600);
+            let fault = chance.pick(&[Fault::Planned, Fault::Failover]);
+            vec![
+                (begin, end, Fault::HeldSentinels(gateway)),
+                (switch, switch, fault),
+                (switch + chance.between(300, 4_500), end.max(switch + 300), Fault::Believe),
+            ]
+        }
+        // Replicas lag, so that the one that is taken may not be the one that confirmed.
+        _ => {
+            let switch = begin + chance.between(200, 1_500);
+            vec![(begin, end, Fault::Lag), (switch, switch, Fault::Planned)]
+        }
+    }
 }

@@ -17,10 +17,10 @@ fn asked(name: &str) -> Option<u64> {
 type Broken = (u64, Vec<String>, Vec<String>);
 
 /// Plays seeds from `first` on, on every core; answers those that broke a rule, lowest first.
-fn play(first: u64, count: u64) -> (Vec<Broken>, [u64; 5]) {
+fn play(first: u64, count: u64) -> (Vec<Broken>, [u64; 7]) {
     let next = AtomicU64::new(first);
     let broken = Mutex::new(Vec::new());
-    let sums = [const { AtomicU64::new(0) }; 5];
+    let sums = [const { AtomicU64::new(0) }; 7];
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -38,6 +38,8 @@ fn play(first: u64, count: u64) -> (Vec<Broken>, [u64; 5]) {
                         outcome.unavailable,
                         outcome.changes,
                         outcome.served,
+                        outcome.told.0,
+                        outcome.told.1,
                     ]) {
                         sum.fetch_add(of_seed, Ordering::Relaxed);
                     }
@@ -63,9 +65,10 @@ fn no_seed_breaks_the_promise() {
         None => (0, asked("DURWARD_SIM_SEEDS").unwrap_or(SEEDS)),
     };
     let began = std::time::Instant::now();
-    let (broken, [admitted, refused, unavailable, changes, served]) = play(first, count);
+    let (broken, [admitted, refused, unavailable, changes, served, told, told_all]) = play(first, count);
     println!(
-        "{count} seeds in {:.1} s: {admitted} admitted, {refused} refused, {unavailable} unavailable, {changes} changes and calls, {served} calls served",
+        "{count} seeds in {:.1} s: {admitted} admitted, {refused} refused, {unavailable} unavailable, {changes} changes and calls, {served} calls served, \
+         {told} receipts told, {told_all} of them of all",
         began.elapsed().as_secs_f64()
     );
     for (seed, violations, _) in &broken {
@@ -76,7 +79,16 @@ fn no_seed_breaks_the_promise() {
         println!("    {line}");
     }
     assert!(broken.is_empty(), "{} seeds broke a rule, first {}", broken.len(), broken[0].0);
-    assert!(count < 100 || admitted > count && refused > count && unavailable > count && changes > count && served > count);
+    assert!(
+        count < 100
+            || admitted > count
+                && refused > count
+                && unavailable > count
+                && changes > count
+                && served > count
+                && told > count / 2
+                && told_all < told
+    );
 }
 
 #[test]

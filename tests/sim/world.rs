@@ -11,7 +11,9 @@ use crate::database::Database;
 use crate::faults::Act;
 use crate::gateway::{Answer, Change, Gateway, Settings, Told};
 use crate::model::{Circumstances, Model, RECOVERY};
+use crate::paths::{Path, Target};
 use crate::pipe::{Arrived, ConnId, Sent, Wires};
+use crate::sentinels::Sentinels;
 
 /// Longest time a gateway is left alone: its timers' bytes leave it that much late, as over a slow
 /// network.
@@ -21,7 +23,7 @@ const TICK: u64 = 80;
 const CHANGE: u64 = 4_500;
 
 /// Bits of a connection's name below the number of its gateway.
-const CONN_BITS: u32 = 32;
+pub(crate) const CONN_BITS: u32 = 32;
 
 pub(crate) enum Event {
     Tick(usize),
@@ -32,28 +34,17 @@ pub(crate) enum Event {
     WaitEnds(ConnId, u64),
     Replicate {
         node: usize,
+        from: usize,
         upto: usize,
     },
     Act(Act),
 }
 
-/// One direction between a gateway and the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flow {
-    Open,
-    /// Bytes are kept until it opens again.
-    Held,
-}
-
-/// What lies between a gateway and the store.
-pub(crate) struct Path {
-    pub(crate) up: Flow,
-    pub(crate) down: Flow,
-    pub(crate) delay: (u64, u64),
-    held_up: Vec<(ConnId, Sent)>,
-    held_down: Vec<(ConnId, Arrived)>,
-    /// When the last bytes of a connection arrive, up and down: bytes do not overtake each other.
-    last: BTreeMap<ConnId, (u64, u64)>,
+/// A change or a call that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operated {
+    pub(crate) gateway: usize,
+    pub(crate) begun: u64,
 }
 
 pub(crate) struct World {
@@ -64,13 +55,25 @@ pub(crate) struct World {
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) wires: Vec<Arc<Wires>>,
     pub(crate) paths: Vec<Path>,
+    /// Where each connection leads.
+    pub(crate) targets: BTreeMap<ConnId, Target>,
     pub(crate) cluster: Cluster,
+    pub(crate) sentinels: Sentinels,
     pub(crate) model: Model,
     pub(crate) around: Circumstances,
     /// Look-ups may be answered with those of others.
     pub(crate) swapped: bool,
     /// How late replicas are.
     pub(crate) lag: (u64, u64),
+    /// Receipts that operators were told of, and those by which all had confirmed.
+    pub(crate) told: u64,
+    pub(crate) told_all: u64,
+    /// The list of receipts may have lost somebody.
+    pub(crate) list_lost: bool,
+    /// The node that was the primary before.
+    pub(crate) deposed: Option<usize>,
+    /// When a gateway last made a change at a node that was the primary no more.
+    pub(crate) strayed: BTreeMap<usize, u64>,
     /// The node that the store's name leads to takes no connections.
     pub(crate) away: bool,
     /// The newest look-up and when it was made, for answers that go astray.
@@ -85,7 +88,7 @@ pub(crate) struct World {
     /// The copy that was restored last.
     pub(crate) spare: Option<Database>,
     /// Which gateway was asked for which change, or serves which call.
-    pub(crate) operated: Vec<(usize, u64)>,
+    pub(crate) operated: BTreeMap<u64, Operated>,
     /// What callers present, by their number: those of the cast, then those that were made.
     pub(crate) texts: Vec<Rc<str>>,
     prepared: bool,
@@ -100,22 +103,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(cast: Rc<Cast>, data: &Database, gateways: usize, nodes: usize, settings: Settings, chance: Chance) -> Self {
-        let path = |_| Path {
-            up: Flow::Open,
-            down: Flow::Open,
-            delay: (1, 12),
-            held_up: Vec::new(),
-            held_down: Vec::new(),
-            last: BTreeMap::new(),
-        };
         let mut world = Self {
             now: 0,
             chance,
             gateways: Vec::new(),
             wires: (0..gateways).map(|g| Arc::new(Wires::new((g as u64) << CONN_BITS))).collect(),
-            paths: (0..gateways).map(path).collect(),
+            paths: (0..gateways).map(|_| Path::new()).collect(),
+            targets: BTreeMap::new(),
+            sentinels: Sentinels::new(),
             cluster: Cluster::new(data, nodes),
-            model: Model::new(&cast, u64::try_from(settings.max_age.as_millis()).unwrap()),
+            model: Model::new(&cast, gateways, u64::try_from(settings.max_age.as_millis()).unwrap()),
             texts: cast.texts.iter().map(|text| Rc::from(text.as_str())).collect(),
             cast,
             settings,
@@ -125,6 +122,11 @@ impl World {
                 went_back: false,
             },
             lag: (1, 30),
+            told: 0,
+            told_all: 0,
+            list_lost: false,
+            deposed: None,
+            strayed: BTreeMap::new(),
             away: false,
             last_find: None,
             changes: 0,
@@ -133,7 +135,7 @@ impl World {
             older: None,
             older_written: 0,
             spare: None,
-            operated: Vec::new(),
+            operated: BTreeMap::new(),
             prepared: false,
             story: Vec::new(),
             loud: std::env::var_os("DURWARD_SIM_LOUD").is_some(),
@@ -151,6 +153,7 @@ impl World {
     pub(crate) fn start_gateway(&mut self, g: usize) -> Gateway {
         let mut settings = self.settings.clone();
         settings.seed = self.chance.next();
+        settings.id.clone_from(&self.model.ids[g]);
         Gateway::start(&self.cast, &self.wires[g], &settings, self.now)
     }
 
@@ -195,8 +198,8 @@ impl World {
                 self.cluster.time_out(self.now, conn, ticket);
                 self.collect();
             }
-            Event::Replicate { node, upto } => {
-                self.cluster.replicate(self.now, node, upto);
+            Event::Replicate { node, from, upto } => {
+                self.cluster.replicate(self.now, node, from, upto);
                 self.collect();
             }
             Event::Act(act) => self.act(act),
@@ -223,6 +226,13 @@ impl World {
                     at,
                     outcome,
                 } => self.end_call(number, (there, at), outcome),
+                Told::Waited {
+                    change,
+                    number,
+                    at,
+                    answered,
+                    outcome,
+                } => self.note_told(g, change, number, (at, answered), outcome),
                 Told::Changed {
                     change,
                     number,
@@ -230,7 +240,10 @@ impl World {
                     outcome,
                 } => {
                     let counter = (!self.around.went_back).then(|| self.cluster.counter());
-                    let done = outcome.is_ok();
+                    let done = outcome.is_ok() && !self.has_strayed(number);
+                    if outcome.is_ok() && !done {
+                        self.judge_strayed(change, at);
+                    }
                     self.report(format_args!(
                         "gateway {g} has made {change:?}, number {number}, at {at}: {outcome:?}, counter {counter:?}"
                     ));
@@ -280,64 +293,6 @@ impl World {
         }
     }
 
-    fn send_up(&mut self, g: usize, conn: ConnId, sent: Sent) {
-        let path = &mut self.paths[g];
-        if path.up == Flow::Held {
-            path.held_up.push((conn, sent));
-            return;
-        }
-        let delay = self.chance.between(path.delay.0, path.delay.1);
-        let last = path.last.entry(conn).or_default();
-        last.0 = last.0.max(self.now + delay);
-        let wait = last.0 - self.now;
-        self.after(wait, Event::AtStore(conn, sent));
-    }
-
-    pub(crate) fn send_down(&mut self, conn: ConnId, arrived: Arrived) {
-        let path = &mut self.paths[gateway_of(conn)];
-        if path.down == Flow::Held {
-            path.held_down.push((conn, arrived));
-            return;
-        }
-        let delay = self.chance.between(path.delay.0, path.delay.1);
-        let last = path.last.entry(conn).or_default();
-        last.1 = last.1.max(self.now + delay);
-        let wait = last.1 - self.now;
-        self.after(wait, Event::AtGateway(conn, arrived));
-    }
-
-    /// Lets go what was held.
-    pub(crate) fn open_path(&mut self, g: usize) {
-        let path = &mut self.paths[g];
-        (path.up, path.down) = (Flow::Open, Flow::Open);
-        let (up, down) = (std::mem::take(&mut path.held_up), std::mem::take(&mut path.held_down));
-        for (conn, sent) in up {
-            self.send_up(g, conn, sent);
-        }
-        for (conn, arrived) in down {
-            self.send_down(conn, arrived);
-        }
-    }
-
-    fn reach_store(&mut self, conn: ConnId, sent: Sent) {
-        match sent {
-            Sent::Connect if self.away => self.send_down(conn, Arrived::Refused),
-            Sent::Connect => {
-                self.cluster.connect(conn);
-                self.send_down(conn, Arrived::Accepted);
-            }
-            Sent::Bytes(bytes) => {
-                if self.cluster.is_connected(conn) {
-                    self.cluster.receive(self.now, conn, &bytes);
-                    self.collect();
-                } else {
-                    self.send_down(conn, Arrived::Reset);
-                }
-            }
-            Sent::Close => self.cluster.disconnect(conn),
-        }
-    }
-
     fn reach_gateway(&mut self, conn: ConnId, arrived: Arrived) {
         let g = gateway_of(conn);
         self.run_gateway(g, self.now);
@@ -361,14 +316,15 @@ impl World {
                         self.model.note_written(&id, &record, self.now);
                     }
                 }
-                Output::Wrote(upto) => {
+                Output::Wrote { node: from, upto } => {
                     for node in 0..self.cluster.nodes.len() {
-                        if node != self.cluster.primary {
+                        if self.cluster.nodes[node].follows == Some(from) {
                             let lag = self.chance.between(self.lag.0, self.lag.1);
-                            self.after(lag, Event::Replicate { node, upto });
+                            self.after(lag, Event::Replicate { node, from, upto });
                         }
                     }
                 }
+                Output::Strayed(conn) => self.note_strayed(gateway_of(conn)),
             }
         }
     }

@@ -137,12 +137,14 @@ impl Link {
     /// that an unreachable Redis sees one attempt at a time from each gateway.
     pub(super) async fn supervise(self: Arc<Self>, scripts: Arc<Scripts>, mut duty: Duty) {
         let mut backoff = self.whereabouts.backoff();
+        let mut course = self.whereabouts.course();
         loop {
             if let Duty::Follow(leader) = &mut duty
                 && leader.wait_for(|state| *state == LinkState::Up).await.is_err()
             {
                 return;
             }
+            let tried = course.take_latest();
             let pause = match self.connect(&scripts, &duty).await {
                 Ok((endpoint, wire)) => {
                     let live = self.publish(&endpoint, wire);
@@ -162,7 +164,17 @@ impl Link {
                     }
                 }
             };
-            tokio::time::sleep(pause).await;
+            match duty {
+                Duty::Lead => tokio::time::sleep(pause).await,
+                // What was wrong was wrong with the server before: the one that the leader has found since is tried at
+                // once. Otherwise a gateway whose leader came late would have no connection for look-ups for seconds.
+                Duty::Follow(_) => {
+                    let elsewhere = course.wait_for(|now| now.is_some() && *now != tried);
+                    if let Ok(Ok(_)) = tokio::time::timeout(pause, elsewhere).await {
+                        backoff.reset();
+                    }
+                }
+            }
         }
     }
 
