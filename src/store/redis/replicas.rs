@@ -201,7 +201,7 @@ pub(super) enum Naming {
 }
 
 impl Wanted {
-    pub(super) fn new(naming: Naming) -> Self {
+    pub(super) const fn new(naming: Naming) -> Self {
         Self { peers: Vec::new(), naming }
     }
 

@@ -18,9 +18,9 @@ use crate::store::StoreError;
 use super::access::{Endpoint, SentinelAccess};
 use super::dial::{Caller, Surroundings};
 use super::fault::Fault;
-use super::replicas::{Naming, Wanted};
+use super::replicas::Wanted;
 use super::seat::Seat;
-use super::survey::Account;
+use super::survey::{Account, Tally};
 
 /// How long the other sentinels may take to tell of replicas when a majority has. Healthy ones answer within
 /// milliseconds, and one more may name one more replica; one that hangs must not hold up every change for longer.
@@ -67,38 +67,18 @@ impl Sentinels {
     /// # Errors
     /// Why nobody knows.
     pub(super) async fn promotable(&self, primary: &Endpoint) -> Result<Wanted, String> {
-        let all = self.seats.len();
-        let needed = all / 2 + 1;
         let mut open: FuturesUnordered<_> = self.seats.iter().map(|seat| self.account_of(seat)).collect();
-        let mut wanted = Wanted::new(Naming::OfThePrimary);
-        let (mut agreed, mut elsewhere, mut failed) = (0, None, None);
+        let mut tally = Tally::new(self.seats.len(), primary);
         loop {
-            let next = if agreed < needed {
-                open.next().await
-            } else {
+            let next = if tally.is_decided() {
                 timeout(GRACE, open.next()).await.unwrap_or(None)
+            } else {
+                open.next().await
             };
             match next {
-                None => break,
-                Some(Ok(account)) if account.primary == *primary => {
-                    agreed += 1;
-                    wanted.add(account.promotable);
-                }
-                Some(Ok(account)) => elsewhere = Some(account.primary),
-                // A right that is missing is for somebody to give; that one is away is not.
-                Some(Err((fault, why))) if failed.is_none() || !fault.refused.is_empty() => failed = Some(why),
-                Some(Err(_)) => {}
+                None => return tally.outcome(),
+                Some(answer) => tally.count(answer),
             }
-        }
-        match (elsewhere, failed) {
-            _ if agreed >= needed => Ok(wanted),
-            (Some(named), _) => Err(format!(
-                "only {agreed} of {all} sentinels name {primary} as the primary, one names {named}"
-            )),
-            (None, Some(why)) => Err(format!(
-                "{agreed} of {all} sentinels said which replicas could be promoted, {needed} must ({why})"
-            )),
-            (None, None) => Err("no sentinel was asked".into()),
         }
     }
 

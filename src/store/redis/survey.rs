@@ -35,6 +35,68 @@ impl Account {
     }
 }
 
+/// What sentinels have said of one primary's replicas so far.
+pub(super) struct Tally<'a> {
+    all: usize,
+    primary: &'a Endpoint,
+    /// How many name this primary.
+    agreed: usize,
+    wanted: Wanted,
+    elsewhere: Option<Endpoint>,
+    failed: Option<String>,
+}
+
+impl<'a> Tally<'a> {
+    /// Of so many sentinels, asked about this primary.
+    pub(super) const fn new(all: usize, primary: &'a Endpoint) -> Self {
+        Self {
+            all,
+            primary,
+            agreed: 0,
+            wanted: Wanted::new(Naming::OfThePrimary),
+            elsewhere: None,
+            failed: None,
+        }
+    }
+
+    const fn needed(&self) -> usize {
+        self.all / 2 + 1
+    }
+
+    /// Whether enough have answered.
+    pub(super) const fn is_decided(&self) -> bool {
+        self.agreed >= self.needed()
+    }
+
+    pub(super) fn count(&mut self, answer: Result<Account, (Fault, String)>) {
+        match answer {
+            Ok(account) if account.primary == *self.primary => {
+                self.agreed += 1;
+                self.wanted.add(account.promotable);
+            }
+            Ok(account) => self.elsewhere = Some(account.primary),
+            // A right that is missing is for somebody to give; that one is away is not.
+            Err((fault, why)) if self.failed.is_none() || !fault.refused.is_empty() => self.failed = Some(why),
+            Err(_) => {}
+        }
+    }
+
+    /// All that any of a majority calls promotable, or why nobody knows.
+    pub(super) fn outcome(self) -> Result<Wanted, String> {
+        let (agreed, all, needed, primary) = (self.agreed, self.all, self.needed(), self.primary);
+        match (self.elsewhere, self.failed) {
+            _ if agreed >= needed => Ok(self.wanted),
+            (Some(named), _) => Err(format!(
+                "{agreed} of {all} sentinels name {primary} as the primary, {needed} must, and one names {named}"
+            )),
+            (None, Some(why)) => Err(format!(
+                "{agreed} of {all} sentinels said which replicas could be promoted, {needed} must ({why})"
+            )),
+            (None, None) => Err("no sentinel was asked".into()),
+        }
+    }
+}
+
 /// Whether this sentinel could promote a replica: one that it finds down, or whose priority is 0, it never does. One
 /// whose link to the primary is down it may. One to which it has no connection itself it would not promote at this
 /// moment, but a promotion begins by closing these connections: a replica that is becoming the primary looks so.

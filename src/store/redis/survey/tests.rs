@@ -55,6 +55,65 @@ fn f10_an_answer_of_a_sentinel_that_is_none_is_refused() {
     );
 }
 
+type Answer = Result<Account, (Fault, String)>;
+
+fn account(primary: &str, promotable: &[&str]) -> Answer {
+    Ok(Account {
+        primary: Endpoint::parse(primary).unwrap(),
+        promotable: promotable.iter().map(|host| Peer::new(host, 6379).unwrap()).collect(),
+    })
+}
+
+fn failed(line: &str) -> Answer {
+    let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+    let fault = Fault::of(&value.extract_error().unwrap_err());
+    let why = fault.error.to_string();
+    Err((fault, why))
+}
+
+fn away() -> Answer {
+    failed("LOADING")
+}
+
+fn outcome(answers: Vec<Answer>) -> Result<String, String> {
+    let primary = Endpoint::parse("a:1").unwrap();
+    let mut tally = Tally::new(answers.len(), &primary);
+    answers.into_iter().for_each(|answer| tally.count(answer));
+    tally.outcome().map(|wanted| wanted.to_string())
+}
+
+#[test]
+fn what_any_of_a_majority_could_promote_counts() {
+    let union = outcome(vec![account("a:1", &["b"]), account("a:1", &["b", "c"]), away()]);
+    assert_eq!(union.as_deref(), Ok("b:6379, c:6379"));
+    assert_eq!(outcome(vec![account("a:1", &[]), away(), account("a:1", &[])]).as_deref(), Ok(""));
+    assert_eq!(outcome(vec![account("a:1", &["b"])]).as_deref(), Ok("b:6379"));
+    // What another primary's replicas are says nothing of ours.
+    let one_elsewhere = outcome(vec![account("a:1", &["b"]), account("a:1", &[]), account("z:1", &["d"])]);
+    assert_eq!(one_elsewhere.as_deref(), Ok("b:6379"));
+}
+
+#[test]
+fn without_a_majority_that_names_our_primary_nobody_knows_and_why_is_said() {
+    let why = |answers| outcome(answers).unwrap_err();
+    let two_elsewhere = why(vec![account("a:1", &["b"]), account("z:1", &[]), account("z:1", &[])]);
+    assert!(
+        two_elsewhere.contains("1 of 3 sentinels name a:1") && two_elsewhere.contains("z:1"),
+        "{two_elsewhere}"
+    );
+    let two_away = why(vec![account("a:1", &["b"]), away(), away()]);
+    assert!(
+        two_away.contains("1 of 3 sentinels said") && two_away.contains("2 must"),
+        "{two_away}"
+    );
+    // Of two reasons the one that somebody can mend.
+    let denied = "NOPERM User durward has no permissions to run the 'sentinel|replicas' command";
+    let told = why(vec![away(), failed(denied), away()]);
+    assert!(told.contains("sentinel|replicas"), "{told}");
+    assert!(outcome(vec![account("a:1", &["b"]), away()]).is_err(), "half is no majority");
+    assert!(outcome(Vec::new()).is_err());
+}
+
 fn node(host: Value, port: i64) -> Value {
     Value::Array(vec![
         host,
