@@ -10,8 +10,9 @@ use crate::model::{Circumstances, Model, RECOVERY};
 /// simulated network and the slowest tick.
 const PUSH: u64 = 600;
 
-/// How soon whoever waits for an answer that has arrived is told: what the simulation does at once.
-const PROMPT: u64 = 1;
+/// How soon whoever waits is told after an answer about somebody else has arrived: another connection is asked then, as
+/// long as a look-up may take.
+const PROMPT: u64 = 260;
 
 /// A counter is the lower part of a position; the upper part counts histories.
 const COUNTER: u64 = (1 << 40) - 1;

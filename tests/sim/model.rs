@@ -36,8 +36,8 @@ pub(crate) struct Ended {
     pub(crate) at: u64,
     /// Changes the store had counted then; none once histories were mixed.
     pub(crate) counter: Option<u64>,
-    /// How much the primary had written then.
-    written: usize,
+    /// How much the primary had written then; nothing of what is older than its data.
+    pub(crate) written: usize,
     /// Once the store lost it: the gateways that had seen it, bit by bit.
     pub(crate) only: Option<u64>,
 }
