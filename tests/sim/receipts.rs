@@ -179,7 +179,7 @@ impl World {
 
     fn is_calm(&self, begun: u64) -> bool {
         let Circumstances { calm_since, .. } = self.around;
-        calm_since.is_some_and(|since| begun >= since + crate::model::RECOVERY)
+        calm_since.is_some_and(|since| begun >= since + self.model.recovery)
     }
 }
 
