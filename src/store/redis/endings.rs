@@ -338,7 +338,11 @@ impl Endings {
         let mut restricted = false;
         for record in std::iter::once(&mut facts.credential).chain(&mut facts.ancestors) {
             if let Some(ending) = kept.endings.get(&Whose::Credential(record.id.clone())) {
+                // A write that rests on what was read must not pass for one that rests on the change: facts hold what
+                // was read otherwise, as the password.
+                let epoch = record.epoch;
                 restricted |= ending.restrict_credential(record);
+                record.epoch = epoch;
             }
         }
         if let Some(ending) = kept.endings.get(&Whose::Tenant(facts.tenant.id.clone())) {
