@@ -187,7 +187,7 @@ impl Database {
                 let backwards = name == b"XREVRANGE";
                 let (first, last) = if backwards { (&args[2], &args[1]) } else { (&args[1], &args[2]) };
                 let within = parse_id(first)..=parse_last(last);
-                let count = args.get(4).map_or(usize::MAX, |count| integer(count) as usize);
+                let count = args.get(4).map_or(usize::MAX, |count| usize::try_from(integer(count)).unwrap());
                 let entries = self.stream(&args[0]).map(|s| s.entries.as_slice()).unwrap_or_default();
                 let inside = entries.iter().filter(|(id, _)| within.contains(id));
                 Reply::List(if backwards {

@@ -120,7 +120,8 @@ impl World {
 
     /// Every revocation that was acknowledged is known to whoever has taken over.
     fn judge_survival(&mut self, planned: Planned) {
-        if self.may_lose(planned) {
+        // What was flushed comes back with the copy.
+        if self.may_lose(planned) || !self.cluster.holds_data() {
             return;
         }
         let revocations: Vec<_> = self.model.kept_revocations().collect();

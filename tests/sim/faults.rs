@@ -191,15 +191,6 @@ impl World {
                 let pause = self.chance.between(200, 3_000);
                 self.after(pause, Event::Act(Act::Promote));
             }
-            Fault::ListLost => self.cluster.inject(self.now, &["DEL", GATEWAYS]),
-            Fault::EntryLost(g) => {
-                let entries = self.cluster.entries(GATEWAYS, &self.model.ids[g]);
-                for entry in entries {
-                    self.cluster.inject(self.now, &["HDEL", GATEWAYS, &entry]);
-                }
-                self.collect();
-            }
-            Fault::Exchange(one, other) => self.exchange(one, other),
             Fault::Planned => self.promote(Planned::Yes),
             Fault::CutOff { gateway, sentinel } => self.cut_off(gateway, sentinel),
             Fault::HeldSentinels(g) => self.paths[g].sentinels = Flow::Held,
@@ -214,6 +205,38 @@ impl World {
                 let linked = self.chance.one_in(2);
                 self.cluster.link(node, linked);
             }
+            Fault::ListLost | Fault::EntryLost(_) | Fault::Exchange(..) | Fault::Flush | Fault::GoBack | Fault::Trim(_) => {
+                self.harm_data(fault);
+            }
+            Fault::Swap => self.swapped = true,
+            Fault::Suspend(g, how) => {
+                self.run_gateway(g, self.now);
+                self.gateways[g].suspend(how);
+            }
+            Fault::WrongClock(g) => {
+                let by = self.chance.pick(&[-3_600_000, -60_000, -2_500, 2_500, 60_000, 3_600_000]);
+                self.gateways[g].step_wall(by);
+                self.model.note_clock(g, by);
+            }
+            Fault::Restart(g) => self.restart(g),
+        }
+    }
+
+    /// Something happens to what the store holds.
+    fn harm_data(&mut self, fault: Fault) {
+        match fault {
+            Fault::ListLost => {
+                self.cluster.inject(self.now, &["DEL", GATEWAYS]);
+                self.collect();
+            }
+            Fault::EntryLost(g) => {
+                let entries = self.cluster.entries(GATEWAYS, &self.model.ids[g]);
+                for entry in entries {
+                    self.cluster.inject(self.now, &["HDEL", GATEWAYS, &entry]);
+                }
+                self.collect();
+            }
+            Fault::Exchange(one, other) => self.exchange(one, other),
             Fault::Flush => {
                 self.back_up();
                 if self.older.is_some() {
@@ -232,17 +255,7 @@ impl World {
                     self.model.note_gap(g, self.now);
                 }
             }
-            Fault::Swap => self.swapped = true,
-            Fault::Suspend(g, how) => {
-                self.run_gateway(g, self.now);
-                self.gateways[g].suspend(how);
-            }
-            Fault::WrongClock(g) => {
-                let by = self.chance.pick(&[-3_600_000, -60_000, -2_500, 2_500, 60_000, 3_600_000]);
-                self.gateways[g].step_wall(by);
-                self.model.note_clock(g, by);
-            }
-            Fault::Restart(g) => self.restart(g),
+            _ => {}
         }
     }
 

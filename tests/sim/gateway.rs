@@ -282,7 +282,7 @@ impl Gateway {
                     change,
                     number,
                     at: clock.truth(),
-                    outcome: outcome.as_ref().map(|()| ()).map_err(ToString::to_string),
+                    outcome: outcome.as_ref().copied().map_err(ToString::to_string),
                 });
                 outcome.map(|()| Made).map_err(OperationError::from)
             };

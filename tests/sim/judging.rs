@@ -4,14 +4,15 @@ use durward::base::denial::Denial;
 
 use crate::cast::{KEYS, TENANTS};
 use crate::gateway::Answer;
-use crate::model::{Circumstances, Model, RECOVERY};
+use crate::model::{Circumstances, Model};
 
 /// How long a change may take to reach every gateway when nothing is wrong: three delays of the
 /// simulated network and the slowest tick.
 const PUSH: u64 = 600;
 
-/// How soon whoever waits for an answer that has arrived is told: what the simulation does at once.
-const PROMPT: u64 = 1;
+/// How soon whoever waits is told after an answer about somebody else has arrived: another connection is asked then, as
+/// long as a look-up may take.
+const PROMPT: u64 = 260;
 
 /// A counter is the lower part of a position; the upper part counts histories.
 const COUNTER: u64 = (1 << 40) - 1;
@@ -23,7 +24,7 @@ impl Model {
             self.applied.insert(gateway, answer.applied & COUNTER);
         }
         self.last.insert((gateway, answer.key), (answer.decided, answer.outcome.is_ok()));
-        let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
+        let calm = around.calm_since.is_some_and(|since| answer.started >= since + self.recovery);
         let broken = match &answer.outcome {
             Ok((id, tenant)) => self.judge_admission(gateway, answer, id, tenant, around),
             Err(denial) => self.judge_denial(gateway, answer, *denial, calm, around),
@@ -59,7 +60,7 @@ impl Model {
         let fates = caller.subjects.iter().map(|subject| self.fates[*subject]);
         for ended in fates.flat_map(|fate| [fate.ended, fate.revoked]).flatten() {
             // What the store lost and a running gateway saw is restored everywhere, once all is well.
-            let calm = around.calm_since.is_some_and(|since| answer.started >= since + RECOVERY);
+            let calm = around.calm_since.is_some_and(|since| answer.started >= since + self.recovery);
             if !calm && ended.only.is_some_and(|only| only & (1 << gateway) == 0) {
                 continue;
             }
@@ -73,7 +74,7 @@ impl Model {
                     ended.at
                 ));
             }
-            let calm_all_along = around.calm_since.is_some_and(|since| ended.at >= since + RECOVERY);
+            let calm_all_along = around.calm_since.is_some_and(|since| ended.at >= since + self.recovery);
             if calm_all_along && answer.started >= ended.at + PUSH {
                 return Some(format!("nothing is wrong, and the push did not come: ended at {}", ended.at));
             }

@@ -6,9 +6,7 @@ use durward::base::principal::{CredentialRecord, State};
 use durward::store::codec::decode_credential;
 
 use crate::cast::{ACCOUNTS, Grant, KNOWN};
-use crate::model::{
-    ACCOUNT_SUBJECTS, Circumstances, Ended, Fate, Model, PASSWORD_SUBJECTS, RECOVERY, ROLE_SUBJECT, SESSION_SUBJECTS, Subject,
-};
+use crate::model::{ACCOUNT_SUBJECTS, Circumstances, Ended, Fate, Model, PASSWORD_SUBJECTS, ROLE_SUBJECT, SESSION_SUBJECTS, Subject};
 use crate::served::Asked;
 
 /// Wall clocks of gateways that differ less than this agree about everything that the store orders.
@@ -326,7 +324,7 @@ impl Model {
     }
 
     fn judge_refused(&self, call: &Call, denial: Denial, around: Circumstances) -> Option<String> {
-        let calm = around.calm_since.is_some_and(|since| call.started >= since + RECOVERY);
+        let calm = around.calm_since.is_some_and(|since| call.started >= since + self.recovery);
         let subjects = call
             .rests_on
             .iter()

@@ -5,12 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use durward::base::clock::UnixMillis;
 
 use crate::cast::{ACCOUNTS, CALM, Cast, Grant, KEYS, KNOWN, TENANTS};
-use crate::gateway::Change;
+use crate::gateway::{Change, Guide, Settings};
 use crate::ledger::{Account, Call};
 use crate::receipts::Verdict;
 
-/// How long after the last fault everything must be well again.
-pub(crate) const RECOVERY: u64 = 6_000;
+/// How long after the last fault everything must be well again ...
+const RECOVERY: u64 = 6_000;
+
+/// ... and where sentinels lead from one primary to the next: two failovers use up the eight connects that a gateway
+/// may make at once, and each of its five connections waits a second then.
+const RECOVERY_ELSEWHERE: u64 = 9_000;
+
+/// How long recovery may take where the primary is found in this way.
+pub(crate) const fn recovery(guide: Guide) -> u64 {
+    match guide {
+        Guide::One => RECOVERY,
+        Guide::Sentinels => RECOVERY_ELSEWHERE,
+    }
+}
 
 /// What a change is about: a key, a tenant, the role, an account, the sessions or a password of one.
 pub(crate) type Subject = usize;
@@ -36,8 +48,8 @@ pub(crate) struct Ended {
     pub(crate) at: u64,
     /// Changes the store had counted then; none once histories were mixed.
     pub(crate) counter: Option<u64>,
-    /// How much the primary had written then.
-    written: usize,
+    /// How much the primary had written then; nothing of what is older than its data.
+    pub(crate) written: usize,
     /// Once the store lost it: the gateways that had seen it, bit by bit.
     pub(crate) only: Option<u64>,
 }
@@ -149,6 +161,8 @@ pub(crate) struct Model {
     /// Calls that were served.
     pub(crate) served: u64,
     pub(crate) max_age: u64,
+    /// How long after the last fault everything must be well again.
+    pub(crate) recovery: u64,
     /// When a look-up of a key was last made for a gateway.
     pub(crate) found: BTreeMap<(usize, usize), u64>,
     /// The newest change that a gateway said it had applied, before histories were mixed.
@@ -167,7 +181,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(cast: &Cast, gateways: usize, max_age: u64) -> Self {
+    pub(crate) fn new(cast: &Cast, gateways: usize, settings: &Settings) -> Self {
         let callers = KEYS.iter().zip(&cast.hex).enumerate().map(|(index, (key, hex))| Caller {
             id: key.name.to_owned(),
             tenant: key.tenant,
@@ -191,7 +205,8 @@ impl Model {
             behind: BTreeSet::new(),
             asked: KEYS.len(),
             served: 0,
-            max_age,
+            max_age: u64::try_from(settings.max_age.as_millis()).unwrap(),
+            recovery: recovery(settings.guide),
             found: BTreeMap::new(),
             applied: BTreeMap::new(),
             hears: BTreeMap::new(),
@@ -298,7 +313,7 @@ impl Model {
 
     /// A gateway may miss events until now: it is told to forget its facts, but not what ended.
     pub(crate) fn note_gap(&mut self, gateway: usize, now: u64) {
-        self.hears.insert(gateway, now + RECOVERY);
+        self.hears.insert(gateway, now + self.recovery);
     }
 
     /// An answer to somebody else's look-up reaches a gateway.

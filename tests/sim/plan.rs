@@ -10,7 +10,7 @@ use crate::chance::Chance;
 use crate::database::Database;
 use crate::faults::{Act, Fault};
 use crate::gateway::{Guide, Settings, Suspension};
-use crate::model::RECOVERY;
+use crate::model::recovery;
 use crate::paths::Flow;
 use crate::sentinels::SENTINELS;
 use crate::world::{Event, World};
@@ -128,7 +128,7 @@ impl Stage {
             world.after(end.clamp(begin, CALM - 100), Event::Act(Act::End(fault)));
         }
         world.after(CALM, Event::Act(Act::Calm));
-        let evening = CALM + RECOVERY;
+        let evening = CALM + recovery(guide);
         world.after(evening + EVENING / 2, Event::Act(Act::AskAll));
         world.run_until(evening + EVENING);
         if world.model.violations.is_empty() {

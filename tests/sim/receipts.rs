@@ -115,11 +115,14 @@ impl Model {
         self.fates[self.callers[key].subjects[0]].doubtful
     }
 
-    /// Revocations of keys that were acknowledged and that the store has not lost since: when, and of what.
+    /// Revocations of keys that were acknowledged in this line of data and that the store has not lost since: when, and
+    /// of what.
     pub(crate) fn kept_revocations(&self) -> impl Iterator<Item = (u64, String)> {
         self.revoked.iter().filter_map(|key| {
             let caller = &self.callers[*key];
-            let revoked = self.fates[caller.subjects[0]].revoked.filter(|ended| ended.only.is_none())?;
+            let revoked = self.fates[caller.subjects[0]]
+                .revoked
+                .filter(|ended| ended.only.is_none() && ended.written > 0)?;
             Some((revoked.at, caller.id.clone()))
         })
     }
@@ -176,7 +179,7 @@ impl World {
 
     fn is_calm(&self, begun: u64) -> bool {
         let Circumstances { calm_since, .. } = self.around;
-        calm_since.is_some_and(|since| begun >= since + crate::model::RECOVERY)
+        calm_since.is_some_and(|since| begun >= since + self.model.recovery)
     }
 }
 

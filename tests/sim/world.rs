@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, Find, Output};
 use crate::database::Database;
 use crate::faults::Act;
 use crate::gateway::{Answer, Change, Gateway, Settings, Told};
-use crate::model::{Circumstances, Model, RECOVERY};
+use crate::model::{Circumstances, Model};
 use crate::paths::{Path, Target};
 use crate::pipe::{Arrived, ConnId, Sent, Wires};
 use crate::sentinels::Sentinels;
@@ -112,7 +112,7 @@ impl World {
             targets: BTreeMap::new(),
             sentinels: Sentinels::new(),
             cluster: Cluster::new(data, nodes),
-            model: Model::new(&cast, gateways, u64::try_from(settings.max_age.as_millis()).unwrap()),
+            model: Model::new(&cast, gateways, &settings),
             texts: cast.texts.iter().map(|text| Rc::from(text.as_str())).collect(),
             cast,
             settings,
@@ -279,7 +279,10 @@ impl World {
     /// While nothing is wrong, only a rule says no.
     fn judge_change(&mut self, change: Change, outcome: &Result<(), String>) {
         if let Err(error) = outcome
-            && self.around.calm_since.is_some_and(|since| self.now >= since + RECOVERY + CHANGE)
+            && self
+                .around
+                .calm_since
+                .is_some_and(|since| self.now >= since + self.model.recovery + CHANGE)
             && !error.contains("is revoked and stays so")
         {
             let broken = format!("nothing is wrong, and {change:?} failed at {}: {error}", self.now);
