@@ -22,12 +22,13 @@ use super::{
     PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
-use confirmations::{Confirmations, Witnesses, confirm_for_ever};
+use confirmations::{Confirmations, Confirmer, confirm_for_ever};
 pub use counts::SharedCounts;
 pub use dial::{ByteStream, Network, Surroundings};
 use inspection::Concerns;
 pub use judge::judge_bytes;
 use link::{Duty, Link, LinkState, Live};
+pub use parsers::parse_bytes;
 use reader::Feed;
 use receipts::ReceiptScripts;
 pub use registration::Registered;
@@ -52,6 +53,7 @@ mod keys;
 mod link;
 mod lua;
 mod pace;
+mod parsers;
 mod reader;
 mod receipts;
 mod registration;
@@ -59,13 +61,13 @@ mod replicas;
 mod restoration;
 mod rights;
 mod scripts;
-mod seat;
 mod sentinel;
 mod session;
 mod survey;
 mod turn;
 mod vouching;
 mod whereabouts;
+mod witness;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only
 /// (hardening F5).
@@ -203,8 +205,8 @@ impl RedisStore {
         for link in shared.readers.iter().chain([&shared.changes]) {
             tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
         }
-        let witnesses = Witnesses::new(&scripts, &whereabouts, settings.wait_replicas);
-        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), witnesses);
+        let confirmer = Confirmer::new(&scripts, &whereabouts, settings.wait_replicas);
+        let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), confirmer);
         tasks.push(control.spawn(confirm).abort_handle());
         if whereabouts.has_witnesses() {
             tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());

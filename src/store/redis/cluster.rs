@@ -17,9 +17,9 @@ use super::access::Endpoint;
 use super::dial::{CONNECT_TIMEOUT, Caller, Wire, dial};
 use super::fault::Fault;
 use super::replicas::Wanted;
-use super::seat::Seat;
 use super::survey::ask_node;
 use super::vouching::{Acknowledges, Word};
+use super::witness::Witness;
 
 /// Slots of every cluster.
 const SLOTS: u16 = 16_384;
@@ -36,7 +36,7 @@ pub(super) struct Nodes {
     learnt: Mutex<Vec<Endpoint>>,
     slot: u16,
     caller: Arc<Caller>,
-    seats: Mutex<Vec<Arc<Seat>>>,
+    witnesses: Mutex<Vec<Arc<Witness>>>,
 }
 
 impl Nodes {
@@ -46,7 +46,7 @@ impl Nodes {
             learnt: Mutex::default(),
             slot: slot_of(hash_tag),
             caller: Arc::clone(caller),
-            seats: Mutex::default(),
+            witnesses: Mutex::default(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Nodes {
         others.sort_by_key(|range| &range.id);
         others.dedup_by_key(|range| &range.id);
         let quorum = Quorum::of(others.len());
-        self.keep_seats(endpoint, others.iter().map(|range| &range.primary))?;
+        self.keep_witnesses(endpoint, others.iter().map(|range| &range.primary))?;
         let mut open: FuturesUnordered<_> = others.iter().map(|other| self.view_of(&other.primary)).collect();
         let (mut agree, mut last_error) = (0, String::new());
         while let Some(view) = open.next().await {
@@ -97,10 +97,10 @@ impl Nodes {
 
     /// How this node sees the cluster, asked on a connection that is kept.
     async fn view_of(&self, node: &Endpoint) -> Result<Vec<Range>, StoreError> {
-        let seat = self.seat(node);
+        let witness = self.witness(node);
         let mut question = redis::cmd("CLUSTER");
         question.arg("SLOTS");
-        let reply = seat.ask(question).await.map_err(|fault| fault.error)?;
+        let reply = witness.ask(question).await.map_err(|fault| fault.error)?;
         parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)
     }
 
@@ -113,26 +113,26 @@ impl Nodes {
         view.iter().find(|range| (range.first..=range.last).contains(&self.slot))
     }
 
-    fn seat(&self, node: &Endpoint) -> Arc<Seat> {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seat) = seats.iter().find(|seat| seat.endpoint() == node) {
-            return Arc::clone(seat);
+    fn witness(&self, node: &Endpoint) -> Arc<Witness> {
+        let mut witnesses = self.witnesses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(witness) = witnesses.iter().find(|witness| witness.endpoint() == node) {
+            return Arc::clone(witness);
         }
-        let seat = Arc::new(Seat::new(node.clone(), &self.caller));
-        seats.push(Arc::clone(&seat));
-        seat
+        let witness = Arc::new(Witness::new(node.clone(), &self.caller));
+        witnesses.push(Arc::clone(&witness));
+        witness
     }
 
     /// Keeps connections to these only.
-    fn keep_seats<'a>(&self, own: &'a Endpoint, others: impl Iterator<Item = &'a Endpoint>) -> Result<(), StoreError> {
+    fn keep_witnesses<'a>(&self, own: &'a Endpoint, others: impl Iterator<Item = &'a Endpoint>) -> Result<(), StoreError> {
         let wanted: Vec<_> = others.chain([own]).collect();
         if wanted.len() > MAX_ASKED {
             return Err(StoreError::Unavailable(format!(
                 "the cluster has more than {MAX_ASKED} primaries with slots"
             )));
         }
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        seats.retain(|seat| wanted.contains(&seat.endpoint()));
+        let mut witnesses = self.witnesses.lock().unwrap_or_else(PoisonError::into_inner);
+        witnesses.retain(|witness| wanted.contains(&witness.endpoint()));
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl Quorum {
 
 /// Slots that lie together, and who has them.
 #[derive(Debug, PartialEq, Eq)]
-struct Range {
+pub(super) struct Range {
     first: u16,
     last: u16,
     primary: Endpoint,
@@ -202,7 +202,7 @@ struct Range {
 }
 
 /// Reads an answer to `CLUSTER SLOTS`; a node that does not know its own name is where we asked.
-fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
+pub(super) fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
     let Value::Array(ranges) = reply else { return None };
     ranges
         .iter()

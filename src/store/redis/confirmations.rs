@@ -68,7 +68,7 @@ impl Confirmations {
 }
 
 /// Asks for all that wait, round by round, until its task is aborted.
-pub(super) async fn confirm_for_ever(mut rounds: Rounds, link: Arc<Link>, witnesses: Witnesses) {
+pub(super) async fn confirm_for_ever(mut rounds: Rounds, link: Arc<Link>, confirmer: Confirmer) {
     while let Some(first) = rounds.0.recv().await {
         let mut round = vec![first];
         while round.len() < MAX_WAITING
@@ -78,7 +78,7 @@ pub(super) async fn confirm_for_ever(mut rounds: Rounds, link: Arc<Link>, witnes
         }
         while let Some(live) = round.first().map(|waiting| waiting.live.clone()) {
             let (same, others): (Vec<_>, Vec<_>) = round.into_iter().partition(|waiting| waiting.live.is(&live));
-            let confirmed = witnesses.ask(&live).await.map_err(|why| match why {
+            let confirmed = confirmer.ask(&live).await.map_err(|why| match why {
                 Unconfirmed::Lacking(why) => why,
                 Unconfirmed::Unknown(why) => unknown(&why),
                 Unconfirmed::Failed(fault) => {
@@ -116,13 +116,13 @@ impl From<Fault> for Unconfirmed {
 }
 
 /// Who is asked before a change is acknowledged.
-pub(super) struct Witnesses {
+pub(super) struct Confirmer {
     scripts: Arc<Scripts>,
     whereabouts: Arc<Whereabouts>,
     replicas: WaitReplicas,
 }
 
-impl Witnesses {
+impl Confirmer {
     pub(super) fn new(scripts: &Arc<Scripts>, whereabouts: &Arc<Whereabouts>, replicas: WaitReplicas) -> Self {
         Self {
             scripts: Arc::clone(scripts),

@@ -242,13 +242,13 @@ pub(super) fn time_of(stream_id: &str) -> Option<UnixMillis> {
 }
 
 /// What stands in the list.
-enum Entry {
+pub(super) enum Entry {
     Gateway(Receipt),
     Departed(Departed),
     Neither,
 }
 
-fn parse_entry(name: &[u8], text: &[u8]) -> Entry {
+pub(super) fn parse_entry(name: &[u8], text: &[u8]) -> Entry {
     let Ok(text) = std::str::from_utf8(text) else {
         return Entry::Neither;
     };

@@ -19,8 +19,8 @@ use super::access::{Endpoint, SentinelAccess};
 use super::dial::{Caller, Surroundings};
 use super::fault::Fault;
 use super::replicas::Wanted;
-use super::seat::Seat;
 use super::survey::{Account, Tally};
+use super::witness::Witness;
 
 /// How long the other sentinels may take to tell of replicas when a majority has. Healthy ones answer within
 /// milliseconds, and one more may name one more replica; one that hangs must not hold up every change for longer.
@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_millis(20);
 pub(super) struct Sentinels {
     service: String,
     /// One for each configured sentinel.
-    seats: Vec<Seat>,
+    witnesses: Vec<Witness>,
 }
 
 /// What one sentinel answered: an endpoint, or that it knows no such service.
@@ -40,7 +40,7 @@ impl Sentinels {
     pub(super) fn new(around: &Surroundings, access: SentinelAccess) -> Self {
         let caller = Arc::new(Caller::new(around, &access.user, 0, access.tls.as_ref()));
         Self {
-            seats: access.addresses.into_iter().map(|address| Seat::new(address, &caller)).collect(),
+            witnesses: access.addresses.into_iter().map(|address| Witness::new(address, &caller)).collect(),
             service: access.service,
         }
     }
@@ -48,8 +48,8 @@ impl Sentinels {
     /// Where the primary is, in the eyes of a majority. All are asked at once, after the call; ends when enough
     /// have answered, within two seconds.
     pub(super) async fn ask(&self) -> Result<Endpoint, StoreError> {
-        let mut open: FuturesUnordered<_> = self.seats.iter().map(|seat| self.ask_one(seat)).collect();
-        let all = self.seats.len();
+        let mut open: FuturesUnordered<_> = self.witnesses.iter().map(|witness| self.ask_one(witness)).collect();
+        let all = self.witnesses.len();
         let mut votes = Vec::with_capacity(all);
         while let Some(vote) = open.next().await {
             votes.push(vote);
@@ -67,8 +67,8 @@ impl Sentinels {
     /// # Errors
     /// Why nobody knows.
     pub(super) async fn promotable(&self, primary: &Endpoint) -> Result<Wanted, String> {
-        let mut open: FuturesUnordered<_> = self.seats.iter().map(|seat| self.account_of(seat)).collect();
-        let mut tally = Tally::new(self.seats.len(), primary);
+        let mut open: FuturesUnordered<_> = self.witnesses.iter().map(|witness| self.account_of(witness)).collect();
+        let mut tally = Tally::new(self.witnesses.len(), primary);
         loop {
             let next = if tally.is_decided() {
                 timeout(GRACE, open.next()).await.unwrap_or(None)
@@ -82,7 +82,7 @@ impl Sentinels {
         }
     }
 
-    async fn account_of(&self, sentinel: &Seat) -> Result<Account, (Fault, String)> {
+    async fn account_of(&self, sentinel: &Witness) -> Result<Account, (Fault, String)> {
         let named = |fault: Fault| {
             let why = format!("the sentinel {}: {}", sentinel.endpoint(), fault.error);
             (fault, why)
@@ -99,7 +99,7 @@ impl Sentinels {
         question
     }
 
-    async fn ask_one(&self, sentinel: &Seat) -> Vote {
+    async fn ask_one(&self, sentinel: &Witness) -> Vote {
         let no_address = || StoreError::Unavailable("a sentinel answered something that is no address".into());
         let answer = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await;
         match answer.map_err(|fault| fault.error)? {

@@ -119,7 +119,7 @@ pub(super) async fn ask_node(wire: &Wire, slot: u16) -> Result<Wanted, String> {
 }
 
 /// Those after the primary in the range that holds our slot.
-fn replicas_of(reply: &Value, slot: u16) -> Option<Wanted> {
+pub(super) fn replicas_of(reply: &Value, slot: u16) -> Option<Wanted> {
     let Value::Array(ranges) = reply else { return None };
     for range in ranges {
         let Value::Array(parts) = range else { return None };

@@ -170,9 +170,12 @@ fn a_gateway_that_may_not_write_its_registration_admits_nobody_and_says_why() {
         redis.command::<String>(&words)
     };
     grant("-hkeys");
-    let user = "username = \"limited\"\npassword = \"file:word\"\n";
-    let sites = [group.site("gw-a", &redis.url(), ""), group.site("gw-b", &redis.url(), user)];
-    sites[1].write("word", "word");
+    let sites = ["gw-a", "gw-b"].map(|id| group.site(id, &redis.url(), ""));
+    let text = sites[1].read("gateway.toml");
+    let limited = text.replace("username = \"durward\"", "username = \"limited\"");
+    assert_ne!(text, limited, "it is another user");
+    sites[1].write("gateway.toml", &limited);
+    sites[1].write("redis-password", "word");
     let a = start(&sites[0]);
     a.json(&["tenants", "create", "acme"]);
     let (id, key) = make_key(&a);

@@ -16,14 +16,14 @@ use super::fault::Fault;
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Somebody who is asked, and the connection to it.
-pub(super) struct Seat {
+pub(super) struct Witness {
     endpoint: Endpoint,
     caller: Arc<Caller>,
     /// Locked while a question is open.
     wire: Arc<Mutex<Option<Wire>>>,
 }
 
-impl Seat {
+impl Witness {
     pub(super) fn new(endpoint: Endpoint, caller: &Arc<Caller>) -> Self {
         Self {
             endpoint,
@@ -39,7 +39,7 @@ impl Seat {
     /// Puts a question. It is sent after the call. Ends within [`QUESTION_TIMEOUT`].
     ///
     /// Whoever has enough answers may drop this: the question goes on by itself to its end, so that a connection
-    /// that hangs is found out and replaced whoever waits. There is one such question for each seat at a time.
+    /// that hangs is found out and replaced whoever waits. There is one such question for each witness at a time.
     pub(super) async fn ask(&self, question: Cmd) -> Result<Value, Fault> {
         let answered = async {
             let wire = Arc::clone(&self.wire).lock_owned().await;
