@@ -372,7 +372,7 @@ impl Scripts {
     pub(super) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
         let mut call = self.head.key(&self.keys.meta);
         call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
-        let reply: Option<(String, u64, String, Option<u64>, Option<u64>)> = run(wire, &call).await?;
+        let reply: Option<HeadReply> = run(wire, &call).await?;
         Ok(reply.map(|(history, counter, last_id, at_last, at_cursor)| Head {
             history,
             counter,
@@ -400,6 +400,9 @@ impl Scripts {
             .arg(EVENTS_KEPT)
     }
 }
+
+/// History, counter, id and count of the last entry, count of the entry that was asked for.
+type HeadReply = (String, u64, String, Option<u64>, Option<u64>);
 
 /// Where the store stands.
 pub(super) struct Head {

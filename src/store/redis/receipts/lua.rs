@@ -136,7 +136,8 @@ for _, name in ipairs(same) do
   local other = read(name, redis.call('HGET', KEYS[2], name))
   if other and (other.heard + tonumber(ARGV[6]) <= now or other.heard > now + 1000) then
     others[#others + 1] = {name, other}
-  elseif other and (mine and other.came <= came and other.heard > came or not mine and ARGV[11] == '0') then
+  elseif other and (mine and (other.came < came or other.came == came and name < own) and other.heard > came
+    or not mine and ARGV[11] == '0') then
     if mine then depart(own, mine) end
     write()
     return redis.error_reply('DUPLICATE gateway')
