@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::principal::Position;
 use crate::store::{Standing, watch};
 
+use super::scripts::Head;
+
 /// Bits of the counter: 10^12 changes, a thousand a second for 34 years. The 24 bits above count
 /// generations, of which a broken store makes at most one a second.
 const COUNTER_BITS: u32 = 40;
@@ -50,6 +52,8 @@ impl Known {
 
 pub(super) struct History {
     known: Mutex<Known>,
+    /// The last entry of the stream that was read, noted before anybody is told of it.
+    entry: Mutex<Entry>,
     applied: watch::Sender<u64>,
 }
 
@@ -61,9 +65,32 @@ impl Default for History {
                 id: None,
                 applied: 0,
             }),
+            entry: Mutex::default(),
             applied: watch::channel(0).0,
         }
     }
+}
+
+/// An entry of the stream, and in which generation it was read.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    generation: u64,
+    id: String,
+    counter: u64,
+    link: String,
+}
+
+/// What of the store's history has been applied here, and an entry of its stream that proves which branch of the
+/// history that was: two branches have the same name, and count on from where they part.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Claim {
+    pub(super) standing: Standing,
+    /// The stream id of an entry that contains all of it ...
+    pub(super) entry: String,
+    /// ... its count ...
+    pub(super) counter: u64,
+    /// ... and its link in the chain of events.
+    pub(super) link: String,
 }
 
 impl History {
@@ -71,16 +98,31 @@ impl History {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Starts a generation at this point of this history; answers where it starts.
-    pub(super) fn restart(&self, id: &str, counter: u64) -> Option<Position> {
+    /// Starts a generation where the store stands; answers where it starts.
+    pub(super) fn restart(&self, head: &Head) -> Option<Position> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.generation += 1;
-        known.id = Some(id.into());
-        known.applied = counter;
-        let position = known.position(counter);
+        known.id = Some(head.history.as_str().into());
+        known.applied = head.counter;
+        let position = known.position(head.counter);
+        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = Entry {
+            generation: known.generation,
+            id: head.last_id.clone(),
+            counter: head.counter,
+            link: head.link.clone(),
+        };
         drop(known);
-        self.applied.send_replace(counter);
+        self.applied.send_replace(head.counter);
         position
+    }
+
+    /// This entry of the stream was read, and follows the last one.
+    pub(super) fn note_read(&self, entry: &str, counter: u64, link: &str) {
+        let mut last = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        last.id.clear();
+        last.id.push_str(entry);
+        last.counter = counter;
+        link.clone_into(&mut last.link);
     }
 
     /// The event with this counter has reached the sinks.
@@ -90,15 +132,22 @@ impl History {
     }
 
     /// Where a position of this process stands in the history of the store. Nothing is claimed for one
-    /// of an earlier generation: its count may be of another history.
-    pub(super) fn standing(&self, position: Position) -> Standing {
+    /// of an earlier generation: its count may be of another history. Nor beyond the entry that proves it, which
+    /// may be read by now: whoever is told of it announces again.
+    pub(super) fn claim(&self, position: Position) -> Claim {
+        let entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = self.known();
         match known.id {
-            Some(history) if position.0 >> COUNTER_BITS == known.generation => Standing {
-                history: history.as_ref().to_owned(),
-                count: position.0 & ((1 << COUNTER_BITS) - 1),
+            Some(history) if position.0 >> COUNTER_BITS == known.generation && entry.generation == known.generation => Claim {
+                standing: Standing {
+                    history: history.as_ref().to_owned(),
+                    count: (position.0 & ((1 << COUNTER_BITS) - 1)).min(entry.counter),
+                },
+                entry: entry.id,
+                counter: entry.counter,
+                link: entry.link,
             },
-            _ => Standing::default(),
+            _ => Claim::default(),
         }
     }
 
@@ -114,13 +163,24 @@ impl History {
 mod tests {
     use super::*;
 
+    fn head(history: &str, counter: u64, last_id: &str) -> Head {
+        Head {
+            history: history.into(),
+            counter,
+            last_id: last_id.into(),
+            at_last: Some(counter),
+            at_cursor: None,
+            link: format!("l{counter}"),
+        }
+    }
+
     #[test]
     fn a_new_generation_is_ahead_of_every_position_before_it() {
         let history = History::default();
         let before = history.known();
-        let first = history.restart("a", 1_000).unwrap();
+        let first = history.restart(&head("a", 1_000, "9-0")).unwrap();
         assert!(before.position(1_000_000).unwrap() < first);
-        let second = history.restart("b", 3).unwrap();
+        let second = history.restart(&head("b", 3, "9-1")).unwrap();
         assert!(first < second);
         assert!(history.known().position(3).unwrap() >= second);
     }
@@ -129,7 +189,7 @@ mod tests {
     fn an_answer_from_another_or_an_earlier_history_is_seen() {
         let history = History::default();
         assert!(history.known().is_followed_by("a", 0), "nothing is known yet");
-        history.restart("a", 10);
+        history.restart(&head("a", 10, "9-0"));
         history.advance(11);
         let known = history.known();
         assert!(known.is_followed_by("a", 11));
@@ -140,17 +200,30 @@ mod tests {
     #[test]
     fn a_position_stands_in_the_present_history_or_nowhere() {
         let history = History::default();
-        assert_eq!(history.standing(Position(5)), Standing::default(), "no history is known");
-        let first = history.restart("a", 10).unwrap();
-        let of = |id: &str, count| Standing { history: id.into(), count };
-        assert_eq!(history.standing(first), of("a", 10));
-        let second = history.restart("b", 3).unwrap();
-        assert_eq!(
-            history.standing(first),
-            Standing::default(),
-            "what was applied of `a` is not of `b`"
-        );
-        assert_eq!(history.standing(second), of("b", 3));
+        assert_eq!(history.claim(Position(5)), Claim::default(), "no history is known");
+        let first = history.restart(&head("a", 10, "9-0")).unwrap();
+        let of = |id: &str, count, entry: &str| Claim {
+            standing: Standing { history: id.into(), count },
+            entry: entry.into(),
+            counter: count,
+            link: format!("l{count}"),
+        };
+        assert_eq!(history.claim(first), of("a", 10, "9-0"));
+        let second = history.restart(&head("b", 3, "9-1")).unwrap();
+        assert_eq!(history.claim(first), Claim::default(), "what was applied of `a` is not of `b`");
+        assert_eq!(history.claim(second), of("b", 3, "9-1"));
+    }
+
+    #[test]
+    fn nothing_is_claimed_beyond_the_entry_that_proves_it() {
+        let history = History::default();
+        let first = history.restart(&head("a", 10, "9-0")).unwrap();
+        let next = Position(first.0 + 1);
+        assert_eq!(history.claim(next).standing.count, 10, "the entry of 11 was not read");
+        history.note_read("9-5", 11, "l11");
+        let claim = history.claim(first);
+        assert_eq!((claim.standing.count, claim.entry.as_str(), claim.counter), (10, "9-5", 11));
+        assert_eq!(history.claim(next).standing.count, 11);
     }
 
     #[test]

@@ -50,16 +50,22 @@ local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 
 /// leaves anything: before it, scripts call every other command that they are going to call on each of their keys,
 /// so that it does nothing (`counts`, `HSET` of what is there, `ZADD … XX` and `HDEL` of nothing). So a right that is
 /// missing, or a key of another kind, is an answer that nothing was changed.
+///
+/// Events are a chain: `l` is the link of the event before (a dash for none) and that of this one, which is the moment
+/// it was made at. Where data went back, the changes after that have the same counts as those that were lost, and,
+/// where a clock was behind, the same ids; they do not have the same links.
 pub(super) const RECORD_CHANGE: &str = "
-local position
+local position, link
 local function change(events, kept, event, ending)
   local p = (position or redis.call('HINCRBY', KEYS[1], 'position', 0)) + 1
+  local t, before = redis.call('TIME'), link or redis.call('HGET', KEYS[1], 'link') or '-'
+  link = string.format('%s.%s.%.0f', t[1], t[2], p)
   if ending then
-    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'x', ending)
+    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'l', before .. ' ' .. link, 'x', ending)
   else
-    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event)
+    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'l', before .. ' ' .. link)
   end
-  redis.call('HSET', KEYS[1], 'position', p)
+  redis.call('HSET', KEYS[1], 'position', p, 'link', link)
   position = p
   return p
 end
@@ -429,10 +435,10 @@ return p
 );
 
 /// KEYS meta events; ARGV pepper cursor. Where the stream stands, the count of its last entry and that of the
-/// entry at the cursor, if they are there and have one; nothing when there is no data.
+/// entry at the cursor, if they are there and have one, and the last link of the chain; nothing when there is no data.
 pub(super) const HEAD: &str = concat!(
     "
-local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')",
+local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'link')",
     ours!(),
     "if not m[1] or not m[3] then return false end
 local function count_of(entry)
@@ -444,6 +450,6 @@ local function count_of(entry)
 end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 local entry = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1]
-return {m[1], m[3], last and last[1] or '0-0', count_of(last), count_of(entry)}
+return {m[1], m[3], last and last[1] or '0-0', count_of(last), count_of(entry), m[4] or '-'}
 "
 );

@@ -47,6 +47,14 @@ impl Pace {
         }
     }
 
+    /// Allows so many connects at once from here on: to a server that was not connected to before, which no connect has
+    /// burdened yet.
+    pub(super) fn allow(&self, connects: f64) {
+        if let Some((left, _)) = &mut *self.left.lock().unwrap_or_else(PoisonError::into_inner) {
+            *left = left.max(connects);
+        }
+    }
+
     fn reserve(&self, now: Instant) -> Duration {
         let mut state = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, at) = state.unwrap_or((AT_ONCE, now));
@@ -71,5 +79,17 @@ mod tests {
         assert_eq!(pace.reserve(start), EVERY);
         assert_eq!(pace.reserve(start), EVERY * 2, "each has a moment of its own");
         assert_eq!(pace.reserve(start + EVERY * 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_new_server_is_connected_to_at_once() {
+        let pace = Pace::new(7);
+        let start = clock::instant() + Duration::from_secs(60);
+        for _ in 0..8 {
+            assert_eq!(pace.reserve(start), Duration::ZERO);
+        }
+        pace.allow(2.0);
+        assert_eq!([pace.reserve(start), pace.reserve(start)], [Duration::ZERO; 2]);
+        assert_eq!(pace.reserve(start), EVERY);
     }
 }

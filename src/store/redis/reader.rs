@@ -38,6 +38,9 @@ const STUCK: u32 = 3;
 /// Before the first entry of any stream.
 const BEGINNING: &str = "0-0";
 
+/// The link before the first event.
+const NO_LINK: &str = "-";
+
 /// What the reader and the store share.
 pub(super) struct Feed {
     pub(super) history: History,
@@ -86,6 +89,7 @@ pub(super) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
         scripts,
         cursor: BEGINNING.into(),
         at_cursor: None,
+        link: NO_LINK.into(),
         saw_nothing: false,
         broken_reads: 0,
     };
@@ -124,6 +128,8 @@ struct Reader {
     cursor: String,
     /// Its count, if it has one: of an entry that somebody else wrote it may be any.
     at_cursor: Option<u64>,
+    /// Its link in the chain of events.
+    link: String,
     /// The last answer was that the store holds no data.
     saw_nothing: bool,
     /// Reads in a row that ended their connection.
@@ -162,6 +168,7 @@ impl Reader {
             if std::mem::take(&mut self.saw_nothing) {
                 // It was empty a moment ago: its first event can be the next one here.
                 (head.counter, head.last_id, head.at_last) = (0, BEGINNING.into(), None);
+                head.link = NO_LINK.into();
             }
             self.restart(&head);
         } else if head.counter < known.applied || self.is_another_branch(&head) {
@@ -208,7 +215,8 @@ impl Reader {
     /// Whether what was read last is not in the stream (any more) as it was read: the store was
     /// promoted from a replica that had not received it, or has trimmed it away.
     fn is_another_branch(&self, head: &Head) -> bool {
-        self.cursor != BEGINNING && head.at_cursor != self.at_cursor
+        let goes_on = head.counter != self.feed.history.known().applied || head.link == self.link;
+        self.cursor != BEGINNING && (head.at_cursor != self.at_cursor || !goes_on)
     }
 
     /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
@@ -235,6 +243,7 @@ impl Reader {
                 counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
                 event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
                 ending: entry.map.get("x").and_then(|x| String::from_redis_value_ref(x).ok()),
+                links: entry.map.get("l").and_then(|l| String::from_redis_value_ref(l).ok()),
                 id: entry.id,
             })
             .collect())
@@ -249,10 +258,20 @@ impl Reader {
             at: time_of(&entry.id),
             subject: codec::decode_event(&entry.event?).ok()?,
         };
+        if let Some(links) = &entry.links {
+            // Of an older gateway, which writes no links, the chain goes on where it was.
+            let (before, link) = links.split_once(' ')?;
+            if before != self.link {
+                return None;
+            }
+            link.clone_into(&mut self.link);
+        }
         if let Some(text) = entry.ending {
             // One that cannot be read is an entry that cannot be trusted, not a change without one.
             self.feed.endings.note(Whose::of(&event.subject), Ending::parse(&text)?);
         }
+        // Before anybody is told: whoever announces that this was applied must be able to prove it.
+        self.feed.history.note_read(&entry.id, counter, &self.link);
         self.feed.each_sink(|sink| sink.apply(&event));
         // After the sinks: whoever waits for this counter may rely on them.
         self.feed.history.advance(counter);
@@ -265,9 +284,10 @@ impl Reader {
     /// Something was missed, or may have been: everything read so far is forgotten, and reading
     /// begins again at a point known for certain.
     fn restart(&mut self, head: &Head) {
-        let Some(position) = self.feed.history.restart(&head.history, head.counter) else {
+        let Some(position) = self.feed.history.restart(head) else {
             return;
         };
+        self.link.clone_from(&head.link);
         self.cursor.clone_from(&head.last_id);
         self.at_cursor = head.at_last;
         self.feed.each_sink(|sink| sink.forget_before(position));
@@ -286,6 +306,8 @@ struct Entry {
     event: Option<Vec<u8>>,
     /// What the change left of the record's force; creations have none.
     ending: Option<String>,
+    /// The link of the event before, and its own.
+    links: Option<String>,
 }
 
 #[cfg(test)]

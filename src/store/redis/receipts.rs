@@ -12,6 +12,7 @@ use crate::store::{Announcement, Departed, EventPage, Receipt, Receipts, Standin
 
 use super::dial::Wire;
 use super::fault::{Fault, Retry};
+use super::history::Claim;
 use super::registration::{Seen, Server};
 use super::rights;
 use super::scripts::Scripts;
@@ -119,8 +120,9 @@ impl ReceiptScripts {
     }
 
     /// Writes a receipt with this standing; answers Redis' time, and this gateway's place among how many.
-    pub(super) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Standing, seen: Seen) -> Result<Announced, Fault> {
-        let history = if applied.history.is_empty() { "-" } else { &applied.history };
+    pub(super) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Claim, seen: Seen) -> Result<Announced, Fault> {
+        let standing = &applied.standing;
+        let history = if standing.history.is_empty() { "-" } else { &standing.history };
         let rest = format!(
             "{} {} {} {}",
             gateway.reader.as_str(),
@@ -130,17 +132,21 @@ impl ReceiptScripts {
         );
         let mut call = self.announce.key(&self.meta);
         call.key(&self.gateways)
+            .key(&self.events)
             .arg(&self.peppers)
             .arg(gateway.id.as_str())
             .arg(format!("{:016x}", gateway.run))
-            .arg(format!("{history} {}", applied.count))
+            .arg(format!("{history} {}", standing.count))
             .arg(rest)
             .arg(millis(DUPLICATE_AFTER))
             .arg(millis(KEPT_FOR))
             .arg(MAX_GATEWAYS)
             .arg(seen.number)
             .arg(seen.at)
-            .arg(u8::from(!seen.answered));
+            .arg(u8::from(!seen.answered))
+            .arg(if applied.entry.is_empty() { "0-0" } else { &applied.entry })
+            .arg(applied.counter)
+            .arg(&applied.link);
         let (now, place, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
         Ok(Announced {
             now: UnixMillis(now),

@@ -373,12 +373,13 @@ impl Scripts {
         let mut call = self.head.key(&self.keys.meta);
         call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
         let reply: Option<HeadReply> = run(wire, &call).await?;
-        Ok(reply.map(|(history, counter, last_id, at_last, at_cursor)| Head {
+        Ok(reply.map(|(history, counter, last_id, at_last, at_cursor, link)| Head {
             history,
             counter,
             last_id,
             at_last,
             at_cursor,
+            link,
         }))
     }
 
@@ -401,8 +402,8 @@ impl Scripts {
     }
 }
 
-/// History, counter, id and count of the last entry, count of the entry that was asked for.
-type HeadReply = (String, u64, String, Option<u64>, Option<u64>);
+/// History, counter, id and count of the last entry, count of the entry that was asked for, last link.
+type HeadReply = (String, u64, String, Option<u64>, Option<u64>, String);
 
 /// Where the store stands.
 pub(super) struct Head {
@@ -416,6 +417,8 @@ pub(super) struct Head {
     pub(super) at_last: Option<u64>,
     /// The count of the entry that was asked for, if it is there.
     pub(super) at_cursor: Option<u64>,
+    /// The link of the last event; a dash for none.
+    pub(super) link: String,
 }
 
 /// The arguments that every change has.

@@ -31,6 +31,10 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 /// Between two questions meanwhile.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(100);
 
+/// Connections that follow the leader: two of look-ups, that of changes and that of events. When it has found another
+/// primary they must not wait because those before used up the pace.
+const FOLLOWERS: f64 = 4.0;
+
 /// Where the leader is, for the other connections.
 pub(super) type Course = watch::Receiver<Option<Arc<Endpoint>>>;
 
@@ -58,6 +62,8 @@ pub(super) struct Whereabouts {
     /// Grows when a server said that it is not our primary.
     astray: watch::Sender<u64>,
     hint: Mutex<Option<Endpoint>>,
+    /// Where the leader was connected last.
+    last: Mutex<Option<Endpoint>>,
 }
 
 impl Whereabouts {
@@ -78,6 +84,7 @@ impl Whereabouts {
             course: watch::channel(None).0,
             astray: watch::channel(0).0,
             hint: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -265,6 +272,12 @@ impl Whereabouts {
 
     /// The leader is connected to the primary here.
     pub(super) fn set_course(&self, endpoint: Endpoint) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|last| *last != endpoint) {
+            self.pace.allow(FOLLOWERS);
+        }
+        *last = Some(endpoint.clone());
+        drop(last);
         self.course.send_if_modified(|course| {
             let changed = course.as_deref() != Some(&endpoint);
             if changed {

@@ -386,3 +386,38 @@ fn keys_of_a_prefix_share_a_slot() {
         assert!(keys.iter().all(|key| key.starts_with("{durward}:")), "{keys:?}");
     });
 }
+
+/// The generation of a position; another one begins when what was read so far is forgotten.
+fn generation(store: &impl CredentialStore) -> u64 {
+    store.status().applied.0 >> 40
+}
+
+#[test]
+fn a_branch_of_the_history_with_the_same_counts_and_ids_is_another() {
+    run(async {
+        let server = RedisServer::start();
+        let store = open_redis(&server, 0).await.unwrap();
+        store.create_tenant(tenant("acme"), NOW).await.unwrap();
+        let before = generation(&store);
+        store.create_credential(record("key-1", "acme")).await.unwrap();
+        store.create_credential(record("key-2", "acme")).await.unwrap();
+        assert_eq!(generation(&store), before, "a chain goes on");
+        // As after a return to older data by a server whose clock is behind: the last change was another one, and one more
+        // was made since.
+        let _: i64 = server.command(&[
+            "EVAL",
+            "local all = redis.call('XRANGE', KEYS[2], '-', '+')
+             local event = all[#all][2][4]
+             local before = string.match(all[#all][2][6], '^(%S+)')
+             redis.call('DEL', KEYS[2])
+             for i = 1, #all - 1 do redis.call('XADD', KEYS[2], all[i][1], unpack(all[i][2])) end
+             redis.call('XADD', KEYS[2], all[#all][1], 'p', #all, 'e', event, 'l', before .. ' other')
+             redis.call('XADD', KEYS[2], '*', 'p', #all + 1, 'e', event, 'l', 'other next')
+             return redis.call('HSET', KEYS[1], 'position', #all + 1, 'link', 'next')",
+            "2",
+            "{durward}:meta",
+            "{durward}:events",
+        ]);
+        until("the gateway to forget", async || generation(&store) > before).await;
+    });
+}

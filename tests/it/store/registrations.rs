@@ -11,9 +11,9 @@ use durward::store::concerns::Concern;
 use durward::store::events::ReaderState;
 use durward::store::receipts::{HARD_BOUND, KEPT_FOR};
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, Registered};
-use durward::store::{Announcement, CredentialStore, Receipts, StoreError};
+use durward::store::{Announcement, CredentialStore, Receipts, Standing, StoreError};
 
-use super::fixture::{NOW, PEPPER, control, run, tenant};
+use super::fixture::{NOW, PEPPER, control, run, tenant, until};
 use crate::support::redis::RedisServer;
 
 const LIST: &str = "{durward}:g";
@@ -382,5 +382,35 @@ fn while_the_store_takes_no_writes_who_is_registered_reads_on_and_who_starts_doe
         let _: String = listed.server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
         late.announce(announcement(2)).await.unwrap();
         find(&late).await.unwrap();
+    });
+}
+
+#[test]
+fn what_was_applied_is_told_only_while_the_store_has_the_event_that_proves_it() {
+    run(async {
+        let listed = Listed::new().await;
+        let told = async || {
+            let applied = listed.store.status().applied;
+            listed
+                .store
+                .announce(Announcement {
+                    applied,
+                    ..announcement(1)
+                })
+                .await
+                .unwrap();
+            let receipts = listed.read().await;
+            (receipts.gateways[0].applied.clone(), receipts.head)
+        };
+        let is_told = async || {
+            let (applied, head) = told().await;
+            applied == head
+        };
+        until("the first change to be told", is_told).await;
+        // As after a return to older data: changes since have the same counts, and other entries.
+        let _: u64 = listed.server.command(&["XTRIM", "{durward}:events", "MAXLEN", "0"]);
+        assert_eq!(told().await.0, Standing::default());
+        listed.store.create_tenant(tenant("other"), NOW).await.unwrap();
+        until("the next change to be told", is_told).await;
     });
 }

@@ -107,7 +107,9 @@ local function sweep(kept, most)
 end
 ";
 
-/// KEYS meta g; ARGV pepper id run standing rest silent kept most number-known known-at fresh. `fresh` (1 or 0) is
+/// KEYS meta g events; ARGV pepper id run standing rest silent kept most number-known known-at fresh entry counter link. The
+/// standing is kept only if the stream has that entry with that count and link: after data went back, another branch of the same
+/// history counts on from there, and what was applied of the lost one is not of this one. `fresh` (1 or 0) is
 /// whether this process was never answered yet: such a one is registered beside another of its id until
 /// that one speaks, or is silent and gives way. Answers Redis' time, this gateway's place by name and how
 /// many there are, the number of the list, whether the server hides which process it is, and why the list was
@@ -119,9 +121,15 @@ local held = redis.call('HGET', KEYS[2], own)
 local mine = read(own, held)
 local names = redis.call('HKEYS', KEYS[2])
 local since, came, before, count, same, others = now, now, 0, 1, {}, {}
+local standing, proof, counter, link = ARGV[4], redis.call('XRANGE', KEYS[3], ARGV[12], ARGV[12])[1], nil, nil
+for i = 1, proof and #proof[2] or 0, 2 do
+  if proof[2][i] == 'p' then counter = proof[2][i + 1] end
+  if proof[2][i] == 'l' then link = string.match(proof[2][i + 1], ' (%S+)$') end
+end
+if ARGV[13] ~= '0' and (counter ~= ARGV[13] or link and link ~= ARGV[14]) then standing = '- 0' end
 if mine then
   came = mine.came
-  if mine.standing == ARGV[4] then since = mine.since end
+  if mine.standing == standing then since = mine.since end
 end
 local find = string.find
 for i = 1, #names do
@@ -151,7 +159,7 @@ if not held and #names > most then
   end
 end
 for _, other in ipairs(others) do depart(other[1], other[2]) end
-if redis.call('HSET', KEYS[2], own, string.format('%.0f %.0f %.0f %s %s', came, since, now, ARGV[4], ARGV[5])) == 1 then
+if redis.call('HSET', KEYS[2], own, string.format('%.0f %.0f %.0f %s %s', came, since, now, standing, ARGV[5])) == 1 then
   moved = true
 end
 write()

@@ -27,7 +27,7 @@ impl Session {
     }
 
     async fn write_announcement(&self, gateway: &Announcement) -> Result<Announced, Fault> {
-        let applied = self.shared.feed.history.standing(gateway.applied);
+        let applied = self.shared.feed.history.claim(gateway.applied);
         let live = self.writer().map_err(Fault::kept)?;
         let seen = self.shared.registration.seen_by(gateway);
         let written = self.shared.receipts.announce(&live.wire, gateway, &applied, seen).await;
