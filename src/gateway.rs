@@ -15,7 +15,7 @@ use crate::decide::authorize::{Permit, authorize_public};
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
+use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
@@ -34,6 +34,7 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 mod body;
 mod caller;
 mod exchange;
+mod find;
 mod limits;
 mod live;
 mod log_in;
@@ -296,15 +297,10 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     if misdirected(snapshot, connection, &target) {
         return Err(Denial::Misdirected.into());
     }
-    let index = snapshot.router.find(&target.host, method, &target.path).map_err(not_found)?;
+    let index = find::find(snapshot, &target, method)?;
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
-    if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
-        return Err(Refused {
-            route: Some(index),
-            ..Refused::from(Denial::MalformedTarget)
-        });
-    }
+    find::check_forms(snapshot, &target, method, index)?;
     let upgrade = match route.options.upgrade {
         Upgrade::Websocket => Handshake::of(head, &screened),
         Upgrade::Dropped => None,
@@ -329,16 +325,6 @@ fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTar
         .sni
         .as_deref()
         .is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
-}
-
-fn not_found(why: NotFound) -> Refused {
-    match why {
-        NotFound::NoRoute => Denial::NoRoute.into(),
-        NotFound::Method { allowed } => Refused {
-            allowed,
-            ..Refused::from(Denial::MethodNotAllowed)
-        },
-    }
 }
 
 /// Whose rules trailers are filtered by, on routes that ask for them.
