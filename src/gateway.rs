@@ -290,6 +290,9 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     let origin = snapshot.peers.origin(connection.peer, &head.fields);
     exchange.note_origin(origin, &head.fields);
     let screened = snapshot.headers.screen(head)?;
+    if screened.odd_dropped > 0 {
+        exchange.note_dropped_fields(screened.odd_dropped);
+    }
     let method = Method::parse(&head.method)?;
     exchange.note_method(method);
     let target = RequestTarget::parse(head, method)?;

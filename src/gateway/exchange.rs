@@ -64,6 +64,7 @@ pub(super) struct Record {
     /// How the caller stands under the limits that were asked.
     standings: Vec<Standing>,
     bytes_in: Option<u64>,
+    dropped_fields: u32,
     ended: Option<(StreamKind, StreamEnd)>,
 }
 
@@ -93,6 +94,7 @@ impl Record {
             attempts: 0,
             standings: Vec::new(),
             bytes_in: None,
+            dropped_fields: 0,
             ended: None,
         }
     }
@@ -113,6 +115,7 @@ impl Record {
         self.facts = None;
         (self.denial, self.bytes_in, self.ended) = (None, None, None);
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
+        self.dropped_fields = 0;
     }
 }
 
@@ -321,6 +324,11 @@ impl Exchange {
                 record.request_id.push_str(id);
             });
         }
+    }
+
+    /// So many of the request's fields are left out.
+    pub(super) fn note_dropped_fields(&mut self, fields: u32) {
+        self.note(|record| record.dropped_fields = fields);
     }
 
     pub(super) fn note_method(&mut self, method: Method) {

@@ -130,7 +130,7 @@ impl<'b> Builder<'b> {
         let snapshot = Snapshot {
             issuers,
             authority,
-            headers: HeaderPolicy::new(names, &surfaces),
+            headers: HeaderPolicy::new(names, &surfaces).with_odd_names(gateway.odd_names),
             surfaces,
             dialects,
             default_dialect,

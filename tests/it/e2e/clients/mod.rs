@@ -1,5 +1,6 @@
 //! HTTP as clients and services really send it: what has to pass, each beside what must still be refused.
 
+mod fields;
 mod paths;
 
 use std::path::Path;
