@@ -36,10 +36,17 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
     let presented = Presented { surface, extracted };
-    Ok(match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
-        Recall::Known(resolved) => Caller::Known((presented, resolved)),
-        Recall::Unsure(unsure) => Caller::Unsure((presented, unsure)),
-    })
+    match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
+        Recall::Known(resolved) => Ok(Caller::Known((presented, resolved))),
+        Recall::Unsure(unsure) => Ok(Caller::Unsure((presented, unsure))),
+        Recall::Forged => Err(forged(exchange)),
+    }
+}
+
+/// Refuses a key that nobody made: to whoever presents it, and in metrics, one that nobody has.
+pub(super) fn forged(exchange: &mut Exchange) -> Denial {
+    exchange.note_cause("wrong_mac");
+    Denial::UnknownCredential
 }
 
 /// Asks for what memory does not hold, and decides.
@@ -50,7 +57,11 @@ pub(super) async fn look_up(
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = &presented;
-    let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await?;
+    let resolved = asked
+        .worker
+        .resolver
+        .resolve(surface, (extracted, examined.origin.client), unsure)
+        .await?;
     exchange.note_wait();
     admit(asked, examined, (presented, resolved), exchange)
 }

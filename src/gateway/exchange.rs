@@ -57,6 +57,8 @@ pub(super) struct Record {
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
+    /// What was found to be wrong, for the log.
+    cause: Option<&'static str>,
     status: u16,
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
@@ -87,6 +89,7 @@ impl Record {
             done: String::new(),
             facts: None,
             denial: None,
+            cause: None,
             status: 0,
             upstream: None,
             endpoint: None,
@@ -111,7 +114,7 @@ impl Record {
         self.standings.clear();
         self.view = None;
         self.facts = None;
-        (self.denial, self.bytes_in, self.ended) = (None, None, None);
+        (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
     }
 }
@@ -384,6 +387,11 @@ impl Exchange {
 
     pub(super) fn note_status(&mut self, status: u16) {
         self.note(|record| record.status = status);
+    }
+
+    /// Notes what was wrong, where the denial, which the caller is told too, does not say it.
+    pub(super) fn note_cause(&mut self, cause: &'static str) {
+        self.note(|record| record.cause = Some(cause));
     }
 
     pub(super) fn note_denial(&mut self, denial: Denial) {
