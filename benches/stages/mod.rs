@@ -200,7 +200,7 @@ impl Bench {
             surface,
             method: Method::Get,
             presented_mode: extracted.mode,
-            carried: Carried::of(&extracted.credential, &self.head.fields, "api.example.com", Scheme::Http),
+            carried: Carried::of(&extracted.credential, &self.head.fields, ("api.example.com", Scheme::Http), None),
             proof,
             authority: &self.snapshot.authority,
         };

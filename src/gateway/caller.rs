@@ -85,12 +85,10 @@ pub(super) fn admit(
     let Presented { surface, extracted } = presented;
     let Resolved { principal, proof, now } = resolved;
     exchange.note_principal(&principal);
-    let carried = Carried::of(
-        &extracted.credential,
-        &asked.head.fields,
-        &examined.target.authority,
-        asked.connection.scheme,
-    );
+    let fields = &asked.head.fields;
+    let scheme = examined.origin.scheme(fields, asked.connection.scheme);
+    let pages = asked.view.snapshot.cors.of(exchange.cors());
+    let carried = Carried::of(&extracted.credential, fields, (&examined.target.authority, scheme), pages);
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,

@@ -10,6 +10,7 @@ use crate::base::denial::Denial;
 use crate::base::ids::{Subject, is_valid_id};
 use crate::base::principal::{Facts, Principal};
 use crate::decide::authorize::Permit;
+use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
@@ -65,6 +66,8 @@ pub(super) struct Record {
     attempts: u32,
     /// How the caller stands under the limits that were asked.
     standings: Vec<Standing>,
+    /// Whose rules for pages of other origins its answer follows.
+    cors: CorsOf,
     bytes_in: Option<u64>,
     ended: Option<(StreamKind, StreamEnd)>,
 }
@@ -95,6 +98,7 @@ impl Record {
             endpoint: None,
             attempts: 0,
             standings: Vec::new(),
+            cors: CorsOf::Others,
             bytes_in: None,
             ended: None,
         }
@@ -115,6 +119,7 @@ impl Record {
         self.view = None;
         self.facts = None;
         (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);
+        self.cors = CorsOf::Others;
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
     }
 }
@@ -337,7 +342,27 @@ impl Exchange {
         });
     }
 
+    /// Whose rules for pages of other origins its answer follows.
+    pub(super) fn cors(&self) -> CorsOf {
+        self.record.as_ref().map_or(CorsOf::Nobody, |record| record.cors)
+    }
+
+    /// Its answer follows these.
+    pub(super) fn note_cors(&mut self, whose: CorsOf) {
+        self.note(|record| record.cors = whose);
+    }
+
+    /// The fields that a listed origin needs to read its answer, by the configuration that answered it.
+    pub(super) fn mark_for_pages(&self, request: &Fields, answer: &mut Fields) {
+        let Some(record) = &self.record else { return };
+        let Some(view) = &record.view else { return };
+        if let Some(policy) = view.snapshot.cors.of(record.cors) {
+            policy.mark(request, answer);
+        }
+    }
+
     pub(super) fn note_route(&mut self, route: RouteIndex) {
+        self.note_cors(CorsOf::Route(route));
         self.note_asked(|asked| asked.route = Some(route));
     }
 

@@ -310,6 +310,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         },
     ];
     Snapshot {
+        cors: durward::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         issuers: actions.into_iter().map(issuer).collect(),

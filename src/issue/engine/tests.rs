@@ -326,6 +326,7 @@ fn snapshot(issuer: Issuer) -> Snapshot {
     };
     let surfaces = surfaces();
     Snapshot {
+        cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         issuers: vec![issuer],
