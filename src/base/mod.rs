@@ -9,6 +9,8 @@ pub mod fingerprint;
 pub mod ids;
 pub mod key;
 pub mod login;
+pub mod percent;
 pub mod principal;
 pub mod scope;
+pub mod subject;
 pub mod text;
