@@ -10,6 +10,8 @@ pub mod ids;
 pub mod key;
 pub mod login;
 pub mod network;
+pub mod percent;
 pub mod principal;
 pub mod scope;
+pub mod subject;
 pub mod text;

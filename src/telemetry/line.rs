@@ -147,7 +147,7 @@ fn caller(line: &AccessLine<'_>) -> Vec<u8> {
 
 fn write_caller(line: &AccessLine<'_>, out: &mut Vec<u8>) {
     word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
-    word(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
+    text(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
     word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
 }
 

@@ -167,6 +167,22 @@ fn k9_every_line_is_one_json_object_whatever_is_in_it() {
 }
 
 #[test]
+fn k9_a_subject_of_any_text_is_escaped_too() {
+    let subjects: Vec<Subject> = HOSTILE.iter().filter_map(|text| Subject::parse(text).ok()).collect();
+    assert!(subjects.len() >= 20);
+    for subject in &subjects {
+        let of = AccessLine {
+            principal: Some(subject),
+            ..line("x")
+        };
+        let text = written(LineFormat::Json, &of);
+        assert!(text.trim_end().bytes().all(|b| matches!(b, b' '..=b'~')), "{text:?}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["principal"], subject.as_str());
+    }
+}
+
+#[test]
 fn k9_a_line_for_a_terminal_cannot_command_it_or_pretend_another_field() {
     for hostile in HOSTILE {
         let text = written(LineFormat::Pretty, &line(hostile));

@@ -227,7 +227,11 @@ pub const IDENTITY: Schema = Schema {
         identity_key("scopes", "X-Scopes", "The scopes, separated by spaces."),
         identity_key("surface", "X-Auth-Surface", "The surface the caller used."),
         identity_key("mode", "X-Auth-Mode", "`test` or `live`, on surfaces with modes."),
-        identity_key("subject", "X-Auth-Subject", "Who acts within the tenant."),
+        identity_key(
+            "subject",
+            "X-Auth-Subject",
+            "Who acts within the tenant: any text of up to 255 characters, percent-encoded.",
+        ),
         identity_key("credential_id", "X-Auth-Credential-Id", "The credential's id; not a secret."),
     ],
 };
