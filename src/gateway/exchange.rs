@@ -69,6 +69,7 @@ pub(super) struct Record {
     /// Whose rules for pages of other origins its answer follows.
     cors: CorsOf,
     bytes_in: Option<u64>,
+    dropped_fields: u32,
     ended: Option<(StreamKind, StreamEnd)>,
 }
 
@@ -100,6 +101,7 @@ impl Record {
             standings: Vec::new(),
             cors: CorsOf::Others,
             bytes_in: None,
+            dropped_fields: 0,
             ended: None,
         }
     }
@@ -121,6 +123,7 @@ impl Record {
         (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);
         self.cors = CorsOf::Others;
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
+        self.dropped_fields = 0;
     }
 }
 
@@ -329,6 +332,11 @@ impl Exchange {
                 record.request_id.push_str(id);
             });
         }
+    }
+
+    /// So many of the request's fields are left out.
+    pub(super) fn note_dropped_fields(&mut self, fields: u32) {
+        self.note(|record| record.dropped_fields = fields);
     }
 
     pub(super) fn note_method(&mut self, method: Method) {

@@ -73,6 +73,9 @@ impl LineFormatter {
             number(out, b",\"bytes_in\":", bytes);
         }
         number(out, b",\"bytes_out\":", line.bytes_out);
+        if line.dropped_fields > 0 {
+            number(out, b",\"dropped_fields\":", u64::from(line.dropped_fields));
+        }
         word(out, b",\"ended\":\"", line.ended.map(|(_, end)| end.as_str()));
         number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(if line.completed {

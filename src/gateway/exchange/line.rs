@@ -60,6 +60,7 @@ pub(super) fn line<'a>(
         attempts: record.attempts,
         bytes_out,
         bytes_in: record.bytes_in,
+        dropped_fields: record.dropped_fields,
         ended: record.ended,
         took: at.duration_since(record.started),
         completed: completion == Completion::Complete,
