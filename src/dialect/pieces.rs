@@ -14,6 +14,9 @@ pub const VARIABLES: [&str; 6] = ["code", "message", "status", "title", "request
 /// use area that no code or message has a reason to hold.
 const REQUEST_ID: &str = "\u{E000}request_id\u{E001}";
 const DETAILS: &str = "\u{E000}details\u{E001}";
+/// What a filter makes of them: then nothing could be filled in.
+const UPPER_REQUEST_ID: &str = "\u{E000}REQUEST_ID\u{E001}";
+const UPPER_DETAILS: &str = "\u{E000}DETAILS\u{E001}";
 
 /// A part of a body with everything filled in that does not differ between requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +99,15 @@ fn split(text: &str) -> Result<Vec<Piece>, TemplateError> {
         if i > 0 {
             pieces.push(Piece::Details);
         }
-        if part.contains(DETAILS) {
+        if part.contains(DETAILS) || part.contains(UPPER_DETAILS) {
             return Err(TemplateError::Details);
         }
         for (j, fixed) in part.split(REQUEST_ID).enumerate() {
             if j > 0 {
                 pieces.push(Piece::RequestId);
+            }
+            if fixed.contains(UPPER_REQUEST_ID) {
+                return Err(TemplateError::RequestId);
             }
             if !fixed.is_empty() {
                 pieces.push(Piece::Fixed(Bytes::copy_from_slice(fixed.as_bytes())));
@@ -210,6 +216,19 @@ mod tests {
     fn details_inside_a_text_are_refused() {
         let error = Template::parse_refusal(r#"{"d":{{ "x" ~ details }}}"#).unwrap_err();
         assert_eq!(error, TemplateError::Details);
+    }
+
+    #[test]
+    fn what_a_refusal_fills_in_later_takes_no_filter() {
+        assert!(Template::parse_refusal(r#"{"code":{{ code|upper }},"id":{{ request_id }}}"#).is_ok());
+        assert_eq!(
+            Template::parse_refusal(r#"{"id":{{ request_id|upper }}}"#).unwrap_err(),
+            TemplateError::RequestId
+        );
+        assert_eq!(
+            Template::parse_refusal(r#"{"d":{{ details|upper }}}"#).unwrap_err(),
+            TemplateError::Details
+        );
     }
 
     #[test]

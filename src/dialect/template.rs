@@ -1,6 +1,7 @@
 //! Templates that can only write JSON: compiled and tried at load, every value written as a JSON value.
 //!
-//! The language is that of Jinja (crate `minijinja`) without filters, functions and other templates.
+//! The language is that of Jinja (crate `minijinja`) without functions and other templates, and with one filter:
+//! `upper`.
 //! `{{ x }}` writes a whole JSON value, quotes included, whatever `autoescape` says: a value can
 //! never change the shape of a body.
 
@@ -37,6 +38,9 @@ pub enum TemplateError {
     /// `details` inside a text.
     #[error("`details` can only stand alone, as `{{{{ details }}}}`")]
     Details,
+    /// A filter over the id of a request, which is not known yet when a refusal is prepared.
+    #[error("`request_id` takes no filter")]
+    RequestId,
 }
 
 impl TemplateError {
@@ -45,7 +49,7 @@ impl TemplateError {
     pub fn range(&self) -> Option<Range<usize>> {
         match self {
             Self::Syntax(range, _) | Self::Unknown(range, _) | Self::Rendering(range, _) => range.clone(),
-            Self::NotJson(_) | Self::Details => None,
+            Self::NotJson(_) | Self::Details | Self::RequestId => None,
         }
     }
 }
@@ -122,7 +126,16 @@ fn bare() -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_formatter(write_json);
     environment.set_keep_trailing_newline(false);
+    environment.add_filter("upper", upper);
     environment
+}
+
+/// A text in upper case; any other value as it is.
+fn upper(value: Value) -> Value {
+    match value.as_str() {
+        Some(text) => text.to_uppercase().into(),
+        None => value,
+    }
 }
 
 fn compile(text: &str) -> Result<Environment<'static>, minijinja::Error> {
@@ -207,6 +220,14 @@ mod tests {
     }
 
     #[test]
+    fn upper_writes_texts_in_capitals_and_leaves_the_rest() {
+        let context = context! { a => "not_found", b => context! { c => Value::from(()), d => 7 }, list => vec!["x"] };
+        let text = r#"[{{ a|upper }},{{ b.c|upper }},{{ b.d|upper }},{{ list|upper }},{{ list[0]|upper }}]"#;
+        assert_eq!(rendered(text, &context).unwrap(), r#"["NOT_FOUND",null,7,["x"],"X"]"#);
+        assert!(rendered("{{ a|uper }}", &context).is_err());
+    }
+
+    #[test]
     fn loops_and_conditions_write_lists_and_members() {
         let text = r#"{"l":[{% for x in list %}{"v":{{ x }}}{% if not loop.last %},{% endif %}{% endfor %}]{% if b.c %},"c":{{ b.c }}{% endif %}}"#;
         let context = context! { list => vec!["1", "2"], b => context! { c => "y" } };
@@ -235,7 +256,7 @@ mod tests {
             rendered(r#"{% include "x" %}"#, &Value::from(())),
             Err(TemplateError::Syntax(..))
         ));
-        for filter in ["safe", "upper", "length"] {
+        for filter in ["safe", "lower", "length"] {
             let text = format!("{{{{ a|{filter} }}}}");
             assert!(rendered(&text, &context! { a => "x" }).is_err(), "{filter}");
         }

@@ -235,6 +235,12 @@ pub const ROUTE: Schema = Schema {
             about: "What a field is told that the body may not have.",
         },
         Key {
+            name: "unreadable_body",
+            kind: Kind::Choice(&["refuse", "empty"]),
+            default: Fallback::Value("refuse"),
+            about: "What a body is that is not one JSON object, or not `application/json`: `invalid_body` or `unsupported_media_type`; or, with `empty`, an object without members, so that the fields which must be there are told to be missing, as `invalid_fields`.",
+        },
+        Key {
             name: "answer",
             kind: Kind::Table(&ANSWER),
             default: Fallback::Absent("204"),
