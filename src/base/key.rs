@@ -5,7 +5,8 @@ use std::fmt;
 use aws_lc_rs::rand;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::ids::CredentialId;
+use super::clock::UnixMillis;
+use super::ids::{CredentialId, TenantId};
 use super::text::every;
 
 /// Random characters of a key: 62^43 is the first power of 62 that holds 256 bits.
@@ -16,8 +17,19 @@ pub const CHECKSUM_LEN: usize = 6;
 /// from elsewhere, and 256 holds every form we know without letting a caller make us hash pages.
 pub const MAX_KEY_LEN: usize = 256;
 
-/// Random characters of an id: 62^22 is the first power of 62 that holds 128 bits.
-const ID_LEN: usize = 22;
+/// Random characters of a tenant's id: 62^22 is the first power of 62 that holds 128 bits.
+const TENANT_LEN: usize = 22;
+
+/// Characters of an id that say when it was made: 62^9 milliseconds are more than 400,000 years.
+const TIME_LEN: usize = 9;
+
+/// Random characters of an id beside its time: 62^17 is the first power of 62 that holds 96 bits, enough for records of
+/// one millisecond.
+const SUFFIX_LEN: usize = 17;
+
+/// What the time in an id is counted down to, in Unix milliseconds: until then (the year 2137) ids begin with `00`, and so
+/// stand before nearly all of the ids without a time that earlier versions made.
+const COUNTED_TO: i64 = 5_288_840_206_207;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// The system's source of randomness failed; nothing was made.
@@ -168,16 +180,29 @@ pub fn checksum_holds_of(text: &[u8], prefix: &str, random: usize) -> Result<(),
     }
 }
 
-/// A new id: `<kind>_` and 22 base62 characters that hold 128 random bits. Not a secret; random so
-/// that it tells neither when nor in which order records were made.
+/// A new id: `<kind>_`, nine base62 digits of the time that is left to [`COUNTED_TO`], and 17 random characters. So ids
+/// of one kind are in the order of their making, the newest first, and a store that lists by id lists so. Not a secret.
 ///
 /// # Errors
 /// [`NoRandomness`].
-pub fn mint_id(kind: IdKind) -> Result<CredentialId, NoRandomness> {
-    let mut text = String::with_capacity(kind.prefix().len() + ID_LEN);
+pub fn mint_id(kind: IdKind, made_at: UnixMillis) -> Result<CredentialId, NoRandomness> {
+    let mut text = String::with_capacity(kind.prefix().len() + TIME_LEN + SUFFIX_LEN);
     text.push_str(kind.prefix());
-    push_random::<16>(&mut text, ID_LEN)?;
+    let left = u64::try_from(COUNTED_TO.saturating_sub(made_at.0)).unwrap_or(0);
+    push_base62(&mut text, &mut left.to_be_bytes(), TIME_LEN);
+    push_random::<12>(&mut text, SUFFIX_LEN)?;
     CredentialId::parse(&text).map_err(|_| NoRandomness)
+}
+
+/// A new tenant's id: `ten_` and 128 random bits. It goes into headers and addresses, so it does not tell when the tenant
+/// came.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn mint_tenant_id() -> Result<TenantId, NoRandomness> {
+    let mut text = String::from("ten_");
+    push_random::<16>(&mut text, TENANT_LEN)?;
+    TenantId::parse(&text).map_err(|_| NoRandomness)
 }
 
 /// What an id is of; its prefix tells operators what they look at.
@@ -191,18 +216,17 @@ pub enum IdKind {
     Session,
     /// A person or another actor that sessions hang on.
     Account,
-    /// A tenant that signed itself up.
-    Tenant,
 }
 
 impl IdKind {
-    const fn prefix(self) -> &'static str {
+    /// What ids of this kind begin with.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
         match self {
             Self::Key => "key_",
             Self::Pair => "pair_",
             Self::Session => "ses_",
             Self::Account => "acc_",
-            Self::Tenant => "ten_",
         }
     }
 }
@@ -338,12 +362,36 @@ mod tests {
 
     #[test]
     fn ids_and_peppers_are_new_each_time_and_well_formed() {
-        let ids: std::collections::BTreeSet<_> = (0..100).map(|_| mint_id(IdKind::Key).unwrap()).collect();
+        let ids: std::collections::BTreeSet<_> = (0..100).map(|_| mint_id(IdKind::Key, UnixMillis(1)).unwrap()).collect();
         assert_eq!(ids.len(), 100);
-        assert!(ids.iter().all(|id| id.as_str().len() == 26 && id.as_str().starts_with("key_")));
+        assert!(ids.iter().all(|id| id.as_str().len() == 30 && id.as_str().starts_with("key_")));
+        let tenants: std::collections::BTreeSet<_> = (0..100).map(|_| mint_tenant_id().unwrap()).collect();
+        assert!(tenants.len() == 100 && tenants.iter().all(|id| id.as_str().len() == 26));
         let (a, b) = (generate_pepper().unwrap(), generate_pepper().unwrap());
         assert_ne!(a.as_str(), b.as_str());
         assert!(super::super::fingerprint::Pepper::new(a.as_bytes()).is_some());
+    }
+
+    #[test]
+    fn ids_of_one_kind_are_in_order_the_newest_first() {
+        const TODAY: i64 = 1_790_000_000_000;
+        let times = [
+            i64::MAX,
+            COUNTED_TO,
+            TODAY + 1_000,
+            TODAY + 1,
+            TODAY,
+            TODAY - 1,
+            1_700_000_000_000,
+            1_000,
+            0,
+            i64::MIN,
+        ];
+        let ids = times.map(|at| mint_id(IdKind::Pair, UnixMillis(at)).unwrap().as_str().to_owned());
+        for (newer, older) in ids.iter().zip(&ids[1..]).skip(1).take(7) {
+            assert!(newer < older, "{newer} {older}");
+        }
+        assert!(ids[2..6].iter().all(|id| id.starts_with("pair_00")), "{ids:?}");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Part, Pepper};
-use crate::base::ids::{CredentialId, RoleId, Subject, TenantId};
-use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
+use crate::base::ids::{RoleId, Subject, TenantId};
+use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id, mint_tenant_id};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
@@ -172,20 +172,25 @@ impl From<MakeError> for Stop {
     }
 }
 
+/// What ids of this surface's records are of; nothing where others make its tokens.
+#[must_use]
+pub fn id_kind(surface: &Surface) -> Option<IdKind> {
+    match surface.kind.recipe() {
+        Recipe::Keys { id, .. } => Some(id),
+        Recipe::Account => Some(IdKind::Account),
+        Recipe::Session(_) => Some(IdKind::Session),
+        Recipe::Elsewhere => None,
+    }
+}
+
 /// A record of this surface with an id of its own and nothing else: no secret, no scope, no end. Found by nothing but
 /// its id until [`finish`] gives it secrets.
 ///
 /// # Errors
 /// [`MakeError`], where none can be made.
 pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<CredentialRecord, MakeError> {
-    let kind = match surface.kind.recipe() {
-        Recipe::Keys { id, .. } => id,
-        Recipe::Account => IdKind::Account,
-        Recipe::Session(_) => IdKind::Session,
-        // Tokens of others are theirs to make.
-        Recipe::Elsewhere => return Err(MakeError::Elsewhere),
-    };
-    let id = mint_id(kind)?;
+    let kind = id_kind(surface).ok_or(MakeError::Elsewhere)?;
+    let id = mint_id(kind, now)?;
     Ok(CredentialRecord {
         fingerprint: Fingerprint::of_id(&surface.name, &id),
         id,
@@ -412,6 +417,5 @@ fn find_lifetime(call: &Call, lifetime: &Lifetime) -> Result<Option<Duration>, S
 /// # Errors
 /// [`Denial::Internal`] without randomness.
 pub fn mint_tenant() -> Result<TenantId, Denial> {
-    let id: CredentialId = mint_id(IdKind::Tenant).map_err(MakeError::from)?;
-    TenantId::parse(id.as_str()).map_err(|_| Denial::Internal)
+    Ok(mint_tenant_id().map_err(MakeError::from)?)
 }

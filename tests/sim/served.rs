@@ -236,6 +236,7 @@ impl Desk<'_> {
                 principal: principal.clone(),
                 ends_at: None,
             }),
+            query: None,
             path: PathValues::read("/keys/{id}", &format!("/keys/{}", ask.target.as_deref().unwrap_or("-"))),
             body: Arc::new(checked.unwrap()),
             replaced: None,
