@@ -7,7 +7,7 @@ use super::template::{Template, TemplateError};
 
 /// What a template may say of a credential, made (`credential`, `minted`) or found (`items`), besides
 /// `claims`. `key`, `secret` and `token` are there only when it was just made.
-pub const CREDENTIAL: [&str; 15] = [
+pub const CREDENTIAL: [&str; 16] = [
     "id",
     "key",
     "secret",
@@ -18,6 +18,7 @@ pub const CREDENTIAL: [&str; 15] = [
     "scopes",
     "roles",
     "name",
+    "description",
     "subject",
     "login",
     "created_at",

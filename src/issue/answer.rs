@@ -131,6 +131,7 @@ pub fn item(record: &CredentialRecord, now: UnixMillis) -> Json {
         "scopes": scopes(&record.scopes),
         "roles": record.roles().iter().map(|id| id.as_str()).collect::<Vec<_>>(),
         "name": record.name,
+        "description": record.description(),
         "subject": record.subject.as_ref().map(|s| s.as_str()),
         "login": record.login(),
         "claims": claims(record.claims()),

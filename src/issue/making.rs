@@ -14,6 +14,8 @@ use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::authority::mode_reaches;
 use crate::decide::surface::{KeyForm, Recipe, Session, SessionRecord, Surface};
 
+use crate::store::codec::MAX_DESCRIPTION;
+
 use super::call::{Call, Stop};
 use super::fields::Rule;
 use super::narrow::{check_scopes, end_of, resolve_mode};
@@ -118,6 +120,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         login,
         password: ready.password,
         granted: parent.map(|_| scopes.intersection(&mint.grants)),
+        description: find_line(call, mint.description.as_ref(), (parent, MAX_DESCRIPTION))?,
     };
     let lifetime = find_lifetime(call, &mint.lifetime)?.or_else(|| token_lifetime(surface));
     let record = CredentialRecord {
@@ -125,7 +128,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         subject: find_subject(call, mint, parent)?,
         mode,
         scopes,
-        name: find_name(call, mint, parent)?,
+        name: find_line(call, mint.name.as_ref(), (parent, MAX_NAME))?,
         expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
         extras: extras.boxed(),
         ..blank
@@ -379,21 +382,19 @@ fn find_subject(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> 
     subject.map(Some).map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))
 }
 
-fn find_name(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Option<String>, Stop> {
-    let Some(source) = &mint.name else {
+/// A text for people of at most so many bytes.
+fn find_line(call: &Call, source: Option<&Source>, (parent, max): (Option<&CredentialRecord>, usize)) -> Result<Option<String>, Stop> {
+    let Some((source, text)) = source.and_then(|source| Some((source, call.find_text(source, parent)?))) else {
         return Ok(None);
     };
-    let Some(name) = call.find_text(source, parent) else {
-        return Ok(None);
-    };
-    if name.len() > MAX_NAME {
-        let max = i64::try_from(MAX_NAME).unwrap_or(i64::MAX);
+    if text.len() > max {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
         return Err(call.refuse(source, Rule::Max(max), Denial::Internal));
     }
-    if name.chars().any(char::is_control) {
+    if text.chars().any(char::is_control) {
         return Err(call.refuse(source, Rule::Format, Denial::Internal));
     }
-    Ok(Some(name))
+    Ok(Some(text))
 }
 
 /// How long it lives: as the caller says, within the longest; otherwise the default.

@@ -198,6 +198,8 @@ pub struct Mint {
     pub subject: Option<Source>,
     /// Its name for people.
     pub name: Option<Source>,
+    /// What it is for.
+    pub description: Option<Source>,
     /// Of an account: its e-mail address. Taken within the surface: 409 `taken`.
     pub login: Option<Source>,
     /// Of an account: its password, which is hashed and never shown.

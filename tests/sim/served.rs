@@ -260,6 +260,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         surface: KEY_SURFACE,
         parent: ParentSource::Caller,
         subject: None,
+        description: None,
         name: Some(Source::Body("name".into())),
         login: None,
         password: None,

@@ -364,3 +364,38 @@ fn words_below_tenants_are_forwarded_unless_a_tenant_has_that_id() {
     expect_foreign(&acme.call(gateway, "GET", "/v1/tenants/settings", ""));
     assert!(house.upstream.count() > count);
 }
+
+#[test]
+fn a_list_shows_the_callers_mode_newest_first_however_many_others_there_are() {
+    let house = open(&[]);
+    let gateway = &house.gateway;
+    let test: Vec<Pair> = (0..3).map(|_| Pair::of(gateway, "acme", "test")).collect();
+    for _ in 0..60 {
+        Pair::of(gateway, "acme", "live");
+    }
+    let ids = |query: &str| {
+        let answer = test[0].call(gateway, "GET", &format!("{KEYS}{query}"), "");
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        let all = answer.json();
+        let ids = all["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["id"].as_str().unwrap().to_owned());
+        (
+            ids.collect::<Vec<_>>(),
+            all.get("next").and_then(|next| next.as_str()).map(str::to_owned),
+        )
+    };
+    let newest: Vec<String> = test.iter().rev().map(|pair| pair.id.clone()).collect();
+    assert_eq!(ids(""), (newest.clone(), None));
+    assert_eq!(ids("?limit=2"), (newest[..2].to_vec(), Some(newest[1].clone())));
+    assert_eq!(ids(&format!("?limit=2&after={}", newest[1])), (newest[2..].to_vec(), None));
+    let bad = test[0].call(gateway, "GET", &format!("{KEYS}?limit=many"), "");
+    let error = &bad.json()["error"];
+    assert_eq!((bad.status, &error["type"]), (422, &json!("invalid_request_error")));
+    assert_eq!(
+        error["details"]["limit"],
+        json!(["The limit field must be a number from 1 to 1000."])
+    );
+}
