@@ -48,7 +48,7 @@ mod trailers;
 mod tunnel;
 mod worker;
 
-use self::caller::{Caller, admit, identify, look_up};
+use self::caller::{Caller, admit, admit_further, doubtful_tenant, identify, look_up};
 use self::pages::Stopped;
 use self::worker::Scratch;
 
@@ -184,8 +184,9 @@ pub async fn handle<B: RequestBody + Unpin>(
         Ok(permit) => permit,
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
-    if !route.limits.after.is_empty()
-        && let Err(denial) = Box::pin(limits::admit_caller(asked, route, &permit, &mut exchange)).await
+    let doubtful = doubtful_tenant(&examined, &permit);
+    if (doubtful.is_some() || !route.limits.after.is_empty())
+        && let Err(denial) = Box::pin(admit_further(asked, &examined, (&permit, doubtful), &mut exchange)).await
     {
         return refuse_here(exchange, asked, denial);
     }

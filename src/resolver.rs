@@ -9,6 +9,7 @@ use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
+use crate::base::ids::TenantId;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{Proof, Provenance, fingerprints, provenance};
@@ -193,6 +194,19 @@ impl Resolver {
             .load_since(fingerprint, now.boot, Asker::Proven)
             .await
             .map_err(|error| denial_of(&error))
+    }
+
+    /// Whether the store has a tenant of this id, active or not. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    pub async fn is_tenant(&self, id: &TenantId, now: Now) -> Result<bool, Denial> {
+        let fingerprint = Fingerprint::of_tenant(id);
+        match self.remembered(fingerprint, now) {
+            Remembered::Present(_) => Ok(true),
+            Remembered::Absent => Ok(false),
+            Remembered::Nothing => Ok(self.load(fingerprint, Asker::Proven).await?.is_some()),
+        }
     }
 
     fn conclude(

@@ -6,8 +6,9 @@ use aws_lc_rs::rand;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::clock::UnixMillis;
 use super::fingerprint::{Pepper, Peppers};
-use super::ids::CredentialId;
+use super::ids::{CredentialId, TenantId};
 use super::text::every;
 
 /// Random characters of a key: 62^43 is the first power of 62 that holds 256 bits.
@@ -23,8 +24,19 @@ const MACS: u64 = 62_u64.pow(6);
 /// from elsewhere, and 256 holds every form we know without letting a caller make us hash pages.
 pub const MAX_KEY_LEN: usize = 256;
 
-/// Random characters of an id: 62^22 is the first power of 62 that holds 128 bits.
-const ID_LEN: usize = 22;
+/// Random characters of a tenant's id: 62^22 is the first power of 62 that holds 128 bits.
+const TENANT_LEN: usize = 22;
+
+/// Characters of an id that say when it was made: 62^9 milliseconds are more than 400,000 years.
+const TIME_LEN: usize = 9;
+
+/// Random characters of an id beside its time: 62^17 is the first power of 62 that holds 96 bits, enough for records of
+/// one millisecond.
+const SUFFIX_LEN: usize = 17;
+
+/// What the time in an id is counted down to, in Unix milliseconds: until then (the year 2137) ids begin with `00`, and so
+/// stand before nearly all of the ids without a time that earlier versions made.
+const COUNTED_TO: i64 = 5_288_840_206_207;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// The system's source of randomness failed; nothing was made.
@@ -217,16 +229,29 @@ pub fn mac_holds(text: &[u8], peppers: &Peppers) -> bool {
     holds == 1
 }
 
-/// A new id: `<kind>_` and 22 base62 characters that hold 128 random bits. Not a secret; random so
-/// that it tells neither when nor in which order records were made.
+/// A new id: `<kind>_`, nine base62 digits of the time that is left to [`COUNTED_TO`], and 17 random characters. So ids
+/// of one kind are in the order of their making, the newest first, and a store that lists by id lists so. Not a secret.
 ///
 /// # Errors
 /// [`NoRandomness`].
-pub fn mint_id(kind: IdKind) -> Result<CredentialId, NoRandomness> {
-    let mut text = String::with_capacity(kind.prefix().len() + ID_LEN);
+pub fn mint_id(kind: IdKind, made_at: UnixMillis) -> Result<CredentialId, NoRandomness> {
+    let mut text = String::with_capacity(kind.prefix().len() + TIME_LEN + SUFFIX_LEN);
     text.push_str(kind.prefix());
-    push_random::<16>(&mut text, ID_LEN)?;
+    let left = u64::try_from(COUNTED_TO.saturating_sub(made_at.0)).unwrap_or(0);
+    push_base62(&mut text, &mut left.to_be_bytes(), TIME_LEN);
+    push_random::<12>(&mut text, SUFFIX_LEN)?;
     CredentialId::parse(&text).map_err(|_| NoRandomness)
+}
+
+/// A new tenant's id: `ten_` and 128 random bits. It goes into headers and addresses, so it does not tell when the tenant
+/// came.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn mint_tenant_id() -> Result<TenantId, NoRandomness> {
+    let mut text = String::from("ten_");
+    push_random::<16>(&mut text, TENANT_LEN)?;
+    TenantId::parse(&text).map_err(|_| NoRandomness)
 }
 
 /// What an id is of; its prefix tells operators what they look at.
@@ -240,18 +265,17 @@ pub enum IdKind {
     Session,
     /// A person or another actor that sessions hang on.
     Account,
-    /// A tenant that signed itself up.
-    Tenant,
 }
 
 impl IdKind {
-    const fn prefix(self) -> &'static str {
+    /// What ids of this kind begin with.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
         match self {
             Self::Key => "key_",
             Self::Pair => "pair_",
             Self::Session => "ses_",
             Self::Account => "acc_",
-            Self::Tenant => "ten_",
         }
     }
 }

@@ -183,6 +183,7 @@ async fn answer(
             ends_at: snapshot.surfaces.get(surface.0).and_then(|surface| ends_at(surface, principal)),
         }),
         path: PathValues::read(&examined.route.pattern, &examined.target.path),
+        query: examined.target.query.map(str::to_owned),
         body,
         replaced,
         address: examined.origin.client,

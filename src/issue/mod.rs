@@ -8,6 +8,7 @@ pub mod engine;
 pub mod fields;
 pub mod making;
 pub mod narrow;
+pub mod page;
 pub mod password;
 pub mod path;
 pub mod queue;

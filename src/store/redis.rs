@@ -18,8 +18,8 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
-    PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink, Found,
+    NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 use confirmations::{Confirmations, Confirmer, confirm_for_ever};
@@ -336,6 +336,11 @@ impl CredentialStore for RedisStore {
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
         let session = self.session();
         self.run(async move { session.find_tenant(&id).await })
+    }
+
+    fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.page_credentials(filter).await })
     }
 
     fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {

@@ -80,12 +80,36 @@ fn k7_debug_of_a_key_shows_no_secret() {
 
 #[test]
 fn ids_and_peppers_are_new_each_time_and_well_formed() {
-    let ids: std::collections::BTreeSet<_> = (0..100).map(|_| mint_id(IdKind::Key).unwrap()).collect();
+    let ids: std::collections::BTreeSet<_> = (0..100).map(|_| mint_id(IdKind::Key, UnixMillis(1)).unwrap()).collect();
     assert_eq!(ids.len(), 100);
-    assert!(ids.iter().all(|id| id.as_str().len() == 26 && id.as_str().starts_with("key_")));
+    assert!(ids.iter().all(|id| id.as_str().len() == 30 && id.as_str().starts_with("key_")));
+    let tenants: std::collections::BTreeSet<_> = (0..100).map(|_| mint_tenant_id().unwrap()).collect();
+    assert!(tenants.len() == 100 && tenants.iter().all(|id| id.as_str().len() == 26));
     let (a, b) = (generate_pepper().unwrap(), generate_pepper().unwrap());
     assert_ne!(a.as_str(), b.as_str());
-    assert!(Pepper::new(a.as_bytes()).is_some());
+    assert!(crate::base::fingerprint::Pepper::new(a.as_bytes()).is_some());
+}
+
+#[test]
+fn ids_of_one_kind_are_in_order_the_newest_first() {
+    const TODAY: i64 = 1_790_000_000_000;
+    let times = [
+        i64::MAX,
+        COUNTED_TO,
+        TODAY + 1_000,
+        TODAY + 1,
+        TODAY,
+        TODAY - 1,
+        1_700_000_000_000,
+        1_000,
+        0,
+        i64::MIN,
+    ];
+    let ids = times.map(|at| mint_id(IdKind::Pair, UnixMillis(at)).unwrap().as_str().to_owned());
+    for (newer, older) in ids.iter().zip(&ids[1..]).skip(1).take(7) {
+        assert!(newer < older, "{newer} {older}");
+    }
+    assert!(ids[2..6].iter().all(|id| id.starts_with("pair_00")), "{ids:?}");
 }
 
 #[test]

@@ -214,7 +214,6 @@ impl Builder<'_> {
                 "`{{ x }}` writes a value, `{% if x %}…{% endif %}` and `{% for i in items %}…{% endfor %}` choose".to_owned()
             }
             TemplateError::Rendering(..) => "it was tried with everything there, and with everything that may be absent absent".to_owned(),
-            TemplateError::RequestId => "write `{{ request_id }}` as it is".to_owned(),
             TemplateError::Details => "{\"code\":{{ code }}{% if details %},\"details\":{{ details }}{% endif %}}".to_owned(),
         };
         let at = error.range().map_or_else(|| text.at.clone(), |range| self.inside(text, range));

@@ -278,6 +278,12 @@ pub const ACCESS: Schema = Schema {
             default: Fallback::Absent("the path names no tenant"),
             about: "`path.<parameter>`: where the path names a tenant, which must be the caller's own; another is `foreign_tenant`.",
         },
+        Key {
+            name: "unknown_tenant",
+            kind: Kind::Choice(&["refuse", "forward"]),
+            default: Fallback::Value("refuse"),
+            about: "With `tenant`: what becomes of a text there that no tenant has as its id. `forward` lets it pass if it is made of `a-z 0-9 _ -`, as in `/tenants/add-user` beside `/tenants/{id}`; the store is asked, and one that cannot say is 503. Everything else is `foreign_tenant`. For services that tell ids apart by their exact spelling.",
+        },
     ],
 };
 
@@ -370,6 +376,8 @@ pub enum WrittenAccess {
         scopes: Vec<Located<String>>,
         /// `path.<parameter>`
         tenant: Option<Located<String>>,
+        /// What becomes of a text there that is no tenant's id; `None`: not written.
+        unknown_tenant: Option<Located<&'static str>>,
     },
 }
 
@@ -448,8 +456,12 @@ fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
                     Some("name at least one surface, or say `access = \"public\"`".to_owned()),
                 );
             }
-            let tenant = access.text("tenant");
-            Some(WrittenAccess::Surfaces { surfaces, scopes, tenant })
+            Some(WrittenAccess::Surfaces {
+                surfaces,
+                scopes,
+                tenant: access.text("tenant"),
+                unknown_tenant: access.raw("unknown_tenant").map(|_| access.choice("unknown_tenant")),
+            })
         }
         other => section.wrong("access", value, other),
     }
