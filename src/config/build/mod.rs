@@ -29,6 +29,7 @@ mod material;
 mod mints;
 mod names;
 mod overlaps;
+mod pem;
 mod redis;
 mod roles;
 mod routes;

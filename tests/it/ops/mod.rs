@@ -9,3 +9,4 @@ mod receipts;
 mod registrations;
 mod replicas;
 mod rights;
+mod secrets;
