@@ -10,3 +10,4 @@ mod registrations;
 mod replicas;
 mod rights;
 mod secrets;
+mod sessions;
