@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 
 mod cases;
+mod constants;
 mod dialects;
 mod documentation;
 mod examples;
