@@ -1,6 +1,6 @@
 //! The request path, top to bottom: the only file that knows the order of the steps.
 //!
-//! origin -> headers screened -> target -> route -> rate limits by address -> credential extracted ->
+//! origin -> headers screened -> target -> preflight of a page answered -> route -> rate limits by address -> credential extracted ->
 //! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
 
 use std::future::{Future, poll_fn};
@@ -12,6 +12,7 @@ use std::task::Poll;
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
 use crate::decide::authorize::{Permit, authorize_public};
+use crate::decide::cors::Preflight;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
@@ -37,6 +38,7 @@ mod exchange;
 mod limits;
 mod live;
 mod log_in;
+mod pages;
 mod renew;
 mod reply;
 mod serve;
@@ -46,6 +48,7 @@ mod tunnel;
 mod worker;
 
 use self::caller::{Caller, admit, admit_further, doubtful_tenant, identify, look_up};
+use self::pages::Stopped;
 use self::worker::Scratch;
 
 /// What is known of a connection before its first request.
@@ -147,10 +150,11 @@ pub async fn handle<B: RequestBody + Unpin>(
     let examined = match examine(asked, &mut exchange) {
         Ok(examined) => examined,
         // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
-        Err(Refused {
+        Err(Stopped::Refused(Refused {
             denial: Denial::NoRoute, ..
-        }) if head.target == b"*" => return reply::server_options(exchange),
-        Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
+        })) if head.target == b"*" => return reply::server_options(exchange),
+        Err(Stopped::Refused(refused)) => return reply::refusal(exchange, &view.snapshot, &refused, head),
+        Err(Stopped::Preflight(fields)) => return reply::preflight(exchange, fields),
     };
     let route = examined.route;
     if !route.limits.before.is_empty() {
@@ -272,17 +276,16 @@ fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<R
     }
 }
 
-/// Answers a request whose head could not be read.
+/// Answers a request that is not asked what it wants; `head` is an empty one where it could not be read.
 #[must_use]
-pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -> Reply<B> {
+pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, denial: Denial) -> Reply<B> {
     let view = worker.view();
-    let head = RequestHead::default();
     let exchange = Exchange::begin(worker, view.clone(), (connection, None), head.version);
-    reply::refusal(exchange, &view.snapshot, &denial.into(), &head)
+    reply::refusal(exchange, &view.snapshot, &denial.into(), head)
 }
 
 /// Everything about a request that can be refused whoever sends it, in its order.
-fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Refused> {
+fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Stopped> {
     let Asked {
         view, connection, head, ..
     } = asked;
@@ -297,14 +300,25 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     if misdirected(snapshot, connection, &target) {
         return Err(Denial::Misdirected.into());
     }
-    let index = snapshot.router.find(&target.host, method, &target.path).map_err(not_found)?;
+    if let Some(preflight) = Preflight::of(method, &head.fields)
+        && let Some(fields) = pages::grant(snapshot, &preflight, &target, exchange)?
+    {
+        return Err(Stopped::Preflight(fields));
+    }
+    let index = match snapshot.router.find(&target.host, method, &target.path) {
+        Ok(index) => index,
+        Err(why) => {
+            pages::note_neighbour(snapshot, why, &target, exchange);
+            return Err(not_found(why).into());
+        }
+    };
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
     if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
-        return Err(Refused {
+        return Err(Stopped::Refused(Refused {
             route: Some(index),
             ..Refused::from(Denial::MalformedTarget)
-        });
+        }));
     }
     let upgrade = match route.options.upgrade {
         Upgrade::Websocket => Handshake::of(head, &screened),

@@ -38,10 +38,17 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
     let presented = Presented { surface, extracted };
-    Ok(match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
-        Recall::Known(resolved) => Caller::Known((presented, resolved)),
-        Recall::Unsure(unsure) => Caller::Unsure((presented, unsure)),
-    })
+    match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
+        Recall::Known(resolved) => Ok(Caller::Known((presented, resolved))),
+        Recall::Unsure(unsure) => Ok(Caller::Unsure((presented, unsure))),
+        Recall::Forged => Err(forged(exchange)),
+    }
+}
+
+/// Refuses a key that nobody made: to whoever presents it, and in metrics, one that nobody has.
+pub(super) fn forged(exchange: &mut Exchange) -> Denial {
+    exchange.note_cause("wrong_mac");
+    Denial::UnknownCredential
 }
 
 /// Asks for what memory does not hold, and decides.
@@ -52,7 +59,11 @@ pub(super) async fn look_up(
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = &presented;
-    let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await?;
+    let resolved = asked
+        .worker
+        .resolver
+        .resolve(surface, (extracted, examined.origin.client), unsure)
+        .await?;
     exchange.note_wait();
     admit(asked, examined, (presented, resolved), exchange)
 }
@@ -76,12 +87,10 @@ pub(super) fn admit(
     let Presented { surface, extracted } = presented;
     let Resolved { principal, proof, now } = resolved;
     exchange.note_principal(&principal);
-    let carried = Carried::of(
-        &extracted.credential,
-        &asked.head.fields,
-        &examined.target.authority,
-        asked.connection.scheme,
-    );
+    let fields = &asked.head.fields;
+    let scheme = examined.origin.scheme(fields, asked.connection.scheme);
+    let pages = asked.view.snapshot.cors.of(exchange.cors());
+    let carried = Carried::of(&extracted.credential, fields, (&examined.target.authority, scheme), pages);
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,
@@ -131,7 +140,11 @@ pub(super) async fn admit_further(
     // The limits first: they bound what a caller's words cost the store.
     limits::admit_caller(asked, examined.route, permit, exchange).await?;
     let Some(word) = doubtful else { return Ok(()) };
-    let is_tenant = asked.worker.resolver.is_tenant(&word, exchange.now()).await?;
+    let is_tenant = asked
+        .worker
+        .resolver
+        .is_tenant(&word, examined.origin.client, exchange.now())
+        .await?;
     exchange.note_wait();
     if is_tenant { Err(Denial::ForeignTenant) } else { Ok(()) }
 }

@@ -270,8 +270,8 @@ pub fn finish(
         Recipe::Account => {}
         Recipe::Elsewhere => return Err(MakeError::Elsewhere),
         Recipe::Keys { key, secret, .. } => {
-            made.key = Some(mint_key(key, record.mode)?);
-            made.secret = secret.map(|secret| mint_key(secret, record.mode)).transpose()?;
+            made.key = Some(mint_key(key, record.mode, pepper)?);
+            made.secret = secret.map(|secret| mint_key(secret, record.mode, pepper)).transpose()?;
         }
         Recipe::Session(Session { rules, record: of, .. }) => match of {
             SessionRecord::Own => {
@@ -300,9 +300,9 @@ pub fn finish(
     Ok(made)
 }
 
-fn mint_key(form: KeyForm<'_>, mode: Option<Mode>) -> Result<GeneratedKey, MakeError> {
+fn mint_key(form: KeyForm<'_>, mode: Option<Mode>, pepper: &Pepper) -> Result<GeneratedKey, MakeError> {
     let prefix = form.prefix(mode).ok_or(MakeError::NoPrefix)?;
-    Ok(GeneratedKey::mint_of(&prefix.text, form.random)?)
+    Ok(form.mint(prefix, pepper)?)
 }
 
 /// A token that was signed; why not was told by whoever could not.

@@ -174,7 +174,10 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         let number = self.socket.borrow_mut().incoming.begin(head);
         let asked = Asked::of(head);
         let Some(mut in_flight) = self.context.place() else {
-            let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, Denial::Overloaded);
+            let answer = self
+                .context
+                .service
+                .refuse_request::<H1Body<Io>>(&self.connection, head, Denial::Overloaded);
             return self.answer(answer, asked, wanted).await;
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);

@@ -365,6 +365,11 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// that cannot be closed the sink is told to forget everything.
     fn subscribe(&self, sink: Arc<dyn EventSink>);
 
+    /// Whether it was written under a pepper that this gateway has not got, as far as was heard lately.
+    fn lacks_pepper(&self) -> bool {
+        false
+    }
+
     /// Whether the store answers, within `deadline`.
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
 

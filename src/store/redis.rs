@@ -460,6 +460,10 @@ impl CredentialStore for RedisStore {
         })
     }
 
+    fn lacks_pepper(&self) -> bool {
+        self.shared.whereabouts.is_foreign()
+    }
+
     fn concerns(&self) -> Vec<Concern> {
         let mut concerns = self.shared.concerns.now();
         concerns.extend(self.shared.registration.concern());

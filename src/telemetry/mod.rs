@@ -66,6 +66,8 @@ pub struct AccessLine<'a> {
     pub facts_age: Option<Duration>,
     /// Why it was refused.
     pub denial: Option<Denial>,
+    /// What was found to be wrong, where the denial does not say it: for the log alone.
+    pub cause: Option<&'static str>,
     /// The status sent (or that would have been sent).
     pub status: u16,
     /// The upstream's name.

@@ -364,6 +364,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let snapshot = Snapshot {
         issuers: Vec::new(),
         authority: Authority::default(),
+        cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         dialects: Vec::new(),

@@ -17,6 +17,7 @@ use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
 
 mod claim_names;
+mod cors;
 mod dialects;
 pub(super) mod external;
 mod fields;
@@ -115,6 +116,7 @@ impl<'b> Builder<'b> {
         let (specs, mut routes) = self.upstreams(upstreams, &shared);
         routes.extend(self.served(&gateway.routes, &shared));
         let router = self.router(&written, &routes);
+        let cors = self.cors(gateway, (&written, &routes), &surfaces, &names);
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
         let settings = self.settings(gateway);
@@ -130,6 +132,7 @@ impl<'b> Builder<'b> {
         let snapshot = Snapshot {
             issuers,
             authority,
+            cors,
             headers: HeaderPolicy::new(names, &surfaces),
             surfaces,
             dialects,

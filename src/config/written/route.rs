@@ -9,6 +9,7 @@ use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
 
 use super::body::FIELD;
+use super::cors::{self, CORS, WrittenRouteCors};
 use super::mint::MINT;
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
 use super::serve::{self, ACTIONS, ANSWER, REACH, WrittenServe};
@@ -108,6 +109,12 @@ pub const ROUTE: Schema = Schema {
             kind: Kind::Choice(&["none", "websocket"]),
             default: Fallback::Value("none"),
             about: "`websocket`: a GET that asks for the WebSocket protocol (version 13) may become a tunnel, once the service has answered 101. Anything else that asks to switch is forwarded without its `Upgrade`.",
+        },
+        Key {
+            name: "cors",
+            kind: Kind::Either("`\"none\"`, or a table", Some(&CORS)),
+            default: Fallback::Absent("`[cors]` of `gateway.toml`"),
+            about: "What pages of other origins may do here. With `none` no field of ours is written, and what the service says passes.",
         },
         Key {
             name: "dialect",
@@ -316,6 +323,8 @@ pub struct WrittenRoute {
     pub forward_credentials: bool,
     /// What a connection may become.
     pub upgrade: Located<&'static str>,
+    /// What pages of other origins may do, if it says so itself.
+    pub cors: Option<WrittenRouteCors>,
     /// Dialect of its refusals.
     pub dialect: Option<Located<String>>,
     /// Its own rate limits.
@@ -373,6 +382,7 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         trailers: section.is_set("trailers"),
         forward_credentials: section.is_set("forward_credentials"),
         upgrade: section.choice("upgrade"),
+        cors: cors::read_of_route(section),
         dialect: section.text("dialect"),
         limits: rate::read_list(section, "limits"),
         serve: serve::read(section),

@@ -113,6 +113,7 @@ fn mint(surface: SurfaceIndex) -> Mint {
         parent: ParentSource::None,
         subject: None,
         name: None,
+        description: None,
         login: None,
         password: None,
         mode: ModeSource::Caller,
@@ -332,6 +333,7 @@ fn snapshot(issuer: Issuer) -> Snapshot {
     };
     let surfaces = surfaces();
     Snapshot {
+        cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         issuers: vec![issuer],

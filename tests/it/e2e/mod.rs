@@ -12,6 +12,7 @@ mod live_away;
 mod live_keys;
 mod live_soon;
 mod outage;
+mod pages;
 mod pair;
 mod peppers;
 mod readme;
