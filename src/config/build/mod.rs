@@ -38,6 +38,7 @@ mod roles;
 mod routes;
 mod scene;
 mod sessions;
+mod siblings;
 mod store;
 mod surfaces;
 mod tls;
@@ -131,6 +132,8 @@ impl<'b> Builder<'b> {
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
         self.lint_scopes(gateway, &written);
+        self.lint_pages(gateway, &written, &surfaces);
+        self.lint_siblings(gateway, &written);
         self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
         let issuers = self.issuers.take();
         let mints = issuers.iter().flat_map(|issuer| issuer.action.mints());
