@@ -11,7 +11,7 @@ use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_L
 
 pub(super) use log::events_after;
 pub(super) use peppers::read_peppers;
-pub(super) use writing::WriteTables;
+pub(super) use writing::{WriteTables, Written};
 
 mod log;
 mod peppers;
