@@ -115,8 +115,9 @@ fn what_is_no_key_is_named_and_nothing_of_it_is_guessed() {
             "the private key has characters that are not base64",
         ),
         (pem.replacen("MII", "M-II", 1), "the private key has characters that are not base64"),
+        // 999 bytes need no padding, which would be whole again with a character less.
         (
-            written(label, &der, "\n").replacen("MII", "MI", 1),
+            written(label, &der[..999], "\n").replacen("MII", "MI", 1),
             "the base64 of the private key is not whole",
         ),
         (
