@@ -10,6 +10,7 @@ use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
+use crate::base::token_fault::Unproven;
 use crate::decide::authorize::{Proof, fingerprints};
 use crate::decide::external::{ExternalRules, Published, Unverified};
 use crate::decide::extract::Extracted;
@@ -73,7 +74,7 @@ impl Resolver {
     /// # Errors
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent; what
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
-    pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Denial> {
+    pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Unproven> {
         let token = match surface.kind.verify(extracted.credential, now)? {
             Verified::NoToken => None,
             Verified::Token(claims) => Some(claims),
@@ -94,7 +95,7 @@ impl Resolver {
             // Only now and then: what this gateway and others know of its use decides.
             return Ok(Recall::Unsure(Unsure::Uses { token, facts, now }));
         }
-        self.conclude(surface, extracted, found, token, now).map(Recall::Known)
+        Ok(Recall::Known(self.conclude(surface, extracted, found, token, now)?))
     }
 
     /// Goes on where [`recall`](Self::recall) could not: asks the store for what memory does not hold,
@@ -103,7 +104,7 @@ impl Resolver {
     /// # Errors
     /// As [`recall`](Self::recall); [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the
     /// store cannot say.
-    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, unsure: Unsure<'_>) -> Result<Resolved, Denial> {
+    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, unsure: Unsure<'_>) -> Result<Resolved, Unproven> {
         let (token, tried, mut found) = match unsure {
             Unsure::Facts { token, tried, fingerprint } => (token, tried + 1, self.load(fingerprint).await?),
             Unsure::Key { rules, keys, otherwise } => (self.verify_anew(rules, keys, extracted, otherwise).await?, 0, None),
@@ -125,14 +126,14 @@ impl Resolver {
             found = Some(self.newest_uses(facts, now).await?);
             now = self.clock.now();
         }
-        self.conclude(surface, extracted, found, token, now)
+        Ok(self.conclude(surface, extracted, found, token, now)?)
     }
 
     /// Both in one, where a nested future does no harm. Cancel-safe.
     ///
     /// # Errors
     /// As [`recall`](Self::recall) and [`resolve`](Self::resolve).
-    pub async fn prove(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
+    pub async fn prove(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Unproven> {
         match self.recall(surface, extracted, now)? {
             Recall::Known(resolved) => Ok(resolved),
             Recall::Unsure(unsure) => self.resolve(surface, extracted, unsure).await,
@@ -224,8 +225,8 @@ impl Resolver {
         rules: &ExternalRules,
         keys: &Arc<Published>,
         extracted: &Extracted<'_>,
-        otherwise: Denial,
-    ) -> Result<Option<Box<TokenClaims>>, Denial> {
+        otherwise: Unproven,
+    ) -> Result<Option<Box<TokenClaims>>, Unproven> {
         let renewed = match &self.renewal {
             Some(renewal) => renewal.refetch(keys).await,
             None => false,
@@ -235,7 +236,7 @@ impl Resolver {
         };
         match rules.verify(token, self.clock.now()) {
             Ok(claims) => Ok(Some(Box::new(claims))),
-            Err(Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. }) => Err(denial),
+            Err(Unverified::Denied(why) | Unverified::KeyWanted { otherwise: why, .. }) => Err(why),
         }
     }
 
@@ -336,7 +337,7 @@ pub enum Unsure<'s> {
         /// Whose key.
         keys: &'s Arc<Published>,
         /// What is to be said if there are no newer ones.
-        otherwise: Denial,
+        otherwise: Unproven,
     },
     /// Whether it was used lately: these facts say that it died of not being used.
     Uses {

@@ -14,3 +14,4 @@ pub mod principal;
 pub mod scope;
 pub mod subject;
 pub mod text;
+pub mod token_fault;

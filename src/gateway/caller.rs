@@ -36,7 +36,8 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
     let presented = Presented { surface, extracted };
-    Ok(match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
+    let recalled = asked.worker.resolver.recall(surface, &extracted, exchange.now());
+    Ok(match recalled.map_err(|why| exchange.blame(why))? {
         Recall::Known(resolved) => Caller::Known((presented, resolved)),
         Recall::Unsure(unsure) => Caller::Unsure((presented, unsure)),
     })
@@ -50,7 +51,8 @@ pub(super) async fn look_up(
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = &presented;
-    let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await?;
+    let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await;
+    let resolved = resolved.map_err(|why| exchange.blame(why))?;
     exchange.note_wait();
     admit(asked, examined, (presented, resolved), exchange)
 }

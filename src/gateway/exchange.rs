@@ -9,6 +9,7 @@ use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
 use crate::base::ids::{Subject, is_valid_id};
 use crate::base::principal::{Facts, Principal};
+use crate::base::token_fault::{TokenFault, Unproven};
 use crate::decide::authorize::Permit;
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
@@ -57,6 +58,8 @@ pub(super) struct Record {
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
+    /// What exactly is wrong with a token.
+    fault: Option<TokenFault>,
     status: u16,
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
@@ -87,6 +90,7 @@ impl Record {
             done: String::new(),
             facts: None,
             denial: None,
+            fault: None,
             status: 0,
             upstream: None,
             endpoint: None,
@@ -111,7 +115,7 @@ impl Record {
         self.standings.clear();
         self.view = None;
         self.facts = None;
-        (self.denial, self.bytes_in, self.ended) = (None, None, None);
+        (self.denial, self.fault, self.bytes_in, self.ended) = (None, None, None, None);
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
     }
 }
@@ -386,6 +390,12 @@ impl Exchange {
         self.note(|record| record.status = status);
     }
 
+    /// Why a credential proved nothing, for the access line; what the caller is told goes on.
+    pub(super) fn blame(&mut self, why: Unproven) -> Denial {
+        self.note(|record| record.fault = why.fault);
+        why.denial
+    }
+
     pub(super) fn note_denial(&mut self, denial: Denial) {
         self.note(|record| {
             record.denial = Some(denial);
@@ -399,6 +409,7 @@ impl Exchange {
         };
         if let Some(denial) = record.live.denial() {
             record.denial = Some(denial);
+            record.fault = (denial == Denial::InvalidToken).then_some(TokenFault::NoLongerTrusted);
             let kind = record.live.kind();
             record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
         }

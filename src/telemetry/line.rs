@@ -7,6 +7,7 @@ use crate::base::denial::Severity;
 use crate::base::digits::{push_address, push_decimal};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::text::{each, find_in_words};
+use crate::base::token_fault::TokenFault;
 
 use super::stamp::Stamp;
 use super::{AccessLine, LineFormat};
@@ -64,6 +65,7 @@ impl LineFormatter {
         }
         text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        word(out, b",\"cause\":\"", line.cause.map(TokenFault::label));
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
@@ -108,6 +110,7 @@ impl LineFormatter {
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
+            ("cause", line.cause.map(TokenFault::label)),
             ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
             ("tenant", line.tenant.map(TenantId::as_str)),

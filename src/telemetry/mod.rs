@@ -9,6 +9,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::principal::Facts;
+use crate::base::token_fault::TokenFault;
 
 mod counters;
 pub mod diagnostics;
@@ -66,6 +67,8 @@ pub struct AccessLine<'a> {
     pub facts_age: Option<Duration>,
     /// Why it was refused.
     pub denial: Option<Denial>,
+    /// What exactly is wrong with a token that was refused; the caller is not told.
+    pub cause: Option<TokenFault>,
     /// The status sent (or that would have been sent).
     pub status: u16,
     /// The upstream's name.

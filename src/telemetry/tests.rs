@@ -94,6 +94,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
         done: Some(hostile),
         facts_age: Some(Duration::from_secs(12)),
         denial: Some(Denial::RevokedCredential),
+        cause: Some(TokenFault::WrongAudience),
         status: 401,
         upstream: Some(hostile),
         endpoint: Some(hostile),
@@ -154,7 +155,7 @@ fn k9_every_line_is_one_json_object_whatever_is_in_it() {
         );
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let members = value.as_object().unwrap();
-        assert_eq!(members.len(), 22, "{text}");
+        assert_eq!(members.len(), 23, "{text}");
         for name in ["request_id", "host", "path", "route", "done", "upstream", "endpoint"] {
             assert_eq!(members[name], hostile, "{name}");
         }
@@ -200,7 +201,7 @@ fn a_line_has_the_documented_fields_and_leaves_absent_ones_out() {
     let want = concat!(
         r#"{"ts":"2026-11-22T00:37:18.042Z","level":"warn","request_id":"x","client":"2001:db8::1","version":"1.1","#,
         r#""method":"GET","host":"x","path":"x","route":"x","surface":"x","tenant":"x","principal":"x","credential":"x","done":"x","#,
-        r#""denial":"revoked_credential","status":401,"upstream":"x","endpoint":"x","attempts":2,"#,
+        r#""denial":"revoked_credential","cause":"wrong_audience","status":401,"upstream":"x","endpoint":"x","attempts":2,"#,
         r#""bytes_out":18446744073709551615,"took_us":1234,"completed":true}"#,
         "\n"
     );

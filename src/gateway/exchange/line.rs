@@ -53,6 +53,7 @@ pub(super) fn line<'a>(
         done: some(&record.done),
         facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
         denial: record.denial,
+        cause: record.denial.and(record.fault),
         status: record.status,
         upstream: upstream.map(|spec| &*spec.name),
         endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),
