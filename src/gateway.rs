@@ -16,7 +16,7 @@ use crate::decide::cors::Preflight;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
+use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
@@ -35,6 +35,7 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 mod body;
 mod caller;
 mod exchange;
+mod find;
 mod limits;
 mod live;
 mod log_in;
@@ -47,7 +48,7 @@ mod trailers;
 mod tunnel;
 mod worker;
 
-use self::caller::{Caller, admit, identify, look_up};
+use self::caller::{Caller, admit, admit_further, doubtful_tenant, identify, look_up};
 use self::pages::Stopped;
 use self::worker::Scratch;
 
@@ -183,8 +184,9 @@ pub async fn handle<B: RequestBody + Unpin>(
         Ok(permit) => permit,
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
-    if !route.limits.after.is_empty()
-        && let Err(denial) = Box::pin(limits::admit_caller(asked, route, &permit, &mut exchange)).await
+    let doubtful = doubtful_tenant(&examined, &permit);
+    if (doubtful.is_some() || !route.limits.after.is_empty())
+        && let Err(denial) = Box::pin(admit_further(asked, &examined, (&permit, doubtful), &mut exchange)).await
     {
         return refuse_here(exchange, asked, denial);
     }
@@ -292,6 +294,9 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     let origin = snapshot.peers.origin(connection.peer, &head.fields);
     exchange.note_origin(origin, &head.fields);
     let screened = snapshot.headers.screen(head)?;
+    if screened.odd_dropped > 0 {
+        exchange.note_dropped_fields(screened.odd_dropped);
+    }
     let method = Method::parse(&head.method)?;
     exchange.note_method(method);
     let target = RequestTarget::parse(head, method)?;
@@ -304,21 +309,16 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     {
         return Err(Stopped::Preflight(fields));
     }
-    let index = match snapshot.router.find(&target.host, method, &target.path) {
+    let index = match find::find(snapshot, &target, method) {
         Ok(index) => index,
         Err(why) => {
             pages::note_neighbour(snapshot, why, &target, exchange);
-            return Err(not_found(why).into());
+            return Err(find::not_found(why).into());
         }
     };
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
-    if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
-        return Err(Stopped::Refused(Refused {
-            route: Some(index),
-            ..Refused::from(Denial::MalformedTarget)
-        }));
-    }
+    find::check_forms(snapshot, &target, method, index)?;
     let upgrade = match route.options.upgrade {
         Upgrade::Websocket => Handshake::of(head, &screened),
         Upgrade::Dropped => None,
@@ -343,16 +343,6 @@ fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTar
         .sni
         .as_deref()
         .is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
-}
-
-fn not_found(why: NotFound) -> Refused {
-    match why {
-        NotFound::NoRoute => Denial::NoRoute.into(),
-        NotFound::Method { allowed } => Refused {
-            allowed,
-            ..Refused::from(Denial::MethodNotAllowed)
-        },
-    }
 }
 
 /// Whose rules trailers are filtered by, on routes that ask for them.

@@ -19,7 +19,7 @@ mod tests;
 
 pub use super::surface::Proof;
 pub use again::{Again, authorize_again};
-pub use lookup::fingerprints;
+pub use lookup::{Provenance, fingerprints, provenance};
 pub use site::{Carried, cross_site_proof};
 
 /// Proof that a request may be forwarded. Only this module can make one; forwarding demands it.

@@ -58,6 +58,8 @@ pub(super) struct Record {
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
+    /// What was found to be wrong, for the log.
+    cause: Option<&'static str>,
     status: u16,
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
@@ -67,6 +69,7 @@ pub(super) struct Record {
     /// Whose rules for pages of other origins its answer follows.
     cors: CorsOf,
     bytes_in: Option<u64>,
+    dropped_fields: u32,
     ended: Option<(StreamKind, StreamEnd)>,
 }
 
@@ -90,6 +93,7 @@ impl Record {
             done: String::new(),
             facts: None,
             denial: None,
+            cause: None,
             status: 0,
             upstream: None,
             endpoint: None,
@@ -97,6 +101,7 @@ impl Record {
             standings: Vec::new(),
             cors: CorsOf::Others,
             bytes_in: None,
+            dropped_fields: 0,
             ended: None,
         }
     }
@@ -115,9 +120,10 @@ impl Record {
         self.standings.clear();
         self.view = None;
         self.facts = None;
-        (self.denial, self.bytes_in, self.ended) = (None, None, None);
+        (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);
         self.cors = CorsOf::Others;
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
+        self.dropped_fields = 0;
     }
 }
 
@@ -328,6 +334,11 @@ impl Exchange {
         }
     }
 
+    /// So many of the request's fields are left out.
+    pub(super) fn note_dropped_fields(&mut self, fields: u32) {
+        self.note(|record| record.dropped_fields = fields);
+    }
+
     pub(super) fn note_method(&mut self, method: Method) {
         self.note_asked(|asked| asked.method = Some(method));
     }
@@ -409,6 +420,11 @@ impl Exchange {
 
     pub(super) fn note_status(&mut self, status: u16) {
         self.note(|record| record.status = status);
+    }
+
+    /// Notes what was wrong, where the denial, which the caller is told too, does not say it.
+    pub(super) fn note_cause(&mut self, cause: &'static str) {
+        self.note(|record| record.cause = Some(cause));
     }
 
     pub(super) fn note_denial(&mut self, denial: Denial) {

@@ -136,7 +136,7 @@ impl<'b> Builder<'b> {
             issuers,
             authority,
             cors,
-            headers: HeaderPolicy::new(names, &surfaces),
+            headers: HeaderPolicy::new(names, &surfaces).with_odd_names(gateway.odd_names),
             surfaces,
             dialects,
             default_dialect,

@@ -281,6 +281,16 @@ pub(super) const UPSTREAM_CASES: &[Case] = &[
         "`a:80` is not a host",
     ),
     Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], unknown_tenant = \"forward\" }\n",
+        "\"forward\"",
+        "this path names no tenant",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.t\", unknown_tenant = \"pass\" }\n",
+        "\"pass\"",
+        "`pass`",
+    ),
+    Case(
         "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.tt\" }\n",
         "\"path.tt\"",
         "`path.tt` is no parameter of this path",
