@@ -410,7 +410,7 @@ fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scr
         target: &scratch.target,
         client_host: examined.target.authority.as_bytes(),
         fields: &scratch.fields,
-        framing: head.framing,
+        framing: if examined.upgrade.is_some() { Framing::None } else { head.framing },
         response_timeout: options.response_timeout,
         idle_timeout: options.idle_timeout,
         trailers: trailers(examined),

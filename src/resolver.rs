@@ -196,16 +196,17 @@ impl Resolver {
             .map_err(|error| denial_of(&error))
     }
 
-    /// Whether the store has a tenant of this id, active or not. Cancel-safe.
+    /// Whether the store has a tenant of this id, active or not. Whoever asks is admitted, and may guess all the same: so
+    /// it counts as a guess of this address. Cancel-safe.
     ///
     /// # Errors
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
-    pub async fn is_tenant(&self, id: &TenantId, now: Now) -> Result<bool, Denial> {
+    pub async fn is_tenant(&self, id: &TenantId, client: IpAddr, now: Now) -> Result<bool, Denial> {
         let fingerprint = Fingerprint::of_tenant(id);
         match self.remembered(fingerprint, now) {
             Remembered::Present(_) => Ok(true),
             Remembered::Absent => Ok(false),
-            Remembered::Nothing => Ok(self.load(fingerprint, Asker::Proven).await?.is_some()),
+            Remembered::Nothing => Ok(self.load(fingerprint, Asker::Guessing(client)).await?.is_some()),
         }
     }
 

@@ -6,6 +6,7 @@ use super::*;
 
 mod browsers;
 mod cases;
+mod constants;
 mod dialects;
 mod documentation;
 mod examples;

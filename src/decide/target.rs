@@ -42,7 +42,7 @@ impl<'h> RequestTarget<'h> {
     /// Reads target and host of a head.
     ///
     /// The target is in origin form; in absolute form only on HTTP/1 and only if its authority
-    /// equals `Host` (RFC 9112, section 3.2.2), and then its path is what is matched and forwarded; `*`
+    /// is that of `Host` (RFC 9112, section 3.2.2), and then its path is what is matched and forwarded; `*`
     /// only for `OPTIONS`.
     ///
     /// # Errors
@@ -103,14 +103,18 @@ fn origin_form<'h>(raw: &'h str, version: Version, authority: &Authority<'_>, me
         return Ok(raw);
     }
     let (scheme, rest) = raw.split_once("://").ok_or(Denial::MalformedTarget)?;
-    let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    if !http || version == Version::Http2 {
+    let default_port = match scheme {
+        _ if scheme.eq_ignore_ascii_case("http") => "80",
+        _ if scheme.eq_ignore_ascii_case("https") => "443",
+        _ => return Err(Denial::MalformedTarget),
+    };
+    if version == Version::Http2 {
         return Err(Denial::MalformedTarget);
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (named, after) = rest.split_at_checked(end).ok_or(Denial::MalformedTarget)?;
     let named = Authority::parse(named.as_bytes()).map_err(|_| Denial::MalformedTarget)?;
-    if named.text != authority.text {
+    if !named.is_same(authority, default_port) {
         return Err(Denial::MalformedTarget);
     }
     match after {

@@ -140,7 +140,11 @@ pub(super) async fn admit_further(
     // The limits first: they bound what a caller's words cost the store.
     limits::admit_caller(asked, examined.route, permit, exchange).await?;
     let Some(word) = doubtful else { return Ok(()) };
-    let is_tenant = asked.worker.resolver.is_tenant(&word, exchange.now()).await?;
+    let is_tenant = asked
+        .worker
+        .resolver
+        .is_tenant(&word, examined.origin.client, exchange.now())
+        .await?;
     exchange.note_wait();
     if is_tenant { Err(Denial::ForeignTenant) } else { Ok(()) }
 }

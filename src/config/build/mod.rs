@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::GatewayId;
+use crate::base::principal::Roles;
 use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
@@ -18,6 +19,7 @@ use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
 
 mod claim_names;
 mod cors;
+mod constants;
 mod dialects;
 pub(super) mod external;
 mod fields;
@@ -30,6 +32,7 @@ mod material;
 mod mints;
 mod names;
 mod overlaps;
+mod pem;
 mod redis;
 mod roles;
 mod routes;
@@ -57,6 +60,8 @@ pub(super) struct Builder<'b> {
     surface_names: RefCell<Vec<String>>,
     /// What served routes do, in the order they are met.
     issuers: RefCell<Vec<Issuer>>,
+    /// Roles of the configuration, for mints that name them.
+    known_roles: RefCell<Roles>,
 }
 
 /// Every route in the order of the snapshot: those of services, then those of `gateway.toml`.
@@ -93,6 +98,7 @@ impl<'b> Builder<'b> {
             texts,
             surface_names: RefCell::default(),
             issuers: RefCell::default(),
+            known_roles: RefCell::default(),
         }
     }
 
@@ -105,6 +111,7 @@ impl<'b> Builder<'b> {
         let dialects = self.dialects(&gateway.dialects);
         let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
         let roles = self.roles(&gateway.roles);
+        self.known_roles.borrow_mut().clone_from(&roles);
         let written: Vec<&WrittenRoute> = all_routes(gateway, upstreams).collect();
         let claims = self.known_claims(gateway, &written);
         let shared = Shared {

@@ -89,7 +89,7 @@ pub const MINT: Schema = Schema {
             name: "roles",
             kind: Kind::Either(SOURCE, None),
             default: Fallback::Absent("none"),
-            about: "Ids of its roles; their scopes are judged as `scopes` are.",
+            about: "Ids of its roles, or names of roles of the configuration where they are written down here; their scopes are judged as `scopes` are.",
         },
         Key {
             name: "claims",

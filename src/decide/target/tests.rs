@@ -301,7 +301,9 @@ fn p13_absolute_form_counts_only_for_the_host_that_was_named() {
         "http://evil.test/admin",
         "http://a@localhost/admin",
         "http://localhost@evil.test/",
-        "http://localhost:80/admin",
+        "http://localhost:443/admin",
+        "https://localhost:80/admin",
+        "http://localhost:8080/admin",
         "ftp://localhost/",
         "http:///admin",
         "http:/admin",
@@ -314,6 +316,10 @@ fn p13_absolute_form_counts_only_for_the_host_that_was_named() {
     ]);
     becomes(&[
         ("http://localhost/admin", "/admin"),
+        ("http://localhost:80/admin", "/admin"),
+        ("https://localhost:443/admin", "/admin"),
+        ("http://localhost./admin", "/admin"),
+        ("http://localhost:/admin", "/admin"),
         ("HTTPS://LOCALHOST/%61", "/a"),
         ("http://localhost", "/"),
     ]);

@@ -9,3 +9,5 @@ mod receipts;
 mod registrations;
 mod replicas;
 mod rights;
+mod secrets;
+mod sessions;

@@ -1,7 +1,9 @@
 //! HTTP as clients and services really send it: what has to pass, each beside what must still be refused.
 
+mod answers;
 mod fields;
 mod paths;
+mod requests;
 
 use std::path::Path;
 
@@ -16,7 +18,7 @@ use super::{call, refusal};
 struct House {
     upstream: Upstream,
     gateway: Gateway,
-    site: Site,
+    _site: Site,
 }
 
 impl House {
@@ -28,7 +30,11 @@ impl House {
         };
         let site = Site::of(&plan, upstream.address);
         let gateway = Gateway::start(&site);
-        Self { upstream, gateway, site }
+        Self {
+            upstream,
+            gateway,
+            _site: site,
+        }
     }
 
     /// A GET, and what the service got of it.
