@@ -18,8 +18,8 @@ use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
 
 mod claim_names;
-mod cors;
 mod constants;
+mod cors;
 mod dialects;
 pub(super) mod external;
 mod fields;
