@@ -3,7 +3,7 @@
 use crate::base::denial::Denial;
 use crate::base::ids::TenantId;
 use crate::base::principal::Principal;
-use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
+use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public, may_open};
 use crate::decide::extract::{Extracted, extract};
 use crate::decide::route::{Access, Named};
 use crate::decide::surface::Surface;
@@ -31,6 +31,12 @@ pub(super) struct Presented<'a> {
 /// Finds the credential and what memory knows of it.
 pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: &mut Exchange) -> Result<Caller<'a>, Denial> {
     let Access::Surfaces { surfaces: accepted, .. } = &examined.route.access else {
+        if examined.upgrade.is_some()
+            && let Some(pages) = asked.view.snapshot.cors.of(exchange.cors())
+            && !may_open(&asked.head.fields, &examined.target.authority, pages)
+        {
+            return Err(Denial::CorsOrigin);
+        }
         return Ok(Caller::Anybody);
     };
     let surfaces = &asked.view.snapshot.surfaces;

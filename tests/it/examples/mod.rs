@@ -13,6 +13,7 @@ mod holdyn_sessions;
 mod house;
 mod killed;
 mod matrix;
+mod pages;
 mod portal;
 
 use std::net::SocketAddr;
