@@ -83,6 +83,9 @@ struct Ready {
     /// What should be changed about the store; says nothing about readiness.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     store_concerns: Vec<String>,
+    /// What the process has too few descriptors for; says nothing about readiness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortage: Option<String>,
 }
 
 /// The probes alone, for their TCP listener.
@@ -116,6 +119,7 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
                     ready,
                     checks,
                     store_concerns,
+                    shortage: operations.shortage.clone(),
                 },
             )
         }

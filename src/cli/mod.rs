@@ -10,11 +10,13 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod descriptors;
 mod drill;
 mod events;
 mod failure;
 mod keys;
 mod locate;
+mod new_store;
 mod output;
 mod password;
 mod peppers;
@@ -49,6 +51,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve::run(&cli.config),
         Command::Check => check::run(&cli.config, printer),
+        Command::NewStore => new_store::run(&cli.config, printer),
         Command::Demo => demo::run(printer),
         Command::Tenants(command) => tenants::run(&locate::client(&cli.config)?, command, printer),
         Command::Keys(command) => keys::run(&locate::client(&cli.config)?, command, printer),

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,17 +21,18 @@ use crate::admin::probes::{Probes, Readiness, watch_store};
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::fingerprint::Peppers;
+use crate::base::fingerprint::{PepperChecks, Peppers};
+use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
-use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
 use crate::store::announce::{Announcer, Identity};
 use crate::store::cached::{CacheSettings, CachedStore};
-use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::{EmbeddedStore, beginning};
 use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, Registered, SharedCounts};
 use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::store::{activity, sweep};
@@ -57,6 +59,12 @@ pub(crate) enum StartError {
     /// The store cannot be opened.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] StoreError),
+    /// The process may not have enough descriptors.
+    #[error("{0}")]
+    Descriptors(#[from] TooFew),
+    /// The store is not there.
+    #[error("{0}")]
+    NoStore(String),
     /// The public side cannot be started.
     #[error("{0}")]
     Server(#[from] server::StartError),
@@ -77,6 +85,7 @@ impl Process {
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+        let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
@@ -98,9 +107,13 @@ impl Process {
             stream_check: settings.stream_check,
             upstreams: upstreams.clone(),
             places: places_in_flight(&settings),
+            upstream_connections: budget.upstreams.map(|all| all / settings.workers.max(1)),
             seed: [0; 2],
         };
-        let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
+        let running = server::start(
+            server_setup(&settings, &shared, &budget),
+            worker_factories(settings.workers, &parts)?,
+        )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         let sources = metrics::Sources {
@@ -114,6 +127,7 @@ impl Process {
             readiness: &readiness,
             clock: &clock,
             panics,
+            budget,
         };
         metrics::register(telemetry.metrics(), &sources);
         let (stop, stopped) = watch::channel(());
@@ -125,6 +139,7 @@ impl Process {
             clock,
             telemetry: telemetry.clone(),
             readiness: readiness.clone(),
+            shortage: budget.shortage(),
             reload: reloader.hook(),
             listeners: bound(&settings, running.addresses()),
             gateway: announcer.identity().clone(),
@@ -240,10 +255,10 @@ async fn write_uses(cached: Arc<CachedStore>) {
 /// The store, and where rate limits are counted by all gateways together, if it is a shared one.
 type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
 
-async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
+async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StartError> {
     let peppers = settings.peppers.checks();
     match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &peppers)?), None)),
+        StoreKind::Embedded { path } => Ok((Arc::new(open_embedded(path, &peppers)?), None)),
         StoreKind::Redis {
             access,
             key_prefix,
@@ -268,6 +283,20 @@ async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Cloc
     }
 }
 
+/// Opens the file. An empty one is made only where that is permitted.
+fn open_embedded(path: &Path, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
+    let is_new = beginning::check(path).map_err(StartError::NoStore)?;
+    let store = EmbeddedStore::open(path, peppers)?;
+    if is_new {
+        tracing::warn!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
+    }
+    if let Err(error) = beginning::done(path) {
+        let file = beginning::permission(path);
+        tracing::warn!(%error, file = %file.display(), "cannot be removed: as long as it is there, a store that is lost is replaced by an empty one");
+    }
+    Ok(store)
+}
+
 fn cache_settings(store: &StoreSettings) -> CacheSettings {
     CacheSettings {
         max_age: store.max_age,
@@ -283,10 +312,27 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
     }
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>) -> Setup {
+/// Raises the limit on descriptors and says what there are too few for.
+fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
+    let budget = Budget::divide(descriptors::raise(), &Wanted::by(loaded))?;
+    if let Some(shortage) = budget.shortage() {
+        tracing::warn!(
+            alarm = "few_descriptors",
+            limit = budget.limit,
+            connections = budget.connections,
+            "{shortage}"
+        );
+    }
+    Ok(budget)
+}
+
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> Setup {
     Setup {
         listeners: settings.listeners.clone(),
-        limits: settings.limits,
+        limits: Limits {
+            connections: budget.connections,
+            ..settings.limits
+        },
         certificates: shared.clone(),
     }
 }

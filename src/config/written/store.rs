@@ -27,7 +27,7 @@ pub const STORE: Schema = Schema {
             name: "path",
             kind: Kind::Path,
             default: Fallback::Value("state/durward.redb"),
-            about: "`embedded`: the file. Created on the first start.",
+            about: "`embedded`: the file. Created on the first start, together with the pepper; see [a store that is not there](operations.md#a-store-that-is-not-there).",
         },
         Key {
             name: "url",
