@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::config::error::Weight;
 use crate::config::{self, Problems, Purpose, Style};
 
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::{Form, Printer};
 
 /// The answer in JSON: the same members whether there are mistakes or not.
@@ -45,7 +45,6 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             })
         }
         Err(errors) => {
-            let found = count(errors.problems.len(), "mistake");
             match printer.form() {
                 Form::Json => printer.print(
                     &Report {
@@ -56,7 +55,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
                 )?,
                 Form::Text => printer.remark(&errors.problems.render(style())),
             }
-            Err(Failure::new(Exit::Configuration, format!("{} has {found}", config.display())))
+            Err(Failure::of_configuration(config, &errors.problems))
         }
     }
 }

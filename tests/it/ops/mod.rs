@@ -11,3 +11,4 @@ mod replicas;
 mod rights;
 mod secrets;
 mod sessions;
+mod words;
