@@ -89,7 +89,7 @@ pub struct AccountView {
     pub tenant: String,
     /// `test`, `live` or none.
     pub mode: Option<String>,
-    /// Its scopes, sorted.
+    /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// The ids of its roles.
     pub roles: Vec<String>,
@@ -222,7 +222,7 @@ pub struct SessionView {
     pub parent: Option<String>,
     /// `test`, `live` or none.
     pub mode: Option<String>,
-    /// Its scopes, sorted.
+    /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// Its claims.
     pub claims: serde_json::Map<String, serde_json::Value>,

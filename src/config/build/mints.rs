@@ -61,6 +61,7 @@ impl Builder<'_> {
             surface: index,
             subject: source(&written.subject),
             name: source(&written.name),
+            description: source(&written.description),
             login: source(&written.login),
             password: self.password(scene, written),
             mode: self.mode(scene, surface, written, parents),

@@ -19,6 +19,7 @@ use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
 
 mod claim_names;
 mod constants;
+mod cors;
 mod dialects;
 pub(super) mod external;
 mod fields;
@@ -37,6 +38,7 @@ mod roles;
 mod routes;
 mod scene;
 mod sessions;
+mod siblings;
 mod store;
 mod surfaces;
 mod tls;
@@ -122,6 +124,7 @@ impl<'b> Builder<'b> {
         let (specs, mut routes) = self.upstreams(upstreams, &shared);
         routes.extend(self.served(&gateway.routes, &shared));
         let router = self.router(&written, &routes);
+        let cors = self.cors(gateway, (&written, &routes), &surfaces, &names);
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
         let settings = self.settings(gateway);
@@ -129,6 +132,8 @@ impl<'b> Builder<'b> {
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
         self.lint_scopes(gateway, &written);
+        self.lint_pages(gateway, &written, &surfaces);
+        self.lint_siblings(gateway, &written);
         self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
         let issuers = self.issuers.take();
         let mints = issuers.iter().flat_map(|issuer| issuer.action.mints());
@@ -137,7 +142,8 @@ impl<'b> Builder<'b> {
         let snapshot = Snapshot {
             issuers,
             authority,
-            headers: HeaderPolicy::new(names, &surfaces),
+            cors,
+            headers: HeaderPolicy::new(names, &surfaces).with_odd_names(gateway.odd_names),
             surfaces,
             dialects,
             default_dialect,

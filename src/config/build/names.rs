@@ -175,7 +175,7 @@ impl Builder<'_> {
         fits && self.check_literal(value)
     }
 
-    fn check_token(&self, name: &Located<String>) -> bool {
+    pub(super) fn check_token(&self, name: &Located<String>) -> bool {
         let fits = (1..=MAX_NAME).contains(&name.value.len()) && name.value.bytes().all(is_token);
         if !fits {
             self.report.error(
