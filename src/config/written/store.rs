@@ -33,7 +33,7 @@ pub const STORE: Schema = Schema {
             name: "url",
             kind: Kind::Url,
             default: Fallback::Absent("one of `url`, `sentinels` and `cluster` is required with `redis`"),
-            about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`).",
+            about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`). `valkey://` and `valkeys://` are the same as these, and `host:port` is `redis://host:port`.",
         },
         Key {
             name: "sentinels",

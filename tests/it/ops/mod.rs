@@ -13,3 +13,4 @@ mod replicas;
 mod rights;
 mod secrets;
 mod sessions;
+mod words;
