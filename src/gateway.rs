@@ -34,6 +34,7 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 mod body;
 mod caller;
 mod exchange;
+mod hook;
 mod limits;
 mod live;
 mod log_in;

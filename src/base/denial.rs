@@ -79,6 +79,8 @@ pub enum Denial {
     InsufficientScope,
     /// The caller named another tenant than its own.
     ForeignTenant,
+    /// The service that a served route asks said no.
+    RefusedByService,
     /// A cookie credential on a changing method without proof that the request is same-origin.
     CrossSite,
     /// Too many requests.
@@ -174,6 +176,7 @@ table! {
     InactiveTenant "inactive_tenant" 403 "inactive_tenant" Info "The account of this credential is inactive.";
     InsufficientScope "insufficient_scope" 403 "insufficient_scope" Info "The credential lacks a scope this call needs.";
     ForeignTenant "foreign_tenant" 403 "foreign_tenant" Warn "Another tenant's data cannot be reached.";
+    RefusedByService "refused_by_service" 403 "refused" Info "The service behind refused this.";
     CrossSite "cross_site" 403 "cross_site_request" Warn "The request may come from another site.";
     RateLimited "rate_limited" 429 "rate_limited" Info "Too many requests.";
     StoreUnavailable "store_unavailable" 503 "unavailable" Error "The service is temporarily unavailable.";

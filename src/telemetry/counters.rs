@@ -62,6 +62,7 @@ pub(crate) struct WorkerCounters {
     facts_age_millis: AtomicU64,
     facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
+    failed_hooks: AtomicU64,
     pub(super) streams: StreamCounters,
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
 }
@@ -76,6 +77,7 @@ impl WorkerCounters {
             facts_age_millis: AtomicU64::new(0),
             facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
+            failed_hooks: AtomicU64::new(0),
             streams: StreamCounters::new(),
             requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
         }
@@ -83,6 +85,10 @@ impl WorkerCounters {
 
     pub(crate) fn begin(&self) {
         add(Some(&self.begun), 1);
+    }
+
+    pub(crate) fn fail_hook(&self) {
+        add(Some(&self.failed_hooks), 1);
     }
 
     pub(crate) fn record(&self, line: &AccessLine<'_>) {
@@ -187,6 +193,11 @@ impl Totals {
     pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
         let count = |i: usize| self.sum_of(|w| w.refusals.get(i));
         DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i))).collect()
+    }
+
+    /// Hooks that failed.
+    pub(crate) fn failed_hooks(&self) -> u64 {
+        self.sum(|w| &w.failed_hooks)
     }
 
     /// Open streams of one kind.

@@ -217,6 +217,11 @@ impl Builder<'_> {
             TemplateError::RequestId => "write `{{ request_id }}` as it is".to_owned(),
             TemplateError::Details => "{\"code\":{{ code }}{% if details %},\"details\":{{ details }}{% endif %}}".to_owned(),
         };
+        self.template_mistake(text, error, help);
+    }
+
+    /// The same with words of one's own about what to do.
+    pub(super) fn template_mistake(&self, text: &Located<String>, error: &TemplateError, help: String) {
         let at = error.range().map_or_else(|| text.at.clone(), |range| self.inside(text, range));
         self.report.error(&at, error.to_string(), Some(help));
     }

@@ -9,6 +9,7 @@ use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
 
 use super::body::FIELD;
+use super::hook::HOOK;
 use super::mint::MINT;
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
 use super::serve::{self, ACTIONS, ANSWER, REACH, WrittenServe};
@@ -219,6 +220,12 @@ pub const ROUTE: Schema = Schema {
             kind: Kind::Table(&ANSWER),
             default: Fallback::Absent("204"),
             about: "What is answered.",
+        },
+        Key {
+            name: "hook",
+            kind: Kind::Table(&HOOK),
+            default: Fallback::Absent("no service is asked or told"),
+            about: "What a service is asked before, or told after.",
         },
         Key {
             name: "limits",
