@@ -2,20 +2,21 @@
 
 use serde_json::json;
 
+use crate::support::gateway::Gateway;
 use crate::support::raw::Response;
 use crate::support::wait::{PATIENCE, until};
 
-use super::call;
 use super::holdyn::{INVALID, NONE, SCOPES, at, code, make_access, make_key, make_portal, refusal, sign_up, view, with};
 use super::holdyn_sessions::claims;
 use super::house::{House, text, whole};
+use super::{Nobody, call, site};
 
 #[test]
 fn every_code_of_heldsway_is_in_capitals() {
     const TOKEN: &str = "/api/v1/auth/token";
     const REPORT: &str = "/api/v1/affiliate/report";
-    let mut house = House::open("heldsway");
-    let gateway = house.gateways.remove(0);
+    let house = House::open("heldsway");
+    let gateway = house.gateway();
     gateway.json(&["tenants", "create", "acme"]);
     let pair = gateway.create_key("credentials", "acme", &["--scope", "reports:read"]);
     let body = |secret: &str| json!({"api_key": text(&pair, "key"), "api_secret": secret}).to_string();
@@ -23,18 +24,22 @@ fn every_code_of_heldsway_is_in_capitals() {
         assert_eq!(answer.status, status, "{answer:?}");
         text(&answer.json()["error"], "code")
     };
-    let post = |body: &str| call(&gateway, "POST", TOKEN, &[], body);
-    assert_eq!(code(&call(&gateway, "GET", "/nothing", &[], ""), 404), "NOT_FOUND");
-    assert_eq!(code(&call(&gateway, "GET", TOKEN, &[], ""), 405), "METHOD_NOT_ALLOWED");
+    let post = |body: &str| call(gateway, "POST", TOKEN, &[], body);
+    assert_eq!(code(&call(gateway, "GET", "/nothing", &[], ""), 404), "NOT_FOUND");
+    assert_eq!(code(&call(gateway, "GET", TOKEN, &[], ""), 405), "METHOD_NOT_ALLOWED");
     assert_eq!(code(&post(&body(&"x".repeat(100_000))), 413), "BODY_TOO_LARGE");
-    assert_eq!(code(&call(&gateway, "GET", "/%2e%2e/x", &[], ""), 400), "MALFORMED_TARGET");
-    let forged = call(&gateway, "GET", REPORT, &[("X_Tenant-Id", "other")], "");
+    assert_eq!(code(&call(gateway, "GET", "/%2e%2e/x", &[], ""), 400), "MALFORMED_TARGET");
+    let forged = call(gateway, "GET", REPORT, &[("X_Tenant-Id", "other")], "");
     assert_eq!(code(&forged, 400), "FORGED_HEADER");
-    let token = text(&post(&body(&text(&pair, "secret"))).json()["data"], "access_token");
-    let report = || call(&gateway, "GET", REPORT, &[("Authorization", &format!("Bearer {token}"))], "");
-    assert_eq!(report().status, 200, "the twin");
-    drop(house);
-    assert_eq!(code(&report(), 502), "UPSTREAM_UNREACHABLE");
+    assert_eq!(post(&body(&text(&pair, "secret"))).status, 200, "the twin");
+
+    let nobody = Nobody::reserve();
+    let away = site("heldsway", nobody.address, &[]);
+    let gateway = Gateway::start(&away);
+    gateway.json(&["tenants", "create", "acme"]);
+    let token = text(&gateway.create_key("token", "acme", &["--scope", "reports:read"]), "key");
+    let report = call(&gateway, "GET", REPORT, &[("Authorization", &format!("Bearer {token}"))], "");
+    assert_eq!(code(&report, 502), "UPSTREAM_UNREACHABLE");
 }
 
 #[test]
