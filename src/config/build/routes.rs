@@ -27,6 +27,8 @@ pub(super) struct Shared<'c> {
     pub(super) claims: &'c Claims,
     /// Rate limits of routes that name none.
     pub(super) limits: &'c [WrittenRateLimit],
+    /// Names of the services, in their order.
+    pub(super) upstreams: &'c [String],
 }
 
 /// What routes of one file share.
@@ -89,7 +91,7 @@ impl Builder<'_> {
 
     fn destination(&self, context: &Context<'_>, name: &str, access: &Access, written: &WrittenRoute) -> Destination {
         if let Some(serve) = &written.serve {
-            return self.issuer(&context.shared, name, access, written, serve);
+            return self.issuer((&context.shared, context.upstream), name, access, written, serve);
         }
         self.check_presented(context, access, written);
         let Some(upstream) = context.upstream else {

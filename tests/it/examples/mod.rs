@@ -11,11 +11,13 @@ mod holdyn;
 mod holdyn_log_in;
 mod holdyn_matrix;
 mod holdyn_sessions;
+mod hooks;
 mod house;
 mod killed;
 mod matrix;
 mod pages;
 mod portal;
+mod to_the_letter;
 
 use std::net::SocketAddr;
 use std::path::Path;
