@@ -326,6 +326,9 @@ pub struct Checks {
     pub configuration: String,
     /// The store answered a moment ago.
     pub store: String,
+    /// What was in use before the start is in memory, or the time for that is over.
+    #[serde(default)]
+    pub warm: String,
     /// The gateway is not shutting down.
     pub serving: String,
 }

@@ -174,7 +174,7 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), settings.store.keep_ended);
+        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), &settings.store);
         chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
@@ -231,6 +231,8 @@ impl Process {
         for chore in &self.chores {
             chore.abort();
         }
+        // Whoever comes in place of this gateway finds what it had in use.
+        let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
         activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
@@ -251,6 +253,27 @@ fn name_of(store: &StoreKind) -> String {
             Servers::Sentinels(sentinels) => format!("redis `{}` by sentinels {}", sentinels.service, list(&sentinels.addresses)),
         },
     }
+}
+
+/// How long a gateway that stops tells the store what was in use: much more than it takes, and nothing is lost with it
+/// but reads.
+const TELLING_TIME: Duration = Duration::from_secs(1);
+
+/// Reads ahead what was in use before the start, which readiness waits for, and tells the store what is in use until it is
+/// aborted.
+fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Readiness>) -> Vec<JoinHandle<()>> {
+    if store.warm_start == 0 {
+        return Vec::new();
+    }
+    readiness.warming();
+    let (reading, telling, readiness, within) = (cached.clone(), cached.clone(), readiness.clone(), store.warm_start_time);
+    vec![
+        tokio::spawn(async move {
+            reading.read_ahead(within, &readiness.ahead).await;
+            readiness.warm();
+        }),
+        tokio::spawn(async move { telling.tell_busy_for_ever().await }),
+    ]
 }
 
 /// What is kept outside of requests.
@@ -293,15 +316,17 @@ fn start_chores(
     operations: &Arc<Operations>,
     reloader: &Arc<Reloader>,
     (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
-    keep_ended: Duration,
+    store: &StoreSettings,
 ) -> Vec<JoinHandle<()>> {
-    vec![
+    let mut chores = warm_up(store, cached, &operations.readiness);
+    chores.extend([
         tokio::spawn(watch_store(operations.clone())),
         tokio::spawn(reloader.clone().poll()),
         tokio::spawn(write_uses(cached.clone())),
         tokio::spawn(announcer.clone().run()),
-        tokio::spawn(sweep_store(cached.clone(), keep_ended)),
-    ]
+        tokio::spawn(sweep_store(cached.clone(), store.keep_ended)),
+    ]);
+    chores
 }
 
 /// Forgets what ended long ago, until it is aborted.
@@ -369,6 +394,7 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         // The standard library's hash keys are random and need no generator of our own.
         seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
+        read_ahead: store.warm_start.min(usize::try_from(store.cache_entries).unwrap_or(usize::MAX)),
         absent_entries: store.absent_entries,
         ..CacheSettings::default()
     }
