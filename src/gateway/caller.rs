@@ -44,7 +44,8 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
     let presented = Presented { surface, extracted };
-    match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
+    let recalled = asked.worker.resolver.recall(surface, &extracted, exchange.now());
+    match recalled.map_err(|why| exchange.blame(why))? {
         Recall::Known(resolved) => Ok(Caller::Known((presented, resolved))),
         Recall::Unsure(unsure) => Ok(Caller::Unsure((presented, unsure))),
         Recall::Forged => Err(forged(exchange)),
@@ -70,11 +71,9 @@ pub(super) async fn look_up(
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = &presented;
-    let resolved = asked
-        .worker
-        .resolver
-        .resolve(surface, (extracted, examined.origin.client), unsure)
-        .await?;
+    let client = examined.origin.client;
+    let resolved = asked.worker.resolver.resolve(surface, (extracted, client), unsure).await;
+    let resolved = resolved.map_err(|why| exchange.blame(why))?;
     exchange.note_wait();
     admit(asked, examined, (presented, resolved), exchange)
 }

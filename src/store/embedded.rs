@@ -26,6 +26,7 @@ use lanes::{Lanes, Needs, Shared};
 use receipts::Kept;
 use tables::{ReadTables, WriteTables};
 
+pub mod beginning;
 mod disk;
 mod health;
 mod keeper;

@@ -190,7 +190,7 @@ fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
 
 /// For whom a text is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
+pub(super) enum Style {
     /// Inside a JSON string.
     Json,
     /// On a terminal, unquoted.
@@ -201,7 +201,7 @@ enum Style {
 /// C1 controls (0x9B alone starts a terminal command), U+2028 and U+2029 (line ends to some
 /// readers), bidirectional overrides and look-alikes (hardening K9). Nothing a client sends can end
 /// a line, move a cursor, or look like another name.
-fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
+pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
     if all_plain(value.as_bytes(), style) {
         out.extend_from_slice(value.as_bytes());
         return;

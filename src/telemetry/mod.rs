@@ -12,6 +12,7 @@ use crate::base::principal::Facts;
 
 mod counters;
 pub mod diagnostics;
+mod event;
 mod line;
 pub mod metrics;
 mod own;

@@ -10,11 +10,12 @@ use super::fields::{Fields, MAX_FIELDS, Span};
 use super::framing::{Declared, Framing, FramingError, Speaker, is_token};
 use crate::base::denial::Denial;
 
-/// Largest head in bytes (hardening 3.2): nginx allows 33 KB, HAProxy 15 KB; 16 KiB holds any
-/// sane set of cookies and tokens.
-pub const MAX_HEAD: usize = 16 * 1024;
-/// Largest single field, name and value together.
-pub const MAX_FIELD: usize = 8 * 1024;
+/// Largest head in bytes: nginx allows 33 KB, HAProxy 15 KB. 16 KiB hold any sane set of cookies and fields, and 16 more
+/// the token of a provider beside them.
+pub const MAX_HEAD: usize = 32 * 1024;
+/// Largest single field, name and value together: a token of 16 KiB, the largest that is taken, with its scheme and
+/// whatever the field is called.
+pub const MAX_FIELD: usize = 17 * 1024;
 /// Longest request-target.
 pub const MAX_TARGET: usize = 8 * 1024;
 /// Longest method token; the longest registered one (`UPDATEREDIRECTREF`) has 17 characters.

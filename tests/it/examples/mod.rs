@@ -3,6 +3,7 @@
 mod authority;
 mod curl;
 mod depotbank;
+mod documented;
 mod geldstuck;
 mod hatchpay;
 mod heldsway;
