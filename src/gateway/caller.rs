@@ -33,7 +33,7 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     let Access::Surfaces { surfaces: accepted, .. } = &examined.route.access else {
         if examined.upgrade.is_some()
             && let Some(pages) = asked.view.snapshot.cors.of(exchange.cors())
-            && !may_open(&asked.head.fields, &examined.target.authority, pages)
+            && !may_open(&asked.head.fields, asked_authority(asked, examined), pages)
         {
             return Err(Denial::CorsOrigin);
         }
@@ -56,6 +56,11 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
 pub(super) fn forged(exchange: &mut Exchange) -> Denial {
     exchange.note_cause("wrong_mac");
     Denial::UnknownCredential
+}
+
+/// The authority that a page of this very origin names in `Origin`.
+fn asked_authority<'a>(asked: Asked<'a>, examined: &'a Examined<'_>) -> &'a str {
+    examined.origin.authority(&asked.head.fields, &examined.target.authority)
 }
 
 /// Asks for what memory does not hold, and decides.
@@ -95,7 +100,7 @@ pub(super) fn admit(
     let fields = &asked.head.fields;
     let scheme = examined.origin.scheme(fields, asked.connection.scheme);
     let pages = asked.view.snapshot.cors.of(exchange.cors());
-    let carried = Carried::of(&extracted.credential, fields, (&examined.target.authority, scheme), pages);
+    let carried = Carried::of(&extracted.credential, fields, (asked_authority(asked, examined), scheme), pages);
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,

@@ -216,6 +216,7 @@ fn a_preflight_is_answered_before_anybody_is_asked_who_they_are() {
 fn every_answer_to_a_listed_origin_can_be_read_and_none_to_another() {
     let scene = Scene::open(CORS);
     let bearer = ("Authorization", scene.bearer.as_str());
+    let long = format!("/public/{}", "x".repeat(9_000));
     assert_eq!(scene.call("GET", "/limited", &[]).status, 200, "the one call of this hour");
     for (status, method, target, fields) in [
         (200, "GET", "/v1/orders/1", &[bearer][..]),
@@ -229,6 +230,8 @@ fn every_answer_to_a_listed_origin_can_be_read_and_none_to_another() {
         (405, "TRACE", "/v1/orders/1", &[]),
         (400, "GET", "/public/%2e%2e/x", &[]),
         (400, "GET", "/public/x", &[("X_Tenant_Id", "evil")]),
+        (400, "GET", "/public/x", &[("Bad Name", "x")]),
+        (414, "GET", &long, &[]),
         (417, "POST", "/public/x", &[("Expect", "more")]),
         (413, "POST", "/small", &[("Content-Length", "2")]),
         (429, "GET", "/limited", &[]),
@@ -388,6 +391,23 @@ fn the_scheme_of_a_proof_is_what_a_trusted_proxy_tells() {
         assert_eq!(status(proxy, "/change", &[("X-Forwarded-Proto", told)]), 403, "{told}");
     }
     assert_eq!(status(proxy, "/change", &[]), 403);
+    // A proxy that asks by another `Host` tells which one its client used.
+    let by_host = |source: &str, host: &str| {
+        let mut client = Client::connect_from(source.parse().unwrap(), scene.gateway.address("plain"));
+        let fields = [
+            ("Cookie", scene.cookie.as_str()),
+            ("Origin", "https://api.example.com"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", host),
+        ];
+        client.send(&head("POST", "/change", &fields));
+        client.response().expect("an answer").status
+    };
+    assert_eq!(by_host(proxy, "api.example.com"), 200);
+    assert_eq!(by_host(stranger, "api.example.com"), 403);
+    for host in ["evil.example", "api.example.com, evil.example", "u@api.example.com", ""] {
+        assert_eq!(by_host(proxy, host), 403, "{host}");
+    }
 }
 
 #[test]
