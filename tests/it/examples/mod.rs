@@ -15,6 +15,7 @@ mod house;
 mod killed;
 mod matrix;
 mod portal;
+mod statements;
 
 use std::net::SocketAddr;
 use std::path::Path;
