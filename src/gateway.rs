@@ -16,7 +16,7 @@ use crate::decide::cors::Preflight;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
+use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
@@ -35,6 +35,7 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 mod body;
 mod caller;
 mod exchange;
+mod find;
 mod limits;
 mod live;
 mod log_in;
@@ -293,6 +294,9 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     let origin = snapshot.peers.origin(connection.peer, &head.fields);
     exchange.note_origin(origin, &head.fields);
     let screened = snapshot.headers.screen(head)?;
+    if screened.odd_dropped > 0 {
+        exchange.note_dropped_fields(screened.odd_dropped);
+    }
     let method = Method::parse(&head.method)?;
     exchange.note_method(method);
     let target = RequestTarget::parse(head, method)?;
@@ -305,21 +309,16 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     {
         return Err(Stopped::Preflight(fields));
     }
-    let index = match snapshot.router.find(&target.host, method, &target.path) {
+    let index = match find::find(snapshot, &target, method) {
         Ok(index) => index,
         Err(why) => {
             pages::note_neighbour(snapshot, why, &target, exchange);
-            return Err(not_found(why).into());
+            return Err(find::not_found(why).into());
         }
     };
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
-    if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
-        return Err(Stopped::Refused(Refused {
-            route: Some(index),
-            ..Refused::from(Denial::MalformedTarget)
-        }));
-    }
+    find::check_forms(snapshot, &target, method, index)?;
     let upgrade = match route.options.upgrade {
         Upgrade::Websocket => Handshake::of(head, &screened),
         Upgrade::Dropped => None,
@@ -344,16 +343,6 @@ fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTar
         .sni
         .as_deref()
         .is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
-}
-
-fn not_found(why: NotFound) -> Refused {
-    match why {
-        NotFound::NoRoute => Denial::NoRoute.into(),
-        NotFound::Method { allowed } => Refused {
-            allowed,
-            ..Refused::from(Denial::MethodNotAllowed)
-        },
-    }
 }
 
 /// Whose rules trailers are filtered by, on routes that ask for them.
@@ -421,7 +410,7 @@ fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scr
         target: &scratch.target,
         client_host: examined.target.authority.as_bytes(),
         fields: &scratch.fields,
-        framing: head.framing,
+        framing: if examined.upgrade.is_some() { Framing::None } else { head.framing },
         response_timeout: options.response_timeout,
         idle_timeout: options.idle_timeout,
         trailers: trailers(examined),

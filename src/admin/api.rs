@@ -150,7 +150,7 @@ pub struct KeyMade {
     pub subject: Option<String>,
     /// `test`, `live` or none.
     pub mode: Option<String>,
-    /// Its scopes, sorted.
+    /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// Its roles.
     pub roles: Vec<String>,
@@ -271,7 +271,7 @@ pub struct KeyView {
     pub subject: Option<String>,
     /// `test`, `live` or none.
     pub mode: Option<String>,
-    /// Its scopes, sorted.
+    /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// Its roles.
     pub roles: Vec<String>,

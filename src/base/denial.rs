@@ -33,7 +33,7 @@ pub enum Denial {
     Misdirected,
     /// Fields of the body are missing or wrong; which, is told beside the denial.
     InvalidFields,
-    /// The head is larger than 16 KiB or has more than 100 fields.
+    /// The head is larger than 32 KiB, has a field larger than 17 KiB, or more than 100 fields.
     HeadTooLarge,
     /// A transfer coding other than `chunked`.
     UnsupportedCoding,

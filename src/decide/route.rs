@@ -10,11 +10,13 @@ use super::method::Method;
 use super::rate::RouteLimits;
 use super::surface::SurfaceIndex;
 
+mod forms;
 mod pattern;
 mod router;
 #[cfg(test)]
 mod tests;
 
+pub use forms::PathForms;
 pub use pattern::{MAX_SEGMENTS, Pattern, PatternError, Segment, Tail};
 pub use router::{RouteConflict, Router, Shadow, shadows};
 
@@ -127,8 +129,8 @@ pub struct RouteOptions {
     pub response_timeout: Duration,
     /// How long either body may stand still.
     pub idle_timeout: Duration,
-    /// Whether `%2F` may occur in a path segment; it stays encoded and inside its segment.
-    pub encoded_slashes: EncodedSlashes,
+    /// Spellings of a path that are refused elsewhere.
+    pub path_forms: PathForms,
     /// Whether trailers are forwarded (both ways, protected names never).
     pub trailers: Trailers,
     /// Whether the credential is forwarded as well.
@@ -196,15 +198,6 @@ impl TenantSegment {
             _ => Named::Other,
         }
     }
-}
-
-/// Whether `%2F` is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EncodedSlashes {
-    /// 400.
-    Refused,
-    /// Kept encoded.
-    Allowed,
 }
 
 /// Whether trailers are forwarded.

@@ -9,6 +9,7 @@ use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
 use crate::base::ids::{Subject, is_valid_id};
 use crate::base::principal::{Facts, Principal};
+use crate::base::token_fault::{TokenFault, Unproven};
 use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
@@ -69,6 +70,7 @@ pub(super) struct Record {
     /// Whose rules for pages of other origins its answer follows.
     cors: CorsOf,
     bytes_in: Option<u64>,
+    dropped_fields: u32,
     ended: Option<(StreamKind, StreamEnd)>,
 }
 
@@ -100,6 +102,7 @@ impl Record {
             standings: Vec::new(),
             cors: CorsOf::Others,
             bytes_in: None,
+            dropped_fields: 0,
             ended: None,
         }
     }
@@ -121,6 +124,7 @@ impl Record {
         (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);
         self.cors = CorsOf::Others;
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
+        self.dropped_fields = 0;
     }
 }
 
@@ -331,6 +335,11 @@ impl Exchange {
         }
     }
 
+    /// So many of the request's fields are left out.
+    pub(super) fn note_dropped_fields(&mut self, fields: u32) {
+        self.note(|record| record.dropped_fields = fields);
+    }
+
     pub(super) fn note_method(&mut self, method: Method) {
         self.note_asked(|asked| asked.method = Some(method));
     }
@@ -419,6 +428,14 @@ impl Exchange {
         self.note(|record| record.cause = Some(cause));
     }
 
+    /// Why a credential proved nothing, for the access line; what the caller is told goes on.
+    pub(super) fn blame(&mut self, why: Unproven) -> Denial {
+        if let Some(fault) = why.fault {
+            self.note_cause(fault.label());
+        }
+        why.denial
+    }
+
     pub(super) fn note_denial(&mut self, denial: Denial) {
         self.note(|record| {
             record.denial = Some(denial);
@@ -432,6 +449,7 @@ impl Exchange {
         };
         if let Some(denial) = record.live.denial() {
             record.denial = Some(denial);
+            record.cause = (denial == Denial::InvalidToken).then_some(TokenFault::NoLongerTrusted.label());
             let kind = record.live.kind();
             record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
         }

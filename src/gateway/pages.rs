@@ -61,5 +61,5 @@ pub(super) fn note_neighbour(snapshot: &Snapshot, why: NotFound, target: &Reques
 }
 
 fn find(snapshot: &Snapshot, method: Method, target: &RequestTarget<'_>) -> Option<RouteIndex> {
-    snapshot.router.find(&target.host, method, &target.path).ok()
+    super::find::find(snapshot, target, method).ok()
 }

@@ -19,7 +19,7 @@ use crate::issue::body::{Body, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
 use crate::issue::path::PathValues;
-use crate::issue::spec::{Action, Issuer};
+use crate::issue::spec::{Action, BodySchema, Issuer, Unreadable};
 use crate::resolver::{Recall, Resolved};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
@@ -206,11 +206,19 @@ async fn read_checked<B: RequestBody + Unpin>(asked: Asked<'_>, issuer: &Issuer,
     let bytes = tokio::time::timeout(BODY_DEADLINE, read(asked, issuer.body.max, body))
         .await
         .map_err(|_| Denial::RequestTimeout)??;
-    if !bytes.is_empty() {
-        check_media_type(&asked.head.fields)?;
-    }
-    let checked = Checked::check(&issuer.body, Body::parse(&bytes)?);
+    let checked = Checked::check(&issuer.body, parse(asked, &issuer.body, &bytes)?);
     Ok(Box::new(checked.map_err(Stop::from)?))
+}
+
+fn parse(asked: Asked<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<Body, Denial> {
+    if bytes.is_empty() {
+        return Ok(Body::default());
+    }
+    let parsed = check_media_type(&asked.head.fields).and_then(|()| Body::parse(bytes));
+    match (parsed, schema.unreadable) {
+        (Err(_), Unreadable::Empty) => Ok(Body::default()),
+        (parsed, _) => parsed,
+    }
 }
 
 async fn read<B: RequestBody + Unpin>(asked: Asked<'_>, max: usize, body: &mut B) -> Result<Zeroizing<Vec<u8>>, Denial> {

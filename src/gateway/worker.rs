@@ -18,6 +18,7 @@ use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::store::cached::CachedStore;
 use crate::telemetry::{RouteSlot, Telemetry, WorkerTelemetry};
 use crate::upstream::holders::{Holders, Shares};
+use crate::upstream::spec::UpstreamSpec;
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
 use super::exchange::Record;
@@ -70,6 +71,8 @@ pub struct WorkerParts {
     /// This worker's part of the requests in flight, and what one caller may have of them and of an endpoint's
     /// connections.
     pub places: (usize, Shares),
+    /// Most connections of this worker to services, if there are descriptors for fewer than configured.
+    pub upstream_connections: Option<usize>,
     /// A number no other worker or process has, for request ids.
     pub seed: [u64; 2],
 }
@@ -109,6 +112,7 @@ impl Worker {
             upstreams: parts.upstreams,
             counters: RefCell::default(),
             shares: parts.places.1,
+            connections: parts.upstream_connections,
         };
         let view = sources.adopt(&[]);
         Rc::new(Self {
@@ -225,6 +229,8 @@ struct Sources {
     /// This worker's counters by upstream name: an upstream that changes or comes back goes on counting.
     counters: RefCell<HashMap<Arc<str>, Arc<UpstreamCounters>>>,
     shares: Shares,
+    /// Most connections in all; without a number as many as configured.
+    connections: Option<usize>,
 }
 
 impl Sources {
@@ -233,9 +239,12 @@ impl Sources {
         // The number is read first: a snapshot that comes between is adopted again, never missed.
         let version = self.shared.version();
         let snapshot = self.shared.load();
+        let endpoints: usize = snapshot.upstreams.iter().map(|spec| spec.endpoints.len()).sum();
+        let most = self.connections.map(|all| (all / endpoints.max(1)).max(1));
         let upstreams = snapshot
             .upstreams
             .iter()
+            .map(|spec| at_most(spec, most))
             .map(|spec| match old.iter().find(|pool| spec.shares_connections_with(pool.spec())) {
                 Some(pool) => pool.clone(),
                 None => UpstreamPool::new(spec.clone(), self.counters(&spec.name), self.shares),
@@ -253,6 +262,17 @@ impl Sources {
     fn counters(&self, name: &Arc<str>) -> Arc<UpstreamCounters> {
         let mut known = self.counters.borrow_mut();
         known.entry(name.clone()).or_insert_with(|| self.upstreams.counters(name)).clone()
+    }
+}
+
+/// An upstream with at most so many connections to each endpoint.
+fn at_most(spec: &Arc<UpstreamSpec>, most: Option<usize>) -> Arc<UpstreamSpec> {
+    match most {
+        Some(most) if most < spec.max_connections => Arc::new(UpstreamSpec {
+            max_connections: most,
+            ..UpstreamSpec::clone(spec)
+        }),
+        _ => Arc::clone(spec),
     }
 }
 

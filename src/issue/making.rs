@@ -23,7 +23,7 @@ use super::spec::{Lifetime, Mint, ModeSource, ScopeSource, Source};
 use super::token::{SignedToken, TokenFacts, sign};
 
 /// Longest name for people, in bytes: one line of a list.
-const MAX_NAME: usize = 200;
+pub const MAX_NAME: usize = 200;
 
 /// A credential that was made and not stored yet.
 #[derive(Debug)]

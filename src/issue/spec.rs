@@ -329,6 +329,19 @@ pub struct BodySchema {
     pub fields: Vec<Field>,
     /// What an unknown field is told; default `The {field} field is not known.`
     pub unknown: Option<String>,
+    /// What a body that cannot be read is.
+    pub unreadable: Unreadable,
+}
+
+/// What a body is that is not one JSON object, or is said to be of another type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unreadable {
+    /// Refused as such: [`Denial::InvalidBody`](crate::base::denial::Denial::InvalidBody) or
+    /// [`Denial::WrongMediaType`](crate::base::denial::Denial::WrongMediaType).
+    #[default]
+    Refused,
+    /// An object without members: the fields that must be there are told to be missing.
+    Empty,
 }
 
 impl Default for BodySchema {
@@ -337,6 +350,7 @@ impl Default for BodySchema {
             max: DEFAULT_MAX_BODY,
             fields: Vec::new(),
             unknown: None,
+            unreadable: Unreadable::default(),
         }
     }
 }

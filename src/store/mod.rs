@@ -423,6 +423,11 @@ pub trait CredentialStore: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How changes fare, as this process has seen; `None` for a store that leaves it to its own monitoring.
+    fn writes(&self) -> Option<Writes> {
+        None
+    }
+
     /// How well events reach this process, for metrics and readiness. A store in this process hears
     /// of everything by itself, which is what this says unless a store knows better.
     fn status(&self) -> StoreStatus {
@@ -432,6 +437,17 @@ pub trait CredentialStore: Send + Sync + 'static {
             heard_at: BootMillis::default(),
         }
     }
+}
+
+/// How changes of a store fare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writes {
+    /// Why changes are not made at present, and what to do about it; `None` when they are.
+    pub refused: Option<String>,
+    /// Failures to write since the process began.
+    pub failed: u64,
+    /// How often the store was opened again after one.
+    pub reopened: u64,
 }
 
 /// How well a store's events reach this process.

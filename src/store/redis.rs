@@ -467,6 +467,7 @@ impl CredentialStore for RedisStore {
     fn concerns(&self) -> Vec<Concern> {
         let mut concerns = self.shared.concerns.now();
         concerns.extend(self.shared.registration.concern());
+        concerns.extend(self.shared.whereabouts.rights().closed().map(|why| Concern::Closed { why }));
         let rights = self.shared.whereabouts.rights().missing();
         if !rights.is_empty() {
             concerns.push(Concern::RightsRefused { rights });

@@ -12,6 +12,7 @@ use crate::base::principal::Facts;
 
 mod counters;
 pub mod diagnostics;
+mod event;
 mod line;
 pub mod metrics;
 mod own;
@@ -80,6 +81,8 @@ pub struct AccessLine<'a> {
     pub bytes_out: u64,
     /// Bytes from the client through a tunnel.
     pub bytes_in: Option<u64>,
+    /// Fields of the request that were left out for their odd names.
+    pub dropped_fields: u32,
     /// Why a stream ended that did not end by itself.
     pub ended: Option<(StreamKind, StreamEnd)>,
     /// From the request head to the end of the response.

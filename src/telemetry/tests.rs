@@ -77,6 +77,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
     AccessLine {
         of: None,
         bytes_in: None,
+        dropped_fields: 0,
         ended: None,
         at: UnixMillis(1_795_307_838_042),
         request_id: hostile,

@@ -1,10 +1,12 @@
 //! Which endpoint and which connection an attempt gets, and what happens to both afterwards.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use tokio::time::timeout_at;
 
 use super::balance::{Balance, Tried, View};
@@ -280,6 +282,12 @@ impl UpstreamPool {
                 self.counters.connects.up();
                 Ok(Lease::fresh(slot, connection))
             }
+            // Nothing about the endpoint: this process has no descriptor left.
+            Err(error) if is_a_lack_of_ours(&error) => {
+                tracing::warn!(upstream = %self.spec.name, %error, "no descriptor is left for a connection");
+                self.counters.busy.up();
+                Err(Refused::Busy)
+            }
             Err(error) => {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %endpoint.authority, %error, "connect failed");
                 self.counters.connect_failures.up();
@@ -366,6 +374,13 @@ impl UpstreamPool {
             }
         }
     }
+}
+
+fn is_a_lack_of_ours(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
 }
 
 /// Calls the next of those who wait when one of them goes.

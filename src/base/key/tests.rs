@@ -87,7 +87,7 @@ fn ids_and_peppers_are_new_each_time_and_well_formed() {
     assert!(tenants.len() == 100 && tenants.iter().all(|id| id.as_str().len() == 26));
     let (a, b) = (generate_pepper().unwrap(), generate_pepper().unwrap());
     assert_ne!(a.as_str(), b.as_str());
-    assert!(Pepper::new(a.as_bytes()).is_some());
+    assert!(crate::base::fingerprint::Pepper::new(a.as_bytes()).is_some());
 }
 
 #[test]

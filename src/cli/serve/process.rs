@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,18 +21,19 @@ use crate::admin::probes::{Probes, Readiness, watch_store};
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::fingerprint::Peppers;
+use crate::base::fingerprint::{PepperChecks, Peppers};
+use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
-use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
 use crate::store::announce::{Announcer, Identity};
 use crate::store::cached::{CacheSettings, CachedStore};
-use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, Registered, SharedCounts};
+use crate::store::embedded::{EmbeddedStore, beginning};
+use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
 use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
@@ -48,6 +50,9 @@ pub(crate) struct Process {
     chores: Vec<JoinHandle<()>>,
     cached: Arc<CachedStore>,
     announcer: Arc<Announcer>,
+    /// What the store is, for the log.
+    store: String,
+    workers: usize,
     _socket: SocketName,
 }
 
@@ -55,8 +60,14 @@ pub(crate) struct Process {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// The store cannot be opened.
-    #[error("the store cannot be opened: {0}")]
+    #[error("the store cannot be opened: {}", reason(.0))]
     Store(#[from] StoreError),
+    /// The process may not have enough descriptors.
+    #[error("{0}")]
+    Descriptors(#[from] TooFew),
+    /// The store is not there.
+    #[error("{0}")]
+    NoStore(String),
     /// The public side cannot be started.
     #[error("{0}")]
     Server(#[from] server::StartError),
@@ -71,12 +82,37 @@ pub(crate) enum StartError {
     Machine(#[from] std::io::Error),
 }
 
+/// The store's words without a preface that says the same again.
+fn reason(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable(why) => why.clone(),
+        StoreError::Corrupt(_) | StoreError::Foreign(_) => error.to_string(),
+    }
+}
+
 impl Process {
     /// Starts everything; must be called inside the control runtime.
     ///
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+        let mut introduced = None;
+        let started = Self::start_introducing(loaded, panics, lines, &mut introduced).await;
+        if let (Err(_), Some(announcer)) = (&started, introduced) {
+            // Otherwise the others would wait for one who has never served.
+            announcer.withdraw().await;
+        }
+        started
+    }
+
+    /// The same; tells who was announced to the other gateways on the way.
+    async fn start_introducing(
+        loaded: Loaded,
+        panics: &Panics,
+        lines: Lines,
+        introduced: &mut Option<Arc<Announcer>>,
+    ) -> Result<Self, StartError> {
+        let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
@@ -85,6 +121,7 @@ impl Process {
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
         let (upstreams, (cached, announcer)) = (Arc::<UpstreamRegistry>::default(), memory);
+        *introduced = Some(announcer.clone());
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
@@ -98,9 +135,13 @@ impl Process {
             stream_check: settings.stream_check,
             upstreams: upstreams.clone(),
             places: places_in_flight(&settings),
+            upstream_connections: budget.upstreams.map(|all| all / settings.workers.max(1)),
             seed: [0; 2],
         };
-        let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
+        let running = server::start(
+            server_setup(&settings, &shared, &budget),
+            worker_factories(settings.workers, &parts)?,
+        )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
         let sources = metrics::Sources {
@@ -114,6 +155,7 @@ impl Process {
             readiness: &readiness,
             clock: &clock,
             panics,
+            budget,
         };
         metrics::register(telemetry.metrics(), &sources);
         let (stop, stopped) = watch::channel(());
@@ -125,6 +167,7 @@ impl Process {
             clock,
             telemetry: telemetry.clone(),
             readiness: readiness.clone(),
+            shortage: budget.shortage(),
             reload: reloader.hook(),
             listeners: bound(&settings, running.addresses()),
             gateway: announcer.identity().clone(),
@@ -144,8 +187,29 @@ impl Process {
             chores,
             cached,
             announcer,
+            store: name_of(&settings.store.kind),
+            workers: settings.workers,
             _socket: socket_name,
         })
+    }
+
+    /// Tells the log what serves: who reads it later must know which gateway wrote it, and of what.
+    pub(crate) fn tell(&self) {
+        let operations = &self.operations;
+        let snapshot = operations.snapshot.load();
+        let listeners: Vec<String> = operations.listeners.iter().map(|l| format!("{}={}", l.name, l.address)).collect();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            gateway = operations.gateway.id.as_str(),
+            listeners = listeners.join(" "),
+            probes = operations.probes.map(|address| address.to_string()),
+            store = self.store,
+            workers = self.workers,
+            surfaces = snapshot.surfaces.len(),
+            upstreams = snapshot.upstreams.len(),
+            routes = snapshot.routes.len(),
+            "durward serves"
+        );
     }
 
     /// Reads the configuration again; the outcome is logged and counted.
@@ -173,6 +237,19 @@ impl Process {
         let telemetry = self.telemetry;
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
+    }
+}
+
+/// What a store is, without a password.
+fn name_of(store: &StoreKind) -> String {
+    let list = |all: &[Endpoint]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    match store {
+        StoreKind::Embedded { path } => format!("embedded {}", path.display()),
+        StoreKind::Redis { access, .. } => match &access.servers {
+            Servers::One(endpoint) => format!("redis {endpoint}"),
+            Servers::Cluster(seeds) => format!("redis cluster {}", list(seeds)),
+            Servers::Sentinels(sentinels) => format!("redis `{}` by sentinels {}", sentinels.service, list(&sentinels.addresses)),
+        },
     }
 }
 
@@ -240,10 +317,10 @@ async fn write_uses(cached: Arc<CachedStore>) {
 /// The store, and where rate limits are counted by all gateways together, if it is a shared one.
 type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
 
-async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
+async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StartError> {
     let peppers = settings.peppers.checks();
     match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &peppers)?), None)),
+        StoreKind::Embedded { path } => Ok((Arc::new(open_embedded(path, &peppers)?), None)),
         StoreKind::Redis {
             access,
             key_prefix,
@@ -268,6 +345,20 @@ async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Cloc
     }
 }
 
+/// Opens the file. An empty one is made only where that is permitted.
+fn open_embedded(path: &Path, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
+    let is_new = beginning::check(path).map_err(StartError::NoStore)?;
+    let store = EmbeddedStore::open(path, peppers)?;
+    if is_new {
+        tracing::warn!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
+    }
+    if let Err(error) = beginning::done(path) {
+        let file = beginning::permission(path);
+        tracing::warn!(%error, file = %file.display(), "cannot be removed: as long as it is there, a store that is lost is replaced by an empty one");
+    }
+    Ok(store)
+}
+
 fn cache_settings(store: &StoreSettings) -> CacheSettings {
     CacheSettings {
         max_age: store.max_age,
@@ -283,10 +374,27 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
     }
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>) -> Setup {
+/// Raises the limit on descriptors and says what there are too few for.
+fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
+    let budget = Budget::divide(descriptors::raise(), &Wanted::by(loaded))?;
+    if let Some(shortage) = budget.shortage() {
+        tracing::warn!(
+            alarm = "few_descriptors",
+            limit = budget.limit,
+            connections = budget.connections,
+            "{shortage}"
+        );
+    }
+    Ok(budget)
+}
+
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> Setup {
     Setup {
         listeners: settings.listeners.clone(),
-        limits: settings.limits,
+        limits: Limits {
+            connections: budget.connections,
+            ..settings.limits
+        },
         certificates: shared.clone(),
     }
 }

@@ -64,6 +64,26 @@ impl Builder<'_> {
         }
     }
 
+    /// Rules that can never matter.
+    pub(super) fn lint_pages(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute], surfaces: &[Surface]) {
+        if surfaces.iter().any(|surface| surface.cookies().next().is_some()) {
+            return;
+        }
+        let of_routes = routes.iter().filter_map(|route| match &route.cors {
+            Some(WrittenRouteCors::Own(own)) => Some(own),
+            Some(WrittenRouteCors::None) | None => None,
+        });
+        for flag in of_routes.chain(&gateway.cors).filter_map(|rules| rules.credentials.as_ref()) {
+            if flag.value {
+                self.report.warning(
+                    &flag.at,
+                    "no surface is carried in a cookie: `credentials` lets nobody do more",
+                    Some("remove it; tokens in headers need none".to_owned()),
+                );
+            }
+        }
+    }
+
     fn cors_rules(&self, written: &WrittenCors, names: &IdentityNames) -> CorsRules {
         CorsRules {
             origins: self.origins(written),

@@ -7,8 +7,8 @@ use crate::config::units::write_duration;
 use crate::config::written::{WrittenAccess, WrittenRateLimit, WrittenRewrite, WrittenRoute};
 use crate::decide::method::Method;
 use crate::decide::route::{
-    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions,
-    Router, TenantSegment, Trailers, UnknownTenant, Upgrade, UpstreamIndex, shadows,
+    Access, CredentialForwarding, Destination, DialectIndex, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router,
+    TenantSegment, Trailers, UnknownTenant, Upgrade, UpstreamIndex, shadows,
 };
 use crate::decide::surface::{Carry, Surface, SurfaceIndex};
 use crate::dialect::Dialect;
@@ -354,11 +354,7 @@ impl Builder<'_> {
             max_body: written.max_body,
             response_timeout: written.response_timeout,
             idle_timeout: written.idle_timeout,
-            encoded_slashes: if written.encoded_slashes {
-                EncodedSlashes::Allowed
-            } else {
-                EncodedSlashes::Refused
-            },
+            path_forms: written.path_forms,
             upgrade: self.upgrade(written),
             trailers: if written.trailers { Trailers::Forwarded } else { Trailers::Dropped },
             credentials: if written.forward_credentials {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::Located;
+use crate::decide::headers::OddNames;
 use crate::snapshot::{AccessLog, HashPlaces, Limits, LogFormat, LogSettings};
 
 use super::cors::{self, CORS, WrittenCors};
@@ -292,6 +293,8 @@ pub struct WrittenGateway {
     pub insecure_probes: bool,
     /// Limits.
     pub limits: Limits,
+    /// What becomes of fields with odd names.
+    pub odd_names: OddNames,
     /// Tries and hashes of log-ins.
     pub log_in: WrittenLogIn,
     /// Hashes of sign-ups.
@@ -339,6 +342,7 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
         probes: admin.and_then(|s| s.address("probes")),
         insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),
         limits: sub_or_default(section, "limits", &LIMITS, limits::read),
+        odd_names: sub_or_default(section, "limits", &LIMITS, limits::read_odd_names),
         log_in: sub_or_default(section, "log_in", &LOG_IN, log_in::read),
         sign_up: sub_or_default(section, "sign_up", &SIGN_UP, log_in::read_sign_up),
         rate_limits: rate::read_list(section, "rate_limits").unwrap_or_default(),

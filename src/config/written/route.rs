@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use crate::config::reader::{Section, shorten};
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
+use crate::decide::route::PathForms;
 
 use super::body::FIELD;
 use super::cors::{self, CORS, WrittenRouteCors};
@@ -91,6 +92,24 @@ pub const ROUTE: Schema = Schema {
             kind: Kind::Flag,
             default: Fallback::Value("false"),
             about: "Lets `%2F` stand in a segment; it stays encoded. Services that decode paths before routing must not have this.",
+        },
+        Key {
+            name: "encoded_backslashes",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Lets `%5C` stand in a segment (`CORP%5Cjdoe`); it stays encoded. Services that take `\\` for a slash must not have this.",
+        },
+        Key {
+            name: "raw_characters",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Takes paths with characters that should have been escaped: brackets, braces, `^`, `<`, `>`, `\"`, a vertical bar, a grave accent, or any beyond ASCII in UTF-8. They are escaped before the path is matched, and forwarded so; a query with some is forwarded as it came.",
+        },
+        Key {
+            name: "path_parameters",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Takes path parameters (`/cars;colour=red`), for services that know them. The path is matched without them and forwarded as it stands. It is refused where the table has another route for the whole of it.",
         },
         Key {
             name: "trailers",
@@ -216,6 +235,12 @@ pub const ROUTE: Schema = Schema {
             about: "What a field is told that the body may not have.",
         },
         Key {
+            name: "unreadable_body",
+            kind: Kind::Choice(&["refuse", "empty"]),
+            default: Fallback::Value("refuse"),
+            about: "What a body is that is not one JSON object, or not `application/json`: `invalid_body` or `unsupported_media_type`; or, with `empty`, an object without members, so that the fields which must be there are told to be missing, as `invalid_fields`.",
+        },
+        Key {
             name: "answer",
             kind: Kind::Table(&ANSWER),
             default: Fallback::Absent("204"),
@@ -287,6 +312,7 @@ const FORWARDING: &[&str] = &[
     "strip_prefix",
     "replace_prefix",
     "response_timeout",
+    "path_parameters",
     "trailers",
     "forward_credentials",
     "upgrade",
@@ -315,8 +341,8 @@ pub struct WrittenRoute {
     pub response_timeout: Duration,
     /// How long a body may stand still.
     pub idle_timeout: Duration,
-    /// `%2F` allowed.
-    pub encoded_slashes: bool,
+    /// Spellings of its paths that are refused elsewhere.
+    pub path_forms: PathForms,
     /// Trailers forwarded.
     pub trailers: bool,
     /// Credential forwarded.
@@ -378,7 +404,7 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         max_body: section.size_or_default("max_body"),
         response_timeout: section.duration_or_default("response_timeout").value,
         idle_timeout: section.duration_or_default("idle_timeout").value,
-        encoded_slashes: section.is_set("encoded_slashes"),
+        path_forms: read_path_forms(section),
         trailers: section.is_set("trailers"),
         forward_credentials: section.is_set("forward_credentials"),
         upgrade: section.choice("upgrade"),
@@ -398,6 +424,14 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
             .collect(),
         max_body_at: section.raw("max_body").map(|_| section.place_of("max_body")),
     }
+}
+
+fn read_path_forms(section: &Section<'_>) -> PathForms {
+    let form = |name, form: PathForms| form.only_if(section.is_set(name));
+    form("encoded_slashes", PathForms::ENCODED_SLASH)
+        .with(form("encoded_backslashes", PathForms::ENCODED_BACKSLASH))
+        .with(form("raw_characters", PathForms::RAW_CHARACTER))
+        .with(form("path_parameters", PathForms::PARAMETER))
 }
 
 fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {

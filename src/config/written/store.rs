@@ -27,13 +27,13 @@ pub const STORE: Schema = Schema {
             name: "path",
             kind: Kind::Path,
             default: Fallback::Value("state/durward.redb"),
-            about: "`embedded`: the file. Created on the first start.",
+            about: "`embedded`: the file. Created on the first start, together with the pepper; see [a store that is not there](operations.md#a-store-that-is-not-there).",
         },
         Key {
             name: "url",
             kind: Kind::Url,
             default: Fallback::Absent("one of `url`, `sentinels` and `cluster` is required with `redis`"),
-            about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`).",
+            about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`). `valkey://` and `valkeys://` are the same as these, and `host:port` is `redis://host:port`.",
         },
         Key {
             name: "sentinels",

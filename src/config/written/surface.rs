@@ -226,6 +226,8 @@ pub const SURFACE: Schema = Schema {
             default: Fallback::Absent("none"),
             about: "`api_key`, `session_jwt`, `external_jwt`: claims (of the record, of the token) that become headers, e.g. `tid = \"X-Transaction-Id\"`. These names are removed from every request first.",
         },
+        external::CLAIM_LISTS,
+        external::MAX_TOKEN,
     ],
 };
 

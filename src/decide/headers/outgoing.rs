@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::base::denial::Denial;
 use crate::base::digits::push_address;
 use crate::base::ids::is_valid_id;
-use crate::base::percent::push_encoded;
+use crate::base::percent::{push_encoded, push_encoded_words};
 use crate::base::principal::{ClaimValue, Principal};
 use crate::base::scope::is_scope;
 use crate::decide::host::Authority;
@@ -161,7 +161,11 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         if !is_header_text(&value) {
             return Err(Denial::CorruptRecord);
         }
-        push(out, wanted.header.as_bytes(), value.as_bytes());
+        // Encoded as a token's is, so that whoever reads the header need not know whose claim it was.
+        out.extend_from_slice(wanted.header.as_bytes());
+        out.extend_from_slice(b": ");
+        push_encoded_words(out, &value);
+        out.extend_from_slice(b"\r\n");
     }
     Ok(())
 }

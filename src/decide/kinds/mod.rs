@@ -13,6 +13,7 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::IdKind;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 
 use super::external::ExternalIssuer;
 use super::token::ClaimHeader;
@@ -129,7 +130,7 @@ pub trait Kind {
     ///
     /// # Errors
     /// What is wrong with a token.
-    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial>;
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
     /// What presenting this credential proves about the record that was found by it.
     fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof;
@@ -328,7 +329,7 @@ impl SurfaceKind {
     }
 
     #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
-    pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+    pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         ask!(self, kind => kind.verify(credential, now))
     }
 

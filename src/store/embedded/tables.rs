@@ -12,7 +12,7 @@ use crate::store::{Again, CredentialFilter, CredentialPage, Found, FoundAgain, F
 
 pub(super) use log::events_after;
 pub(super) use peppers::read_peppers;
-pub(super) use writing::WriteTables;
+pub(super) use writing::{WriteTables, Written};
 
 mod log;
 mod peppers;

@@ -184,7 +184,7 @@ fn d10_a_head_over_its_limits_is_431() {
     let three = |n: usize| {
         format!(
             "GET / HTTP/1.1\r\nA: {0}\r\nB: {0}\r\nC: {1}\r\n\r\n",
-            "a".repeat(6000),
+            "a".repeat(12_000),
             "b".repeat(n)
         )
     };
@@ -218,7 +218,7 @@ fn d10_a_target_over_its_limit_is_414_whatever_follows() {
     assert_eq!(refused(&target(70_000)), Denial::TargetTooLong);
     assert!(parse(&target(MAX_TARGET)).is_ok());
     assert_eq!(refused(&format!("{}\n", target(9_000))), Denial::TargetTooLong);
-    assert_eq!(refused(&"A".repeat(20_000)), Denial::HeadTooLarge);
+    assert_eq!(refused(&"A".repeat(40_000)), Denial::HeadTooLarge);
 }
 
 #[test]
@@ -317,8 +317,8 @@ fn s14_what_is_no_response_is_refused() {
     assert!(answer(&fields(MAX_RESPONSE_FIELDS)).is_ok());
     let field = |n: usize| format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(n));
     assert_eq!(answer(&field(MAX_RESPONSE_HEAD)).map(|a| a.1), Err(ResponseError::TooLarge));
-    assert_eq!(answer(&(field(MAX_FIELD) + "\r\n\r\n")).map(|a| a.1), Err(ResponseError::TooLarge));
-    assert!(answer(&(field(MAX_FIELD - 1) + "\r\n\r\n")).is_ok());
+    assert!(answer(&(field(8_300) + "\r\n\r\n")).is_ok());
+    assert!(answer(&(field(MAX_RESPONSE_HEAD - 30) + "\r\n\r\n")).is_ok());
 }
 
 #[test]

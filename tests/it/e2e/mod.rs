@@ -3,6 +3,7 @@
 mod admission;
 mod basic;
 mod canaries;
+mod clients;
 mod disconnects;
 mod h2;
 mod lifecycle;

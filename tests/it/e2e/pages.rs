@@ -137,8 +137,13 @@ impl Scene {
     fn handshake(&self, fields: &[(&str, &str)]) -> u16 {
         let mut all = vec![("Cookie", self.cookie.as_str())];
         all.extend(fields);
+        self.open_status("/session-ws/x", &all)
+    }
+
+    /// The status of a handshake.
+    fn open_status(&self, target: &str, fields: &[(&str, &str)]) -> u16 {
         let client = Client::connect(self.gateway.address("plain"));
-        WebSocket::open(client, "/session-ws/x", &all).map_or_else(|refused| refused.status, |(_, answer)| answer.status)
+        WebSocket::open(client, target, fields).map_or_else(|refused| refused.status, |(_, answer)| answer.status)
     }
 }
 
@@ -328,6 +333,21 @@ fn a_cookie_is_used_for_listed_origins_with_credentials_and_for_no_other() {
 }
 
 #[test]
+fn a_page_that_is_not_listed_opens_no_websocket_where_rules_stand() {
+    let scene = Scene::open(CORS);
+    let bearer = ("Authorization", scene.bearer.as_str());
+    for origin in [EVIL, ("Origin", "null"), ("Origin", "http://app.example.com")] {
+        assert_eq!(scene.open_status("/open/x", &[origin]), 403, "{origin:?}");
+    }
+    assert_eq!(scene.upstream.count(), 0);
+    for fields in [&[APP][..], &[("Origin", "http://localhost")], &[]] {
+        assert_eq!(scene.open_status("/open/x", fields), 101, "{fields:?}");
+    }
+    // No page can send this: it is a program's call.
+    assert_eq!(scene.open_status("/ws/x", &[EVIL, bearer]), 101);
+}
+
+#[test]
 fn without_rules_everything_is_as_the_service_says() {
     let scene = Scene::open("");
     let ask = [EVIL, ("Access-Control-Request-Method", "GET")];
@@ -341,6 +361,7 @@ fn without_rules_everything_is_as_the_service_says() {
     assert_eq!(answer.field("vary"), Some("Accept-Encoding"));
     assert_eq!(scene.with_cookie("GET", "/change", &[EVIL]), 200);
     assert_eq!(scene.with_cookie("POST", "/change", &[EVIL]), 403);
+    assert_eq!(scene.open_status("/open/x", &[EVIL]), 101);
 }
 
 #[test]

@@ -42,7 +42,7 @@ struct House {
     upstream: Upstream,
     site: Site,
     gateway: Gateway,
-    signers: [Signer; 3],
+    signers: [Signer; 9],
     /// The tenant's first key, made at onboarding.
     admin: String,
 }

@@ -22,7 +22,10 @@ fn every_statement_of_the_five_documents_names_a_test_that_is_there() {
     let code: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
     let page = std::fs::read_to_string(root.join("examples/README.md")).unwrap();
     let (mut works, mut missing) = (0, 0);
-    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| statement")) {
+    for row in page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| statement"))
+    {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [statement, here, tests] = cells[..] else {
             panic!("not three cells: {row}")
