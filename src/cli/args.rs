@@ -150,6 +150,11 @@ pub(crate) enum KeyCommand {
         /// Its id.
         id: String,
     },
+    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
+    Reveal {
+        /// Its id.
+        id: String,
+    },
     /// Switch a key off; `enable` switches it on again.
     Disable {
         /// Its id.

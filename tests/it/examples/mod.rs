@@ -18,6 +18,7 @@ mod matrix;
 mod pages;
 mod portal;
 mod to_the_letter;
+mod statements;
 
 use std::net::SocketAddr;
 use std::path::Path;

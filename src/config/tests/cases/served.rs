@@ -165,6 +165,11 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "credentials of `bots` are never presented",
     ),
     Case(
+        "[surfaces.hooks]\nkind = \"signing_secret\"\nprefixes = [\"w_\"]\n[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"hooks\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
+        "\"hooks\"",
+        "credentials of `hooks` are never presented",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"web\"] }\nserve = \"log_out\"\n",
         "\"log_out\"",
         "a token of `web` has no record of its own",
