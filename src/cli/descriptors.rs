@@ -38,8 +38,10 @@ pub(crate) struct Budget {
     pub(crate) connections: usize,
     /// `limits.connections`.
     pub(crate) configured: usize,
-    /// Connections to services, of all workers, if there are fewer than configured.
-    pub(crate) upstreams: Option<usize>,
+    /// Connections to services that all workers together may have, also after a reload that adds some.
+    pub(crate) upstreams: usize,
+    /// As many as they may have by the configuration.
+    configured_upstreams: usize,
 }
 
 /// There are not even enough for one client.
@@ -88,16 +90,18 @@ impl Budget {
         }
         let left = there - wanted.fixed;
         let both = wanted.connections.saturating_add(wanted.upstreams);
-        let upstreams = if left >= both {
+        let kept = if left >= both {
             wanted.upstreams
         } else {
             wanted.upstreams.min(left / 2)
         };
+        let connections = wanted.connections.min(left - kept);
         Ok(Self {
             limit,
-            connections: wanted.connections.min(left - upstreams),
+            connections,
             configured: wanted.connections,
-            upstreams: (upstreams < wanted.upstreams).then_some(upstreams),
+            upstreams: left - connections,
+            configured_upstreams: wanted.upstreams,
         })
     }
 
@@ -109,9 +113,7 @@ impl Budget {
                 self.connections, self.configured
             )
         });
-        let upstreams = self
-            .upstreams
-            .map(|upstreams| format!("{upstreams} connections to services in all"));
+        let upstreams = (self.upstreams < self.configured_upstreams).then(|| format!("{} connections to services in all", self.upstreams));
         let short: Vec<String> = connections.into_iter().chain(upstreams).collect();
         (!short.is_empty()).then(|| {
             format!(
@@ -155,23 +157,24 @@ mod tests {
     #[test]
     fn where_there_are_enough_everything_is_as_configured() {
         let budget = Budget::divide(10_612, &WANTED).unwrap();
-        assert_eq!((budget.connections, budget.upstreams, budget.shortage()), (10_000, None, None));
+        assert_eq!((budget.connections, budget.upstreams, budget.shortage()), (10_000, 512, None));
+        let budget = Budget::divide(20_000, &WANTED).unwrap();
+        assert_eq!((budget.connections, budget.upstreams), (10_000, 9_900), "a reload may add services");
     }
 
     #[test]
     fn where_there_are_fewer_services_get_no_less_than_their_clients() {
         for (limit, connections, upstreams) in [
-            (10_611, 9_999, None),
-            (2_000, 1_388, None),
-            (1_024, 462, Some(462)),
-            (300, 100, Some(100)),
-            (103, 2, Some(1)),
-            (102, 1, Some(1)),
+            (10_611, 9_999, 512),
+            (2_000, 1_388, 512),
+            (1_024, 462, 462),
+            (300, 100, 100),
+            (103, 2, 1),
+            (102, 1, 1),
         ] {
             let budget = Budget::divide(limit, &WANTED).unwrap();
             assert_eq!((budget.connections, budget.upstreams), (connections, upstreams), "{limit}");
-            let used = WANTED.fixed + budget.connections + budget.upstreams.unwrap_or(WANTED.upstreams);
-            assert!(used as u64 <= limit);
+            assert!((WANTED.fixed + budget.connections + budget.upstreams) as u64 <= limit);
             let said = budget.shortage().unwrap();
             assert!(
                 said.contains(&format!("{connections} client connections")) && said.contains("LimitNOFILE"),

@@ -74,8 +74,8 @@ pub struct WorkerParts {
     /// This worker's part of the requests in flight, and what one caller may have of them and of an endpoint's
     /// connections.
     pub places: (usize, Shares),
-    /// Most connections of this worker to services, if there are descriptors for fewer than configured.
-    pub upstream_connections: Option<usize>,
+    /// Most connections of this worker to services: for more there are no descriptors.
+    pub upstream_connections: usize,
     /// A number no other worker or process has, for request ids.
     pub seed: [u64; 2],
 }
@@ -239,8 +239,8 @@ struct Sources {
     /// This worker's counters by upstream name: an upstream that changes or comes back goes on counting.
     counters: RefCell<HashMap<Arc<str>, Arc<UpstreamCounters>>>,
     shares: Shares,
-    /// Most connections in all; without a number as many as configured.
-    connections: Option<usize>,
+    /// Most connections in all.
+    connections: usize,
 }
 
 impl Sources {
@@ -250,7 +250,7 @@ impl Sources {
         let version = self.shared.version();
         let snapshot = self.shared.load();
         let endpoints: usize = snapshot.upstreams.iter().map(|spec| spec.endpoints.len()).sum();
-        let most = self.connections.map(|all| (all / endpoints.max(1)).max(1));
+        let most = (self.connections / endpoints.max(1)).max(1);
         let upstreams = snapshot
             .upstreams
             .iter()
@@ -276,14 +276,14 @@ impl Sources {
 }
 
 /// An upstream with at most so many connections to each endpoint.
-fn at_most(spec: &Arc<UpstreamSpec>, most: Option<usize>) -> Arc<UpstreamSpec> {
-    match most {
-        Some(most) if most < spec.max_connections => Arc::new(UpstreamSpec {
-            max_connections: most,
-            ..UpstreamSpec::clone(spec)
-        }),
-        _ => Arc::clone(spec),
+fn at_most(spec: &Arc<UpstreamSpec>, most: usize) -> Arc<UpstreamSpec> {
+    if spec.max_connections <= most {
+        return Arc::clone(spec);
     }
+    Arc::new(UpstreamSpec {
+        max_connections: most,
+        ..UpstreamSpec::clone(spec)
+    })
 }
 
 /// Every worker's upstream counters by upstream name, for whoever adds them up. Touched when a

@@ -31,6 +31,7 @@ mod disk;
 mod health;
 mod keeper;
 mod lanes;
+mod overlay;
 mod receipts;
 mod tables;
 

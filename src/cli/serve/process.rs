@@ -131,11 +131,11 @@ impl Process {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             renewal: renewal.clone(),
-            limiter: limiter.clone(),
+            limiter,
             stream_check: settings.stream_check,
-            upstreams: upstreams.clone(),
+            upstreams,
             places: places_in_flight(&settings),
-            upstream_connections: budget.upstreams.map(|all| all / settings.workers.max(1)),
+            upstream_connections: budget.upstreams / settings.workers.max(1),
             seed: [0; 2],
         };
         let running = server::start(
@@ -144,20 +144,7 @@ impl Process {
         )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
-        let sources = metrics::Sources {
-            cached: cached.clone(),
-            announcer: announcer.clone(),
-            upstreams,
-            limiter,
-            renewal: renewal.clone(),
-            running: &running,
-            reloader: &reloader,
-            readiness: &readiness,
-            clock: &clock,
-            panics,
-            budget,
-        };
-        metrics::register(telemetry.metrics(), &sources);
+        register_metrics(&parts, (&announcer, &running), (&reloader, &readiness), panics, budget);
         let (stop, stopped) = watch::channel(());
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
@@ -296,6 +283,29 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
         limiter: Arc::new(Limiter::new(shared_counts, clock.clone())),
         memory: (cached, announcer),
     })
+}
+
+fn register_metrics(
+    parts: &WorkerParts,
+    (announcer, running): (&Arc<Announcer>, &Running),
+    (reloader, readiness): (&Arc<Reloader>, &Arc<Readiness>),
+    panics: &Panics,
+    budget: Budget,
+) {
+    let sources = metrics::Sources {
+        cached: parts.cached.clone(),
+        announcer: announcer.clone(),
+        upstreams: parts.upstreams.clone(),
+        limiter: parts.limiter.clone(),
+        renewal: parts.renewal.clone(),
+        running,
+        reloader,
+        readiness,
+        clock: &parts.clock,
+        panics,
+        budget,
+    };
+    metrics::register(parts.telemetry.metrics(), &sources);
 }
 
 /// What served routes act with.
