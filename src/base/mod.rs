@@ -9,6 +9,7 @@ pub mod fingerprint;
 pub mod ids;
 pub mod key;
 pub mod login;
+pub mod network;
 pub mod percent;
 pub mod principal;
 pub mod scope;

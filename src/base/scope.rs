@@ -1,5 +1,6 @@
 //! Scopes and modes: the words of permission.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,9 +53,13 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A set of scopes, sorted, without duplicates; joined by spaces once, at construction.
+/// A set of scopes without duplicates, which are told in the order in which they were given; joined by spaces
+/// once, at construction. Sets of the same scopes in another order are not equal: they are told differently.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ScopeSet {
+    /// As they were given.
+    given: Arc<[Scope]>,
+    /// The same, to look for one.
     sorted: Arc<[Scope]>,
     joined: Arc<str>,
 }
@@ -63,7 +68,7 @@ impl ScopeSet {
     /// Every scope of `self` that `other` has too.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        self.sorted.iter().filter(|s| other.contains(s)).cloned().collect()
+        self.given.iter().filter(|s| other.contains(s)).cloned().collect()
     }
 
     /// Every scope that one of the two has.
@@ -72,13 +77,13 @@ impl ScopeSet {
         if self.covers(other) {
             return self.clone();
         }
-        self.sorted.iter().chain(other.sorted.iter()).cloned().collect()
+        self.given.iter().chain(other.given.iter()).cloned().collect()
     }
 
     /// Every scope of `self` that `other` lacks.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
-        self.sorted.iter().filter(|s| !other.contains(s)).cloned().collect()
+        self.given.iter().filter(|s| !other.contains(s)).cloned().collect()
     }
 
     /// Whether this scope is in the set.
@@ -93,9 +98,9 @@ impl ScopeSet {
         needed.sorted.iter().all(|s| self.contains(s))
     }
 
-    /// The scopes in order.
+    /// The scopes in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = &Scope> {
-        self.sorted.iter()
+        self.given.iter()
     }
 
     /// The scopes joined by single spaces, as `X-Scopes` carries them.
@@ -113,12 +118,19 @@ impl ScopeSet {
 
 impl FromIterator<Scope> for ScopeSet {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        let mut all: Vec<Scope> = scopes.into_iter().collect();
-        all.sort();
-        all.dedup();
-        let joined = all.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ");
+        let mut given: Vec<Scope> = scopes.into_iter().collect();
+        let mut sorted = given.clone();
+        sorted.sort();
+        if sorted.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+            sorted.dedup();
+            let mut seen = HashSet::with_capacity(given.len());
+            given.retain(|scope| seen.insert(scope.clone()));
+        }
+        let joined = given.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ");
+        let sorted: Arc<[Scope]> = sorted.into();
         Self {
-            sorted: all.into(),
+            given: if given[..] == sorted[..] { sorted.clone() } else { given.into() },
+            sorted,
             joined: joined.into(),
         }
     }
@@ -126,7 +138,7 @@ impl FromIterator<Scope> for ScopeSet {
 
 impl fmt::Debug for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.sorted.iter()).finish()
+        f.debug_set().entries(self.given.iter()).finish()
     }
 }
 
@@ -188,10 +200,22 @@ mod tests {
     #[test]
     fn a_set_covers_its_subsets_and_nothing_more() {
         let held = set(&["orders:write", "orders:read", "orders:read"]);
-        assert_eq!(held.joined(), "orders:read orders:write");
+        assert_eq!(held.joined(), "orders:write orders:read");
         assert!(held.covers(&set(&["orders:read"])));
         assert!(held.covers(&set(&[])));
         assert!(!held.covers(&set(&["orders:read", "orders:delete"])));
         assert_eq!(held.intersection(&set(&["orders:read", "x"])).joined(), "orders:read");
+    }
+
+    #[test]
+    fn scopes_are_told_in_the_order_in_which_they_were_given() {
+        let given = set(&["view", "fund", "view", "admin"]);
+        assert_eq!(given.joined(), "view fund admin");
+        assert_eq!(given.iter().map(Scope::as_str).collect::<Vec<_>>(), ["view", "fund", "admin"]);
+        assert_eq!(given.without(&set(&["fund"])).joined(), "view admin");
+        assert_eq!(given.union(&set(&["b", "view", "a"])).joined(), "view fund admin b a");
+        let other = set(&["admin", "fund", "view"]);
+        assert!(given.covers(&other) && other.covers(&given), "a set all the same");
+        assert_ne!(given, other, "and told in another order");
     }
 }

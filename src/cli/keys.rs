@@ -82,6 +82,7 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
         subject: args.key.subject.clone(),
         expires: args.key.expires.clone(),
         name: args.key.name.clone(),
+        description: args.description.clone(),
     };
     let made: Created = client.post("/v1/keys", &request)?;
     printer.warn(&made.warnings);

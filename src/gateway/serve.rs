@@ -19,12 +19,12 @@ use crate::issue::body::{Body, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
 use crate::issue::path::PathValues;
-use crate::issue::spec::{Action, Issuer};
-use crate::resolver::Resolved;
+use crate::issue::spec::{Action, BodySchema, Issuer, Unreadable};
+use crate::resolver::{Recall, Resolved};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
-use super::caller::permit;
+use super::caller::{forged, permit};
 use super::{Asked, Examined, Exchange, Refused, Reply, limits, log_in, refuse_here, reply};
 
 /// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
@@ -183,6 +183,7 @@ async fn answer(
             ends_at: snapshot.surfaces.get(surface.0).and_then(|surface| ends_at(surface, principal)),
         }),
         path: PathValues::read(&examined.route.pattern, &examined.target.path),
+        query: examined.target.query.map(str::to_owned),
         body,
         replaced,
         address: examined.origin.client,
@@ -205,11 +206,19 @@ async fn read_checked<B: RequestBody + Unpin>(asked: Asked<'_>, issuer: &Issuer,
     let bytes = tokio::time::timeout(BODY_DEADLINE, read(asked, issuer.body.max, body))
         .await
         .map_err(|_| Denial::RequestTimeout)??;
-    if !bytes.is_empty() {
-        check_media_type(&asked.head.fields)?;
-    }
-    let checked = Checked::check(&issuer.body, Body::parse(&bytes)?);
+    let checked = Checked::check(&issuer.body, parse(asked, &issuer.body, &bytes)?);
     Ok(Box::new(checked.map_err(Stop::from)?))
+}
+
+fn parse(asked: Asked<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<Body, Denial> {
+    if bytes.is_empty() {
+        return Ok(Body::default());
+    }
+    let parsed = check_media_type(&asked.head.fields).and_then(|()| Body::parse(bytes));
+    match (parsed, schema.unreadable) {
+        (Err(_), Unreadable::Empty) => Ok(Body::default()),
+        (parsed, _) => parsed,
+    }
 }
 
 async fn read<B: RequestBody + Unpin>(asked: Asked<'_>, max: usize, body: &mut B) -> Result<Zeroizing<Vec<u8>>, Denial> {
@@ -258,7 +267,12 @@ async fn permit_pair(
     let (publishable, secret) = halves.ok_or(Denial::MissingCredential)?;
     let extracted = extract_pair(surfaces, wanted.1, publishable.as_bytes(), secret.as_bytes())?;
     let surface = surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
-    let resolved = asked.worker.resolver.prove(surface, &extracted, exchange.now()).await?;
+    let resolver = &asked.worker.resolver;
+    let resolved = match resolver.recall(surface, &extracted, exchange.now())? {
+        Recall::Known(resolved) => resolved,
+        Recall::Unsure(unsure) => resolver.resolve(surface, (&extracted, exchange.client()), unsure).await?,
+        Recall::Forged => return Err(forged(exchange)),
+    };
     decide(asked, wanted, resolved, extracted.mode, exchange)
 }
 

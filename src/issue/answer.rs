@@ -10,6 +10,7 @@ use crate::base::scope::ScopeSet;
 
 use super::call::{Call, Issued};
 use super::making::Made;
+use super::page::PageAsked;
 use super::spec::{FieldKind, Value};
 
 /// What an action has to say beside caller, path, body and request id.
@@ -19,6 +20,8 @@ pub struct Told {
     pub minted: Vec<Json>,
     /// `items`.
     pub items: Vec<Json>,
+    /// `page.next`, of a list: which page this is, and where the next one begins.
+    pub next: Option<(PageAsked, String)>,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
     /// For the access line.
@@ -42,9 +45,10 @@ pub fn render(call: &Call, told: Told) -> Result<Issued, Denial> {
         _ => None,
     };
     let cookies = told.cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
+    let link = told.next.map(|(page, next)| ("Link".to_owned(), page.link(&next)));
     Ok(Issued {
         status: spec.status,
-        fields: spec.headers.iter().cloned().chain(cookies).collect(),
+        fields: spec.headers.iter().cloned().chain(cookies).chain(link).collect(),
         body,
         done: told.done,
     })
@@ -58,6 +62,7 @@ fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
         "credential": told.minted.last(),
         "minted": told.minted,
         "items": told.items,
+        "page": { "next": told.next.as_ref().map(|(_, next)| next), "more": told.next.is_some() },
         "path": path,
         "body": body(call)?,
     }))
@@ -126,6 +131,7 @@ pub fn item(record: &CredentialRecord, now: UnixMillis) -> Json {
         "scopes": scopes(&record.scopes),
         "roles": record.roles().iter().map(|id| id.as_str()).collect::<Vec<_>>(),
         "name": record.name,
+        "description": record.description(),
         "subject": record.subject.as_ref().map(|s| s.as_str()),
         "login": record.login(),
         "claims": claims(record.claims()),

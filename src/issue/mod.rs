@@ -8,7 +8,7 @@ pub mod engine;
 pub mod fields;
 pub mod making;
 pub mod narrow;
-pub mod network;
+pub mod page;
 pub mod password;
 pub mod path;
 pub mod queue;

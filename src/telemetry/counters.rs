@@ -62,6 +62,7 @@ pub(crate) struct WorkerCounters {
     facts_age_millis: AtomicU64,
     facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
+    dropped_fields: AtomicU64,
     pub(super) streams: StreamCounters,
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
 }
@@ -76,6 +77,7 @@ impl WorkerCounters {
             facts_age_millis: AtomicU64::new(0),
             facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
+            dropped_fields: AtomicU64::new(0),
             streams: StreamCounters::new(),
             requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
         }
@@ -96,6 +98,9 @@ impl WorkerCounters {
         add(route.and_then(|classes| classes.get(class)), 1);
         if let Some(denial) = line.denial {
             add(self.refusals.get(denial as usize), 1);
+        }
+        if line.dropped_fields > 0 {
+            add(Some(&self.dropped_fields), u64::from(line.dropped_fields));
         }
         if let Some((kind, end)) = line.ended {
             self.streams.count(kind, end);
@@ -187,6 +192,11 @@ impl Totals {
     pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
         let count = |i: usize| self.sum_of(|w| w.refusals.get(i));
         DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i))).collect()
+    }
+
+    /// Request fields that were left out for their odd names.
+    pub(crate) fn dropped_fields(&self) -> u64 {
+        self.sum(|w| &w.dropped_fields)
     }
 
     /// Open streams of one kind.

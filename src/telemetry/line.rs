@@ -7,7 +7,6 @@ use crate::base::denial::Severity;
 use crate::base::digits::{push_address, push_decimal};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::text::{each, find_in_words};
-use crate::base::token_fault::TokenFault;
 
 use super::stamp::Stamp;
 use super::{AccessLine, LineFormat};
@@ -65,7 +64,7 @@ impl LineFormatter {
         }
         text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
-        word(out, b",\"cause\":\"", line.cause.map(TokenFault::label));
+        word(out, b",\"cause\":\"", line.cause);
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
@@ -74,6 +73,9 @@ impl LineFormatter {
             number(out, b",\"bytes_in\":", bytes);
         }
         number(out, b",\"bytes_out\":", line.bytes_out);
+        if line.dropped_fields > 0 {
+            number(out, b",\"dropped_fields\":", u64::from(line.dropped_fields));
+        }
         word(out, b",\"ended\":\"", line.ended.map(|(_, end)| end.as_str()));
         number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(if line.completed {
@@ -110,7 +112,7 @@ impl LineFormatter {
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
-            ("cause", line.cause.map(TokenFault::label)),
+            ("cause", line.cause),
             ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
             ("tenant", line.tenant.map(TenantId::as_str)),

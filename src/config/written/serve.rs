@@ -107,6 +107,8 @@ pub struct WrittenServe {
     pub body: Vec<WrittenField>,
     /// What unknown fields are told.
     pub unknown_field: Option<Located<String>>,
+    /// What a body that cannot be read is.
+    pub unreadable_body: Located<&'static str>,
     /// The answer.
     pub answer: WrittenAnswer,
 }
@@ -160,7 +162,7 @@ const NEEDED: &[(&str, &[&str])] = &[
 ];
 
 /// Keys that every served route may have and no other.
-const OF_ALL: &[&str] = &["body", "unknown_field", "answer"];
+const OF_ALL: &[&str] = &["body", "unknown_field", "unreadable_body", "answer"];
 
 /// Reads what a route serves; `None` if it forwards.
 #[must_use]
@@ -194,6 +196,7 @@ pub fn read(section: &Section<'_>) -> Option<WrittenServe> {
         mints: section.some_sections("mint").iter().map(mint::read).collect(),
         body: section.named("body").into_iter().map(|(name, s)| body::read(name, &s)).collect(),
         unknown_field: section.text("unknown_field"),
+        unreadable_body: section.choice("unreadable_body"),
         answer: WrittenAnswer {
             at: answer.as_ref().map_or_else(|| section.at(), Section::at),
             status: answer

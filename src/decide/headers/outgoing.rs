@@ -205,7 +205,7 @@ fn is_trace(field: Field<'_>) -> bool {
 /// Where the request came from: rebuilt from the socket, or continued if the peer is trusted.
 fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
     write_forwarded_for(fields, facts, out);
-    let scheme: &[u8] = match facts.scheme {
+    let scheme: &[u8] = match facts.origin.scheme(fields, facts.scheme) {
         Scheme::Http => b"http",
         Scheme::Https => b"https",
     };
@@ -216,8 +216,7 @@ fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
             None
         }
     };
-    let proto = named("x-forwarded-proto").filter(|proto| matches!(*proto, b"http" | b"https"));
-    push(out, b"X-Forwarded-Proto", proto.unwrap_or(scheme));
+    push(out, b"X-Forwarded-Proto", scheme);
     let host = named("x-forwarded-host").filter(|host| Authority::parse(host).is_ok());
     push(out, b"X-Forwarded-Host", host.unwrap_or(facts.target.authority.as_bytes()));
 }

@@ -262,7 +262,7 @@ fn an_access_token_is_bound_to_its_transaction_and_chosen_within_bounds() {
         assert!((wanted - 60..=wanted).contains(&left), "{ends}");
         let body = format!(
             "{{\"id\":\"{id}\",\"access_token\":\"{token}\",\"expires_at\":\"{ends}\",\n \
-             \"role\":\"beneficiary\",\"permissions\":[\"fund_transaction\",\"view_transaction\"]}}"
+             \"role\":\"beneficiary\",\"permissions\":[\"view_transaction\",\"fund_transaction\"]}}"
         );
         assert_eq!(whole(&answer), format!("201\n{JSON}\n\n{body}"));
     }
@@ -296,7 +296,10 @@ fn an_access_token_is_bound_to_its_transaction_and_chosen_within_bounds() {
     let short = text(&gateway.create_key("api", &tenant, &scopes), "key");
     let answer = with(gateway, "POST", path, &short, &of("payer", view, ""));
     let left = seconds(&text(&answer.json(), "expires_at")) - jiff::Timestamp::now().as_second();
-    assert!((3_500..=3_600).contains(&left), "never beyond its key: {left}");
+    assert!(
+        (7 * 86_400 - 60..=7 * 86_400).contains(&left),
+        "it hangs on the tenant and not on its key: {left}"
+    );
 }
 
 #[test]
@@ -364,24 +367,125 @@ fn an_access_token_becomes_a_portal_session_that_says_whose_it_is() {
     assert_eq!(view(gateway, &portal).status, 200);
     assert_eq!(end(&key, "tx_1"), 204);
     let again = at(gateway, "POST", "/portal/session", &[("X-Access-Token", &access)], "");
-    assert_eq!(code(&again), (401, "invalid_portal_session".into()));
+    assert_eq!(code(&again), (401, "invalid_access_token".into()));
     assert_eq!(code(&view(gateway, &portal)), (401, "invalid_portal_session".into()));
 }
 
 #[test]
-fn what_is_ended_ends_what_hangs_on_it() {
+fn permissions_keep_their_order_in_answers_tokens_and_headers() {
+    let house = House::open("holdyn");
+    let gateway = house.gateway();
+    let session = sign_up(gateway, "ann@acme.example");
+    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
+    for order in [["view_transaction", "fund_transaction"], ["fund_transaction", "view_transaction"]] {
+        let body = json!({"role": "payer", "permissions": order}).to_string();
+        let made = with(gateway, "POST", "/transactions/tx_1/access-tokens", &key, &body).json();
+        assert_eq!(made["permissions"], json!(order));
+        let access = text(&made, "access_token");
+        let exchanged = at(gateway, "POST", "/portal/session", &[("X-Access-Token", &access)], "").json();
+        assert_eq!(exchanged["permissions"], json!(order));
+        let portal = text(&exchanged, "session_token");
+        assert_eq!(super::holdyn_sessions::claims(&portal)["perms"], json!(order));
+        house.upstream.forget();
+        assert_eq!(view(gateway, &portal).status, 200);
+        assert_eq!(house.upstream.requests()[0].all("X-Auth-Permissions"), [order.join(" ")]);
+    }
+}
+
+#[test]
+fn an_access_token_that_has_ended_is_not_told_as_a_session_to_renew() {
+    let house = House::open("holdyn");
+    let gateway = house.gateway();
+    let session = sign_up(gateway, "ann@acme.example");
+    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
+    let body = r#"{"role":"payer","permissions":["view_transaction"],"expires_in":1}"#;
+    let made = with(gateway, "POST", "/transactions/tx_1/access-tokens", &key, body);
+    let access = text(&made.json(), "access_token");
+    let exchange = |access: &str| at(gateway, "POST", "/portal/session", &[("X-Access-Token", access)], "");
+    let portal = make_portal(gateway, &access);
+    let invalid = refusal(401, INVALID, "invalid_access_token", "The access token is not valid.");
+    let ended = until("the access token to expire", PATIENCE, || {
+        let answer = exchange(&access);
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(whole(&ended), invalid);
+    assert_eq!(whole(&exchange("htpk_live_nothing")), invalid);
+    let missing = at(gateway, "POST", "/portal/session", &[], "");
+    assert_eq!(
+        whole(&missing),
+        refusal(401, NONE, "invalid_access_token", "An access token is required.")
+    );
+    assert_eq!(
+        code(&view(gateway, &portal)),
+        (401, "expired_portal_session".into()),
+        "a session is told to be renewed"
+    );
+}
+
+#[test]
+fn an_inactive_business_has_no_valid_credential_of_any_surface() {
+    let house = House::open("holdyn");
+    let gateway = house.gateway();
+    let session = sign_up(gateway, "ann@acme.example");
+    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
+    let (_, access) = make_access(gateway, &key, "tx_1", &["view_transaction"]);
+    let portal = make_portal(gateway, &access);
+    let log_in = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;
+    let answers = || {
+        [
+            with(gateway, "GET", "/transactions/tx_1", &key, ""),
+            with(gateway, "GET", "/dashboard/x", &session, ""),
+            view(gateway, &portal),
+            at(gateway, "POST", "/portal/session", &[("X-Access-Token", &access)], ""),
+            at(gateway, "POST", "/auth/login", &[], log_in),
+        ]
+    };
+    assert!(answers().iter().all(|answer| answer.status == 200));
+    let tenant = text(&gateway.json(&["tenants", "list"])["tenants"][0], "id");
+    gateway.json(&["tenants", "disable", &tenant]);
+    let codes = [
+        ("invalid_api_key", "The API key is not valid."),
+        ("invalid_dashboard_session", "The dashboard session is not valid."),
+        ("invalid_portal_session", "The portal session is not valid."),
+        ("invalid_access_token", "The access token is not valid."),
+        ("invalid_credentials", "E-mail address or password is wrong."),
+    ];
+    for (answer, (code, message)) in answers().iter().zip(codes) {
+        assert_eq!(whole(answer), refusal(401, INVALID, code, message));
+    }
+    gateway.json(&["tenants", "enable", &tenant]);
+    assert!(answers().iter().all(|answer| answer.status == 200), "and all come back");
+}
+
+#[test]
+fn what_is_ended_ends_what_hangs_on_it_and_a_key_nothing_of_its_participants() {
     let house = House::open("holdyn");
     let gateway = house.gateway();
     let session = sign_up(gateway, "ann@acme.example");
     let (id, key) = make_key(gateway, &session, "live", &SCOPES);
     let (_, twin) = make_key(gateway, &session, "live", &SCOPES);
-    let sessions = [&key, &twin].map(|key| make_portal(gateway, &make_access(gateway, key, "tx_1", &["view_transaction"]).1));
+    let access = [&key, &twin].map(|key| make_access(gateway, key, "tx_1", &["view_transaction"]));
+    let sessions = access.each_ref().map(|(_, access)| make_portal(gateway, access));
     assert_eq!(sessions.each_ref().map(|s| view(gateway, s).status), [200, 200]);
     assert_eq!(with(gateway, "DELETE", &format!("/api-keys/{id}"), &session, "").status, 204);
+    assert_eq!(with(gateway, "GET", "/transactions/tx_1", &key, "").status, 401, "the key is gone");
     assert_eq!(
         sessions.each_ref().map(|s| view(gateway, s).status),
-        [401, 200],
-        "of the key that ended only"
+        [200, 200],
+        "its access tokens are the business's"
+    );
+    let renewed = make_portal(gateway, &access[0].1);
+    assert_eq!(view(gateway, &renewed).status, 200, "and can still be exchanged");
+    let path = format!("/transactions/tx_1/access-tokens/{}", access[0].0);
+    assert_eq!(
+        with(gateway, "DELETE", &path, &twin, "").status,
+        204,
+        "another key of the business ends them"
+    );
+    assert_eq!(
+        [&sessions[0], &renewed, &sessions[1]].map(|s| view(gateway, s).status),
+        [401, 401, 200],
+        "with the sessions made from it"
     );
 
     let account = text(&gateway.json(&["accounts", "list"])["accounts"][0], "id");

@@ -35,7 +35,7 @@ const CALLS: [Call; 15] = calls! {
     "api-keys-delete" "DELETE" "/api-keys/none" "dashboard" 404 "invalid_dashboard_session" "invalid_dashboard_session"
     "access-tokens-create" "POST" "/transactions/tx_1/access-tokens" "api" 422 "missing_api_key" "invalid_api_key"
     "access-tokens-delete" "DELETE" "/transactions/tx_1/access-tokens/none" "api" 404 "missing_api_key" "invalid_api_key"
-    "portal-session" "POST" "/portal/session" "access_token" 200 "invalid_portal_session" "invalid_portal_session"
+    "portal-session" "POST" "/portal/session" "access_token" 200 "invalid_access_token" "invalid_access_token"
     "dashboard" "GET" "/dashboard/overview" "dashboard" 200 "invalid_dashboard_session" "invalid_dashboard_session"
     "transactions-read" "GET" "/transactions/tx_1" "api" 200 "missing_api_key" "invalid_api_key"
     "transactions-write" "POST" "/transactions/tx_1" "api" 200 "missing_api_key" "invalid_api_key"

@@ -13,7 +13,7 @@ use crate::support::wait::{PATIENCE, until};
 use super::holdyn::{SCOPES, code, make_access, make_key, make_portal, sign_up, view, with};
 use super::house::{House, copy, text};
 
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }

@@ -20,6 +20,11 @@ lifetime = "1h"
 /// Mistakes in `[[routes]]` of `gateway.toml`.
 pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nunreadable_body = \"empty\"\nbody.name = { required = false }\n",
+        "\"empty\"",
+        "no field must be there",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"api\"] }\n",
         "[[routes]]",
         "this one does not say how",

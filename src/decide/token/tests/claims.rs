@@ -210,8 +210,8 @@ fn scopes_come_from_the_configured_claim_as_list_or_text() {
             .verify(token.as_bytes(), NOW)
             .map(|claims| claims.scopes.unwrap().joined().to_owned())
     };
-    assert_eq!(scopes(json!(["b", "a"])).unwrap(), "a b");
-    assert_eq!(scopes(json!("b a")).unwrap(), "a b");
+    assert_eq!(scopes(json!(["b", "a"])).unwrap(), "b a");
+    assert_eq!(scopes(json!("b a")).unwrap(), "b a");
     assert_eq!(
         scopes(json!("api/orders.read  https://www.example.com/auth/drive")).unwrap(),
         "api/orders.read https://www.example.com/auth/drive"
