@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
+use super::Cause;
 use super::balance::{Balance, Tried, View};
-use super::connect::{Resolver, connect};
+use super::connect::{ConnectError, Resolver, connect};
 use super::connection::{Connection, Idleness};
 use super::counters::UpstreamCounters;
 use super::health::{Health, Purpose};
@@ -66,8 +67,8 @@ struct Idle {
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// This endpoint could not be reached.
-    Unreachable(usize),
+    /// This endpoint could not be reached, for this reason.
+    Unreachable(usize, Cause),
     /// All connections stayed in use, or too many requests wait already.
     Busy,
 }
@@ -272,7 +273,7 @@ impl UpstreamPool {
         }
         let index = slot.index();
         let Some(endpoint) = self.spec.endpoints.get(index) else {
-            return Err(Refused::Unreachable(index));
+            return Err(Refused::Unreachable(index, Cause::ConnectFailed));
         };
         let deadline = now + self.spec.connect_timeout;
         match connect(endpoint, self.spec.tls.as_ref(), &self.resolver, deadline).await {
@@ -280,11 +281,11 @@ impl UpstreamPool {
                 self.counters.connects.up();
                 Ok(Lease::fresh(slot, connection))
             }
-            Err(error) => {
+            Err(ConnectError { cause, error }) => {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %endpoint.authority, %error, "connect failed");
                 self.counters.connect_failures.up();
-                slot.failed();
-                Err(Refused::Unreachable(index))
+                slot.failed(cause);
+                Err(Refused::Unreachable(index, cause))
             }
         }
     }
