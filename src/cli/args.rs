@@ -150,6 +150,11 @@ pub(crate) enum KeyCommand {
         /// Its id.
         id: String,
     },
+    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
+    Reveal {
+        /// Its id.
+        id: String,
+    },
     /// Switch a key off; `enable` switches it on again.
     Disable {
         /// Its id.
@@ -235,6 +240,9 @@ pub(crate) struct CreateArgs {
     /// The id of the record it hangs on: when that ends, it ends.
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
     /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,

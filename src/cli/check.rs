@@ -9,7 +9,7 @@ use crate::config::error::Weight;
 use crate::config::{self, Problems, Purpose, Style};
 
 use super::descriptors::{self, Budget, Wanted};
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::{Form, Printer};
 
 /// The answer in JSON: the same members whether there are mistakes or not.
@@ -56,7 +56,6 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             })
         }
         Err(errors) => {
-            let found = count(errors.problems.len(), "mistake");
             match printer.form() {
                 Form::Json => printer.print(
                     &Report {
@@ -68,7 +67,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
                 )?,
                 Form::Text => printer.remark(&errors.problems.render(style())),
             }
-            Err(Failure::new(Exit::Configuration, format!("{} has {found}", config.display())))
+            Err(Failure::of_configuration(config, &errors.problems))
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::upstream::spec::UpstreamSpec;
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
 use super::exchange::Record;
+use super::hook::Tellings;
 use super::live::Watch;
 
 /// Length of a request id: 128 bits in hexadecimal, as W3C trace ids are.
@@ -40,6 +41,8 @@ pub struct Worker {
     pub(super) watch: Watch,
     /// Who has the requests in flight.
     pub(super) places: Holders,
+    /// Calls whose service is told afterwards: they go on when their client leaves.
+    pub(super) tellings: Tellings,
     scratch: RefCell<Vec<Scratch>>,
     #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
     records: RefCell<Vec<Box<Record>>>,
@@ -129,6 +132,7 @@ impl Worker {
             },
             watch: Watch::new(parts.stream_check),
             places: Holders::new(parts.places.0, parts.places.1),
+            tellings: Tellings::default(),
             scratch: RefCell::default(),
             records: RefCell::default(),
         })
@@ -152,11 +156,17 @@ impl Worker {
     /// Does what is due now and then: looks at open streams, writes access lines out, closes connections
     /// nobody uses.
     pub fn tick(&self) {
+        self.tellings.reap();
         self.watch_streams();
         self.telemetry.tick();
         for upstream in &self.view.borrow().upstreams {
             upstream.sweep(crate::base::clock::instant());
         }
+    }
+
+    /// Waits until every service that is to be told something was told, or could not be.
+    pub async fn settle(&self) {
+        self.tellings.settle().await;
     }
 
     /// Ends a request in flight whose client takes nothing, for one that finds no place: whether there was one.

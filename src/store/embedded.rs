@@ -16,8 +16,8 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::events::ReaderState;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found,
-    FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState, Writes,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
+    Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState, Writes,
 };
 use disk::{Disk, Medium, OnFile};
 use health::Health;
@@ -194,6 +194,10 @@ impl CredentialStore for EmbeddedStore {
 
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
         self.read(move |tables| tables.list_credentials(&filter))
+    }
+
+    fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
+        self.read(move |tables| tables.page_credentials(&filter))
     }
 
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {

@@ -62,6 +62,8 @@ pub(crate) struct WorkerCounters {
     facts_age_millis: AtomicU64,
     facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
+    dropped_fields: AtomicU64,
+    failed_hooks: AtomicU64,
     pub(super) streams: StreamCounters,
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
 }
@@ -76,6 +78,8 @@ impl WorkerCounters {
             facts_age_millis: AtomicU64::new(0),
             facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
+            dropped_fields: AtomicU64::new(0),
+            failed_hooks: AtomicU64::new(0),
             streams: StreamCounters::new(),
             requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
         }
@@ -83,6 +87,10 @@ impl WorkerCounters {
 
     pub(crate) fn begin(&self) {
         add(Some(&self.begun), 1);
+    }
+
+    pub(crate) fn fail_hook(&self) {
+        add(Some(&self.failed_hooks), 1);
     }
 
     pub(crate) fn record(&self, line: &AccessLine<'_>) {
@@ -96,6 +104,9 @@ impl WorkerCounters {
         add(route.and_then(|classes| classes.get(class)), 1);
         if let Some(denial) = line.denial {
             add(self.refusals.get(denial as usize), 1);
+        }
+        if line.dropped_fields > 0 {
+            add(Some(&self.dropped_fields), u64::from(line.dropped_fields));
         }
         if let Some((kind, end)) = line.ended {
             self.streams.count(kind, end);
@@ -187,6 +198,16 @@ impl Totals {
     pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
         let count = |i: usize| self.sum_of(|w| w.refusals.get(i));
         DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i))).collect()
+    }
+
+    /// Request fields that were left out for their odd names.
+    pub(crate) fn dropped_fields(&self) -> u64 {
+        self.sum(|w| &w.dropped_fields)
+    }
+
+    /// Hooks that failed.
+    pub(crate) fn failed_hooks(&self) -> u64 {
+        self.sum(|w| &w.failed_hooks)
     }
 
     /// Open streams of one kind.

@@ -64,6 +64,7 @@ impl LineFormatter {
         }
         text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        word(out, b",\"cause\":\"", line.cause);
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
@@ -72,6 +73,9 @@ impl LineFormatter {
             number(out, b",\"bytes_in\":", bytes);
         }
         number(out, b",\"bytes_out\":", line.bytes_out);
+        if line.dropped_fields > 0 {
+            number(out, b",\"dropped_fields\":", u64::from(line.dropped_fields));
+        }
         word(out, b",\"ended\":\"", line.ended.map(|(_, end)| end.as_str()));
         number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(if line.completed {
@@ -108,6 +112,7 @@ impl LineFormatter {
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
+            ("cause", line.cause),
             ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
             ("tenant", line.tenant.map(TenantId::as_str)),
@@ -145,7 +150,7 @@ fn caller(line: &AccessLine<'_>) -> Vec<u8> {
 
 fn write_caller(line: &AccessLine<'_>, out: &mut Vec<u8>) {
     word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
-    word(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
+    text(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
     word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
 }
 
@@ -185,7 +190,7 @@ fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
 
 /// For whom a text is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
+pub(super) enum Style {
     /// Inside a JSON string.
     Json,
     /// On a terminal, unquoted.
@@ -196,7 +201,7 @@ enum Style {
 /// C1 controls (0x9B alone starts a terminal command), U+2028 and U+2029 (line ends to some
 /// readers), bidirectional overrides and look-alikes (hardening K9). Nothing a client sends can end
 /// a line, move a cursor, or look like another name.
-fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
+pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
     if all_plain(value.as_bytes(), style) {
         out.extend_from_slice(value.as_bytes());
         return;

@@ -33,7 +33,7 @@ use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, Share
 use crate::store::announce::{Announcer, Identity};
 use crate::store::cached::{CacheSettings, CachedStore};
 use crate::store::embedded::{EmbeddedStore, beginning};
-use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, Registered, SharedCounts};
+use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
 use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
@@ -50,6 +50,9 @@ pub(crate) struct Process {
     chores: Vec<JoinHandle<()>>,
     cached: Arc<CachedStore>,
     announcer: Arc<Announcer>,
+    /// What the store is, for the log.
+    store: String,
+    workers: usize,
     _socket: SocketName,
 }
 
@@ -57,7 +60,7 @@ pub(crate) struct Process {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// The store cannot be opened.
-    #[error("the store cannot be opened: {0}")]
+    #[error("the store cannot be opened: {}", reason(.0))]
     Store(#[from] StoreError),
     /// The process may not have enough descriptors.
     #[error("{0}")]
@@ -79,12 +82,36 @@ pub(crate) enum StartError {
     Machine(#[from] std::io::Error),
 }
 
+/// The store's words without a preface that says the same again.
+fn reason(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable(why) => why.clone(),
+        StoreError::Corrupt(_) | StoreError::Foreign(_) => error.to_string(),
+    }
+}
+
 impl Process {
     /// Starts everything; must be called inside the control runtime.
     ///
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+        let mut introduced = None;
+        let started = Self::start_introducing(loaded, panics, lines, &mut introduced).await;
+        if let (Err(_), Some(announcer)) = (&started, introduced) {
+            // Otherwise the others would wait for one who has never served.
+            announcer.withdraw().await;
+        }
+        started
+    }
+
+    /// The same; tells who was announced to the other gateways on the way.
+    async fn start_introducing(
+        loaded: Loaded,
+        panics: &Panics,
+        lines: Lines,
+        introduced: &mut Option<Arc<Announcer>>,
+    ) -> Result<Self, StartError> {
         let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -94,6 +121,7 @@ impl Process {
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
         let (upstreams, (cached, announcer)) = (Arc::<UpstreamRegistry>::default(), memory);
+        *introduced = Some(announcer.clone());
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
@@ -133,7 +161,7 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), settings.store.keep_ended);
+        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), &settings.store);
         chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
@@ -146,8 +174,29 @@ impl Process {
             chores,
             cached,
             announcer,
+            store: name_of(&settings.store.kind),
+            workers: settings.workers,
             _socket: socket_name,
         })
+    }
+
+    /// Tells the log what serves: who reads it later must know which gateway wrote it, and of what.
+    pub(crate) fn tell(&self) {
+        let operations = &self.operations;
+        let snapshot = operations.snapshot.load();
+        let listeners: Vec<String> = operations.listeners.iter().map(|l| format!("{}={}", l.name, l.address)).collect();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            gateway = operations.gateway.id.as_str(),
+            listeners = listeners.join(" "),
+            probes = operations.probes.map(|address| address.to_string()),
+            store = self.store,
+            workers = self.workers,
+            surfaces = snapshot.surfaces.len(),
+            upstreams = snapshot.upstreams.len(),
+            routes = snapshot.routes.len(),
+            "durward serves"
+        );
     }
 
     /// Reads the configuration again; the outcome is logged and counted.
@@ -169,6 +218,8 @@ impl Process {
         for chore in &self.chores {
             chore.abort();
         }
+        // Whoever comes in place of this gateway finds what it had in use.
+        let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
         activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
@@ -176,6 +227,40 @@ impl Process {
         // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
+}
+
+/// What a store is, without a password.
+fn name_of(store: &StoreKind) -> String {
+    let list = |all: &[Endpoint]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    match store {
+        StoreKind::Embedded { path } => format!("embedded {}", path.display()),
+        StoreKind::Redis { access, .. } => match &access.servers {
+            Servers::One(endpoint) => format!("redis {endpoint}"),
+            Servers::Cluster(seeds) => format!("redis cluster {}", list(seeds)),
+            Servers::Sentinels(sentinels) => format!("redis `{}` by sentinels {}", sentinels.service, list(&sentinels.addresses)),
+        },
+    }
+}
+
+/// How long a gateway that stops tells the store what was in use: much more than it takes, and nothing is lost with it
+/// but reads.
+const TELLING_TIME: Duration = Duration::from_secs(1);
+
+/// Reads ahead what was in use before the start, which readiness waits for, and tells the store what is in use until it is
+/// aborted.
+fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Readiness>) -> Vec<JoinHandle<()>> {
+    if store.warm_start == 0 {
+        return Vec::new();
+    }
+    readiness.warming();
+    let (reading, telling, readiness, within) = (cached.clone(), cached.clone(), readiness.clone(), store.warm_start_time);
+    vec![
+        tokio::spawn(async move {
+            reading.read_ahead(within, &readiness.ahead).await;
+            readiness.warm();
+        }),
+        tokio::spawn(async move { telling.tell_busy_for_ever().await }),
+    ]
 }
 
 /// What is kept outside of requests.
@@ -241,15 +326,17 @@ fn start_chores(
     operations: &Arc<Operations>,
     reloader: &Arc<Reloader>,
     (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
-    keep_ended: Duration,
+    store: &StoreSettings,
 ) -> Vec<JoinHandle<()>> {
-    vec![
+    let mut chores = warm_up(store, cached, &operations.readiness);
+    chores.extend([
         tokio::spawn(watch_store(operations.clone())),
         tokio::spawn(reloader.clone().poll()),
         tokio::spawn(write_uses(cached.clone())),
         tokio::spawn(announcer.clone().run()),
-        tokio::spawn(sweep_store(cached.clone(), keep_ended)),
-    ]
+        tokio::spawn(sweep_store(cached.clone(), store.keep_ended)),
+    ]);
+    chores
 }
 
 /// Forgets what ended long ago, until it is aborted.
@@ -317,6 +404,7 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         // The standard library's hash keys are random and need no generator of our own.
         seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
+        read_ahead: store.warm_start.min(usize::try_from(store.cache_entries).unwrap_or(usize::MAX)),
         absent_entries: store.absent_entries,
         ..CacheSettings::default()
     }

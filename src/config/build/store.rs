@@ -50,6 +50,8 @@ impl Builder<'_> {
             max_lookups: written.max_lookups,
             keep_ended: written.keep_ended,
             unknown_lookups: written.unknown_lookups,
+            warm_start: written.warm_start,
+            warm_start_time: written.warm_start_time,
             cache_entries: written.cache_entries,
             absent_entries: written.absent_entries,
         })

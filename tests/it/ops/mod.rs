@@ -11,3 +11,6 @@ mod receipts;
 mod registrations;
 mod replicas;
 mod rights;
+mod secrets;
+mod sessions;
+mod words;
