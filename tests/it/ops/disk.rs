@@ -66,13 +66,18 @@ fn a_store_that_cannot_be_written_says_so_serves_whom_it_knows_and_comes_back_by
             .code,
         4
     );
-    assert_eq!(log(&gateway, "store_takes_no_changes"), 1);
+    until("the alarm in the log", PATIENCE, || {
+        (log(&gateway, "store_takes_no_changes") == 1).then_some(())
+    });
 
     gateway.limit_files(None);
     until("the store to come back by itself", PATIENCE, || {
         (probe(gateway.probes(), "/readyz").0 == 200).then_some(())
     });
-    assert_eq!(log(&gateway, "takes changes again"), 1);
+    until("its end in the log", PATIENCE, || {
+        (log(&gateway, "takes changes again") == 1).then_some(())
+    });
+    assert_eq!(log(&gateway, "store_takes_no_changes"), 1, "once, however many were refused");
     assert_eq!(gateway.run(&["keys", "revoke", id]).code, 0);
     assert_eq!(status(&gateway, key), 401);
     let metrics = probe(gateway.probes(), "/metrics").1;
