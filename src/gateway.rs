@@ -1,6 +1,6 @@
 //! The request path, top to bottom: the only file that knows the order of the steps.
 //!
-//! origin -> headers screened -> target -> route -> rate limits by address -> credential extracted ->
+//! origin -> headers screened -> target -> preflight of a page answered -> route -> rate limits by address -> credential extracted ->
 //! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
 
 use std::future::{Future, poll_fn};
@@ -12,6 +12,7 @@ use std::task::Poll;
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
 use crate::decide::authorize::{Permit, authorize_public};
+use crate::decide::cors::Preflight;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
@@ -19,7 +20,7 @@ use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, Up
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, UpstreamError, holders};
+use crate::upstream::{Forwarded, Outgoing, Unanswered, holders};
 use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
@@ -35,9 +36,11 @@ mod body;
 mod caller;
 mod exchange;
 mod find;
+mod hook;
 mod limits;
 mod live;
 mod log_in;
+mod pages;
 mod renew;
 mod reply;
 mod serve;
@@ -46,7 +49,8 @@ mod trailers;
 mod tunnel;
 mod worker;
 
-use self::caller::{Caller, admit, identify, look_up};
+use self::caller::{Caller, admit, admit_further, doubtful_tenant, identify, look_up};
+use self::pages::Stopped;
 use self::worker::Scratch;
 
 /// What is known of a connection before its first request.
@@ -148,10 +152,11 @@ pub async fn handle<B: RequestBody + Unpin>(
     let examined = match examine(asked, &mut exchange) {
         Ok(examined) => examined,
         // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
-        Err(Refused {
+        Err(Stopped::Refused(Refused {
             denial: Denial::NoRoute, ..
-        }) if head.target == b"*" => return reply::server_options(exchange),
-        Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
+        })) if head.target == b"*" => return reply::server_options(exchange),
+        Err(Stopped::Refused(refused)) => return reply::refusal(exchange, &view.snapshot, &refused, head),
+        Err(Stopped::Preflight(fields)) => return reply::preflight(exchange, fields),
     };
     let route = examined.route;
     if !route.limits.before.is_empty() {
@@ -180,8 +185,9 @@ pub async fn handle<B: RequestBody + Unpin>(
         Ok(permit) => permit,
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
-    if !route.limits.after.is_empty()
-        && let Err(denial) = Box::pin(limits::admit_caller(asked, route, &permit, &mut exchange)).await
+    let doubtful = doubtful_tenant(&examined, &permit);
+    if (doubtful.is_some() || !route.limits.after.is_empty())
+        && let Err(denial) = Box::pin(admit_further(asked, &examined, (&permit, doubtful), &mut exchange)).await
     {
         return refuse_here(exchange, asked, denial);
     }
@@ -213,14 +219,14 @@ fn conclude<B: BodySource + Unpin>(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     upstream: UpstreamIndex,
-    answer: Result<Forwarded<Trailed<B>>, (UpstreamError, Trailed<B>)>,
+    answer: Result<Forwarded<Trailed<B>>, (Unanswered, Trailed<B>)>,
 ) -> Reply<B> {
     match answer {
         Ok(forwarded) => {
             exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
             pass_back(exchange, asked, examined, forwarded)
         }
-        Err((error, _body)) => unanswered(exchange, asked, upstream, &error),
+        Err((none, _body)) => unanswered(exchange, asked, upstream, &none),
     }
 }
 
@@ -241,9 +247,9 @@ fn pass_back<B: BodySource + Unpin>(
 }
 
 /// Refuses a request that no endpoint answered.
-fn unanswered<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, error: &UpstreamError) -> Reply<B> {
-    exchange.note_upstream(upstream);
-    refuse_here(exchange, asked, error.denial())
+fn unanswered<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, none: &Unanswered) -> Reply<B> {
+    exchange.note_unanswered(upstream, none.trace);
+    refuse_here(exchange, asked, none.error.denial())
 }
 
 /// Refuses a request whose credential died while it was on its way. Nobody knows what became of it
@@ -272,17 +278,16 @@ fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<R
     }
 }
 
-/// Answers a request whose head could not be read.
+/// Answers a request that is not asked what it wants; `head` is an empty one where it could not be read.
 #[must_use]
-pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -> Reply<B> {
+pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, denial: Denial) -> Reply<B> {
     let view = worker.view();
-    let head = RequestHead::default();
     let exchange = Exchange::begin(worker, view.clone(), (connection, None), head.version);
-    reply::refusal(exchange, &view.snapshot, &denial.into(), &head)
+    reply::refusal(exchange, &view.snapshot, &denial.into(), head)
 }
 
 /// Everything about a request that can be refused whoever sends it, in its order.
-fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Refused> {
+fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Stopped> {
     let Asked {
         view, connection, head, ..
     } = asked;
@@ -300,7 +305,18 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     if misdirected(snapshot, connection, &target) {
         return Err(Denial::Misdirected.into());
     }
-    let index = find::find(snapshot, &target, method)?;
+    if let Some(preflight) = Preflight::of(method, &head.fields)
+        && let Some(fields) = pages::grant(snapshot, &preflight, &target, exchange)?
+    {
+        return Err(Stopped::Preflight(fields));
+    }
+    let index = match find::find(snapshot, &target, method) {
+        Ok(index) => index,
+        Err(why) => {
+            pages::note_neighbour(snapshot, why, &target, exchange);
+            return Err(find::not_found(why).into());
+        }
+    };
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
     find::check_forms(snapshot, &target, method, index)?;

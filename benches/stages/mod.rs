@@ -174,14 +174,17 @@ impl Bench {
         let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
         let surface = &self.snapshot.surfaces[extracted.surface.0];
         let (resolver, now) = (&self.resolver, self.clock.now());
-        let recalled = resolver.recall(surface, black_box(&extracted), now).map_err(|d| d.label())?;
+        let recalled = resolver.recall(surface, black_box(&extracted), now).map_err(|d| d.denial.label())?;
         let found = match recalled {
             Recall::Known(found) => black_box(found),
             // The first time only: the store is asked.
             Recall::Unsure(unsure) => {
-                let asked = self.runtime.block_on(resolver.resolve(surface, &extracted, unsure));
-                asked.map_err(|d| d.label())?
+                let asked = self
+                    .runtime
+                    .block_on(resolver.resolve(surface, (&extracted, IpAddr::V4(Ipv4Addr::LOCALHOST)), unsure));
+                asked.map_err(|d| d.denial.label())?
             }
+            Recall::Forged => return Err("the key's MAC".into()),
         };
         self.resolved = Some((found.principal, found.proof));
         Ok(())
@@ -197,7 +200,7 @@ impl Bench {
             surface,
             method: Method::Get,
             presented_mode: extracted.mode,
-            carried: Carried::of(&extracted.credential, &self.head.fields, "api.example.com", Scheme::Http),
+            carried: Carried::of(&extracted.credential, &self.head.fields, ("api.example.com", Scheme::Http), None),
             proof,
             authority: &self.snapshot.authority,
         };

@@ -75,6 +75,9 @@ pub struct CreateKey {
     /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// Takes over a credential of which only SHA-256 hashes are known.
@@ -147,7 +150,7 @@ pub struct KeyMade {
     pub subject: Option<String>,
     /// `test`, `live` or none.
     pub mode: Option<String>,
-    /// Its scopes, sorted.
+    /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// Its roles.
     pub roles: Vec<String>,
@@ -157,6 +160,9 @@ pub struct KeyMade {
     /// A name for people.
     #[serde(default)]
     pub name: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// When it ends, RFC 3339.
     pub expires_at: Option<String>,
 }
@@ -180,6 +186,7 @@ impl KeyMade {
             roles: view.roles,
             parent: view.parent,
             name: view.name,
+            description: view.description,
             expires_at: view.expires_at,
         }
     }
@@ -188,6 +195,25 @@ impl KeyMade {
 impl std::fmt::Debug for KeyMade {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeyMade").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A signing secret, for the service that signs with it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Revealed {
+    /// Its id.
+    pub id: String,
+    /// The secret itself.
+    pub secret: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// When it ends, RFC 3339.
+    pub expires_at: Option<String>,
+}
+
+impl std::fmt::Debug for Revealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revealed").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -245,7 +271,7 @@ pub struct KeyView {
     pub subject: Option<String>,
     /// `test`, `live` or none.
     pub mode: Option<String>,
-    /// Its scopes, sorted.
+    /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// Its roles.
     pub roles: Vec<String>,
@@ -254,6 +280,9 @@ pub struct KeyView {
     pub parent: Option<String>,
     /// A name for people.
     pub name: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
     /// When it begins, RFC 3339.
@@ -284,6 +313,7 @@ impl From<&CredentialRecord> for KeyView {
             roles: role_words(record),
             parent: record.parent().map(|parent| parent.id.as_str().into()),
             name: record.name.clone(),
+            description: record.description().map(str::to_owned),
             created_at: times::write(record.created_at),
             not_before: record.not_before.map(times::write),
             expires_at: record.expires_at.map(times::write),
@@ -315,6 +345,9 @@ pub struct Checks {
     pub configuration: String,
     /// The store answered a moment ago.
     pub store: String,
+    /// What was in use before the start is in memory, or the time for that is over.
+    #[serde(default)]
+    pub warm: String,
     /// The gateway is not shutting down.
     pub serving: String,
 }

@@ -56,6 +56,8 @@ pub struct Operations {
     pub telemetry: Arc<Telemetry>,
     /// What `/readyz` shows.
     pub readiness: Arc<Readiness>,
+    /// What the process has too few descriptors for, if anything.
+    pub shortage: Option<String>,
     /// Reloads the configuration.
     pub reload: Reload,
     /// Where the public side listens.
@@ -85,6 +87,12 @@ impl Operations {
             && checks.store == "ok"
         {
             checks.store = format!("this gateway is not registered: {why}");
+        }
+        // A gateway that cannot revoke must not look well, even though it goes on serving whom it knows.
+        if let Some(why) = self.store.writes().and_then(|writes| writes.refused)
+            && checks.store == "ok"
+        {
+            checks.store = why;
         }
         checks
     }

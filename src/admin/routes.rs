@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::base::percent;
 use crate::store::{CredentialChange, TenantState};
 
 use super::api::{CreateTenant, Failure, FailureBody};
@@ -71,8 +72,9 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
             done(&operations.list_keys(tenant, surface, query.after.as_deref(), query.limit).await?)
         }
         ["v1", "keys"] if post => done(&operations.create_key(&parse(call)?).await?),
-        ["v1", "keys", "import"] if post => done(&operations.import_key(&parse(call)?).await?),
+        ["v1", "keys", "import"] if post => done(&operations.import_key(&parse_secret(call)?).await?),
         ["v1", "keys", id] if get => done(&operations.show_key(id).await?),
+        ["v1", "keys", id, "secret"] if get => done(&operations.reveal_key(id).await?),
         ["v1", "keys", id, "rotate"] if post => {
             let (about, request) = (About::credential(id)?, parse(call)?);
             change(operations, query, &about, operations.rotate_key(id, &request)).await
@@ -249,7 +251,11 @@ impl Query {
                 "tenant" => query.tenant = value_text,
                 "surface" => query.surface = value_text,
                 "parent" => query.parent = value_text,
-                "subject" => query.subject = value_text,
+                "subject" => {
+                    let subject =
+                        percent::decode(value).ok_or_else(|| OperationError::Usage("subject is not percent-encoded right".into()))?;
+                    query.subject = Some(subject);
+                }
                 "pepper" => query.pepper = value_text,
                 "after" => query.after = value_text,
                 "limit" => {

@@ -1,21 +1,37 @@
 //! Scopes and modes: the words of permission.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::ids::{InvalidId, is_valid_id};
+use super::text::every;
 
-/// One permission word, e.g. `orders:read`.
+/// Longest scope. Those of providers have up to about a hundred characters
+/// (`https://www.googleapis.com/auth/cloud-platform.read-only`).
+pub const MAX_SCOPE: usize = 255;
+
+/// Why a text is not a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a scope has 1 to 255 characters of visible ASCII, without `\"` and `\\`")]
+pub struct InvalidScope;
+
+/// Whether a text is a `scope-token` (RFC 6749, section 3.3) of bounded length.
+#[must_use]
+pub fn is_scope(text: &str) -> bool {
+    (1..=MAX_SCOPE).contains(&text.len()) && every(text.as_bytes(), |b| (b > b' ') & (b <= b'~') & (b != b'"') & (b != b'\\'))
+}
+
+/// One permission word, e.g. `orders:read` or `https://www.googleapis.com/auth/drive`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(Arc<str>);
 
 impl Scope {
-    /// Checks the text; scopes travel space-separated in a header, so the alphabet is that of ids.
+    /// Checks the text; scopes travel separated by spaces in a header, and none is in a scope.
     ///
     /// # Errors
-    /// [`InvalidId`] when it is not `[A-Za-z0-9._:-]{1,128}`.
-    pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        if is_valid_id(text) { Ok(Self(text.into())) } else { Err(InvalidId) }
+    /// [`InvalidScope`] when it is not a `scope-token` of at most [`MAX_SCOPE`] characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidScope> {
+        if is_scope(text) { Ok(Self(text.into())) } else { Err(InvalidScope) }
     }
 
     /// The scope as text.
@@ -37,9 +53,13 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A set of scopes, sorted, without duplicates; joined by spaces once, at construction.
+/// A set of scopes without duplicates, which are told in the order in which they were given; joined by spaces
+/// once, at construction. Sets of the same scopes in another order are not equal: they are told differently.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ScopeSet {
+    /// As they were given.
+    given: Arc<[Scope]>,
+    /// The same, to look for one.
     sorted: Arc<[Scope]>,
     joined: Arc<str>,
 }
@@ -48,7 +68,7 @@ impl ScopeSet {
     /// Every scope of `self` that `other` has too.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        self.sorted.iter().filter(|s| other.contains(s)).cloned().collect()
+        self.given.iter().filter(|s| other.contains(s)).cloned().collect()
     }
 
     /// Every scope that one of the two has.
@@ -57,13 +77,13 @@ impl ScopeSet {
         if self.covers(other) {
             return self.clone();
         }
-        self.sorted.iter().chain(other.sorted.iter()).cloned().collect()
+        self.given.iter().chain(other.given.iter()).cloned().collect()
     }
 
     /// Every scope of `self` that `other` lacks.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
-        self.sorted.iter().filter(|s| !other.contains(s)).cloned().collect()
+        self.given.iter().filter(|s| !other.contains(s)).cloned().collect()
     }
 
     /// Whether this scope is in the set.
@@ -78,9 +98,9 @@ impl ScopeSet {
         needed.sorted.iter().all(|s| self.contains(s))
     }
 
-    /// The scopes in order.
+    /// The scopes in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = &Scope> {
-        self.sorted.iter()
+        self.given.iter()
     }
 
     /// The scopes joined by single spaces, as `X-Scopes` carries them.
@@ -98,12 +118,19 @@ impl ScopeSet {
 
 impl FromIterator<Scope> for ScopeSet {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        let mut all: Vec<Scope> = scopes.into_iter().collect();
-        all.sort();
-        all.dedup();
-        let joined = all.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ");
+        let mut given: Vec<Scope> = scopes.into_iter().collect();
+        let mut sorted = given.clone();
+        sorted.sort();
+        if sorted.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+            sorted.dedup();
+            let mut seen = HashSet::with_capacity(given.len());
+            given.retain(|scope| seen.insert(scope.clone()));
+        }
+        let joined = given.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ");
+        let sorted: Arc<[Scope]> = sorted.into();
         Self {
-            sorted: all.into(),
+            given: if given[..] == sorted[..] { sorted.clone() } else { given.into() },
+            sorted,
             joined: joined.into(),
         }
     }
@@ -111,7 +138,7 @@ impl FromIterator<Scope> for ScopeSet {
 
 impl fmt::Debug for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.sorted.iter()).finish()
+        f.debug_set().entries(self.given.iter()).finish()
     }
 }
 
@@ -154,12 +181,41 @@ mod tests {
     }
 
     #[test]
+    fn scopes_are_the_tokens_of_rfc_6749() {
+        for good in [
+            "orders:read",
+            "orders-api/orders.read",
+            "https://www.googleapis.com/auth/drive.file",
+            "api://0b1c/Files.ReadWrite.All",
+            "!#[]~'(),;*$",
+            &"s".repeat(255),
+        ] {
+            assert!(Scope::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a\"b", "a\\b", "a\tb", "a\r\nb", "\u{e4}", "\u{7f}", &"s".repeat(256)] {
+            assert_eq!(Scope::parse(bad), Err(InvalidScope), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_set_covers_its_subsets_and_nothing_more() {
         let held = set(&["orders:write", "orders:read", "orders:read"]);
-        assert_eq!(held.joined(), "orders:read orders:write");
+        assert_eq!(held.joined(), "orders:write orders:read");
         assert!(held.covers(&set(&["orders:read"])));
         assert!(held.covers(&set(&[])));
         assert!(!held.covers(&set(&["orders:read", "orders:delete"])));
         assert_eq!(held.intersection(&set(&["orders:read", "x"])).joined(), "orders:read");
+    }
+
+    #[test]
+    fn scopes_are_told_in_the_order_in_which_they_were_given() {
+        let given = set(&["view", "fund", "view", "admin"]);
+        assert_eq!(given.joined(), "view fund admin");
+        assert_eq!(given.iter().map(Scope::as_str).collect::<Vec<_>>(), ["view", "fund", "admin"]);
+        assert_eq!(given.without(&set(&["fund"])).joined(), "view admin");
+        assert_eq!(given.union(&set(&["b", "view", "a"])).joined(), "view fund admin b a");
+        let other = set(&["admin", "fund", "view"]);
+        assert!(given.covers(&other) && other.covers(&given), "a set all the same");
+        assert_ne!(given, other, "and told in another order");
     }
 }

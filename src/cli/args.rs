@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
+    /// Permit the next start to begin with an empty store where the pepper is there already.
+    NewStore,
     /// Run the shipped configuration with a sample upstream and show what it does.
     Demo,
     /// Make, list and switch tenants.
@@ -148,6 +150,11 @@ pub(crate) enum KeyCommand {
         /// Its id.
         id: String,
     },
+    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
+    Reveal {
+        /// Its id.
+        id: String,
+    },
     /// Switch a key off; `enable` switches it on again.
     Disable {
         /// Its id.
@@ -233,6 +240,9 @@ pub(crate) struct CreateArgs {
     /// The id of the record it hangs on: when that ends, it ends.
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
     /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,

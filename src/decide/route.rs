@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::base::ids::TenantId;
 use crate::base::scope::ScopeSet;
 
 use super::method::Method;
@@ -120,9 +121,8 @@ impl Rewrite {
 /// Limits and opt-ins of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteOptions {
-    /// The segment of the path that names a tenant, counted from the empty one before the first `/`: it
-    /// must be the caller's own.
-    pub tenant_segment: Option<usize>,
+    /// The segment of the path that names a tenant: it must be the caller's own.
+    pub tenant_segment: Option<TenantSegment>,
     /// Largest request body in bytes.
     pub max_body: u64,
     /// How long the upstream may take until its response head.
@@ -137,6 +137,67 @@ pub struct RouteOptions {
     pub credentials: CredentialForwarding,
     /// Whether a connection may become something else than HTTP.
     pub upgrade: Upgrade,
+}
+
+/// Where a path names a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantSegment {
+    /// Counted from the empty segment before the first `/`.
+    pub at: usize,
+    /// What becomes of a text there that no tenant has as its id.
+    pub unknown: UnknownTenant,
+}
+
+/// What becomes of a text that stands where a path names a tenant, and that no tenant has as its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownTenant {
+    /// It is refused as another tenant is.
+    Refused,
+    /// A word ([`Named::Word`]) is forwarded.
+    Forwarded,
+}
+
+/// What a path says where it may name a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// The caller's own tenant, or nothing.
+    Own,
+    /// Another tenant, or what could be read as one.
+    Other,
+    /// A word that names another tenant if the store has a tenant of this id. Lower-case letters, digits, `-` and
+    /// `_` only: a service that trims, decodes once more or folds case reads no other word in it.
+    Word(TenantId),
+}
+
+/// The route that has `id` as a literal where another route's path names a tenant: it would take the requests that name
+/// this tenant.
+#[must_use]
+pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&'r Route> {
+    let naming = routes
+        .iter()
+        .filter_map(|route| Some((&route.pattern, route.options.tenant_segment?.at)));
+    naming
+        .flat_map(|(pattern, at)| {
+            let before: Vec<&str> = pattern.split('/').take(at).collect();
+            routes.iter().filter(move |other| {
+                let mut segments = other.pattern.split('/');
+                before.iter().all(|segment| segments.next() == Some(segment)) && segments.next() == Some(id.as_str())
+            })
+        })
+        .next()
+}
+
+impl TenantSegment {
+    /// What a canonical path names, for a caller of the tenant `own`.
+    #[must_use]
+    pub fn read(self, path: &str, own: &TenantId) -> Named {
+        let is_word = |text: &str| text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
+        match (path.split('/').nth(self.at), self.unknown) {
+            (Some(named), _) if named == own.as_str() => Named::Own,
+            (Some(named), UnknownTenant::Forwarded) if is_word(named) => TenantId::parse(named).map_or(Named::Other, Named::Word),
+            _ => Named::Other,
+        }
+    }
 }
 
 /// Whether trailers are forwarded.

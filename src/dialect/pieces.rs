@@ -11,9 +11,9 @@ use super::template::{Template, TemplateError};
 pub const VARIABLES: [&str; 6] = ["code", "message", "status", "title", "request_id", "details"];
 
 /// Stand in for what differs between requests while a template is rendered. Characters of a private
-/// use area that no code or message has a reason to hold.
-const REQUEST_ID: &str = "\u{E000}request_id\u{E001}";
-const DETAILS: &str = "\u{E000}details\u{E001}";
+/// use area that no code or message has a reason to hold, in upper case, which `upper` leaves as it is.
+const REQUEST_ID: &str = "\u{E000}REQUEST_ID\u{E001}";
+const DETAILS: &str = "\u{E000}DETAILS\u{E001}";
 
 /// A part of a body with everything filled in that does not differ between requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,6 +204,15 @@ mod tests {
         assert_eq!(filled(text, Some(&errors)), expected);
         assert_eq!(filled(text, None), serde_json::json!({"c": 1}));
         assert_eq!(filled(r#"{"d":{{ details }}}"#, None), serde_json::json!({"d": null}));
+    }
+
+    #[test]
+    fn a_code_in_upper_case_leaves_the_request_id_and_details_as_they_are() {
+        let mut errors = FieldErrors::default();
+        errors.push("a", "is needed");
+        let text = r#"{"c":{{ code | upper }},"id":{{ request_id | upper }},"d":{{ details | upper }}}"#;
+        let expected = serde_json::json!({"c": "C\"1", "id": "r\"1", "d": {"a": ["is needed"]}});
+        assert_eq!(filled(text, Some(&errors)), expected);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Templates that can only write JSON: compiled and tried at load, every value written as a JSON value.
 //!
-//! The language is that of Jinja (crate `minijinja`) without filters, functions and other templates.
+//! The language is that of Jinja (crate `minijinja`) without functions, other templates and filters, except
+//! `upper`: `{{ code | upper }}`.
 //! `{{ x }}` writes a whole JSON value, quotes included, whatever `autoescape` says: a value can
 //! never change the shape of a body.
 
@@ -121,6 +122,7 @@ fn bare() -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_formatter(write_json);
+    environment.add_filter("upper", upper);
     environment.set_keep_trailing_newline(false);
     environment
 }
@@ -131,6 +133,14 @@ fn compile(text: &str) -> Result<Environment<'static>, minijinja::Error> {
     environment.set_debug(true);
     environment.add_template_owned(NAME, text.trim_end().to_owned())?;
     Ok(environment)
+}
+
+/// A text in upper case; whatever else is absent or no text stays as it is.
+fn upper(value: Value) -> Value {
+    match value.as_str() {
+        Some(text) => Value::from(text.to_uppercase()),
+        None => value,
+    }
 }
 
 /// Writes a value as JSON. This stands in the place of automatic escaping, so that no template can
@@ -216,6 +226,19 @@ mod tests {
     }
 
     #[test]
+    fn upper_makes_a_text_upper_case_and_leaves_everything_else() {
+        let hostile = context! { a => "not_found\",\"x\":\"", b => context! { c => Value::from(()), d => vec!["x"] }, list => vec![1] };
+        let text = r#"[{{ a | upper }},{{ b.c | upper }},{{ b.d | upper }},{{ (a | upper) ~ "!" }}]"#;
+        let value: serde_json::Value = serde_json::from_str(&rendered(text, &hostile).unwrap()).unwrap();
+        let upper = "NOT_FOUND\",\"X\":\"";
+        assert_eq!(value, serde_json::json!([upper, null, ["x"], format!("{upper}!")]));
+        assert_eq!(
+            rendered("{{ nothing | upper }}", &hostile).unwrap_err(),
+            TemplateError::Unknown(Some(3..10), "nothing".into())
+        );
+    }
+
+    #[test]
     fn an_unknown_variable_is_named_with_its_place() {
         for (text, name, at) in [
             (r#"{"codee":{{ codee }}}"#, "codee", 12),
@@ -235,7 +258,7 @@ mod tests {
             rendered(r#"{% include "x" %}"#, &Value::from(())),
             Err(TemplateError::Syntax(..))
         ));
-        for filter in ["safe", "upper", "length"] {
+        for filter in ["safe", "lower", "length"] {
             let text = format!("{{{{ a|{filter} }}}}");
             assert!(rendered(&text, &context! { a => "x" }).is_err(), "{filter}");
         }

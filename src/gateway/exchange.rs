@@ -9,7 +9,9 @@ use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
 use crate::base::ids::{Subject, is_valid_id};
 use crate::base::principal::{Facts, Principal};
+use crate::base::token_fault::{TokenFault, Unproven};
 use crate::decide::authorize::Permit;
+use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
@@ -18,6 +20,7 @@ use crate::decide::target::RequestTarget;
 use crate::limit::Standing;
 use crate::telemetry::{StreamEnd, StreamKind};
 use crate::upstream::holders::{Caller, Holder, Ticket};
+use crate::upstream::{Cause, Trace};
 use crate::wire::fields::Fields;
 use crate::wire::head::{ResponseHead, Version};
 
@@ -57,12 +60,18 @@ pub(super) struct Record {
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
+    /// What was found to be wrong, for the log.
+    cause: Option<&'static str>,
     status: u16,
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
     attempts: u32,
+    /// Why the last attempt failed.
+    failure: Option<Cause>,
     /// How the caller stands under the limits that were asked.
     standings: Vec<Standing>,
+    /// Whose rules for pages of other origins its answer follows.
+    cors: CorsOf,
     bytes_in: Option<u64>,
     dropped_fields: u32,
     ended: Option<(StreamKind, StreamEnd)>,
@@ -88,11 +97,14 @@ impl Record {
             done: String::new(),
             facts: None,
             denial: None,
+            cause: None,
             status: 0,
             upstream: None,
             endpoint: None,
             attempts: 0,
+            failure: None,
             standings: Vec::new(),
+            cors: CorsOf::Others,
             bytes_in: None,
             dropped_fields: 0,
             ended: None,
@@ -113,9 +125,11 @@ impl Record {
         self.standings.clear();
         self.view = None;
         self.facts = None;
-        (self.denial, self.bytes_in, self.ended) = (None, None, None);
+        (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);
+        self.cors = CorsOf::Others;
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
         self.dropped_fields = 0;
+        self.failure = None;
     }
 }
 
@@ -342,7 +356,27 @@ impl Exchange {
         });
     }
 
+    /// Whose rules for pages of other origins its answer follows.
+    pub(super) fn cors(&self) -> CorsOf {
+        self.record.as_ref().map_or(CorsOf::Nobody, |record| record.cors)
+    }
+
+    /// Its answer follows these.
+    pub(super) fn note_cors(&mut self, whose: CorsOf) {
+        self.note(|record| record.cors = whose);
+    }
+
+    /// The fields that a listed origin needs to read its answer, by the configuration that answered it.
+    pub(super) fn mark_for_pages(&self, request: &Fields, answer: &mut Fields) {
+        let Some(record) = &self.record else { return };
+        let Some(view) = &record.view else { return };
+        if let Some(policy) = view.snapshot.cors.of(record.cors) {
+            policy.mark(request, answer);
+        }
+    }
+
     pub(super) fn note_route(&mut self, route: RouteIndex) {
+        self.note_cors(CorsOf::Route(route));
         self.note_asked(|asked| asked.route = Some(route));
     }
 
@@ -378,6 +412,14 @@ impl Exchange {
         });
     }
 
+    /// No endpoint answered.
+    pub(super) fn note_unanswered(&mut self, upstream: UpstreamIndex, trace: Trace) {
+        self.note(|record| {
+            record.upstream = Some(upstream);
+            (record.endpoint, record.attempts, record.failure) = (trace.endpoint, trace.attempts, trace.cause);
+        });
+    }
+
     /// What an issuer did, and to which records.
     pub(super) fn note_done(&mut self, done: &str) {
         self.note(|record| record.done.push_str(done));
@@ -394,6 +436,19 @@ impl Exchange {
         self.note(|record| record.status = status);
     }
 
+    /// Notes what was wrong, where the denial, which the caller is told too, does not say it.
+    pub(super) fn note_cause(&mut self, cause: &'static str) {
+        self.note(|record| record.cause = Some(cause));
+    }
+
+    /// Why a credential proved nothing, for the access line; what the caller is told goes on.
+    pub(super) fn blame(&mut self, why: Unproven) -> Denial {
+        if let Some(fault) = why.fault {
+            self.note_cause(fault.label());
+        }
+        why.denial
+    }
+
     pub(super) fn note_denial(&mut self, denial: Denial) {
         self.note(|record| {
             record.denial = Some(denial);
@@ -407,6 +462,7 @@ impl Exchange {
         };
         if let Some(denial) = record.live.denial() {
             record.denial = Some(denial);
+            record.cause = (denial == Denial::InvalidToken).then_some(TokenFault::NoLongerTrusted.label());
             let kind = record.live.kind();
             record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
         }

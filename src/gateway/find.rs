@@ -11,8 +11,8 @@ use super::Refused;
 /// Finds the route. A path with parameters is matched without them. If the table has another route for
 /// the whole of it, a service that does not know parameters would serve what that route is for:
 /// [`check_forms`] refuses it.
-pub(super) fn find(snapshot: &Snapshot, target: &RequestTarget<'_>, method: Method) -> Result<RouteIndex, Refused> {
-    snapshot.router.find(&target.host, method, &target.route_path()).map_err(not_found)
+pub(super) fn find(snapshot: &Snapshot, target: &RequestTarget<'_>, method: Method) -> Result<RouteIndex, NotFound> {
+    snapshot.router.find(&target.host, method, &target.route_path())
 }
 
 /// Refuses a spelling of the path that the route does not take.
@@ -44,7 +44,7 @@ fn is_found_alike(snapshot: &Snapshot, target: &RequestTarget<'_>, method: Metho
     rewritten && whole.map_or(true, |other| other == index)
 }
 
-fn not_found(why: NotFound) -> Refused {
+pub(super) fn not_found(why: NotFound) -> Refused {
     match why {
         NotFound::NoRoute => Denial::NoRoute.into(),
         NotFound::Method { allowed } => Refused {

@@ -19,13 +19,14 @@ use crate::issue::body::{Body, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
 use crate::issue::path::PathValues;
-use crate::issue::spec::{Action, Issuer};
-use crate::resolver::Resolved;
+use crate::issue::spec::hook::{Hook, When};
+use crate::issue::spec::{Action, BodySchema, Issuer, Unreadable};
+use crate::resolver::{Recall, Resolved};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
-use super::caller::permit;
-use super::{Asked, Examined, Exchange, Refused, Reply, limits, log_in, refuse_here, reply};
+use super::caller::{forged, permit};
+use super::{Asked, Examined, Exchange, Refused, Reply, hook, limits, log_in, refuse_here, reply};
 
 /// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
 /// server's own limits of silence and rate are made for large ones.
@@ -73,18 +74,44 @@ async fn issue<B: RequestBody + Unpin>(
         limits::admit_caller(asked, examined.route, &permit, exchange).await?;
     }
     let body = Arc::new(*body);
-    // Body, limits and queue took their time: what happens is permitted by what is true now, and the store
-    // compares it again in the step of the write.
+    let told = ask_first(asked, examined, &permit, (issuer, &body), exchange).await?;
+    // Body, limits, queue and the service that was asked took their time: what happens is permitted by what is true
+    // now, and the store compares it again in the step of the write.
     let mut newest = Newest::Known;
     for _ in 0..JUDGEMENTS {
         permit = judge_again(asked, examined, permit, (newest, &body), exchange).await?;
-        match answer(asked, examined, &permit, (issuer, body.clone()), exchange).await {
+        let call = make_call(asked, examined, &permit, (issuer, &body, &told), exchange);
+        let (answered, same) = answer(asked, examined, permit, call, exchange).await?;
+        permit = same;
+        match answered {
             Err(stop) if stop.stale => newest = Newest::Stored,
             Err(stop) => return Err(stop.into()),
             Ok(issued) => return Ok(issued),
         }
     }
     Err(Denial::Overloaded.into())
+}
+
+/// What the service said that is asked before; nothing where none is.
+async fn ask_first(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    permit: &Permit,
+    (issuer, body): (IssuerIndex, &Arc<Checked>),
+    exchange: &mut Exchange,
+) -> Result<Arc<serde_json::Value>, Denial> {
+    match hook_of(asked, issuer, When::Before) {
+        None => Ok(Arc::default()),
+        Some(hook) => {
+            let call = make_call(asked, examined, permit, (issuer, body, &Arc::default()), exchange);
+            hook::ask(asked, examined, permit, (hook, &call), exchange).await.map(Arc::new)
+        }
+    }
+}
+
+fn hook_of<'a>(asked: Asked<'a>, issuer: IssuerIndex, when: When) -> Option<&'a Hook> {
+    let hook = asked.view.snapshot.issuers.get(issuer.0)?.hook.as_ref()?;
+    (hook.when == when).then_some(hook)
 }
 
 /// By which facts a caller is judged again.
@@ -160,21 +187,29 @@ async fn admit<B: RequestBody + Unpin>(
     Ok((permit, checked))
 }
 
-/// Asks the issuer.
-async fn answer(
+/// Asks the issuer, and tells the service that is told.
+async fn answer(asked: Asked<'_>, examined: &Examined<'_>, permit: Permit, call: Call, exchange: &Exchange) -> Result<hook::Served, Stop> {
+    match hook_of(asked, call.issuer, When::After) {
+        None => Ok((asked.worker.engine.serve(call).await, permit)),
+        Some(hook) => hook::serve_and_tell(asked, examined, permit, (hook, call), exchange).await,
+    }
+}
+
+/// A call as this caller makes it now.
+fn make_call(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body): (IssuerIndex, Arc<Checked>),
+    (issuer, body, told): (IssuerIndex, &Arc<Checked>, &Arc<serde_json::Value>),
     exchange: &Exchange,
-) -> Result<Issued, Stop> {
+) -> Call {
     let snapshot = &asked.view.snapshot;
     let caller = permit.principal().zip(exchange.surface());
     let replaced = snapshot
         .issuers
         .get(issuer.0)
         .and_then(|issuer| replaced_session(asked, issuer, exchange));
-    let call = Call {
+    Call {
         snapshot: snapshot.clone(),
         issuer,
         caller: caller.map(|(principal, surface)| Caller {
@@ -183,12 +218,13 @@ async fn answer(
             ends_at: snapshot.surfaces.get(surface.0).and_then(|surface| ends_at(surface, principal)),
         }),
         path: PathValues::read(&examined.route.pattern, &examined.target.path),
-        body,
+        query: examined.target.query.map(str::to_owned),
+        body: body.clone(),
         replaced,
         address: examined.origin.client,
         request_id: exchange.request_id().to_owned(),
-    };
-    asked.worker.engine.serve(call).await
+        hook: told.clone(),
+    }
 }
 
 /// The accepted surface whose credentials are presented in the body. Configuration lets it stand
@@ -205,11 +241,19 @@ async fn read_checked<B: RequestBody + Unpin>(asked: Asked<'_>, issuer: &Issuer,
     let bytes = tokio::time::timeout(BODY_DEADLINE, read(asked, issuer.body.max, body))
         .await
         .map_err(|_| Denial::RequestTimeout)??;
-    if !bytes.is_empty() {
-        check_media_type(&asked.head.fields)?;
-    }
-    let checked = Checked::check(&issuer.body, Body::parse(&bytes)?);
+    let checked = Checked::check(&issuer.body, parse(asked, &issuer.body, &bytes)?);
     Ok(Box::new(checked.map_err(Stop::from)?))
+}
+
+fn parse(asked: Asked<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<Body, Denial> {
+    if bytes.is_empty() {
+        return Ok(Body::default());
+    }
+    let parsed = check_media_type(&asked.head.fields).and_then(|()| Body::parse(bytes));
+    match (parsed, schema.unreadable) {
+        (Err(_), Unreadable::Empty) => Ok(Body::default()),
+        (parsed, _) => parsed,
+    }
 }
 
 async fn read<B: RequestBody + Unpin>(asked: Asked<'_>, max: usize, body: &mut B) -> Result<Zeroizing<Vec<u8>>, Denial> {
@@ -258,7 +302,12 @@ async fn permit_pair(
     let (publishable, secret) = halves.ok_or(Denial::MissingCredential)?;
     let extracted = extract_pair(surfaces, wanted.1, publishable.as_bytes(), secret.as_bytes())?;
     let surface = surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
-    let resolved = asked.worker.resolver.prove(surface, &extracted, exchange.now()).await?;
+    let resolver = &asked.worker.resolver;
+    let resolved = match resolver.recall(surface, &extracted, exchange.now())? {
+        Recall::Known(resolved) => resolved,
+        Recall::Unsure(unsure) => resolver.resolve(surface, (&extracted, exchange.client()), unsure).await?,
+        Recall::Forged => return Err(forged(exchange)),
+    };
     decide(asked, wanted, resolved, extracted.mode, exchange)
 }
 

@@ -10,6 +10,8 @@ use crate::base::scope::{Mode, ScopeSet};
 use crate::decide::surface::SurfaceIndex;
 use crate::dialect::answer::AnswerTemplate;
 
+pub mod hook;
+
 /// What a served route does: reads a body, acts, answers.
 #[derive(Debug)]
 pub struct Issuer {
@@ -21,6 +23,8 @@ pub struct Issuer {
     pub body: BodySchema,
     /// What it answers.
     pub answer: AnswerSpec,
+    /// What it asks a service before, or tells it after.
+    pub hook: Option<hook::Hook>,
 }
 
 /// What an issuer does.
@@ -35,7 +39,7 @@ pub enum Action {
         /// Which of them (index into `mints`, a session surface with a cookie) is set as a cookie.
         cookie: Option<usize>,
     },
-    /// Lists records of a surface, oldest id first; never with a secret.
+    /// Lists records of a surface, the newest first; never with a secret.
     List {
         /// Of this surface.
         surface: SurfaceIndex,
@@ -82,7 +86,7 @@ pub enum Action {
     },
     /// Lists the roles of the configuration and of the caller's tenant.
     ListRoles,
-    /// Lists the scopes that the configuration's routes and roles know.
+    /// Lists the scopes that the configuration's routes and roles know, and the roles of the caller's tenant.
     ListScopes,
     /// Ends the caller's session, or all sessions of what it hangs on; removes its cookie.
     LogOut {
@@ -198,6 +202,8 @@ pub struct Mint {
     pub subject: Option<Source>,
     /// Its name for people.
     pub name: Option<Source>,
+    /// What it is for.
+    pub description: Option<Source>,
     /// Of an account: its e-mail address. Taken within the surface: 409 `taken`.
     pub login: Option<Source>,
     /// Of an account: its password, which is hashed and never shown.
@@ -327,6 +333,19 @@ pub struct BodySchema {
     pub fields: Vec<Field>,
     /// What an unknown field is told; default `The {field} field is not known.`
     pub unknown: Option<String>,
+    /// What a body that cannot be read is.
+    pub unreadable: Unreadable,
+}
+
+/// What a body is that is not one JSON object, or is said to be of another type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unreadable {
+    /// Refused as such: [`Denial::InvalidBody`](crate::base::denial::Denial::InvalidBody) or
+    /// [`Denial::WrongMediaType`](crate::base::denial::Denial::WrongMediaType).
+    #[default]
+    Refused,
+    /// An object without members: the fields that must be there are told to be missing.
+    Empty,
 }
 
 impl Default for BodySchema {
@@ -335,6 +354,7 @@ impl Default for BodySchema {
             max: DEFAULT_MAX_BODY,
             fields: Vec::new(),
             unknown: None,
+            unreadable: Unreadable::default(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::snapshot::LogInSettings;
 
-use super::network::Network;
+use crate::base::network::Network;
 
 use counts::{Charge, Counted, Counts};
 use known::KnownNetworks;
@@ -111,7 +111,7 @@ impl Throttle {
             per_account: settings.tries_per_account,
             table: Mutex::new(Table {
                 counts,
-                known: KnownNetworks::default(),
+                known: KnownNetworks::new(settings.known_for),
                 said_at: BootMillis::default(),
             }),
         }

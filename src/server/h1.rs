@@ -23,7 +23,7 @@ use crate::gateway::{Connection, Lifeline};
 use crate::telemetry::StreamEnd;
 use crate::wire::after_others;
 use crate::wire::body::{BodySource, Chunk};
-use crate::wire::head::{EMPTY_LINE, Progress, RequestHead};
+use crate::wire::head::{EMPTY_LINE, Progress, RequestHead, origin_of_unread};
 
 mod answer;
 mod body;
@@ -209,7 +209,10 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         let number = self.socket.borrow_mut().incoming.begin(head);
         let asked = Asked::of(head);
         let Some(mut in_flight) = self.context.place() else {
-            let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, Denial::Overloaded);
+            let answer = self
+                .context
+                .service
+                .refuse_request::<H1Body<Io>>(&self.connection, head, Denial::Overloaded);
             return self.answer(answer, asked, wanted).await;
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);
@@ -319,7 +322,11 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         if denial != Denial::RequestTimeout {
             self.context.counters.malformed.add_one();
         }
-        let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, denial);
+        let mut head = RequestHead::default();
+        if let Some(origin) = origin_of_unread(&self.socket.borrow().input) {
+            head.fields.push(b"Origin", origin);
+        }
+        let answer = self.context.service.refuse_request::<H1Body<Io>>(&self.connection, &head, denial);
         match self.answer(answer, Asked::UNREAD, After::Close).await {
             Ended::Clean(_) | Ended::Last => self.linger().await,
             Ended::Broken(sent) => self.break_off(sent),

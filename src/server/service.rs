@@ -33,6 +33,16 @@ pub trait Service: Clone + 'static {
     /// Answers a request that does not get as far as [`Service::handle`].
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<Self::Body<B>, Self::Outcome>;
 
+    /// Answers a request whose head is known, without asking what it wants.
+    fn refuse_request<B: RequestBody + Unpin + 'static>(
+        &self,
+        connection: &Connection,
+        _head: &RequestHead,
+        denial: Denial,
+    ) -> Answer<Self::Body<B>, Self::Outcome> {
+        self.refuse(connection, denial)
+    }
+
     /// Ends a request in flight whose client takes nothing of its answer, so that another has its place:
     /// whether there was one.
     fn relieve(&self) -> bool {
@@ -41,6 +51,12 @@ pub trait Service: Clone + 'static {
 
     /// Called about every [`super::worker::TICK`] on the worker's thread, for what is done in batches.
     fn tick(&self);
+
+    /// Waits for what requests have begun and nobody waits for any more. Called when the last connection has
+    /// ended.
+    fn settle(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 }
 
 /// Is told how an answer went; dropped unused it counts as aborted.
@@ -130,11 +146,24 @@ impl Service for Rc<Worker> {
         head: &RequestHead,
         body: B,
     ) -> Answer<ReplyBody<B>, Exchange> {
-        gateway::handle(self, place, head, body).await.into()
+        let mut reply = gateway::handle(self, place, head, body).await;
+        reply.mark_for_pages(head);
+        reply.into()
     }
 
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Exchange> {
-        gateway::refuse(self, connection, denial).into()
+        self.refuse_request(connection, &RequestHead::default(), denial)
+    }
+
+    fn refuse_request<B: RequestBody + Unpin + 'static>(
+        &self,
+        connection: &Connection,
+        head: &RequestHead,
+        denial: Denial,
+    ) -> Answer<ReplyBody<B>, Exchange> {
+        let mut reply = gateway::refuse(self, connection, head, denial);
+        reply.mark_for_pages(head);
+        reply.into()
     }
 
     fn relieve(&self) -> bool {
@@ -143,5 +172,9 @@ impl Service for Rc<Worker> {
 
     fn tick(&self) {
         Worker::tick(self);
+    }
+
+    async fn settle(&self) {
+        Worker::settle(self).await;
     }
 }

@@ -3,13 +3,16 @@
 //! A use is worth a write when the store does not know one of the last interval. So a session costs
 //! each gateway at most one write an interval, however busy it is, and none on the request path. What
 //! is lost by a crash, and what another gateway cannot know yet, is at most an interval of use and
-//! [`ACTIVITY_TICK`]: a session may be thought idle that much too early. It never lives longer by
-//! it: the absolute limit is in the record, and no use moves that.
+//! [`ACTIVITY_TICK`]: a session may be thought idle that much too early. The first use after a longer pause
+//! would cost more than that if it were lost, the whole pause: it is written within [`AFTER_PAUSE`]. A session
+//! never lives longer by any of this: the absolute limit is in the record, and no use moves that.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use crate::base::ids::CredentialId;
@@ -29,6 +32,10 @@ const PART_OF_TIMEOUT: u32 = 20;
 /// How often due uses are looked for; adds to the interval.
 pub const ACTIVITY_TICK: Duration = Duration::from_secs(1);
 
+/// How soon the first use after a pause is written. Those of a tenth of a second are written together: a write of
+/// the embedded store waits for the disk.
+pub const AFTER_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a written use is still remembered: until no cached facts are older than the write, which
 /// is less than the longest revocation bound.
 const KEPT_AFTER_WRITE: Duration = Duration::from_secs(60);
@@ -45,6 +52,8 @@ const LAST_FLUSH: Duration = Duration::from_secs(3);
 /// Uses of sliding credentials. Shared by all workers; touched by requests of sliding credentials only.
 pub struct Activity {
     shards: Box<[Mutex<HashMap<CredentialId, Use>>]>,
+    /// Told of the first use after a pause.
+    pause_over: Notify,
     written: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
@@ -91,6 +100,7 @@ impl Default for Activity {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            pause_over: Notify::new(),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -112,6 +122,9 @@ impl Activity {
     fn note_one(&self, record: &CredentialRecord, idle: Idle, now: Now) {
         let mut uses = self.shard(&record.id);
         if let Some(known) = uses.get_mut(&record.id) {
+            if !known.is_pending() && now.boot >= known.due {
+                self.pause_over.notify_one();
+            }
             known.last = known.last.max(now.wall);
             known.stored = known.stored.max(idle.last_used);
             return;
@@ -125,6 +138,9 @@ impl Activity {
         }
         let interval = interval_of(idle.timeout);
         let known_for = Duration::from_millis(u64::try_from(now.wall.0.saturating_sub(idle.last_used.0)).unwrap_or(0));
+        if known_for >= interval {
+            self.pause_over.notify_one();
+        }
         uses.insert(
             record.id.clone(),
             Use {
@@ -232,7 +248,10 @@ impl Activity {
 /// [`flush_all`].
 pub async fn write_behind(activity: &Activity, store: &dyn CredentialStore, clock: &dyn Clock) {
     loop {
-        tokio::time::sleep(ACTIVITY_TICK).await;
+        tokio::select! {
+            () = tokio::time::sleep(ACTIVITY_TICK) => {}
+            () = activity.pause_over.notified() => tokio::time::sleep(AFTER_PAUSE).await,
+        }
         if let Err(error) = activity.flush(store, clock.now(), Flush::Due).await {
             tracing::warn!(%error, "uses of sessions could not be written; they are tried again");
         }

@@ -1,5 +1,6 @@
 //! Facts remembered for a short time in front of a store: never decisions, never beyond their age.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,12 +17,15 @@ use super::{Again, CredentialStore, StoreError};
 use flights::Flights;
 use memory::Memory;
 
+pub use busy::ReadAhead;
 pub use counters::CacheFigures;
 
 mod breaker;
+mod busy;
 mod cap;
 mod counters;
 mod flights;
+mod gathered;
 mod interned;
 mod memory;
 mod refreshes;
@@ -42,12 +46,15 @@ pub struct CacheSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once.
     pub max_lookups: usize,
-    /// Most look-ups in any second of credentials not met lately; more are refused at once. None: no limit.
+    /// Most look-ups in any second of what was not met lately and may be a guess ([`Asker::Guessing`]); more are refused
+    /// at once, but for addresses that had less than their part. None: no limit.
     pub unknown_lookups: Option<u32>,
     /// What pauses are drawn from: another one in each process, so that gateways do not act together.
     pub seed: u64,
     /// Most credentials remembered.
     pub cache_entries: u64,
+    /// Most credentials of which the store is told that they are in use, and that are read ahead at a start.
+    pub read_ahead: usize,
     /// Most absences remembered, in a memory of their own.
     pub absent_entries: u64,
     /// Places of the table of events ([`Positions::with_slots`]).
@@ -64,10 +71,20 @@ impl Default for CacheSettings {
             unknown_lookups: None,
             seed: 0,
             cache_entries: 100_000,
+            read_ahead: 100_000,
             absent_entries: 50_000,
             event_slots: EVENT_SLOTS,
         }
     }
+}
+
+/// On whose account the store is asked about what this process has not met lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// Nobody's: somebody who may make credentials made this one, or it was admitted before.
+    Proven,
+    /// Whoever sends from this address: it may be a guess, and guesses have a cap.
+    Guessing(IpAddr),
 }
 
 /// A store with a memory. Shared by all workers.
@@ -147,8 +164,8 @@ impl CachedStore {
     ///
     /// # Errors
     /// [`StoreError`]: not known. Nothing is remembered.
-    pub async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.flights.load(fingerprint, BootMillis::default()).await
+    pub async fn load(&self, fingerprint: Fingerprint, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.load(fingerprint, BootMillis::default(), asker).await
     }
 
     /// Reads facts again that were read before `since`: for what makes no event, the uses of sliding
@@ -156,8 +173,8 @@ impl CachedStore {
     ///
     /// # Errors
     /// [`StoreError`]: not known. Nothing is remembered.
-    pub async fn load_since(&self, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.flights.load(fingerprint, since).await
+    pub async fn load_since(&self, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.load(fingerprint, since, asker).await
     }
 
     /// Has this fingerprint read soon, for somebody who looks again with [`recall`](Self::recall) and waits for
@@ -165,6 +182,24 @@ impl CachedStore {
     /// store fails: whoever still wants it asks again.
     pub fn refresh(&self, fingerprint: Fingerprint) {
         self.flights.refresh(Again::whole(fingerprint));
+    }
+
+    /// Reads what gateways had in use lately, for at most `within`: a gateway that starts is ready when this ends.
+    pub async fn read_ahead(&self, within: Duration, progress: &ReadAhead) {
+        self.flights.read_ahead(within, progress).await;
+    }
+
+    /// Tells the store every few seconds what is in use, until it is aborted.
+    pub async fn tell_busy_for_ever(&self) {
+        loop {
+            tokio::time::sleep(busy::TELL_AFTER).await;
+            self.flights.tell_busy().await;
+        }
+    }
+
+    /// Tells the store what it was not told yet.
+    pub async fn tell_busy(&self) {
+        self.flights.tell_busy().await;
     }
 
     /// The age from which facts may not be used any more.

@@ -27,14 +27,16 @@ mod peppers;
 pub mod receipts;
 pub mod redis;
 mod rests_on;
+mod status;
 pub mod sweep;
 mod watch;
 
-pub use filter::CredentialFilter;
+pub use filter::{CredentialFilter, CredentialPage, Ids, MAX_READ};
 pub use found::{Again, Found, FoundAgain, FoundFacts};
 pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, ToldEvent};
 pub use rests_on::RestsOn;
+pub use status::{StoreStatus, Writes};
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -229,6 +231,21 @@ pub trait CredentialStore: Send + Sync + 'static {
         Box::pin(join_all(reads))
     }
 
+    /// Notes that these are in use, for gateways that start. It is a hint and nothing else: what is on the list is found like
+    /// everything, and what is not is found when somebody asks.
+    ///
+    /// A store that says nothing else keeps no list.
+    fn note_busy(&self, busy: Vec<Fingerprint>) -> BoxFuture<'_, Result<(), StoreError>> {
+        drop(busy);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Those that gateways noted lately ([`note_busy`](Self::note_busy)), at most `most`, the last ones first.
+    fn busy(&self, most: usize) -> BoxFuture<'_, Result<Vec<Fingerprint>, StoreError>> {
+        let _ = most;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// The time by which everything made now is made: the store's own clock, and never earlier than what it
     /// has written already, whatever becomes of that clock. One for all gateways.
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>>;
@@ -238,6 +255,25 @@ pub trait CredentialStore: Send + Sync + 'static {
 
     /// Lists credentials in order of id.
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>>;
+
+    /// One page of that list: exactly whether more follow, and at most [`MAX_READ`] records are read for it. What a
+    /// caller's request may ask for.
+    ///
+    /// The default reads without that bound.
+    fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
+        Box::pin(async move {
+            let limit = filter.limit.clamp(1, MAX_LIST - 1);
+            let whole = CredentialFilter {
+                limit: limit + 1,
+                ..filter
+            };
+            let mut records = self.list_credentials(whole).await?;
+            let more = records.len() > limit;
+            records.truncate(limit);
+            let next = records.last().filter(|_| more).map(|record| record.id.clone());
+            Ok(CredentialPage { records, next })
+        })
+    }
 
     /// Reads one tenant.
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>>;
@@ -346,6 +382,11 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// that cannot be closed the sink is told to forget everything.
     fn subscribe(&self, sink: Arc<dyn EventSink>);
 
+    /// Whether it was written under a pepper that this gateway has not got, as far as was heard lately.
+    fn lacks_pepper(&self) -> bool {
+        false
+    }
+
     /// Whether the store answers, within `deadline`.
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
 
@@ -399,6 +440,11 @@ pub trait CredentialStore: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How changes fare, as this process has seen; `None` for a store that leaves it to its own monitoring.
+    fn writes(&self) -> Option<Writes> {
+        None
+    }
+
     /// How well events reach this process, for metrics and readiness. A store in this process hears
     /// of everything by itself, which is what this says unless a store knows better.
     fn status(&self) -> StoreStatus {
@@ -408,17 +454,6 @@ pub trait CredentialStore: Send + Sync + 'static {
             heard_at: BootMillis::default(),
         }
     }
-}
-
-/// How well a store's events reach this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreStatus {
-    /// What the event reader is doing.
-    pub reader: events::ReaderState,
-    /// The position of the last event delivered to the sinks.
-    pub applied: Position,
-    /// When the store was last heard, on the boot clock; zero before that and for stores in-process.
-    pub heard_at: BootMillis,
 }
 
 /// Most records of one list, so that an answer stays below 16 MiB.

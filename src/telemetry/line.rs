@@ -64,10 +64,12 @@ impl LineFormatter {
         }
         text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        word(out, b",\"cause\":\"", line.cause);
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
         number(out, b",\"attempts\":", u64::from(line.attempts));
+        word(out, b",\"failure\":\"", line.failure);
         if let Some(bytes) = line.bytes_in {
             number(out, b",\"bytes_in\":", bytes);
         }
@@ -111,6 +113,7 @@ impl LineFormatter {
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
+            ("cause", line.cause),
             ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
             ("tenant", line.tenant.map(TenantId::as_str)),
@@ -119,6 +122,7 @@ impl LineFormatter {
             ("principal", line.principal.map(Subject::as_str)),
             ("route", line.route),
             ("endpoint", line.endpoint),
+            ("failure", line.failure),
             ("request_id", Some(line.request_id)),
         ];
         for (name, value) in names {
@@ -148,7 +152,7 @@ fn caller(line: &AccessLine<'_>) -> Vec<u8> {
 
 fn write_caller(line: &AccessLine<'_>, out: &mut Vec<u8>) {
     word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
-    word(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
+    text(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
     word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
 }
 
@@ -188,7 +192,7 @@ fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
 
 /// For whom a text is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
+pub(super) enum Style {
     /// Inside a JSON string.
     Json,
     /// On a terminal, unquoted.
@@ -199,7 +203,7 @@ enum Style {
 /// C1 controls (0x9B alone starts a terminal command), U+2028 and U+2029 (line ends to some
 /// readers), bidirectional overrides and look-alikes (hardening K9). Nothing a client sends can end
 /// a line, move a cursor, or look like another name.
-fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
+pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
     if all_plain(value.as_bytes(), style) {
         out.extend_from_slice(value.as_bytes());
         return;

@@ -364,6 +364,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let snapshot = Snapshot {
         issuers: Vec::new(),
         authority: Authority::default(),
+        cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         dialects: Vec::new(),
@@ -389,6 +390,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         listeners: Vec::new(),
         gateway: identity(),
         probes: None,
+        shortage: None,
         reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };
     (store, operations)

@@ -105,6 +105,8 @@ pub struct Extras {
     /// are its own; the others go only as far as its parent's. `None` on records made before this was kept
     /// apart.
     pub granted: Option<ScopeSet>,
+    /// What it is for, in its maker's words; never a header.
+    pub description: Option<String>,
 }
 
 impl Extras {
@@ -213,10 +215,12 @@ impl CredentialRecord {
         self.surface.as_str() == TENANT_SURFACE
     }
 
-    /// Whether a pepper is needed to find it: not when it is found by its id alone, or is a tenant's.
+    /// Whether a pepper is needed to find it or to derive its secret: not when it is found by its id alone, or is a
+    /// tenant's.
     #[must_use]
     pub fn needs_pepper(&self) -> bool {
-        !self.is_of_tenant() && self.fingerprint != Fingerprint::of_id(&self.surface, &self.id)
+        let by_id = self.fingerprint == Fingerprint::of_id(&self.surface, &self.id);
+        !self.is_of_tenant() && (!by_id || self.secret_fingerprint.is_some())
     }
 
     /// What it hangs on.
@@ -253,6 +257,12 @@ impl CredentialRecord {
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         self.extras.as_ref()?.login.as_deref()
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.extras.as_ref()?.description.as_deref()
     }
 
     /// Those of its scopes that it holds whatever its parent does; `None` when that was not kept.

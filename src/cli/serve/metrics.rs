@@ -7,6 +7,7 @@ use super::Panics;
 use super::reload::Reloader;
 use crate::admin::probes::Readiness;
 use crate::base::clock::Clock;
+use crate::cli::descriptors::Budget;
 use crate::gateway::UpstreamRegistry;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
@@ -29,6 +30,7 @@ pub(super) struct Sources<'a> {
     pub(super) readiness: &'a Arc<Readiness>,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) panics: &'a Panics,
+    pub(super) budget: Budget,
 }
 
 pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
@@ -39,12 +41,20 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     register_rights(metrics, &sources.cached);
     register_upstreams(metrics, &sources.upstreams);
     register_connections(metrics, sources.running);
+    register_descriptors(metrics, sources.budget);
     register_limits(metrics, &sources.limiter);
     register_keys(metrics, &sources.renewal);
-    let (readiness, clock) = (sources.readiness.clone(), sources.clock.clone());
-    metrics.gauge_fn("durward_store_up", "Whether the store answered a moment ago", &[], move || {
-        u64::from(readiness.store_is_up(clock.now().boot))
-    });
+    register_writes(metrics, &sources.cached);
+    let (readiness, clock, cached) = (sources.readiness.clone(), sources.clock.clone(), sources.cached.clone());
+    metrics.gauge_fn(
+        "durward_store_up",
+        "Whether the store answered a moment ago and, as far as is known, takes changes",
+        &[],
+        move || {
+            let takes_changes = cached.store().writes().is_none_or(|writes| writes.refused.is_none());
+            u64::from(takes_changes && readiness.store_is_up(clock.now().boot))
+        },
+    );
     let reloader = sources.reloader.clone();
     metrics.family_fn(
         Kind::Counter,
@@ -71,6 +81,34 @@ fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
             let concerns = cached.store().concerns();
             concerns.iter().map(|concern| sample(&[("concern", concern.word())], 1)).collect()
         },
+    );
+}
+
+/// Of the embedded store; another one has monitoring of its own.
+fn register_writes(metrics: &Metrics, cached: &Arc<CachedStore>) {
+    let store = cached.clone();
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_store_writable",
+        "Whether the file of the embedded store takes changes; no row for other stores",
+        move || {
+            let writes = store.store().writes();
+            writes.iter().map(|w| sample(&[], u64::from(w.refused.is_none()))).collect()
+        },
+    );
+    let store = cached.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_write_failures",
+        "Failures to write the file of the embedded store; no row for other stores",
+        move || store.store().writes().iter().map(|w| sample(&[], w.failed)).collect(),
+    );
+    let store = cached.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_reopenings",
+        "How often the file of the embedded store was opened again after a failure; no row for other stores",
+        move || store.store().writes().iter().map(|w| sample(&[], w.reopened)).collect(),
     );
 }
 
@@ -234,6 +272,28 @@ fn register_connections(metrics: &Metrics, running: &Running) {
                 .map(|(name, value)| sample(&[("event", name)], value))
                 .collect())
         },
+    );
+}
+
+fn register_descriptors(metrics: &Metrics, budget: Budget) {
+    metrics.gauge_fn(
+        "durward_connections_limit",
+        "Client connections that are accepted at a time: as configured, or as there are descriptors for",
+        &[],
+        move || budget.connections as u64,
+    );
+    metrics.gauge_fn(
+        "durward_descriptors_limit",
+        "Files and sockets that the process may have open",
+        &[],
+        move || budget.limit,
+    );
+    metrics.gauge_fn(
+        "durward_descriptors_open",
+        "Files and sockets that the process has open",
+        &[],
+        // Looking takes one itself.
+        || std::fs::read_dir("/proc/self/fd").map_or(0, |open| (open.count() as u64).saturating_sub(1)),
     );
 }
 

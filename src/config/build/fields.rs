@@ -3,7 +3,7 @@
 use crate::config::source::Located;
 use crate::config::written::{WrittenField, WrittenRoute, WrittenServe};
 use crate::decide::surface::{BodyField, Carry, Surface};
-use crate::issue::spec::{BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Presence, TextFormat};
+use crate::issue::spec::{BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Presence, TextFormat, Unreadable};
 
 use super::Builder;
 use super::scene::Scene;
@@ -59,11 +59,28 @@ impl Builder<'_> {
             Some(_) => usize::try_from(route.max_body).unwrap_or(DEFAULT_MAX_BODY),
             None => DEFAULT_MAX_BODY,
         };
+        let unreadable = self.unreadable(scene, serve);
         BodySchema {
             max,
             fields: std::mem::take(&mut scene.fields),
             unknown: serve.unknown_field.as_ref().map(|m| m.value.clone()),
+            unreadable,
         }
+    }
+
+    /// Without a field that must be there, a body that nobody could read would pass for one that asks for nothing.
+    fn unreadable(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Unreadable {
+        if serve.unreadable_body.value != "empty" {
+            return Unreadable::Refused;
+        }
+        if scene.fields.iter().all(|field| field.presence == Presence::Optional) {
+            self.report.error(
+                &serve.unreadable_body.at,
+                "no field must be there: a body that cannot be read would do as well as an empty one",
+                Some("leave it out, or let a field be `required`".to_owned()),
+            );
+        }
+        Unreadable::Empty
     }
 
     fn field(&self, written: &WrittenField) -> Field {

@@ -1,5 +1,6 @@
 //! One mistake a row: what is written, where the caret stands, what is said.
 
+pub(super) mod cors;
 pub(super) mod served;
 pub(super) mod store;
 pub(super) mod surfaces;
@@ -10,6 +11,11 @@ pub(super) struct Case(pub(super) &'static str, pub(super) &'static str, pub(sup
 /// Mistakes in `gateway.toml`.
 pub(super) const GATEWAY_CASES: &[Case] = &[
     Case("wrokers = 2\n", "wrokers", "there is no key `wrokers`"),
+    Case(
+        "[surfaces.hooks]\nkind = \"signing_secret\"\n",
+        "hooks]",
+        "a surface of kind `signing_secret` needs `prefixes`",
+    ),
     Case("workers = \"two\"\n", "\"two\"", "`workers` cannot be a text"),
     Case("workers = 0\n", "0", "`workers` must be 1 to 256"),
     Case("workers = -1\n", "-1", "`workers` cannot be this number"),
@@ -278,6 +284,16 @@ pub(super) const UPSTREAM_CASES: &[Case] = &[
         "[[routes]]\npath = \"/a\"\nhosts = [\"a:80\"]\naccess = \"public\"\n",
         "\"a:80\"",
         "`a:80` is not a host",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], unknown_tenant = \"forward\" }\n",
+        "\"forward\"",
+        "this path names no tenant",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.t\", unknown_tenant = \"pass\" }\n",
+        "\"pass\"",
+        "`pass`",
     ),
     Case(
         "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.tt\" }\n",

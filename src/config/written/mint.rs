@@ -28,11 +28,11 @@ pub const MINT: Schema = Schema {
         Key {
             name: "parent",
             kind: Kind::Either(
-                "`none`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table",
+                "`tenant`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table",
                 Some(&PARENT),
             ),
-            default: Fallback::Absent("`none`"),
-            about: "What it hangs on: when that ends, it ends.",
+            default: Fallback::Absent("`tenant`"),
+            about: "What it hangs on: when that ends, it ends, and what that loses is lost to it. With `tenant` (or `none`) that is its tenant alone: it is given what its caller holds when it is made, or what `grants` names, and from then on that is its own; its caller's end, rotation or narrowing does not touch it.",
         },
         Key {
             name: "subject",
@@ -45,6 +45,12 @@ pub const MINT: Schema = Schema {
             kind: Kind::Either(SOURCE, None),
             default: Fallback::Absent("none"),
             about: "Its name for people.",
+        },
+        Key {
+            name: "description",
+            kind: Kind::Either(SOURCE, None),
+            default: Fallback::Absent("none"),
+            about: "What it is for, at most 1024 bytes; kept, and told in lists and to operators.",
         },
         Key {
             name: "login",
@@ -83,7 +89,7 @@ pub const MINT: Schema = Schema {
             name: "roles",
             kind: Kind::Either(SOURCE, None),
             default: Fallback::Absent("none"),
-            about: "Ids of its roles; their scopes are judged as `scopes` are.",
+            about: "Ids of its roles, or names of roles of the configuration where they are written down here; their scopes are judged as `scopes` are.",
         },
         Key {
             name: "claims",
@@ -160,6 +166,8 @@ pub struct WrittenMint {
     pub subject: Option<Located<Source>>,
     /// Name.
     pub name: Option<Located<Source>>,
+    /// What it is for.
+    pub description: Option<Located<Source>>,
     /// Login.
     pub login: Option<Located<Source>>,
     /// Password.
@@ -187,7 +195,7 @@ pub struct WrittenMint {
 /// A parent as written.
 #[derive(Debug, Clone)]
 pub enum WrittenParent {
-    /// `none`
+    /// `tenant`
     None,
     /// `caller`
     Caller,
@@ -232,6 +240,7 @@ pub fn read(section: &Section<'_>) -> WrittenMint {
         parent: read_parent(section),
         subject: source::read(section, "subject"),
         name: source::read(section, "name"),
+        description: source::read(section, "description"),
         login: source::read(section, "login"),
         password: source::read(section, "password"),
         mode: read_mode(section),
@@ -251,7 +260,7 @@ fn read_parent(section: &Section<'_>) -> Option<Located<WrittenParent>> {
     let at = section.place(value);
     let parent = match value.get_ref() {
         DeValue::String(text) => match text.as_ref() {
-            "none" => Some(WrittenParent::None),
+            "tenant" | "none" => Some(WrittenParent::None),
             "caller" => Some(WrittenParent::Caller),
             "caller.parent" => Some(WrittenParent::CallersParent),
             text => text.strip_prefix("minted.").and_then(|n| n.parse().ok()).map(WrittenParent::Minted),

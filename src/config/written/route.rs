@@ -10,6 +10,8 @@ use crate::config::source::{Located, Place};
 use crate::decide::route::PathForms;
 
 use super::body::FIELD;
+use super::cors::{self, CORS, WrittenRouteCors};
+use super::hook::HOOK;
 use super::mint::MINT;
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
 use super::serve::{self, ACTIONS, ANSWER, REACH, WrittenServe};
@@ -129,6 +131,12 @@ pub const ROUTE: Schema = Schema {
             about: "`websocket`: a GET that asks for the WebSocket protocol (version 13) may become a tunnel, once the service has answered 101. Anything else that asks to switch is forwarded without its `Upgrade`.",
         },
         Key {
+            name: "cors",
+            kind: Kind::Either("`\"none\"`, or a table", Some(&CORS)),
+            default: Fallback::Absent("`[cors]` of `gateway.toml`"),
+            about: "What pages of other origins may do here. With `none` no field of ours is written, and what the service says passes.",
+        },
+        Key {
             name: "dialect",
             kind: Kind::Text,
             default: Fallback::Absent("the upstream's"),
@@ -228,10 +236,22 @@ pub const ROUTE: Schema = Schema {
             about: "What a field is told that the body may not have.",
         },
         Key {
+            name: "unreadable_body",
+            kind: Kind::Choice(&["refuse", "empty"]),
+            default: Fallback::Value("refuse"),
+            about: "What a body is that is not one JSON object, or not `application/json`: `invalid_body` or `unsupported_media_type`; or, with `empty`, an object without members, so that the fields which must be there are told to be missing, as `invalid_fields`.",
+        },
+        Key {
             name: "answer",
             kind: Kind::Table(&ANSWER),
             default: Fallback::Absent("204"),
             about: "What is answered.",
+        },
+        Key {
+            name: "hook",
+            kind: Kind::Table(&HOOK),
+            default: Fallback::Absent("no service is asked or told"),
+            about: "What a service is asked before, or told after.",
         },
         Key {
             name: "limits",
@@ -264,6 +284,12 @@ pub const ACCESS: Schema = Schema {
             kind: Kind::Text,
             default: Fallback::Absent("the path names no tenant"),
             about: "`path.<parameter>`: where the path names a tenant, which must be the caller's own; another is `foreign_tenant`.",
+        },
+        Key {
+            name: "unknown_tenant",
+            kind: Kind::Choice(&["refuse", "forward"]),
+            default: Fallback::Value("refuse"),
+            about: "With `tenant`: what becomes of a text there that no tenant has as its id. `forward` lets it pass if it is made of `a-z 0-9 _ -`, as in `/tenants/add-user` beside `/tenants/{id}`; the store is asked, and one that cannot say is 503. Everything else is `foreign_tenant`. For services that tell ids apart by their exact spelling.",
         },
     ],
 };
@@ -330,6 +356,8 @@ pub struct WrittenRoute {
     pub forward_credentials: bool,
     /// What a connection may become.
     pub upgrade: Located<&'static str>,
+    /// What pages of other origins may do, if it says so itself.
+    pub cors: Option<WrittenRouteCors>,
     /// Dialect of its refusals.
     pub dialect: Option<Located<String>>,
     /// Its own rate limits.
@@ -355,6 +383,8 @@ pub enum WrittenAccess {
         scopes: Vec<Located<String>>,
         /// `path.<parameter>`
         tenant: Option<Located<String>>,
+        /// What becomes of a text there that is no tenant's id; `None`: not written.
+        unknown_tenant: Option<Located<&'static str>>,
     },
 }
 
@@ -385,6 +415,7 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         trailers: section.is_set("trailers"),
         forward_credentials: section.is_set("forward_credentials"),
         upgrade: section.choice("upgrade"),
+        cors: cors::read_of_route(section),
         dialect: section.text("dialect"),
         limits: rate::read_list(section, "limits"),
         serve: serve::read(section),
@@ -432,8 +463,12 @@ fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
                     Some("name at least one surface, or say `access = \"public\"`".to_owned()),
                 );
             }
-            let tenant = access.text("tenant");
-            Some(WrittenAccess::Surfaces { surfaces, scopes, tenant })
+            Some(WrittenAccess::Surfaces {
+                surfaces,
+                scopes,
+                tenant: access.text("tenant"),
+                unknown_tenant: access.raw("unknown_tenant").map(|_| access.choice("unknown_tenant")),
+            })
         }
         other => section.wrong("access", value, other),
     }

@@ -121,7 +121,7 @@ fn a_record_from_before_grants_were_kept_goes_on_with_what_routes_grant_today() 
             record("key", "mint", None, None, &[]),
         ]
     };
-    assert_eq!(may(&authority, &old(None), &[]), "fund view");
+    assert_eq!(may(&authority, &old(None), &[]), "view fund");
     assert_eq!(may(&authority, &old(Some("")), &[]), "", "one that was made with nothing");
     let other = samples::key_pair("other");
     let authority = Authority::new(Roles::default(), [(&other, &view)]);

@@ -8,10 +8,11 @@ use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, PasswordHash, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{AccountFields, Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session, Verified};
+use super::{AccountFields, Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session, Verified};
 
 /// People and other actors that further records hang on. Found by id, or by the fingerprint of the log-in name's
 /// normal form.
@@ -70,11 +71,16 @@ impl Kind for Account {
         FindBy::Nothing
     }
 
+    /// A name that anybody may type.
+    fn maker(&self, _: Credential<'_>) -> Maker {
+        Maker::Untold
+    }
+
     fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {
         None
     }
 
-    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Unproven> {
         Ok(Verified::NoToken)
     }
 

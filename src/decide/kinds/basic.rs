@@ -13,13 +13,14 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::key_pair::read_pair;
 use super::proof::{compare_secret, same_secret, whole_key};
 use super::{
-    Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Scheme, Session,
+    Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Scheme, Session,
     Verified, longest_prefix,
 };
 
@@ -58,6 +59,7 @@ impl Basic {
         KeyForm {
             prefixes: &self.key_prefixes,
             random: DEFAULT_RANDOM,
+            longest: MAX_KEY_LEN,
         }
     }
 
@@ -66,6 +68,7 @@ impl Basic {
             Password::Secret { prefixes } => Some(KeyForm {
                 prefixes,
                 random: DEFAULT_RANDOM,
+                longest: MAX_KEY_LEN,
             }),
             Password::Empty => None,
         }
@@ -139,6 +142,11 @@ impl Kind for Basic {
         found.unwrap_or(FindBy::Nothing)
     }
 
+    fn maker(&self, credential: Credential<'_>) -> Maker {
+        let found = self.with_key(credential, |user| self.key_form().maker(user, self.keys));
+        found.unwrap_or(Maker::Untold)
+    }
+
     fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let Credential::Basic(encoded) = credential else {
             return None;
@@ -146,7 +154,7 @@ impl Kind for Basic {
         with_both(encoded, |user, _| with(user))
     }
 
-    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Unproven> {
         Ok(Verified::NoToken)
     }
 

@@ -10,10 +10,11 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::{ExternalIssuer, ExternalRules, Published, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
-use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session};
+use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session};
 
 /// A token signed by an issuer that is not ours.
 #[derive(Debug)]
@@ -40,13 +41,13 @@ pub enum Verified<'s> {
         /// Whose key.
         keys: &'s Arc<Published>,
         /// What is to be said if there are no newer ones.
-        otherwise: Denial,
+        otherwise: Unproven,
     },
 }
 
 impl Kind for External {
     const WORD: &'static str = "external_jwt";
-    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "claim_headers"];
+    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "max_token", "claim_headers", "claim_lists"];
 
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
@@ -92,17 +93,21 @@ impl Kind for External {
         TenantId::parse(claims.record.as_str()).map_or(FindBy::Nothing, |tenant| FindBy::Exactly(Fingerprint::of_tenant(&tenant)))
     }
 
+    fn maker(&self, _: Credential<'_>) -> Maker {
+        Maker::BySignature
+    }
+
     fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {
         None
     }
 
-    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         let Credential::Jwt { token, .. } = credential else {
             return Ok(Verified::NoToken);
         };
         match self.rules.verify(token, now) {
             Ok(claims) => Ok(Verified::Token(Box::new(claims))),
-            Err(Unverified::Denied(denial)) => Err(denial),
+            Err(Unverified::Denied(why)) => Err(why),
             Err(Unverified::KeyWanted { keys, otherwise }) => Ok(Verified::KeyWanted {
                 rules: &self.rules,
                 keys,

@@ -13,6 +13,7 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::IdKind;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 
 use super::external::ExternalIssuer;
 use super::token::ClaimHeader;
@@ -26,6 +27,7 @@ mod key_pair;
 mod place;
 mod proof;
 mod session;
+mod signing_secret;
 
 pub use account::Account;
 pub use api_key::ApiKey;
@@ -36,6 +38,7 @@ pub use key_pair::{Halves, KeyPair};
 pub use place::{AccountFields, BodyField, Carrier, Carry, Place, Scheme};
 pub use proof::Proof;
 pub use session::{CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord};
+pub use signing_secret::SigningSecret;
 
 /// A kind of credential, with what its surface is configured to.
 #[derive(Debug)]
@@ -52,16 +55,19 @@ pub enum SurfaceKind {
     Session(Session),
     /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
     External(External),
+    /// What a service signs with; nobody presents it.
+    SigningSecret(SigningSecret),
 }
 
 /// The word of each kind in the configuration.
-pub const WORDS: [&str; 6] = [
+pub const WORDS: [&str; 7] = [
     ApiKey::WORD,
     KeyPair::WORD,
     Basic::WORD,
     Account::WORD,
     Session::WORD,
     External::WORD,
+    SigningSecret::WORD,
 ];
 
 /// What every kind of credential answers.
@@ -114,6 +120,9 @@ pub trait Kind {
     /// What its record is found by.
     fn find_by(&self, surface: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy;
 
+    /// What tells, before anything is looked up, that its credential was made by somebody who may.
+    fn maker(&self, credential: Credential<'_>) -> Maker;
+
     /// Does something with the text that is hashed to find its record: the key, or the publishable half.
     fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T>;
 
@@ -121,7 +130,7 @@ pub trait Kind {
     ///
     /// # Errors
     /// What is wrong with a token.
-    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial>;
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
     /// What presenting this credential proves about the record that was found by it.
     fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof;
@@ -181,6 +190,22 @@ pub enum FindBy {
     },
 }
 
+/// What tells, before anything is looked up, that a credential was made by somebody who may make some. It says nothing
+/// of whether the credential is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// A signature, which is verified before a look-up.
+    BySignature,
+    /// The MAC in a key.
+    ByMac {
+        /// Whether every key that looks so is durward's. Where keys of others are known too, one of them may look
+        /// the same.
+        only: bool,
+    },
+    /// Nothing: whoever guesses presents the same.
+    Untold,
+}
+
 /// A credential as it was presented, with what its signature was found to say.
 #[derive(Debug, Clone, Copy)]
 pub struct Presented<'p> {
@@ -221,6 +246,8 @@ pub enum Recipe<'s> {
     Account,
     /// A signed token.
     Session(&'s Session),
+    /// A secret to sign with, derived from the pepper and the id of its record; it begins so, by mode.
+    Signing(&'s [KeyPrefix]),
     /// Others make it.
     Elsewhere,
 }
@@ -235,6 +262,7 @@ macro_rules! ask {
             SurfaceKind::Account($kind) => $answer,
             SurfaceKind::Session($kind) => $answer,
             SurfaceKind::External($kind) => $answer,
+            SurfaceKind::SigningSecret($kind) => $answer,
         }
     };
 }
@@ -291,12 +319,17 @@ impl SurfaceKind {
         ask!(self, kind => kind.find_by(surface, credential, claims))
     }
 
+    #[must_use]
+    pub fn maker(&self, credential: Credential<'_>) -> Maker {
+        ask!(self, kind => kind.maker(credential))
+    }
+
     pub fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
         ask!(self, kind => kind.with_key(credential, with))
     }
 
     #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
-    pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+    pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         ask!(self, kind => kind.verify(credential, now))
     }
 
@@ -319,10 +352,18 @@ impl SurfaceKind {
             (Self::Account(is), Self::Account(was)) => is.prove_again(was, before, record, now),
             (Self::Session(is), Self::Session(was)) => is.prove_again(was, before, record, now),
             (Self::External(is), Self::External(was)) => is.prove_again(was, before, record, now),
+            (Self::SigningSecret(is), Self::SigningSecret(was)) => is.prove_again(was, before, record, now),
             // What was proven to one kind is nothing to another.
-            (Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::Session(_) | Self::External(_), _) => {
-                Err(Denial::WrongSurface)
-            }
+            (
+                Self::ApiKey(_)
+                | Self::KeyPair(_)
+                | Self::Basic(_)
+                | Self::Account(_)
+                | Self::Session(_)
+                | Self::External(_)
+                | Self::SigningSecret(_),
+                _,
+            ) => Err(Denial::WrongSurface),
         }
     }
 

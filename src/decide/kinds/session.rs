@@ -9,10 +9,11 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
 
-use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Verified};
+use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Verified};
 
 /// A signed session token that hangs on a record.
 #[derive(Debug)]
@@ -165,11 +166,15 @@ impl Kind for Session {
         FindBy::Exactly(Fingerprint::of_id(self.records_of(surface), &claims.record))
     }
 
+    fn maker(&self, _: Credential<'_>) -> Maker {
+        Maker::BySignature
+    }
+
     fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {
         None
     }
 
-    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         let Credential::Jwt { token, .. } = credential else {
             return Ok(Verified::NoToken);
         };

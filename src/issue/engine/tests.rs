@@ -113,6 +113,7 @@ fn mint(surface: SurfaceIndex) -> Mint {
         parent: ParentSource::None,
         subject: None,
         name: None,
+        description: None,
         login: None,
         password: None,
         mode: ModeSource::Caller,
@@ -247,6 +248,11 @@ impl Bench {
     }
 
     async fn run(&self, action: Action, asking: Asking<'_>) -> Result<(Issued, Json), Stop> {
+        self.run_with(action, asking, None).await
+    }
+
+    /// The same with a query.
+    async fn run_with(&self, action: Action, asking: Asking<'_>, query: Option<&str>) -> Result<(Issued, Json), Stop> {
         let names = AnswerNames {
             subject: Subject::Credential,
             caller: Caller_::Present,
@@ -274,6 +280,7 @@ impl Bench {
                 body: Some(template.unwrap()),
                 headers: Vec::new(),
             },
+            hook: None,
         };
         let checked = Checked::check(&issuer.body, Body::parse(asking.body.as_bytes()).unwrap())?;
         let caller = match asking.caller {
@@ -289,10 +296,12 @@ impl Bench {
             issuer: IssuerIndex(0),
             caller,
             path: PathValues::read(asking.path.0, asking.path.1),
+            query: query.map(str::to_owned),
             body: Arc::new(checked),
             replaced: asking.replaced,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: "r-1".into(),
+            hook: Arc::default(),
         };
         let issued = self.engine.serve(call).await?;
         let told = serde_json::from_slice(issued.body.as_deref().unwrap()).unwrap();
@@ -326,6 +335,7 @@ fn snapshot(issuer: Issuer) -> Snapshot {
     };
     let surfaces = surfaces();
     Snapshot {
+        cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         issuers: vec![issuer],

@@ -219,6 +219,28 @@ async fn the_store_never_lags_a_busy_session_by_more_than_the_interval_and_a_tic
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_first_use_after_a_pause_is_written_at_once_and_the_next_ones_with_their_interval() {
+    let mut world = World::new();
+    world.advance(23 * HOUR);
+    let clock = crate::base::clock::ManualClock::new(world.now);
+    let writer = write_behind(&world.activity, &world.store, &clock);
+    let user = async {
+        // Behind a look that found nothing: the next one is a second away.
+        tokio::time::sleep(ACTIVITY_TICK).await;
+        assert!(world.request(world.read()));
+        tokio::time::sleep(AFTER_PAUSE * 2).await;
+        assert_eq!(world.writes(), 1, "what was paused for a day is not lost with a crash now");
+        assert!(world.request(world.read()));
+        tokio::time::sleep(AFTER_PAUSE * 2).await;
+        assert_eq!(world.writes(), 1, "in use again, it costs one write an interval");
+    };
+    tokio::select! {
+        () = writer => {}
+        () = user => {}
+    }
+}
+
 #[tokio::test]
 async fn a_failed_write_is_made_up_for_and_the_session_lives_on_here_meanwhile() {
     let mut world = World::new();

@@ -14,13 +14,15 @@ use crate::base::principal::{Facts, IdentityLines, Position, Reading};
 use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
+use super::busy::Busy;
 use super::cap::Cap;
 use super::counters::{Counters, add_one};
+use super::gathered::{Asked, Gathered};
 use super::interned::Interned;
 use super::memory::Memory;
 use super::refreshes::Refreshes;
 use super::said::SaidEach;
-use super::{Absence, CacheFigures, CacheSettings, Recalled};
+use super::{Absence, Asker, CacheFigures, CacheSettings, Recalled};
 
 /// Locks over the table of flights; more than the workers that meet there.
 const SHARDS: usize = 64;
@@ -49,6 +51,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Whether it brought facts.
+    pub(super) const fn is_present(&self) -> bool {
+        self.facts.is_some()
+    }
+
     /// What it says when it brought no facts, to those who waited for it.
     const fn absence(&self) -> Absence {
         Absence {
@@ -90,6 +97,8 @@ pub(super) struct Flights {
     next_number: AtomicU64,
     permits: Arc<Semaphore>,
     pub(super) refreshes: Refreshes,
+    pub(super) gathered: Gathered,
+    pub(super) busy: Busy,
     max_lookups: usize,
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
@@ -116,6 +125,8 @@ impl Flights {
             next_number: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(settings.max_lookups)),
             refreshes: Refreshes::default(),
+            gathered: Gathered::default(),
+            busy: Busy::new(settings.read_ahead),
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::new(settings.seed),
@@ -127,17 +138,22 @@ impl Flights {
     }
 
     /// Facts read at `since` or later, of which memory may have some.
-    pub(super) async fn load(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
-        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint, since))
+    pub(super) async fn load(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        since: BootMillis,
+        asker: Asker,
+    ) -> Result<Option<Arc<Facts>>, StoreError> {
+        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint, since, asker))
             .await
             .unwrap_or_else(|_| Err(self.too_slow()))
     }
 
     /// Waits for a flight whose answer contains everything this process had heard when it was called.
-    async fn board(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
+    async fn board(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
         let heard = self.memory.positions().newest();
         for _ in 0..MAX_BOARDINGS {
-            let mut waiting = match self.join_or_start(fingerprint, since)? {
+            let mut waiting = match self.join_or_start(fingerprint, since, asker)? {
                 Boarding::Known(facts) => return Ok(facts),
                 Boarding::Waiting(waiting) => waiting,
             };
@@ -158,7 +174,7 @@ impl Flights {
         }
     }
 
-    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Boarding, StoreError> {
+    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Boarding, StoreError> {
         let now = self.clock.now().boot;
         let flights = self.shard(&fingerprint);
         // Another flight may have landed since the caller looked.
@@ -174,9 +190,9 @@ impl Flights {
             add_one(&self.counters.coalesced);
             return Ok(Boarding::Waiting(flight.outcome.clone()));
         }
-        if let Some(cap) = &self.cap
+        if let (Some(cap), Asker::Guessing(address)) = (&self.cap, asker)
             && !self.memory.has_met(&fingerprint)
-            && !cap.admits(now)
+            && !cap.admits(address, now)
         {
             add_one(&self.counters.capped);
             return Err(StoreError::Unavailable("too many unknown credentials are asked for".into()));
@@ -216,25 +232,8 @@ impl Flights {
             fingerprint,
             number,
         };
-        self.control.spawn(async move {
-            let outcome = landing.flights.fly(&landing).await;
-            drop(landing);
-            drop(permit);
-            landed.send_replace(Some(outcome));
-        });
+        self.gather(Asked { landing, permit, landed });
         outcome
-    }
-
-    async fn fly(&self, landing: &Landing) -> Outcome {
-        let fingerprint = landing.fingerprint;
-        add_one(&self.counters.loads);
-        // Age counts from here at the latest: whatever the store, the network and the queues add makes facts older.
-        let sent_at = self.clock.now().boot;
-        let found = tokio::time::timeout(self.lookup_timeout, self.store.find(fingerprint))
-            .await
-            .unwrap_or_else(|_| Err(self.too_slow()));
-        self.judge(&found);
-        self.settle(fingerprint, found, sent_at, &self.counters.load_errors)
     }
 
     /// Tells the breaker how the store did.
@@ -368,9 +367,9 @@ impl Flights {
 }
 
 /// Takes a flight off the table when it ends in whatever way: landed, panicked, or dropped with its runtime.
-struct Landing {
+pub(super) struct Landing {
     flights: Arc<Flights>,
-    fingerprint: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
     number: u64,
 }
 

@@ -1,6 +1,7 @@
 //! `examples/hatchpay`: keys that can do nothing without a role, and tokens of the tenants' own issuer.
 
 mod refusals;
+mod spellings;
 
 use serde_json::{Value, json};
 
@@ -21,11 +22,13 @@ const CI: &str = r#"{"name":"ci","description":"builds"}"#;
 const ALL: [&str; 4] = ["api_keys:write", "roles:read", "transactions:read", "transactions:write"];
 
 /// What the documentation says of each call.
-const DOCUMENTED: [Documented; 6] = [
+const DOCUMENTED: [Documented; 8] = [
     (&["POST"], "/v1/api-key/keys", &["key", "jwt"], &["api_keys:write"]),
     (&["PUT"], "/v1/api-key/keys/{keyId}/roles", &["key", "jwt"], &["api_keys:write"]),
     (&["GET"], "/v1/roles", &["key", "jwt"], &["roles:read"]),
     (&["GET"], "/v1/permissions", &["key", "jwt"], &["roles:read"]),
+    (&["GET"], "/roles", &["key", "jwt"], &["roles:read"]),
+    (&["GET"], "/permissions", &["key", "jwt"], &["roles:read"]),
     (&["GET"], "/v1/transactions/**", &["key", "jwt"], &["transactions:read"]),
     (
         &["POST", "PUT", "PATCH", "DELETE"],
@@ -39,7 +42,7 @@ struct House {
     upstream: Upstream,
     site: Site,
     gateway: Gateway,
-    signers: [Signer; 3],
+    signers: [Signer; 9],
     /// The tenant's first key, made at onboarding.
     admin: String,
 }

@@ -270,22 +270,30 @@ fn missing_and_invalid_fields_are_told_field_by_field() {
         "64 and 128 are not too long"
     );
 
-    let broken = expected(
-        400,
-        &[],
-        r#"{"code":"VALIDATION_ERROR","message":"The request body is not valid JSON."}"#,
-    );
-    for text in ["{", "[]", r#"{"api_key":"a","api_key":"b","api_secret":"c"}"#] {
-        assert_eq!(refused(&exchange(gateway, text)), broken, "{text}");
+    for text in [
+        "{",
+        "[1]",
+        "[]",
+        "1",
+        "null",
+        "\u{feff}{}",
+        r#"{"api_key":"a","api_key":"b","api_secret":"c"}"#,
+    ] {
+        details(text, &format!("{{{key},{secret}}}"));
     }
-    let form = call(gateway, "POST", TOKEN, &[("Content-Type", "text/plain")], &pair.body());
-    assert_eq!(form.status, 415);
+    let error = format!(r#"{{"code":"VALIDATION_ERROR","message":"Validation failed","details":{{{key},{secret}}}}}"#);
+    let form = format!("api_key={}&api_secret={}", pair.key, pair.secret);
+    for (media, body) in [("application/x-www-form-urlencoded", &form), ("text/plain", &pair.body())] {
+        let answer = call(gateway, "POST", TOKEN, &[("Content-Type", media)], body);
+        assert_eq!(refused(&answer), expected(422, &[], &error), "{media}");
+    }
+    assert_eq!(exchange(gateway, &pair.body()).status, 200, "the twin");
+    let one = gateway.json(&["keys", "list", "--surface", "token"])["keys"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(one, 1, "nothing else was made");
     assert_eq!(exchange(gateway, &body(&pair.key, &"x".repeat(100_000))).status, 413);
-    assert_eq!(
-        gateway.json(&["keys", "list", "--surface", "token"])["keys"],
-        json!([]),
-        "nothing was made"
-    );
 }
 
 #[test]
@@ -461,7 +469,7 @@ fn keys_that_the_operator_makes_rotates_and_drills_with_are_admitted_where_keys_
         (&json!("night"), &json!("robot"), &json!(pair.id), &Value::Null)
     );
     let key = text(&made, "key");
-    assert_eq!(key.len(), "hst".len() + 62 + 6);
+    assert_eq!(key.len(), "hst".len() + 62 + 12);
     assert_eq!(report(gateway, &key).status, 200);
 
     let rotated = gateway.json(&["keys", "rotate", &text(&made, "id"), "--grace", "1h"]);

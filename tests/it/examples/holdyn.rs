@@ -14,9 +14,9 @@ use super::house::{House, text, whole};
 
 pub(super) const BASE: &str = "/api/v1/b2b";
 pub(super) const SCOPES: [&str; 3] = ["transactions:read", "transactions:write", "access_tokens:write"];
-const JSON: &str = "cache-control: no-store\ncontent-type: application/json";
-const NONE: &str = "\nwww-authenticate: Bearer realm=\"api\"";
-const INVALID: &str = "\nwww-authenticate: Bearer realm=\"api\", error=\"invalid_token\"";
+pub(super) const JSON: &str = "cache-control: no-store\ncontent-type: application/json";
+pub(super) const NONE: &str = "\nwww-authenticate: Bearer realm=\"api\"";
+pub(super) const INVALID: &str = "\nwww-authenticate: Bearer realm=\"api\", error=\"invalid_token\"";
 
 /// A call below the base path with these fields.
 pub(super) fn at(gateway: &Gateway, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Response {
@@ -69,7 +69,7 @@ pub(super) fn view(gateway: &Gateway, portal: &str) -> Response {
     at(gateway, "GET", "/portal/transaction", &[("X-Portal-Session", portal)], "")
 }
 
-fn refusal(status: u16, more: &str, code: &str, message: &str) -> String {
+pub(super) fn refusal(status: u16, more: &str, code: &str, message: &str) -> String {
     format!("{status}\n{JSON}{more}\n\n{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}")
 }
 
@@ -262,7 +262,7 @@ fn an_access_token_is_bound_to_its_transaction_and_chosen_within_bounds() {
         assert!((wanted - 60..=wanted).contains(&left), "{ends}");
         let body = format!(
             "{{\"id\":\"{id}\",\"access_token\":\"{token}\",\"expires_at\":\"{ends}\",\n \
-             \"role\":\"beneficiary\",\"permissions\":[\"fund_transaction\",\"view_transaction\"]}}"
+             \"role\":\"beneficiary\",\"permissions\":[\"view_transaction\",\"fund_transaction\"]}}"
         );
         assert_eq!(whole(&answer), format!("201\n{JSON}\n\n{body}"));
     }
@@ -296,7 +296,10 @@ fn an_access_token_is_bound_to_its_transaction_and_chosen_within_bounds() {
     let short = text(&gateway.create_key("api", &tenant, &scopes), "key");
     let answer = with(gateway, "POST", path, &short, &of("payer", view, ""));
     let left = seconds(&text(&answer.json(), "expires_at")) - jiff::Timestamp::now().as_second();
-    assert!((3_500..=3_600).contains(&left), "never beyond its key: {left}");
+    assert!(
+        (7 * 86_400 - 60..=7 * 86_400).contains(&left),
+        "it hangs on the tenant and not on its key: {left}"
+    );
 }
 
 #[test]
@@ -311,10 +314,13 @@ fn an_access_token_becomes_a_portal_session_that_says_whose_it_is() {
     let (portal, ends) = (text(&answer.json(), "session_token"), text(&answer.json(), "expires_at"));
     let body = format!(
         "{{\"session_token\":\"{portal}\",\"expires_at\":\"{ends}\",\"role\":\"payer\",\n \
-         \"permissions\":[\"view_transaction\"],\"transaction\":{{\"id\":\"tx_1\"}}}}"
+         \"permissions\":[\"view_transaction\"],\"transaction\":{{\"id\":\"tx_1\","
     );
-    assert_eq!(whole(&answer), format!("200\n{JSON}\n\n{body}"));
+    // Behind the id stands what the service said.
+    assert!(whole(&answer).starts_with(&format!("200\n{JSON}\n\n{body}")), "{}", whole(&answer));
+    assert_eq!(answer.json()["transaction"]["method"], json!("GET"), "here an echo");
     assert_ne!(make_portal(gateway, &access), "", "renewed by exchanging again");
+    house.upstream.forget();
 
     let forged = [
         ("X-Portal-Session", portal.as_str()),
@@ -364,24 +370,39 @@ fn an_access_token_becomes_a_portal_session_that_says_whose_it_is() {
     assert_eq!(view(gateway, &portal).status, 200);
     assert_eq!(end(&key, "tx_1"), 204);
     let again = at(gateway, "POST", "/portal/session", &[("X-Access-Token", &access)], "");
-    assert_eq!(code(&again), (401, "invalid_portal_session".into()));
+    assert_eq!(code(&again), (401, "invalid_access_token".into()));
     assert_eq!(code(&view(gateway, &portal)), (401, "invalid_portal_session".into()));
 }
 
 #[test]
-fn what_is_ended_ends_what_hangs_on_it() {
+fn what_is_ended_ends_what_hangs_on_it_and_a_key_nothing_of_its_participants() {
     let house = House::open("holdyn");
     let gateway = house.gateway();
     let session = sign_up(gateway, "ann@acme.example");
     let (id, key) = make_key(gateway, &session, "live", &SCOPES);
     let (_, twin) = make_key(gateway, &session, "live", &SCOPES);
-    let sessions = [&key, &twin].map(|key| make_portal(gateway, &make_access(gateway, key, "tx_1", &["view_transaction"]).1));
+    let access = [&key, &twin].map(|key| make_access(gateway, key, "tx_1", &["view_transaction"]));
+    let sessions = access.each_ref().map(|(_, access)| make_portal(gateway, access));
     assert_eq!(sessions.each_ref().map(|s| view(gateway, s).status), [200, 200]);
     assert_eq!(with(gateway, "DELETE", &format!("/api-keys/{id}"), &session, "").status, 204);
+    assert_eq!(with(gateway, "GET", "/transactions/tx_1", &key, "").status, 401, "the key is gone");
     assert_eq!(
         sessions.each_ref().map(|s| view(gateway, s).status),
-        [401, 200],
-        "of the key that ended only"
+        [200, 200],
+        "its access tokens are the business's"
+    );
+    let renewed = make_portal(gateway, &access[0].1);
+    assert_eq!(view(gateway, &renewed).status, 200, "and can still be exchanged");
+    let path = format!("/transactions/tx_1/access-tokens/{}", access[0].0);
+    assert_eq!(
+        with(gateway, "DELETE", &path, &twin, "").status,
+        204,
+        "another key of the business ends them"
+    );
+    assert_eq!(
+        [&sessions[0], &renewed, &sessions[1]].map(|s| view(gateway, s).status),
+        [401, 401, 200],
+        "with the sessions made from it"
     );
 
     let account = text(&gateway.json(&["accounts", "list"])["accounts"][0], "id");

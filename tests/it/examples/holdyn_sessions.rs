@@ -13,7 +13,7 @@ use crate::support::wait::{PATIENCE, until};
 use super::holdyn::{SCOPES, code, make_access, make_key, make_portal, sign_up, view, with};
 use super::house::{House, copy, text};
 
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }
@@ -126,6 +126,7 @@ fn a_token_of_the_other_kind_or_the_other_secret_is_never_one_of_this_surface() 
     let (gateway, site) = (house.gateway(), &house.sites[0]);
     let (session, _, portal) = people(gateway);
     let (of_dashboard, of_portal) = (claims(&session), claims(&portal));
+    house.upstream.forget();
     let kind = |claims: &Value, kind: Value| {
         let mut claims = claims.clone();
         claims["kind"] = kind;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use durward::base::clock;
+use redb::{ReadableDatabase as _, ReadableTable as _};
 use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
@@ -88,10 +89,10 @@ fn clients_and_sessions_are_made_and_act_as_their_client() {
     assert_ne!(first, second);
     let (other, others) = client(gateway, &custodian);
     assert_ne!(id, other, "each client is its own subject");
-    assert_eq!(house.upstream.count(), 0, "nothing of this is the service's");
+    assert_eq!(house.upstream.count(), 2, "the service hears of the clients, and not of sessions");
 
     for (session, subject) in [(&first, &id), (&second, &id), (&others, &other)] {
-        for method in ["GET", "POST"] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             house.upstream.forget();
             let answer = call(
                 gateway,
@@ -241,7 +242,7 @@ fn every_row_of_the_refusals_is_answered_in_the_documented_envelope() {
     let wrong = refusal("UNSUPPORTED_MEDIA_TYPE", "The request body must be application/json.");
     expect(&call(gateway, "POST", CLIENTS, &plain, "{}"), 415, &[], &wrong);
     expect_gone(&bearer(gateway, "GET", "/api/v1/other", &custodian, ""));
-    let answer = bearer(gateway, "DELETE", CLIENTS, &custodian, "");
+    let answer = bearer(gateway, "DELETE", "/api/v1/swaps/quote", &custodian, "");
     let refused = refusal("METHOD_NOT_ALLOWED", "The method is not allowed here.");
     expect(&answer, 405, &[("allow", "GET, HEAD, POST")], &refused);
     let accounts = gateway.json(&["accounts", "list"]);
@@ -268,9 +269,12 @@ fn what_is_away_is_our_fault_and_never_the_callers() {
     let site = site_over_redis("portal", nobody.address, &redis, shared.path(), &[]);
     let gateway = Gateway::start(&site);
     gateway.json(&["tenants", "create", "acme"]);
-    let (_, session) = client(&gateway, &key(&gateway, "acme", "live"));
+    let lost = bearer(&gateway, "POST", CLIENTS, &key(&gateway, "acme", "live"), "{}");
+    let away = refusal("BAD_GATEWAY", "The service behind could not be reached.");
+    expect(&lost, 502, &[], &away);
+    let session = member(&gateway.create_key("client", "acme", &["--mode", "live"]), "key");
     let gone = bearer(&gateway, "GET", ME, &session, "");
-    expect(&gone, 502, &[], &refusal("BAD_GATEWAY", "The service behind could not be reached."));
+    expect(&gone, 502, &[], &away);
     redis.kill();
     let unknown = durward::base::key::GeneratedKey::mint("portal_client_live_").unwrap();
     let answer = bearer(&gateway, "GET", ME, unknown.expose(), "");
@@ -327,21 +331,30 @@ fn a_gateway_of_one_environment_refuses_what_the_other_one_made_in_the_same_stor
     }
 }
 
-/// What is documented: pattern, method, a path of it, body, surface, status.
-const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 5] = [
-    ("/api/v1/custodians/clients", "POST", CLIENTS, "{}", "custodian", 201),
+/// Pattern, methods, a path of it, body, surface, status.
+type Row = (&'static str, &'static [&'static str], &'static str, &'static str, &'static str, u16);
+
+/// What is documented.
+const DOCUMENTED: [Row; 9] = [
+    ("/api/v1/custodians/clients", &["POST"], CLIENTS, "{}", "custodian", 201),
     (
         "/api/v1/custodians/clients/{clientId}/session",
-        "POST",
+        &["POST"],
         "/api/v1/custodians/clients/CLIENT/session",
         "",
         "custodian",
         201,
     ),
-    ("/api/v1/custodians/**", "GET", "/api/v1/custodians/reports", "", "custodian", 200),
-    ("/api/v1/clients/me/**", "GET", ME, "", "client", 200),
-    ("/api/v1/clients/me/**", "POST", ME, "", "client", 200),
+    ("/api/v1/custodians/**", ANY, "/api/v1/custodians/reports", "", "custodian", 200),
+    ("/api/v3/custodians/**", ANY, "/api/v3/custodians/me/clients", "", "custodian", 200),
+    ("/api/v1/clients/me/**", ANY, ME, "", "client", 200),
+    ("/api/v3/clients/me/**", ANY, "/api/v3/clients/me/wallets", "", "client", 200),
+    ("/api/v1/swaps/**", &["GET", "POST"], "/api/v1/swaps/quote", "", "client", 200),
+    ("/api/v3/swaps/**", &["GET", "POST"], "/api/v3/swaps/quote", "", "client", 200),
+    ("/v1/**", ANY, "/v1/generate", "", "client", 200),
 ];
+
+const ANY: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 #[test]
 fn every_credential_on_every_route_and_only_the_documented_pairs_are_admitted() {
@@ -373,7 +386,8 @@ fn every_credential_on_every_route_and_only_the_documented_pairs_are_admitted() 
         clients.push((mode, id));
     }
     let mut admitted = 0;
-    for (_, method, path, body, wanted, status) in DOCUMENTED {
+    let calls = DOCUMENTED.iter().flat_map(|row| row.1.iter().map(move |method| (row, *method)));
+    for (&(_, _, path, body, wanted, status), method) in calls {
         for (surface, mode, credential) in &credentials {
             let id = &clients.iter().find(|(of, _)| of == mode).unwrap().1;
             let path = path.replace("CLIENT", id);
@@ -397,7 +411,55 @@ fn every_credential_on_every_route_and_only_the_documented_pairs_are_admitted() 
             }
         }
     }
-    assert_eq!(admitted, 3 * 2 + 2 * 4, "each documented pair in both modes");
+    // Custodians have a key for each mode, clients a session and a key of their own.
+    assert_eq!(
+        admitted,
+        (2 + 2 * 5) * 2 + (3 * 5 + 2 * 2) * 4,
+        "each documented pair in both modes"
+    );
+}
+
+/// When each session was last used, as the file of a gateway that is gone says.
+fn last_used(site: &Site) -> Vec<i64> {
+    let copy = tempfile::tempdir().unwrap();
+    let path = copy.path().join("copy.redb");
+    std::fs::copy(site.folder().join("state/durward.redb"), &path).unwrap();
+    let database = redb::Database::open(&path).unwrap();
+    let reading = database.begin_read().unwrap();
+    let table = reading.open_table(redb::TableDefinition::<&str, i64>::new("last_used")).unwrap();
+    let times: Vec<i64> = table.iter().unwrap().map(|entry| entry.unwrap().1.value()).collect();
+    times
+}
+
+#[test]
+fn a_use_survives_the_kill_of_its_gateway_but_for_what_is_documented() {
+    use durward::base::clock::{Clock as _, SystemClock};
+    // With an idle limit of a minute, uses are written every three seconds; a look is made every second.
+    let slack = 3_000 + 1_000;
+    let mut house = open(&[("idle = \"24h\"", "idle = \"1m\"")]);
+    let custodian = key(&house.gateway, "acme", "live");
+    let (_, session) = client(&house.gateway, &custodian);
+    let wall = || SystemClock.now().wall.0;
+    let made = wall();
+    // A pause that is longer than the interval; then the first use is written at once.
+    until("the interval to pass", PATIENCE, || (wall() - made > slack).then_some(()));
+    let used = wall();
+    assert_eq!(bearer(&house.gateway, "GET", ME, &session, "").status, 200);
+    // It goes on being used until the gateway is killed.
+    until("a use later than that", PATIENCE, || {
+        assert_eq!(bearer(&house.gateway, "GET", ME, &session, "").status, 200);
+        (wall() - used > slack / 2).then_some(())
+    });
+    let killed = wall();
+    house.gateway.signal(rustix::process::Signal::KILL);
+    house.gateway.wait_exit(PATIENCE);
+    let known = last_used(&house.site);
+    assert_eq!(known.len(), 1, "one session was used");
+    // Under load the disk is waited for as well.
+    assert!(killed - known[0] <= slack + 1_000, "{} ms of use are lost", killed - known[0]);
+    assert!(known[0] >= used, "the use after the pause is there: {} and {used}", known[0]);
+    let again = Gateway::start(&house.site);
+    assert_eq!(bearer(&again, "GET", ME, &session, "").status, 200, "and the session lives on");
 }
 
 #[test]

@@ -5,13 +5,16 @@
 
 mod chaos;
 mod exchanged;
+mod guesses;
 mod lies;
 mod lifetime;
 mod load;
 mod network;
 mod proxy;
+mod restart;
 mod row;
 mod scene;
+mod stock;
 mod trust;
 mod watch;
 

@@ -2,6 +2,8 @@
 
 mod cli;
 mod demo;
+mod descriptors;
+mod disk;
 mod drill;
 mod operator;
 mod people;
@@ -9,3 +11,6 @@ mod receipts;
 mod registrations;
 mod replicas;
 mod rights;
+mod secrets;
+mod sessions;
+mod words;
