@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::balance::Tried;
 use super::exchange::{Exchange, Fault, Retry, Time};
@@ -13,6 +14,8 @@ use super::spec::HostHeader;
 use super::{Cause, Forwarded, Outgoing, Trace, Unanswered, UpstreamError};
 use crate::base::clock;
 use crate::wire::body::BodySource;
+use crate::wire::framing::Framing;
+use crate::wire::head::ResponseHead;
 
 /// Most attempts for one request: the first, one for a connection that died idle, one for an
 /// endpoint that is down. More would multiply the load on a service that is already failing.
@@ -60,31 +63,11 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         if lease.origin == Origin::Fresh {
             now = clock::instant();
         }
-        let time = Time {
-            now,
-            allowance: match attempt {
-                1 => request.response_timeout,
-                _ => request.response_timeout.saturating_sub(now.saturating_duration_since(started)),
-            },
-        };
+        let time = time_of(request, attempt, now);
         let host = host(pool, request, endpoint);
         let mut exchange = Exchange::new(lease, sending, request, host, time);
         let fault = match poll_fn(|cx| exchange.poll_head(cx)).await {
-            Ok((head, framing)) => {
-                let (body, upgraded) = if head.status == 101 {
-                    (UpstreamBody::nothing(), Some(exchange.into_upgraded()))
-                } else {
-                    (UpstreamBody::new(exchange, framing, &head, request.trailers), None)
-                };
-                return Ok(Forwarded {
-                    body,
-                    head,
-                    framing,
-                    upgraded,
-                    attempts: attempt,
-                    endpoint,
-                });
-            }
+            Ok(received) => return Ok(answered(exchange, received, request, (attempt, endpoint))),
             Err(fault) => fault,
         };
         let (unsent, retry, cause) = exchange.fail(&fault);
@@ -99,6 +82,40 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         now = clock::instant();
     }
     Err((trace.with(UpstreamError::Unreachable), sending.into_body()))
+}
+
+/// When an attempt begins, and its part of the time of all.
+fn time_of(request: &Outgoing<'_>, attempt: u32, now: Instant) -> Time {
+    let spent = match attempt {
+        1 => Duration::ZERO,
+        _ => now.saturating_duration_since(request.now),
+    };
+    Time {
+        now,
+        allowance: request.response_timeout.saturating_sub(spent),
+    }
+}
+
+/// An answer whose head has arrived.
+fn answered<B: BodySource + Unpin>(
+    exchange: Box<Exchange<B>>,
+    (head, framing): (ResponseHead, Framing),
+    request: &Outgoing<'_>,
+    (attempts, endpoint): (u32, usize),
+) -> Forwarded<B> {
+    let (body, upgraded) = if head.status == 101 {
+        (UpstreamBody::nothing(), Some(exchange.into_upgraded()))
+    } else {
+        (UpstreamBody::new(exchange, framing, &head, request.trailers), None)
+    };
+    Forwarded {
+        body,
+        head,
+        framing,
+        upgraded,
+        attempts,
+        endpoint,
+    }
 }
 
 impl Trace {
