@@ -1,6 +1,6 @@
 //! The request path, top to bottom: the only file that knows the order of the steps.
 //!
-//! origin -> headers screened -> target -> route -> rate limits by address -> credential extracted ->
+//! origin -> headers screened -> target -> preflight of a page answered -> route -> rate limits by address -> credential extracted ->
 //! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
 
 use std::future::{Future, poll_fn};
@@ -12,10 +12,11 @@ use std::task::Poll;
 use crate::base::denial::Denial;
 use crate::base::field_errors::FieldErrors;
 use crate::decide::authorize::{Permit, authorize_public};
+use crate::decide::cors::Preflight;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
-use crate::decide::route::{Destination, EncodedSlashes, NotFound, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
+use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
@@ -34,10 +35,12 @@ pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
 mod body;
 mod caller;
 mod exchange;
+mod find;
 mod hook;
 mod limits;
 mod live;
 mod log_in;
+mod pages;
 mod renew;
 mod reply;
 mod serve;
@@ -46,7 +49,8 @@ mod trailers;
 mod tunnel;
 mod worker;
 
-use self::caller::{Caller, admit, identify, look_up};
+use self::caller::{Caller, admit, admit_further, doubtful_tenant, identify, look_up};
+use self::pages::Stopped;
 use self::worker::Scratch;
 
 /// What is known of a connection before its first request.
@@ -148,10 +152,11 @@ pub async fn handle<B: RequestBody + Unpin>(
     let examined = match examine(asked, &mut exchange) {
         Ok(examined) => examined,
         // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
-        Err(Refused {
+        Err(Stopped::Refused(Refused {
             denial: Denial::NoRoute, ..
-        }) if head.target == b"*" => return reply::server_options(exchange),
-        Err(refused) => return reply::refusal(exchange, &view.snapshot, &refused, head),
+        })) if head.target == b"*" => return reply::server_options(exchange),
+        Err(Stopped::Refused(refused)) => return reply::refusal(exchange, &view.snapshot, &refused, head),
+        Err(Stopped::Preflight(fields)) => return reply::preflight(exchange, fields),
     };
     let route = examined.route;
     if !route.limits.before.is_empty() {
@@ -180,8 +185,9 @@ pub async fn handle<B: RequestBody + Unpin>(
         Ok(permit) => permit,
         Err(denial) => return refuse_here(exchange, asked, denial),
     };
-    if !route.limits.after.is_empty()
-        && let Err(denial) = Box::pin(limits::admit_caller(asked, route, &permit, &mut exchange)).await
+    let doubtful = doubtful_tenant(&examined, &permit);
+    if (doubtful.is_some() || !route.limits.after.is_empty())
+        && let Err(denial) = Box::pin(admit_further(asked, &examined, (&permit, doubtful), &mut exchange)).await
     {
         return refuse_here(exchange, asked, denial);
     }
@@ -272,17 +278,16 @@ fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<R
     }
 }
 
-/// Answers a request whose head could not be read.
+/// Answers a request that is not asked what it wants; `head` is an empty one where it could not be read.
 #[must_use]
-pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, denial: Denial) -> Reply<B> {
+pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, denial: Denial) -> Reply<B> {
     let view = worker.view();
-    let head = RequestHead::default();
     let exchange = Exchange::begin(worker, view.clone(), (connection, None), head.version);
-    reply::refusal(exchange, &view.snapshot, &denial.into(), &head)
+    reply::refusal(exchange, &view.snapshot, &denial.into(), head)
 }
 
 /// Everything about a request that can be refused whoever sends it, in its order.
-fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Refused> {
+fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Stopped> {
     let Asked {
         view, connection, head, ..
     } = asked;
@@ -290,6 +295,9 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     let origin = snapshot.peers.origin(connection.peer, &head.fields);
     exchange.note_origin(origin, &head.fields);
     let screened = snapshot.headers.screen(head)?;
+    if screened.odd_dropped > 0 {
+        exchange.note_dropped_fields(screened.odd_dropped);
+    }
     let method = Method::parse(&head.method)?;
     exchange.note_method(method);
     let target = RequestTarget::parse(head, method)?;
@@ -297,15 +305,21 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     if misdirected(snapshot, connection, &target) {
         return Err(Denial::Misdirected.into());
     }
-    let index = snapshot.router.find(&target.host, method, &target.path).map_err(not_found)?;
+    if let Some(preflight) = Preflight::of(method, &head.fields)
+        && let Some(fields) = pages::grant(snapshot, &preflight, &target, exchange)?
+    {
+        return Err(Stopped::Preflight(fields));
+    }
+    let index = match find::find(snapshot, &target, method) {
+        Ok(index) => index,
+        Err(why) => {
+            pages::note_neighbour(snapshot, why, &target, exchange);
+            return Err(find::not_found(why).into());
+        }
+    };
     let route = &snapshot.routes[index.0];
     exchange.note_route(index);
-    if target.encoded_slash && route.options.encoded_slashes == EncodedSlashes::Refused {
-        return Err(Refused {
-            route: Some(index),
-            ..Refused::from(Denial::MalformedTarget)
-        });
-    }
+    find::check_forms(snapshot, &target, method, index)?;
     let upgrade = match route.options.upgrade {
         Upgrade::Websocket => Handshake::of(head, &screened),
         Upgrade::Dropped => None,
@@ -330,16 +344,6 @@ fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTar
         .sni
         .as_deref()
         .is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
-}
-
-fn not_found(why: NotFound) -> Refused {
-    match why {
-        NotFound::NoRoute => Denial::NoRoute.into(),
-        NotFound::Method { allowed } => Refused {
-            allowed,
-            ..Refused::from(Denial::MethodNotAllowed)
-        },
-    }
 }
 
 /// Whose rules trailers are filtered by, on routes that ask for them.
@@ -407,7 +411,7 @@ fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scr
         target: &scratch.target,
         client_host: examined.target.authority.as_bytes(),
         fields: &scratch.fields,
-        framing: head.framing,
+        framing: if examined.upgrade.is_some() { Framing::None } else { head.framing },
         response_timeout: options.response_timeout,
         idle_timeout: options.idle_timeout,
         trailers: trailers(examined),

@@ -1,6 +1,7 @@
 //! From a presented credential to proven facts: the one step of a request that may wait.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +9,17 @@ use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
+use crate::base::ids::TenantId;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
-use crate::decide::authorize::{Proof, fingerprints};
+use crate::decide::authorize::{Proof, Provenance, fingerprints, provenance};
 use crate::decide::external::{ExternalRules, Published, Unverified};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{Surface, Verified};
 use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
-use crate::store::cached::{CachedStore, Held, Recalled};
+use crate::store::cached::{Asker, CachedStore, Held, Recalled};
 
 /// Places of a worker's own table: 2 MiB. With 10,000 busy keys one in a hundred finds both of its places
 /// taken by others at times, which costs a look into the shared cache.
@@ -87,7 +89,21 @@ impl Resolver {
                     break;
                 }
                 Remembered::Absent => {}
-                Remembered::Nothing => return Ok(Recall::Unsure(Unsure::Facts { token, tried, fingerprint })),
+                Remembered::Nothing => match self.provenance(surface, extracted) {
+                    Provenance::Forged => {
+                        // An unknown key must cost what a known one does.
+                        std::hint::black_box(surface.prove(extracted.credential, token.as_deref(), None, &self.peppers));
+                        return Ok(Recall::Forged);
+                    }
+                    provenance => {
+                        return Ok(Recall::Unsure(Unsure::Facts {
+                            token,
+                            tried,
+                            fingerprint,
+                            provenance,
+                        }));
+                    }
+                },
             }
         }
         if let Some(facts) = found.take_if(|facts| validity::is_idle(facts, now.wall)) {
@@ -103,9 +119,25 @@ impl Resolver {
     /// # Errors
     /// As [`recall`](Self::recall); [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the
     /// store cannot say.
-    pub async fn resolve(&self, surface: &Surface, extracted: &Extracted<'_>, unsure: Unsure<'_>) -> Result<Resolved, Denial> {
+    pub async fn resolve(
+        &self,
+        surface: &Surface,
+        (extracted, client): (&Extracted<'_>, IpAddr),
+        unsure: Unsure<'_>,
+    ) -> Result<Resolved, Denial> {
+        let mut asker = Asker::Proven;
         let (token, tried, mut found) = match unsure {
-            Unsure::Facts { token, tried, fingerprint } => (token, tried + 1, self.load(fingerprint).await?),
+            Unsure::Facts {
+                token,
+                tried,
+                fingerprint,
+                provenance,
+            } => {
+                if provenance != Provenance::Proven {
+                    asker = Asker::Guessing(client);
+                }
+                (token, tried + 1, self.load(fingerprint, asker).await?)
+            }
             Unsure::Key { rules, keys, otherwise } => (self.verify_anew(rules, keys, extracted, otherwise).await?, 0, None),
             Unsure::Uses { token, facts, now } => (token, 0, Some(self.newest_uses(facts, now).await?)),
         };
@@ -117,7 +149,7 @@ impl Resolver {
             found = match self.remembered(fingerprint, now) {
                 Remembered::Present(facts) => Some(facts),
                 Remembered::Absent => None,
-                Remembered::Nothing => self.load(fingerprint).await?,
+                Remembered::Nothing => self.load(fingerprint, asker).await?,
             };
             now = self.clock.now();
         }
@@ -132,26 +164,50 @@ impl Resolver {
     ///
     /// # Errors
     /// As [`recall`](Self::recall) and [`resolve`](Self::resolve).
-    pub async fn prove(&self, surface: &Surface, extracted: &Extracted<'_>, now: Now) -> Result<Resolved, Denial> {
+    pub async fn prove(&self, surface: &Surface, (extracted, client): (&Extracted<'_>, IpAddr), now: Now) -> Result<Resolved, Denial> {
         match self.recall(surface, extracted, now)? {
             Recall::Known(resolved) => Ok(resolved),
-            Recall::Unsure(unsure) => self.resolve(surface, extracted, unsure).await,
+            Recall::Unsure(unsure) => self.resolve(surface, (extracted, client), unsure).await,
+            Recall::Forged => Err(Denial::UnknownCredential),
         }
     }
 
-    async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, Denial> {
-        self.cached.load(fingerprint).await.map_err(|error| denial_of(&error))
+    async fn load(&self, fingerprint: Fingerprint, asker: Asker) -> Result<Option<Arc<Facts>>, Denial> {
+        self.cached.load(fingerprint, asker).await.map_err(|error| denial_of(&error))
     }
 
-    /// Asks the store, whatever memory knows. Cancel-safe.
+    /// Where a credential comes from that memory does not hold. A store that was written under a pepper which is not
+    /// among ours has keys whose MAC we cannot know: while it says so, it says it to whoever presents one.
+    fn provenance(&self, surface: &Surface, extracted: &Extracted<'_>) -> Provenance {
+        match provenance(surface, extracted.credential, &self.peppers) {
+            Provenance::Forged if self.cached.store().lacks_pepper() => Provenance::Unproven,
+            provenance => provenance,
+        }
+    }
+
+    /// Asks the store about somebody who was admitted before, whatever memory knows. Cancel-safe.
     ///
     /// # Errors
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
     pub async fn load_since(&self, fingerprint: Fingerprint, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
         self.cached
-            .load_since(fingerprint, now.boot)
+            .load_since(fingerprint, now.boot, Asker::Proven)
             .await
             .map_err(|error| denial_of(&error))
+    }
+
+    /// Whether the store has a tenant of this id, active or not. Whoever asks is admitted, and may guess all the same: so
+    /// it counts as a guess of this address. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    pub async fn is_tenant(&self, id: &TenantId, client: IpAddr, now: Now) -> Result<bool, Denial> {
+        let fingerprint = Fingerprint::of_tenant(id);
+        match self.remembered(fingerprint, now) {
+            Remembered::Present(_) => Ok(true),
+            Remembered::Absent => Ok(false),
+            Remembered::Nothing => Ok(self.load(fingerprint, Asker::Guessing(client)).await?.is_some()),
+        }
     }
 
     fn conclude(
@@ -165,6 +221,10 @@ impl Resolver {
         // Also without a record: an unknown key must cost what a known one does.
         let record = found.as_deref().map(|facts| &facts.credential);
         let proof = surface.prove(extracted.credential, token.as_deref(), record, &self.peppers);
+        if record.is_some() && proof == Proof::NONE {
+            // What nobody made is seen by its MAC, and that must not take longer than a wrong secret.
+            std::hint::black_box(provenance(surface, extracted.credential, &self.peppers));
+        }
         let facts = found.ok_or(Denial::UnknownCredential)?;
         Ok(Resolved {
             principal: Principal::new(facts, token),
@@ -184,12 +244,19 @@ impl Resolver {
     ///
     /// # Errors
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
-    pub async fn resolve_login(&self, surface: &Surface, login: &str, since: BootMillis) -> Result<Option<Arc<Facts>>, Denial> {
+    pub async fn resolve_login(
+        &self,
+        surface: &Surface,
+        (login, client): (&str, IpAddr),
+        since: BootMillis,
+    ) -> Result<Option<Arc<Facts>>, Denial> {
+        // A name that anybody may type.
+        let asker = Asker::Guessing(client);
         for pepper in self.peppers.iter() {
             let fingerprint = login_fingerprint(pepper, &surface.name, login);
             let facts = self
                 .cached
-                .load_since(fingerprint, since)
+                .load_since(fingerprint, since, asker)
                 .await
                 .map_err(|error| denial_of(&error))?;
             if facts.is_some() {
@@ -201,7 +268,7 @@ impl Resolver {
         }
         // It may have moved to the first pepper between the look there and the look at where it was.
         let first = self.login_fingerprint(surface, login);
-        let found = self.cached.load_since(first, self.clock.now().boot).await;
+        let found = self.cached.load_since(first, self.clock.now().boot, asker).await;
         found.map_err(|error| denial_of(&error))
     }
 
@@ -213,7 +280,7 @@ impl Resolver {
         if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.read_at()) < IDLE_RECHECK {
             return Ok(facts);
         }
-        let newer = self.cached.load_since(facts.credential.fingerprint, now.boot).await;
+        let newer = self.cached.load_since(facts.credential.fingerprint, now.boot, Asker::Proven).await;
         let newer = newer.map_err(|error| denial_of(&error))?.ok_or(Denial::UnknownCredential)?;
         Ok(self.cached.activity().lay_over(newer))
     }
@@ -316,6 +383,8 @@ pub enum Recall<'s> {
     Known(Resolved),
     /// Nothing that may be used now.
     Unsure(Unsure<'s>),
+    /// That nobody made it: it is unknown, and the store need not be asked.
+    Forged,
 }
 
 /// What is missing for an answer from memory.
@@ -328,6 +397,8 @@ pub enum Unsure<'s> {
         tried: usize,
         /// The one to ask the store for.
         fingerprint: Fingerprint,
+        /// Whether it may be a guess.
+        provenance: Provenance,
     },
     /// The key of another issuer.
     Key {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::fingerprint::Peppers;
 use crate::base::ids::GatewayId;
 use crate::decide::authority::Authority;
+use crate::decide::cors::Cors;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Finds a route by host, method and path.
     pub router: Router,
+    /// What pages of other origins may do.
+    pub cors: Cors,
     /// Which headers are dropped, refused, set.
     pub headers: HeaderPolicy,
     /// Which peers are trusted proxies.

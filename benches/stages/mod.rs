@@ -179,9 +179,12 @@ impl Bench {
             Recall::Known(found) => black_box(found),
             // The first time only: the store is asked.
             Recall::Unsure(unsure) => {
-                let asked = self.runtime.block_on(resolver.resolve(surface, &extracted, unsure));
+                let asked = self
+                    .runtime
+                    .block_on(resolver.resolve(surface, (&extracted, IpAddr::V4(Ipv4Addr::LOCALHOST)), unsure));
                 asked.map_err(|d| d.label())?
             }
+            Recall::Forged => return Err("the key's MAC".into()),
         };
         self.resolved = Some((found.principal, found.proof));
         Ok(())
@@ -197,7 +200,7 @@ impl Bench {
             surface,
             method: Method::Get,
             presented_mode: extracted.mode,
-            carried: Carried::of(&extracted.credential, &self.head.fields, "api.example.com", Scheme::Http),
+            carried: Carried::of(&extracted.credential, &self.head.fields, ("api.example.com", Scheme::Http), None),
             proof,
             authority: &self.snapshot.authority,
         };

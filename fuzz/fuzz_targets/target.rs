@@ -3,19 +3,21 @@
 #![no_main]
 
 use durward::decide::method::Method;
+use durward::decide::route::PathForms;
 use durward::decide::target::RequestTarget;
 use durward::wire::head::RequestHead;
 use libfuzzer_sys::fuzz_target;
 
-fn parse(target: &[u8]) -> Option<(String, bool)> {
+fn parse(target: &[u8]) -> Option<(String, PathForms)> {
     let mut head = RequestHead {
         target: target.to_vec(),
         ..RequestHead::default()
     };
     head.fields.push(b"Host", b"localhost");
     let target = RequestTarget::parse(&head, Method::Get).ok()?;
-    assert!(target.query.is_none_or(|q| q.bytes().all(|b| b.is_ascii_graphic() && b != b'#')));
-    Some((target.path.into_owned(), target.encoded_slash))
+    assert!(target.query.is_none_or(|q| q.bytes().all(|b| b > b' ' && b != 0x7f && b != b'#')));
+    assert_eq!(target.route_path().contains(';'), false);
+    Some((target.path.into_owned(), target.forms))
 }
 
 fn decode(text: &[u8]) -> Vec<u8> {
@@ -51,18 +53,22 @@ fn segments(path: &[u8], decodes: usize) -> Vec<Vec<u8>> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((path, encoded_slash)) = parse(data) else { return };
-    assert_eq!(
-        parse(path.as_bytes()),
-        Some((path.clone(), encoded_slash)),
-        "canonical twice is canonical once"
-    );
+    let Some((path, forms)) = parse(data) else { return };
+    let (again, again_forms) = parse(path.as_bytes()).expect("what is canonical is accepted");
+    assert_eq!(again, path, "canonical twice is canonical once");
+    assert!(forms.contains(again_forms), "{path}");
     assert!(
-        path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && !b"\\;#?\"<>^`{|}[]".contains(&b)),
+        path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && !b"\\#?\"<>^`{|}[]".contains(&b)),
         "{path}"
     );
     assert!(!path.contains("//"), "{path}");
-    assert_eq!(path.contains("%2F"), encoded_slash, "{path}");
+    for (text, form) in [
+        ("%2F", PathForms::ENCODED_SLASH),
+        ("%5C", PathForms::ENCODED_BACKSLASH),
+        (";", PathForms::PARAMETER),
+    ] {
+        assert_eq!(path.contains(text), forms.contains(form), "{path}");
+    }
     for decodes in 0..3 {
         for segment in segments(path.as_bytes(), decodes) {
             assert!(
@@ -72,10 +78,10 @@ fuzz_target!(|data: &[u8]| {
             assert!(!segment.iter().any(u8::is_ascii_control), "{path}");
         }
     }
-    assert_eq!(
-        decode(path.as_bytes()),
-        decode(&decode(path.as_bytes())),
-        "decoding {path} twice finds nothing new"
-    );
+    let (once, twice) = (decode(path.as_bytes()), decode(&decode(path.as_bytes())));
+    for delimiter in *b"/\\." {
+        let count = |text: &[u8]| text.iter().filter(|b| **b == delimiter).count();
+        assert_eq!(count(&once), count(&twice), "decoding {path} twice finds a delimiter");
+    }
     assert!(String::from_utf8(decode(path.as_bytes())).is_ok(), "{path}");
 });

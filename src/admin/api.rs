@@ -75,6 +75,9 @@ pub struct CreateKey {
     /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// Takes over a credential of which only SHA-256 hashes are known.
@@ -157,6 +160,9 @@ pub struct KeyMade {
     /// A name for people.
     #[serde(default)]
     pub name: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// When it ends, RFC 3339.
     pub expires_at: Option<String>,
 }
@@ -180,6 +186,7 @@ impl KeyMade {
             roles: view.roles,
             parent: view.parent,
             name: view.name,
+            description: view.description,
             expires_at: view.expires_at,
         }
     }
@@ -254,6 +261,9 @@ pub struct KeyView {
     pub parent: Option<String>,
     /// A name for people.
     pub name: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
     /// When it begins, RFC 3339.
@@ -284,6 +294,7 @@ impl From<&CredentialRecord> for KeyView {
             roles: role_words(record),
             parent: record.parent().map(|parent| parent.id.as_str().into()),
             name: record.name.clone(),
+            description: record.description().map(str::to_owned),
             created_at: times::write(record.created_at),
             not_before: record.not_before.map(times::write),
             expires_at: record.expires_at.map(times::write),

@@ -16,6 +16,7 @@ use super::Operations;
 use super::api::{CreateKey, Created, KeyList, KeyView};
 use super::error::OperationError;
 use super::mint::Minted;
+use super::roles::parse_description;
 use super::tenants::{PAGE, parse_tenant};
 use super::times::{parse_expiry, printable};
 
@@ -70,6 +71,12 @@ impl Operations {
             // No route granted it anything: it goes as far as its parent does.
             granted: parent.as_ref().map(|_| ScopeSet::default()),
             parent,
+            description: request
+                .description
+                .as_deref()
+                .map(parse_description)
+                .transpose()?
+                .filter(|text| !text.is_empty()),
             ..Extras::default()
         }
         .boxed();

@@ -86,6 +86,12 @@ impl Operations {
         {
             checks.store = format!("this gateway is not registered: {why}");
         }
+        // A gateway that cannot revoke must not look well, even though it goes on serving whom it knows.
+        if let Some(why) = self.store.writes().and_then(|writes| writes.refused)
+            && checks.store == "ok"
+        {
+            checks.store = why;
+        }
         checks
     }
 

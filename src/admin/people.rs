@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::base::clock::UnixMillis;
 use crate::base::principal::{ClaimValue, CredentialRecord, RoleRecord, State};
 
 use super::api::{mode_word, scope_words};
@@ -233,10 +234,14 @@ pub struct SessionView {
     pub idle_at: Option<String>,
     /// When it ends in any case, RFC 3339.
     pub expires_at: Option<String>,
+    /// When it ends by all that is known, what it hangs on included, if it is not used before, RFC 3339.
+    #[serde(default)]
+    pub ends_at: Option<String>,
 }
 
-impl From<&CredentialRecord> for SessionView {
-    fn from(record: &CredentialRecord) -> Self {
+impl SessionView {
+    /// A session that ends then, if it is not used before.
+    pub(super) fn new(record: &CredentialRecord, ends_at: Option<UnixMillis>) -> Self {
         let claims = record.claims().into_iter().flat_map(|claims| claims.iter());
         let json = |value: &ClaimValue| match value {
             ClaimValue::Text(text) => serde_json::Value::from(text.as_str()),
@@ -256,6 +261,7 @@ impl From<&CredentialRecord> for SessionView {
             last_used_at: record.idle().map(|idle| times::write(idle.last_used)),
             idle_at: record.idle().map(|idle| times::write(idle.ends_at())),
             expires_at: record.expires_at.map(times::write),
+            ends_at: ends_at.map(times::write),
         }
     }
 }

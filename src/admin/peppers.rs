@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::PepperMark;
 use crate::base::key::{IdKind, mint_id};
 use crate::base::login::login_fingerprint;
@@ -232,7 +233,7 @@ impl Operations {
             )));
         }
         // A word that nobody else says: of two who drop it at a time, one fails.
-        let word = mint_id(IdKind::Key).map_err(|error| OperationError::Unavailable(error.to_string()))?;
+        let word = mint_id(IdKind::Key, UnixMillis(0)).map_err(|error| OperationError::Unavailable(error.to_string()))?;
         let leaving = list.leaving(check, Some(word.as_str()));
         self.replace_peppers(&list, &leaving).await?;
         let stays = leaving.leaving(check, None);

@@ -178,7 +178,7 @@ pub(crate) fn parse_role_id(id: &str) -> Result<RoleId, OperationError> {
     RoleId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a role id: {e}", printable(id))))
 }
 
-fn parse_description(text: &str) -> Result<String, OperationError> {
+pub(crate) fn parse_description(text: &str) -> Result<String, OperationError> {
     if text.len() > MAX_DESCRIPTION || text.chars().any(char::is_control) {
         return Err(OperationError::Usage(format!(
             "a description has at most {MAX_DESCRIPTION} bytes and no control characters"

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::base::percent;
 use crate::store::{CredentialChange, TenantState};
 
 use super::api::{CreateTenant, Failure, FailureBody};
@@ -249,7 +250,11 @@ impl Query {
                 "tenant" => query.tenant = value_text,
                 "surface" => query.surface = value_text,
                 "parent" => query.parent = value_text,
-                "subject" => query.subject = value_text,
+                "subject" => {
+                    let subject =
+                        percent::decode(value).ok_or_else(|| OperationError::Usage("subject is not percent-encoded right".into()))?;
+                    query.subject = Some(subject);
+                }
                 "pepper" => query.pepper = value_text,
                 "after" => query.after = value_text,
                 "limit" => {

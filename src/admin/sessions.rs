@@ -1,7 +1,10 @@
 //! Operations on sessions: what hangs on another record, or slides, is listed and ended.
 
-use crate::base::ids::Subject;
-use crate::base::principal::CredentialRecord;
+use std::collections::HashMap;
+
+use crate::base::clock::UnixMillis;
+use crate::base::ids::{CredentialId, Subject};
+use crate::base::principal::{CredentialRecord, Idle, MAX_ANCESTORS, State};
 use crate::store::{CredentialChange, CredentialFilter};
 
 use super::Operations;
@@ -27,31 +30,97 @@ pub struct SessionQuery {
     pub limit: Option<usize>,
 }
 
+/// Pages of the store that are read for one page of sessions: keys and accounts between them are passed over. 50,000
+/// records take about a second.
+const MAX_READ: usize = 50;
+
+/// What sessions hang on, read once for a page.
+type Above = HashMap<CredentialId, Option<CredentialRecord>>;
+
 impl Operations {
-    /// Lists live sessions: neither revoked nor expired nor idle for too long. A page may be short
-    /// although more follow; `next` says so.
+    /// Lists live sessions: neither revoked nor expired nor idle for too long, and the same of all that they hang on. A page may
+    /// be short although more follow; `next` says so.
     ///
     /// # Errors
     /// [`OperationError::Usage`], or as the store has it.
     pub async fn list_sessions(&self, query: &SessionQuery) -> Result<SessionList, OperationError> {
         let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
         let parse_subject = |text: &String| -> Result<Subject, OperationError> { parse_subject(text) };
-        let filter = CredentialFilter {
+        let now = self.clock.now().wall;
+        let mut filter = CredentialFilter {
             tenant: query.tenant.as_deref().map(parse_tenant).transpose()?,
             surface: query.surface.as_deref().map(parse_surface).transpose()?,
             parent: query.parent.as_deref().map(parse_id).transpose()?,
             subject: query.subject.as_ref().map(parse_subject).transpose()?,
-            live_at: Some(self.clock.now().wall),
+            live_at: Some(now),
             after: query.after.as_deref().map(parse_id).transpose()?,
-            limit,
+            limit: PAGE,
             ..CredentialFilter::default()
         };
-        let found = self.store.list_credentials(filter).await?;
-        let next = (found.len() == limit).then(|| found.last().map(|r| r.id.as_str().to_owned()));
-        Ok(SessionList {
-            sessions: found.iter().filter(|r| is_session(r)).map(SessionView::from).collect(),
-            next: next.flatten(),
-        })
+        let (mut sessions, mut above) = (Vec::new(), Above::new());
+        for _ in 0..MAX_READ {
+            let found = self.store.list_credentials(filter.clone()).await?;
+            let last = found.len() < PAGE;
+            for record in found {
+                if sessions.len() == limit {
+                    let next = filter.after.map(|id| id.as_str().to_owned());
+                    return Ok(SessionList { sessions, next });
+                }
+                filter.after = Some(record.id.clone());
+                if self.is_session(&record)
+                    && let Some(ends_at) = self.end_of_session(&record, now, &mut above).await?
+                {
+                    sessions.push(SessionView::new(&record, ends_at));
+                }
+            }
+            if last {
+                return Ok(SessionList { sessions, next: None });
+            }
+        }
+        let next = filter.after.map(|id| id.as_str().to_owned());
+        Ok(SessionList { sessions, next })
+    }
+
+    /// What somebody began and what ends by itself, unlike keys and accounts: what hangs on something, what slides, and
+    /// every record of a surface of sessions.
+    fn is_session(&self, record: &CredentialRecord) -> bool {
+        let of_sessions = || {
+            let snapshot = self.snapshot.load();
+            let surface = snapshot.surfaces.iter().find(|surface| surface.name == record.surface);
+            surface.is_some_and(|surface| surface.kind.session().is_some())
+        };
+        record.parent().is_some() || record.idle().is_some() || of_sessions()
+    }
+
+    /// When a session ends if it is not used before, by itself or with what it hangs on; the inner `None`: never. The outer
+    /// `None`: it has ended, since something that it hangs on has.
+    async fn end_of_session(
+        &self,
+        record: &CredentialRecord,
+        now: UnixMillis,
+        above: &mut Above,
+    ) -> Result<Option<Option<UnixMillis>>, OperationError> {
+        let mut end = own_end(record);
+        let (mut parent, mut oldest) = (record.parent().cloned(), record.created_at);
+        for _ in 0..MAX_ANCESTORS {
+            let Some(named) = parent else { break };
+            if !above.contains_key(&named.id) {
+                let found = self.store.find_credential(named.id.clone()).await?;
+                above.insert(named.id.clone(), found);
+            }
+            // One that is not there any more admits nobody.
+            let Some(Some(ancestor)) = above.get(&named.id) else {
+                return Ok(None);
+            };
+            let ended = matches!(ancestor.state, State::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
+            end = earlier(end, own_end(ancestor));
+            if ended || end.is_some_and(|end| end <= now) {
+                return Ok(None);
+            }
+            oldest = oldest.min(ancestor.created_at);
+            parent = ancestor.parent().cloned();
+        }
+        Ok(Some(end))
     }
 
     /// Ends one session for ever, and what hangs on it.
@@ -61,12 +130,12 @@ impl Operations {
     pub async fn revoke_session(&self, id: &str) -> Result<SessionView, OperationError> {
         let found = self.store.find_credential(parse_id(id)?).await?;
         let session = found
-            .filter(is_session)
+            .filter(|record| self.is_session(record))
             .ok_or_else(|| OperationError::NotFound(format!("there is no session `{id}`")))?;
         let now = self.clock.now().wall;
         let record = self.store.change_credential(session.id, CredentialChange::Revoke, now).await?;
         tracing::info!(session = %record.id, "session revoked");
-        Ok(SessionView::from(&record))
+        Ok(SessionView::new(&record, own_end(&record)))
     }
 
     /// Ends everything that hangs on a record and was made before now; the record itself goes on.
@@ -88,7 +157,14 @@ impl Operations {
     }
 }
 
-/// What somebody began and what ends by itself, unlike keys and accounts.
-fn is_session(record: &CredentialRecord) -> bool {
-    record.parent().is_some() || record.idle().is_some()
+/// When a record ends by itself if it is not used before.
+fn own_end(record: &CredentialRecord) -> Option<UnixMillis> {
+    earlier(record.expires_at, record.idle().map(Idle::ends_at))
+}
+
+fn earlier(one: Option<UnixMillis>, other: Option<UnixMillis>) -> Option<UnixMillis> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }

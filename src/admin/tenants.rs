@@ -1,6 +1,7 @@
 //! Operations on tenants.
 
 use crate::base::ids::TenantId;
+use crate::decide::route::literal_beside_tenant;
 use crate::store::TenantState;
 
 use super::Operations;
@@ -15,9 +16,16 @@ impl Operations {
     /// Makes an active tenant.
     ///
     /// # Errors
-    /// [`OperationError::Usage`] for an id that cannot be a header value, [`OperationError::Conflict`] when it exists.
+    /// [`OperationError::Usage`] for an id that cannot be a header value, [`OperationError::Conflict`] when it exists, or
+    /// when a route has it as a literal where other paths name a tenant.
     pub async fn create_tenant(&self, request: &CreateTenant) -> Result<TenantView, OperationError> {
         let id = parse_tenant(&request.id)?;
+        if let Some(route) = literal_beside_tenant(&self.snapshot.load().routes, &id) {
+            return Err(OperationError::Conflict(format!(
+                "`{id}` stands in the path `{}` of the route `{}`, where other paths name a tenant: take another id",
+                route.pattern, route.name
+            )));
+        }
         let tenant = self.store.create_tenant(id, self.clock.now().wall).await?;
         tracing::info!(tenant = %tenant.id, "tenant created");
         Ok(TenantView::from(&tenant))

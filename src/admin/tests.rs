@@ -53,7 +53,7 @@ async fn a_made_key_is_the_contracts_json_and_found_by_its_fingerprint() {
     let text = json["key"].as_str().unwrap();
     assert_eq!(
         (text.len(), &text[..6], &text[text.len() - 4..]),
-        (6 + 49, "hlive_", json["last4"].as_str().unwrap())
+        (6 + 55, "hlive_", json["last4"].as_str().unwrap())
     );
     assert_eq!(
         (&json["prefix"], &json["mode"], &json["scopes"][0]),

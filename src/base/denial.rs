@@ -83,6 +83,12 @@ pub enum Denial {
     RefusedByService,
     /// A cookie credential on a changing method without proof that the request is same-origin.
     CrossSite,
+    /// A browser asks for a page whose origin is not listed.
+    CorsOrigin,
+    /// A browser asks for a method that the path does not take.
+    CorsMethod,
+    /// A browser asks for a request header that pages may not send.
+    CorsHeader,
     /// Too many requests.
     RateLimited,
     /// The store cannot say; unknown is not absent.
@@ -178,6 +184,9 @@ table! {
     ForeignTenant "foreign_tenant" 403 "foreign_tenant" Warn "Another tenant's data cannot be reached.";
     RefusedByService "refused_by_service" 403 "refused" Info "The service behind refused this.";
     CrossSite "cross_site" 403 "cross_site_request" Warn "The request may come from another site.";
+    CorsOrigin "cors_origin" 403 "cors_refused" Info "Pages of this origin may not call here.";
+    CorsMethod "cors_method" 403 "cors_refused" Info "Pages may not use this method here.";
+    CorsHeader "cors_header" 403 "cors_refused" Info "Pages may not send one of these headers here.";
     RateLimited "rate_limited" 429 "rate_limited" Info "Too many requests.";
     StoreUnavailable "store_unavailable" 503 "unavailable" Error "The service is temporarily unavailable.";
     CorruptRecord "corrupt_record" 503 "unavailable" Error "The service is temporarily unavailable.";

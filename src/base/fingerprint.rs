@@ -123,14 +123,18 @@ pub enum Part {
 #[derive(Clone)]
 pub struct Pepper {
     key: hmac::Key,
+    /// What keys are marked with: derived, so that a mark, which its holder sees, is never a fingerprint of anything.
+    marks: hmac::Key,
 }
 
 impl Pepper {
     /// A pepper of at least 32 bytes; `None` when it is shorter.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() >= 32).then(|| Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, bytes),
+        (bytes.len() >= 32).then(|| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
+            let marks = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward key mac").as_ref());
+            Self { key, marks }
         })
     }
 
@@ -152,6 +156,13 @@ impl Pepper {
             Part::Secret => b"sha256 secret\0",
         };
         self.mac(label, surface, sha256)
+    }
+
+    /// The first 64 bits of the MAC of the beginning of a key, up to where its MAC stands.
+    #[must_use]
+    pub(super) fn mark(&self, beginning: &[u8]) -> u64 {
+        let mac = hmac::sign(&self.marks, beginning);
+        mac.as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 
     /// What tells this pepper from others without revealing it.

@@ -1,9 +1,12 @@
-//! Identifiers, each its own type, valid by construction so that they can go into a header as they are.
+//! Identifiers, each its own type, valid by construction so that they can go into a header as they are
+//! (a [`Subject`] is encoded there).
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::text::every;
+
+pub use super::subject::Subject;
 
 /// Longest identifier. A tenant id becomes a header value and a store key; 128 characters hold a
 /// UUID with a prefix and leave room (hardening H8).
@@ -85,10 +88,6 @@ id! {
 id! {
     /// The name of a surface as configured.
     SurfaceName
-}
-id! {
-    /// Who acts within the tenant (an account, a client, an access token).
-    Subject
 }
 id! {
     /// A role's own name: a UUID, or what the operator wrote. Not a secret.

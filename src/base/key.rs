@@ -1,23 +1,42 @@
-//! The form of keys durward generates, and the check that refuses random ones before any I/O.
+//! The form of keys durward generates, and the checks that refuse what it did not make before any I/O.
 
 use std::fmt;
 
 use aws_lc_rs::rand;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::ids::CredentialId;
+use super::clock::UnixMillis;
+use super::fingerprint::{Pepper, Peppers};
+use super::ids::{CredentialId, TenantId};
 use super::text::every;
 
 /// Random characters of a key: 62^43 is the first power of 62 that holds 256 bits.
 pub const RANDOM_LEN: usize = 43;
 /// Characters of the checksum: 62^6 is the first power of 62 that holds 32 bits.
 pub const CHECKSUM_LEN: usize = 6;
-/// Longest key of any origin. A generated one has 49 characters and its prefix; imported ones come
+/// Characters of the MAC: 62^6 are 2^35.7, so that of 57 thousand million guesses one costs a look-up. More would make
+/// keys longer than documents of APIs allow, and a look-up is all that it keeps off: the key itself has 256 bits.
+pub const MAC_LEN: usize = 6;
+/// How many MACs there are.
+const MACS: u64 = 62_u64.pow(6);
+/// Longest key of any origin. A generated one has 55 characters and its prefix; imported ones come
 /// from elsewhere, and 256 holds every form we know without letting a caller make us hash pages.
 pub const MAX_KEY_LEN: usize = 256;
 
-/// Random characters of an id: 62^22 is the first power of 62 that holds 128 bits.
-const ID_LEN: usize = 22;
+/// Random characters of a tenant's id: 62^22 is the first power of 62 that holds 128 bits.
+const TENANT_LEN: usize = 22;
+
+/// Characters of an id that say when it was made: 62^9 milliseconds are more than 400,000 years.
+const TIME_LEN: usize = 9;
+
+/// Random characters of an id beside its time: 62^17 is the first power of 62 that holds 96 bits, enough for records of
+/// one millisecond.
+const SUFFIX_LEN: usize = 17;
+
+/// What the time in an id is counted down to, in Unix milliseconds: until then (the year 2137) ids begin with `00`, and so
+/// stand before nearly all of the ids without a time that earlier versions made.
+const COUNTED_TO: i64 = 5_288_840_206_207;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// The system's source of randomness failed; nothing was made.
@@ -42,6 +61,15 @@ pub enum KeyFormError {
     Checksum,
 }
 
+/// What a generated key consists of, which its length tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Prefix, random characters, checksum: as older versions made them. Nothing tells a good one from a guess.
+    Unmarked,
+    /// Prefix, random characters, MAC, checksum.
+    Marked,
+}
+
 /// A key just made: the only moment its text exists here. It is wiped when dropped, and `Debug`
 /// shows its prefix only.
 pub struct GeneratedKey {
@@ -64,14 +92,32 @@ impl GeneratedKey {
     /// # Errors
     /// [`NoRandomness`].
     pub fn mint_of(prefix: &str, random: usize) -> Result<Self, NoRandomness> {
+        Self::make(prefix, random, None)
+    }
+
+    /// Makes a key that shows who made it: `<prefix><random characters><6 base62 characters of a MAC of what
+    /// precedes><6 base62 characters = CRC-32 of what precedes>`. The MAC is HMAC-SHA-256 under a key derived from the
+    /// pepper; the checksum stands last and covers everything, so that a scanner needs to know nothing else.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn mint_marked(prefix: &str, random: usize, pepper: &Pepper) -> Result<Self, NoRandomness> {
+        Self::make(prefix, random, Some(pepper))
+    }
+
+    fn make(prefix: &str, random: usize, pepper: Option<&Pepper>) -> Result<Self, NoRandomness> {
         let random = random.max(RANDOM_LEN);
-        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + random + CHECKSUM_LEN));
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + random + MAC_LEN + CHECKSUM_LEN));
         text.push_str(prefix);
         let mut missing = random;
         while missing > 0 {
             let digits = missing.min(RANDOM_LEN);
             push_random::<32>(&mut text, digits)?;
             missing -= digits;
+        }
+        if let Some(pepper) = pepper {
+            let mark = pepper.mark(text.as_bytes()) % MACS;
+            push_base62(&mut text, &mut mark.to_be_bytes(), MAC_LEN);
         }
         let checksum = checksum(text.as_bytes());
         push_base62(&mut text, &mut checksum.to_be_bytes(), CHECKSUM_LEN);
@@ -141,43 +187,71 @@ pub fn last4(key: &str) -> &str {
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
 pub fn checksum_holds(text: &[u8], prefix: &str) -> Result<(), KeyFormError> {
-    checksum_holds_of(text, prefix, RANDOM_LEN)
+    shape_of(text, prefix, RANDOM_LEN).map(drop)
 }
 
-/// [`checksum_holds`] for keys with this many random characters.
+/// [`checksum_holds`] for keys with this many random characters, and what they consist of.
 ///
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
-pub fn checksum_holds_of(text: &[u8], prefix: &str, random: usize) -> Result<(), KeyFormError> {
+pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<Shape, KeyFormError> {
     let body = text.strip_prefix(prefix.as_bytes()).ok_or(KeyFormError::Prefix)?;
-    if body.len() != random + CHECKSUM_LEN {
-        return Err(KeyFormError::Length);
-    }
+    let shape = match body.len().checked_sub(random) {
+        Some(CHECKSUM_LEN) => Shape::Unmarked,
+        Some(MARKED) => Shape::Marked,
+        _ => return Err(KeyFormError::Length),
+    };
     if !every(body, |b| b.is_ascii_alphanumeric()) {
         return Err(KeyFormError::Alphabet);
     }
     let (head, tail) = text.split_at(text.len() - CHECKSUM_LEN);
-    let mut said = 0_u64;
-    for digit in tail {
-        said = said * 62 + digit_value(*digit);
-    }
-    if said == u64::from(checksum(head)) {
-        Ok(())
+    if number_of(tail) == u64::from(checksum(head)) {
+        Ok(shape)
     } else {
         Err(KeyFormError::Checksum)
     }
 }
 
-/// A new id: `<kind>_` and 22 base62 characters that hold 128 random bits. Not a secret; random so
-/// that it tells neither when nor in which order records were made.
+/// Characters after the random ones of a marked key.
+pub const MARKED: usize = MAC_LEN + CHECKSUM_LEN;
+
+/// Whether the MAC of a key of [`Shape::Marked`] is one that a gateway with one of these peppers made: compared under
+/// each of them, in constant time. Says nothing of whether there is such a key still.
+#[must_use]
+pub fn mac_holds(text: &[u8], peppers: &Peppers) -> bool {
+    let parts = text.len().checked_sub(MARKED).and_then(|at| text.split_at_checked(at));
+    let Some((beginning, tail)) = parts else { return false };
+    let said = number_of(&tail[..MAC_LEN]);
+    let mut holds = 0_u8;
+    for pepper in peppers.iter() {
+        holds |= (pepper.mark(beginning) % MACS).ct_eq(&said).unwrap_u8();
+    }
+    holds == 1
+}
+
+/// A new id: `<kind>_`, nine base62 digits of the time that is left to [`COUNTED_TO`], and 17 random characters. So ids
+/// of one kind are in the order of their making, the newest first, and a store that lists by id lists so. Not a secret.
 ///
 /// # Errors
 /// [`NoRandomness`].
-pub fn mint_id(kind: IdKind) -> Result<CredentialId, NoRandomness> {
-    let mut text = String::with_capacity(kind.prefix().len() + ID_LEN);
+pub fn mint_id(kind: IdKind, made_at: UnixMillis) -> Result<CredentialId, NoRandomness> {
+    let mut text = String::with_capacity(kind.prefix().len() + TIME_LEN + SUFFIX_LEN);
     text.push_str(kind.prefix());
-    push_random::<16>(&mut text, ID_LEN)?;
+    let left = u64::try_from(COUNTED_TO.saturating_sub(made_at.0)).unwrap_or(0);
+    push_base62(&mut text, &mut left.to_be_bytes(), TIME_LEN);
+    push_random::<12>(&mut text, SUFFIX_LEN)?;
     CredentialId::parse(&text).map_err(|_| NoRandomness)
+}
+
+/// A new tenant's id: `ten_` and 128 random bits. It goes into headers and addresses, so it does not tell when the tenant
+/// came.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn mint_tenant_id() -> Result<TenantId, NoRandomness> {
+    let mut text = String::from("ten_");
+    push_random::<16>(&mut text, TENANT_LEN)?;
+    TenantId::parse(&text).map_err(|_| NoRandomness)
 }
 
 /// What an id is of; its prefix tells operators what they look at.
@@ -191,18 +265,17 @@ pub enum IdKind {
     Session,
     /// A person or another actor that sessions hang on.
     Account,
-    /// A tenant that signed itself up.
-    Tenant,
 }
 
 impl IdKind {
-    const fn prefix(self) -> &'static str {
+    /// What ids of this kind begin with.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
         match self {
             Self::Key => "key_",
             Self::Pair => "pair_",
             Self::Session => "ses_",
             Self::Account => "acc_",
-            Self::Tenant => "ten_",
         }
     }
 }
@@ -247,6 +320,14 @@ fn push_base62(text: &mut String, number: &mut [u8], digits: usize) {
     number.zeroize();
 }
 
+/// The number that six digits of base62 write.
+fn number_of(digits: &[u8]) -> u64 {
+    digits
+        .iter()
+        .take(CHECKSUM_LEN)
+        .fold(0, |number, digit| number * 62 + digit_value(*digit))
+}
+
 fn digit_value(digit: u8) -> u64 {
     u64::from(match digit {
         b'0'..=b'9' => digit - b'0',
@@ -257,120 +338,4 @@ fn digit_value(digit: u8) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_longer_key_holds_as_what_it_is_only() {
-        for random in [43, 44, 62, 86, 128] {
-            let key = GeneratedKey::mint_of("t", random).unwrap();
-            let text = key.expose().as_bytes();
-            assert_eq!(text.len(), 1 + random + CHECKSUM_LEN);
-            assert!(text.iter().all(u8::is_ascii_alphanumeric));
-            assert_eq!(checksum_holds_of(text, "t", random), Ok(()));
-            assert_eq!(checksum_holds_of(text, "t", random + 1), Err(KeyFormError::Length));
-        }
-        assert_eq!(
-            GeneratedKey::mint_of("t", 0).unwrap().expose().len(),
-            1 + 49,
-            "never below 256 bits"
-        );
-    }
-
-    #[test]
-    fn a_generated_key_holds_and_any_changed_character_does_not() {
-        let key = GeneratedKey::mint("hlive_").unwrap();
-        let text = key.expose();
-        assert_eq!(text.len(), "hlive_".len() + 49);
-        assert_eq!(checksum_holds(text.as_bytes(), "hlive_"), Ok(()));
-        assert_eq!((key.prefix(), key.last4()), ("hlive_", &text[text.len() - 4..]));
-        for at in "hlive_".len()..text.len() {
-            let mut bad = text.as_bytes().to_vec();
-            bad[at] = if bad[at] == b'a' { b'b' } else { b'a' };
-            assert_eq!(checksum_holds(&bad, "hlive_"), Err(KeyFormError::Checksum), "at {at}");
-        }
-    }
-
-    #[test]
-    fn each_part_of_the_form_is_checked() {
-        let key = GeneratedKey::mint("htst_").unwrap();
-        let text = key.expose();
-        let refused = |text: &str| checksum_holds(text.as_bytes(), "htst_").unwrap_err();
-        assert_eq!(refused(&text.replacen("htst_", "hlive_", 1)), KeyFormError::Prefix);
-        assert_eq!(refused("htst"), KeyFormError::Prefix);
-        assert_eq!(refused("htst_"), KeyFormError::Length);
-        assert_eq!(refused(&format!("{text}0")), KeyFormError::Length);
-        assert_eq!(refused(&text[..text.len() - 1]), KeyFormError::Length);
-        assert_eq!(refused(&format!("htst_-{}", &text[6..])), KeyFormError::Alphabet);
-    }
-
-    #[test]
-    fn the_checksum_covers_the_prefix() {
-        let key = GeneratedKey::mint("sk_test_").unwrap();
-        let promoted = key.expose().replacen("test", "live", 1);
-        assert_eq!(checksum_holds(promoted.as_bytes(), "sk_live_"), Err(KeyFormError::Checksum));
-    }
-
-    #[test]
-    fn base62_writes_the_whole_number() {
-        let text_of = |mut number: Vec<u8>, digits| {
-            let mut text = String::new();
-            push_base62(&mut text, &mut number, digits);
-            assert!(number.iter().all(|b| *b == 0), "the number is wiped");
-            text
-        };
-        assert_eq!(text_of(vec![0; 32], 43), "0".repeat(43));
-        assert_eq!(text_of(61_u32.to_be_bytes().to_vec(), 6), "00000z");
-        assert_eq!(text_of(62_u32.to_be_bytes().to_vec(), 6), "000010");
-        assert_eq!(text_of(u32::MAX.to_be_bytes().to_vec(), 6), "4gfFC3");
-        assert_eq!(text_of(vec![0xff; 32], 43), "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1");
-    }
-
-    #[test]
-    fn k7_debug_of_a_key_shows_no_secret() {
-        let pair = GeneratedPair::mint("pk_live_", "sk_live_").unwrap();
-        let shown = format!("{pair:?}");
-        assert!(shown.contains("sk_live_"));
-        assert!(!shown.contains(&pair.secret.expose()[8..14]));
-        assert!(!shown.contains(&pair.publishable.expose()[8..14]));
-    }
-
-    #[test]
-    fn ids_and_peppers_are_new_each_time_and_well_formed() {
-        let ids: std::collections::BTreeSet<_> = (0..100).map(|_| mint_id(IdKind::Key).unwrap()).collect();
-        assert_eq!(ids.len(), 100);
-        assert!(ids.iter().all(|id| id.as_str().len() == 26 && id.as_str().starts_with("key_")));
-        let (a, b) = (generate_pepper().unwrap(), generate_pepper().unwrap());
-        assert_ne!(a.as_str(), b.as_str());
-        assert!(super::super::fingerprint::Pepper::new(a.as_bytes()).is_some());
-    }
-
-    #[test]
-    fn digits_of_generated_keys_are_not_skewed() {
-        let mut counts = [0_u32; 256];
-        for _ in 0..500 {
-            // The first digit is bounded by 2^256 / 62^42, so it is left out.
-            for digit in &GeneratedKey::mint("").unwrap().expose().as_bytes()[1..43] {
-                counts[usize::from(*digit)] += 1;
-            }
-        }
-        // 21,000 digits, 339 of each expected, standard deviation 18: seven of them either way.
-        for digit in ALPHABET {
-            let n = counts[usize::from(*digit)];
-            assert!((211..=467).contains(&n), "{} occurs {n} times", char::from(*digit));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn k2_random_keys_never_pass_the_prefilter(body in "[0-9A-Za-z]{49}") {
-            prop_assert_eq!(checksum_holds(format!("hlive_{body}").as_bytes(), "hlive_"), Err(KeyFormError::Checksum));
-        }
-
-        #[test]
-        fn any_bytes_are_judged_without_a_panic(text in proptest::collection::vec(any::<u8>(), 0..300), prefix in ".{0,10}") {
-            let _ = checksum_holds(&text, &prefix);
-        }
-    }
-}
+mod tests;

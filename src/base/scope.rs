@@ -4,19 +4,34 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::ids::{InvalidId, is_valid_id};
+use super::text::every;
 
-/// One permission word, e.g. `orders:read`.
+/// Longest scope. Those of providers have up to about a hundred characters
+/// (`https://www.googleapis.com/auth/cloud-platform.read-only`).
+pub const MAX_SCOPE: usize = 255;
+
+/// Why a text is not a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a scope has 1 to 255 characters of visible ASCII, without `\"` and `\\`")]
+pub struct InvalidScope;
+
+/// Whether a text is a `scope-token` (RFC 6749, section 3.3) of bounded length.
+#[must_use]
+pub fn is_scope(text: &str) -> bool {
+    (1..=MAX_SCOPE).contains(&text.len()) && every(text.as_bytes(), |b| (b > b' ') & (b <= b'~') & (b != b'"') & (b != b'\\'))
+}
+
+/// One permission word, e.g. `orders:read` or `https://www.googleapis.com/auth/drive`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(Arc<str>);
 
 impl Scope {
-    /// Checks the text; scopes travel space-separated in a header, so the alphabet is that of ids.
+    /// Checks the text; scopes travel separated by spaces in a header, and none is in a scope.
     ///
     /// # Errors
-    /// [`InvalidId`] when it is not `[A-Za-z0-9._:-]{1,128}`.
-    pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        if is_valid_id(text) { Ok(Self(text.into())) } else { Err(InvalidId) }
+    /// [`InvalidScope`] when it is not a `scope-token` of at most [`MAX_SCOPE`] characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidScope> {
+        if is_scope(text) { Ok(Self(text.into())) } else { Err(InvalidScope) }
     }
 
     /// The scope as text.
@@ -163,6 +178,23 @@ mod tests {
 
     fn set(words: &[&str]) -> ScopeSet {
         words.iter().map(|w| Scope::parse(w).unwrap()).collect()
+    }
+
+    #[test]
+    fn scopes_are_the_tokens_of_rfc_6749() {
+        for good in [
+            "orders:read",
+            "orders-api/orders.read",
+            "https://www.googleapis.com/auth/drive.file",
+            "api://0b1c/Files.ReadWrite.All",
+            "!#[]~'(),;*$",
+            &"s".repeat(255),
+        ] {
+            assert!(Scope::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a\"b", "a\\b", "a\tb", "a\r\nb", "\u{e4}", "\u{7f}", &"s".repeat(256)] {
+            assert_eq!(Scope::parse(bad), Err(InvalidScope), "{bad:?}");
+        }
     }
 
     #[test]

@@ -233,6 +233,9 @@ pub(crate) struct CreateArgs {
     /// The id of the record it hangs on: when that ends, it ends.
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
     /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::admin::api::{CreateKey, Created, ImportKey, KeyList, KeyMade, KeyView, Replaced, RotateKey, Rotated};
 use crate::admin::told::Waited;
 use crate::base::ids::is_valid_id;
+use crate::base::percent;
 
 use super::args::{CreateArgs, ImportArgs, KeyCommand, Page, WaitArgs};
 use super::client::Client;
@@ -81,6 +82,7 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
         subject: args.key.subject.clone(),
         expires: args.key.expires.clone(),
         name: args.key.name.clone(),
+        description: args.description.clone(),
     };
     let made: Created = client.post("/v1/keys", &request)?;
     printer.warn(&made.warnings);
@@ -276,8 +278,15 @@ pub(crate) fn path_id(id: &str) -> Result<&str, Failure> {
 pub(crate) fn list_query(filters: &[(&str, Option<&str>)], page: &Page) -> Result<String, Failure> {
     let mut query = format!("limit={}", page.limit);
     for (name, value) in filters.iter().copied().chain([("after", page.after.as_deref())]) {
-        if let Some(value) = value {
-            query.push_str(&format!("&{name}={}", path_id(value)?));
+        match value {
+            // Any text; everything else that lists are filtered by is an id.
+            Some(value) if name == "subject" => {
+                let mut encoded = Vec::new();
+                percent::push_query(&mut encoded, value);
+                query.push_str(&format!("&{name}={}", String::from_utf8_lossy(&encoded)));
+            }
+            Some(value) => query.push_str(&format!("&{name}={}", path_id(value)?)),
+            None => {}
         }
     }
     Ok(query)

@@ -119,6 +119,7 @@ pub(crate) fn key_made(out: &mut dyn Write, made: &KeyMade) -> io::Result<()> {
             ("roles", &roles),
             ("hangs on", made.parent.as_deref().unwrap_or_default()),
             ("name", made.name.as_deref().unwrap_or_default()),
+            ("description", made.description.as_deref().unwrap_or_default()),
             ("expires", made.expires_at.as_deref().unwrap_or("never")),
         ],
     )
@@ -141,6 +142,7 @@ pub(crate) fn key(out: &mut dyn Write, key: &KeyView) -> io::Result<()> {
             ("roles", &roles),
             ("hangs on", key.parent.as_deref().unwrap_or_default()),
             ("name", key.name.as_deref().unwrap_or_default()),
+            ("description", key.description.as_deref().unwrap_or_default()),
             ("created", &key.created_at),
             ("not before", key.not_before.as_deref().unwrap_or_default()),
             ("expires", key.expires_at.as_deref().unwrap_or("never")),

@@ -53,7 +53,11 @@ pub(crate) fn start(config: &Path, lines: Lines) -> Result<Running, Failure> {
     let diagnostics = Diagnostics::install(format).map_err(failed)?;
     warn(&loaded.warnings);
     let control = control_runtime().map_err(failed)?;
-    match control.block_on(Process::start(loaded, &diagnostics.panics(), lines)) {
+    let started = control.block_on(async {
+        survive_long_files()?;
+        Process::start(loaded, &diagnostics.panics(), lines).await
+    });
+    match started {
         Ok(process) => Ok(Running {
             process,
             control,
@@ -108,6 +112,12 @@ fn control_runtime() -> io::Result<Runtime> {
         .thread_name("durward-control")
         .enable_all()
         .build()
+}
+
+/// Where the size of files is limited, the kernel ends a process that writes beyond it, unless the signal has a handler: then
+/// the write fails, which the store and the log know how to bear.
+fn survive_long_files() -> io::Result<()> {
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reloads.

@@ -57,7 +57,6 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
 
 fn table(out: &mut dyn io::Write, list: &SessionList) -> io::Result<()> {
     let rows = list.sessions.iter().map(|session| {
-        let end = session.idle_at.as_ref().or(session.expires_at.as_ref());
         [
             session.id.clone(),
             session.surface.clone(),
@@ -65,7 +64,7 @@ fn table(out: &mut dyn io::Write, list: &SessionList) -> io::Result<()> {
             session.subject.clone().unwrap_or_default(),
             session.parent.clone().unwrap_or_default(),
             session.created_at.clone(),
-            end.cloned().unwrap_or_default(),
+            session.ends_at.clone().unwrap_or_else(|| "never".to_owned()),
         ]
     });
     let head = ["ID", "SURFACE", "TENANT", "SUBJECT", "HANGS ON", "CREATED", "ENDS"];

@@ -41,7 +41,7 @@ impl<'d> Section<'d> {
         for (key, value) in table {
             match schema.find(key.get_ref()) {
                 Some(known) if matches!(known.kind, Kind::Secret | Kind::Secrets | Kind::Url) => section.mask_literals(value),
-                Some(_) => {}
+                Some(_) => section.mask_pasted(value),
                 None => misspelt.extend(section.unknown(key.get_ref(), key.span(), value)),
             }
         }
@@ -313,12 +313,27 @@ impl<'d> Section<'d> {
         if matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)) {
             self.report.mask(&self.place(value));
         }
+        // A line of a secret that was pasted without quotes is a key to the parser.
+        let place = Place::new(self.source, &span);
+        let named = if is_key_like(key) {
+            format!("`{key}`")
+        } else {
+            self.report.mask(&place);
+            "of this name".to_owned()
+        };
         self.report.error(
-            &Place::new(self.source, &span),
-            format!("there is no key `{}` in {}", shorten(key), self.schema.name),
+            &place,
+            format!("there is no key {named} in {}", self.schema.name),
             suggest(key, names.clone(), "a key here"),
         );
         closest(key, names)
+    }
+
+    /// Where a path belongs, somebody may have pasted the file.
+    fn mask_pasted(&self, value: &Spanned<DeValue<'_>>) {
+        if matches!(value.get_ref(), DeValue::String(text) if text.contains("-----BEGIN ")) {
+            self.report.mask(&self.place(value));
+        }
     }
 
     /// Hides everything at a secret's key that is not a reference, whatever will be said about it.
@@ -329,6 +344,13 @@ impl<'d> Section<'d> {
             _ => self.report.mask(&self.place(value)),
         }
     }
+}
+
+/// Whether somebody may have meant this as a key: ours are short words.
+fn is_key_like(key: &str) -> bool {
+    const MAX_SHOWN: usize = 32;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    (1..=MAX_SHOWN).contains(&key.len()) && key.bytes().all(plain) && key.bytes().filter(u8::is_ascii_uppercase).count() <= 3
 }
 
 /// A value's kind for messages; never the value, which may be a secret.

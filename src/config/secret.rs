@@ -43,6 +43,9 @@ impl Reference {
     /// # Errors
     /// [`NotAReference`] for everything else.
     pub fn parse(text: &str) -> Result<Self, NotAReference> {
+        if is_pasted(text) {
+            return Err(NotAReference);
+        }
         match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.to_owned())),
             Some(("generate", path)) if !path.is_empty() => Ok(Self::Generate(path.to_owned())),
@@ -116,6 +119,12 @@ enum Literals {
     PublicUrl,
 }
 
+/// Whether this is the contents of a file where its path belongs: no path has these.
+#[must_use]
+pub(super) fn is_pasted(text: &str) -> bool {
+    text.contains("-----BEGIN ") || text.contains(['\n', '\r'])
+}
+
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
 }
@@ -129,7 +138,18 @@ mod tests {
         assert_eq!(Reference::parse("file:a/b"), Ok(Reference::File("a/b".into())));
         assert_eq!(Reference::parse("env:A_1"), Ok(Reference::Variable("A_1".into())));
         assert_eq!(Reference::parse("generate:s"), Ok(Reference::Generate("s".into())));
-        for bad in ["", "file:", "env:", "env:A-B", "env:1A", "hunter2", "http://x", "File:a"] {
+        for bad in [
+            "",
+            "file:",
+            "env:",
+            "env:A-B",
+            "env:1A",
+            "hunter2",
+            "http://x",
+            "File:a",
+            "file:-----BEGIN PRIVATE KEY-----",
+            "file:a\nb",
+        ] {
             assert_eq!(Reference::parse(bad), Err(NotAReference), "{bad}");
         }
     }

@@ -136,10 +136,10 @@ impl fmt::Debug for Source {
 
 /// What to hide of the lines a syntax error is shown with. Where the grammar is broken nobody can say
 /// which text is a secret, so on those lines everything in quotes is hidden unless it is a
-/// reference, and everything after `=` where the key is one of a secret.
+/// reference, everything after the key of a secret, every long word, and all of a line that gives no
+/// key a value: it may be one of a PEM that was pasted without quotes.
 #[must_use]
 pub fn suspects(text: &str, at: &Place) -> Vec<Place> {
-    const SECRET_KEYS: [&str; 5] = ["secrets", "pepper", "url", "key", "client_key"];
     let begin = text
         .get(..at.start.min(text.len()))
         .and_then(|t| t.rfind('\n'))
@@ -152,21 +152,70 @@ pub fn suspects(text: &str, at: &Place) -> Vec<Place> {
     let mut places = Vec::new();
     let mut start = begin;
     for line in text.get(begin..end).unwrap_or("").split_inclusive('\n') {
-        let hide = |from: usize, to: usize| Place {
+        let hide = |(from, to): (usize, usize)| Place {
             source: at.source,
             start: start + from,
             end: start + to,
         };
-        let key = line.split('=').next().unwrap_or("");
-        match line.find('=') {
-            Some(equals) if SECRET_KEYS.iter().any(|k| key.contains(k)) && !line.contains("file:") && !line.contains("env:") => {
-                places.push(hide(equals + 1, line.len()));
-            }
-            _ => places.extend(quoted(line).map(|(from, to)| hide(from, to))),
+        if is_of_ours(line) {
+            let hidden = quoted(line).chain(long_words(line)).chain(after_secret_key(line));
+            places.extend(hidden.map(hide));
+        } else {
+            places.push(hide((0, line.len())));
         }
         start += line.len();
     }
     places
+}
+
+/// Whether a line gives a key a value, opens or closes a table or a list, or says nothing. A line of base64 may end with
+/// `=` too, but it is not lower case.
+fn is_of_ours(line: &str) -> bool {
+    const MAX_KEY: usize = 64;
+    let line = line.trim();
+    if line.is_empty() || line.starts_with(['[', ']', '{', '}', '"', '\'', '#', ',']) {
+        return true;
+    }
+    let is_key = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b' ' | b'"');
+    line.split_once('=')
+        .is_some_and(|(key, value)| key.len() <= MAX_KEY && key.bytes().all(is_key) && !value.trim_matches('=').is_empty())
+}
+
+/// From the first key of a secret whose value is no reference to the end of the line.
+fn after_secret_key(line: &str) -> Option<(usize, usize)> {
+    const SECRET_KEYS: [&str; 6] = ["secret", "secrets", "pepper", "url", "key", "password"];
+    line.match_indices('=').find_map(|(equals, _)| {
+        let key = line.get(..equals)?.trim_end();
+        let of_secret = SECRET_KEYS.iter().any(|secret| key.ends_with(secret));
+        let value = line.get(equals + 1..)?.trim_start().trim_start_matches(['[', ' ']);
+        (of_secret && !begins_with_reference(value)).then_some((equals + 1, line.len()))
+    })
+}
+
+/// Whether a value is a reference in closed quotes.
+fn begins_with_reference(value: &str) -> bool {
+    let inside = value.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+    inside.is_some_and(|(inside, _)| is_reference(inside))
+}
+
+/// A reference that may be shown: what is pasted after `file:` is not one.
+fn is_reference(text: &str) -> bool {
+    const MAX_SHOWN: usize = 200;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+    let name = ["file:", "env:", "generate:"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    name.is_some_and(|name| name.len() <= MAX_SHOWN && name.bytes().all(plain) && !name.contains("-----"))
+}
+
+/// Words as only generated texts are.
+fn long_words(line: &str) -> impl Iterator<Item = (usize, usize)> {
+    const LONG: usize = 20;
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '+' | '/' | '-' | '_' | '\\' | '@' | ':' | '.' | '=');
+    line.split(move |c| !is_word(c))
+        .filter(|word| word.chars().count() >= LONG && !is_reference(word))
+        .map(|word| {
+            let from = word.as_ptr().addr() - line.as_ptr().addr();
+            (from, from + word.len())
+        })
 }
 
 /// The insides of quotes on a line, to its end where a quote is not closed; references are left out.
@@ -176,10 +225,7 @@ fn quoted(line: &str) -> impl Iterator<Item = (usize, usize)> {
         let from = quotes.next()? + 1;
         Some((from, quotes.next().unwrap_or(line.len())))
     })
-    .filter(move |(from, to)| {
-        let inside = line.get(*from..*to).unwrap_or("");
-        !["file:", "env:", "generate:"].iter().any(|r| inside.starts_with(r))
-    })
+    .filter(move |(from, to)| !is_reference(line.get(*from..*to).unwrap_or("")))
 }
 
 /// Every file of one load.

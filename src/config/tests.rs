@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::*;
 
+mod browsers;
 mod cases;
+mod constants;
 mod dialects;
 mod documentation;
 mod examples;

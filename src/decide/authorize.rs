@@ -19,7 +19,7 @@ mod tests;
 
 pub use super::surface::Proof;
 pub use again::{Again, authorize_again};
-pub use lookup::fingerprints;
+pub use lookup::{Provenance, fingerprints, provenance};
 pub use site::{Carried, cross_site_proof};
 
 /// Proof that a request may be forwarded. Only this module can make one; forwarding demands it.
@@ -66,7 +66,8 @@ pub struct AccessRequest<'a> {
 ///    (a wrong secret learns nothing of the record);
 /// 3. the modes agree: the prefix's, the record's, and the one the surface is pinned to;
 /// 4. credential and what it hangs on, then token, then tenant are in force;
-/// 5. a cookie on a changing method comes with proof that the request is not another site's;
+/// 5. a cookie on a changing method comes with proof that the request is not another site's, and a page whose origin
+///    may not use cookies uses none on any method;
 /// 6. the scopes cover what the route needs: what the record may do now ([`Authority::of`]), which is never
 ///    more than what it hangs on may do now, but for what its route granted. A token's scopes count only as
 ///    far as its record's go.
@@ -90,8 +91,10 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
     request.surface.kind.demand(request.proof, record)?;
     check_mode(request, &principal.facts)?;
     check_in_force(request.surface, &principal, now)?;
-    if !request.method.is_safe() && request.carried == Carried::ByBrowserUnproven {
-        return Err(Denial::CrossSite);
+    match request.carried {
+        Carried::ByForeignPage => return Err(Denial::CrossSite),
+        Carried::ByBrowserUnproven if !request.method.is_safe() => return Err(Denial::CrossSite),
+        Carried::ByBrowserUnproven | Carried::ByBrowserProven | Carried::Explicitly => {}
     }
     let principal = narrow(derive(principal, request.authority));
     if !principal.scopes().covers(needed) {

@@ -128,10 +128,13 @@ fn find_explicit<'h>(fields: &'h Fields, surfaces: &[Surface]) -> Result<Explici
     Err(Denial::AmbiguousCredentials)
 }
 
-/// The one text behind a scheme: one space, and no list (RFC 6750, section 2.1; RFC 7617, section 2).
+/// The one text behind a scheme: spaces, at least one, and no list (`1*SP`, RFC 9110, section 11.4).
 fn behind_scheme(rest: &[u8]) -> Result<&[u8], Denial> {
-    let text = rest.strip_prefix(b" ").ok_or(Denial::MalformedCredential)?;
-    check_single(text)
+    let spaces = rest.iter().take_while(|b| **b == b' ').count();
+    match rest.get(spaces..) {
+        Some(text) if spaces > 0 => check_single(text),
+        _ => Err(Denial::MalformedCredential),
+    }
 }
 
 /// One credential and nothing else: a list is several (RFC 9110, section 5.3), white space inside is

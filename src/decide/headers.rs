@@ -69,7 +69,8 @@ impl IdentityNames {
 pub enum Role {
     /// Forwarded as it is.
     Plain,
-    /// Dropped always: hop-by-hop, identity, override and forwarding headers, names with `_` or `.`.
+    /// Dropped always: hop-by-hop, identity, override and forwarding headers, these in disguise, and odd
+    /// names where they are dropped.
     Dropped,
     /// Carries a credential on some surface: dropped unless the route forwards credentials.
     Credential,
@@ -86,6 +87,8 @@ pub struct Screened {
     pub roles: [Role; MAX_FIELDS],
     /// Whether the client said `TE: trailers`.
     pub trailers: TrailersAsked,
+    /// How many fields are dropped for their odd names.
+    pub odd_dropped: u32,
 }
 
 impl Screened {
@@ -95,6 +98,7 @@ impl Screened {
         Self {
             roles: [Role::Dropped; MAX_FIELDS],
             trailers: TrailersAsked::No,
+            odd_dropped: 0,
         }
     }
 }
@@ -138,6 +142,19 @@ pub enum Scheme {
     Https,
 }
 
+/// What becomes of a field whose name has other characters than letters, digits and `-`, and does not look like
+/// one that means something here. Services fold such characters into each other (`access_key`, `a.b`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OddNames {
+    /// Forwarded as it is.
+    #[default]
+    Forwarded,
+    /// The request is 400.
+    Refused,
+    /// Left out, and counted.
+    Dropped,
+}
+
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// Every rule about headers, built at load time.
@@ -149,6 +166,7 @@ pub struct HeaderPolicy {
     number: u64,
     table: table::NameTable,
     session_cookies: Vec<Box<[u8]>>,
+    odd_names: OddNames,
 }
 
 impl HeaderPolicy {
@@ -164,7 +182,14 @@ impl HeaderPolicy {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             table,
             session_cookies,
+            odd_names: OddNames::default(),
         }
+    }
+
+    /// The same rules with this one about odd names.
+    #[must_use]
+    pub fn with_odd_names(self, odd_names: OddNames) -> Self {
+        Self { odd_names, ..self }
     }
 
     /// Finds each field's role, and refuses what is disguised or self-contradictory.
@@ -172,7 +197,7 @@ impl HeaderPolicy {
     /// # Errors
     /// [`Denial::ForgedHeader`] for a protected name in disguise (`X_Tenant_Id`) or named in
     /// `Connection`, [`Denial::ExpectationFailed`], [`Denial::MalformedRequest`] for an absurd `Connection`,
-    /// [`Denial::HeadTooLarge`] for more than [`MAX_FIELDS`] fields.
+    /// also for an odd name where these are refused, [`Denial::HeadTooLarge`] for more than [`MAX_FIELDS`] fields.
     pub fn screen(&self, head: &RequestHead) -> Result<Screened, Denial> {
         screen::screen(self, head)
     }

@@ -25,9 +25,10 @@ impl<'h> Authority<'h> {
     /// Reads `host [":" port]` (RFC 9110, section 7.2; RFC 3986, section 3.2).
     ///
     /// The host is a name of letters, digits, `-`, `_` and `.`, an IPv4 address, or a bracketed IPv6
-    /// address; the port is 1 to 65535 in canonical decimal. Not taken: user information, empty
-    /// labels, a trailing dot, numbers that only look like an IPv4 address, zone identifiers,
-    /// percent-encoding.
+    /// address; the port is 1 to 65535 in canonical decimal. A dot behind the last label and a colon without
+    /// a port say nothing (`name.`, `name:`), and are not part of what is matched, compared and forwarded.
+    /// Not taken: user information, empty labels, numbers that only look like an IPv4 address, zone
+    /// identifiers, percent-encoding.
     ///
     /// # Errors
     /// [`Denial::MalformedHost`].
@@ -41,17 +42,33 @@ impl<'h> Authority<'h> {
         } else {
             memchr(b':', raw).unwrap_or(raw.len())
         };
-        let (host, port) = text.split_at_checked(host_len).ok_or(Denial::MalformedHost)?;
+        let (written, port) = text.split_at_checked(host_len).ok_or(Denial::MalformedHost)?;
+        let port = if port == ":" { "" } else { port };
+        let host = written.strip_suffix('.').unwrap_or(written);
         let valid_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
         if !valid_port || !is_host(host) {
             return Err(Denial::MalformedHost);
         }
-        let text = if !every(raw, |b| !b.is_ascii_uppercase()) {
-            Cow::Owned(text.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(text)
+        let (host_len, len) = (host.len(), host.len() + port.len());
+        let lower = every(raw, |b| !b.is_ascii_uppercase());
+        let text = match text.get(..len) {
+            Some(text) if lower && (host.len() == written.len() || port.is_empty()) => Cow::Borrowed(text),
+            _ => Cow::Owned(format!("{host}{port}").to_ascii_lowercase()),
         };
         Ok(Self { text, host_len })
+    }
+
+    /// Whether both name the same host and port, for a scheme with this default port.
+    #[must_use]
+    pub fn is_same(&self, other: &Authority<'_>, default_port: &str) -> bool {
+        let is_default = |port: &str| port.is_empty() || port == default_port;
+        let (one, two) = (self.port(), other.port());
+        self.host() == other.host() && (one == two || (is_default(one) && is_default(two)))
+    }
+
+    /// The port as text, empty if there is none.
+    fn port(&self) -> &str {
+        self.text.get(self.host_len + 1..).unwrap_or_default()
     }
 
     /// The one authority a head names.
@@ -66,10 +83,13 @@ impl<'h> Authority<'h> {
         let field = head.fields.one("host").map_err(|_| Denial::MalformedHost)?;
         let named = match (head.version, &head.authority) {
             (Version::Http2, Some(authority)) => {
-                if field.is_some_and(|host| !host.eq_ignore_ascii_case(authority)) {
-                    return Err(Denial::MalformedHost);
-                }
-                authority.as_slice()
+                let named = Self::parse(authority)?;
+                let agrees = |host: &[u8]| host == authority.as_slice() || Authority::parse(host).is_ok_and(|host| host.text == named.text);
+                return if field.is_none_or(agrees) {
+                    Ok(named)
+                } else {
+                    Err(Denial::MalformedHost)
+                };
             }
             _ => field.ok_or(Denial::MalformedHost)?,
         };
@@ -143,18 +163,24 @@ mod tests {
             "a/b",
             "a:99999",
             "a:0",
-            "a:",
+            "a::",
+            ":",
+            ":80",
             "a:080",
             "a:+80",
             "a:65536",
             "[::1",
             "::1",
             "[::1]x",
-            "[::1]:",
+            "[::1].",
+            "a.:x",
             "[::g]",
             "[fe80::1%25eth0]",
             "[127.0.0.1]",
-            "a.",
+            ".",
+            "a..",
+            "a..:80",
+            "127.1.",
             ".a",
             "a..b",
             "a b",
@@ -200,6 +226,11 @@ mod tests {
             ("[2001:DB8::1]", "[2001:db8::1]", "[2001:db8::1]"),
             ("1.2.3.4a", "1.2.3.4a", "1.2.3.4a"),
             ("0x7g", "0x7g", "0x7g"),
+            ("Name.test.", "name.test", "name.test"),
+            ("name.test:", "name.test", "name.test"),
+            ("name.test.:8443", "name.test:8443", "name.test"),
+            ("127.0.0.1.", "127.0.0.1", "127.0.0.1"),
+            ("[::1]:", "[::1]", "[::1]"),
         ] {
             let authority = Authority::parse(raw.as_bytes()).expect(raw);
             assert_eq!(
@@ -236,7 +267,7 @@ mod tests {
             Authority::of(&head(Version::Http2, None, &[])).map(|_| ()),
             Err(Denial::MalformedHost)
         );
-        for (authority, hosts) in [(Some("a"), &["A"][..]), (Some("a"), &[]), (None, &["a"])] {
+        for (authority, hosts) in [(Some("a"), &["A"][..]), (Some("a."), &["a:"]), (Some("a"), &[]), (None, &["a"])] {
             assert_eq!(Authority::of(&head(Version::Http2, authority, hosts)).unwrap().text, "a");
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod authorize;
+pub mod cors;
 pub mod external;
 pub mod extract;
 pub mod headers;

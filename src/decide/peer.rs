@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::wire::fields::Fields;
+use crate::wire::framing::list;
+
+use super::headers::Scheme;
 
 /// Most proxies in a chain that are looked at. Three is much in practice; the bound keeps a long
 /// header from costing more than a short one.
@@ -27,14 +30,23 @@ pub struct Origin {
     pub trusted: bool,
 }
 
+impl Origin {
+    /// How the client sent its request: as a trusted proxy tells by these fields, else as the connection is.
+    #[must_use]
+    pub fn scheme(&self, fields: &Fields, connection: Scheme) -> Scheme {
+        let told = if self.trusted { told_scheme(fields) } else { None };
+        told.unwrap_or(connection)
+    }
+}
+
 impl PeerPolicy {
     /// Decides by the socket's peer and, only if that is trusted, by `X-Forwarded-For` read from the
     /// right: the first address that is not a trusted proxy is the client. At an entry that is no
     /// address, or after [`MAX_HOPS`], the walk ends with the last good one, since what stands left
     /// of it is nobody's word.
     ///
-    /// `Forwarded` (RFC 7239) is not read: two lists that may differ are one too many, and proxies
-    /// that append to one of them pass the other through as the client sent it.
+    /// For addresses `Forwarded` (RFC 7239) is not read: two lists that may differ are one too many, and proxies
+    /// that append to one of them pass the other through as the client sent it. For the scheme, see [`Origin::scheme`].
     #[must_use]
     pub fn origin(&self, peer: SocketAddr, fields: &Fields) -> Origin {
         let mut client = peer.ip().to_canonical();
@@ -52,6 +64,37 @@ impl PeerPolicy {
 
     fn trusts(&self, ip: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&ip))
+    }
+}
+
+/// The scheme that a trusted proxy tells: every value of `X-Forwarded-Proto` if all are the same, and without that
+/// field the `proto` of the last element of `Forwarded`, which is the proxy's own. Values that differ, and values that
+/// are no scheme of HTTP or WebSocket, tell nothing.
+fn told_scheme(fields: &Fields) -> Option<Scheme> {
+    let mut told = fields.all("x-forwarded-proto").flat_map(|value| value.split(|b| *b == b','));
+    if let Some(first) = told.next() {
+        let first = parse_scheme(first.trim_ascii())?;
+        return told.all(|next| parse_scheme(next.trim_ascii()) == Some(first)).then_some(first);
+    }
+    let last = fields.all("forwarded").flat_map(list).last()?;
+    let mut pairs = last.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+    let value = pairs.find_map(|pair| {
+        let (name, value) = pair.split_at_checked("proto=".len())?;
+        name.eq_ignore_ascii_case(b"proto=").then_some(value)
+    })?;
+    let quoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    parse_scheme(quoted.unwrap_or(value))
+}
+
+/// Some proxies tell the scheme of a WebSocket's address.
+fn parse_scheme(text: &[u8]) -> Option<Scheme> {
+    let is = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
+    if is("https") || is("wss") {
+        Some(Scheme::Https)
+    } else if is("http") || is("ws") {
+        Some(Scheme::Http)
+    } else {
+        None
     }
 }
 
@@ -131,6 +174,61 @@ mod tests {
             origin(&["10.0.0.0/8"], "::ffff:192.0.2.1", &["1.2.3.4"]),
             ("192.0.2.1".into(), false)
         );
+    }
+
+    const CONNECTIONS: [Scheme; 2] = [Scheme::Http, Scheme::Https];
+
+    /// The scheme of a request on a connection of each scheme.
+    fn schemes(peer: &str, lines: &[(&str, &str)]) -> [Scheme; 2] {
+        let policy = PeerPolicy {
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
+        };
+        let mut fields = Fields::default();
+        for (name, value) in lines {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        let origin = policy.origin(SocketAddr::new(peer.parse().unwrap(), 1), &fields);
+        CONNECTIONS.map(|connection| origin.scheme(&fields, connection))
+    }
+
+    #[test]
+    fn a_trusted_proxy_tells_the_scheme_and_nobody_else_does() {
+        const PROTO: &str = "X-Forwarded-Proto";
+        const FORWARDED: &str = "Forwarded";
+        let https = [
+            &[(PROTO, "https")][..],
+            &[(PROTO, "HTTPS")],
+            &[(PROTO, "wss")],
+            &[(PROTO, "https, https")],
+            &[(PROTO, "https"), (PROTO, "https")],
+            &[(FORWARDED, "for=192.0.2.1;proto=https")],
+            &[(FORWARDED, "for=192.0.2.1;proto=http, for=\"[2001:db8::1]:4711\";Proto=\"https\"")],
+            &[(FORWARDED, "proto=http"), (FORWARDED, "proto=https;by=10.0.0.1")],
+            // The field that most proxies overwrite beats the one that most pass through.
+            &[(PROTO, "https"), (FORWARDED, "proto=http")],
+        ];
+        for lines in https {
+            assert_eq!(schemes("10.0.0.1", lines), [Scheme::Https; 2], "{lines:?}");
+            assert_eq!(schemes("192.0.2.1", lines), CONNECTIONS, "an untrusted peer: {lines:?}");
+        }
+        assert_eq!(schemes("10.0.0.1", &[(PROTO, "http")]), [Scheme::Http; 2]);
+        let nothing = [
+            &[][..],
+            &[(PROTO, "https, http")],
+            &[(PROTO, "http"), (PROTO, "https")],
+            &[(PROTO, "https,")],
+            &[(PROTO, "")],
+            &[(PROTO, "on")],
+            &[(PROTO, "https://")],
+            &[(PROTO, "ftp"), (FORWARDED, "proto=https")],
+            &[(FORWARDED, "for=192.0.2.1")],
+            &[(FORWARDED, "proto=https, for=192.0.2.1")],
+            &[(FORWARDED, "proto")],
+            &[(FORWARDED, "proto=\"https")],
+        ];
+        for lines in nothing {
+            assert_eq!(schemes("10.0.0.1", lines), CONNECTIONS, "{lines:?}");
+        }
     }
 
     #[test]

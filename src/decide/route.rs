@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::base::ids::TenantId;
 use crate::base::scope::ScopeSet;
 
 use super::method::Method;
 use super::rate::RouteLimits;
 use super::surface::SurfaceIndex;
 
+mod forms;
 mod pattern;
 mod router;
 #[cfg(test)]
 mod tests;
 
+pub use forms::PathForms;
 pub use pattern::{MAX_SEGMENTS, Pattern, PatternError, Segment, Tail};
 pub use router::{RouteConflict, Router, Shadow, shadows};
 
@@ -118,17 +121,16 @@ impl Rewrite {
 /// Limits and opt-ins of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteOptions {
-    /// The segment of the path that names a tenant, counted from the empty one before the first `/`: it
-    /// must be the caller's own.
-    pub tenant_segment: Option<usize>,
+    /// The segment of the path that names a tenant: it must be the caller's own.
+    pub tenant_segment: Option<TenantSegment>,
     /// Largest request body in bytes.
     pub max_body: u64,
     /// How long the upstream may take until its response head.
     pub response_timeout: Duration,
     /// How long either body may stand still.
     pub idle_timeout: Duration,
-    /// Whether `%2F` may occur in a path segment; it stays encoded and inside its segment.
-    pub encoded_slashes: EncodedSlashes,
+    /// Spellings of a path that are refused elsewhere.
+    pub path_forms: PathForms,
     /// Whether trailers are forwarded (both ways, protected names never).
     pub trailers: Trailers,
     /// Whether the credential is forwarded as well.
@@ -137,13 +139,65 @@ pub struct RouteOptions {
     pub upgrade: Upgrade,
 }
 
-/// Whether `%2F` is refused.
+/// Where a path names a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EncodedSlashes {
-    /// 400.
+pub struct TenantSegment {
+    /// Counted from the empty segment before the first `/`.
+    pub at: usize,
+    /// What becomes of a text there that no tenant has as its id.
+    pub unknown: UnknownTenant,
+}
+
+/// What becomes of a text that stands where a path names a tenant, and that no tenant has as its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownTenant {
+    /// It is refused as another tenant is.
     Refused,
-    /// Kept encoded.
-    Allowed,
+    /// A word ([`Named::Word`]) is forwarded.
+    Forwarded,
+}
+
+/// What a path says where it may name a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// The caller's own tenant, or nothing.
+    Own,
+    /// Another tenant, or what could be read as one.
+    Other,
+    /// A word that names another tenant if the store has a tenant of this id. Lower-case letters, digits, `-` and
+    /// `_` only: a service that trims, decodes once more or folds case reads no other word in it.
+    Word(TenantId),
+}
+
+/// The route that has `id` as a literal where another route's path names a tenant: it would take the requests that name
+/// this tenant.
+#[must_use]
+pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&'r Route> {
+    let naming = routes
+        .iter()
+        .filter_map(|route| Some((&route.pattern, route.options.tenant_segment?.at)));
+    naming
+        .flat_map(|(pattern, at)| {
+            let before: Vec<&str> = pattern.split('/').take(at).collect();
+            routes.iter().filter(move |other| {
+                let mut segments = other.pattern.split('/');
+                before.iter().all(|segment| segments.next() == Some(segment)) && segments.next() == Some(id.as_str())
+            })
+        })
+        .next()
+}
+
+impl TenantSegment {
+    /// What a canonical path names, for a caller of the tenant `own`.
+    #[must_use]
+    pub fn read(self, path: &str, own: &TenantId) -> Named {
+        let is_word = |text: &str| text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
+        match (path.split('/').nth(self.at), self.unknown) {
+            (Some(named), _) if named == own.as_str() => Named::Own,
+            (Some(named), UnknownTenant::Forwarded) if is_word(named) => TenantId::parse(named).map_or(Named::Other, Named::Word),
+            _ => Named::Other,
+        }
+    }
 }
 
 /// Whether trailers are forwarded.

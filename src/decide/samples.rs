@@ -11,7 +11,7 @@ use crate::base::scope::{Mode, Scope, ScopeSet};
 
 use super::method::Method;
 use super::route::{
-    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
+    Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
 };
 use super::surface::{
     ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Proof, Session, SessionRecord, Surface, SurfaceIndex,
@@ -170,7 +170,7 @@ pub(crate) fn route(methods: &[Method], pattern: &str) -> Route {
             max_body: 0,
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
-            encoded_slashes: EncodedSlashes::Refused,
+            path_forms: PathForms::NONE,
             trailers: Trailers::Dropped,
             upgrade: crate::decide::route::Upgrade::Dropped,
             credentials: CredentialForwarding::Removed,

@@ -10,16 +10,19 @@ use crate::wire::head::{MAX_TARGET, RequestHead, Version};
 
 use super::host::Authority;
 use super::method::Method;
+use super::route::PathForms;
 
+mod again;
 mod lookalike;
 mod path;
 
 /// What a request is for. Borrowed from the head whenever that was canonical already.
 ///
 /// The path has one spelling for each meaning: every path that a common service would read as
-/// something else than what is matched here is refused, or (path parameters, escapes of characters
-/// that need none) rewritten before it is matched, and the service gets the rewritten one. A single
-/// trailing slash is kept and forwarded; routes match `/x/` like `/x`, so that a slash never
+/// something else than what is matched here is refused, or (escapes of characters that need none)
+/// rewritten before it is matched, and the service gets the rewritten one. What some services read
+/// otherwise and others need is told apart ([`Self::forms`]): a route takes it only if it says so. A
+/// single trailing slash is kept and forwarded; routes match `/x/` like `/x`, so that a slash never
 /// changes the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestTarget<'h> {
@@ -31,15 +34,15 @@ pub struct RequestTarget<'h> {
     pub host: Cow<'h, str>,
     /// Host and port as validated, to be forwarded.
     pub authority: Cow<'h, str>,
-    /// Whether a segment holds `%2F`: only routes that opt in may take it.
-    pub encoded_slash: bool,
+    /// What of its spelling only routes that opt in may take.
+    pub forms: PathForms,
 }
 
 impl<'h> RequestTarget<'h> {
     /// Reads target and host of a head.
     ///
     /// The target is in origin form; in absolute form only on HTTP/1 and only if its authority
-    /// equals `Host` (RFC 9112, section 3.2.2), and then its path is what is matched and forwarded; `*`
+    /// is that of `Host` (RFC 9112, section 3.2.2), and then its path is what is matched and forwarded; `*`
     /// only for `OPTIONS`.
     ///
     /// # Errors
@@ -48,9 +51,9 @@ impl<'h> RequestTarget<'h> {
         if head.target.len() > MAX_TARGET {
             return Err(Denial::TargetTooLong);
         }
-        // Printable ASCII without `#`: a fragment is never sent (RFC 9110, section 7.1), and what
+        // No spaces, controls or `#`: a fragment is never sent (RFC 9110, section 7.1), and what
         // follows it is path to some and nothing to others.
-        if !every(&head.target, |b| matches!(b, 0x21..=0x7e) & (b != b'#')) {
+        if !every(&head.target, |b| (b > b' ') & (b != 0x7f) & (b != b'#')) {
             return Err(Denial::MalformedTarget);
         }
         let raw = std::str::from_utf8(&head.target).map_err(|_| Denial::MalformedTarget)?;
@@ -71,8 +74,26 @@ impl<'h> RequestTarget<'h> {
             query,
             host: authority.to_host(),
             authority: authority.text,
-            encoded_slash: path.encoded_slash,
+            forms: path
+                .forms
+                .with(PathForms::RAW_CHARACTER.only_if(query.is_some_and(|query| !query.is_ascii()))),
         })
+    }
+
+    /// The path that routes are found by: without its parameters, if it has some.
+    #[must_use]
+    pub fn route_path(&self) -> Cow<'_, str> {
+        if !self.forms.contains(PathForms::PARAMETER) {
+            return Cow::Borrowed(&self.path);
+        }
+        let mut names = String::with_capacity(self.path.len());
+        for (i, segment) in self.path.split('/').enumerate() {
+            if i > 0 {
+                names.push('/');
+            }
+            names.push_str(segment.split(';').next().unwrap_or_default());
+        }
+        Cow::Owned(names)
     }
 }
 
@@ -82,14 +103,18 @@ fn origin_form<'h>(raw: &'h str, version: Version, authority: &Authority<'_>, me
         return Ok(raw);
     }
     let (scheme, rest) = raw.split_once("://").ok_or(Denial::MalformedTarget)?;
-    let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    if !http || version == Version::Http2 {
+    let default_port = match scheme {
+        _ if scheme.eq_ignore_ascii_case("http") => "80",
+        _ if scheme.eq_ignore_ascii_case("https") => "443",
+        _ => return Err(Denial::MalformedTarget),
+    };
+    if version == Version::Http2 {
         return Err(Denial::MalformedTarget);
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (named, after) = rest.split_at_checked(end).ok_or(Denial::MalformedTarget)?;
     let named = Authority::parse(named.as_bytes()).map_err(|_| Denial::MalformedTarget)?;
-    if named.text != authority.text {
+    if !named.is_same(authority, default_port) {
         return Err(Denial::MalformedTarget);
     }
     match after {

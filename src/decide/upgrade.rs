@@ -28,12 +28,12 @@ pub struct Handshake {
 
 impl Handshake {
     /// Reads the handshake of a request; `None` for anything that is not one in every respect: GET over
-    /// HTTP/1.1 without a body, exactly one `Upgrade: websocket` with `Connection: upgrade`, version 13,
-    /// one key of 16 bytes, neither of the two named in `Connection`. `screened` is of this head.
+    /// HTTP/1.1 without a body (`Content-Length: 0` says that there is none), exactly one `Upgrade: websocket`
+    /// with `Connection: upgrade`, version 13, one key of 16 bytes, neither of the two named in `Connection`. `screened` is of this head.
     #[must_use]
     pub fn of(head: &RequestHead, screened: &Screened) -> Option<Self> {
         let fields = &head.fields;
-        let plain = head.method == b"GET" && head.version == Version::Http11 && head.framing == Framing::None;
+        let plain = head.method == b"GET" && head.version == Version::Http11 && matches!(head.framing, Framing::None | Framing::Length(0));
         if !plain || !names_websocket(fields) || one(fields, "sec-websocket-version") != Some(VERSION) {
             return None;
         }
@@ -55,9 +55,8 @@ impl Handshake {
     #[must_use]
     pub fn is_met_by(&self, head: &ResponseHead) -> bool {
         let fields = &head.fields;
-        let bodiless = ["content-length", "transfer-encoding"]
-            .iter()
-            .all(|name| fields.all(name).next().is_none());
+        // A 101 has no body whatever it declares (RFC 9112, section 6.3). One that declares some is not believed.
+        let bodiless = fields.all("transfer-encoding").next().is_none() && fields.all("content-length").all(|length| length == b"0");
         head.status == 101 && bodiless && names_websocket(fields) && one(fields, "sec-websocket-accept") == Some(&self.accept[..])
     }
 }
@@ -146,7 +145,14 @@ mod tests {
             head.method = method.into();
             assert_eq!(read(&head), None, "{method}");
         }
-        for framing in [Framing::Length(0), Framing::Length(1), Framing::Chunked] {
+        assert!(
+            read(&RequestHead {
+                framing: Framing::Length(0),
+                ..good()
+            })
+            .is_some()
+        );
+        for framing in [Framing::Length(1), Framing::Chunked] {
             assert_eq!(read(&RequestHead { framing, ..good() }), None, "{framing:?}");
         }
         for version in [Version::Http10, Version::Http2] {

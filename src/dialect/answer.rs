@@ -7,7 +7,7 @@ use super::template::{Template, TemplateError};
 
 /// What a template may say of a credential, made (`credential`, `minted`) or found (`items`), besides
 /// `claims`. `key`, `secret` and `token` are there only when it was just made.
-pub const CREDENTIAL: [&str; 15] = [
+pub const CREDENTIAL: [&str; 16] = [
     "id",
     "key",
     "secret",
@@ -18,6 +18,7 @@ pub const CREDENTIAL: [&str; 15] = [
     "scopes",
     "roles",
     "name",
+    "description",
     "subject",
     "login",
     "created_at",
@@ -196,7 +197,7 @@ impl AnswerNames {
         }
         match self.subject {
             Subject::Credential => all.push("minted".to_owned()),
-            Subject::Credentials | Subject::Names => all.push("items".to_owned()),
+            Subject::Credentials | Subject::Names => all.extend(["items", "page.next", "page.more"].map(str::to_owned)),
             Subject::None => {}
         }
         all
@@ -205,6 +206,11 @@ impl AnswerNames {
     fn of_credential(&self) -> impl Iterator<Item = &'static str> {
         let shown = self.secrets == Secrets::Shown;
         CREDENTIAL.into_iter().filter(move |name| shown || !SECRETS.contains(name))
+    }
+
+    /// Whether it is about `items`.
+    const fn is_list(&self) -> bool {
+        matches!(self.subject, Subject::Credentials | Subject::Names)
     }
 
     /// What an item of `items` has, for messages.
@@ -284,6 +290,10 @@ impl AnswerNames {
             "caller": (self.caller == Presence::Present).then(|| filling.record(CALLER, &self.caller_claims)),
             "credential": made.then(|| credential.clone()),
             "minted": if made { vec![credential; MAX_MINTED] } else { Vec::new() },
+            "page": self.is_list().then(|| json!({
+                "next": (filling == Filling::Full).then_some("next"),
+                "more": filling == Filling::Full,
+            })),
             "items": items,
             "hook": filling.hook(&self.hook),
             "path": Filling::Full.members(self.path.iter().map(String::as_str)),

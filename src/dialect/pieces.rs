@@ -11,12 +11,9 @@ use super::template::{Template, TemplateError};
 pub const VARIABLES: [&str; 6] = ["code", "message", "status", "title", "request_id", "details"];
 
 /// Stand in for what differs between requests while a template is rendered. Characters of a private
-/// use area that no code or message has a reason to hold.
-const REQUEST_ID: &str = "\u{E000}request_id\u{E001}";
-const DETAILS: &str = "\u{E000}details\u{E001}";
-/// What a filter makes of them: then nothing could be filled in.
-const UPPER_REQUEST_ID: &str = "\u{E000}REQUEST_ID\u{E001}";
-const UPPER_DETAILS: &str = "\u{E000}DETAILS\u{E001}";
+/// use area that no code or message has a reason to hold, in upper case, which `upper` leaves as it is.
+const REQUEST_ID: &str = "\u{E000}REQUEST_ID\u{E001}";
+const DETAILS: &str = "\u{E000}DETAILS\u{E001}";
 
 /// A part of a body with everything filled in that does not differ between requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,15 +96,12 @@ fn split(text: &str) -> Result<Vec<Piece>, TemplateError> {
         if i > 0 {
             pieces.push(Piece::Details);
         }
-        if part.contains(DETAILS) || part.contains(UPPER_DETAILS) {
+        if part.contains(DETAILS) {
             return Err(TemplateError::Details);
         }
         for (j, fixed) in part.split(REQUEST_ID).enumerate() {
             if j > 0 {
                 pieces.push(Piece::RequestId);
-            }
-            if fixed.contains(UPPER_REQUEST_ID) {
-                return Err(TemplateError::RequestId);
             }
             if !fixed.is_empty() {
                 pieces.push(Piece::Fixed(Bytes::copy_from_slice(fixed.as_bytes())));
@@ -213,22 +207,18 @@ mod tests {
     }
 
     #[test]
-    fn details_inside_a_text_are_refused() {
-        let error = Template::parse_refusal(r#"{"d":{{ "x" ~ details }}}"#).unwrap_err();
-        assert_eq!(error, TemplateError::Details);
+    fn a_code_in_upper_case_leaves_the_request_id_and_details_as_they_are() {
+        let mut errors = FieldErrors::default();
+        errors.push("a", "is needed");
+        let text = r#"{"c":{{ code | upper }},"id":{{ request_id | upper }},"d":{{ details | upper }}}"#;
+        let expected = serde_json::json!({"c": "C\"1", "id": "r\"1", "d": {"a": ["is needed"]}});
+        assert_eq!(filled(text, Some(&errors)), expected);
     }
 
     #[test]
-    fn what_a_refusal_fills_in_later_takes_no_filter() {
-        assert!(Template::parse_refusal(r#"{"code":{{ code|upper }},"id":{{ request_id }}}"#).is_ok());
-        assert_eq!(
-            Template::parse_refusal(r#"{"id":{{ request_id|upper }}}"#).unwrap_err(),
-            TemplateError::RequestId
-        );
-        assert_eq!(
-            Template::parse_refusal(r#"{"d":{{ details|upper }}}"#).unwrap_err(),
-            TemplateError::Details
-        );
+    fn details_inside_a_text_are_refused() {
+        let error = Template::parse_refusal(r#"{"d":{{ "x" ~ details }}}"#).unwrap_err();
+        assert_eq!(error, TemplateError::Details);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Templates that can only write JSON: compiled and tried at load, every value written as a JSON value.
 //!
-//! The language is that of Jinja (crate `minijinja`) without functions and other templates, and with one filter:
-//! `upper`.
+//! The language is that of Jinja (crate `minijinja`) without functions, other templates and filters, except
+//! `upper`: `{{ code | upper }}`.
 //! `{{ x }}` writes a whole JSON value, quotes included, whatever `autoescape` says: a value can
 //! never change the shape of a body.
 
@@ -38,9 +38,6 @@ pub enum TemplateError {
     /// `details` inside a text.
     #[error("`details` can only stand alone, as `{{{{ details }}}}`")]
     Details,
-    /// A filter over the id of a request, which is not known yet when a refusal is prepared.
-    #[error("`request_id` takes no filter")]
-    RequestId,
 }
 
 impl TemplateError {
@@ -49,7 +46,7 @@ impl TemplateError {
     pub fn range(&self) -> Option<Range<usize>> {
         match self {
             Self::Syntax(range, _) | Self::Unknown(range, _) | Self::Rendering(range, _) => range.clone(),
-            Self::NotJson(_) | Self::Details | Self::RequestId => None,
+            Self::NotJson(_) | Self::Details => None,
         }
     }
 }
@@ -125,17 +122,9 @@ fn bare() -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_formatter(write_json);
-    environment.set_keep_trailing_newline(false);
     environment.add_filter("upper", upper);
+    environment.set_keep_trailing_newline(false);
     environment
-}
-
-/// A text in upper case; any other value as it is.
-fn upper(value: Value) -> Value {
-    match value.as_str() {
-        Some(text) => text.to_uppercase().into(),
-        None => value,
-    }
 }
 
 fn compile(text: &str) -> Result<Environment<'static>, minijinja::Error> {
@@ -144,6 +133,14 @@ fn compile(text: &str) -> Result<Environment<'static>, minijinja::Error> {
     environment.set_debug(true);
     environment.add_template_owned(NAME, text.trim_end().to_owned())?;
     Ok(environment)
+}
+
+/// A text in upper case; whatever else is absent or no text stays as it is.
+fn upper(value: Value) -> Value {
+    match value.as_str() {
+        Some(text) => Value::from(text.to_uppercase()),
+        None => value,
+    }
 }
 
 /// Writes a value as JSON. This stands in the place of automatic escaping, so that no template can
@@ -220,20 +217,25 @@ mod tests {
     }
 
     #[test]
-    fn upper_writes_texts_in_capitals_and_leaves_the_rest() {
-        let context = context! { a => "not_found", b => context! { c => Value::from(()), d => 7 }, list => vec!["x"] };
-        let text = r#"[{{ a|upper }},{{ b.c|upper }},{{ b.d|upper }},{{ list|upper }},{{ list[0]|upper }}]"#;
-        assert_eq!(rendered(text, &context).unwrap(), r#"["NOT_FOUND",null,7,["x"],"X"]"#);
-        assert!(rendered("{{ a|uper }}", &context).is_err());
-    }
-
-    #[test]
     fn loops_and_conditions_write_lists_and_members() {
         let text = r#"{"l":[{% for x in list %}{"v":{{ x }}}{% if not loop.last %},{% endif %}{% endfor %}]{% if b.c %},"c":{{ b.c }}{% endif %}}"#;
         let context = context! { list => vec!["1", "2"], b => context! { c => "y" } };
         assert_eq!(rendered(text, &context).unwrap(), r#"{"l":[{"v":"1"},{"v":"2"}],"c":"y"}"#);
         let context = context! { list => Vec::<String>::new(), b => context! { c => Value::from(()) } };
         assert_eq!(rendered(text, &context).unwrap(), r#"{"l":[]}"#);
+    }
+
+    #[test]
+    fn upper_makes_a_text_upper_case_and_leaves_everything_else() {
+        let hostile = context! { a => "not_found\",\"x\":\"", b => context! { c => Value::from(()), d => vec!["x"] }, list => vec![1] };
+        let text = r#"[{{ a | upper }},{{ b.c | upper }},{{ b.d | upper }},{{ (a | upper) ~ "!" }}]"#;
+        let value: serde_json::Value = serde_json::from_str(&rendered(text, &hostile).unwrap()).unwrap();
+        let upper = "NOT_FOUND\",\"X\":\"";
+        assert_eq!(value, serde_json::json!([upper, null, ["x"], format!("{upper}!")]));
+        assert_eq!(
+            rendered("{{ nothing | upper }}", &hostile).unwrap_err(),
+            TemplateError::Unknown(Some(3..10), "nothing".into())
+        );
     }
 
     #[test]

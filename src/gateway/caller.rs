@@ -1,13 +1,15 @@
 //! Who is calling, and may they? Between the route and the upstream, for forwarded and served routes alike.
 
 use crate::base::denial::Denial;
+use crate::base::ids::TenantId;
+use crate::base::principal::Principal;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
 use crate::decide::extract::{Extracted, extract};
-use crate::decide::route::Access;
+use crate::decide::route::{Access, Named};
 use crate::decide::surface::Surface;
 use crate::resolver::{Recall, Resolved, Unsure};
 
-use super::{Asked, Examined, Exchange};
+use super::{Asked, Examined, Exchange, limits};
 
 /// What is known of the caller without waiting.
 pub(super) enum Caller<'a> {
@@ -36,10 +38,17 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
     let presented = Presented { surface, extracted };
-    Ok(match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
-        Recall::Known(resolved) => Caller::Known((presented, resolved)),
-        Recall::Unsure(unsure) => Caller::Unsure((presented, unsure)),
-    })
+    match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
+        Recall::Known(resolved) => Ok(Caller::Known((presented, resolved))),
+        Recall::Unsure(unsure) => Ok(Caller::Unsure((presented, unsure))),
+        Recall::Forged => Err(forged(exchange)),
+    }
+}
+
+/// Refuses a key that nobody made: to whoever presents it, and in metrics, one that nobody has.
+pub(super) fn forged(exchange: &mut Exchange) -> Denial {
+    exchange.note_cause("wrong_mac");
+    Denial::UnknownCredential
 }
 
 /// Asks for what memory does not hold, and decides.
@@ -50,7 +59,11 @@ pub(super) async fn look_up(
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = &presented;
-    let resolved = asked.worker.resolver.resolve(surface, extracted, unsure).await?;
+    let resolved = asked
+        .worker
+        .resolver
+        .resolve(surface, (extracted, examined.origin.client), unsure)
+        .await?;
     exchange.note_wait();
     admit(asked, examined, (presented, resolved), exchange)
 }
@@ -74,12 +87,10 @@ pub(super) fn admit(
     let Presented { surface, extracted } = presented;
     let Resolved { principal, proof, now } = resolved;
     exchange.note_principal(&principal);
-    let carried = Carried::of(
-        &extracted.credential,
-        &asked.head.fields,
-        &examined.target.authority,
-        asked.connection.scheme,
-    );
+    let fields = &asked.head.fields;
+    let scheme = examined.origin.scheme(fields, asked.connection.scheme);
+    let pages = asked.view.snapshot.cors.of(exchange.cors());
+    let carried = Carried::of(&extracted.credential, fields, (&examined.target.authority, scheme), pages);
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,
@@ -96,12 +107,44 @@ pub(super) fn admit(
         return Err(Denial::CrossSite);
     }
     if let Some(principal) = permit.principal() {
-        if let Some(segment) = examined.route.options.tenant_segment
-            && examined.target.path.split('/').nth(segment) != Some(principal.facts.credential.tenant.as_str())
-        {
+        if named_tenant(examined, principal) == Some(Named::Other) {
             return Err(Denial::ForeignTenant);
         }
         asked.worker.resolver.note_use(&principal.facts, now);
     }
     Ok(permit)
+}
+
+/// What the path says where it may name a tenant; nothing on routes whose path names none.
+fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<Named> {
+    let segment = examined.route.options.tenant_segment?;
+    Some(segment.read(&examined.target.path, &principal.facts.credential.tenant))
+}
+
+/// The word of an admitted caller's path that may be another tenant's id: whether it is one, only the store knows.
+pub(super) fn doubtful_tenant(examined: &Examined<'_>, permit: &Permit) -> Option<TenantId> {
+    match named_tenant(examined, permit.principal()?)? {
+        Named::Word(word) => Some(word),
+        Named::Own | Named::Other => None,
+    }
+}
+
+/// What an admitted caller is asked that may have to wait: the limits of the route, and whether its path names another
+/// tenant.
+pub(super) async fn admit_further(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    (permit, doubtful): (&Permit, Option<TenantId>),
+    exchange: &mut Exchange,
+) -> Result<(), Denial> {
+    // The limits first: they bound what a caller's words cost the store.
+    limits::admit_caller(asked, examined.route, permit, exchange).await?;
+    let Some(word) = doubtful else { return Ok(()) };
+    let is_tenant = asked
+        .worker
+        .resolver
+        .is_tenant(&word, examined.origin.client, exchange.now())
+        .await?;
+    exchange.note_wait();
+    if is_tenant { Err(Denial::ForeignTenant) } else { Ok(()) }
 }

@@ -10,6 +10,7 @@ use crate::base::denial::Denial;
 use crate::base::ids::{Subject, is_valid_id};
 use crate::base::principal::{Facts, Principal};
 use crate::decide::authorize::Permit;
+use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
@@ -57,13 +58,18 @@ pub(super) struct Record {
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
+    /// What was found to be wrong, for the log.
+    cause: Option<&'static str>,
     status: u16,
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
     attempts: u32,
     /// How the caller stands under the limits that were asked.
     standings: Vec<Standing>,
+    /// Whose rules for pages of other origins its answer follows.
+    cors: CorsOf,
     bytes_in: Option<u64>,
+    dropped_fields: u32,
     ended: Option<(StreamKind, StreamEnd)>,
 }
 
@@ -87,12 +93,15 @@ impl Record {
             done: String::new(),
             facts: None,
             denial: None,
+            cause: None,
             status: 0,
             upstream: None,
             endpoint: None,
             attempts: 0,
             standings: Vec::new(),
+            cors: CorsOf::Others,
             bytes_in: None,
+            dropped_fields: 0,
             ended: None,
         }
     }
@@ -111,8 +120,10 @@ impl Record {
         self.standings.clear();
         self.view = None;
         self.facts = None;
-        (self.denial, self.bytes_in, self.ended) = (None, None, None);
+        (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);
+        self.cors = CorsOf::Others;
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
+        self.dropped_fields = 0;
     }
 }
 
@@ -323,6 +334,11 @@ impl Exchange {
         }
     }
 
+    /// So many of the request's fields are left out.
+    pub(super) fn note_dropped_fields(&mut self, fields: u32) {
+        self.note(|record| record.dropped_fields = fields);
+    }
+
     pub(super) fn note_method(&mut self, method: Method) {
         self.note_asked(|asked| asked.method = Some(method));
     }
@@ -334,7 +350,27 @@ impl Exchange {
         });
     }
 
+    /// Whose rules for pages of other origins its answer follows.
+    pub(super) fn cors(&self) -> CorsOf {
+        self.record.as_ref().map_or(CorsOf::Nobody, |record| record.cors)
+    }
+
+    /// Its answer follows these.
+    pub(super) fn note_cors(&mut self, whose: CorsOf) {
+        self.note(|record| record.cors = whose);
+    }
+
+    /// The fields that a listed origin needs to read its answer, by the configuration that answered it.
+    pub(super) fn mark_for_pages(&self, request: &Fields, answer: &mut Fields) {
+        let Some(record) = &self.record else { return };
+        let Some(view) = &record.view else { return };
+        if let Some(policy) = view.snapshot.cors.of(record.cors) {
+            policy.mark(request, answer);
+        }
+    }
+
     pub(super) fn note_route(&mut self, route: RouteIndex) {
+        self.note_cors(CorsOf::Route(route));
         self.note_asked(|asked| asked.route = Some(route));
     }
 
@@ -384,6 +420,11 @@ impl Exchange {
 
     pub(super) fn note_status(&mut self, status: u16) {
         self.note(|record| record.status = status);
+    }
+
+    /// Notes what was wrong, where the denial, which the caller is told too, does not say it.
+    pub(super) fn note_cause(&mut self, cause: &'static str) {
+        self.note(|record| record.cause = Some(cause));
     }
 
     pub(super) fn note_denial(&mut self, denial: Denial) {

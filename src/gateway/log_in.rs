@@ -71,7 +71,10 @@ async fn judge(
     let worker = asked.worker;
     let place = worker.engine.passwords().place(side, address).await;
     let place = place.map_err(denial_of)?;
-    let facts = worker.resolver.resolve_login(surface, login, worker.clock.now().boot).await?;
+    let facts = worker
+        .resolver
+        .resolve_login(surface, (login, address), worker.clock.now().boot)
+        .await?;
     let record = facts.as_deref().map(|facts| &facts.credential);
     let hash = record.and_then(|record| record.extras.as_ref()?.password.as_ref());
     let hash = hash.map(|hash| Zeroizing::new(hash.expose().to_owned()));

@@ -167,6 +167,18 @@ pub(super) fn server_options<B>(mut exchange: Exchange) -> Reply<B> {
     let mut fields = Fields::default();
     fields.push(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    bodiless(exchange, fields)
+}
+
+/// Answers a preflight that was granted with these fields.
+pub(super) fn preflight<B>(mut exchange: Exchange, mut fields: Fields) -> Reply<B> {
+    exchange.note_status(204);
+    fields.push(REQUEST_ID, exchange.request_id().as_bytes());
+    bodiless(exchange, fields)
+}
+
+/// An answer of status 204.
+fn bodiless<B>(exchange: Exchange, fields: Fields) -> Reply<B> {
     let head = ResponseHead {
         status: 204,
         fields,

@@ -21,11 +21,11 @@ use crate::issue::fields::Checked;
 use crate::issue::path::PathValues;
 use crate::issue::spec::hook::{Hook, When};
 use crate::issue::spec::{Action, BodySchema, Issuer, Unreadable};
-use crate::resolver::Resolved;
+use crate::resolver::{Recall, Resolved};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
-use super::caller::permit;
+use super::caller::{forged, permit};
 use super::{Asked, Examined, Exchange, Refused, Reply, hook, limits, log_in, refuse_here, reply};
 
 /// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
@@ -218,6 +218,7 @@ fn make_call(
             ends_at: snapshot.surfaces.get(surface.0).and_then(|surface| ends_at(surface, principal)),
         }),
         path: PathValues::read(&examined.route.pattern, &examined.target.path),
+        query: examined.target.query.map(str::to_owned),
         body: body.clone(),
         replaced,
         address: examined.origin.client,
@@ -301,7 +302,12 @@ async fn permit_pair(
     let (publishable, secret) = halves.ok_or(Denial::MissingCredential)?;
     let extracted = extract_pair(surfaces, wanted.1, publishable.as_bytes(), secret.as_bytes())?;
     let surface = surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
-    let resolved = asked.worker.resolver.prove(surface, &extracted, exchange.now()).await?;
+    let resolver = &asked.worker.resolver;
+    let resolved = match resolver.recall(surface, &extracted, exchange.now())? {
+        Recall::Known(resolved) => resolved,
+        Recall::Unsure(unsure) => resolver.resolve(surface, (&extracted, exchange.client()), unsure).await?,
+        Recall::Forged => return Err(forged(exchange)),
+    };
     decide(asked, wanted, resolved, extracted.mode, exchange)
 }
 

@@ -12,6 +12,7 @@ use crate::base::scope::ScopeSet;
 use super::call::{Call, Issued, News};
 use super::hook;
 use super::making::Made;
+use super::page::PageAsked;
 use super::spec::hook::{Hook, OnFailure, When};
 use super::spec::{FieldKind, Value};
 
@@ -22,6 +23,8 @@ pub struct Told {
     pub minted: Vec<Json>,
     /// `items`.
     pub items: Vec<Json>,
+    /// `page.next`, of a list: which page this is, and where the next one begins.
+    pub next: Option<(PageAsked, String)>,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
     /// For the access line.
@@ -52,9 +55,10 @@ pub fn render(call: &Call, told: Told) -> Result<Issued, Denial> {
         _ => None,
     };
     let cookies = told.cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
+    let link = told.next.map(|(page, next)| ("Link".to_owned(), page.link(&next)));
     Ok(Issued {
         status: spec.status,
-        fields: spec.headers.iter().cloned().chain(cookies).collect(),
+        fields: spec.headers.iter().cloned().chain(cookies).chain(link).collect(),
         body,
         done: told.done,
         news,
@@ -86,6 +90,7 @@ pub fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
         "credential": told.minted.last(),
         "minted": told.minted,
         "items": told.items,
+        "page": { "next": told.next.as_ref().map(|(_, next)| next), "more": told.next.is_some() },
         "path": path,
         "body": body(call)?,
         "hook": &*call.hook,
@@ -155,6 +160,7 @@ pub fn item(record: &CredentialRecord, now: UnixMillis) -> Json {
         "scopes": scopes(&record.scopes),
         "roles": record.roles().iter().map(|id| id.as_str()).collect::<Vec<_>>(),
         "name": record.name,
+        "description": record.description(),
         "subject": record.subject.as_ref().map(|s| s.as_str()),
         "login": record.login(),
         "claims": claims(record.claims()),

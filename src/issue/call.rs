@@ -32,6 +32,8 @@ pub struct Call {
     pub caller: Option<Caller>,
     /// Parameters of the path.
     pub path: PathValues,
+    /// The query, as it was written.
+    pub query: Option<String>,
     /// The body.
     pub body: Arc<Checked>,
     /// The session whose cookie came with the request although it was not asked for: it ends when a

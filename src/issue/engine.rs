@@ -1,6 +1,5 @@
 //! Runs issuers over the store: everything a call does, in order, all of it or nothing.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -18,7 +17,6 @@ use crate::decide::validity;
 use crate::snapshot::{HashPlaces, LogInSettings};
 use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
 
-use super::answer::{self, Told};
 use super::call::{Call, Issued, Stop};
 use super::fields::Rule;
 use super::password::{PasswordError, Passwords, Side};
@@ -160,7 +158,7 @@ impl Engine {
                 grants,
             } => self.set_roles(call, (*surface, id, reach), roles, grants).await,
             Action::ListRoles => self.list_roles(call).await,
-            Action::ListScopes => list_scopes(call),
+            Action::ListScopes => self.list_scopes(call).await,
             Action::LogOut { extent } => self.log_out(call, *extent).await,
             Action::SetPassword {
                 surface,
@@ -299,29 +297,6 @@ pub(super) fn named_tenant(call: &Call, parameter: &str) -> Result<TenantId, Den
         Some(named) if named == own.as_str() => Ok(own.clone()),
         _ => Err(Denial::ForeignTenant),
     }
-}
-
-/// Every scope that a route or a role of the configuration knows.
-fn list_scopes(call: &Call) -> Result<Issued, Stop> {
-    use crate::decide::route::Access;
-    let mut known = BTreeSet::new();
-    for route in &call.snapshot.routes {
-        if let Access::Surfaces { scopes, .. } = &route.access {
-            known.extend(scopes.iter().cloned());
-        }
-    }
-    for role in call.snapshot.authority.roles.iter() {
-        known.extend(role.scopes.iter().cloned());
-    }
-    let items = known
-        .iter()
-        .map(|scope| serde_json::json!({ "id": scope.as_str(), "name": scope.as_str(), "description": null, "scopes": [scope.as_str()] }));
-    let told = Told {
-        items: items.collect(),
-        done: "list_scopes".into(),
-        ..Told::default()
-    };
-    Ok(answer::render(call, told)?)
 }
 
 /// What was done, for the access line: a word, and surface and id of each record.

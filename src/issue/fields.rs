@@ -151,9 +151,6 @@ fn list_rules(field: &Field, items: &[String], max_items: usize, max: usize) -> 
     if items.len() > max_items {
         return vec![Rule::Max(number(max_items))];
     }
-    if items.is_empty() && field.presence == Presence::Required && !field.one_of.is_empty() {
-        return vec![Rule::Required];
-    }
     let sound = |item: &String| !item.is_empty() && item.chars().count() <= max && !item.chars().any(char::is_control);
     let repeated = items
         .iter()
@@ -356,6 +353,11 @@ mod tests {
         let mut list = field("permissions", FieldKind::TextList { max_items: 2, max: 9 });
         list.one_of = vec!["view".into(), "fund".into()];
         assert_eq!(judge(vec![list.clone()], r#"{"permissions":["view"]}"#), serde_json::json!({}));
+        assert_eq!(
+            judge(vec![list.clone()], r#"{"permissions":[]}"#),
+            serde_json::json!({}),
+            "an empty list is there"
+        );
         for (json, message) in [
             (r#"{"permissions":["view","rule"]}"#, "The selected permissions is invalid."),
             (r#"{"permissions":["view","view"]}"#, "The permissions field is not valid."),
@@ -364,7 +366,9 @@ mod tests {
                 "The permissions field must not have more than 2 items.",
             ),
             (r#"{"permissions":"view"}"#, "The permissions field must be a list of strings."),
-            (r#"{"permissions":[]}"#, "The permissions field is required."),
+            (r#"{"permissions":[""]}"#, "The permissions field is not valid."),
+            ("{}", "The permissions field is required."),
+            (r#"{"permissions":null}"#, "The permissions field is required."),
         ] {
             assert_eq!(
                 judge(vec![list.clone()], json),

@@ -6,13 +6,15 @@ use std::time::Duration;
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Part, Pepper};
-use crate::base::ids::{CredentialId, RoleId, Subject, TenantId};
-use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id};
+use crate::base::ids::{RoleId, Subject, TenantId};
+use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id, mint_tenant_id};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::authority::mode_reaches;
 use crate::decide::surface::{KeyForm, Recipe, Session, SessionRecord, Surface};
+
+use crate::store::codec::MAX_DESCRIPTION;
 
 use super::call::{Call, Stop};
 use super::fields::Rule;
@@ -21,7 +23,7 @@ use super::spec::{Lifetime, Mint, ModeSource, ScopeSource, Source};
 use super::token::{SignedToken, TokenFacts, sign};
 
 /// Longest name for people, in bytes: one line of a list.
-const MAX_NAME: usize = 200;
+pub const MAX_NAME: usize = 200;
 
 /// A credential that was made and not stored yet.
 #[derive(Debug)]
@@ -118,6 +120,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         login,
         password: ready.password,
         granted: parent.map(|_| scopes.intersection(&mint.grants)),
+        description: find_line(call, mint.description.as_ref(), (parent, MAX_DESCRIPTION))?,
     };
     let lifetime = find_lifetime(call, &mint.lifetime)?.or_else(|| token_lifetime(surface));
     let record = CredentialRecord {
@@ -125,7 +128,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         subject: find_subject(call, mint, parent)?,
         mode,
         scopes,
-        name: find_name(call, mint, parent)?,
+        name: find_line(call, mint.name.as_ref(), (parent, MAX_NAME))?,
         expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
         extras: extras.boxed(),
         ..blank
@@ -172,20 +175,25 @@ impl From<MakeError> for Stop {
     }
 }
 
+/// What ids of this surface's records are of; nothing where others make its tokens.
+#[must_use]
+pub fn id_kind(surface: &Surface) -> Option<IdKind> {
+    match surface.kind.recipe() {
+        Recipe::Keys { id, .. } => Some(id),
+        Recipe::Account => Some(IdKind::Account),
+        Recipe::Session(_) => Some(IdKind::Session),
+        Recipe::Elsewhere => None,
+    }
+}
+
 /// A record of this surface with an id of its own and nothing else: no secret, no scope, no end. Found by nothing but
 /// its id until [`finish`] gives it secrets.
 ///
 /// # Errors
 /// [`MakeError`], where none can be made.
 pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<CredentialRecord, MakeError> {
-    let kind = match surface.kind.recipe() {
-        Recipe::Keys { id, .. } => id,
-        Recipe::Account => IdKind::Account,
-        Recipe::Session(_) => IdKind::Session,
-        // Tokens of others are theirs to make.
-        Recipe::Elsewhere => return Err(MakeError::Elsewhere),
-    };
-    let id = mint_id(kind)?;
+    let kind = id_kind(surface).ok_or(MakeError::Elsewhere)?;
+    let id = mint_id(kind, now)?;
     Ok(CredentialRecord {
         fingerprint: Fingerprint::of_id(&surface.name, &id),
         id,
@@ -262,8 +270,8 @@ pub fn finish(
         Recipe::Account => {}
         Recipe::Elsewhere => return Err(MakeError::Elsewhere),
         Recipe::Keys { key, secret, .. } => {
-            made.key = Some(mint_key(key, record.mode)?);
-            made.secret = secret.map(|secret| mint_key(secret, record.mode)).transpose()?;
+            made.key = Some(mint_key(key, record.mode, pepper)?);
+            made.secret = secret.map(|secret| mint_key(secret, record.mode, pepper)).transpose()?;
         }
         Recipe::Session(Session { rules, record: of, .. }) => match of {
             SessionRecord::Own => {
@@ -292,9 +300,9 @@ pub fn finish(
     Ok(made)
 }
 
-fn mint_key(form: KeyForm<'_>, mode: Option<Mode>) -> Result<GeneratedKey, MakeError> {
+fn mint_key(form: KeyForm<'_>, mode: Option<Mode>, pepper: &Pepper) -> Result<GeneratedKey, MakeError> {
     let prefix = form.prefix(mode).ok_or(MakeError::NoPrefix)?;
-    Ok(GeneratedKey::mint_of(&prefix.text, form.random)?)
+    Ok(form.mint(prefix, pepper)?)
 }
 
 /// A token that was signed; why not was told by whoever could not.
@@ -374,21 +382,19 @@ fn find_subject(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> 
     subject.map(Some).map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))
 }
 
-fn find_name(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Option<String>, Stop> {
-    let Some(source) = &mint.name else {
+/// A text for people of at most so many bytes.
+fn find_line(call: &Call, source: Option<&Source>, (parent, max): (Option<&CredentialRecord>, usize)) -> Result<Option<String>, Stop> {
+    let Some((source, text)) = source.and_then(|source| Some((source, call.find_text(source, parent)?))) else {
         return Ok(None);
     };
-    let Some(name) = call.find_text(source, parent) else {
-        return Ok(None);
-    };
-    if name.len() > MAX_NAME {
-        let max = i64::try_from(MAX_NAME).unwrap_or(i64::MAX);
+    if text.len() > max {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
         return Err(call.refuse(source, Rule::Max(max), Denial::Internal));
     }
-    if name.chars().any(char::is_control) {
+    if text.chars().any(char::is_control) {
         return Err(call.refuse(source, Rule::Format, Denial::Internal));
     }
-    Ok(Some(name))
+    Ok(Some(text))
 }
 
 /// How long it lives: as the caller says, within the longest; otherwise the default.
@@ -412,6 +418,5 @@ fn find_lifetime(call: &Call, lifetime: &Lifetime) -> Result<Option<Duration>, S
 /// # Errors
 /// [`Denial::Internal`] without randomness.
 pub fn mint_tenant() -> Result<TenantId, Denial> {
-    let id: CredentialId = mint_id(IdKind::Tenant).map_err(MakeError::from)?;
-    TenantId::parse(id.as_str()).map_err(|_| Denial::Internal)
+    Ok(mint_tenant_id().map_err(MakeError::from)?)
 }

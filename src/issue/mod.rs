@@ -9,7 +9,7 @@ pub mod fields;
 pub mod hook;
 pub mod making;
 pub mod narrow;
-pub mod network;
+pub mod page;
 pub mod password;
 pub mod path;
 pub mod queue;

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::snapshot::HashPlaces;
 
-use super::network::Network;
 use super::queue::{FairQueue, Full, Party, Place};
+use crate::base::network::Network;
 
 /// Memory of one hash in KiB, passes and lanes: the OWASP password storage recommendation for
 /// Argon2id (19 MiB, 2, 1), the largest memory of its table that needs one lane only.

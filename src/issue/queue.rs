@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::network::Network;
+use crate::base::network::Network;
 
 /// A bounded number of places, and a bounded number of those who wait for one. Cloned freely.
 #[derive(Debug, Clone)]

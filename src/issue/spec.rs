@@ -39,7 +39,7 @@ pub enum Action {
         /// Which of them (index into `mints`, a session surface with a cookie) is set as a cookie.
         cookie: Option<usize>,
     },
-    /// Lists records of a surface, oldest id first; never with a secret.
+    /// Lists records of a surface, the newest first; never with a secret.
     List {
         /// Of this surface.
         surface: SurfaceIndex,
@@ -86,7 +86,7 @@ pub enum Action {
     },
     /// Lists the roles of the configuration and of the caller's tenant.
     ListRoles,
-    /// Lists the scopes that the configuration's routes and roles know.
+    /// Lists the scopes that the configuration's routes and roles know, and the roles of the caller's tenant.
     ListScopes,
     /// Ends the caller's session, or all sessions of what it hangs on; removes its cookie.
     LogOut {
@@ -202,6 +202,8 @@ pub struct Mint {
     pub subject: Option<Source>,
     /// Its name for people.
     pub name: Option<Source>,
+    /// What it is for.
+    pub description: Option<Source>,
     /// Of an account: its e-mail address. Taken within the surface: 409 `taken`.
     pub login: Option<Source>,
     /// Of an account: its password, which is hashed and never shown.

@@ -23,7 +23,7 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::snapshot::LogInSettings;
 
-use super::network::Network;
+use crate::base::network::Network;
 
 use counts::{Charge, Counted, Counts};
 use known::KnownNetworks;

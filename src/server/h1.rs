@@ -23,7 +23,7 @@ use crate::gateway::{Connection, Lifeline};
 use crate::telemetry::StreamEnd;
 use crate::wire::after_others;
 use crate::wire::body::{BodySource, Chunk};
-use crate::wire::head::{Progress, RequestHead};
+use crate::wire::head::{EMPTY_LINE, Progress, RequestHead};
 
 mod answer;
 mod body;
@@ -72,6 +72,22 @@ struct Conversation<Io, S> {
     lifeline: Rc<dyn Lifeline>,
 }
 
+/// How far the wait for a head has come.
+#[derive(Default)]
+struct Waiting {
+    /// When the head must be whole, once it has begun.
+    deadline: Option<Instant>,
+    empty_line: EmptyLine,
+}
+
+/// Whether an empty line stood before the request line.
+#[derive(Default, PartialEq, Eq)]
+enum EmptyLine {
+    #[default]
+    NotMet,
+    Taken,
+}
+
 /// What reading a head came to.
 enum Next {
     Request,
@@ -107,9 +123,9 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         let mut idle_deadline = first_deadline;
         let mut served: u64 = 0;
         loop {
-            let mut head_deadline = None;
+            let mut waiting = Waiting::default();
             self.line.renew();
-            match poll_fn(|cx| self.poll_head(cx, &mut head, idle_deadline, &mut head_deadline)).await {
+            match poll_fn(|cx| self.poll_head(cx, &mut head, idle_deadline, &mut waiting)).await {
                 Next::Request => {}
                 Next::Refuse(denial) => return self.refuse_unread(denial).await,
                 Next::Gone => return,
@@ -132,16 +148,19 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         }
     }
 
-    fn poll_head(
-        &self,
-        cx: &mut TaskContext<'_>,
-        head: &mut RequestHead,
-        idle_deadline: Instant,
-        head_deadline: &mut Option<Instant>,
-    ) -> Poll<Next> {
+    fn poll_head(&self, cx: &mut TaskContext<'_>, head: &mut RequestHead, idle_deadline: Instant, waiting: &mut Waiting) -> Poll<Next> {
         let mut socket = self.socket.borrow_mut();
         loop {
-            if !socket.input.is_empty() {
+            if socket.input.first() == Some(&b'\r') && waiting.empty_line == EmptyLine::NotMet {
+                if socket.input.starts_with(&EMPTY_LINE) {
+                    bytes::Buf::advance(&mut socket.input, EMPTY_LINE.len());
+                    waiting.empty_line = EmptyLine::Taken;
+                    continue;
+                }
+                if socket.input.len() > 1 {
+                    return Poll::Ready(Next::Refuse(Denial::MalformedRequest));
+                }
+            } else if !socket.input.is_empty() {
                 match head.parse(&socket.input) {
                     Ok(Progress::Complete(length)) => {
                         bytes::Buf::advance(&mut socket.input, length);
@@ -162,7 +181,9 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
                 }
                 return Poll::Ready(Next::Idle);
             }
-            let deadline = *head_deadline.get_or_insert_with(|| clock::instant() + self.context.limits.head_timeout);
+            let deadline = *waiting
+                .deadline
+                .get_or_insert_with(|| clock::instant() + self.context.limits.head_timeout);
             ready!(socket.alarm.poll_until(cx, deadline));
             self.context.counters.timed_out.add_one();
             return Poll::Ready(Next::Refuse(Denial::RequestTimeout));
@@ -174,7 +195,10 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         let number = self.socket.borrow_mut().incoming.begin(head);
         let asked = Asked::of(head);
         let Some(mut in_flight) = self.context.place() else {
-            let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, Denial::Overloaded);
+            let answer = self
+                .context
+                .service
+                .refuse_request::<H1Body<Io>>(&self.connection, head, Denial::Overloaded);
             return self.answer(answer, asked, wanted).await;
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);

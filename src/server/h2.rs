@@ -151,9 +151,9 @@ async fn answer_one<S: Service>(shared: Rc<Shared<S>>, request: http::Request<In
             context.counters.malformed.add_one();
             // Nobody could end it for somebody who waits.
             in_flight = None;
-            context.service.refuse(&shared.connection, denial)
+            context.service.refuse_request(&shared.connection, &head, denial)
         }
-        (Ok(()), None) => context.service.refuse(&shared.connection, Denial::Overloaded),
+        (Ok(()), None) => context.service.refuse_request(&shared.connection, &head, Denial::Overloaded),
         (Ok(()), Some(_)) => {
             let line: Rc<dyn Lifeline> = offer.clone();
             context.service.handle((&shared.connection, &line), &head, body).await

@@ -33,6 +33,16 @@ pub trait Service: Clone + 'static {
     /// Answers a request that does not get as far as [`Service::handle`].
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<Self::Body<B>, Self::Outcome>;
 
+    /// Answers a request whose head is known, without asking what it wants.
+    fn refuse_request<B: RequestBody + Unpin + 'static>(
+        &self,
+        connection: &Connection,
+        _head: &RequestHead,
+        denial: Denial,
+    ) -> Answer<Self::Body<B>, Self::Outcome> {
+        self.refuse(connection, denial)
+    }
+
     /// Ends a request in flight whose client takes nothing of its answer, so that another has its place:
     /// whether there was one.
     fn relieve(&self) -> bool {
@@ -136,11 +146,24 @@ impl Service for Rc<Worker> {
         head: &RequestHead,
         body: B,
     ) -> Answer<ReplyBody<B>, Exchange> {
-        gateway::handle(self, place, head, body).await.into()
+        let mut reply = gateway::handle(self, place, head, body).await;
+        reply.mark_for_pages(head);
+        reply.into()
     }
 
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Exchange> {
-        gateway::refuse(self, connection, denial).into()
+        self.refuse_request(connection, &RequestHead::default(), denial)
+    }
+
+    fn refuse_request<B: RequestBody + Unpin + 'static>(
+        &self,
+        connection: &Connection,
+        head: &RequestHead,
+        denial: Denial,
+    ) -> Answer<ReplyBody<B>, Exchange> {
+        let mut reply = gateway::refuse(self, connection, head, denial);
+        reply.mark_for_pages(head);
+        reply.into()
     }
 
     fn relieve(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Facts remembered for a short time in front of a store: never decisions, never beyond their age.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,7 +43,8 @@ pub struct CacheSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once.
     pub max_lookups: usize,
-    /// Most look-ups in any second of credentials not met lately; more are refused at once. None: no limit.
+    /// Most look-ups in any second of what was not met lately and may be a guess ([`Asker::Guessing`]); more are refused
+    /// at once, but for addresses that had less than their part. None: no limit.
     pub unknown_lookups: Option<u32>,
     /// What pauses are drawn from: another one in each process, so that gateways do not act together.
     pub seed: u64,
@@ -68,6 +70,15 @@ impl Default for CacheSettings {
             event_slots: EVENT_SLOTS,
         }
     }
+}
+
+/// On whose account the store is asked about what this process has not met lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// Nobody's: somebody who may make credentials made this one, or it was admitted before.
+    Proven,
+    /// Whoever sends from this address: it may be a guess, and guesses have a cap.
+    Guessing(IpAddr),
 }
 
 /// A store with a memory. Shared by all workers.
@@ -147,8 +158,8 @@ impl CachedStore {
     ///
     /// # Errors
     /// [`StoreError`]: not known. Nothing is remembered.
-    pub async fn load(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.flights.load(fingerprint, BootMillis::default()).await
+    pub async fn load(&self, fingerprint: Fingerprint, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.load(fingerprint, BootMillis::default(), asker).await
     }
 
     /// Reads facts again that were read before `since`: for what makes no event, the uses of sliding
@@ -156,8 +167,8 @@ impl CachedStore {
     ///
     /// # Errors
     /// [`StoreError`]: not known. Nothing is remembered.
-    pub async fn load_since(&self, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.flights.load(fingerprint, since).await
+    pub async fn load_since(&self, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.load(fingerprint, since, asker).await
     }
 
     /// Has this fingerprint read soon, for somebody who looks again with [`recall`](Self::recall) and waits for

@@ -34,7 +34,7 @@ pub const MAX_RECORD_BYTES: usize = 32 * 1024;
 const MAX_NAME: usize = 256;
 
 /// Longest description of a role, in bytes: a paragraph.
-const MAX_DESCRIPTION: usize = 1024;
+pub const MAX_DESCRIPTION: usize = 1024;
 
 /// Most fingerprints of one event: a record has two, and two more leave room for a rotated pepper.
 const MAX_EVENT_FINGERPRINTS: usize = 4;

@@ -1,11 +1,12 @@
 //! The default store: one file, one process, every acknowledged change on disk (redb).
 
+use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase};
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
 
 use crate::base::clock::{BootMillis, Clock, SystemClock, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, PepperChecks, PepperMark};
@@ -15,20 +16,22 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::events::ReaderState;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found,
-    FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
+    Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState, Writes,
 };
-use lanes::{Lanes, Shared};
+use disk::{Disk, Medium, OnFile};
+use health::Health;
+use keeper::{Keeper, PAUSES, Pauses};
+use lanes::{Lanes, Needs, Shared};
 use receipts::Kept;
 use tables::{ReadTables, WriteTables};
 
+mod disk;
+mod health;
+mod keeper;
 mod lanes;
 mod receipts;
 mod tables;
-
-/// Memory redb may use for pages. Its own default of 1 GiB is sized for a database server; 64 MiB
-/// hold the records of about 100,000 credentials.
-const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Longest wait for a change. A commit is one or two `fsync`s; ten seconds pass only on a disk that
 /// is failing, and then the operator must hear of it.
@@ -45,9 +48,13 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// events reach the subscribers before the change is acknowledged. Cancel-safe throughout: a dropped
 /// future leaves a queued read undone, and a queued change may or may not be made.
 ///
+/// When the file cannot be written, the store goes on with what it can: it looks up, with some room left it changes what
+/// there is, and it opens its file again until everything works ([`writes`](CredentialStore::writes)).
+///
 /// Dropping the store waits for the change that is being written.
 pub struct EmbeddedStore {
     lanes: RwLock<Option<Lanes>>,
+    health: Arc<Health>,
     shared: Arc<Shared>,
     receipts: Kept,
     /// Of the pepper that new fingerprints are made under.
@@ -78,18 +85,30 @@ impl EmbeddedStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(path: &Path, peppers: &PepperChecks, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        prepare_file(path)?;
-        let database = Builder::new()
-            .set_cache_size(PAGE_CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create(path)
-            .map_err(|e| open_error(path, &e))?;
-        let (position, made_at) = tables::initialise(&database, peppers)?;
-        let shared = Arc::new(Shared::new(position, made_at, clock));
-        let lanes = Lanes::start(Arc::new(database), Arc::clone(&shared))
+        let file = open_file(path)?;
+        let medium = OnFile::new(path, file).map_err(|e| StoreError::Unavailable(format!("{}: {e}", path.display())))?;
+        Self::open_on(Box::new(medium), path, peppers, clock, PAUSES)
+    }
+
+    fn open_on(
+        medium: Box<dyn Medium>,
+        path: &Path,
+        peppers: &PepperChecks,
+        clock: Arc<dyn Clock>,
+        pauses: Pauses,
+    ) -> Result<Self, StoreError> {
+        let (disk, health, shared) = (Disk::new(medium), Arc::new(Health::new(path)), Arc::new(Shared::new(clock)));
+        let mut keeper = Keeper::open(disk, Arc::clone(&health), Arc::clone(&shared), pauses).map_err(|e| open_error(path, &e))?;
+        if let Some(database) = keeper.slot().get() {
+            let (position, made_at) = tables::initialise(&database, peppers)?;
+            shared.begin(position, made_at);
+        }
+        keeper.begin();
+        let lanes = Lanes::start(keeper, Arc::clone(&shared))
             .map_err(|e| StoreError::Unavailable(format!("no thread for the store could be started: {e}")))?;
         Ok(Self {
             lanes: RwLock::new(Some(lanes)),
+            health,
             shared,
             receipts: Kept::default(),
             mark: peppers.first().mark(),
@@ -133,10 +152,11 @@ impl EmbeddedStore {
 
     fn change<T: Send + 'static>(
         &self,
+        needs: Needs,
         change: impl FnOnce(&mut WriteTables<'_>) -> Result<T, ChangeError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, ChangeError>> {
         let answer = match &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(lanes) => lanes.change(change),
+            Some(lanes) => lanes.change(needs, change),
             None => Err(closed()),
         };
         Box::pin(async move {
@@ -174,6 +194,10 @@ impl CredentialStore for EmbeddedStore {
         self.read(move |tables| tables.list_credentials(&filter))
     }
 
+    fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
+        self.read(move |tables| tables.page_credentials(&filter))
+    }
+
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
         self.read(move |tables| tables.find_tenant(&id))
     }
@@ -184,7 +208,7 @@ impl CredentialStore for EmbeddedStore {
 
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
         let new = stamp(new, self.mark);
-        self.change(move |tables| tables.create(new, now))
+        self.change(Needs::Room, move |tables| tables.create(new, now))
     }
 
     fn change_credential(
@@ -193,15 +217,15 @@ impl CredentialStore for EmbeddedStore {
         change: CredentialChange,
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        self.change(move |tables| tables.change_credential(&id, &change, now))
+        self.change(Needs::Little, move |tables| tables.change_credential(&id, &change, now))
     }
 
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        self.change(move |tables| tables.set_tenant_active(&id, state))
+        self.change(Needs::Little, move |tables| tables.set_tenant_active(&id, state))
     }
 
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let touched = self.change(move |tables| tables.touch(&used));
+        let touched = self.change(Needs::Room, move |tables| tables.touch(&used));
         Box::pin(async move {
             touched.await.map_err(|error| match error {
                 ChangeError::Store(error) | ChangeError::NotMade(error) => error,
@@ -211,7 +235,7 @@ impl CredentialStore for EmbeddedStore {
     }
 
     fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
-        self.change(move |tables| tables.forget(&ids, before))
+        self.change(Needs::Little, move |tables| tables.forget(&ids, before))
     }
 
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
@@ -219,24 +243,24 @@ impl CredentialStore for EmbeddedStore {
     }
 
     fn set_peppers(&self, before: PepperList, after: PepperList) -> BoxFuture<'_, Result<bool, ChangeError>> {
-        self.change(move |tables| tables.set_peppers(&before, &after))
+        self.change(Needs::Little, move |tables| tables.set_peppers(&before, &after))
     }
 
     fn move_login(&self, id: CredentialId, fingerprint: Fingerprint) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         let mark = self.mark;
-        self.change(move |tables| tables.move_login(&id, fingerprint, mark))
+        self.change(Needs::Little, move |tables| tables.move_login(&id, fingerprint, mark))
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
-        self.change(move |tables| tables.create_role(role))
+        self.change(Needs::Room, move |tables| tables.create_role(role))
     }
 
     fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
-        self.change(move |tables| tables.change_role(&id, &change))
+        self.change(Needs::Little, move |tables| tables.change_role(&id, &change))
     }
 
     fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
-        self.change(move |tables| tables.delete_role(&id))
+        self.change(Needs::Little, move |tables| tables.delete_role(&id))
     }
 
     fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
@@ -272,12 +296,19 @@ impl CredentialStore for EmbeddedStore {
     }
 
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        if let Some(lanes) = &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
+            lanes.look();
+        }
         let answer = self.read(|tables| tables.position().map(|_| ()));
         Box::pin(async move {
             tokio::time::timeout(deadline, answer)
                 .await
                 .unwrap_or_else(|_| Err(StoreError::Unavailable("the disk did not answer in time".into())))
         })
+    }
+
+    fn writes(&self) -> Option<Writes> {
+        Some(self.health.writes())
     }
 
     fn status(&self) -> StoreStatus {
@@ -295,7 +326,7 @@ fn closed() -> StoreError {
 
 /// Makes the directory and the file before redb does, so that neither is ever readable by others:
 /// the file holds fingerprints, and names of tenants and keys.
-fn prepare_file(path: &Path) -> Result<(), StoreError> {
+fn open_file(path: &Path) -> Result<File, StoreError> {
     let failed = |e: std::io::Error| StoreError::Unavailable(format!("{}: {e}", path.display()));
     if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::DirBuilder::new()
@@ -312,7 +343,8 @@ fn prepare_file(path: &Path) -> Result<(), StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(failed)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(file)
 }
 
 fn open_error(path: &Path, error: &DatabaseError) -> StoreError {
@@ -330,3 +362,6 @@ fn open_error(path: &Path, error: &DatabaseError) -> StoreError {
         other => StoreError::Unavailable(format!("{path}: {other}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,15 @@
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, State};
+use crate::base::scope::Mode;
+use crate::decide::authority::mode_reaches;
 
 use super::peppers::{UnderPepper, pepper_of};
+use super::{MAX_LIST, StoreError};
+
+/// Most records that one page reads ([`CredentialStore::page_credentials`](super::CredentialStore::page_credentials)): a
+/// fraction of a second, however many records a tenant has of which few belong into the list.
+pub const MAX_READ: usize = 10_000;
 
 /// Selects credentials to list.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +28,10 @@ pub struct CredentialFilter {
     pub claim: Option<(String, String)>,
     /// Found only with this pepper.
     pub pepper: Option<UnderPepper>,
+    /// Within what a caller of this mode may see.
+    pub caller_mode: Option<Mode>,
+    /// With these ids: others are not read.
+    pub ids: Ids,
     /// Neither revoked nor expired nor idle for too long at this time.
     pub live_at: Option<UnixMillis>,
     /// Leave out records that cannot be read, with an alarm that names each, instead of failing.
@@ -32,6 +43,16 @@ pub struct CredentialFilter {
 }
 
 impl CredentialFilter {
+    /// After which id the list is read from.
+    #[must_use]
+    pub(super) fn begin(&self) -> &str {
+        let after = self.after.as_ref().map_or("", CredentialId::as_str);
+        match self.ids {
+            Ids::Beginning(prefix) => after.max(prefix),
+            Ids::All | Ids::NotBeginning(_) => after,
+        }
+    }
+
     /// Whether a record belongs into the list, its place in the order apart.
     #[must_use]
     pub fn admits(&self, record: &CredentialRecord) -> bool {
@@ -43,6 +64,7 @@ impl CredentialFilter {
                 .claim
                 .as_ref()
                 .is_none_or(|(name, text)| record.claim(name).is_some_and(|value| value.names(text)))
+            && mode_reaches(self.caller_mode, record.mode)
             && self.pepper.is_none_or(|under| pepper_of(record, under.oldest) == Some(under.mark))
             && self.live_at.is_none_or(|now| is_live(record, now))
     }
@@ -52,4 +74,146 @@ fn is_live(record: &CredentialRecord, now: UnixMillis) -> bool {
     !matches!(record.state, State::Revoked { .. })
         && record.expires_at.is_none_or(|end| now < end)
         && record.idle().is_none_or(|idle| now < idle.ends_at())
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CredentialPage {
+    /// In order of id.
+    pub records: Vec<CredentialRecord>,
+    /// Where the next page begins ([`CredentialFilter::after`]); none after the last. The page may be short, or empty,
+    /// although more follow: then [`MAX_READ`] records were read.
+    pub next: Option<CredentialId>,
+}
+
+/// Which ids a list is about, so that it need not read a million sessions to find ten keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ids {
+    /// All.
+    #[default]
+    All,
+    /// Those that begin so.
+    Beginning(&'static str),
+    /// Those that do not begin so.
+    NotBeginning(&'static str),
+}
+
+/// Collects a page from records in order of id.
+pub(super) struct Collecting<'f> {
+    filter: &'f CredentialFilter,
+    limit: usize,
+    read: usize,
+    last: String,
+    page: CredentialPage,
+}
+
+/// Whether a list needs what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// The next one.
+    Next,
+    /// What comes after this text.
+    After(String),
+    /// Nothing more.
+    Nothing,
+}
+
+impl<'f> Collecting<'f> {
+    pub(super) fn new(filter: &'f CredentialFilter) -> Self {
+        Self {
+            filter,
+            limit: filter.limit.clamp(1, MAX_LIST),
+            read: 0,
+            last: String::new(),
+            page: CredentialPage::default(),
+        }
+    }
+
+    /// Takes the next record as it was read.
+    pub(super) fn take(&mut self, id: &str, read: Result<CredentialRecord, StoreError>) -> Result<Needs, StoreError> {
+        match self.filter.ids {
+            Ids::Beginning(prefix) if !id.starts_with(prefix) => return Ok(Needs::Nothing),
+            // No id has a `~`, and it comes after everything that ids have.
+            Ids::NotBeginning(prefix) if id.starts_with(prefix) => return Ok(Needs::After(format!("{prefix}~"))),
+            Ids::All | Ids::Beginning(_) | Ids::NotBeginning(_) => {}
+        }
+        if self.read == MAX_READ {
+            self.page.next = CredentialId::parse(&self.last).ok();
+            return Ok(Needs::Nothing);
+        }
+        self.read += 1;
+        id.clone_into(&mut self.last);
+        let record = match read {
+            Err(error @ StoreError::Corrupt(_)) if self.filter.passes_over_broken => {
+                tracing::error!(alarm = "corrupt_record", %error, "passed over");
+                return Ok(Needs::Next);
+            }
+            read => read?,
+        };
+        if !self.filter.admits(&record) {
+            return Ok(Needs::Next);
+        }
+        if self.page.records.len() == self.limit {
+            self.page.next = self.page.records.last().map(|record| record.id.clone());
+            return Ok(Needs::Nothing);
+        }
+        self.page.records.push(record);
+        Ok(Needs::Next)
+    }
+
+    pub(super) fn finish(self) -> CredentialPage {
+        self.page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::samples;
+
+    fn collect(filter: &CredentialFilter, ids: impl Iterator<Item = String>) -> (CredentialPage, Needs) {
+        let mut collecting = Collecting::new(filter);
+        let mut needs = Needs::Next;
+        for id in ids {
+            let record = samples::facts("key", &id, "acme").credential;
+            needs = collecting.take(&id, Ok(record)).unwrap();
+            if needs != Needs::Next {
+                break;
+            }
+        }
+        (collecting.finish(), needs)
+    }
+
+    #[test]
+    fn a_page_of_records_that_do_not_belong_ends_and_says_where_to_go_on() {
+        let filter = CredentialFilter {
+            surface: Some(SurfaceName::parse("other").unwrap()),
+            limit: 10,
+            ..CredentialFilter::default()
+        };
+        let ids = |count: usize| (0..count).map(|n| format!("key_{n:06}"));
+        let (page, needs) = collect(&filter, ids(MAX_READ + 5));
+        assert_eq!((page.records.len(), needs), (0, Needs::Nothing));
+        assert_eq!(page.next.unwrap().as_str(), format!("key_{:06}", MAX_READ - 1));
+        let (page, needs) = collect(&filter, ids(MAX_READ));
+        assert_eq!((page.next, needs), (None, Needs::Next));
+    }
+
+    #[test]
+    fn ids_of_other_kinds_are_not_read() {
+        let of = |ids| CredentialFilter {
+            ids,
+            limit: 10,
+            ..CredentialFilter::default()
+        };
+        let all = || ["key_1", "ses_1", "zz"].map(str::to_owned).into_iter();
+        let sessions = of(Ids::Beginning("ses_"));
+        assert_eq!(sessions.begin(), "ses_");
+        let (page, needs) = collect(&sessions, all().skip(1));
+        assert_eq!((page.records.len(), page.next, needs), (1, None, Needs::Nothing));
+        let (page, needs) = collect(&of(Ids::NotBeginning("ses_")), all());
+        assert_eq!((page.records.len(), needs), (1, Needs::After("ses_~".to_owned())));
+        let (page, needs) = collect(&of(Ids::All), all());
+        assert_eq!((page.records.len(), needs), (3, Needs::Next));
+    }
 }

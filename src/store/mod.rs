@@ -30,7 +30,7 @@ mod rests_on;
 pub mod sweep;
 mod watch;
 
-pub use filter::CredentialFilter;
+pub use filter::{CredentialFilter, CredentialPage, Ids, MAX_READ};
 pub use found::{Again, Found, FoundAgain, FoundFacts};
 pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, ToldEvent};
@@ -239,6 +239,25 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// Lists credentials in order of id.
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>>;
 
+    /// One page of that list: exactly whether more follow, and at most [`MAX_READ`] records are read for it. What a
+    /// caller's request may ask for.
+    ///
+    /// The default reads without that bound.
+    fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
+        Box::pin(async move {
+            let limit = filter.limit.clamp(1, MAX_LIST - 1);
+            let whole = CredentialFilter {
+                limit: limit + 1,
+                ..filter
+            };
+            let mut records = self.list_credentials(whole).await?;
+            let more = records.len() > limit;
+            records.truncate(limit);
+            let next = records.last().filter(|_| more).map(|record| record.id.clone());
+            Ok(CredentialPage { records, next })
+        })
+    }
+
     /// Reads one tenant.
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>>;
 
@@ -346,6 +365,11 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// that cannot be closed the sink is told to forget everything.
     fn subscribe(&self, sink: Arc<dyn EventSink>);
 
+    /// Whether it was written under a pepper that this gateway has not got, as far as was heard lately.
+    fn lacks_pepper(&self) -> bool {
+        false
+    }
+
     /// Whether the store answers, within `deadline`.
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
 
@@ -399,6 +423,11 @@ pub trait CredentialStore: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How changes fare, as this process has seen; `None` for a store that leaves it to its own monitoring.
+    fn writes(&self) -> Option<Writes> {
+        None
+    }
+
     /// How well events reach this process, for metrics and readiness. A store in this process hears
     /// of everything by itself, which is what this says unless a store knows better.
     fn status(&self) -> StoreStatus {
@@ -408,6 +437,17 @@ pub trait CredentialStore: Send + Sync + 'static {
             heard_at: BootMillis::default(),
         }
     }
+}
+
+/// How changes of a store fare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writes {
+    /// Why changes are not made at present, and what to do about it; `None` when they are.
+    pub refused: Option<String>,
+    /// Failures to write since the process began.
+    pub failed: u64,
+    /// How often the store was opened again after one.
+    pub reopened: u64,
 }
 
 /// How well a store's events reach this process.

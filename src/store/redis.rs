@@ -18,8 +18,8 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventPage, EventSink, Found, NewRecords,
-    PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink, Found,
+    NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 use confirmations::{Confirmations, Confirmer, confirm_for_ever};
@@ -338,6 +338,11 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.find_tenant(&id).await })
     }
 
+    fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.page_credentials(filter).await })
+    }
+
     fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
         let session = self.session();
         self.run(async move { session.list_tenants(after, limit).await })
@@ -453,6 +458,10 @@ impl CredentialStore for RedisStore {
                 .await
                 .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
         })
+    }
+
+    fn lacks_pepper(&self) -> bool {
+        self.shared.whereabouts.is_foreign()
     }
 
     fn concerns(&self) -> Vec<Concern> {

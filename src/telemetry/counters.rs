@@ -63,6 +63,7 @@ pub(crate) struct WorkerCounters {
     facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
     failed_hooks: AtomicU64,
+    dropped_fields: AtomicU64,
     pub(super) streams: StreamCounters,
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
 }
@@ -78,6 +79,7 @@ impl WorkerCounters {
             facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
             failed_hooks: AtomicU64::new(0),
+            dropped_fields: AtomicU64::new(0),
             streams: StreamCounters::new(),
             requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
         }
@@ -102,6 +104,9 @@ impl WorkerCounters {
         add(route.and_then(|classes| classes.get(class)), 1);
         if let Some(denial) = line.denial {
             add(self.refusals.get(denial as usize), 1);
+        }
+        if line.dropped_fields > 0 {
+            add(Some(&self.dropped_fields), u64::from(line.dropped_fields));
         }
         if let Some((kind, end)) = line.ended {
             self.streams.count(kind, end);
@@ -198,6 +203,11 @@ impl Totals {
     /// Hooks that failed.
     pub(crate) fn failed_hooks(&self) -> u64 {
         self.sum(|w| &w.failed_hooks)
+    }
+
+    /// Request fields that were left out for their odd names.
+    pub(crate) fn dropped_fields(&self) -> u64 {
+        self.sum(|w| &w.dropped_fields)
     }
 
     /// Open streams of one kind.

@@ -64,6 +64,7 @@ impl LineFormatter {
         }
         text(out, b",\"done\":\"", line.done);
         word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        word(out, b",\"cause\":\"", line.cause);
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
@@ -72,6 +73,9 @@ impl LineFormatter {
             number(out, b",\"bytes_in\":", bytes);
         }
         number(out, b",\"bytes_out\":", line.bytes_out);
+        if line.dropped_fields > 0 {
+            number(out, b",\"dropped_fields\":", u64::from(line.dropped_fields));
+        }
         word(out, b",\"ended\":\"", line.ended.map(|(_, end)| end.as_str()));
         number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(if line.completed {
@@ -108,6 +112,7 @@ impl LineFormatter {
         out.extend_from_slice(b"us");
         let names = [
             ("denial", line.denial.map(|denial| denial.label())),
+            ("cause", line.cause),
             ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
             ("tenant", line.tenant.map(TenantId::as_str)),
@@ -145,7 +150,7 @@ fn caller(line: &AccessLine<'_>) -> Vec<u8> {
 
 fn write_caller(line: &AccessLine<'_>, out: &mut Vec<u8>) {
     word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
-    word(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
+    text(out, b",\"principal\":\"", line.principal.map(Subject::as_str));
     word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
 }
 

@@ -66,6 +66,8 @@ pub struct AccessLine<'a> {
     pub facts_age: Option<Duration>,
     /// Why it was refused.
     pub denial: Option<Denial>,
+    /// What was found to be wrong, where the denial does not say it: for the log alone.
+    pub cause: Option<&'static str>,
     /// The status sent (or that would have been sent).
     pub status: u16,
     /// The upstream's name.
@@ -78,6 +80,8 @@ pub struct AccessLine<'a> {
     pub bytes_out: u64,
     /// Bytes from the client through a tunnel.
     pub bytes_in: Option<u64>,
+    /// Fields of the request that were left out for their odd names.
+    pub dropped_fields: u32,
     /// Why a stream ended that did not end by itself.
     pub ended: Option<(StreamKind, StreamEnd)>,
     /// From the request head to the end of the response.

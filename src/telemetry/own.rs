@@ -31,6 +31,18 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
         t.refusals().into_iter().map(count).collect()
     });
     let t = Arc::clone(totals);
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_dropped_fields",
+        "Request fields that were not forwarded for their odd names, see limits.odd_names",
+        move || {
+            vec![Sample {
+                labels: Vec::new(),
+                value: t.dropped_fields(),
+            }]
+        },
+    );
+    let t = Arc::clone(totals);
     metrics.histogram_fn(
         "durward_request_duration_seconds",
         "From the request head to the end of the response",

@@ -77,6 +77,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
     AccessLine {
         of: None,
         bytes_in: None,
+        dropped_fields: 0,
         ended: None,
         at: UnixMillis(1_795_307_838_042),
         request_id: hostile,
@@ -94,6 +95,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
         done: Some(hostile),
         facts_age: Some(Duration::from_secs(12)),
         denial: Some(Denial::RevokedCredential),
+        cause: Some("wrong_mac"),
         status: 401,
         upstream: Some(hostile),
         endpoint: Some(hostile),
@@ -154,7 +156,7 @@ fn k9_every_line_is_one_json_object_whatever_is_in_it() {
         );
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let members = value.as_object().unwrap();
-        assert_eq!(members.len(), 22, "{text}");
+        assert_eq!(members.len(), 23, "{text}");
         for name in ["request_id", "host", "path", "route", "done", "upstream", "endpoint"] {
             assert_eq!(members[name], hostile, "{name}");
         }
@@ -162,6 +164,22 @@ fn k9_every_line_is_one_json_object_whatever_is_in_it() {
             assert_eq!(members[name], "x", "{name}");
         }
         assert_eq!(members["denial"], "revoked_credential");
+    }
+}
+
+#[test]
+fn k9_a_subject_of_any_text_is_escaped_too() {
+    let subjects: Vec<Subject> = HOSTILE.iter().filter_map(|text| Subject::parse(text).ok()).collect();
+    assert!(subjects.len() >= 20);
+    for subject in &subjects {
+        let of = AccessLine {
+            principal: Some(subject),
+            ..line("x")
+        };
+        let text = written(LineFormat::Json, &of);
+        assert!(text.trim_end().bytes().all(|b| matches!(b, b' '..=b'~')), "{text:?}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["principal"], subject.as_str());
     }
 }
 
@@ -184,7 +202,7 @@ fn a_line_has_the_documented_fields_and_leaves_absent_ones_out() {
     let want = concat!(
         r#"{"ts":"2026-11-22T00:37:18.042Z","level":"warn","request_id":"x","client":"2001:db8::1","version":"1.1","#,
         r#""method":"GET","host":"x","path":"x","route":"x","surface":"x","tenant":"x","principal":"x","credential":"x","done":"x","#,
-        r#""denial":"revoked_credential","status":401,"upstream":"x","endpoint":"x","attempts":2,"#,
+        r#""denial":"revoked_credential","cause":"wrong_mac","status":401,"upstream":"x","endpoint":"x","attempts":2,"#,
         r#""bytes_out":18446744073709551615,"took_us":1234,"completed":true}"#,
         "\n"
     );
@@ -193,10 +211,11 @@ fn a_line_has_the_documented_fields_and_leaves_absent_ones_out() {
     plain.host = None;
     plain.path = None;
     plain.denial = None;
+    plain.cause = None;
     plain.tenant = None;
     plain.completed = false;
     let text = written(LineFormat::Json, &plain);
-    for absent in ["method", "host", "path", "denial", "tenant"] {
+    for absent in ["method", "host", "path", "denial", "cause", "tenant"] {
         assert!(!text.contains(&format!("\"{absent}\"")), "{text}");
     }
     assert!(

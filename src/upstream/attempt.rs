@@ -115,6 +115,7 @@ impl From<Fault> for UpstreamError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Closed | Fault::Invalid => Self::Invalid,
+            Fault::Oversized => Self::Oversized,
             Fault::Timeout => Self::Timeout,
             Fault::Body(error) => Self::RequestBody(error),
         }

@@ -41,8 +41,10 @@ pub struct UpstreamCounters {
     pub stale: Count,
     /// Answers or bodies that did not come in time.
     pub timeouts: Count,
-    /// Answers that were none: broken, cut off, over a limit, an unasked 101.
+    /// Answers that were none: broken, cut off, an unasked 101.
     pub invalid: Count,
+    /// Answers over `response_head` or `response_fields`, or behind too many interim ones.
+    pub oversized: Count,
     /// Connections given up because bytes followed the answer (hardening S7).
     pub surplus: Count,
     /// Requests refused because no connection came free in time or too many waited.
@@ -60,7 +62,7 @@ pub struct UpstreamCounters {
 impl UpstreamCounters {
     /// Every total with its name, for metrics; open and idle connections are not totals.
     #[must_use]
-    pub fn totals(&self) -> [(&'static str, u64); 12] {
+    pub fn totals(&self) -> [(&'static str, u64); 13] {
         [
             ("attempts", self.attempts.value()),
             ("retries", self.retries.value()),
@@ -70,6 +72,7 @@ impl UpstreamCounters {
             ("stale", self.stale.value()),
             ("timeouts", self.timeouts.value()),
             ("invalid", self.invalid.value()),
+            ("oversized", self.oversized.value()),
             ("surplus", self.surplus.value()),
             ("busy", self.busy.value()),
             ("displaced", self.displaced.value()),

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 
 use super::Outgoing;
 use super::connection::Connection;
@@ -15,8 +15,9 @@ use crate::decide::method::Method;
 use crate::decide::upgrade::Handshake;
 use crate::wire::after_others::AfterOthers;
 use crate::wire::body::{BodyError, BodySource};
+use crate::wire::chunked::{BodyDecoder, Decoded, LAST_CHUNK};
 use crate::wire::framing::Framing;
-use crate::wire::head::{Asked, Progress, ResponseHead};
+use crate::wire::head::{Asked, Progress, ResponseError, ResponseHead};
 
 /// Most interim answers before the final one (hardening S14): one 100 and a few 103 are sane.
 const MAX_INTERIM: u32 = 5;
@@ -92,10 +93,21 @@ pub(super) enum Fault {
     Closed,
     /// What came is not an answer, or not a whole one.
     Invalid,
+    /// What came is over a limit of ours, which says nothing about the endpoint.
+    Oversized,
     /// The endpoint stood still for too long.
     Timeout,
     /// The client's body failed.
     Body(BodyError),
+}
+
+impl From<ResponseError> for Fault {
+    fn from(error: ResponseError) -> Self {
+        match error {
+            ResponseError::TooLarge => Self::Oversized,
+            ResponseError::Malformed | ResponseError::Framing => Self::Invalid,
+        }
+    }
 }
 
 /// What an attempt that failed allows.
@@ -126,7 +138,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
             } else {
                 Asked::Other
             },
-            repeatable: if request.method.is_idempotent() && request.framing == Framing::None {
+            repeatable: if request.method.is_idempotent() && matches!(request.framing, Framing::None | Framing::Length(0)) {
                 Repeatable::Yes
             } else {
                 Repeatable::No
@@ -156,8 +168,12 @@ impl<B: BodySource + Unpin> Exchange<B> {
         ready!(self.others.poll(cx));
         self.pump(cx).map_err(Fault::Body)?;
         loop {
-            if let Some(received) = self.parse_head()? {
-                return Poll::Ready(Ok(received));
+            if let Some((head, framing)) = self.parse_head()? {
+                return Poll::Ready(if self.is_cut_short(cx, framing) {
+                    Err(Fault::Invalid)
+                } else {
+                    Ok((head, framing))
+                });
             }
             match self.lease.connection.poll_read(cx) {
                 Poll::Pending => break,
@@ -231,8 +247,9 @@ impl<B: BodySource + Unpin> Exchange<B> {
         }
         let mut head = self.lease.pool().spare_head();
         while !self.lease.connection.input.is_empty() {
+            let limits = self.lease.pool().spec().answers;
             let input = &mut self.lease.connection.input;
-            let Progress::Complete(length) = head.parse(input).map_err(|_| Fault::Invalid)? else {
+            let Progress::Complete(length) = head.parse_within(input, limits)? else {
                 break;
             };
             input.advance(length);
@@ -243,7 +260,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
                     return Ok(Some((head, Framing::None)));
                 }
                 101 => return Err(Fault::Invalid),
-                100..=199 if self.interim >= MAX_INTERIM => return Err(Fault::Invalid),
+                100..=199 if self.interim >= MAX_INTERIM => return Err(Fault::Oversized),
                 100..=199 => self.interim += 1,
                 _ => {
                     let framing = head.framing(self.asked);
@@ -259,6 +276,26 @@ impl<B: BodySource + Unpin> Exchange<B> {
         }
         self.lease.pool().recycle(head);
         Ok(None)
+    }
+
+    /// Whether the connection has ended already within the answer's body: then there is no answer, and the client
+    /// can still be told so. Of a body that is not whole the next bytes are read ahead, which costs nothing: they
+    /// would be read next.
+    fn is_cut_short(&mut self, cx: &mut Context<'_>, framing: Framing) -> bool {
+        let input = &self.lease.connection.input;
+        let missing = match framing {
+            Framing::None => false,
+            Framing::Length(length) => (input.len() as u64) < length,
+            Framing::Chunked => !input.ends_with(LAST_CHUNK),
+            Framing::UntilClose => true,
+        };
+        if !missing {
+            return false;
+        }
+        match (self.lease.connection.poll_read(cx), framing) {
+            (Poll::Pending | Poll::Ready(Ok(1..)), _) | (Poll::Ready(Ok(0)), Framing::UntilClose) => false,
+            (Poll::Ready(Ok(0) | Err(_)), _) => !is_whole(&self.lease.connection.input, framing),
+        }
     }
 
     fn is_upgraded_by(&self, head: &ResponseHead) -> bool {
@@ -285,6 +322,10 @@ impl<B: BodySource + Unpin> Exchange<B> {
                 self.lease.pool().counters().invalid.up();
                 self.lease.failed();
                 if repeatable && unheard { Retry::Elsewhere } else { Retry::Never }
+            }
+            Fault::Oversized => {
+                self.lease.pool().counters().oversized.up();
+                Retry::Never
             }
             Fault::Timeout => {
                 self.lease.pool().counters().timeouts.up();
@@ -317,6 +358,19 @@ impl<B: BodySource + Unpin> Exchange<B> {
         match error {
             BodyError::Timeout => counters.timeouts.up(),
             BodyError::Framing | BodyError::Aborted | BodyError::TooLarge => counters.invalid.up(),
+        }
+    }
+}
+
+/// Whether a body is all there.
+fn is_whole(input: &[u8], framing: Framing) -> bool {
+    let (mut input, mut decoder) = (BytesMut::from(input), BodyDecoder::new(framing));
+    loop {
+        match decoder.decode(&mut input) {
+            Ok(Decoded::End) => return true,
+            Ok(Decoded::Data(_)) => {}
+            Ok(Decoded::Trailers(_)) => return true,
+            Ok(Decoded::NeedMore) | Err(_) => return false,
         }
     }
 }

@@ -92,6 +92,9 @@ pub enum UpstreamError {
     /// The connection broke, or what came was not a response.
     #[error("the upstream gave an invalid answer")]
     Invalid,
+    /// The response head is over the upstream's `response_head` or `response_fields`, or there were too many interim answers.
+    #[error("the upstream's answer is over `response_head` or `response_fields`")]
+    Oversized,
     /// Every connection is in use and the wait for one took too long.
     #[error("the upstream's connections are all in use")]
     Busy,
@@ -106,7 +109,7 @@ impl UpstreamError {
         match self {
             Self::Unreachable => Denial::UpstreamUnreachable,
             Self::Timeout => Denial::UpstreamTimeout,
-            Self::Invalid => Denial::UpstreamInvalid,
+            Self::Invalid | Self::Oversized => Denial::UpstreamInvalid,
             Self::Busy => Denial::Overloaded,
             Self::RequestBody(BodyError::TooLarge) => Denial::BodyTooLarge,
             Self::RequestBody(BodyError::Timeout) => Denial::RequestTimeout,

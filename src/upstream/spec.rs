@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use crate::wire::head::ResponseLimits;
+
 /// A named service behind the gateway.
 #[derive(Debug, Clone)]
 pub struct UpstreamSpec {
@@ -20,6 +22,8 @@ pub struct UpstreamSpec {
     pub max_connections: usize,
     /// What the `Host` field says upstream.
     pub host: HostHeader,
+    /// How large heads of answers may be.
+    pub answers: ResponseLimits,
     /// Passive ejection.
     pub ejection: Ejection,
     /// TLS towards the endpoints; `None` = plain.
@@ -42,6 +46,7 @@ impl UpstreamSpec {
             && (self.connect_timeout, self.keep_alive) == (other.connect_timeout, other.keep_alive)
             && self.max_connections == other.max_connections
             && self.host == other.host
+            && self.answers == other.answers
             && self.ejection == other.ejection
     }
 }

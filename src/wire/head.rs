@@ -24,6 +24,30 @@ pub const MAX_METHOD: usize = 24;
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Most fields of a response head, for the same reason twice a request's.
 pub const MAX_RESPONSE_FIELDS: usize = 2 * MAX_FIELDS;
+/// Most that [`ResponseLimits::fields`] may say: a thousand fields are 32 KiB of the stack while they are read.
+pub const MOST_RESPONSE_FIELDS: usize = 1_000;
+
+/// How large the head of an answer may be. A single field may be as large as the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseLimits {
+    /// Bytes of the whole head.
+    pub head: usize,
+    /// Fields, at most [`MOST_RESPONSE_FIELDS`].
+    pub fields: usize,
+}
+
+impl Default for ResponseLimits {
+    fn default() -> Self {
+        Self {
+            head: MAX_RESPONSE_HEAD,
+            fields: MAX_RESPONSE_FIELDS,
+        }
+    }
+}
+
+/// The empty line that may stand before a request line: some clients send one behind a body (RFC 9112, section
+/// 2.2). One is taken: more are no client's, and would be a way to say nothing for ever.
+pub const EMPTY_LINE: [u8; 2] = *b"\r\n";
 
 /// What a head ends with. Prepared once: the preparation costs more than most searches.
 static HEAD_END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
@@ -134,7 +158,7 @@ impl RequestHead {
         if target.len() > MAX_TARGET {
             return Err(Denial::TargetTooLong);
         }
-        load_fields(&mut self.fields, head, request.headers).map_err(|fault| match fault {
+        load_fields(&mut self.fields, head, request.headers, MAX_FIELD).map_err(|fault| match fault {
             Fault::BareLineFeed => Denial::MalformedRequest,
             Fault::FieldTooLarge => Denial::HeadTooLarge,
         })?;
@@ -221,11 +245,11 @@ enum Fault {
 }
 
 /// Copies the head once and notes where its fields are.
-fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>]) -> Result<(), Fault> {
+fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>], largest: usize) -> Result<(), Fault> {
     fields.load_block(head);
     let base = head.as_ptr().addr();
     for header in headers {
-        if header.name.len() + header.value.len() > MAX_FIELD {
+        if header.name.len() + header.value.len() > largest {
             return Err(Fault::FieldTooLarge);
         }
         // Both are slices of `head`, so the differences are offsets into it.
@@ -283,7 +307,7 @@ pub enum ResponseError {
     /// Not HTTP/1.0 or HTTP/1.1.
     #[error("the response head is malformed")]
     Malformed,
-    /// Over [`MAX_RESPONSE_HEAD`], [`MAX_RESPONSE_FIELDS`] or [`MAX_FIELD`].
+    /// Over a limit of [`ResponseLimits`].
     #[error("the response head is too large")]
     TooLarge,
     /// Its framing is in doubt.
@@ -301,19 +325,27 @@ pub enum Asked {
 }
 
 impl ResponseHead {
+    /// Reads a head within the default limits.
+    ///
+    /// # Errors
+    /// See [`Self::parse_within`].
+    pub fn parse(&mut self, buf: &[u8]) -> Result<Progress, ResponseError> {
+        self.parse_within(buf, ResponseLimits::default())
+    }
+
     /// Reads a head from the beginning of `buf`, replacing what was here before. As strict as for
     /// requests (no bare LF, no folding): a service that needs leniency would be read differently
     /// by the next hop.
     ///
     /// # Errors
     /// [`ResponseError::Malformed`] and [`ResponseError::TooLarge`], for a partial head too.
-    pub fn parse(&mut self, buf: &[u8]) -> Result<Progress, ResponseError> {
+    pub fn parse_within(&mut self, buf: &[u8], limits: ResponseLimits) -> Result<Progress, ResponseError> {
         if buf.first().is_some_and(|b| *b != b'H') {
             return Err(ResponseError::Malformed);
         }
-        let window = buf.get(..MAX_RESPONSE_HEAD).unwrap_or(buf);
+        let window = buf.get(..limits.head).unwrap_or(buf);
         let Some(end) = HEAD_END.find(window) else {
-            if buf.len() >= MAX_RESPONSE_HEAD {
+            if buf.len() >= limits.head {
                 return Err(ResponseError::TooLarge);
             }
             let bare_line_feed = memchr::memchr_iter(b'\n', window).any(|at| at == 0 || window.get(at - 1) != Some(&b'\r'));
@@ -324,12 +356,19 @@ impl ResponseHead {
             };
         };
         let head = window.get(..end + 4).unwrap_or(window);
-        self.read(head)?;
+        if limits.fields <= MAX_RESPONSE_FIELDS {
+            self.read::<MAX_RESPONSE_FIELDS>(head)?;
+        } else {
+            self.read::<MOST_RESPONSE_FIELDS>(head)?;
+        }
+        if self.fields.len() > limits.fields {
+            return Err(ResponseError::TooLarge);
+        }
         Ok(Progress::Complete(head.len()))
     }
 
-    fn read(&mut self, head: &[u8]) -> Result<(), ResponseError> {
-        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_RESPONSE_FIELDS];
+    fn read<const MOST: usize>(&mut self, head: &[u8]) -> Result<(), ResponseError> {
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST];
         let mut response = httparse::Response::new(&mut []);
         let status = httparse::ParserConfig::default()
             .parse_response_with_uninit_headers(&mut response, head, &mut slots)
@@ -345,7 +384,7 @@ impl ResponseHead {
         if used != head.len() || head.get(line_feed.wrapping_sub(1)) != Some(&b'\r') || !(100..=599).contains(&code) {
             return Err(ResponseError::Malformed);
         }
-        load_fields(&mut self.fields, head, response.headers).map_err(|fault| match fault {
+        load_fields(&mut self.fields, head, response.headers, head.len()).map_err(|fault| match fault {
             Fault::BareLineFeed => ResponseError::Malformed,
             Fault::FieldTooLarge => ResponseError::TooLarge,
         })?;

@@ -12,7 +12,7 @@ use durward::base::scope::{Mode, Scope, ScopeSet};
 use durward::decide::method::Method;
 use durward::decide::rate::RouteLimits;
 use durward::decide::route::{
-    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Trailers, Upgrade, UpstreamIndex,
+    Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteOptions, Trailers, Upgrade, UpstreamIndex,
 };
 use durward::decide::surface::{Account, ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
 use durward::snapshot::{SharedSnapshot, Snapshot};
@@ -283,7 +283,7 @@ fn route(method: Method, surface: SurfaceIndex, scopes: ScopeSet) -> Route {
             max_body: 0,
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
-            encoded_slashes: EncodedSlashes::Refused,
+            path_forms: PathForms::NONE,
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
             upgrade: Upgrade::Dropped,

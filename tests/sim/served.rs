@@ -33,6 +33,7 @@ use durward::resolver::{Remembered, Resolver};
 use durward::snapshot::Snapshot;
 
 use crate::cast::{ACCOUNT_SURFACE, Cast, KEY_SURFACE, email};
+use crate::parts::CLIENT;
 
 /// How often a call is judged whose ground moves under it, as in `gateway/serve.rs`.
 const JUDGEMENTS: usize = 3;
@@ -132,7 +133,7 @@ impl Desk<'_> {
                     mode: None,
                 };
                 let surface = &self.cast.surfaces[KEY_SURFACE.0];
-                let resolved = self.resolver.prove(surface, &extracted, self.clock.now()).await?;
+                let resolved = self.resolver.prove(surface, (&extracted, CLIENT), self.clock.now()).await?;
                 let permit = self.decide(ask, resolved.principal, resolved.proof)?;
                 tokio::time::sleep(held).await;
                 Ok(permit)
@@ -145,7 +146,10 @@ impl Desk<'_> {
         let surface = &self.cast.surfaces[ACCOUNT_SURFACE.0];
         // First a place to be hashed at, then the account, then the hash.
         tokio::time::sleep(held - held / 4).await;
-        let found = self.resolver.resolve_login(surface, &email(account), self.clock.now().boot).await?;
+        let found = self
+            .resolver
+            .resolve_login(surface, (&email(account), CLIENT), self.clock.now().boot)
+            .await?;
         tokio::time::sleep(held / 4).await;
         let facts = found.ok_or(Denial::UnknownCredential)?;
         if facts.credential.password().map(|hash| hash.expose()) != Some(password) {
@@ -236,6 +240,7 @@ impl Desk<'_> {
                 principal: principal.clone(),
                 ends_at: None,
             }),
+            query: None,
             path: PathValues::read("/keys/{id}", &format!("/keys/{}", ask.target.as_deref().unwrap_or("-"))),
             body: Arc::new(checked.unwrap()),
             replaced: None,
@@ -260,6 +265,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         surface: KEY_SURFACE,
         parent: ParentSource::Caller,
         subject: None,
+        description: None,
         name: Some(Source::Body("name".into())),
         login: None,
         password: None,
@@ -307,6 +313,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         },
     ];
     Snapshot {
+        cors: durward::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         issuers: actions.into_iter().map(issuer).collect(),

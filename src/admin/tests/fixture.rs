@@ -16,7 +16,7 @@ use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::method::Method;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{
-    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
+    Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
 };
 use crate::decide::surface::{
     ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind,
@@ -351,7 +351,7 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
             max_body: 1,
             response_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
-            encoded_slashes: EncodedSlashes::Refused,
+            path_forms: PathForms::NONE,
             trailers: Trailers::Dropped,
             credentials: CredentialForwarding::Removed,
         },
@@ -364,6 +364,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let snapshot = Snapshot {
         issuers: Vec::new(),
         authority: Authority::default(),
+        cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         dialects: Vec::new(),

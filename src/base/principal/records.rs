@@ -105,6 +105,8 @@ pub struct Extras {
     /// are its own; the others go only as far as its parent's. `None` on records made before this was kept
     /// apart.
     pub granted: Option<ScopeSet>,
+    /// What it is for, in its maker's words; never a header.
+    pub description: Option<String>,
 }
 
 impl Extras {
@@ -253,6 +255,12 @@ impl CredentialRecord {
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         self.extras.as_ref()?.login.as_deref()
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.extras.as_ref()?.description.as_deref()
     }
 
     /// Those of its scopes that it holds whatever its parent does; `None` when that was not kept.

@@ -41,10 +41,17 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     register_connections(metrics, sources.running);
     register_limits(metrics, &sources.limiter);
     register_keys(metrics, &sources.renewal);
-    let (readiness, clock) = (sources.readiness.clone(), sources.clock.clone());
-    metrics.gauge_fn("durward_store_up", "Whether the store answered a moment ago", &[], move || {
-        u64::from(readiness.store_is_up(clock.now().boot))
-    });
+    register_writes(metrics, &sources.cached);
+    let (readiness, clock, cached) = (sources.readiness.clone(), sources.clock.clone(), sources.cached.clone());
+    metrics.gauge_fn(
+        "durward_store_up",
+        "Whether the store answered a moment ago and, as far as is known, takes changes",
+        &[],
+        move || {
+            let takes_changes = cached.store().writes().is_none_or(|writes| writes.refused.is_none());
+            u64::from(takes_changes && readiness.store_is_up(clock.now().boot))
+        },
+    );
     let reloader = sources.reloader.clone();
     metrics.family_fn(
         Kind::Counter,
@@ -71,6 +78,34 @@ fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
             let concerns = cached.store().concerns();
             concerns.iter().map(|concern| sample(&[("concern", concern.word())], 1)).collect()
         },
+    );
+}
+
+/// Of the embedded store; another one has monitoring of its own.
+fn register_writes(metrics: &Metrics, cached: &Arc<CachedStore>) {
+    let store = cached.clone();
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_store_writable",
+        "Whether the file of the embedded store takes changes; no row for other stores",
+        move || {
+            let writes = store.store().writes();
+            writes.iter().map(|w| sample(&[], u64::from(w.refused.is_none()))).collect()
+        },
+    );
+    let store = cached.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_write_failures",
+        "Failures to write the file of the embedded store; no row for other stores",
+        move || store.store().writes().iter().map(|w| sample(&[], w.failed)).collect(),
+    );
+    let store = cached.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_store_reopenings",
+        "How often the file of the embedded store was opened again after a failure; no row for other stores",
+        move || store.store().writes().iter().map(|w| sample(&[], w.reopened)).collect(),
     );
 }
 

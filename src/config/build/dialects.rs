@@ -149,8 +149,8 @@ impl Builder<'_> {
     fn denial_change(&self, written: &WrittenDenial) -> Override {
         Override {
             status: written.status.as_ref().map(|s| s.value),
-            code: written.code.as_ref().map(|c| c.value.clone()),
-            message: written.message.as_ref().map(|m| m.value.clone()),
+            code: written.code.as_ref().filter(|c| self.check_literal(c)).map(|c| c.value.clone()),
+            message: written.message.as_ref().filter(|m| self.check_literal(m)).map(|m| m.value.clone()),
             headers: self.answer_headers(&written.headers),
             body: written.body.as_ref().and_then(|b| self.refusal_template(b)),
         }
@@ -214,7 +214,6 @@ impl Builder<'_> {
                 "`{{ x }}` writes a value, `{% if x %}…{% endif %}` and `{% for i in items %}…{% endfor %}` choose".to_owned()
             }
             TemplateError::Rendering(..) => "it was tried with everything there, and with everything that may be absent absent".to_owned(),
-            TemplateError::RequestId => "write `{{ request_id }}` as it is".to_owned(),
             TemplateError::Details => "{\"code\":{{ code }}{% if details %},\"details\":{{ details }}{% endif %}}".to_owned(),
         };
         self.template_mistake(text, error, help);

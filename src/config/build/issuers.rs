@@ -37,6 +37,7 @@ impl Builder<'_> {
         let mut scene = Scene::new(shared.surfaces, shared.claims, access, written);
         scene.fields = self.fields(&scene, serve);
         self.check_served(shared, &scene, (access, written), serve);
+        self.check_messages(serve);
         let Some(action) = self.action(&scene, serve) else {
             return Destination::Served(IssuerIndex(0));
         };

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::base::fingerprint::sha256;
 use crate::config::Purpose;
-use crate::config::secret::Reference;
+use crate::config::secret::{Reference, is_pasted};
 use crate::config::source::{Located, Place};
 
 use super::{Builder, beside};
@@ -31,6 +31,15 @@ impl Builder<'_> {
 
     /// Reads a file; a failure is reported at the place that names it.
     pub(super) fn read_file(&self, path: &Located<String>, what: &str) -> Option<Zeroizing<Vec<u8>>> {
+        if is_pasted(&path.value) {
+            let message = format!("the text of {what} stands where the path of its file belongs");
+            self.report.error(
+                &path.at,
+                message,
+                Some("put the text in a file, and write the path of that".to_owned()),
+            );
+            return None;
+        }
         self.read_path(&self.resolve(&path.value), &path.at, what)
     }
 

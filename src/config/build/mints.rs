@@ -25,11 +25,13 @@ impl Builder<'_> {
                 .error(&extra.at, format!("a route makes at most {MAX_MINTED} credentials"), None);
         }
         let earlier: Vec<Option<&str>> = written.iter().map(|m| m.surface.as_ref().map(|s| s.value.as_str())).collect();
-        written
+        let mints: Vec<Mint> = written
             .iter()
             .enumerate()
             .filter_map(|(i, mint)| self.mint(scene, mint, earlier.get(..i).unwrap_or_default()))
-            .collect()
+            .collect();
+        self.check_within_minted(written, &mints);
+        mints
     }
 
     fn mint(&self, scene: &Scene<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> Option<Mint> {
@@ -42,6 +44,7 @@ impl Builder<'_> {
             _ => Parents::Known,
         };
         self.check_mintable(scene, surface, name, written, earlier);
+        self.check_constants(scene, written);
         let source = |s: &Option<Located<Source>>| s.as_ref().map(|s| self.check_source(scene, s, parents));
         if let Some(extra) = written.claims.get(MAX_CLAIMS) {
             self.report
@@ -58,12 +61,13 @@ impl Builder<'_> {
             surface: index,
             subject: source(&written.subject),
             name: source(&written.name),
+            description: source(&written.description),
             login: source(&written.login),
             password: self.password(scene, written),
             mode: self.mode(scene, surface, written, parents),
             scopes: self.scope_source(scene, written, parents),
             grants: self.scopes(&written.grants),
-            roles: source(&written.roles),
+            roles: self.role_source(scene, written, parents),
             claims: written
                 .claims
                 .iter()
@@ -268,6 +272,7 @@ impl Builder<'_> {
                 self.check_fixed(scene, list, &written.grants);
                 ScopeSource::Fixed(fixed)
             }
+            WrittenScopes::From(Source::Constant(value)) => self.constant_scopes(scene, value, &scopes.at, written),
             WrittenScopes::From(source) => {
                 let source = Located {
                     value: source.clone(),
@@ -279,7 +284,7 @@ impl Builder<'_> {
     }
 
     /// On a public route nobody holds a scope: what is given there must be granted.
-    fn check_fixed(&self, scene: &Scene<'_>, list: &[Located<String>], grants: &[Located<String>]) {
+    pub(super) fn check_fixed(&self, scene: &Scene<'_>, list: &[Located<String>], grants: &[Located<String>]) {
         if scene.has_caller() {
             return;
         }

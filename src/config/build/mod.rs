@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::GatewayId;
+use crate::base::principal::Roles;
 use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
@@ -17,6 +18,8 @@ use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
 
 mod claim_names;
+mod constants;
+mod cors;
 mod dialects;
 pub(super) mod external;
 mod fields;
@@ -30,11 +33,13 @@ mod material;
 mod mints;
 mod names;
 mod overlaps;
+mod pem;
 mod redis;
 mod roles;
 mod routes;
 mod scene;
 mod sessions;
+mod siblings;
 mod store;
 mod surfaces;
 mod tls;
@@ -57,6 +62,8 @@ pub(super) struct Builder<'b> {
     surface_names: RefCell<Vec<String>>,
     /// What served routes do, in the order they are met.
     issuers: RefCell<Vec<Issuer>>,
+    /// Roles of the configuration, for mints that name them.
+    known_roles: RefCell<Roles>,
 }
 
 /// Every route in the order of the snapshot: those of services, then those of `gateway.toml`.
@@ -93,6 +100,7 @@ impl<'b> Builder<'b> {
             texts,
             surface_names: RefCell::default(),
             issuers: RefCell::default(),
+            known_roles: RefCell::default(),
         }
     }
 
@@ -105,6 +113,7 @@ impl<'b> Builder<'b> {
         let dialects = self.dialects(&gateway.dialects);
         let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
         let roles = self.roles(&gateway.roles);
+        self.known_roles.borrow_mut().clone_from(&roles);
         let written: Vec<&WrittenRoute> = all_routes(gateway, upstreams).collect();
         let claims = self.known_claims(gateway, &written);
         let upstream_names: Vec<String> = upstreams.iter().map(|(path, one)| name_of(path, one)).collect();
@@ -119,6 +128,7 @@ impl<'b> Builder<'b> {
         let (specs, mut routes) = self.upstreams(upstreams, &shared);
         routes.extend(self.served(&gateway.routes, &shared));
         let router = self.router(&written, &routes);
+        let cors = self.cors(gateway, (&written, &routes), &surfaces, &names);
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
         let settings = self.settings(gateway);
@@ -126,6 +136,8 @@ impl<'b> Builder<'b> {
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
         self.lint_scopes(gateway, &written);
+        self.lint_pages(gateway, &written, &surfaces);
+        self.lint_siblings(gateway, &written);
         self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
         let issuers = self.issuers.take();
         let mints = issuers.iter().flat_map(|issuer| issuer.action.mints());
@@ -134,7 +146,8 @@ impl<'b> Builder<'b> {
         let snapshot = Snapshot {
             issuers,
             authority,
-            headers: HeaderPolicy::new(names, &surfaces),
+            cors,
+            headers: HeaderPolicy::new(names, &surfaces).with_odd_names(gateway.odd_names),
             surfaces,
             dialects,
             default_dialect,

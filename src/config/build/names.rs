@@ -149,6 +149,19 @@ impl Builder<'_> {
         self.check_token(name) && self.check_value(value)
     }
 
+    /// Whether a text that is sent as it stands has no template, whose author would expect it to be filled in.
+    pub(super) fn check_literal(&self, value: &Located<String>) -> bool {
+        let template = ["{{", "{%", "{#"].iter().find(|mark| value.value.contains(**mark));
+        if let Some(mark) = template {
+            self.report.error(
+                &value.at,
+                format!("this is sent as it stands, `{mark}` included: there are templates in `body` only"),
+                Some("write the text itself, or put the value into the body".to_owned()),
+            );
+        }
+        template.is_none()
+    }
+
     /// Whether a text may be a header's value (RFC 9110, section 5.5).
     pub(super) fn check_value(&self, value: &Located<String>) -> bool {
         let fits = value.value.len() <= 1024 && value.value.bytes().all(|b| (0x20..0x7f).contains(&b)) && value.value.trim() == value.value;
@@ -159,10 +172,10 @@ impl Builder<'_> {
                 Some("at most 1,024 visible ASCII characters and spaces, none at either end".to_owned()),
             );
         }
-        fits
+        fits && self.check_literal(value)
     }
 
-    fn check_token(&self, name: &Located<String>) -> bool {
+    pub(super) fn check_token(&self, name: &Located<String>) -> bool {
         let fits = (1..=MAX_NAME).contains(&name.value.len()) && name.value.bytes().all(is_token);
         if !fits {
             self.report.error(

@@ -3,7 +3,7 @@
 use crate::base::clock::UnixMillis;
 use crate::base::ids::RoleId;
 use crate::base::principal::{RoleRecord, Roles};
-use crate::base::scope::{Scope, ScopeSet};
+use crate::base::scope::{InvalidScope, Scope, ScopeSet};
 use crate::config::reader::shorten;
 use crate::config::source::Located;
 use crate::config::written::WrittenRole;
@@ -83,7 +83,7 @@ impl Builder<'_> {
                     self.report.error(
                         &scope.at,
                         format!("`{}` is not a scope", shorten(&scope.value)),
-                        Some("1 to 128 of A-Z a-z 0-9 . _ : -".to_owned()),
+                        Some(InvalidScope.to_string()),
                     );
                 }
                 parsed

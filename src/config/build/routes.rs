@@ -7,8 +7,8 @@ use crate::config::units::write_duration;
 use crate::config::written::{WrittenAccess, WrittenRateLimit, WrittenRewrite, WrittenRoute};
 use crate::decide::method::Method;
 use crate::decide::route::{
-    Access, CredentialForwarding, Destination, DialectIndex, EncodedSlashes, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions,
-    Router, Trailers, Upgrade, UpstreamIndex, shadows,
+    Access, CredentialForwarding, Destination, DialectIndex, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router,
+    TenantSegment, Trailers, UnknownTenant, Upgrade, UpstreamIndex, shadows,
 };
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::dialect::Dialect;
@@ -284,9 +284,19 @@ impl Builder<'_> {
         );
     }
 
-    /// Which segment of the path names a tenant, counted from the empty one before the first `/`.
-    fn tenant_segment(&self, written: &WrittenRoute) -> Option<usize> {
-        let Some(WrittenAccess::Surfaces { tenant: Some(tenant), .. }) = &written.access else {
+    /// Which segment of the path names a tenant.
+    fn tenant_segment(&self, written: &WrittenRoute) -> Option<TenantSegment> {
+        let Some(WrittenAccess::Surfaces {
+            tenant, unknown_tenant, ..
+        }) = &written.access
+        else {
+            return None;
+        };
+        let Some(tenant) = tenant else {
+            if let Some(unknown) = unknown_tenant {
+                let help = Some("add `tenant = \"path.<parameter>\"`".to_owned());
+                self.report.error(&unknown.at, "this path names no tenant", help);
+            }
             return None;
         };
         if written.serve.is_some() {
@@ -303,7 +313,11 @@ impl Builder<'_> {
                 Some(format!("`path.<parameter>`, and the path is `{}`", shorten(pattern))),
             );
         }
-        found
+        let unknown = match unknown_tenant.as_ref().map(|unknown| unknown.value) {
+            Some("forward") => UnknownTenant::Forwarded,
+            _ => UnknownTenant::Refused,
+        };
+        found.map(|at| TenantSegment { at, unknown })
     }
 
     /// Only a GET can ask for the WebSocket protocol (RFC 6455, section 4.1).
@@ -335,11 +349,7 @@ impl Builder<'_> {
             max_body: written.max_body,
             response_timeout: written.response_timeout,
             idle_timeout: written.idle_timeout,
-            encoded_slashes: if written.encoded_slashes {
-                EncodedSlashes::Allowed
-            } else {
-                EncodedSlashes::Refused
-            },
+            path_forms: written.path_forms,
             upgrade: self.upgrade(written),
             trailers: if written.trailers { Trailers::Forwarded } else { Trailers::Dropped },
             credentials: if written.forward_credentials {

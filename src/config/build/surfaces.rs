@@ -36,7 +36,10 @@ impl Builder<'_> {
                         None,
                     );
                 }
-                let kind = self.surface_kind(written, gateway, &mut owners)?;
+                let Some(kind) = self.surface_kind(written, gateway, &mut owners) else {
+                    self.never_missing(&written.name);
+                    return None;
+                };
                 let surface = Surface {
                     name: SurfaceName::parse(&written.name.value).ok()?,
                     kind,
@@ -46,6 +49,18 @@ impl Builder<'_> {
                 Some(surface)
             })
             .collect()
+    }
+
+    /// A surface that cannot be built has a mistake, whatever else is said about it: without it, its routes would
+    /// refuse everybody.
+    fn never_missing(&self, name: &Located<String>) {
+        if !self.report.has_errors() {
+            self.report.error(
+                &name.at,
+                format!("the surface `{}` cannot be built from this", shorten(&name.value)),
+                Some("compare it with docs/configuration.md: how its credentials are carried and how they begin".to_owned()),
+            );
+        }
     }
 
     fn surface_kind(&self, surface: &WrittenSurface, gateway: &WrittenGateway, owners: &mut Owners) -> Option<SurfaceKind> {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::InconsistentKeys;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::base::clock::{Clock as _, SystemClock};
@@ -18,7 +18,7 @@ use crate::config::source::{Located, Place};
 use crate::config::written::{WrittenCertificate, WrittenClientTls};
 use crate::snapshot::CertificateSet;
 
-use super::Builder;
+use super::{Builder, pem};
 
 /// A certificate that ends within this time is worth a warning: authorities renew at 30 days, so at
 /// 7 renewal has failed.
@@ -40,21 +40,30 @@ impl Builder<'_> {
 
     fn certificate(&self, written: &WrittenCertificate) -> Option<(Vec<String>, Arc<CertifiedKey>)> {
         let pem = self.certificate_files(written)?;
-        let chain = self.chain(&pem.cert, &written.cert)?;
-        let key = self.private_key(&pem.key, &written.key)?;
+        let chain = self.chain(&pem.cert, &written.cert);
+        let (_, key) = self.private_key(&pem.key, &written.key)?;
+        let chain = chain?;
         let names = self.certificate_names(written, chain.first()?);
-        let certified = match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
-            Ok(certified) => certified,
-            Err(error) => {
-                self.report.error(
-                    &written.key.at,
-                    format!("the key cannot be used with its certificate: {error}"),
-                    Some("`cert` and `key` must belong together; the server's own certificate comes first in its file".to_owned()),
-                );
-                return None;
-            }
-        };
+        let certified = CertifiedKey::new(chain, key);
+        self.check_pair_of(&certified, &written.key)?;
         Some((names, Arc::new(certified)))
+    }
+
+    /// Whether a private key belongs to its certificate.
+    fn check_pair_of(&self, certified: &CertifiedKey, key: &Located<Reference>) -> Option<()> {
+        let (message, help) = match certified.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => return Some(()),
+            Err(rustls::Error::InconsistentKeys(_)) => (
+                "the private key does not belong to its certificate",
+                "name the two that were made together; the server's own certificate comes first in its file",
+            ),
+            Err(_) => (
+                "the certificate that this private key is for cannot be read",
+                "the first certificate of the file must be X.509 version 3",
+            ),
+        };
+        self.report.error(&key.at, message, Some(help.to_owned()));
+        None
     }
 
     /// Both files, or a new self-signed pair where that is asked for and neither is there. A running
@@ -93,32 +102,22 @@ impl Builder<'_> {
         Some(pair)
     }
 
-    fn chain(&self, pem: &[u8], from: &Located<String>) -> Option<Vec<CertificateDer<'static>>> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        match chain {
-            Ok(chain) if !chain.is_empty() => Some(chain),
-            other => {
-                let reason = other.err().map_or_else(|| "it holds none".to_owned(), |e| e.to_string());
-                self.report.error(
-                    &from.at,
-                    format!("`{}` is not a PEM file with certificates: {reason}", shorten(&from.value)),
-                    Some("it must have a part that begins with -----BEGIN CERTIFICATE-----".to_owned()),
-                );
+    fn chain(&self, bytes: &[u8], from: &Located<String>) -> Option<Vec<CertificateDer<'static>>> {
+        match pem::certificates(bytes) {
+            Ok(chain) => Some(chain),
+            Err(flaw) => {
+                let message = format!("`{}` is not a PEM file with certificates: {}", shorten(&from.value), flaw.what);
+                self.report.error(&from.at, message, Some(flaw.help.to_owned()));
                 None
             }
         }
     }
 
-    fn private_key(&self, pem: &[u8], from: &Located<Reference>) -> Option<PrivateKeyDer<'static>> {
-        match PrivateKeyDer::from_pem_slice(pem) {
+    fn private_key(&self, bytes: &[u8], from: &Located<Reference>) -> Option<(PrivateKeyDer<'static>, Arc<dyn SigningKey>)> {
+        match pem::private_key(bytes) {
             Ok(key) => Some(key),
-            Err(error) => {
-                // The error names a syntax, never contents.
-                self.report.error(
-                    &from.at,
-                    format!("this is not a PEM private key: {error}"),
-                    Some("it must have a part that begins with -----BEGIN PRIVATE KEY-----; encrypted keys cannot be used".to_owned()),
-                );
+            Err(flaw) => {
+                self.report.error(&from.at, flaw.what, Some(flaw.help.to_owned()));
                 None
             }
         }
@@ -206,15 +205,15 @@ impl Builder<'_> {
                 digests.extend_from_slice(&Self::digest(&cert_pem));
                 digests.extend_from_slice(&Self::digest(&key_pem));
                 let chain = self.chain(&cert_pem, cert)?;
-                let key_der = self.private_key(&key_pem, key)?;
-                match builder.with_client_auth_cert(chain, key_der) {
-                    Ok(config) => config,
-                    Err(error) => {
-                        self.report
-                            .error(&key.at, format!("the key cannot be used with its certificate: {error}"), None);
-                        return None;
-                    }
-                }
+                let (key_der, signing) = self.private_key(&key_pem, key)?;
+                self.check_pair_of(&CertifiedKey::new(chain.clone(), signing), key)?;
+                // What could be wrong was looked at; an error of the library is not formatted beside a secret.
+                let Ok(config) = builder.with_client_auth_cert(chain, key_der) else {
+                    self.report
+                        .error(&key.at, "the private key cannot be used with its certificate", None);
+                    return None;
+                };
+                config
             }
             (Some(one), None) => return self.half_identity(&one.at, "client_key"),
             (None, Some(one)) => return self.half_identity(&one.at, "client_cert"),
@@ -253,9 +252,12 @@ impl Builder<'_> {
         };
         let pem = self.read_file(ca, "the authorities' file")?;
         for certificate in self.chain(&pem, ca)? {
-            if let Err(error) = roots.add(certificate) {
-                self.report
-                    .error(&ca.at, format!("a certificate in this file cannot be an authority: {error}"), None);
+            if roots.add(certificate).is_err() {
+                self.report.error(
+                    &ca.at,
+                    "a certificate in this file cannot be an authority",
+                    Some("each must be a complete X.509 version 3 certificate".to_owned()),
+                );
                 return None;
             }
         }

@@ -118,6 +118,7 @@ impl Builder<'_> {
             keep_alive: written.keep_alive,
             max_connections: written.max_connections,
             host: self.host_header(&written.host),
+            answers: written.answers,
             ejection: Ejection {
                 failures: written.failures,
                 duration: written.ejected_for,

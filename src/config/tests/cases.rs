@@ -1,5 +1,6 @@
 //! One mistake a row: what is written, where the caret stands, what is said.
 
+pub(super) mod cors;
 pub(super) mod served;
 pub(super) mod store;
 pub(super) mod surfaces;
@@ -278,6 +279,16 @@ pub(super) const UPSTREAM_CASES: &[Case] = &[
         "[[routes]]\npath = \"/a\"\nhosts = [\"a:80\"]\naccess = \"public\"\n",
         "\"a:80\"",
         "`a:80` is not a host",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], unknown_tenant = \"forward\" }\n",
+        "\"forward\"",
+        "this path names no tenant",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.t\", unknown_tenant = \"pass\" }\n",
+        "\"pass\"",
+        "`pass`",
     ),
     Case(
         "[[routes]]\npath = \"/a/{t}\"\naccess = { surfaces = [\"api\"], tenant = \"path.tt\" }\n",

@@ -1,4 +1,4 @@
-//! The shipped examples load without an error and without a warning.
+//! The shipped examples load without an error and without a warning that is not explained here.
 
 use super::*;
 
@@ -28,9 +28,14 @@ fn every_example_is_right_before_anything_exists() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         assert!(example.join("README.md").is_file(), "{name} says how to call it");
         let loaded = check(&files_of(&example)).unwrap_or_else(|errors| panic!("{name}: {errors}"));
-        for diagnosis in loaded.warnings.iter() {
-            assert_eq!(diagnosis.problem.weight, error::Weight::Note, "{name}: {diagnosis}");
-        }
+        let warnings = loaded.warnings.iter().filter(|d| d.problem.weight != error::Weight::Note);
+        let warnings: Vec<&str> = warnings.map(|d| d.problem.message.as_str()).collect();
+        let known: &[&str] = match name {
+            // The document names the cookie, and its dashboard lives on a host beside the API's.
+            "geldstuck" => &["other hosts of the domain, such as `app.example.com`, can set the cookie `geldstuck_session`"],
+            _ => &[],
+        };
+        assert_eq!(warnings, known, "{name}");
         assert!(!loaded.snapshot.issuers.is_empty(), "{name} serves something");
     }
 }

@@ -156,7 +156,7 @@ fn a_key_of_another_certificate_is_refused() {
     std::fs::write(directory.path().join("state/a.key"), made.signing_key.serialize_pem()).unwrap();
     let errors = reload(&path, &settings, &snapshot).unwrap_err();
     assert!(
-        errors.to_string().contains("the key cannot be used with its certificate"),
+        errors.to_string().contains("the private key does not belong to its certificate"),
         "{errors}"
     );
 }
@@ -226,7 +226,7 @@ fn half_a_client_certificate_and_a_file_that_is_none_are_refused() {
         ("ca = \"gateway.toml\"\n", "is not a PEM file with certificates"),
         (
             "ca = \"ca.pem\"\nclient_cert = \"ca.pem\"\nclient_key = \"file:ca.pem\"\n",
-            "not a PEM private key",
+            "it holds a certificate and no private key",
         ),
     ] {
         let (_directory, path) = with_upstream_tls(lines);

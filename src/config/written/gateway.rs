@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::Located;
+use crate::decide::headers::OddNames;
 use crate::snapshot::{AccessLog, HashPlaces, Limits, LogFormat, LogSettings};
 
+use super::cors::{self, CORS, WrittenCors};
 use super::dialect::{self, DIALECT, WrittenDialect};
 use super::limits::{self, LIMITS};
 use super::listener::{self, LISTENER, WrittenListener};
@@ -93,6 +95,12 @@ pub const GATEWAY: Schema = Schema {
             kind: Kind::Tables(&RATE_LIMIT),
             default: Fallback::Absent("none"),
             about: "Rate limits of every route that has no `limits` of its own, counted for each route apart. On public routes those by `credential` and `tenant` do not count.",
+        },
+        Key {
+            name: "cors",
+            kind: Kind::Table(&CORS),
+            default: Fallback::Absent("pages of other origins read nothing, and preflights are requests like any other"),
+            about: "What pages of other origins may do on every route that does not say so itself.",
         },
         Key {
             name: "log",
@@ -220,7 +228,11 @@ pub const IDENTITY: Schema = Schema {
         identity_key("scopes", "X-Scopes", "The scopes, separated by spaces."),
         identity_key("surface", "X-Auth-Surface", "The surface the caller used."),
         identity_key("mode", "X-Auth-Mode", "`test` or `live`, on surfaces with modes."),
-        identity_key("subject", "X-Auth-Subject", "Who acts within the tenant."),
+        identity_key(
+            "subject",
+            "X-Auth-Subject",
+            "Who acts within the tenant: any text of up to 255 characters, percent-encoded.",
+        ),
         identity_key("credential_id", "X-Auth-Credential-Id", "The credential's id; not a secret."),
     ],
 };
@@ -281,12 +293,16 @@ pub struct WrittenGateway {
     pub insecure_probes: bool,
     /// Limits.
     pub limits: Limits,
+    /// What becomes of fields with odd names.
+    pub odd_names: OddNames,
     /// Tries and hashes of log-ins.
     pub log_in: WrittenLogIn,
     /// Hashes of sign-ups.
     pub sign_up: HashPlaces,
     /// Rate limits of routes that name none.
     pub rate_limits: Vec<WrittenRateLimit>,
+    /// What pages of other origins may do.
+    pub cors: Option<WrittenCors>,
     /// Logs.
     pub log: LogSettings,
     /// Identity header names: key of `[identity]` and name.
@@ -326,9 +342,11 @@ pub fn read(section: &Section<'_>) -> WrittenGateway {
         probes: admin.and_then(|s| s.address("probes")),
         insecure_probes: admin.is_some_and(|s| s.is_set("insecure_probes")),
         limits: sub_or_default(section, "limits", &LIMITS, limits::read),
+        odd_names: sub_or_default(section, "limits", &LIMITS, limits::read_odd_names),
         log_in: sub_or_default(section, "log_in", &LOG_IN, log_in::read),
         sign_up: sub_or_default(section, "sign_up", &SIGN_UP, log_in::read_sign_up),
         rate_limits: rate::read_list(section, "rate_limits").unwrap_or_default(),
+        cors: section.section("cors").as_ref().map(cors::read),
         log: sub_or_default(section, "log", &LOG, read_log),
         identity: sub_or_default(section, "identity", &IDENTITY, read_identity),
         trusted: proxies.map(|s| s.texts("trusted")).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::decide::headers::OddNames;
 use crate::snapshot::Limits;
 
 /// `[limits]`.
@@ -108,6 +109,12 @@ pub const LIMITS: Schema = Schema {
             "1000000",
             "Credentials that one tenant may have by served routes, revoked ones included; more are `too_many_credentials`.",
         ),
+        Key {
+            name: "odd_names",
+            kind: Kind::Choice(&["forward", "refuse", "drop"]),
+            default: Fallback::Value("forward"),
+            about: "Request fields whose names have other characters than letters, digits and `-`, like `access_key` and `a.b`: forwarded, 400, or left out and counted (`dropped_fields` in access lines, `durward_dropped_fields_total`). A name that a service may take for one of the gateway's own (`X_Tenant_Id`) is 400 whatever this says, and one of those that are never forwarded (`X_Original_URL`) is never forwarded in disguise.",
+        },
         duration(
             "drain_delay",
             0,
@@ -137,6 +144,16 @@ const fn duration(name: &'static str, min: u64, max: u64, default: &'static str,
         },
         default: Fallback::Value(default),
         about,
+    }
+}
+
+/// Reads what `[limits]` says of odd names, which is a rule about headers.
+#[must_use]
+pub fn read_odd_names(section: &Section<'_>) -> OddNames {
+    match section.choice("odd_names").value {
+        "refuse" => OddNames::Refused,
+        "drop" => OddNames::Dropped,
+        _ => OddNames::Forwarded,
     }
 }
 

@@ -47,6 +47,12 @@ pub const MINT: Schema = Schema {
             about: "Its name for people.",
         },
         Key {
+            name: "description",
+            kind: Kind::Either(SOURCE, None),
+            default: Fallback::Absent("none"),
+            about: "What it is for, at most 1024 bytes; kept, and told in lists and to operators.",
+        },
+        Key {
             name: "login",
             kind: Kind::Either(SOURCE, None),
             default: Fallback::Absent("none"),
@@ -83,7 +89,7 @@ pub const MINT: Schema = Schema {
             name: "roles",
             kind: Kind::Either(SOURCE, None),
             default: Fallback::Absent("none"),
-            about: "Ids of its roles; their scopes are judged as `scopes` are.",
+            about: "Ids of its roles, or names of roles of the configuration where they are written down here; their scopes are judged as `scopes` are.",
         },
         Key {
             name: "claims",
@@ -160,6 +166,8 @@ pub struct WrittenMint {
     pub subject: Option<Located<Source>>,
     /// Name.
     pub name: Option<Located<Source>>,
+    /// What it is for.
+    pub description: Option<Located<Source>>,
     /// Login.
     pub login: Option<Located<Source>>,
     /// Password.
@@ -232,6 +240,7 @@ pub fn read(section: &Section<'_>) -> WrittenMint {
         parent: read_parent(section),
         subject: source::read(section, "subject"),
         name: source::read(section, "name"),
+        description: source::read(section, "description"),
         login: source::read(section, "login"),
         password: source::read(section, "password"),
         mode: read_mode(section),

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod carrier;
 mod client_tls;
+pub mod cors;
 pub mod dialect;
 pub mod gateway;
 pub mod hook;
@@ -22,6 +23,7 @@ pub mod upstream;
 pub use body::WrittenField;
 pub use carrier::WrittenPrefixes;
 pub use client_tls::WrittenClientTls;
+pub use cors::{WrittenCors, WrittenRouteCors};
 pub use dialect::{WrittenDenial, WrittenDialect};
 pub use gateway::WrittenGateway;
 pub use hook::WrittenHook;

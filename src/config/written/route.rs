@@ -7,8 +7,10 @@ use toml::de::DeValue;
 use crate::config::reader::{Section, shorten};
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
+use crate::decide::route::PathForms;
 
 use super::body::FIELD;
+use super::cors::{self, CORS, WrittenRouteCors};
 use super::hook::HOOK;
 use super::mint::MINT;
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
@@ -93,6 +95,24 @@ pub const ROUTE: Schema = Schema {
             about: "Lets `%2F` stand in a segment; it stays encoded. Services that decode paths before routing must not have this.",
         },
         Key {
+            name: "encoded_backslashes",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Lets `%5C` stand in a segment (`CORP%5Cjdoe`); it stays encoded. Services that take `\\` for a slash must not have this.",
+        },
+        Key {
+            name: "raw_characters",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Takes paths with characters that should have been escaped: brackets, braces, `^`, `<`, `>`, `\"`, a vertical bar, a grave accent, or any beyond ASCII in UTF-8. They are escaped before the path is matched, and forwarded so; a query with some is forwarded as it came.",
+        },
+        Key {
+            name: "path_parameters",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Takes path parameters (`/cars;colour=red`), for services that know them. The path is matched without them and forwarded as it stands. It is refused where the table has another route for the whole of it.",
+        },
+        Key {
             name: "trailers",
             kind: Kind::Flag,
             default: Fallback::Value("false"),
@@ -109,6 +129,12 @@ pub const ROUTE: Schema = Schema {
             kind: Kind::Choice(&["none", "websocket"]),
             default: Fallback::Value("none"),
             about: "`websocket`: a GET that asks for the WebSocket protocol (version 13) may become a tunnel, once the service has answered 101. Anything else that asks to switch is forwarded without its `Upgrade`.",
+        },
+        Key {
+            name: "cors",
+            kind: Kind::Either("`\"none\"`, or a table", Some(&CORS)),
+            default: Fallback::Absent("`[cors]` of `gateway.toml`"),
+            about: "What pages of other origins may do here. With `none` no field of ours is written, and what the service says passes.",
         },
         Key {
             name: "dialect",
@@ -259,6 +285,12 @@ pub const ACCESS: Schema = Schema {
             default: Fallback::Absent("the path names no tenant"),
             about: "`path.<parameter>`: where the path names a tenant, which must be the caller's own; another is `foreign_tenant`.",
         },
+        Key {
+            name: "unknown_tenant",
+            kind: Kind::Choice(&["refuse", "forward"]),
+            default: Fallback::Value("refuse"),
+            about: "With `tenant`: what becomes of a text there that no tenant has as its id. `forward` lets it pass if it is made of `a-z 0-9 _ -`, as in `/tenants/add-user` beside `/tenants/{id}`; the store is asked, and one that cannot say is 503. Everything else is `foreign_tenant`. For services that tell ids apart by their exact spelling.",
+        },
     ],
 };
 
@@ -287,6 +319,7 @@ const FORWARDING: &[&str] = &[
     "strip_prefix",
     "replace_prefix",
     "response_timeout",
+    "path_parameters",
     "trailers",
     "forward_credentials",
     "upgrade",
@@ -315,14 +348,16 @@ pub struct WrittenRoute {
     pub response_timeout: Duration,
     /// How long a body may stand still.
     pub idle_timeout: Duration,
-    /// `%2F` allowed.
-    pub encoded_slashes: bool,
+    /// Spellings of its paths that are refused elsewhere.
+    pub path_forms: PathForms,
     /// Trailers forwarded.
     pub trailers: bool,
     /// Credential forwarded.
     pub forward_credentials: bool,
     /// What a connection may become.
     pub upgrade: Located<&'static str>,
+    /// What pages of other origins may do, if it says so itself.
+    pub cors: Option<WrittenRouteCors>,
     /// Dialect of its refusals.
     pub dialect: Option<Located<String>>,
     /// Its own rate limits.
@@ -348,6 +383,8 @@ pub enum WrittenAccess {
         scopes: Vec<Located<String>>,
         /// `path.<parameter>`
         tenant: Option<Located<String>>,
+        /// What becomes of a text there that is no tenant's id; `None`: not written.
+        unknown_tenant: Option<Located<&'static str>>,
     },
 }
 
@@ -374,10 +411,11 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         max_body: section.size_or_default("max_body"),
         response_timeout: section.duration_or_default("response_timeout").value,
         idle_timeout: section.duration_or_default("idle_timeout").value,
-        encoded_slashes: section.is_set("encoded_slashes"),
+        path_forms: read_path_forms(section),
         trailers: section.is_set("trailers"),
         forward_credentials: section.is_set("forward_credentials"),
         upgrade: section.choice("upgrade"),
+        cors: cors::read_of_route(section),
         dialect: section.text("dialect"),
         limits: rate::read_list(section, "limits"),
         serve: serve::read(section),
@@ -393,6 +431,14 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
             .collect(),
         max_body_at: section.raw("max_body").map(|_| section.place_of("max_body")),
     }
+}
+
+fn read_path_forms(section: &Section<'_>) -> PathForms {
+    let form = |name, form: PathForms| form.only_if(section.is_set(name));
+    form("encoded_slashes", PathForms::ENCODED_SLASH)
+        .with(form("encoded_backslashes", PathForms::ENCODED_BACKSLASH))
+        .with(form("raw_characters", PathForms::RAW_CHARACTER))
+        .with(form("path_parameters", PathForms::PARAMETER))
 }
 
 fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
@@ -417,8 +463,12 @@ fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
                     Some("name at least one surface, or say `access = \"public\"`".to_owned()),
                 );
             }
-            let tenant = access.text("tenant");
-            Some(WrittenAccess::Surfaces { surfaces, scopes, tenant })
+            Some(WrittenAccess::Surfaces {
+                surfaces,
+                scopes,
+                tenant: access.text("tenant"),
+                unknown_tenant: access.raw("unknown_tenant").map(|_| access.choice("unknown_tenant")),
+            })
         }
         other => section.wrong("access", value, other),
     }

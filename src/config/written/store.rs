@@ -159,7 +159,7 @@ pub const STORE: Schema = Schema {
             name: "unknown_lookups",
             kind: Kind::Count { min: 10, max: 1_000_000 },
             default: Fallback::Value("500"),
-            about: "`redis`: look-ups in any second of credentials this gateway has not met in the last ten minutes; more are refused with 503 at once. It is what guessing keys may cost Redis, and how fast a gateway that starts learns its callers.",
+            about: "`redis`: look-ups in any second of what may be a guess and was not met in the last ten minutes: keys without a MAC (imported, or made before keys had one) and names at a log-in. More are refused with 503 at once. An address that has had less than its part of the number (the number by as many addresses as ask) is served beyond it, up to as many again. Keys with a MAC and signed tokens do not count.",
         },
         Key {
             name: "cache_entries",

@@ -54,13 +54,13 @@ pub const SURFACE: Schema = Schema {
             name: "keys",
             kind: Kind::Choice(&["generated", "imported"]),
             default: Fallback::Value("generated"),
-            about: "`api_key`, `key_pair`, `basic`: with `generated` only keys made by durward exist, and a wrong checksum is refused before any look-up; `imported` also knows keys made elsewhere.",
+            about: "`api_key`, `key_pair`, `basic`: with `generated` only keys made by durward exist, and a wrong checksum or MAC is refused before any look-up ([the form of keys](#the-form-of-keys)); `imported` also knows keys made elsewhere.",
         },
         Key {
             name: "random",
             kind: Kind::Count { min: 43, max: 128 },
             default: Fallback::Value("43"),
-            about: "`api_key`: random characters of a new key, of 0-9 A-Z a-z; 43 hold 256 bits. Six of a checksum follow. Keys of another length are not valid any more once it is changed.",
+            about: "`api_key`: random characters of a new key, of 0-9 A-Z a-z; 43 hold 256 bits. Six of a MAC and six of a checksum follow. Keys of another length are not valid any more once it is changed.",
         },
         Key {
             name: "key_header",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
+use crate::wire::head::{MOST_RESPONSE_FIELDS, ResponseLimits};
 
 use super::client_tls::{self, WrittenClientTls};
 use super::gateway::sub_or_default;
@@ -56,6 +57,24 @@ pub const UPSTREAM: Schema = Schema {
             kind: Kind::Text,
             default: Fallback::Value("client"),
             about: "`Host` upstream: `client` (what the client asked for), `endpoint` (its own address), or a fixed name.",
+        },
+        Key {
+            name: "response_head",
+            kind: Kind::Size {
+                min: 8 * 1024,
+                max: 1024 * 1024,
+            },
+            default: Fallback::Value("64KiB"),
+            about: "Largest head of an answer, all its fields together; one field may fill it. An answer over it is 502 and `oversized` in the metrics, and no failure of the endpoint.",
+        },
+        Key {
+            name: "response_fields",
+            kind: Kind::Count {
+                min: 10,
+                max: MOST_RESPONSE_FIELDS as u64,
+            },
+            default: Fallback::Value("200"),
+            about: "Most fields of an answer; the same holds for one over it.",
         },
         Key {
             name: "ejection",
@@ -156,6 +175,8 @@ pub struct WrittenUpstream {
     pub keep_alive: Duration,
     /// Connections of one worker to one endpoint.
     pub max_connections: usize,
+    /// How large heads of answers may be.
+    pub answers: ResponseLimits,
     /// `Host` upstream.
     pub host: Located<String>,
     /// Failures in a row.
@@ -187,6 +208,10 @@ pub fn read(section: &Section<'_>) -> WrittenUpstream {
         connect_timeout: section.duration_or_default("connect_timeout").value,
         keep_alive: section.duration_or_default("keep_alive").value,
         max_connections: usize::try_from(section.count_or_default("max_connections")).unwrap_or(usize::MAX),
+        answers: ResponseLimits {
+            head: usize::try_from(section.size_or_default("response_head")).unwrap_or(usize::MAX),
+            fields: usize::try_from(section.count_or_default("response_fields")).unwrap_or(usize::MAX),
+        },
         host: section.text_or_default("host"),
         failures,
         ejected_for,

@@ -2,8 +2,35 @@
 
 use crate::base::credential::Credential;
 use crate::base::fingerprint::{Fingerprint, Part, Peppers, sha256};
+use crate::base::key::mac_holds;
 use crate::base::principal::TokenClaims;
-use crate::decide::surface::{FindBy, Surface};
+use crate::decide::surface::{FindBy, Maker, Surface};
+
+/// What a credential is before it is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provenance {
+    /// Somebody who may make credentials made it: a signature was verified, or the MAC in the key holds.
+    Proven,
+    /// Nothing tells it from a guess: an imported key, one without a MAC, the name of an account.
+    Unproven,
+    /// It has the form of a key with a MAC, which is wrong under every pepper: nobody made it.
+    Forged,
+}
+
+/// Where a credential comes from, as far as that is known without a store. Asked only when memory does not hold its
+/// record; the same work is done whatever comes out.
+#[must_use]
+pub fn provenance(surface: &Surface, credential: Credential<'_>, peppers: &Peppers) -> Provenance {
+    match surface.kind.maker(credential) {
+        Maker::BySignature => Provenance::Proven,
+        Maker::Untold => Provenance::Unproven,
+        Maker::ByMac { only } => match surface.kind.with_key(credential, |key| mac_holds(key, peppers)) {
+            Some(true) => Provenance::Proven,
+            Some(false) if only => Provenance::Forged,
+            Some(false) | None => Provenance::Unproven,
+        },
+    }
+}
 
 /// The fingerprints to look a credential up by, in order, at most two for each pepper. Lazy and
 /// without allocation: the first is the right one for every credential made under the first pepper,

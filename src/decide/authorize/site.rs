@@ -1,6 +1,7 @@
 //! Proof that a request with a cookie was not sent by another site (hardening B10).
 
 use crate::base::credential::{Credential, TokenOrigin};
+use crate::decide::cors::CorsPolicy;
 use crate::decide::headers::Scheme;
 use crate::wire::fields::Fields;
 
@@ -13,16 +14,31 @@ pub enum Carried {
     ByBrowserProven,
     /// The browser, in a cookie, on a request that may be from another site.
     ByBrowserUnproven,
+    /// The browser, in a cookie, on a request of a page whose origin may not use it: no method will do.
+    ByForeignPage,
 }
 
 impl Carried {
-    /// How this credential was carried. `authority` and `scheme` are the request's own.
+    /// How this credential was carried. `authority` and `scheme` are the request's own, `pages` is what pages of other
+    /// origins may do on its route.
     #[must_use]
-    pub fn of(credential: &Credential<'_>, fields: &Fields, authority: &str, scheme: Scheme) -> Self {
+    pub fn of(credential: &Credential<'_>, fields: &Fields, (authority, scheme): (&str, Scheme), pages: Option<&CorsPolicy>) -> Self {
         match credential.origin() {
             TokenOrigin::Header => Self::Explicitly,
             TokenOrigin::Cookie if cross_site_proof(fields, authority, scheme) => Self::ByBrowserProven,
-            TokenOrigin::Cookie => Self::ByBrowserUnproven,
+            TokenOrigin::Cookie => pages.map_or(Self::ByBrowserUnproven, |pages| Self::by_page(fields, authority, pages)),
+        }
+    }
+
+    /// What a policy says about a cookie that came without proof of this very origin. An origin whose cookies are used
+    /// is proof, whatever `Sec-Fetch-Site` says of the two sites. Any other, `null` included, may not even read:
+    /// the cookie is not used for it. A link or an image tells no `Origin`, and no page can read what it gets.
+    fn by_page(fields: &Fields, authority: &str, pages: &CorsPolicy) -> Self {
+        match (fields.one("origin"), fields.one("sec-fetch-site")) {
+            (Ok(None), _) => Self::ByBrowserUnproven,
+            (Ok(Some(origin)), Ok(_)) if pages.trusts(origin) => Self::ByBrowserProven,
+            (Ok(Some(origin)), _) if is_host_of(origin, authority) => Self::ByBrowserUnproven,
+            _ => Self::ByForeignPage,
         }
     }
 }
@@ -42,13 +58,18 @@ pub fn cross_site_proof(fields: &Fields, authority: &str, scheme: Scheme) -> boo
     };
     match (site, origin) {
         (Some(b"same-origin" | b"none"), None) => true,
-        // Behind a proxy that ends TLS our scheme is not the browser's, so only hosts are compared.
-        (Some(b"same-origin" | b"none"), Some(origin)) => [Scheme::Http, Scheme::Https]
-            .into_iter()
-            .any(|scheme| is_origin(origin, authority, scheme)),
+        // Behind a proxy that ends TLS and is not trusted our scheme is not the browser's, so only hosts are compared.
+        (Some(b"same-origin" | b"none"), Some(origin)) => is_host_of(origin, authority),
         (None, Some(origin)) => is_origin(origin, authority, scheme),
         (Some(_), _) | (None, None) => false,
     }
+}
+
+/// Whether an `Origin` is this authority over either scheme.
+fn is_host_of(origin: &[u8], authority: &str) -> bool {
+    [Scheme::Http, Scheme::Https]
+        .into_iter()
+        .any(|scheme| is_origin(origin, authority, scheme))
 }
 
 /// Whether an `Origin` (RFC 6454, section 6.2) is this scheme and authority, default ports left out

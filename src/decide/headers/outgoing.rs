@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use crate::base::denial::Denial;
 use crate::base::digits::push_address;
 use crate::base::ids::is_valid_id;
+use crate::base::percent::push_encoded;
 use crate::base::principal::{ClaimValue, Principal};
+use crate::base::scope::is_scope;
 use crate::decide::host::Authority;
 use crate::decide::peer::{MAX_HOPS, hops};
 use crate::decide::route::{CredentialForwarding, Trailers};
@@ -79,12 +81,20 @@ fn push_id(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Appends a field whose value is identifiers separated by single spaces; nothing if there are none.
-fn push_ids(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
+/// Appends a field whose value is any text, encoded.
+fn push_text(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    push_encoded(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a field whose value is scopes separated by single spaces; nothing if there are none.
+fn push_scopes(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
     if value.is_empty() {
         return Ok(());
     }
-    if !value.split(' ').all(is_valid_id) {
+    if !value.split(' ').all(is_scope) {
         return Err(Denial::CorruptRecord);
     }
     push(out, name.as_bytes(), value.as_bytes());
@@ -114,13 +124,13 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         return Err(Denial::CorruptRecord);
     }
     push_id(out, &names.tenant, tenant.as_str())?;
-    push_ids(out, &names.scopes, principal.scopes().joined())?;
+    push_scopes(out, &names.scopes, principal.scopes().joined())?;
     push_id(out, &names.surface, surface.name.as_str())?;
     if let Some(mode) = credential.mode {
         push_id(out, &names.mode, mode.as_str())?;
     }
     if let Some(subject) = principal.subject() {
-        push_id(out, &names.subject, subject.as_str())?;
+        push_text(out, &names.subject, subject.as_str());
     }
     // A token of another issuer has no record of its own, and the tenant is told already.
     if !credential.is_of_tenant() {
@@ -191,7 +201,7 @@ fn is_trace(field: Field<'_>) -> bool {
 /// Where the request came from: rebuilt from the socket, or continued if the peer is trusted.
 fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
     write_forwarded_for(fields, facts, out);
-    let scheme: &[u8] = match facts.scheme {
+    let scheme: &[u8] = match facts.origin.scheme(fields, facts.scheme) {
         Scheme::Http => b"http",
         Scheme::Https => b"https",
     };
@@ -202,8 +212,7 @@ fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
             None
         }
     };
-    let proto = named("x-forwarded-proto").filter(|proto| matches!(*proto, b"http" | b"https"));
-    push(out, b"X-Forwarded-Proto", proto.unwrap_or(scheme));
+    push(out, b"X-Forwarded-Proto", scheme);
     let host = named("x-forwarded-host").filter(|host| Authority::parse(host).is_ok());
     push(out, b"X-Forwarded-Host", host.unwrap_or(facts.target.authority.as_bytes()));
 }

@@ -4,8 +4,8 @@ use crate::decide::route::{Route, Trailers};
 use crate::wire::fields::Fields;
 use crate::wire::framing::list;
 
-use super::HeaderPolicy;
 use super::table::{Found, Kind};
+use super::{HeaderPolicy, OddNames};
 
 pub(super) fn filter_returning(policy: &HeaderPolicy, fields: &mut Fields, route: &Route) {
     let nominated = nominated(fields);
@@ -14,7 +14,7 @@ pub(super) fn filter_returning(policy: &HeaderPolicy, fields: &mut Fields, route
             Found::Known(Kind::SetCookie) => !sets_session_cookie(policy, field.value),
             Found::Known(Kind::Trailer) => route.options.trailers == Trailers::Forwarded,
             Found::Known(kind) => kind.may_return(),
-            Found::Unknown | Found::Odd => true,
+            Found::Unknown | Found::Odd | Found::Masked => true,
             Found::Disguised => false,
         };
         passes && !nominated.iter().any(|name| name.eq_ignore_ascii_case(field.name))
@@ -22,7 +22,12 @@ pub(super) fn filter_returning(policy: &HeaderPolicy, fields: &mut Fields, route
 }
 
 pub(super) fn filter_trailers(policy: &HeaderPolicy, received: &Fields, out: &mut Fields) {
-    for field in received.iter().filter(|field| policy.table.find(field.name) == Found::Unknown) {
+    let passes = |name| match policy.table.find(name) {
+        Found::Unknown => true,
+        Found::Odd => policy.odd_names == OddNames::Forwarded,
+        Found::Known(_) | Found::Masked | Found::Disguised => false,
+    };
+    for field in received.iter().filter(|field| passes(field.name)) {
         out.push(field.name, field.value);
     }
 }

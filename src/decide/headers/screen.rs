@@ -6,7 +6,7 @@ use crate::wire::framing::list;
 use crate::wire::head::RequestHead;
 
 use super::table::{Found, Kind};
-use super::{HeaderPolicy, Role, Screened, TrailersAsked};
+use super::{HeaderPolicy, OddNames, Role, Screened, TrailersAsked};
 
 /// Most options in all `Connection` fields together. Real ones have one to three; each unknown one
 /// is compared with every field, so without a bound one head could ask for 400,000 comparisons.
@@ -16,6 +16,7 @@ pub(super) fn screen(policy: &HeaderPolicy, head: &RequestHead) -> Result<Screen
     let mut screened = Screened {
         roles: [Role::Dropped; MAX_FIELDS],
         trailers: TrailersAsked::No,
+        odd_dropped: 0,
     };
     if head.fields.len() > MAX_FIELDS {
         return Err(Denial::HeadTooLarge);
@@ -24,7 +25,12 @@ pub(super) fn screen(policy: &HeaderPolicy, head: &RequestHead) -> Result<Screen
     for (field, role) in head.fields.iter().zip(&mut screened.roles) {
         *role = match policy.table.find(field.name) {
             Found::Unknown => Role::Plain,
-            Found::Odd => Role::Dropped,
+            Found::Odd if policy.odd_names == OddNames::Forwarded => Role::Plain,
+            Found::Odd | Found::Masked if policy.odd_names == OddNames::Refused => return Err(Denial::MalformedRequest),
+            Found::Odd | Found::Masked => {
+                screened.odd_dropped += 1;
+                Role::Dropped
+            }
             Found::Disguised => return Err(Denial::ForgedHeader),
             Found::Known(kind) => {
                 match kind {

@@ -76,6 +76,14 @@ impl Kind {
         )
     }
 
+    /// What a disguise of this name is, which is not protected.
+    fn masked(self) -> Found {
+        match self.role() {
+            Role::Plain => Found::Odd,
+            _ => Found::Masked,
+        }
+    }
+
     /// Whether a response field may reach the client.
     pub(super) const fn may_return(self) -> bool {
         !matches!(
@@ -216,6 +224,8 @@ pub(super) enum Found {
     Unknown,
     /// Not one of ours, with characters that some service folds into others (`_`, `.`, …).
     Odd,
+    /// In disguise, a name that is dropped without one.
+    Masked,
     /// A protected name in disguise.
     Disguised,
 }
@@ -264,11 +274,14 @@ impl NameTable {
         if is_ordinary(name) {
             return self.probe_ordinary(name);
         }
-        // Rare: such names are dropped or refused unless an operator configured one.
+        // Rare beside ordinary names.
         let normal: Vec<u8> = name.iter().map(|b| normal(*b)).collect();
         match self.probe(name, &normal) {
-            Found::Unknown if prefixed(&normal).is_some_and(Kind::is_protected) => Found::Disguised,
-            Found::Unknown => Found::Odd,
+            Found::Unknown => match prefixed(&normal) {
+                Some(kind) if kind.is_protected() => Found::Disguised,
+                Some(kind) => kind.masked(),
+                None => Found::Odd,
+            },
             found => found,
         }
     }
@@ -312,8 +325,12 @@ impl NameTable {
             if entry.literal.eq_ignore_ascii_case(name) {
                 return Found::Known(entry.kind);
             }
-            if entry.kind.is_protected() && entry.normal.eq_ignore_ascii_case(normal) {
-                found = Found::Disguised;
+            if entry.normal.eq_ignore_ascii_case(normal) {
+                found = match found {
+                    Found::Disguised => found,
+                    _ if entry.kind.is_protected() => Found::Disguised,
+                    _ => entry.kind.masked(),
+                };
             }
             at = (at + 1) & mask;
         }

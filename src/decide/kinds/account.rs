@@ -11,7 +11,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{AccountFields, Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session, Verified};
+use super::{AccountFields, Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session, Verified};
 
 /// People and other actors that further records hang on. Found by id, or by the fingerprint of the log-in name's
 /// normal form.
@@ -68,6 +68,11 @@ impl Kind for Account {
     /// A log-in goes a way of its own: its name is no secret, and the password takes a hash that is slow on purpose.
     fn find_by(&self, _: &SurfaceName, _: Credential<'_>, _: Option<&TokenClaims>) -> FindBy {
         FindBy::Nothing
+    }
+
+    /// A name that anybody may type.
+    fn maker(&self, _: Credential<'_>) -> Maker {
+        Maker::Untold
     }
 
     fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {

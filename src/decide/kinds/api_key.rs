@@ -6,7 +6,7 @@ use crate::base::clock::Now;
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
-use crate::base::key::IdKind;
+use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
 use crate::decide::external::ExternalIssuer;
@@ -14,7 +14,8 @@ use crate::decide::token::ClaimHeader;
 
 use super::proof::whole_key;
 use super::{
-    Carrier, Carry, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session, Verified, longest_prefix,
+    Carrier, Carry, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session, Verified,
+    longest_prefix,
 };
 
 /// One opaque key.
@@ -37,6 +38,7 @@ impl ApiKey {
         KeyForm {
             prefixes: &self.prefixes,
             random: self.random,
+            longest: MAX_KEY_LEN,
         }
     }
 }
@@ -87,6 +89,13 @@ impl Kind for ApiKey {
             return FindBy::Nothing;
         };
         self.form().find_by(text, self.keys)
+    }
+
+    fn maker(&self, credential: Credential<'_>) -> Maker {
+        let Credential::Key(text) = credential else {
+            return Maker::Untold;
+        };
+        self.form().maker(text, self.keys)
     }
 
     fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {

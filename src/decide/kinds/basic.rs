@@ -19,7 +19,7 @@ use crate::decide::token::ClaimHeader;
 use super::key_pair::read_pair;
 use super::proof::{compare_secret, same_secret, whole_key};
 use super::{
-    Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Scheme, Session,
+    Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Scheme, Session,
     Verified, longest_prefix,
 };
 
@@ -58,6 +58,7 @@ impl Basic {
         KeyForm {
             prefixes: &self.key_prefixes,
             random: DEFAULT_RANDOM,
+            longest: MAX_KEY_LEN,
         }
     }
 
@@ -66,6 +67,7 @@ impl Basic {
             Password::Secret { prefixes } => Some(KeyForm {
                 prefixes,
                 random: DEFAULT_RANDOM,
+                longest: MAX_KEY_LEN,
             }),
             Password::Empty => None,
         }
@@ -137,6 +139,11 @@ impl Kind for Basic {
     fn find_by(&self, _: &SurfaceName, credential: Credential<'_>, _: Option<&TokenClaims>) -> FindBy {
         let found = self.with_key(credential, |user| self.key_form().find_by(user, self.keys));
         found.unwrap_or(FindBy::Nothing)
+    }
+
+    fn maker(&self, credential: Credential<'_>) -> Maker {
+        let found = self.with_key(credential, |user| self.key_form().maker(user, self.keys));
+        found.unwrap_or(Maker::Untold)
     }
 
     fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
@@ -335,8 +342,8 @@ mod tests {
             (format!("Basic {trailing}"), PAIR, malformed),
             (format!("Basic {good}="), PAIR, malformed),
             (format!("Basic {good}!"), PAIR, malformed),
-            (format!("Basic  {good}"), PAIR, malformed),
             (format!("Basic\t{good}"), PAIR, malformed),
+            (format!("Basic \t{good}"), PAIR, malformed),
             (format!("Basic {good} {good}"), PAIR, malformed),
             (format!("Basic {good},{good}"), PAIR, Denial::AmbiguousCredentials),
             ("Basic".to_owned(), PAIR, malformed),

@@ -13,7 +13,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::{ExternalIssuer, ExternalRules, Published, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
-use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session};
+use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session};
 
 /// A token signed by an issuer that is not ours.
 #[derive(Debug)]
@@ -90,6 +90,10 @@ impl Kind for External {
             return FindBy::Nothing;
         };
         TenantId::parse(claims.record.as_str()).map_or(FindBy::Nothing, |tenant| FindBy::Exactly(Fingerprint::of_tenant(&tenant)))
+    }
+
+    fn maker(&self, _: Credential<'_>) -> Maker {
+        Maker::BySignature
     }
 
     fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {

@@ -1,10 +1,11 @@
 //! How keys begin, how long they are, and which of them can exist.
 
 use crate::base::denial::Denial;
-use crate::base::key::{MAX_KEY_LEN, checksum_holds_of};
+use crate::base::fingerprint::Pepper;
+use crate::base::key::{GeneratedKey, MARKED, MAX_KEY_LEN, NoRandomness, Shape, shape_of};
 use crate::base::scope::Mode;
 
-use super::FindBy;
+use super::{FindBy, Maker};
 
 /// Random characters of a key unless configured: 43 of base62 have 256 bits.
 pub const DEFAULT_RANDOM: usize = 43;
@@ -19,6 +20,8 @@ pub struct KeyForm<'s> {
     pub prefixes: &'s [KeyPrefix],
     /// Base62 characters of their random part ([`DEFAULT_RANDOM`] to [`MAX_RANDOM`]).
     pub random: usize,
+    /// The longest there may be.
+    pub longest: usize,
 }
 
 impl<'s> KeyForm<'s> {
@@ -31,6 +34,18 @@ impl<'s> KeyForm<'s> {
         })
     }
 
+    /// Makes one. It has a MAC, unless that makes it longer than there may be.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn mint(&self, prefix: &KeyPrefix, pepper: &Pepper) -> Result<GeneratedKey, NoRandomness> {
+        if prefix.text.len() + self.random + MARKED <= self.longest {
+            GeneratedKey::mint_marked(&prefix.text, self.random, pepper)
+        } else {
+            GeneratedKey::mint_of(&prefix.text, self.random)
+        }
+    }
+
     /// Checks the form of a presented key: what a generated key must be, or what an imported one may be.
     ///
     /// # Errors
@@ -38,7 +53,7 @@ impl<'s> KeyForm<'s> {
     pub(super) fn check(&self, text: &[u8], prefix: &KeyPrefix, origin: KeyOrigin) -> Result<(), Denial> {
         let good = text.len() <= MAX_KEY_LEN
             && match origin {
-                KeyOrigin::Generated => checksum_holds_of(text, &prefix.text, self.random).is_ok(),
+                KeyOrigin::Generated => shape_of(text, &prefix.text, self.random).is_ok(),
                 KeyOrigin::Imported => text.len() > prefix.text.len() && text.iter().all(|b| is_key_byte(*b)),
             };
         if good { Ok(()) } else { Err(Denial::MalformedCredential) }
@@ -49,10 +64,24 @@ impl<'s> KeyForm<'s> {
     pub(super) fn find_by(&self, text: &[u8], origin: KeyOrigin) -> FindBy {
         let imported = origin == KeyOrigin::Imported;
         FindBy::Hash {
-            generated: !imported
-                || longest_prefix(self.prefixes, text).is_some_and(|p| checksum_holds_of(text, &p.text, self.random).is_ok()),
+            generated: !imported || self.shape(text).is_some(),
             imported,
         }
+    }
+
+    /// Who made a presented key, as far as its text tells.
+    pub(super) fn maker(&self, text: &[u8], origin: KeyOrigin) -> Maker {
+        match self.shape(text) {
+            Some(Shape::Marked) => Maker::ByMac {
+                only: origin == KeyOrigin::Generated,
+            },
+            Some(Shape::Unmarked) | None => Maker::Untold,
+        }
+    }
+
+    fn shape(&self, text: &[u8]) -> Option<Shape> {
+        let prefix = longest_prefix(self.prefixes, text)?;
+        shape_of(text, &prefix.text, self.random).ok()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::base::clock::Now;
 use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
-use crate::base::key::IdKind;
+use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
 use crate::decide::external::ExternalIssuer;
@@ -14,8 +14,8 @@ use crate::decide::token::ClaimHeader;
 
 use super::proof::{compare_secret, same_secret};
 use super::{
-    BodyField, Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Session,
-    Verified, longest_prefix,
+    BodyField, Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records,
+    Session, Verified, longest_prefix,
 };
 
 /// Two halves.
@@ -73,9 +73,15 @@ pub(super) fn read_pair<'h>(
 
 impl KeyPair {
     fn forms(&self) -> (KeyForm<'_>, KeyForm<'_>) {
+        let longest = match &self.halves {
+            Halves::Headers { .. } => MAX_KEY_LEN,
+            // Halves that somebody has exchanged are told like a wrong secret, not like a text that is too long.
+            Halves::Body { key, secret } => key.max.min(secret.max),
+        };
         let form = |prefixes| KeyForm {
             prefixes,
             random: DEFAULT_RANDOM,
+            longest,
         };
         (form(&self.key_prefixes), form(&self.secret_prefixes))
     }
@@ -141,6 +147,13 @@ impl Kind for KeyPair {
             return FindBy::Nothing;
         };
         self.forms().0.find_by(publishable, self.keys)
+    }
+
+    fn maker(&self, credential: Credential<'_>) -> Maker {
+        let Credential::Pair { publishable, .. } = credential else {
+            return Maker::Untold;
+        };
+        self.forms().0.maker(publishable, self.keys)
     }
 
     fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {

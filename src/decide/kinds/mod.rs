@@ -114,6 +114,9 @@ pub trait Kind {
     /// What its record is found by.
     fn find_by(&self, surface: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy;
 
+    /// What tells, before anything is looked up, that its credential was made by somebody who may.
+    fn maker(&self, credential: Credential<'_>) -> Maker;
+
     /// Does something with the text that is hashed to find its record: the key, or the publishable half.
     fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T>;
 
@@ -179,6 +182,22 @@ pub enum FindBy {
         /// Made elsewhere: the keyed hash of its SHA-256.
         imported: bool,
     },
+}
+
+/// What tells, before anything is looked up, that a credential was made by somebody who may make some. It says nothing
+/// of whether the credential is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// A signature, which is verified before a look-up.
+    BySignature,
+    /// The MAC in a key.
+    ByMac {
+        /// Whether every key that looks so is durward's. Where keys of others are known too, one of them may look
+        /// the same.
+        only: bool,
+    },
+    /// Nothing: whoever guesses presents the same.
+    Untold,
 }
 
 /// A credential as it was presented, with what its signature was found to say.
@@ -289,6 +308,11 @@ impl SurfaceKind {
     #[must_use]
     pub fn find_by(&self, surface: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy {
         ask!(self, kind => kind.find_by(surface, credential, claims))
+    }
+
+    #[must_use]
+    pub fn maker(&self, credential: Credential<'_>) -> Maker {
+        ask!(self, kind => kind.maker(credential))
     }
 
     pub fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {

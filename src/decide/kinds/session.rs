@@ -12,7 +12,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
 
-use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Presented, Proof, Recipe, Records, Verified};
+use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Verified};
 
 /// A signed session token that hangs on a record.
 #[derive(Debug)]
@@ -163,6 +163,10 @@ impl Kind for Session {
             return FindBy::Nothing;
         };
         FindBy::Exactly(Fingerprint::of_id(self.records_of(surface), &claims.record))
+    }
+
+    fn maker(&self, _: Credential<'_>) -> Maker {
+        Maker::BySignature
     }
 
     fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {

@@ -332,3 +332,51 @@ fn a_prefix_is_replaced_on_whole_segments_and_the_path_stays_a_path() {
 fn options_star_is_no_route() {
     assert_eq!(found(&[route(&Method::ALL, "/**")], "h", Options, "*"), Err(NotFound::NoRoute));
 }
+
+#[test]
+fn a_path_names_the_own_tenant_another_or_a_word() {
+    let own = TenantId::parse("acme").unwrap();
+    let read = |path: &str, unknown| TenantSegment { at: 3, unknown }.read(path, &own);
+    for unknown in [UnknownTenant::Refused, UnknownTenant::Forwarded] {
+        assert_eq!(read("/v1/tenants/acme", unknown), Named::Own);
+        assert_eq!(read("/v1/tenants/acme/users/", unknown), Named::Own);
+        for path in [
+            "/v1/tenants/Acme",
+            "/v1/tenants/acme%20",
+            "/v1/tenants/a.b",
+            "/v1/tenants/a:b",
+            "/v1/tenants/",
+            "/v1/tenants",
+        ] {
+            assert_eq!(read(path, unknown), Named::Other, "{path}");
+        }
+        let long = format!("/v1/tenants/{}", "a".repeat(129));
+        assert_eq!(read(&long, unknown), Named::Other);
+    }
+    for word in ["add-user", "settings", "x_2", "globex"] {
+        let path = format!("/v1/tenants/{word}/more");
+        assert_eq!(read(&path, UnknownTenant::Refused), Named::Other);
+        assert_eq!(read(&path, UnknownTenant::Forwarded), Named::Word(TenantId::parse(word).unwrap()));
+    }
+}
+
+#[test]
+fn a_literal_where_other_paths_name_a_tenant_is_found() {
+    let mut routes = vec![
+        route(&[Get], "/v1/tenants/{id}/**"),
+        route(&[Get], "/v1/tenants/add-user"),
+        route(&[Get], "/v1/others/remove-user"),
+    ];
+    let found = |routes: &[Route], id: &str| literal_beside_tenant(routes, &TenantId::parse(id).unwrap()).map(|route| route.name.clone());
+    assert_eq!(found(&routes, "add-user"), None, "no path names a tenant");
+    routes[0].options.tenant_segment = Some(TenantSegment {
+        at: 3,
+        unknown: UnknownTenant::Refused,
+    });
+    assert_eq!(found(&routes, "add-user").as_deref(), Some("/v1/tenants/add-user"));
+    for other in ["remove-user", "acme", "{id}", "tenants"] {
+        if let Ok(id) = TenantId::parse(other) {
+            assert!(literal_beside_tenant(&routes, &id).is_none(), "{other}");
+        }
+    }
+}

@@ -5,14 +5,15 @@ use std::borrow::Cow;
 use crate::base::denial::Denial;
 use crate::base::text::{every, every_pair};
 use crate::decide::method::Method;
+use crate::decide::route::PathForms;
 
-use super::lookalike::is_lookalike;
+use super::again::has_second_reading;
 
 /// A path that every reader reads alike.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CanonicalPath<'h> {
     pub(super) text: Cow<'h, str>,
-    pub(super) encoded_slash: bool,
+    pub(super) forms: PathForms,
 }
 
 impl<'h> CanonicalPath<'h> {
@@ -21,7 +22,7 @@ impl<'h> CanonicalPath<'h> {
         match (method, query) {
             (Method::Options, None) => Ok(Self {
                 text: Cow::Borrowed("*"),
-                encoded_slash: false,
+                forms: PathForms::NONE,
             }),
             _ => Err(Denial::MalformedTarget),
         }
@@ -30,10 +31,10 @@ impl<'h> CanonicalPath<'h> {
     /// Canonicalises the path of an origin-form target.
     ///
     /// Refused: empty segments (one trailing slash is none), dot segments in any spelling, `\`,
-    /// control characters, broken escapes, twice-encoded characters, characters that RFC 3986 does
-    /// not allow in a path, and escapes that are no UTF-8 or that a service which normalises text
-    /// would read as a delimiter. Changed: path parameters are removed, escapes of characters that
-    /// may stand for themselves are decoded, other escapes get upper-case digits.
+    /// control characters, broken escapes, what is no UTF-8, and what a service that normalises text
+    /// or decodes more than once would read as a delimiter. Changed: escapes of characters that may
+    /// stand for themselves are decoded, other escapes get upper-case digits, and characters that
+    /// RFC 3986 does not allow in a path are escaped. What only some routes take is noted.
     pub(super) fn parse(raw: &'h str) -> Result<Self, Denial> {
         let bytes = raw.as_bytes();
         if bytes.first() != Some(&b'/') {
@@ -42,13 +43,13 @@ impl<'h> CanonicalPath<'h> {
         if is_canonical_without_escapes(bytes) {
             return Ok(Self {
                 text: Cow::Borrowed(raw),
-                encoded_slash: false,
+                forms: PathForms::NONE,
             });
         }
         let mut writer = Writer {
             canonical: String::with_capacity(raw.len()),
             decoded: Vec::new(),
-            encoded_slash: false,
+            forms: PathForms::NONE,
         };
         let mut segments = bytes.split(|b| *b == b'/').skip(1).peekable();
         while let Some(segment) = segments.next() {
@@ -58,18 +59,12 @@ impl<'h> CanonicalPath<'h> {
                 writer.push_segment(segment)?;
             }
         }
-        if has_double_escape(&writer.canonical) {
-            return Err(Denial::MalformedTarget);
-        }
         let text = if writer.canonical == raw {
             Cow::Borrowed(raw)
         } else {
             Cow::Owned(writer.canonical)
         };
-        Ok(Self {
-            text,
-            encoded_slash: writer.encoded_slash,
-        })
+        Ok(Self { text, forms: writer.forms })
     }
 }
 
@@ -96,46 +91,52 @@ struct Writer {
     canonical: String,
     /// The segment at hand, decoded; kept for its allocation.
     decoded: Vec<u8>,
-    encoded_slash: bool,
+    forms: PathForms,
 }
 
 impl Writer {
     fn push_segment(&mut self, segment: &[u8]) -> Result<(), Denial> {
         self.decoded.clear();
         let mut rest = segment;
-        let mut in_parameters = false;
+        let mut name_len = None;
         while let Some((octet, after)) = next_byte(rest)? {
             rest = after;
-            in_parameters |= octet == Octet::Raw(b';');
-            if in_parameters {
-                // Path parameters (`;jsessionid=…`): some services cut them off before they route and
-                // others do not, so nothing of them is matched or forwarded.
-                continue;
+            if octet == Octet::Raw(b';') {
+                name_len.get_or_insert(self.decoded.len());
+            }
+            // Cut off by who cuts before decoding, the end of a segment to who decodes first.
+            if name_len.is_some() && matches!(octet.byte(), b'/' | b'\\') {
+                return Err(Denial::MalformedTarget);
             }
             self.decoded.push(octet.byte());
             self.push_octet(octet);
         }
-        if self.decoded.is_empty() || is_dot_segment(&self.decoded) {
+        // Path parameters (`;jsessionid=…`): some services cut them off before they route and others do not.
+        self.forms = self.forms.with(PathForms::PARAMETER.only_if(name_len.is_some()));
+        let is_named = name_len.unwrap_or(self.decoded.len()) > 0;
+        // Overlong forms (`%c0%ae`) are no UTF-8.
+        let is_text = std::str::from_utf8(&self.decoded).is_ok();
+        if !is_named || !is_text || has_second_reading(&self.decoded) {
             return Err(Denial::MalformedTarget);
         }
-        // Overlong forms (`%c0%ae`) are no UTF-8.
-        let text = std::str::from_utf8(&self.decoded).map_err(|_| Denial::MalformedTarget)?;
-        if text.chars().any(is_lookalike) {
-            Err(Denial::MalformedTarget)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     fn push_octet(&mut self, octet: Octet) {
         const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
         // `+` and `%2B` differ: services that read paths like forms take the first for a space.
         let byte = octet.byte();
-        if stands_for_itself(byte) && octet != Octet::Escaped(b'+') {
+        if octet == Octet::Raw(b';') || (stands_for_itself(byte) && octet != Octet::Escaped(b'+')) {
             self.canonical.push(char::from(byte));
             return;
         }
-        self.encoded_slash |= byte == b'/';
+        let form = match octet {
+            Octet::Unescaped(_) => PathForms::RAW_CHARACTER,
+            Octet::Escaped(b'/') => PathForms::ENCODED_SLASH,
+            Octet::Escaped(b'\\') => PathForms::ENCODED_BACKSLASH,
+            Octet::Raw(_) | Octet::Escaped(_) => PathForms::NONE,
+        };
+        self.forms = self.forms.with(form);
         self.canonical.push('%');
         self.canonical.push(DIGITS[usize::from(byte >> 4)]);
         self.canonical.push(DIGITS[usize::from(byte & 0xf)]);
@@ -147,12 +148,14 @@ impl Writer {
 enum Octet {
     Raw(u8),
     Escaped(u8),
+    /// As itself, although it should have been escaped.
+    Unescaped(u8),
 }
 
 impl Octet {
     const fn byte(self) -> u8 {
         match self {
-            Self::Raw(byte) | Self::Escaped(byte) => byte,
+            Self::Raw(byte) | Self::Escaped(byte) | Self::Unescaped(byte) => byte,
         }
     }
 }
@@ -163,16 +166,17 @@ fn next_byte(segment: &[u8]) -> Result<Option<(Octet, &[u8])>, Denial> {
         [] => return Ok(None),
         [b'%', high, low, rest @ ..] => (Octet::Escaped(hex_pair(*high, *low).ok_or(Denial::MalformedTarget)?), rest),
         [b, rest @ ..] if stands_for_itself(*b) || *b == b';' => (Octet::Raw(*b), rest),
+        [b, rest @ ..] if may_be_unescaped(*b) => (Octet::Unescaped(*b), rest),
         _ => return Err(Denial::MalformedTarget),
     };
     match octet.byte() {
-        0..0x20 | 0x7f | b'\\' => Err(Denial::MalformedTarget),
+        0..0x20 | 0x7f => Err(Denial::MalformedTarget),
         _ => Ok(Some((octet, rest))),
     }
 }
 
 /// The octet of two hexadecimal digits.
-fn hex_pair(high: u8, low: u8) -> Option<u8> {
+pub(super) fn hex_pair(high: u8, low: u8) -> Option<u8> {
     let digit = |b: u8| char::from(b).to_digit(16);
     u8::try_from((digit(high)? << 4) | digit(low)?).ok()
 }
@@ -191,20 +195,8 @@ const fn stands_for_itself(b: u8) -> bool {
         )
 }
 
-/// Whether some reader takes a decoded segment for `.` or `..`: split at an encoded slash, cut at an
-/// encoded `;`, spaces trimmed as Windows does, and three dots and more, which old ones shorten.
-fn is_dot_segment(decoded: &[u8]) -> bool {
-    decoded.split(|b| *b == b'/').any(|part| {
-        let name = part.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-        !name.is_empty() && name.iter().all(|b| *b == b'.')
-    })
-}
-
-/// Whether an escaped `%` is followed by two hexadecimal digits: to whoever decodes twice that is
-/// another character, be it a dot, a slash or a letter of a route.
-fn has_double_escape(canonical: &str) -> bool {
-    canonical
-        .match_indices("%25")
-        .filter_map(|(at, escape)| canonical.as_bytes().get(at + escape.len()..at + escape.len() + 2))
-        .any(|two| two.iter().all(u8::is_ascii_hexdigit))
+/// Whether browsers and other clients send a character as it is although RFC 3986 has no place for it.
+/// A raw `\` is not among them: browsers make a slash of it.
+const fn may_be_unescaped(b: u8) -> bool {
+    matches!(b, b'[' | b']' | b'|' | b'^' | b'{' | b'}' | b'<' | b'>' | b'"' | b'`' | 0x80..)
 }

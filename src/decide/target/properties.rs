@@ -67,6 +67,15 @@ const FRAGMENTS: &[&str] = &[
     "&",
     "=",
     ",",
+    "[",
+    "{",
+    "%255c",
+    "%2520",
+    "%2561",
+    "%25252e",
+    "%25c0%25ae",
+    "%e2%80%a6",
+    "%ef%bc%852e",
 ];
 
 /// What a service does to a path before it routes.
@@ -142,7 +151,7 @@ impl Reader {
                 return text;
             }
             let names: Vec<&[u8]> = text
-                .split(|b| *b == b'/')
+                .split(|b| *b == b'/' || (self.backslash_is_slash && *b == b'\\'))
                 .map(|s| s.split(|b| *b == b';').next().unwrap())
                 .collect();
             names.join(&b'/')
@@ -163,29 +172,31 @@ impl Reader {
         resolved
     }
 
-    /// The same without any resolution: the plain segments.
+    /// The same without any resolution: the segments, each decoded for itself as often as it would be with
+    /// the others. Only the first decoding may find a `/` or a `\\`: routes were asked about those.
     fn plain(&self, path: &[u8]) -> Vec<Vec<u8>> {
-        let mut text = path.to_vec();
-        for _ in 0..self.decodes.min(1) {
-            text = decode(&text);
-        }
-        let name = |s: &[u8]| match self.cuts_parameters {
+        let cut = |s: Vec<u8>| match self.cuts_parameters {
             true => s.split(|b| *b == b';').next().unwrap().to_vec(),
-            false if self.trims => s.trim_ascii().to_vec(),
-            false => s.to_vec(),
+            false => s,
         };
-        text.split(|b| *b == b'/').map(name).filter(|s| !s.is_empty()).collect()
+        let text = if self.decodes > 0 { decode(path) } else { path.to_vec() };
+        let name = |s: &[u8]| {
+            let s = (1..self.decodes).fold(cut(s.to_vec()), |s, _| cut(decode(&s)));
+            if self.trims { s.trim_ascii().to_vec() } else { s }
+        };
+        let parts = text.split(|b| *b == b'/' || (self.backslash_is_slash && *b == b'\\'));
+        parts.map(name).filter(|s| !s.is_empty()).collect()
     }
 }
 
-fn parse(target: &[u8], encoded_slash: &mut bool) -> Result<String, Denial> {
+fn parse(target: &[u8], forms: &mut PathForms) -> Result<String, Denial> {
     let mut head = RequestHead {
         target: target.to_vec(),
         ..RequestHead::default()
     };
     head.fields.push(b"Host", b"localhost");
     let target = RequestTarget::parse(&head, Method::Get)?;
-    *encoded_slash = target.encoded_slash;
+    *forms = target.forms;
     Ok(target.path.into_owned())
 }
 
@@ -194,19 +205,24 @@ fn hostile_target() -> impl Strategy<Value = String> {
 }
 
 fn check(target: &[u8]) -> Result<bool, TestCaseError> {
-    let mut encoded_slash = false;
-    let Ok(path) = parse(target, &mut encoded_slash) else {
+    let (mut forms, mut again) = (PathForms::NONE, PathForms::NONE);
+    let Ok(path) = parse(target, &mut forms) else {
         return Ok(false);
     };
     prop_assert_eq!(
-        parse(path.as_bytes(), &mut false),
+        parse(path.as_bytes(), &mut again),
         Ok(path.clone()),
         "canonical twice is canonical once"
     );
+    prop_assert_eq!(again.with(PathForms::RAW_CHARACTER), forms.with(PathForms::RAW_CHARACTER));
+    prop_assert!(!again.contains(PathForms::RAW_CHARACTER), "{}", path);
     prop_assert!(
-        path.bytes().all(|b| matches!(b, 0x21..=0x7e) && !b"\\;#?\"<>".contains(&b)),
+        path.bytes().all(|b| matches!(b, 0x21..=0x7e) && !b"\\#?\"<>[]{}|^`".contains(&b)),
         "{path}"
     );
+    prop_assert_eq!(path.contains(';'), forms.contains(PathForms::PARAMETER));
+    let encoded_slash = forms.contains(PathForms::ENCODED_SLASH);
+    prop_assert_eq!(path.contains("%5C"), forms.contains(PathForms::ENCODED_BACKSLASH));
     for reader in READERS {
         prop_assert_eq!(
             reader.resolve(path.as_bytes()),

@@ -1,5 +1,6 @@
 //! What issuers do to records that are there: list, revoke, rotate, set roles.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,16 +8,19 @@ use serde_json::json;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::CredentialId;
+use crate::base::key::IdKind;
 use crate::base::principal::{CredentialRecord, State};
 use crate::base::scope::ScopeSet;
 use crate::decide::authority::mode_reaches;
-use crate::decide::surface::SurfaceIndex;
+use crate::decide::route::Access;
+use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Issued, Stop};
-use crate::issue::making::successor;
+use crate::issue::making::{id_kind, successor};
 use crate::issue::narrow::check_scopes;
+use crate::issue::page::PageAsked;
 use crate::issue::spec::{Reach, Source};
-use crate::store::{CredentialChange, CredentialFilter, FoundFacts, MAX_LIST, NewRecords, RestsOn};
+use crate::store::{CredentialChange, CredentialFilter, FoundFacts, Ids, NewRecords, RestsOn};
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
 
@@ -25,14 +29,23 @@ pub(super) type Target<'t> = (SurfaceIndex, &'t Source, &'t Reach);
 
 impl Engine {
     pub(super) async fn list(&self, call: &Call, surface: SurfaceIndex, reach: &Reach) -> Result<Issued, Stop> {
+        let page = asked_page(call)?;
         self.check_caller(call).await?;
         let caller = call.caller()?;
         let now = self.time().await?;
         let mut filter = CredentialFilter {
             tenant: Some(caller.record().tenant.clone()),
             surface: Some(call.surface(surface)?.name.clone()),
+            ids: ids_of(call.surface(surface)?),
+            caller_mode: caller.record().mode,
             live_at: Some(now),
-            limit: MAX_LIST,
+            limit: page.limit,
+            after: page
+                .after
+                .as_deref()
+                .map(CredentialId::parse)
+                .transpose()
+                .map_err(|_| page.bad_after())?,
             // Nobody is admitted by one that cannot be read.
             passes_over_broken: true,
             ..CredentialFilter::default()
@@ -46,11 +59,10 @@ impl Engine {
                 filter.claim = Some((claim.clone(), wanted));
             }
         }
-        let found = self.store.list_credentials(filter).await.map_err(|error| unavailable(&error))?;
-        let own_mode = caller.record().mode;
-        let shown = found.iter().filter(|record| mode_reaches(own_mode, record.mode));
+        let found = self.store.page_credentials(filter).await.map_err(|error| unavailable(&error))?;
         let told = Told {
-            items: shown.map(|record| answer::item(record, now)).collect(),
+            items: found.records.iter().map(|record| answer::item(record, now)).collect(),
+            next: found.next.map(|next| (page, next.as_str().to_owned())),
             done: "list".into(),
             ..Told::default()
         };
@@ -124,9 +136,11 @@ impl Engine {
     }
 
     pub(super) async fn list_roles(&self, call: &Call) -> Result<Issued, Stop> {
+        let page = asked_page(call)?;
         self.check_caller(call).await?;
         let tenant = call.caller()?.record().tenant.clone();
         let roles = self.known_roles(call, &tenant).await?;
+        let (roles, next) = page.cut(roles, |role| role.id.as_str().to_owned())?;
         let items = roles.iter().map(|role| {
             json!({
                 "id": role.id.as_str(),
@@ -137,7 +151,36 @@ impl Engine {
         });
         let told = Told {
             items: items.collect(),
+            next: next.map(|next| (page, next)),
             done: "list_roles".into(),
+            ..Told::default()
+        };
+        Ok(answer::render(call, told)?)
+    }
+
+    /// Every scope that a route knows, a role of the configuration, or one of the caller's tenant.
+    pub(super) async fn list_scopes(&self, call: &Call) -> Result<Issued, Stop> {
+        let page = asked_page(call)?;
+        self.check_caller(call).await?;
+        let mut known = BTreeSet::new();
+        for route in &call.snapshot.routes {
+            if let Access::Surfaces { scopes, .. } = &route.access {
+                known.extend(scopes.iter().cloned());
+            }
+        }
+        let tenant = call.caller()?.record().tenant.clone();
+        for role in self.known_roles(call, &tenant).await? {
+            known.extend(role.scopes.iter().cloned());
+        }
+        let (known, next) = page.cut(known.into_iter().collect(), |scope| scope.as_str().to_owned())?;
+        let items = known.iter().map(|scope| {
+            let word = scope.as_str();
+            json!({ "id": word, "name": word, "description": null, "scopes": [word] })
+        });
+        let told = Told {
+            items: items.collect(),
+            next: next.map(|next| (page, next)),
+            done: "list_scopes".into(),
             ..Told::default()
         };
         Ok(answer::render(call, told)?)
@@ -177,6 +220,20 @@ impl Engine {
         let rests_on = touch(call, &found, grants)?;
         Ok((found.credential, rests_on))
     }
+}
+
+/// Which ids records of a surface have. Imported keys have any.
+fn ids_of(surface: &Surface) -> Ids {
+    match id_kind(surface) {
+        Some(kind @ (IdKind::Session | IdKind::Account)) => Ids::Beginning(kind.prefix()),
+        Some(_) => Ids::NotBeginning(IdKind::Session.prefix()),
+        None => Ids::All,
+    }
+}
+
+/// Which part of a list is asked for.
+pub(super) fn asked_page(call: &Call) -> Result<PageAsked, Stop> {
+    Ok(PageAsked::parse(call.query.as_deref(), call.issuer()?.body.unknown.as_deref())?)
 }
 
 /// Nobody touches what may do more than itself: the caller must hold now, as it was presented, whatever the record

@@ -113,6 +113,7 @@ fn mint(surface: SurfaceIndex) -> Mint {
         parent: ParentSource::None,
         subject: None,
         name: None,
+        description: None,
         login: None,
         password: None,
         mode: ModeSource::Caller,
@@ -247,6 +248,11 @@ impl Bench {
     }
 
     async fn run(&self, action: Action, asking: Asking<'_>) -> Result<(Issued, Json), Stop> {
+        self.run_with(action, asking, None).await
+    }
+
+    /// The same with a query.
+    async fn run_with(&self, action: Action, asking: Asking<'_>, query: Option<&str>) -> Result<(Issued, Json), Stop> {
         let names = AnswerNames {
             subject: Subject::Credential,
             caller: Caller_::Present,
@@ -290,6 +296,7 @@ impl Bench {
             issuer: IssuerIndex(0),
             caller,
             path: PathValues::read(asking.path.0, asking.path.1),
+            query: query.map(str::to_owned),
             body: Arc::new(checked),
             replaced: asking.replaced,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -328,6 +335,7 @@ fn snapshot(issuer: Issuer) -> Snapshot {
     };
     let surfaces = surfaces();
     Snapshot {
+        cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
         issuers: vec![issuer],

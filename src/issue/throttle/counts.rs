@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::issue::network::Network;
+use crate::base::network::Network;
 
 /// Counts with a place of their own: 13 MiB. A failed try makes three at most and costs a hash of some
 /// 20 ms: four processors, which are the most that hash by default, take seven minutes to fill it.

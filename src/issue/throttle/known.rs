@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::issue::network::Network;
+use crate::base::network::Network;
 
 use super::counts::Count;
 

@@ -38,7 +38,11 @@ pub(super) fn read(parts: &Parts, body: Body, head: &mut RequestHead) -> Result<
     if parts.method == http::Method::CONNECT {
         return Err(Denial::MethodNotAllowed);
     }
-    if head.method.len() > MAX_METHOD || !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+    // Without `:authority` the library does not say what the scheme was; `Host` names the authority then (RFC 9113,
+    // section 8.3.1).
+    let scheme = parts.uri.scheme_str();
+    let known = matches!(scheme, Some("http" | "https")) || (scheme.is_none() && head.authority.is_none());
+    if head.method.len() > MAX_METHOD || !known {
         return Err(Denial::MalformedRequest);
     }
     if head.target.len() > MAX_TARGET {

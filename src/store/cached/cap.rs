@@ -1,9 +1,12 @@
-//! Bounds what unknown credentials may cost the store: whoever guesses keys is refused here.
+//! Bounds what guesses may cost the store, so that one address that guesses does not use up what others may ask.
 
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::BootMillis;
+use crate::base::network::Network;
 use crate::decide::rate::{MAX_COUNT, Rate, Verdict, Window};
 
 use super::said::Said;
@@ -14,46 +17,114 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// What the number is counted in.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// At most so many look-ups in any second of credentials this process has not met; all of them at once if
-/// there was none before.
+/// Places that addresses are counted at: 200 KiB. More addresses share places, and whoever shares one has no more than
+/// one alone; the digest that says which is keyed, so that nobody can choose whose place to use up.
+const PLACES: usize = 1_024;
+
+/// Look-ups in any second of what may be a guess and was not met lately.
 ///
-/// Each gateway has its own. A look-up over it is not known, which is 503 and never 401; credentials
-/// met in the last minutes are not counted, so that a flood of guesses cannot hold up known callers.
+/// The number goes to whoever asks first. An address that has had less than its part of it (the number by as many
+/// addresses as have asked in this second or the one before) is admitted beyond it too, up to as many again, so that those who
+/// guess leave room for others. Each gateway has its own. A look-up over it is not known, which is 503 and never 401.
 pub(super) struct Cap {
     per_second: u32,
     /// None when the number is nought: then nobody is admitted.
-    rate: Option<Rate>,
-    lately: Mutex<Window>,
+    rates: Option<Rates>,
+    digest: RandomState,
+    lately: Mutex<Lately>,
     said: Said,
+}
+
+#[derive(Clone, Copy)]
+struct Rates {
+    /// The number.
+    first: Rate,
+    /// All there is: twice that.
+    all: Rate,
+}
+
+struct Lately {
+    all: Window,
+    places: Vec<Place>,
+    asking: Asking,
+}
+
+#[derive(Clone, Default)]
+struct Place {
+    window: Window,
+    /// The second in which somebody asked last who is counted here.
+    asked_in: u64,
+}
+
+/// How many places somebody asked from in this second, and in the one before.
+#[derive(Default)]
+struct Asking {
+    second: u64,
+    now: u32,
+    before: u32,
+}
+
+impl Asking {
+    /// Counts somebody who asks now, once for each place and second.
+    fn count(&mut self, place: &mut Place, now: BootMillis) -> u32 {
+        // Second nought is nobody's.
+        let second = now.0 / 1_000 + 1;
+        if second != self.second {
+            self.before = if second == self.second + 1 { self.now } else { 0 };
+            (self.second, self.now) = (second, 0);
+        }
+        if place.asked_in != second {
+            place.asked_in = second;
+            self.now += 1;
+        }
+        self.now.max(self.before).max(1)
+    }
 }
 
 impl Cap {
     pub(super) fn new(per_second: u32) -> Self {
+        let rate = |count: u32| Rate::new(count.min(MAX_COUNT), SECOND).ok();
         Self {
             per_second,
-            rate: Rate::new(per_second.min(MAX_COUNT), SECOND).ok(),
-            lately: Mutex::default(),
+            rates: rate(per_second)
+                .zip(rate(per_second.saturating_mul(2)))
+                .map(|(first, all)| Rates { first, all }),
+            digest: RandomState::new(),
+            lately: Mutex::new(Lately {
+                all: Window::default(),
+                places: vec![Place::default(); PLACES],
+                asking: Asking::default(),
+            }),
             said: Said::default(),
         }
     }
 
-    /// Whether one more may be asked for now.
-    pub(super) fn admits(&self, now: BootMillis) -> bool {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rate) = self.rate
-            && matches!(lately.admit(rate, now), Verdict::Admitted { .. })
-        {
-            return true;
-        }
-        drop(lately);
-        if self.said.may_say(now, SAY_EVERY) {
+    /// Whether one more may be asked for now by this address.
+    pub(super) fn admits(&self, address: IpAddr, now: BootMillis) -> bool {
+        let admitted = self.rates.is_some_and(|rates| self.takes(rates, address, now));
+        if !admitted && self.said.may_say(now, SAY_EVERY) {
             tracing::warn!(
                 alarm = "unknown_lookups",
                 per_second = self.per_second,
                 "more unknown credentials are presented than the store may be asked for; the rest gets 503"
             );
         }
-        false
+        admitted
+    }
+
+    fn takes(&self, rates: Rates, address: IpAddr, now: BootMillis) -> bool {
+        let digest = self.digest.hash_one(Network::of(address).bits());
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let Lately { all, places, asking } = &mut *lately;
+        let at = usize::try_from(digest % PLACES as u64).unwrap_or(0);
+        let Some(place) = places.get_mut(at) else { return false };
+        let part = (self.per_second / asking.count(place, now)).max(1);
+        let first = all.used(rates.first, now) < self.per_second;
+        let takes = (first || place.window.used(rates.first, now) < part) && matches!(all.admit(rates.all, now), Verdict::Admitted { .. });
+        if takes {
+            let _ = place.window.admit(rates.all, now);
+        }
+        takes
     }
 }
 
@@ -61,8 +132,17 @@ impl Cap {
 mod tests {
     use super::*;
 
+    fn address(number: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(0x0a00_0000 + number).into()
+    }
+
+    /// How many of so many look-ups of one address are admitted at a time.
+    fn admitted_of(cap: &Cap, number: u32, at: u64, asked: usize) -> usize {
+        (0..asked).filter(|_| cap.admits(address(number), BootMillis(at))).count()
+    }
+
     fn admitted(cap: &Cap, at: u64, asked: usize) -> usize {
-        (0..asked).filter(|_| cap.admits(BootMillis(at))).count()
+        admitted_of(cap, 1, at, asked)
     }
 
     #[test]
@@ -80,12 +160,65 @@ mod tests {
     #[test]
     fn no_second_of_a_flood_admits_more() {
         let cap = Cap::new(50);
-        let admitted: Vec<u64> = (0..60_000).step_by(7).filter(|at| cap.admits(BootMillis(*at))).collect();
+        let admitted: Vec<u64> = (0..60_000)
+            .step_by(7)
+            .filter(|at| cap.admits(address(1), BootMillis(*at)))
+            .collect();
         for (i, at) in admitted.iter().enumerate() {
             let second = admitted[i..].iter().take_while(|later| **later < at + 1_000).count();
             assert!(second <= 50, "{second} from {at} on");
         }
         assert!(admitted.len() >= 50 * 54, "{}: of 60 s nine tenths are used", admitted.len());
+    }
+
+    #[test]
+    fn whoever_guesses_leaves_their_part_to_others() {
+        let cap = Cap::new(100);
+        assert_eq!(admitted_of(&cap, 1, 5_000, 1_000), 100, "all of it while nobody else asks");
+        assert_eq!(admitted_of(&cap, 2, 5_010, 30), 30);
+        assert_eq!(admitted_of(&cap, 2, 5_020, 1_000), 20, "half of it by two addresses");
+        assert_eq!(admitted_of(&cap, 1, 5_030, 1_000), 0, "nothing more for the first");
+        assert_eq!(admitted_of(&cap, 3, 5_040, 1_000), 33, "a third of it by three");
+    }
+
+    #[test]
+    fn a_flood_that_goes_on_never_takes_what_another_address_needs() {
+        let cap = Cap::new(100);
+        let (mut served, mut guessed) = (0, 0);
+        // Every millisecond a guess, every 25 ms somebody who has a key: 40 a second, and the half is 50.
+        for at in 1..=30_000 {
+            guessed += usize::from(cap.admits(address(1), BootMillis(at)));
+            if at % 25 == 0 {
+                served += usize::from(cap.admits(address(2), BootMillis(at)));
+            }
+        }
+        assert_eq!(served, 1_200);
+        assert!(guessed <= 30 * 100 + 100, "{guessed}");
+    }
+
+    #[test]
+    fn however_many_addresses_guess_no_second_admits_more_than_twice_the_number() {
+        let cap = Cap::new(100);
+        let mut admitted: Vec<u64> = Vec::new();
+        for at in 1..=5_000_u64 {
+            for number in 0..20 {
+                if cap.admits(address(u32::try_from(at).unwrap() * 20 + number), BootMillis(at)) {
+                    admitted.push(at);
+                }
+            }
+        }
+        for (i, at) in admitted.iter().enumerate() {
+            let second = admitted[i..].iter().take_while(|later| **later < at + 1_000).count();
+            assert!(second <= 200, "{second} from {at} on");
+        }
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let cap = Cap::new(10);
+        let of = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
+        let admitted = (0..100).filter(|last| cap.admits(of(*last), BootMillis(5_000))).count();
+        assert_eq!(admitted, 10);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::interned::Interned;
 use super::memory::Memory;
 use super::refreshes::Refreshes;
 use super::said::SaidEach;
-use super::{Absence, CacheFigures, CacheSettings, Recalled};
+use super::{Absence, Asker, CacheFigures, CacheSettings, Recalled};
 
 /// Locks over the table of flights; more than the workers that meet there.
 const SHARDS: usize = 64;
@@ -127,17 +127,22 @@ impl Flights {
     }
 
     /// Facts read at `since` or later, of which memory may have some.
-    pub(super) async fn load(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
-        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint, since))
+    pub(super) async fn load(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        since: BootMillis,
+        asker: Asker,
+    ) -> Result<Option<Arc<Facts>>, StoreError> {
+        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint, since, asker))
             .await
             .unwrap_or_else(|_| Err(self.too_slow()))
     }
 
     /// Waits for a flight whose answer contains everything this process had heard when it was called.
-    async fn board(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
+    async fn board(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
         let heard = self.memory.positions().newest();
         for _ in 0..MAX_BOARDINGS {
-            let mut waiting = match self.join_or_start(fingerprint, since)? {
+            let mut waiting = match self.join_or_start(fingerprint, since, asker)? {
                 Boarding::Known(facts) => return Ok(facts),
                 Boarding::Waiting(waiting) => waiting,
             };
@@ -158,7 +163,7 @@ impl Flights {
         }
     }
 
-    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis) -> Result<Boarding, StoreError> {
+    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Boarding, StoreError> {
         let now = self.clock.now().boot;
         let flights = self.shard(&fingerprint);
         // Another flight may have landed since the caller looked.
@@ -174,9 +179,9 @@ impl Flights {
             add_one(&self.counters.coalesced);
             return Ok(Boarding::Waiting(flight.outcome.clone()));
         }
-        if let Some(cap) = &self.cap
+        if let (Some(cap), Asker::Guessing(address)) = (&self.cap, asker)
             && !self.memory.has_met(&fingerprint)
-            && !cap.admits(now)
+            && !cap.admits(address, now)
         {
             add_one(&self.counters.capped);
             return Err(StoreError::Unavailable("too many unknown credentials are asked for".into()));

@@ -11,7 +11,7 @@ use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, MAX_ROLES, Parent, PasswordHash, State};
 use crate::base::scope::Mode;
 
-use super::{CodecError, MAX_NAME, check_version, encode_after, fits, optional, read_json, scopes_of, words_of};
+use super::{CodecError, MAX_DESCRIPTION, MAX_NAME, check_version, encode_after, fits, optional, read_json, scopes_of, words_of};
 
 /// Longest visible beginning of a key, in bytes; configured prefixes are far shorter.
 const MAX_PREFIX: usize = 64;
@@ -134,6 +134,7 @@ fn wire_extras(extras: &Extras) -> WireExtras<'_> {
         login: extras.login.as_deref().map(Cow::from),
         password: extras.password.as_ref().map(|hash| hash.expose().into()),
         granted: extras.granted.as_ref().map(words_of),
+        description: extras.description.as_deref().map(Cow::from),
     }
 }
 
@@ -165,6 +166,7 @@ fn extras_of(wire: WireExtras<'_>) -> Result<Extras, CodecError> {
         login: wire.login.map(Cow::into_owned),
         password: optional("password", wire.password, PasswordHash::parse)?,
         granted: wire.granted.as_deref().map(scopes_of).transpose()?,
+        description: wire.description.map(Cow::into_owned),
     })
 }
 
@@ -181,6 +183,9 @@ fn check_texts(record: &CredentialRecord) -> Result<(), CodecError> {
     }
     if !record.login().is_none_or(|login| fits(login, MAX_LOGIN)) {
         return Err(CodecError::Field("login"));
+    }
+    if !record.description().is_none_or(|text| fits(text, MAX_DESCRIPTION)) {
+        return Err(CodecError::Field("description"));
     }
     if record.roles().len() > MAX_ROLES {
         return Err(CodecError::Field("roles"));
@@ -248,6 +253,8 @@ struct WireExtras<'a> {
     // Absent on records made before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     granted: Option<Vec<Cow<'a, str>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]

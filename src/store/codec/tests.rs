@@ -76,6 +76,7 @@ prop_compose! {
         claims in proptest::collection::btree_map("[a-z_]{1,20}", claim(), 0..4),
         idle in proptest::option::of((any::<u64>(), any::<i64>())),
         account in proptest::option::of(("\\PC{0,64}", "\\$[a-z0-9$]{0,90}")),
+        description in proptest::option::of("\\PC{0,64}"),
         granted in proptest::option::of(proptest::collection::vec("[a-z:.]{1,40}", 0..5)),
     ) -> Extras {
         let (login, password) = account.unzip();
@@ -93,6 +94,7 @@ prop_compose! {
             login,
             password: password.map(|hash| PasswordHash::parse(&hash).unwrap()),
             granted: granted.map(|words| words.iter().map(|word| Scope::parse(word).unwrap()).collect()),
+            description,
         }
     }
 }

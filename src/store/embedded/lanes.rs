@@ -1,19 +1,21 @@
 //! Threads of the embedded store: one that writes, two that read, each behind a bounded queue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use redb::Database;
+use redb::{Database, WriteTransaction};
 use tokio::sync::oneshot;
 
 use crate::base::clock::{Clock, UnixMillis};
 use crate::base::principal::Position;
 use crate::store::{ChangeError, Event, EventSink, StoreError};
 
-use super::tables::{self, WriteTables};
+use super::health::Health;
+use super::keeper::{Fate, Keeper, Slot, State};
+use super::tables::{self, WriteTables, Written};
 
 /// Threads that read. A read takes microseconds; the second one keeps look-ups moving while the
 /// first walks a long list.
@@ -26,8 +28,41 @@ const QUEUE: usize = 512;
 /// one; 64 keep the transaction small.
 const GROUP: usize = 64;
 
-type ReadJob = Box<dyn FnOnce(&Database) + Send>;
+/// Answers whether the store did.
+type ReadJob = Box<dyn FnOnce(Result<&Database, StoreError>) -> bool + Send>;
 type ChangeJob = Box<dyn Change>;
+
+/// What the writing thread is asked for.
+enum Job {
+    Change(ChangeJob),
+    /// To look whether the store is well.
+    Look,
+}
+
+/// At most one request to look waits at a time, so that failing reads do not fill the queue of changes.
+#[derive(Debug, Default, Clone)]
+struct Bell(Arc<AtomicBool>);
+
+impl Bell {
+    fn ring(&self, writer: &SyncSender<Job>) {
+        if !self.0.swap(true, Ordering::AcqRel) && writer.try_send(Job::Look).is_err() {
+            self.answered();
+        }
+    }
+
+    fn answered(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// What a change does to the room that the store needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing new is made: tried even where there may be no room.
+    Little,
+    /// Records are made.
+    Room,
+}
 
 /// What the threads and the store share.
 pub(super) struct Shared {
@@ -39,13 +74,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(position: Position, made_at: UnixMillis, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             sinks: RwLock::new(Vec::new()),
-            applied: AtomicU64::new(position.0),
+            applied: AtomicU64::new(0),
             clock,
-            made_at: AtomicI64::new(made_at.0),
+            made_at: AtomicI64::new(0),
         }
+    }
+
+    /// What the file holds when it is opened first.
+    pub(super) fn begin(&self, position: Position, made_at: UnixMillis) {
+        self.applied.store(position.0, Ordering::Release);
+        self.made_at.store(made_at.0, Ordering::Release);
     }
 
     /// The machine's time, and never earlier than what was made.
@@ -74,30 +115,41 @@ impl Shared {
 
 /// The queues into the threads. Dropping it finishes what is queued and joins the threads.
 pub(super) struct Lanes {
-    writer: Option<SyncSender<ChangeJob>>,
+    writer: Option<SyncSender<Job>>,
+    bell: Bell,
     readers: Vec<SyncSender<ReadJob>>,
     next_reader: AtomicUsize,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Lanes {
-    pub(super) fn start(database: Arc<Database>, shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub(super) fn start(keeper: Keeper, shared: Arc<Shared>) -> std::io::Result<Self> {
         let mut lanes = Self {
             writer: None,
+            bell: Bell::default(),
             readers: Vec::new(),
             next_reader: AtomicUsize::new(0),
             threads: Vec::new(),
         };
+        let (changes, changes_queue) = sync_channel(QUEUE);
         for _ in 0..READERS {
             let (jobs, queue) = sync_channel(QUEUE);
             lanes.readers.push(jobs);
-            let database = Arc::clone(&database);
-            lanes.spawn("store-read", move || read_all(&database, &queue))?;
+            let (slot, health) = (Arc::clone(keeper.slot()), Arc::clone(keeper.health()));
+            let (bell, writer) = (lanes.bell.clone(), changes.clone());
+            lanes.spawn("store-read", move || read_all(&slot, &health, &queue, &bell, &writer))?;
         }
-        let (jobs, queue) = sync_channel(QUEUE);
-        lanes.writer = Some(jobs);
-        lanes.spawn("store-write", move || write_all(&database, &queue, &shared))?;
+        lanes.writer = Some(changes);
+        let bell = lanes.bell.clone();
+        lanes.spawn("store-write", move || write_all(keeper, &changes_queue, &bell, &shared))?;
         Ok(lanes)
+    }
+
+    /// Has the writing thread look whether the store is well; soon, and not at all if it has much to do.
+    pub(super) fn look(&self) {
+        if let Some(writer) = &self.writer {
+            self.bell.ring(writer);
+        }
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
@@ -113,9 +165,13 @@ impl Lanes {
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: ReadJob = Box::new(move |database| {
-            if !reply.is_closed() {
-                let _ = reply.send(read(database));
+            if reply.is_closed() {
+                return true;
             }
+            let result = database.and_then(read);
+            let answered = result.is_ok();
+            let _ = reply.send(result);
+            answered
         });
         let lane = self.next_reader.fetch_add(1, Ordering::Relaxed) % READERS;
         let lane = self.readers.get(lane).ok_or_else(super::closed)?;
@@ -127,16 +183,18 @@ impl Lanes {
     /// written nothing, because the transaction it ran in may still be committed for others.
     pub(super) fn change<T: Send + 'static>(
         &self,
+        needs: Needs,
         change: impl FnOnce(&mut WriteTables<'_>) -> Result<T, ChangeError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, ChangeError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Pending {
+            needs,
             change: Some(change),
             result: None,
             reply,
         };
         let writer = self.writer.as_ref().ok_or_else(super::closed)?;
-        writer.try_send(Box::new(job)).map_err(|_| busy())?;
+        writer.try_send(Job::Change(Box::new(job))).map_err(|_| busy())?;
         Ok(answer)
     }
 }
@@ -160,11 +218,14 @@ trait Change: Send {
     /// Makes the change in an open transaction. An error means that the transaction must not be committed.
     fn make(&mut self, tables: &mut WriteTables<'_>) -> Result<(), StoreError>;
 
+    fn needs(&self) -> Needs;
+
     /// Tells the caller, after the commit and after the events.
-    fn acknowledge(self: Box<Self>, committed: Result<(), StoreError>);
+    fn acknowledge(self: Box<Self>, committed: Result<(), ChangeError>);
 }
 
 struct Pending<T, F> {
+    needs: Needs,
     change: Option<F>,
     result: Option<Result<T, ChangeError>>,
     reply: oneshot::Sender<Result<T, ChangeError>>,
@@ -188,47 +249,127 @@ where
         }
     }
 
-    fn acknowledge(self: Box<Self>, committed: Result<(), StoreError>) {
+    fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    fn acknowledge(self: Box<Self>, committed: Result<(), ChangeError>) {
         let result = match (committed, self.result) {
             // A refusal stands whether or not the others could be written.
             (_, Some(Err(refusal))) => Err(refusal),
             (Ok(()), Some(made)) => made,
             (Ok(()), None) => Err(super::closed().into()),
-            (Err(error), _) => Err(error.into()),
+            (Err(error), _) => Err(error),
         };
         let _ = self.reply.send(result);
     }
 }
 
-fn read_all(database: &Database, queue: &Receiver<ReadJob>) {
+fn read_all(slot: &Slot, health: &Health, queue: &Receiver<ReadJob>, bell: &Bell, writer: &SyncSender<Job>) {
     for job in queue {
+        let database = slot.get();
+        let open = database.as_deref().ok_or_else(|| health.refusal());
         // A panic ends one read, whose caller hears that the reply was dropped; not the lane.
-        let _ = catch_unwind(AssertUnwindSafe(|| job(database)));
-    }
-}
-
-fn write_all(database: &Database, queue: &Receiver<ChangeJob>, shared: &Shared) {
-    while let Ok(first) = queue.recv() {
-        let mut group = vec![first];
-        group.extend(queue.try_iter().take(GROUP - 1));
-        let committed = catch_unwind(AssertUnwindSafe(|| commit(database, &mut group, shared)))
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("a change failed inside".into())));
-        let outcome = match &committed {
-            Ok(events) => {
-                shared.deliver(events);
-                Ok(())
-            }
-            Err(error) => Err(error.clone()),
-        };
-        for change in group {
-            change.acknowledge(outcome.clone());
+        let answered = catch_unwind(AssertUnwindSafe(|| job(open))).unwrap_or(false);
+        if !answered {
+            bell.ring(writer);
         }
     }
 }
 
-/// Makes all changes of a group in one transaction and commits it durably. Nothing of the group is
-/// kept if one of them meets a failure of the store.
-fn commit(database: &Database, group: &mut [ChangeJob], shared: &Shared) -> Result<Vec<Event>, StoreError> {
+fn write_all(mut keeper: Keeper, queue: &Receiver<Job>, bell: &Bell, shared: &Shared) {
+    loop {
+        let next = match keeper.until_due() {
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => queue.recv_timeout(wait),
+        };
+        let mut group: Vec<ChangeJob> = Vec::new();
+        match next {
+            Ok(Job::Change(first)) => {
+                group.push(first);
+                let waiting = queue.try_iter().take(GROUP - 1);
+                group.extend(waiting.filter_map(|job| match job {
+                    Job::Change(change) => Some(change),
+                    Job::Look => None,
+                }));
+                bell.answered();
+            }
+            Ok(Job::Look) => bell.answered(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        keeper.look(!group.is_empty());
+        // What needs room must not spoil it for what needs little.
+        let (mut group, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| keeper.takes(change.needs()));
+        for change in refused {
+            change.acknowledge(Err(ChangeError::NotMade(keeper.health().refusal())));
+        }
+        if !group.is_empty() {
+            let outcome = make(&mut keeper, &mut group, shared);
+            for change in group {
+                change.acknowledge(outcome.clone());
+            }
+        }
+    }
+}
+
+/// How far a group came.
+enum Failed {
+    /// Nothing was committed.
+    Before(StoreError),
+    /// While it was committed, with what it would have led to.
+    Within(Written),
+}
+
+/// Makes a group of changes and delivers its events, or finds out what became of it.
+fn make(keeper: &mut Keeper, group: &mut [ChangeJob], shared: &Shared) -> Result<(), ChangeError> {
+    let before = shared.applied();
+    let Some(database) = keeper.slot().get() else {
+        return Err(ChangeError::NotMade(keeper.health().refusal()));
+    };
+    let done = catch_unwind(AssertUnwindSafe(|| prepare(&database, group, shared)))
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("a change failed inside".into())))
+        .map_err(Failed::Before)
+        .and_then(|(transaction, written)| commit(transaction, written));
+    drop(database);
+    match done {
+        Ok(written) => {
+            finish(shared, &written);
+            Ok(())
+        }
+        Err(Failed::Before(error)) if keeper.is_sound() => Err(error.into()),
+        Err(Failed::Before(_)) => {
+            keeper.fail("the store could not make a change");
+            Err(ChangeError::NotMade(keeper.health().refusal()))
+        }
+        Err(Failed::Within(written)) => {
+            keeper.fail("the store could not commit a change");
+            let after = written.events.last().map(|event| event.position);
+            match keeper.fate(before, after) {
+                Fate::NotMade => Err(ChangeError::NotMade(keeper.health().refusal())),
+                Fate::Unknown => Err(ChangeError::Store(keeper.health().refusal())),
+                Fate::Made => {
+                    finish(shared, &written);
+                    // What only a copy has seen may not be on the disk.
+                    if keeper.state() == State::Frozen {
+                        Err(ChangeError::Store(keeper.health().refusal()))
+                    } else {
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn finish(shared: &Shared, written: &Written) {
+    shared.made_at.fetch_max(written.clock.0, Ordering::AcqRel);
+    shared.deliver(&written.events);
+}
+
+/// Makes all changes of a group in one transaction. Nothing of the group is kept if one of them meets a failure of the
+/// store.
+fn prepare(database: &Database, group: &mut [ChangeJob], shared: &Shared) -> Result<(WriteTransaction, Written), StoreError> {
     let mut transaction = database.begin_write().map_err(|e| tables::failed(e.into()))?;
     transaction
         .set_durability(redb::Durability::Immediate)
@@ -240,11 +381,17 @@ fn commit(database: &Database, group: &mut [ChangeJob], shared: &Shared) -> Resu
         }
         tables.finish()?
     };
+    Ok((transaction, written))
+}
+
+/// Makes it durable.
+fn commit(transaction: WriteTransaction, written: Written) -> Result<Written, Failed> {
     if written.writes == 0 {
-        transaction.abort().map_err(|e| tables::failed(e.into()))?;
-    } else {
-        transaction.commit().map_err(|e| tables::failed(e.into()))?;
-        shared.made_at.fetch_max(written.clock.0, Ordering::AcqRel);
+        let aborted = transaction.abort();
+        return aborted.map(|()| written).map_err(|e| Failed::Before(tables::failed(e.into())));
     }
-    Ok(written.events)
+    match catch_unwind(AssertUnwindSafe(|| transaction.commit())) {
+        Ok(Ok(())) => Ok(written),
+        Ok(Err(_)) | Err(_) => Err(Failed::Within(written)),
+    }
 }

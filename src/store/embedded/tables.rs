@@ -7,11 +7,12 @@ use crate::base::fingerprint::{Fingerprint, PepperChecks};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
 use crate::store::change;
-use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
+use crate::store::filter::{Collecting, Needs};
+use crate::store::{Again, CredentialFilter, CredentialPage, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
 
 pub(super) use log::events_after;
 pub(super) use peppers::read_peppers;
-pub(super) use writing::WriteTables;
+pub(super) use writing::{WriteTables, Written};
 
 mod log;
 mod peppers;
@@ -267,6 +268,40 @@ impl ReadTables {
                 self.take_listed(filter, ids)
             }
         }
+    }
+
+    pub(super) fn page_credentials(&self, filter: &CredentialFilter) -> Result<CredentialPage, StoreError> {
+        let mut collecting = Collecting::new(filter);
+        let mut begin = Some(filter.begin().to_owned());
+        while let Some(after) = begin {
+            begin = match &filter.tenant {
+                Some(tenant) => self.take_page(&mut collecting, ids_of(&self.credentials_of, tenant, &after)?)?,
+                None => {
+                    let range = self.credentials.range::<&str>(from(&after)).map_err(|e| failed(e.into()))?;
+                    let ids = range.map(|entry| Ok(entry.map_err(|e| failed(e.into()))?.0.value().to_owned()));
+                    self.take_page(&mut collecting, ids)?
+                }
+            };
+        }
+        Ok(collecting.finish())
+    }
+
+    /// Takes records until the list needs no more, or only what comes after a text.
+    fn take_page(
+        &self,
+        collecting: &mut Collecting<'_>,
+        ids: impl Iterator<Item = Result<String, StoreError>>,
+    ) -> Result<Option<String>, StoreError> {
+        for id in ids {
+            let id = id?;
+            let read = change::listed(&id, self.used_credential_at(&id));
+            match collecting.take(&id, read)? {
+                Needs::Next => {}
+                Needs::After(skipped) => return Ok(Some(skipped)),
+                Needs::Nothing => break,
+            }
+        }
+        Ok(None)
     }
 
     fn take_listed(

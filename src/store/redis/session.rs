@@ -6,7 +6,8 @@ use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change;
-use crate::store::{ChangeError, CredentialFilter, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
+use crate::store::filter::{Collecting, Needs};
+use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
 use super::access::Endpoint;
@@ -111,6 +112,28 @@ impl Session {
             }
         }
         Ok(listed)
+    }
+
+    pub(super) async fn page_credentials(&self, filter: CredentialFilter) -> Result<CredentialPage, StoreError> {
+        let mut collecting = Collecting::new(&filter);
+        let mut after = Some(filter.begin().to_owned()).filter(|after| !after.is_empty());
+        let mut full = true;
+        while full {
+            let page = self.page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE).await?;
+            full = page.len() == PAGE;
+            for (id, stored) in page {
+                let read = change::listed(&id, judge::credential_of(&id, stored));
+                match collecting.take(&id, read)? {
+                    Needs::Next => after = Some(id),
+                    Needs::After(skipped) => {
+                        (after, full) = (Some(skipped), true);
+                        break;
+                    }
+                    Needs::Nothing => return Ok(collecting.finish()),
+                }
+            }
+        }
+        Ok(collecting.finish())
     }
 
     pub(super) async fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> Result<Vec<TenantRecord>, StoreError> {

@@ -4,6 +4,7 @@
 //! soon as the leader is elsewhere. So no connection goes on reading from an old primary while the
 //! rest of the process follows the new one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,7 +65,13 @@ pub(super) struct Whereabouts {
     hint: Mutex<Option<Endpoint>>,
     /// Where the leader was connected last.
     last: Mutex<Option<Endpoint>>,
+    /// When a server said last that the store was written under a pepper that is not among ours: boot time, plus one.
+    foreign_at: AtomicU64,
+    clock: Arc<dyn Clock>,
 }
+
+/// How long it counts that the store has a pepper we have not got: the probe of readiness asks twice a second.
+const FOREIGN_FOR: Duration = Duration::from_secs(3);
 
 impl Whereabouts {
     pub(super) fn new(around: Surroundings, access: RedisAccess, hash_tag: &str, max_age: Duration, clock: Arc<dyn Clock>) -> Self {
@@ -79,7 +86,9 @@ impl Whereabouts {
             vouching: Vouching::new(Arc::clone(&clock), max_age),
             asking: AsyncMutex::default(),
             pace: around.pace(),
-            turn: Turn::new(clock),
+            turn: Turn::new(Arc::clone(&clock)),
+            foreign_at: AtomicU64::new(0),
+            clock,
             around,
             course: watch::channel(None).0,
             astray: watch::channel(0).0,
@@ -305,12 +314,21 @@ impl Whereabouts {
     /// Told about every fault: a server that is not our primary makes the leader look for it.
     pub(super) fn note(&self, fault: &Fault) {
         self.rights().note(fault);
+        if matches!(fault.error, StoreError::Foreign(_)) {
+            self.foreign_at.store(self.clock.now().boot.0.saturating_add(1), Ordering::Relaxed);
+        }
         if let Connection::Astray(hint) = &fault.connection {
             if hint.is_some() {
                 self.hint.lock().unwrap_or_else(PoisonError::into_inner).clone_from(hint);
             }
             self.astray.send_modify(|count| *count = count.wrapping_add(1));
         }
+    }
+
+    /// Whether a server has said lately that the store was written under a pepper that is not among ours.
+    pub(super) fn is_foreign(&self) -> bool {
+        let at = self.foreign_at.load(Ordering::Relaxed);
+        at > 0 && self.clock.now().boot.since(BootMillis(at - 1)) < FOREIGN_FOR
     }
 
     /// What the leader watches while it is connected; seen up to now.

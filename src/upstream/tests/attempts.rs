@@ -164,10 +164,34 @@ fn keep_alive_race_is_retried_for_get() {
 }
 
 #[test]
+fn keep_alive_race_is_retried_for_a_body_of_no_length() {
+    run(async {
+        for method in [Method::Get, Method::Head, Method::Put, Method::Delete] {
+            let peer = Peer::listen().await;
+            let pool = pool(&[peer.port]);
+            let server = async {
+                lose_second_request(&peer).await;
+                peer.accept().await.answer("HTTP/1.1 204 No Content\r\n\r\n").await;
+            };
+            let client = async {
+                fetch(&pool).await.unwrap();
+                let second = send(&pool, request(method, Framing::Length(0)), NoBody).await.unwrap();
+                assert_eq!((second.head.status, second.attempts), (204, 2), "{method:?}");
+            };
+            both(server, client).await;
+        }
+    });
+}
+
+#[test]
 fn keep_alive_race_is_not_retried_for_post_nor_with_a_body() {
     run(async {
         let peer = Peer::listen().await;
-        for (method, framing) in [(Method::Post, Framing::None), (Method::Put, Framing::Length(2))] {
+        for (method, framing) in [
+            (Method::Post, Framing::None),
+            (Method::Post, Framing::Length(0)),
+            (Method::Put, Framing::Length(2)),
+        ] {
             let pool = pool(&[peer.port]);
             let client = async {
                 fetch(&pool).await.unwrap();

@@ -61,7 +61,7 @@ fn endless_head_is_invalid_before_it_is_held() {
         };
         let client = async { error_of(send(&pool, get(), NoBody).await) };
         let ((), error) = both(server, client).await;
-        assert!(matches!(error, UpstreamError::Invalid), "{error:?}");
+        assert!(matches!(error, UpstreamError::Oversized), "{error:?}");
     });
 }
 
@@ -81,7 +81,7 @@ fn five_interim_answers_are_dropped_and_the_sixth_ends_it() {
                     assert!(answer.head.fields.one("link").unwrap().is_none());
                     assert_eq!(collect(&mut answer.body).await.unwrap().0, b"ok");
                 }
-                Err(error) => assert!(!passes && matches!(error, UpstreamError::Invalid), "{error:?}"),
+                Err(error) => assert!(!passes && matches!(error, UpstreamError::Oversized), "{error:?}"),
             }
         }
     });
@@ -140,6 +140,75 @@ fn head_dripping_in_does_not_extend_the_deadline() {
 }
 
 #[test]
+fn answer_that_ends_within_its_body_at_once_is_invalid() {
+    run(async {
+        for response in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf",
+        ] {
+            let (result, pool) = told(response.as_bytes()).await;
+            let error = error_of(result);
+            assert!(matches!(error, UpstreamError::Invalid), "{response}: {error:?}");
+            assert_eq!((pool.counters().open.value(), pool.counters().invalid.value()), (0, 1));
+        }
+        for whole in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\nX-Sum: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nhalf",
+        ] {
+            let mut answer = told(whole.as_bytes()).await.0.unwrap();
+            assert_eq!(collect(&mut answer.body).await.unwrap().0, b"half", "{whole}");
+        }
+    });
+}
+
+#[test]
+fn what_is_over_a_limit_of_ours_is_no_fault_of_the_endpoint() {
+    run(async {
+        let peer = Peer::listen().await;
+        let pool = pool(&[peer.port]);
+        let long = |bytes: usize| format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\nContent-Length: 2\r\n\r\nok", "a".repeat(bytes));
+        for response in [long(70_000), long(66_000), long(80_000), long(90_000), long(8_300)] {
+            let server = async {
+                let mut talk = peer.accept().await;
+                talk.read_head().await;
+                let _ = talk.stream.write_all(response.as_bytes()).await;
+            };
+            let ((), answer) = both(server, fetch(&pool)).await;
+            match answer {
+                Ok((status, _)) => assert_eq!((status, response.len()), (200, long(8_300).len())),
+                Err(error) => assert!(matches!(error, UpstreamError::Oversized), "{error:?}"),
+            }
+        }
+        assert_eq!((pool.counters().oversized.value(), pool.counters().ejections.value()), (4, 0));
+        assert_eq!(pool.counters().invalid.value(), 0);
+    });
+}
+
+#[test]
+fn limits_of_answers_are_those_of_the_upstream() {
+    run(async {
+        for (head, fields, passes) in [(8_192, 300, true), (8_192, 200, false), (1_000, 300, false)] {
+            let peer = Peer::listen().await;
+            let pool = pool_of(UpstreamSpec {
+                answers: ResponseLimits { head, fields },
+                ..spec(&[peer.port])
+            });
+            let server = async {
+                let mut talk = peer.accept().await;
+                talk.read_head().await;
+                let answer = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok", "a: b\r\n".repeat(299));
+                let _ = talk.stream.write_all(answer.as_bytes()).await;
+            };
+            let ((), answer) = both(server, fetch(&pool)).await;
+            assert_eq!(answer.is_ok(), passes, "{head} {fields}");
+        }
+    });
+}
+
+#[test]
 fn body_cut_off_is_an_error_in_every_framing_that_can_tell() {
     run(async {
         for response in [
@@ -148,8 +217,18 @@ fn body_cut_off_is_an_error_in_every_framing_that_can_tell() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
         ] {
-            let (result, pool) = told(response.as_bytes()).await;
+            let peer = Peer::listen().await;
+            let pool = super::pool(&[peer.port]);
+            let server = async {
+                let mut talk = peer.accept().await;
+                talk.read_head().await;
+                talk.write(response).await;
+                talk
+            };
+            let (talk, result) = both(server, send(&pool, get(), NoBody)).await;
             let mut answer = result.unwrap();
+            // It ends when the answer has been passed on already.
+            drop(talk);
             let (error, got) = collect(&mut answer.body).await.unwrap_err();
             assert_eq!((error, got.as_slice()), (BodyError::Aborted, b"half".as_slice()), "{response}");
             assert_eq!((pool.counters().open.value(), pool.counters().invalid.value()), (0, 1));

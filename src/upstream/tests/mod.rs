@@ -28,6 +28,7 @@ use crate::decide::route::Trailers;
 use crate::wire::body::{BodyError, BodySource, Chunk, NoBody};
 use crate::wire::fields::Fields;
 use crate::wire::framing::Framing;
+use crate::wire::head::ResponseLimits;
 
 /// Far above what any test needs, so that one that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -138,6 +139,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn spec(ports: &[u16]) -> UpstreamSpec {
     UpstreamSpec {
+        answers: ResponseLimits::default(),
         name: "orders".into(),
         endpoints: ports
             .iter()

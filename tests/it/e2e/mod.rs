@@ -3,6 +3,7 @@
 mod admission;
 mod basic;
 mod canaries;
+mod clients;
 mod disconnects;
 mod h2;
 mod lifecycle;
@@ -12,6 +13,7 @@ mod live_away;
 mod live_keys;
 mod live_soon;
 mod outage;
+mod pages;
 mod pair;
 mod peppers;
 mod readme;

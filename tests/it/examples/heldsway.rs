@@ -469,7 +469,7 @@ fn keys_that_the_operator_makes_rotates_and_drills_with_are_admitted_where_keys_
         (&json!("night"), &json!("robot"), &json!(pair.id), &Value::Null)
     );
     let key = text(&made, "key");
-    assert_eq!(key.len(), "hst".len() + 62 + 6);
+    assert_eq!(key.len(), "hst".len() + 62 + 12);
     assert_eq!(report(gateway, &key).status, 200);
 
     let rotated = gateway.json(&["keys", "rotate", &text(&made, "id"), "--grace", "1h"]);

@@ -79,14 +79,14 @@ pub(super) fn busiest_second(lookups: &[Seen]) -> usize {
 }
 
 #[test]
-fn f17_gateways_that_start_together_ask_for_each_key_once_and_for_few_at_a_time() {
+fn f17_gateways_that_start_together_ask_for_each_key_once_and_turn_nobody_away() {
     let keys = scale("DURWARD_TEST_COLD_KEYS", 200);
-    let cap = scale("DURWARD_TEST_COLD_CAP", 40);
     let scene = Scene::open();
     let callers: Vec<Caller> = (0..keys).map(|_| scene.key()).collect();
     let doors = [(); 2].map(|()| FaultProxy::to_port(scene.redis.port()));
-    let lines = format!("unknown_lookups = {cap}\n");
-    let sites = [&doors[0], &doors[1]].map(|door| scene.another_site(&door.url(), &lines));
+    // Generated keys are no guesses: they do not count.
+    let lines = "unknown_lookups = 10\n";
+    let sites = [&doors[0], &doors[1]].map(|door| scene.another_site(&door.url(), lines));
     let gateways = [&sites[0], &sites[1]].map(Gateway::start);
     let times = std::sync::Mutex::new(Vec::new());
     let refused = AtomicUsize::new(0);
@@ -96,18 +96,12 @@ fn f17_gateways_that_start_together_ask_for_each_key_once_and_for_few_at_a_time(
             for part in callers.chunks(callers.len().div_ceil(4)) {
                 let (times, refused) = (&times, &refused);
                 scope.spawn(move || {
-                    let mut left: Vec<&Caller> = part.iter().collect();
                     let mut line = Line::open(gateway);
-                    while !left.is_empty() {
-                        left.retain(|caller| {
-                            let tick = line.ask(&caller.request());
-                            times.lock().unwrap().push(tick.took);
-                            assert!(tick.status == 200 || tick.status == 503 && tick.retry_after, "{tick:?}");
-                            refused.fetch_add(usize::from(tick.status == 503), Ordering::Relaxed);
-                            tick.status != 200
-                        });
-                        // As a caller does that was told to come again.
-                        pause(Duration::from_millis(100));
+                    for caller in part {
+                        let tick = line.ask(&caller.request());
+                        times.lock().unwrap().push(tick.took);
+                        assert!(tick.status == 200 || tick.status == 503 && tick.retry_after, "{tick:?}");
+                        refused.fetch_add(usize::from(tick.status == 503), Ordering::Relaxed);
                     }
                 });
             }
@@ -122,10 +116,9 @@ fn f17_gateways_that_start_together_ask_for_each_key_once_and_for_few_at_a_time(
         eprintln!(
             "F17: {keys} cold keys known after {took:?}; {each} look-ups, at most {busiest} in a second; p99 {p99:?}; {refused:?} times 503"
         );
-        // The door may see the last of one second late and the first of the next at once.
-        assert!(busiest as u64 <= cap + cap / 10, "{busiest} look-ups in a second");
         assert!(each >= keys && each <= keys + keys / 10, "{each} look-ups for {keys} keys");
     }
+    assert_eq!(refused.into_inner(), 0, "callers with good keys were turned away");
     assert!(p99 <= Duration::from_millis(500) + NOISE, "{p99:?}");
     scene.assert_identities();
 }

@@ -5,6 +5,7 @@
 
 mod chaos;
 mod exchanged;
+mod guesses;
 mod lies;
 mod lifetime;
 mod load;
@@ -12,6 +13,7 @@ mod network;
 mod proxy;
 mod row;
 mod scene;
+mod stock;
 mod trust;
 mod watch;
 

@@ -19,6 +19,9 @@ use crate::support::wait::PATIENCE;
 /// The tenant of a scene, where one is enough.
 pub(super) const TENANT: &str = "acme";
 
+/// The pepper of a scene.
+pub(super) const PEPPER: &str = "pepper-of-a-test-0123456789abcdef0123456789abcdef";
+
 /// A number from the environment: the full table asks for more than the quick one.
 pub(super) fn scale(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
@@ -217,7 +220,7 @@ impl Scene {
 
 fn site(folder: &Path, url: &str, store_lines: &str, upstream: &Upstream) -> Site {
     let pepper = folder.join("pepper");
-    std::fs::write(&pepper, "pepper-of-a-test-0123456789abcdef0123456789abcdef").unwrap();
+    std::fs::write(&pepper, PEPPER).unwrap();
     let plan = Plan {
         store_lines: store_lines.to_owned(),
         ..Plan::redis(url, &pepper)

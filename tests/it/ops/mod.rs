@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod disk;
 mod drill;
 mod operator;
 mod people;
@@ -9,3 +10,5 @@ mod receipts;
 mod registrations;
 mod replicas;
 mod rights;
+mod secrets;
+mod sessions;

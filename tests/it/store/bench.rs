@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::clock::Clock;
 use durward::base::principal::{Facts, State};
-use durward::store::cached::{CacheSettings, CachedStore, Held, Recalled};
+use durward::store::cached::{Asker, CacheSettings, CachedStore, Held, Recalled};
 use durward::store::{CredentialChange, StoreError};
 
 use super::fixture::{Fixture, NOW, control, credential_id, fingerprint, record, settings, tenant, until};
@@ -56,13 +56,13 @@ impl Bench {
     }
 
     pub(super) async fn load(&self, name: &str) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.cache.load(fingerprint(name)).await
+        self.cache.load(fingerprint(name), Asker::Proven).await
     }
 
     pub(super) fn start_load(&self, name: &str) -> tokio::task::JoinHandle<Result<Option<Arc<Facts>>, StoreError>> {
         let cache = self.cache.clone();
         let by = fingerprint(name);
-        tokio::spawn(async move { cache.load(by).await })
+        tokio::spawn(async move { cache.load(by, Asker::Proven).await })
     }
 
     pub(super) fn advance(&self, millis: u64) {

@@ -3,7 +3,8 @@
 use durward::base::clock::UnixMillis;
 use durward::base::fingerprint::Fingerprint;
 use durward::base::principal::{CredentialRecord, State};
-use durward::store::{ChangeError, CredentialChange, CredentialFilter, Event, EventSubject, StoreError, TenantState, codec};
+use durward::base::scope::Mode;
+use durward::store::{ChangeError, CredentialChange, CredentialFilter, Event, EventSubject, Ids, StoreError, TenantState, codec};
 
 use super::fixture::{Fixture, NOW, credential_id, fingerprint, record, run, surface, tenant, until};
 
@@ -24,6 +25,7 @@ suite! {
     what_is_taken_is_told_apart_from_a_conflict
     a_record_that_could_not_be_read_back_is_not_written
     lists_are_in_order_of_id_filtered_and_paged
+    pages_are_filtered_before_the_cut_and_say_exactly_whether_more_follow
     a_credential_is_disabled_enabled_and_revoked_for_ever
     an_expiry_only_comes_nearer
     a_tenant_is_switched_off_and_on
@@ -102,6 +104,62 @@ async fn a_record_that_could_not_be_read_back_is_not_written(fixture: Fixture) {
     let refused = fixture.store.create_credential(unreadable).await;
     assert!(matches!(refused, Err(ChangeError::Conflict(_))), "{refused:?}");
     assert_eq!(fixture.find(fingerprint("key-2")).await.unwrap(), None);
+}
+
+async fn pages_are_filtered_before_the_cut_and_say_exactly_whether_more_follow(fixture: Fixture) {
+    prepare(&fixture).await;
+    // More than one round trip's worth of each.
+    for i in 0..90 {
+        let id = match i / 30 {
+            0 => format!("key_{i:02}"),
+            1 => format!("ses_{i:02}"),
+            _ => format!("zz-{i:02}"),
+        };
+        let made = CredentialRecord {
+            mode: Some(if i % 15 == 14 { Mode::Test } else { Mode::Live }),
+            ..record(&id, "acme")
+        };
+        fixture.store.create_credential(made).await.unwrap();
+    }
+    let all = CredentialFilter {
+        tenant: Some(tenant("acme")),
+        caller_mode: Some(Mode::Test),
+        limit: 1_000,
+        ..CredentialFilter::default()
+    };
+    let expected = |ids: &[Ids]| -> Vec<&str> {
+        let test = ["key_14", "key_29", "ses_44", "ses_59", "zz-74", "zz-89"];
+        match ids {
+            [Ids::NotBeginning(_)] => [&test[..2], &test[4..]].concat(),
+            [Ids::Beginning(_)] => test[2..4].to_vec(),
+            _ => test.to_vec(),
+        }
+    };
+    for of in [Some(tenant("acme")), None] {
+        for ids in [Ids::All, Ids::NotBeginning("ses_"), Ids::Beginning("ses_")] {
+            for limit in [1, 2, 4, 6, 1_000] {
+                let mut seen = Vec::new();
+                let mut after = None;
+                loop {
+                    let filter = CredentialFilter {
+                        tenant: of.clone(),
+                        ids,
+                        limit,
+                        after,
+                        ..all.clone()
+                    };
+                    let page = fixture.store.page_credentials(filter).await.unwrap();
+                    assert!(page.next.is_none() || page.records.len() == limit);
+                    seen.extend(page.records.iter().map(|r| r.id.to_string()).filter(|id| id != "key-1"));
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(seen, expected(&[ids]), "{ids:?} {limit}");
+            }
+        }
+    }
 }
 
 async fn lists_are_in_order_of_id_filtered_and_paged(fixture: Fixture) {

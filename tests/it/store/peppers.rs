@@ -23,6 +23,9 @@ use super::fixture::{
 use super::wrapper::{Behaviour, Wrapper};
 use crate::support::redis::RedisServer;
 
+/// Who logs in.
+const CLIENT: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 super::contract::suite! {
     a_record_says_under_which_pepper_its_fingerprints_were_made
     credentials_are_listed_by_what_they_depend_on
@@ -365,13 +368,13 @@ fn a_log_in_that_meets_the_move_of_its_account_finds_it() {
             wrapper.set(Behaviour::Pass);
             wrapper.release();
         };
-        let looking = resolver.resolve_login(&account_surface, "Ann@example.com", clock.now().boot);
+        let looking = resolver.resolve_login(&account_surface, ("Ann@example.com", CLIENT), clock.now().boot);
         let (found, ()) = futures_util::future::join(looking, moving).await;
         assert_eq!(
             found.unwrap().expect("it was there all the time").credential.id,
             credential_id("ann")
         );
-        let unknown = resolver.resolve_login(&account_surface, "bob@example.com", clock.now().boot);
+        let unknown = resolver.resolve_login(&account_surface, ("bob@example.com", CLIENT), clock.now().boot);
         assert!(unknown.await.unwrap().is_none());
     });
 }

@@ -9,8 +9,8 @@ use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, RoleId, TenantId};
 use durward::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use durward::store::{
-    Again, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSink, Found, FoundAgain, NewRecords,
-    RoleChange, StoreError, StoreStatus, TenantState,
+    Again, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventSink, Found, FoundAgain,
+    NewRecords, RoleChange, StoreError, StoreStatus, TenantState,
 };
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -160,6 +160,10 @@ impl CredentialStore for Wrapper {
 
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
         self.inner.list_credentials(filter)
+    }
+
+    fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
+        self.inner.page_credentials(filter)
     }
 
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {

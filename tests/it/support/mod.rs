@@ -6,6 +6,7 @@ pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod issuer;
 pub(crate) mod jwks_server;
+pub(crate) mod leaks;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod redis_sets;

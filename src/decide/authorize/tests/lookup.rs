@@ -115,3 +115,49 @@ fn k5_without_a_record_the_answer_is_the_same_as_with_a_wrong_secret() {
     let no_pair = case.surfaces[API.0].prove(Credential::Key(b"x"), None, None, &peppers(&[1]));
     assert_eq!(no_pair, Proof::NONE);
 }
+
+/// A key with a MAC, of this pepper.
+fn marked(prefix: &str, pepper: u8) -> String {
+    let key = GeneratedKey::mint_marked(prefix, 43, peppers(&[pepper]).first()).unwrap();
+    key.expose().to_owned()
+}
+
+#[test]
+fn a_key_with_a_mac_is_proven_under_every_pepper_and_forged_under_another() {
+    let both = peppers(&[1, 2]);
+    let of = |surface: &Surface, key: &str| provenance(surface, Credential::Key(key.as_bytes()), &both);
+    let api = &surfaces()[API.0];
+    assert_eq!(of(api, &marked("hlive_", 1)), Provenance::Proven);
+    assert_eq!(
+        of(api, &marked("hlive_", 2)),
+        Provenance::Proven,
+        "made before the pepper was changed"
+    );
+    assert_eq!(of(api, &marked("hlive_", 3)), Provenance::Forged);
+    let older = GeneratedKey::mint("hlive_").unwrap();
+    assert_eq!(of(api, older.expose()), Provenance::Unproven, "made before keys had a MAC");
+    // Another gateway's keys may be imported here: theirs have a MAC that nobody here can check.
+    assert_eq!(of(&imported(), &marked("l_", 1)), Provenance::Proven);
+    assert_eq!(of(&imported(), &marked("l_", 3)), Provenance::Unproven);
+    assert_eq!(of(&imported(), "l_made-elsewhere"), Provenance::Unproven);
+}
+
+#[test]
+fn of_a_pair_the_publishable_half_tells_where_it_comes_from() {
+    let (pair, one) = (&surfaces()[PAIR.0], peppers(&[1]));
+    let of = |publishable: &str, secret: &str| {
+        let (publishable, secret) = (publishable.as_bytes(), secret.as_bytes());
+        provenance(pair, Credential::Pair { publishable, secret }, &one)
+    };
+    assert_eq!(of(&marked("pk_live_", 1), &marked("sk_live_", 9)), Provenance::Proven);
+    assert_eq!(of(&marked("pk_live_", 9), &marked("sk_live_", 1)), Provenance::Forged);
+}
+
+#[test]
+fn a_token_is_proven_by_its_signature() {
+    let token = Credential::Jwt {
+        token: b"a.b.c",
+        origin: TokenOrigin::Header,
+    };
+    assert_eq!(provenance(&surfaces()[SESSION.0], token, &peppers(&[1])), Provenance::Proven);
+}

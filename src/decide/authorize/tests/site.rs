@@ -2,6 +2,7 @@
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::authorize::{Carried, cross_site_proof};
+use crate::decide::cors::{Cookies, CorsPolicy, CorsRules, OriginRule};
 use crate::decide::headers::Scheme;
 use crate::wire::fields::Fields;
 
@@ -76,11 +77,77 @@ fn default_ports_are_left_out_on_either_side() {
 
 #[test]
 fn only_a_cookie_is_carried_by_the_browser() {
-    let carried = |credential, lines| Carried::of(&credential, &fields(lines), "app.test", Scheme::Https);
+    let carried = |credential, lines| Carried::of(&credential, &fields(lines), ("app.test", Scheme::Https), None);
     let jwt = |origin| Credential::Jwt { token: b"a.b.c", origin };
     assert_eq!(carried(Credential::Key(b"k"), &[]), Carried::Explicitly);
     assert_eq!(carried(jwt(TokenOrigin::Header), &[]), Carried::Explicitly);
     assert_eq!(carried(jwt(TokenOrigin::Cookie), &[]), Carried::ByBrowserUnproven);
     let same = &[("sec-fetch-site", "same-origin")];
     assert_eq!(carried(jwt(TokenOrigin::Cookie), same), Carried::ByBrowserProven);
+}
+
+/// How a cookie comes along with these fields, where this policy stands.
+fn by_cookie(origins: &[&str], cookies: Cookies, lines: &[(&str, &str)]) -> Carried {
+    let rules = CorsRules {
+        origins: origins.iter().map(|text| OriginRule::parse(text).unwrap()).collect(),
+        cookies,
+        request_headers: Vec::new(),
+        response_headers: Vec::new(),
+        max_age: 0,
+    };
+    let policy = CorsPolicy::new(&rules, [], []);
+    let cookie = Credential::Jwt {
+        token: b"a.b.c",
+        origin: TokenOrigin::Cookie,
+    };
+    Carried::of(&cookie, &fields(lines), ("api.test", Scheme::Https), Some(&policy))
+}
+
+#[test]
+fn a_listed_origin_with_credentials_is_proof_of_intent() {
+    for lines in [
+        &[("origin", "https://app.test")][..],
+        &[("origin", "https://app.test"), ("sec-fetch-site", "same-site")],
+        &[("origin", "https://app.test"), ("sec-fetch-site", "cross-site")],
+        // Behind a proxy that serves both under one name.
+        &[("origin", "https://app.test"), ("sec-fetch-site", "same-origin")],
+    ] {
+        let used = by_cookie(&["https://app.test"], Cookies::Used, lines);
+        assert_eq!(used, Carried::ByBrowserProven, "{lines:?}");
+        let unused = by_cookie(&["https://app.test"], Cookies::Unused, lines);
+        assert_eq!(unused, Carried::ByForeignPage, "listed without credentials: {lines:?}");
+        let other = by_cookie(&["https://other.test"], Cookies::Used, lines);
+        assert_eq!(other, Carried::ByForeignPage, "not listed: {lines:?}");
+        assert_eq!(by_cookie(&["*"], Cookies::Unused, lines), Carried::ByForeignPage, "{lines:?}");
+    }
+}
+
+#[test]
+fn no_cookie_is_used_for_a_page_whose_origin_is_in_doubt() {
+    for lines in [
+        &[("origin", "null")][..],
+        &[("origin", "null"), ("sec-fetch-site", "same-origin")],
+        &[("origin", "")],
+        &[("origin", "https://app.test/")],
+        &[("origin", "https://app.test"), ("origin", "https://app.test")],
+        &[("origin", "https://app.test"), ("sec-fetch-site", "a"), ("sec-fetch-site", "b")],
+        &[("origin", "https://api.test.evil.test")],
+    ] {
+        let carried = by_cookie(&["https://app.test"], Cookies::Used, lines);
+        assert_eq!(carried, Carried::ByForeignPage, "{lines:?}");
+    }
+}
+
+#[test]
+fn a_policy_takes_nothing_from_pages_of_this_origin() {
+    for cookies in [Cookies::Used, Cookies::Unused] {
+        let carried = |lines| by_cookie(&["https://app.test"], cookies, lines);
+        assert_eq!(carried(&[("origin", "https://api.test")]), Carried::ByBrowserProven);
+        assert_eq!(carried(&[("sec-fetch-site", "same-origin")]), Carried::ByBrowserProven);
+        // Links, images and programs: they may read, as ever.
+        assert_eq!(carried(&[]), Carried::ByBrowserUnproven);
+        assert_eq!(carried(&[("sec-fetch-site", "cross-site")]), Carried::ByBrowserUnproven);
+        // Its own origin over the other scheme is no proof, and no other page either.
+        assert_eq!(carried(&[("origin", "http://api.test")]), Carried::ByBrowserUnproven);
+    }
 }

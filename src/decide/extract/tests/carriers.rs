@@ -60,14 +60,21 @@ fn h9_a_header_that_carries_nothing_on_any_surface_is_no_second_credential() {
 #[test]
 fn one_space_and_one_token_follow_the_scheme() {
     let live = key("hlive_");
-    for good in [format!("Bearer {live}"), format!("bearer {live}"), format!("BEARER {live}")] {
+    for good in [
+        format!("Bearer {live}"),
+        format!("bearer {live}"),
+        format!("BEARER {live}"),
+        format!("Bearer  {live}"),
+        format!("Bearer    {live}"),
+    ] {
         assert_eq!(verdict(&[("authorization", &good)], &[API]), Ok(API), "{good}");
     }
     for bad in [
         "Bearer".to_owned(),
         "Bearer ".to_owned(),
-        format!("Bearer  {live}"),
+        "Bearer   ".to_owned(),
         format!("Bearer\t{live}"),
+        format!("Bearer \t{live}"),
         format!("Bearer {live} x"),
         format!("Bearer {live}\t"),
         format!("Bearer {live}\u{a0}"),

@@ -34,10 +34,28 @@ fn h2_a_protected_name_in_disguise_is_refused() {
 }
 
 #[test]
-fn h2_other_names_with_odd_characters_are_dropped() {
-    for name in ["Some_Name", "some.name", "a~b", "User_Agent", "X_HTTP_Method_Override", "*", "a'b"] {
-        assert_eq!(screen(&[(name, "1")]), Ok(vec![Role::Dropped]), "{name}");
+fn h2_other_names_with_odd_characters_pass_or_are_counted_or_refused() {
+    let by = |odd_names, name: &str| {
+        let screened = policy().with_odd_names(odd_names).screen(&head(&[(name, "1")]));
+        screened.map(|s| (s.roles[1], s.odd_dropped))
+    };
+    for name in ["access_key", "a.b", "a~b", "User_Agent", "Content_Type", "*", "a'b"] {
+        assert_eq!(by(OddNames::Forwarded, name), Ok((Role::Plain, 0)), "{name}");
+        assert_eq!(by(OddNames::Dropped, name), Ok((Role::Dropped, 1)), "{name}");
+        assert_eq!(by(OddNames::Refused, name), Err(Denial::MalformedRequest), "{name}");
     }
+    for name in [
+        "X_HTTP_Method_Override",
+        "X_Original_URL",
+        "x.accel.redirect",
+        "Keep_Alive",
+        "Proxy_Connection",
+    ] {
+        assert_eq!(by(OddNames::Forwarded, name), Ok((Role::Dropped, 1)), "{name}");
+        assert_eq!(by(OddNames::Refused, name), Err(Denial::MalformedRequest), "{name}");
+    }
+    assert_eq!(by(OddNames::Refused, "X-Plain"), Ok((Role::Plain, 0)));
+    assert_eq!(by(OddNames::Forwarded, "X-Original-URL"), Ok((Role::Dropped, 0)));
 }
 
 #[test]
@@ -103,6 +121,8 @@ fn h4_only_harmless_trailers_are_kept() {
         "Content-Type",
         "Cache-Control",
         "Some_Name",
+        "X_Tenant_Id",
+        "X_Original_Url",
         "Connection",
         "Grpc-Status",
         "X-Checksum",
@@ -113,8 +133,11 @@ fn h4_only_harmless_trailers_are_kept() {
     policy().filter_trailers(&received, &mut kept);
     assert_eq!(
         kept.iter().map(|f| f.name).collect::<Vec<_>>(),
-        [b"Grpc-Status".as_slice(), b"X-Checksum"]
+        [b"Some_Name".as_slice(), b"Grpc-Status", b"X-Checksum"]
     );
+    kept.clear();
+    policy().with_odd_names(OddNames::Dropped).filter_trailers(&received, &mut kept);
+    assert_eq!(kept.len(), 2);
 }
 
 #[test]

@@ -32,6 +32,22 @@ fn h1_a_property_that_is_not_there_has_no_header() {
 }
 
 #[test]
+fn h8_a_subject_of_any_text_is_one_encoded_field() {
+    for (subject, value) in [
+        ("auth0|5f7c8ec7c33c6c004bbafe82", "auth0|5f7c8ec7c33c6c004bbafe82"),
+        ("spiffe://example.org/web", "spiffe://example.org/web"),
+        ("J\u{fc}rgen", "J%C3%BCrgen"),
+        (" a", "%20a"),
+        ("a%20b", "a%2520b"),
+    ] {
+        let mut facts = samples::facts("keys", "key-1", "acme");
+        facts.credential.subject = Some(Subject::parse(subject).unwrap());
+        let sent = Way::admitted(Principal::new(Arc::new(facts), None), 0).passes(&[("X-Auth-Subject", "evil")]);
+        assert!(sent.contains(&format!("X-Auth-Subject: {value}")), "{sent:?}");
+    }
+}
+
+#[test]
 fn h1_claims_become_headers_in_the_order_of_the_surface() {
     let with = |headers: Vec<Option<Arc<str>>>| {
         let token = TokenClaims {

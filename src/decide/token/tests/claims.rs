@@ -201,6 +201,10 @@ fn scopes_come_from_the_configured_claim_as_list_or_text() {
     };
     assert_eq!(scopes(json!(["b", "a"])).unwrap(), "b a");
     assert_eq!(scopes(json!("b a")).unwrap(), "b a");
+    assert_eq!(
+        scopes(json!("api/orders.read  https://www.example.com/auth/drive")).unwrap(),
+        "api/orders.read https://www.example.com/auth/drive"
+    );
     assert_eq!(scopes(json!([])).unwrap(), "");
     assert_eq!(scopes(json!(null)).unwrap(), "", "without the claim there is no scope");
     for bad in [
@@ -210,7 +214,8 @@ fn scopes_come_from_the_configured_claim_as_list_or_text() {
         json!(["a b"]),
         json!(["a\r\nb"]),
         json!(true),
-        json!("a,b"),
+        json!("a\"b"),
+        json!("a\\b"),
     ] {
         assert_eq!(scopes(bad.clone()).err(), Some(Denial::InvalidToken), "{bad}");
     }

@@ -83,6 +83,111 @@ async fn a_list_never_shows_a_secret_another_tenant_or_what_has_ended() {
     );
 }
 
+/// The ids of a list, and what its `Link` leads to.
+async fn listed(bench: &Bench, caller: &CredentialRecord, query: &str) -> Result<(Vec<String>, Option<String>), Stop> {
+    let list = Action::List {
+        surface: KEY,
+        reach: Reach::Tenant,
+    };
+    let (issued, items) = bench.run_with(list, asking(caller, "", ""), Some(query)).await?;
+    let items = items.as_array().unwrap().iter();
+    let ids = items.map(|item| item["id"].as_str().unwrap().to_owned());
+    let link = issued.fields.iter().find(|(name, _)| name == "Link");
+    let next = link.map(|(_, value)| {
+        let value = value.strip_prefix("<?").unwrap();
+        value.strip_suffix(">; rel=\"next\"").unwrap().to_owned()
+    });
+    Ok((ids.collect(), next))
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_before_it_is_cut_and_says_what_follows() {
+    let bench = Bench::new().await;
+    let caller = caller(&bench, "", Some(Mode::Test)).await;
+    for number in 0..60 {
+        let mode = if number % 10 == 9 { Mode::Test } else { Mode::Live };
+        bench.record("key", &format!("key_a{number:02}"), |r| r.mode = Some(mode)).await;
+    }
+    bench.record("session", "ses_1", |_| ()).await;
+    let all = ["key_a09", "key_a19", "key_a29", "key_a39", "key_a49", "key_a59", "key_caller"];
+    assert_eq!(listed(&bench, &caller, "").await.unwrap(), (all.map(str::to_owned).to_vec(), None));
+    for limit in 1..=8 {
+        let mut query = format!("limit={limit}");
+        let mut seen = Vec::new();
+        for turn in 0.. {
+            let (ids, next) = listed(&bench, &caller, &query).await.unwrap();
+            assert!(ids.len() <= limit && turn < 8, "{query}");
+            seen.extend(ids);
+            let Some(next) = next else { break };
+            query = next;
+        }
+        assert_eq!(seen, all, "limit {limit}");
+    }
+    for bad in ["limit=0", "limit=1001", "after=a%20b", "page=2"] {
+        assert_eq!(
+            listed(&bench, &caller, bad).await.unwrap_err().denial,
+            Denial::InvalidFields,
+            "{bad}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_last_is_listed_first_and_imported_ids_are_listed_too() {
+    let bench = Bench::new().await;
+    let caller = caller(&bench, "", None).await;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let (_, told) = bench
+            .run(minting(vec![named(mint(KEY))]), asking(&caller, "", r#"{"mode":"live"}"#))
+            .await
+            .unwrap();
+        made.insert(0, told[0]["id"].as_str().unwrap().to_owned());
+        bench.clock.advance(Duration::from_millis(2));
+    }
+    bench.record("key", "zz-imported", |_| ()).await;
+    made.extend(["key_caller", "zz-imported"].map(str::to_owned));
+    assert_eq!(listed(&bench, &caller, "").await.unwrap(), (made, None));
+}
+
+#[tokio::test]
+async fn roles_and_scopes_are_cut_as_asked_and_a_tenants_own_scopes_are_known() {
+    let bench = Bench::new().await;
+    let caller = caller(&bench, "", None).await;
+    let own = |id: &str, tenant: &str, words: &str| RoleRecord {
+        id: RoleId::parse(id).unwrap(),
+        tenant: Some(TenantId::parse(tenant).unwrap()),
+        name: id.into(),
+        description: None,
+        scopes: scopes(words),
+        created_at: NOW,
+        epoch: 0,
+    };
+    bench.store.create_role(own("clerk", "acme", "invoices:read")).await.unwrap();
+    bench.store.create_role(own("theirs", "other", "secret:read")).await.unwrap();
+    let ids = async |action: fn() -> Action, query: &str| {
+        let (issued, items) = bench.run_with(action(), asking(&caller, "", ""), Some(query)).await?;
+        let link = issued.fields.iter().any(|(name, _)| name == "Link");
+        let ids = items.as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned());
+        Ok::<_, Stop>((ids.collect::<Vec<_>>(), link))
+    };
+    let (known, _) = ids(|| Action::ListScopes, "").await.unwrap();
+    assert!(
+        known.contains(&"invoices:read".to_owned()) && !known.contains(&"secret:read".to_owned()),
+        "{known:?}"
+    );
+    for action in [|| Action::ListScopes, || Action::ListRoles] as [fn() -> Action; 2] {
+        let (all, more) = ids(action, "").await.unwrap();
+        assert!(all.len() > 1 && !more);
+        let (first, more) = ids(action, "limit=1").await.unwrap();
+        assert_eq!((&first[..], more), (&all[..1], true));
+        let (rest, more) = ids(action, &format!("after={}", first[0])).await.unwrap();
+        assert_eq!((&rest[..], more), (&all[1..], false));
+        assert_eq!(ids(action, "after=nothing").await.unwrap_err().denial, Denial::InvalidFields);
+        assert_eq!(ids(action, "x=1").await.unwrap_err().denial, Denial::InvalidFields);
+    }
+}
+
 #[tokio::test]
 async fn a_key_grants_only_what_it_holds_or_what_the_route_gives() {
     let bench = Bench::new().await;

@@ -164,6 +164,16 @@ fn a_caller_manages_its_own_tenant_and_mode_only() {
     for path in ["/v1/tenants", "/v1/tenants/acme", "/v1/tenants/acme/users", "/v1/tenants/%61cme"] {
         assert_eq!(acme.call(gateway, "GET", path, "").status, 200, "{path}");
     }
+    // Nor does what only looks like a word: a service that folds case, trims or decodes again could read it as one.
+    for path in [
+        "/v1/tenants/Globex/users",
+        "/v1/tenants/globex%20",
+        "/v1/tenants/%20globex/users",
+        "/v1/tenants/globex./users",
+        "/v1/tenants/globex:1",
+    ] {
+        expect_foreign(&acme.call(gateway, "GET", path, ""));
+    }
     // Another tenant's pair under one's own name is not there; neither is a live one for a test one.
     for id in [globex.id.as_str(), "pair_never_was"] {
         expect_gone(&acme.call(gateway, "POST", &revoke(KEYS, id), ""));
@@ -315,4 +325,77 @@ fn a_pair_made_on_one_gateway_works_on_the_other_at_once_and_ends_on_both() {
     let asked = clock::instant();
     until("the session to end here", PATIENCE, || (dashboard(&here) == 401).then_some(()));
     assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
+}
+
+/// `POST /tenants/add-user` is documented; a tenant that is made under such a word later is another tenant.
+#[test]
+fn words_below_tenants_are_forwarded_unless_a_tenant_has_that_id() {
+    let house = open(&[]);
+    let gateway = &house.gateway;
+    let (acme, globex) = (Pair::of(gateway, "acme", "live"), Pair::of(gateway, "globex", "live"));
+    let user = r#"{"name": "Ada", "email": "ada@example.com"}"#;
+    for (pair, tenant) in [(&acme, "acme"), (&globex, "globex")] {
+        for (method, path, body) in [
+            ("POST", "/v1/tenants/add-user", user),
+            ("GET", "/v1/tenants/settings", ""),
+            ("PATCH", "/v1/tenants/settings/limits_2", "{}"),
+        ] {
+            let answer = pair.call(gateway, method, path, body);
+            assert_eq!(answer.status, 200, "{method} {path}: {:?}", answer.json());
+            let requests = house.upstream.requests();
+            let seen = requests.last().unwrap();
+            assert_eq!(seen.target, path);
+            assert_eq!(seen.all("X-Tenant-Id"), [tenant]);
+            assert_eq!(seen.body, body.as_bytes());
+        }
+    }
+    // Served paths name a tenant and nothing else, and nobody gets here without a pair.
+    expect_foreign(&acme.call(gateway, "GET", "/v1/tenants/settings/api-keys", ""));
+    expect_missing(&call(gateway, "POST", "/v1/tenants/add-user", &[], user));
+    let count = house.upstream.count();
+    gateway.json(&["tenants", "create", "settings"]);
+    until("the new tenant's id to be refused", PATIENCE, || {
+        let answer = acme.call(gateway, "GET", "/v1/tenants/settings", "");
+        (answer.status == 403).then(|| expect_foreign(&answer))
+    });
+    let settings = Pair::of(gateway, "settings", "live");
+    assert_eq!(settings.call(gateway, "GET", "/v1/tenants/settings", "").status, 200);
+    gateway.json(&["tenants", "disable", "settings"]);
+    expect_foreign(&acme.call(gateway, "GET", "/v1/tenants/settings", ""));
+    assert!(house.upstream.count() > count);
+}
+
+#[test]
+fn a_list_shows_the_callers_mode_newest_first_however_many_others_there_are() {
+    let house = open(&[]);
+    let gateway = &house.gateway;
+    let test: Vec<Pair> = (0..3).map(|_| Pair::of(gateway, "acme", "test")).collect();
+    for _ in 0..60 {
+        Pair::of(gateway, "acme", "live");
+    }
+    let ids = |query: &str| {
+        let answer = test[0].call(gateway, "GET", &format!("{KEYS}{query}"), "");
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        let all = answer.json();
+        let ids = all["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["id"].as_str().unwrap().to_owned());
+        (
+            ids.collect::<Vec<_>>(),
+            all.get("next").and_then(|next| next.as_str()).map(str::to_owned),
+        )
+    };
+    let newest: Vec<String> = test.iter().rev().map(|pair| pair.id.clone()).collect();
+    assert_eq!(ids(""), (newest.clone(), None));
+    assert_eq!(ids("?limit=2"), (newest[..2].to_vec(), Some(newest[1].clone())));
+    assert_eq!(ids(&format!("?limit=2&after={}", newest[1])), (newest[2..].to_vec(), None));
+    let bad = test[0].call(gateway, "GET", &format!("{KEYS}?limit=many"), "");
+    let error = &bad.json()["error"];
+    assert_eq!((bad.status, &error["type"]), (422, &json!("invalid_request_error")));
+    assert_eq!(
+        error["details"]["limit"],
+        json!(["The limit field must be a number from 1 to 1000."])
+    );
 }

@@ -136,8 +136,8 @@ fn only_the_documented_pairs_of_credential_and_route_are_admitted() {
         &[("X-API-Key", ""), ("Authorization", "Bearer ")],
         &holders,
     );
-    // Twelve calls with HEAD; a viewer has six of them, an admin all, and of each issuer's tokens
+    // Sixteen calls with HEAD; a viewer has ten of them, an admin all, and of each issuer's tokens
     // that hold one permission each call has exactly one.
-    assert_eq!(tally.admitted, 6 + 12 + 3 * 12, "{tally:?}");
-    assert_eq!(tally.admitted + tally.refused, 12 * (1 + 18 * 2));
+    assert_eq!(tally.admitted, 10 + 16 + 3 * 16, "{tally:?}");
+    assert_eq!(tally.admitted + tally.refused, 16 * (1 + 18 * 2));
 }

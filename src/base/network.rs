@@ -1,4 +1,4 @@
-//! Whom log-ins are counted and queued by: an address, as far as one customer has it whole.
+//! Whom log-ins and guesses are counted by: an address, as far as one customer has it whole.
 
 use std::net::IpAddr;
 
@@ -7,6 +7,12 @@ use std::net::IpAddr;
 pub struct Network(u64);
 
 impl Network {
+    /// Its bits.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The network of an address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {

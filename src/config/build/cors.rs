@@ -1,0 +1,197 @@
+//! Pages of other origins: whom the configuration lists, and what follows for each route.
+
+use std::sync::Arc;
+
+use crate::config::reader::shorten;
+use crate::config::source::Located;
+use crate::config::written::{WrittenCors, WrittenGateway, WrittenRoute, WrittenRouteCors};
+use crate::decide::cors::{Cookies, Cors, CorsPolicy, CorsRules, OriginRule};
+use crate::decide::headers::IdentityNames;
+use crate::decide::route::{Access, Route};
+use crate::decide::surface::Surface;
+
+use super::Builder;
+
+/// Most origins of one list: each request of a page is compared with all of them.
+const MAX_ORIGINS: usize = 256;
+
+/// Request headers that no page can send, since browsers write them (Fetch, "forbidden request-header"); those that
+/// begin with `sec-` or `proxy-` besides.
+const OF_BROWSERS: &[&str] = &[
+    "accept-charset",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "connection",
+    "content-length",
+    "cookie",
+    "date",
+    "dnt",
+    "expect",
+    "host",
+    "keep-alive",
+    "origin",
+    "referer",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+impl Builder<'_> {
+    /// The policy of every route, and of answers without one.
+    pub(super) fn cors(
+        &self,
+        gateway: &WrittenGateway,
+        (written, routes): (&[&WrittenRoute], &[Route]),
+        surfaces: &[Surface],
+        names: &IdentityNames,
+    ) -> Cors {
+        let shared = gateway.cors.as_ref().map(|cors| self.cors_rules(cors, names));
+        let of_route = |(written, route): (&&WrittenRoute, &Route)| {
+            let used = used_by(route, surfaces);
+            match &written.cors {
+                Some(WrittenRouteCors::None) => None,
+                Some(WrittenRouteCors::Own(own)) => Some(policy(&self.cors_rules(own, names), &used)),
+                None => shared.as_ref().map(|rules| policy(rules, &used)),
+            }
+        };
+        let everybody: Vec<&Surface> = surfaces.iter().collect();
+        Cors {
+            routes: written.iter().zip(routes).map(of_route).collect(),
+            others: shared.as_ref().map(|rules| policy(rules, &everybody)),
+        }
+    }
+
+    /// Rules that can never matter.
+    pub(super) fn lint_pages(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute], surfaces: &[Surface]) {
+        if surfaces.iter().any(|surface| surface.cookies().next().is_some()) {
+            return;
+        }
+        let of_routes = routes.iter().filter_map(|route| match &route.cors {
+            Some(WrittenRouteCors::Own(own)) => Some(own),
+            Some(WrittenRouteCors::None) | None => None,
+        });
+        for flag in of_routes.chain(&gateway.cors).filter_map(|rules| rules.credentials.as_ref()) {
+            if flag.value {
+                self.report.warning(
+                    &flag.at,
+                    "no surface is carried in a cookie: `credentials` lets nobody do more",
+                    Some("remove it; tokens in headers need none".to_owned()),
+                );
+            }
+        }
+    }
+
+    fn cors_rules(&self, written: &WrittenCors, names: &IdentityNames) -> CorsRules {
+        CorsRules {
+            origins: self.origins(written),
+            cookies: if written.uses_cookies() { Cookies::Used } else { Cookies::Unused },
+            request_headers: self.page_headers(&written.request_headers, |name| self.check_sent(name, names)),
+            response_headers: self.page_headers(&written.response_headers, |name| self.check_read(name)),
+            max_age: written.max_age.as_secs(),
+        }
+    }
+
+    fn origins(&self, written: &WrittenCors) -> Arc<[OriginRule]> {
+        if let Some(at) = &written.nobody {
+            self.report.error(
+                at,
+                "`origins` lists nobody",
+                Some("name an origin, for example \"https://app.example.com\", or remove the table".to_owned()),
+            );
+        }
+        if let Some(extra) = written.origins.get(MAX_ORIGINS) {
+            self.report
+                .error(&extra.at, format!("at most {MAX_ORIGINS} origins are listed"), None);
+        }
+        let mut rules: Vec<OriginRule> = Vec::new();
+        for text in &written.origins {
+            match OriginRule::parse(&text.value) {
+                Ok(OriginRule::Any) if written.uses_cookies() => self.report.error(
+                    &text.at,
+                    "every page of the world would act with the cookies of whoever opens it",
+                    Some("list the origins of your pages, or remove `credentials`".to_owned()),
+                ),
+                Ok(OriginRule::Any) if written.origins.len() > 1 => {
+                    let help = "write `origins = [\"*\"]`, or the others without it".to_owned();
+                    self.report.error(&text.at, "`*` is every origin: it stands alone", Some(help));
+                }
+                Ok(rule) if rules.contains(&rule) => {
+                    let message = format!("`{}` is listed twice", shorten(&text.value));
+                    self.report.error(&text.at, message, Some("remove one".to_owned()));
+                }
+                Ok(rule) => rules.push(rule),
+                Err((mistake, instead)) => {
+                    let help = instead.map_or_else(
+                        || "for example \"https://app.example.com\" or \"https://*.example.com\"".to_owned(),
+                        |text| format!("write \"{text}\""),
+                    );
+                    self.report.error(&text.at, mistake.to_string(), Some(help));
+                }
+            }
+        }
+        rules.into()
+    }
+
+    fn page_headers(&self, written: &[Located<String>], is_good: impl Fn(&Located<String>) -> bool) -> Vec<String> {
+        let good = written.iter().filter(|name| self.is_one_header(name) && is_good(name));
+        good.map(|name| name.value.clone()).collect()
+    }
+
+    fn is_one_header(&self, name: &Located<String>) -> bool {
+        if name.value == "*" {
+            let help = "browsers take `*` for a header of that name as soon as a credential comes along".to_owned();
+            self.report.error(&name.at, "headers are listed by their names", Some(help));
+            return false;
+        }
+        self.check_token(name)
+    }
+
+    /// Whether pages can send a header of this name, and services get it.
+    fn check_sent(&self, name: &Located<String>, names: &IdentityNames) -> bool {
+        let lower = name.value.to_ascii_lowercase();
+        if OF_BROWSERS.contains(&lower.as_str()) || lower.starts_with("sec-") || lower.starts_with("proxy-") {
+            let message = format!("no page can send `{}`: the browser writes it", shorten(&name.value));
+            self.report.error(&name.at, message, Some("remove it".to_owned()));
+            return false;
+        }
+        if names.all().any(|own| own.eq_ignore_ascii_case(&lower)) {
+            let message = format!(
+                "`{}` says who the caller is: what clients send of it is dropped",
+                shorten(&name.value)
+            );
+            self.report.error(&name.at, message, Some("remove it".to_owned()));
+            return false;
+        }
+        true
+    }
+
+    /// Whether pages can read a header of this name.
+    fn check_read(&self, name: &Located<String>) -> bool {
+        let hidden = ["set-cookie", "set-cookie2"].iter().any(|own| name.value.eq_ignore_ascii_case(own));
+        if hidden {
+            let message = format!("no page can read `{}`", shorten(&name.value));
+            self.report.error(&name.at, message, Some("remove it".to_owned()));
+        }
+        !hidden
+    }
+}
+
+/// The surfaces whose credentials a route looks at.
+fn used_by<'s>(route: &Route, surfaces: &'s [Surface]) -> Vec<&'s Surface> {
+    let Access::Surfaces { surfaces: accepted, .. } = &route.access else {
+        return Vec::new();
+    };
+    accepted.iter().filter_map(|index| surfaces.get(index.0)).collect()
+}
+
+fn policy(rules: &CorsRules, surfaces: &[&Surface]) -> CorsPolicy {
+    let sent = surfaces.iter().flat_map(|surface| surface.kind.carry().headers());
+    let told = surfaces.iter().filter_map(|surface| {
+        let refresh = surface.kind.session()?.minting.as_ref()?.refresh.as_ref()?;
+        refresh.header.as_deref()
+    });
+    CorsPolicy::new(rules, sent, told)
+}

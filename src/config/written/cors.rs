@@ -1,0 +1,117 @@
+//! `[cors]`: what pages of other origins may do.
+
+use toml::de::DeValue;
+
+use crate::config::reader::{Section, shorten};
+use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::source::{Located, Place};
+
+/// `[cors]`, of all routes or of one.
+pub const CORS: Schema = Schema {
+    name: "`[cors]`",
+    about: "Which pages may call from a browser, by their origin. The gateway answers preflights itself, and every answer to a listed origin says that its page may read it, refusals included. What a service behind says of it is replaced; on routes without these rules it passes. See [browsers.md](browsers.md).",
+    keys: &[
+        Key {
+            name: "origins",
+            kind: Kind::Texts,
+            default: Fallback::Required,
+            about: "Scheme, host, and the port where it is not the scheme's own: `https://app.example.com`. `https://*.example.com` stands for one label. `*` alone is every origin, only without `credentials`. At most 256.",
+        },
+        Key {
+            name: "credentials",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Pages of these origins may use the browser's cookies: their requests, on methods that change something and for WebSockets too, count as meant. Without it a session cookie is not used for any page of another origin.",
+        },
+        Key {
+            name: "request_headers",
+            kind: Kind::Texts,
+            default: Fallback::Absent("none"),
+            about: "What pages may send besides `Content-Type`, `Authorization` and the headers in which credentials of the route are carried.",
+        },
+        Key {
+            name: "response_headers",
+            kind: Kind::Texts,
+            default: Fallback::Absent("none"),
+            about: "What pages may read besides `X-Request-Id`, `Retry-After`, `RateLimit`, `RateLimit-Policy` and the header in which a renewed token is told.",
+        },
+        Key {
+            name: "max_age",
+            kind: Kind::Duration {
+                min: secs(0),
+                max: secs(86_400),
+            },
+            default: Fallback::Value("10m"),
+            about: "How long a browser may keep the answer to a preflight. Browsers have bounds of their own, of 2 to 24 hours.",
+        },
+    ],
+};
+
+/// `[cors]` as written.
+#[derive(Debug)]
+pub struct WrittenCors {
+    /// Listed origins.
+    pub origins: Vec<Located<String>>,
+    /// Where the list stands, if it is an empty one.
+    pub nobody: Option<Place>,
+    /// Whether cookies are used, if it is said.
+    pub credentials: Option<Located<bool>>,
+    /// Further request headers.
+    pub request_headers: Vec<Located<String>>,
+    /// Further response headers.
+    pub response_headers: Vec<Located<String>>,
+    /// How long preflights are remembered.
+    pub max_age: std::time::Duration,
+}
+
+impl WrittenCors {
+    /// Whether cookies are used.
+    #[must_use]
+    pub fn uses_cookies(&self) -> bool {
+        self.credentials.as_ref().is_some_and(|flag| flag.value)
+    }
+}
+
+/// What a route says about pages of other origins.
+#[derive(Debug)]
+pub enum WrittenRouteCors {
+    /// `cors = "none"`.
+    None,
+    /// A table of its own.
+    Own(WrittenCors),
+}
+
+/// Reads `[cors]` of the gateway.
+#[must_use]
+pub fn read(section: &Section<'_>) -> WrittenCors {
+    let is_empty = |value: &DeValue<'_>| matches!(value, DeValue::Array(items) if items.is_empty());
+    WrittenCors {
+        origins: section.texts("origins"),
+        nobody: section
+            .raw("origins")
+            .filter(|value| is_empty(value.get_ref()))
+            .map(|value| section.place(value)),
+        credentials: section.flag("credentials"),
+        request_headers: section.texts("request_headers"),
+        response_headers: section.texts("response_headers"),
+        max_age: section.duration_or_default("max_age").value,
+    }
+}
+
+/// Reads `cors` of a route.
+#[must_use]
+pub fn read_of_route(section: &Section<'_>) -> Option<WrittenRouteCors> {
+    let value = section.raw("cors")?;
+    match value.get_ref() {
+        DeValue::String(word) if word == "none" => Some(WrittenRouteCors::None),
+        DeValue::String(word) => {
+            section.report().error(
+                &section.place(value),
+                format!("`cors` cannot be `{}`", shorten(word)),
+                Some("write `cors = \"none\"`, or `cors = { origins = [\"https://app.example.com\"] }`".to_owned()),
+            );
+            None
+        }
+        _ => section.section("cors").map(|own| WrittenRouteCors::Own(read(&own))),
+    }
+}

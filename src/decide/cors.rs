@@ -1,0 +1,301 @@
+//! What pages of other origins may do (the CORS protocol of the Fetch standard): who is listed, what a preflight is
+//! told, and which fields every answer carries.
+
+use std::sync::Arc;
+
+use crate::base::denial::Denial;
+use crate::wire::fields::Fields;
+use crate::wire::framing::{is_token, list};
+
+use super::method::Method;
+use super::route::RouteIndex;
+
+mod origin;
+#[cfg(test)]
+mod tests;
+
+pub use origin::{MAX_ORIGIN, OriginMistake, OriginRule, PageOrigin};
+
+/// Request headers that pages may send on every route: bodies and credentials need the first two, and of the others
+/// browsers ask only where their values are unusual (Fetch, "CORS-safelisted request-header").
+pub const REQUEST_HEADERS: &[&str] = &["accept", "accept-language", "authorization", "content-language", "content-type"];
+
+/// Response headers that pages may read on every route: how to quote a request, and when to come again.
+pub const RESPONSE_HEADERS: &[&str] = &["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"];
+
+/// Most headers that one preflight may ask for. Pages send a dozen; the bound keeps the work of a refusal small.
+pub const MAX_ASKED: usize = 64;
+
+/// Whether cookies of a listed origin are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cookies {
+    /// They are not, whatever the browser sends.
+    Unused,
+    /// They are, and the origin is proof of intent.
+    Used,
+}
+
+/// What an operator wrote, sound and complete.
+#[derive(Debug, Clone)]
+pub struct CorsRules {
+    /// Listed origins; `*` only alone, and only without cookies.
+    pub origins: Arc<[OriginRule]>,
+    /// Whether their cookies are used.
+    pub cookies: Cookies,
+    /// Request headers besides [`REQUEST_HEADERS`].
+    pub request_headers: Vec<String>,
+    /// Response headers besides [`RESPONSE_HEADERS`].
+    pub response_headers: Vec<String>,
+    /// For how many seconds a browser may keep the answer to a preflight.
+    pub max_age: u64,
+}
+
+/// What holds on one route.
+#[derive(Debug)]
+pub struct CorsPolicy {
+    origins: Arc<[OriginRule]>,
+    cookies: Cookies,
+    /// Lower case, sorted.
+    request_headers: Vec<Box<str>>,
+    allow_headers: Box<str>,
+    expose_headers: Box<str>,
+    max_age: Box<str>,
+}
+
+/// How an origin came to be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    /// By `*`.
+    AsAny,
+    /// By its name.
+    ByName,
+}
+
+impl CorsPolicy {
+    /// The rules for a route whose callers send credentials in `sent` and find renewed ones in `told`.
+    #[must_use]
+    pub fn new<'n>(rules: &'n CorsRules, sent: impl IntoIterator<Item = &'n str>, told: impl IntoIterator<Item = &'n str>) -> Self {
+        let mut request_headers: Vec<Box<str>> = REQUEST_HEADERS
+            .iter()
+            .copied()
+            .chain(sent)
+            .chain(rules.request_headers.iter().map(String::as_str))
+            .map(|name| name.to_ascii_lowercase().into())
+            .collect();
+        request_headers.sort_unstable();
+        request_headers.dedup();
+        let mut exposed: Vec<&str> = Vec::new();
+        let own = rules.response_headers.iter().map(String::as_str);
+        for name in RESPONSE_HEADERS.iter().copied().chain(told).chain(own) {
+            if !exposed.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                exposed.push(name);
+            }
+        }
+        Self {
+            origins: rules.origins.clone(),
+            cookies: rules.cookies,
+            allow_headers: request_headers.join(", ").into(),
+            request_headers,
+            expose_headers: exposed.join(", ").into(),
+            max_age: rules.max_age.to_string().into(),
+        }
+    }
+
+    /// Whether cookies may be used for pages of this origin: it is listed by its name, and its cookies are used.
+    #[must_use]
+    pub fn trusts(&self, origin: &[u8]) -> bool {
+        self.cookies == Cookies::Used && self.find(origin) == Some(Listed::ByName)
+    }
+
+    fn find(&self, origin: &[u8]) -> Option<Listed> {
+        let origin = PageOrigin::parse(origin)?;
+        let rule = self.origins.iter().find(|rule| rule.takes(&origin))?;
+        Some(match rule {
+            OriginRule::Any => Listed::AsAny,
+            OriginRule::Exact(_) | OriginRule::OneLabel(_) => Listed::ByName,
+        })
+    }
+
+    /// Makes the fields of an answer those of this policy, whatever a service behind wrote there: a listed origin may
+    /// read it, and caches are told that answers differ by origin.
+    pub fn mark(&self, request: &Fields, answer: &mut Fields) {
+        answer.retain(|field| !is_cors(field.name));
+        add_vary(answer, "Origin");
+        let Ok(Some(origin)) = request.one("origin") else { return };
+        let Some(listed) = self.find(origin) else { return };
+        self.name(origin, listed, answer);
+        answer.push(b"Access-Control-Expose-Headers", self.expose_headers.as_bytes());
+    }
+
+    fn name(&self, origin: &[u8], listed: Listed, answer: &mut Fields) {
+        let named = match listed {
+            Listed::AsAny => b"*",
+            Listed::ByName => origin,
+        };
+        answer.push(b"Access-Control-Allow-Origin", named);
+        if self.cookies == Cookies::Used {
+            answer.push(b"Access-Control-Allow-Credentials", b"true");
+        }
+    }
+
+    /// Judges a preflight for a method that the path takes. `methods` are those that this origin may be told of.
+    ///
+    /// # Errors
+    /// [`Denial::CorsOrigin`], [`Denial::CorsHeader`].
+    pub fn grant(&self, preflight: &Preflight<'_>, methods: &str) -> Result<Fields, Denial> {
+        let listed = self.find(preflight.origin).ok_or(Denial::CorsOrigin)?;
+        let mut asked = preflight.headers().take(MAX_ASKED + 1);
+        if asked.by_ref().take(MAX_ASKED).any(|name| !self.takes_header(name)) || asked.next().is_some() {
+            return Err(Denial::CorsHeader);
+        }
+        let mut answer = Fields::default();
+        self.name(preflight.origin, listed, &mut answer);
+        answer.push(b"Access-Control-Allow-Methods", methods.as_bytes());
+        answer.push(b"Access-Control-Allow-Headers", self.allow_headers.as_bytes());
+        answer.push(b"Access-Control-Max-Age", self.max_age.as_bytes());
+        if preflight.private_network && listed == Listed::ByName {
+            answer.push(b"Access-Control-Allow-Private-Network", b"true");
+        }
+        answer.push(b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
+        Ok(answer)
+    }
+
+    fn takes_header(&self, name: &[u8]) -> bool {
+        let mut known = self.request_headers.iter();
+        name.iter().all(|b| is_token(*b)) && known.any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+/// A browser's question whether a page may make a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Preflight<'h> {
+    fields: &'h Fields,
+    /// Who asks.
+    origin: &'h [u8],
+    /// Which method the page wants.
+    pub method: &'h [u8],
+    /// Whether the page is outside of the network that this server is in (the draft "Private Network Access").
+    private_network: bool,
+}
+
+impl<'h> Preflight<'h> {
+    /// Whether a request is one: OPTIONS with one `Origin` and one `Access-Control-Request-Method`.
+    #[must_use]
+    pub fn of(method: Method, fields: &'h Fields) -> Option<Self> {
+        if method != Method::Options {
+            return None;
+        }
+        let one = |name| fields.one(name).ok().flatten();
+        Some(Self {
+            fields,
+            origin: one("origin")?,
+            method: one("access-control-request-method")?,
+            private_network: one("access-control-request-private-network") == Some(b"true"),
+        })
+    }
+
+    /// Names of the headers that the page wants to send.
+    fn headers(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+        let lines = self.fields.all("access-control-request-headers");
+        lines.flat_map(list)
+    }
+}
+
+/// Every policy of a configuration.
+#[derive(Debug, Default)]
+pub struct Cors {
+    /// Of each route, in their order; shorter where the last have none.
+    pub routes: Vec<Option<CorsPolicy>>,
+    /// Of answers to requests that have no route.
+    pub others: Option<CorsPolicy>,
+}
+
+/// Whose policy holds for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CorsOf {
+    /// No route was found.
+    #[default]
+    Others,
+    /// This route's.
+    Route(RouteIndex),
+    /// Nobody's: it says what it has to say by itself.
+    Nobody,
+}
+
+impl Cors {
+    /// The policy of a route.
+    #[must_use]
+    pub fn of_route(&self, route: RouteIndex) -> Option<&CorsPolicy> {
+        self.routes.get(route.0)?.as_ref()
+    }
+
+    /// The policy that holds for an answer.
+    #[must_use]
+    pub fn of(&self, whose: CorsOf) -> Option<&CorsPolicy> {
+        match whose {
+            CorsOf::Others => self.others.as_ref(),
+            CorsOf::Route(route) => self.of_route(route),
+            CorsOf::Nobody => None,
+        }
+    }
+
+    /// The first route of a path that has a policy, for a method that the path does not take.
+    pub fn neighbour(&self, find: impl Fn(Method) -> Option<RouteIndex>) -> Option<RouteIndex> {
+        let mut routes = Method::ALL.into_iter().filter_map(find);
+        routes.find(|route| self.of_route(*route).is_some())
+    }
+
+    /// Answers a preflight by the route that takes the method which the page wants: `None` where no policy stands, and
+    /// the request is one like any other. `find` tells the route of a method on the requested path.
+    ///
+    /// # Errors
+    /// [`Denial::CorsOrigin`], [`Denial::CorsMethod`], [`Denial::CorsHeader`], with the route whose policy said so.
+    pub fn answer(
+        &self,
+        preflight: &Preflight<'_>,
+        find: impl Fn(Method) -> Option<RouteIndex>,
+    ) -> Result<Option<(Fields, RouteIndex)>, (Denial, RouteIndex)> {
+        let wanted = Method::parse(preflight.method).ok().and_then(&find);
+        let asked = wanted.or_else(|| self.neighbour(&find));
+        let Some((route, policy)) = asked.and_then(|route| Some((route, self.of_route(route)?))) else {
+            return Ok(None);
+        };
+        if policy.find(preflight.origin).is_none() {
+            return Err((Denial::CorsOrigin, route));
+        }
+        if wanted.is_none() {
+            return Err((Denial::CorsMethod, route));
+        }
+        let is_open = |method: &Method| {
+            let own = find(*method).and_then(|route| self.of_route(route));
+            own.is_some_and(|own| own.cookies == policy.cookies && own.find(preflight.origin).is_some())
+        };
+        let methods: Vec<&str> = Method::ALL.iter().filter(|m| is_open(m)).map(|m| m.as_str()).collect();
+        match policy.grant(preflight, &methods.join(", ")) {
+            Ok(fields) => Ok(Some((fields, route))),
+            Err(denial) => Err((denial, route)),
+        }
+    }
+}
+
+/// Whether a response field belongs to this protocol.
+fn is_cors(name: &[u8]) -> bool {
+    const FAMILY: &[u8] = b"access-control-";
+    name.get(..FAMILY.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))
+}
+
+/// Adds a name to `Vary`: in one field with what is there, since some caches read no second one.
+fn add_vary(answer: &mut Fields, name: &str) {
+    let is_told = |known: &[u8]| known == b"*" || known.eq_ignore_ascii_case(name.as_bytes());
+    if answer.all("vary").flat_map(list).any(is_told) {
+        return;
+    }
+    let mut merged: Vec<u8> = answer.all("vary").collect::<Vec<_>>().join(b", ".as_slice());
+    if !merged.is_empty() {
+        // One field with all of it.
+        answer.retain(|field| !field.is("vary"));
+        merged.extend_from_slice(b", ");
+    }
+    merged.extend_from_slice(name.as_bytes());
+    answer.push(b"Vary", &merged);
+}

@@ -1,0 +1,146 @@
+//! What a service finds in a decoded segment that normalises it, decodes it again, or both.
+
+use std::borrow::Cow;
+
+use super::lookalike::{Lookalike, narrow};
+
+/// Most decodings that are looked through. Real paths have been encoded twice or three times; a limit
+/// keeps a segment of `%25252525…` from costing its length for each of its thousands of layers.
+const MAX_LAYERS: u32 = 8;
+
+/// Whether some reader finds a dot segment, or a delimiter that was not one of the segment, in a segment
+/// that was decoded once: by normalising its text, by decoding it again, or by both in any order.
+///
+/// Decoding again may give letters: `50%2520off` is the name `50%20off`. It may not give `.`, `/`, `\`
+/// or a control character, however often it is done.
+pub(super) fn has_second_reading(decoded: &[u8]) -> bool {
+    let mut layer = Cow::Borrowed(decoded);
+    for _ in 0..MAX_LAYERS {
+        let Some(normal) = normalized(&layer) else { return true };
+        if is_dot_segment(&normal) {
+            return true;
+        }
+        layer = match decoded_again(&normal) {
+            Again::Nothing => return false,
+            Again::Delimiter => return true,
+            Again::Text(text) => Cow::Owned(text),
+        };
+    }
+    true
+}
+
+/// Whether some reader takes a decoded segment for `.` or `..`: split at an encoded slash or
+/// backslash, cut at a `;`, spaces trimmed as Windows does, and three dots and more, which old ones shorten.
+fn is_dot_segment(decoded: &[u8]) -> bool {
+    decoded.split(|b| matches!(b, b'/' | b'\\')).any(|part| {
+        let name = part.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        !name.is_empty() && name.iter().all(|b| *b == b'.')
+    })
+}
+
+/// The text as a service reads it that normalises it; `None` where a delimiter appears, or where a
+/// careless decoder of UTF-8 would find one in an overlong form.
+fn normalized(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if text.is_ascii() {
+        return Some(Cow::Borrowed(text));
+    }
+    let is_overlong = |pair: &[u8]| matches!(pair, [0xc0 | 0xc1, _] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]);
+    if text.windows(2).any(is_overlong) {
+        return None;
+    }
+    let mut normal = Vec::with_capacity(text.len());
+    for c in String::from_utf8_lossy(text).chars() {
+        match Lookalike::of(c) {
+            None => normal.extend_from_slice(narrow(c).encode_utf8(&mut [0; 4]).as_bytes()),
+            Some(Lookalike::Delimiter) => return None,
+            Some(Lookalike::Text(ascii)) => normal.extend_from_slice(ascii.as_bytes()),
+        }
+    }
+    Some(Cow::Owned(normal))
+}
+
+/// What one more decoding gives.
+enum Again {
+    /// There is no escape left.
+    Nothing,
+    /// A `.`, `/`, `\` or control character.
+    Delimiter,
+    /// Another text.
+    Text(Vec<u8>),
+}
+
+fn decoded_again(text: &[u8]) -> Again {
+    let mut found = false;
+    let mut decoded = Vec::new();
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let escaped = match (first, after) {
+            (b'%', [high, low, tail @ ..]) => super::path::hex_pair(*high, *low).map(|byte| (byte, tail)),
+            _ => None,
+        };
+        let (byte, tail) = escaped.unwrap_or((*first, after));
+        if escaped.is_some() && matches!(byte, 0..0x20 | 0x7f | b'.' | b'/' | b'\\') {
+            return Again::Delimiter;
+        }
+        found |= escaped.is_some();
+        decoded.push(byte);
+        rest = tail;
+    }
+    if found { Again::Text(decoded) } else { Again::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delimiter_is_found_under_any_layer_and_text_is_not_one() {
+        for hidden in [
+            "%2e",
+            "a%2Eb",
+            "%2f",
+            "%5c",
+            "%00",
+            "%7f",
+            "%25%32%65",
+            "%252e",
+            "%25252525252e",
+            "..%3b",
+            "..%253b",
+            "%c0%ae",
+            "%e0%80%ae",
+            "%ef%bc%8e",
+            "\u{ff05}2e",
+            "\u{ff05}\u{ff12}\u{ff45}",
+            "%ef%bc%852e",
+            "..\u{ff1b}",
+            ".%20",
+            " . ",
+        ] {
+            assert!(has_second_reading(hidden.as_bytes()), "{hidden}");
+        }
+        for text in [
+            "50%20off",
+            "100%",
+            "%41%42",
+            "%2520",
+            "%ff",
+            "a%3bb",
+            "%c3%a4",
+            "1%2g",
+            "a.b",
+            "\u{2026}x",
+            "100\u{ff05}",
+            "a\u{ff1b}",
+        ] {
+            assert!(!has_second_reading(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn more_layers_than_anybody_makes_are_refused_and_cost_little() {
+        let layers = |n: usize| format!("%{}41", "25".repeat(n));
+        assert!(!has_second_reading(layers(5).as_bytes()));
+        assert!(has_second_reading(layers(4_000).as_bytes()));
+    }
+}

@@ -1,0 +1,189 @@
+//! Which part of a list a caller asks for: `?limit=` and `?after=`.
+
+use crate::base::field_errors::FieldErrors;
+use crate::store::MAX_LIST;
+
+/// Longest `after`, in bytes: as long as any id or scope.
+const MAX_AFTER: usize = 255;
+
+const BAD_AFTER: &str = "The after field is not valid.";
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageAsked {
+    /// At most this many, from 1 to [`MAX_LIST`], which is what is told to those who do not ask.
+    pub limit: usize,
+    /// What follows the item of this id.
+    pub after: Option<String>,
+}
+
+impl PageAsked {
+    /// Reads a query. `unknown` is what a parameter is told that lists do not have, with `{field}` for its name.
+    ///
+    /// # Errors
+    /// [`FieldErrors`] by parameter: one that is unknown, bad, or there twice.
+    pub fn parse(query: Option<&str>, unknown: Option<&str>) -> Result<Self, FieldErrors> {
+        let mut errors = FieldErrors::default();
+        let (mut limit, mut after) = (None, None);
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "limit" if limit.is_none() => {
+                    limit = value.parse().ok().filter(|n| (1..=MAX_LIST).contains(n));
+                    if limit.is_none() {
+                        errors.push(name, format!("The limit field must be a number from 1 to {MAX_LIST}."));
+                    }
+                }
+                "after" if after.is_none() => {
+                    after = decode(value).filter(|id| (1..=MAX_AFTER).contains(&id.len()));
+                    if after.is_none() {
+                        errors.push(name, BAD_AFTER);
+                    }
+                }
+                "limit" | "after" => errors.push(name, format!("The {name} field is there twice.")),
+                _ => {
+                    let name = decode(name).unwrap_or_else(|| name.to_owned());
+                    let told = unknown.unwrap_or("The {field} field is not known.");
+                    errors.push(&name, told.replace("{field}", &name.replace('_', " ")));
+                }
+            }
+        }
+        if errors.is_empty() {
+            let limit = limit.unwrap_or(MAX_LIST);
+            Ok(Self { limit, after })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// This part of a list that is whole, and where the next part begins.
+    ///
+    /// # Errors
+    /// [`FieldErrors`] when no item has the id that was named.
+    pub fn cut<T>(&self, mut items: Vec<T>, id_of: impl Fn(&T) -> String) -> Result<(Vec<T>, Option<String>), FieldErrors> {
+        if let Some(after) = &self.after {
+            let place = items.iter().position(|item| id_of(item) == *after);
+            items.drain(..=place.ok_or_else(|| self.bad_after())?);
+        }
+        let more = items.len() > self.limit;
+        items.truncate(self.limit);
+        let next = items.last().filter(|_| more).map(id_of);
+        Ok((items, next))
+    }
+
+    /// What is said of an `after` that can be no item's id.
+    #[must_use]
+    pub fn bad_after(&self) -> FieldErrors {
+        let mut errors = FieldErrors::default();
+        errors.push("after", BAD_AFTER);
+        errors
+    }
+
+    /// The value of a `Link` field that leads to the next part, relative to the list itself (RFC 8288, RFC 3986 section
+    /// 5.2.2).
+    #[must_use]
+    pub fn link(&self, next: &str) -> String {
+        format!("<?after={}&limit={}>; rel=\"next\"", encode(next), self.limit)
+    }
+}
+
+/// A text as a part of a query, with what no reader of a query or of a `Link` field takes for anything else.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The text of a part of a query (RFC 3986, section 2.1); nothing for what is no text.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            let digits = std::str::from_utf8(&digits)
+                .ok()
+                .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(limit: usize, after: Option<&str>) -> PageAsked {
+        PageAsked {
+            limit,
+            after: after.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_query_says_how_many_and_after_what() {
+        for (query, expected) in [
+            (None, asked(1_000, None)),
+            (Some(""), asked(1_000, None)),
+            (Some("limit=1"), asked(1, None)),
+            (Some("limit=1000&after=key_1"), asked(1_000, Some("key_1"))),
+            (Some("after=ur%6E%3Ax&"), asked(1_000, Some("urn:x"))),
+        ] {
+            assert_eq!(PageAsked::parse(query, None), Ok(expected), "{query:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_bad_or_twice_is_named() {
+        let number = "The limit field must be a number from 1 to 1000.";
+        for (query, field, message) in [
+            ("limit=0", "limit", number),
+            ("limit=1001", "limit", number),
+            ("limit=-1", "limit", number),
+            ("limit=x", "limit", number),
+            ("limit", "limit", number),
+            ("limit=1&limit=1", "limit", "The limit field is there twice."),
+            ("after=a&after=a", "after", "The after field is there twice."),
+            ("after=", "after", "The after field is not valid."),
+            ("after=%FF", "after", "The after field is not valid."),
+            ("after=%zz", "after", "The after field is not valid."),
+            ("after=a%2", "after", "The after field is not valid."),
+            ("page_no=2", "page_no", "The page no field is not known."),
+            ("%6Cimit=2", "limit", "The limit field is not known."),
+        ] {
+            let errors = PageAsked::parse(Some(query), None).unwrap_err();
+            assert_eq!(errors.iter().collect::<Vec<_>>(), [(field, &[message.to_owned()][..])], "{query}");
+        }
+        let errors = PageAsked::parse(Some("x=1&limit=y"), Some("No {field}.")).unwrap_err();
+        assert_eq!(errors.iter().count(), 2);
+        assert_eq!(errors.iter().next().unwrap().1, ["No x."]);
+    }
+
+    #[test]
+    fn a_whole_list_is_cut_where_it_is_asked_for() {
+        let items = || vec!["a", "b", "c"];
+        let id = |item: &&str| (*item).to_owned();
+        for (page, expected, next) in [
+            (asked(3, None), &["a", "b", "c"][..], None),
+            (asked(2, None), &["a", "b"][..], Some("b")),
+            (asked(2, Some("b")), &["c"][..], None),
+            (asked(1, Some("a")), &["b"][..], Some("b")),
+            (asked(9, Some("c")), &[][..], None),
+        ] {
+            let (cut, told) = page.cut(items(), id).unwrap();
+            assert_eq!((cut.as_slice(), told.as_deref()), (expected, next), "{page:?}");
+        }
+        assert!(asked(2, Some("z")).cut(items(), id).is_err());
+        assert_eq!(asked(2, None).link("a:b/c"), "<?after=a%3Ab%2Fc&limit=2>; rel=\"next\"");
+        assert_eq!(asked(2, None).link("b"), "<?after=b&limit=2>; rel=\"next\"");
+    }
+}

@@ -1,0 +1,166 @@
+//! Whether the embedded store takes changes, in words for the log, commands, readiness and metrics.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::store::{StoreError, Writes};
+
+use super::disk::Fault;
+
+/// What a store that met a failure still does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Looks up, and changes what there is.
+    Endings,
+    /// Looks up.
+    Reads,
+    /// Nothing.
+    Nothing,
+}
+
+/// Why changes are not made.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    /// What happened, without the file's name.
+    why: String,
+    /// What helps.
+    advice: &'static str,
+    left: Left,
+}
+
+impl Trouble {
+    /// After a failure of the system, if it was one.
+    pub(super) fn after(fault: Option<&Fault>, otherwise: &str) -> Self {
+        match fault {
+            Some(fault) => Self {
+                why: format!("the system could not {} its file: {}", fault.tried, fault.words),
+                advice: advice(fault.kind),
+                left: Left::Nothing,
+            },
+            None => Self {
+                why: otherwise.to_owned(),
+                advice: "the gateway opens it again by itself; if that does not help, bring back a copy of the file",
+                left: Left::Nothing,
+            },
+        }
+    }
+
+    /// The file was taken away while the gateway runs.
+    pub(super) fn misplaced() -> Self {
+        Self {
+            why: "its file was removed or replaced while the gateway runs, so a change would be lost at the next start".into(),
+            advice: "put the file back (Linux still has it as one of /proc/PID/fd), or stop the gateway, bring back a copy and start it",
+            left: Left::Reads,
+        }
+    }
+}
+
+/// What helps against a failure of the file system.
+const fn advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::StorageFull => "free space on its file system",
+        ErrorKind::QuotaExceeded => "raise the quota of the user the gateway runs as, or free space",
+        ErrorKind::FileTooLarge => "raise the limit on the size of files of the process (`ulimit -f`, `LimitFSIZE`) or of the file system",
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount its file system for writing; one that became read-only by itself had errors, which are in the kernel's log"
+        }
+        ErrorKind::PermissionDenied => "let the user the gateway runs as write the file",
+        _ => "look at the disk and at the kernel's log",
+    }
+}
+
+/// Told by the writing thread, asked by everybody.
+#[derive(Debug)]
+pub(super) struct Health {
+    path: PathBuf,
+    trouble: Mutex<Option<Trouble>>,
+    failed: AtomicU64,
+    reopened: AtomicU64,
+}
+
+impl Health {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            trouble: Mutex::default(),
+            failed: AtomicU64::new(0),
+            reopened: AtomicU64::new(0),
+        }
+    }
+
+    /// A change, or the try that would show that changes can be made, failed.
+    pub(super) fn count_failure(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The file was opened again.
+    pub(super) fn count_reopening(&self) {
+        self.reopened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// No change is made from now on, or only some. Logged when all was well before.
+    pub(super) fn fell(&self, trouble: Trouble, left: Left) {
+        let trouble = Trouble { left, ..trouble };
+        let before = self.lock().replace(trouble.clone());
+        if before.is_none() {
+            tracing::error!(
+                alarm = "store_takes_no_changes",
+                path = %self.path.display(),
+                why = %trouble.why,
+                "the store takes no changes: {}; the gateway tries again by itself, and says when it has succeeded", trouble.advice
+            );
+        }
+    }
+
+    /// The same trouble, and this is left.
+    pub(super) fn is_left(&self, left: Left) {
+        if let Some(trouble) = self.lock().as_mut() {
+            trouble.left = left;
+        }
+    }
+
+    /// A change was made, or could be. Logged when it could not be before.
+    pub(super) fn recovered(&self) {
+        if self.lock().take().is_some() {
+            tracing::warn!(path = %self.path.display(), "the store takes changes again");
+        }
+    }
+
+    /// For whoever wanted a change, which was not made.
+    pub(super) fn refusal(&self) -> StoreError {
+        let path = self.path.display();
+        StoreError::Unavailable(match &*self.lock() {
+            Some(Trouble { why, advice, left }) => {
+                let left = match left {
+                    Left::Endings => "the gateway goes on by itself then; until then nothing new is made, and what there is can be revoked",
+                    Left::Reads => "the gateway goes on by itself then; until then nothing can be changed",
+                    Left::Nothing => "the gateway goes on by itself then; until then the store neither answers nor changes",
+                };
+                format!("{why} ({path}). To do: {advice}; {left}")
+            }
+            None => format!("its file could not be written ({path}) and was opened again; repeat the command"),
+        })
+    }
+
+    /// For metrics and readiness.
+    pub(super) fn writes(&self) -> Writes {
+        let refused = self.lock().as_ref().map(|trouble| {
+            let left = match trouble.left {
+                Left::Endings => "nothing new is made; what there is can be revoked",
+                Left::Reads | Left::Nothing => "nothing can be changed or revoked",
+            };
+            format!("takes no changes: {}; {left}. To do: {}", trouble.why, trouble.advice)
+        });
+        Writes {
+            refused,
+            failed: self.failed.load(Ordering::Relaxed),
+            reopened: self.reopened.load(Ordering::Relaxed),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
