@@ -9,7 +9,7 @@ use super::Operations;
 use super::api::{ImportKey, KeyView};
 use super::error::OperationError;
 use super::keys::{Halves, KeyWords, find_key_surface, parse_id};
-use super::times::{parse_expiry, printable};
+use super::times::parse_expiry;
 
 impl Operations {
     /// Imports one credential.
@@ -77,10 +77,8 @@ fn parse_last4(text: &str) -> Result<String, OperationError> {
     if text.len() <= 4 && text.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(text.to_owned())
     } else {
-        Err(usage(&format!(
-            "`{}` is not the end of a key: at most four characters",
-            printable(text)
-        )))
+        // What is longer may be the whole key, and is not repeated.
+        Err(usage("`last4` is not the end of a key: at most four characters without blanks"))
     }
 }
 

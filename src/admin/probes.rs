@@ -1,13 +1,14 @@
 //! `/livez`, `/readyz`, `/metrics`: what orchestrators and monitoring ask.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 
 use crate::base::clock::BootMillis;
+use crate::store::cached::ReadAhead;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
 use super::Operations;
@@ -29,12 +30,27 @@ pub struct Readiness {
     draining: AtomicBool,
     /// Boot time of the last good answer, plus one; zero for none.
     store_seen: AtomicU64,
+    /// Why it did not answer when it was last asked; empty if nobody said.
+    store_failed: Mutex<String>,
+    warming: AtomicBool,
+    /// How far what was in use before the start is read.
+    pub ahead: ReadAhead,
 }
 
 impl Readiness {
     /// A configuration is in force and the workers serve.
     pub fn configured(&self) {
         self.configured.store(true, Ordering::Relaxed);
+    }
+
+    /// What was in use before the start is being read.
+    pub fn warming(&self) {
+        self.warming.store(true, Ordering::Relaxed);
+    }
+
+    /// It was, or the time for that is over.
+    pub fn warm(&self) {
+        self.warming.store(false, Ordering::Relaxed);
     }
 
     /// The gateway is shutting down; there is no way back.
@@ -47,11 +63,25 @@ impl Readiness {
         self.store_seen.store(at.0.saturating_add(1), Ordering::Relaxed);
     }
 
+    /// The store did not answer, or not well, for this reason.
+    pub fn store_failed(&self, why: String) {
+        *self.store_failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     /// Whether the store answered a moment ago.
     #[must_use]
     pub fn store_is_up(&self, now: BootMillis) -> bool {
         let seen = self.store_seen.load(Ordering::Relaxed);
         seen > 0 && now.since(BootMillis(seen - 1)) <= STORE_FRESH
+    }
+
+    fn no_answer(&self) -> String {
+        let why = self.store_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if why.is_empty() {
+            "no answer".to_owned()
+        } else {
+            format!("no answer: {why}")
+        }
     }
 
     /// Each check in words: `ok`, or what is wrong.
@@ -60,7 +90,12 @@ impl Readiness {
         let say = |passed: bool, otherwise: &str| if passed { "ok" } else { otherwise }.to_owned();
         Checks {
             configuration: say(self.configured.load(Ordering::Relaxed), "not loaded yet"),
-            store: say(self.store_is_up(now), "no answer"),
+            store: say(self.store_is_up(now), &self.no_answer()),
+            warm: if self.warming.load(Ordering::Relaxed) {
+                self.ahead.to_string()
+            } else {
+                "ok".to_owned()
+            },
             serving: say(!self.draining.load(Ordering::Relaxed), "shutting down"),
         }
     }
@@ -70,7 +105,7 @@ impl Checks {
     /// Whether every check passes.
     #[must_use]
     pub fn all_pass(&self) -> bool {
-        [&self.configuration, &self.store, &self.serving]
+        [&self.configuration, &self.store, &self.warm, &self.serving]
             .into_iter()
             .all(|check| check == "ok")
     }
@@ -83,6 +118,9 @@ struct Ready {
     /// What should be changed about the store; says nothing about readiness.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     store_concerns: Vec<String>,
+    /// What the process has too few descriptors for; says nothing about readiness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortage: Option<String>,
 }
 
 /// The probes alone, for their TCP listener.
@@ -116,6 +154,7 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
                     ready,
                     checks,
                     store_concerns,
+                    shortage: operations.shortage.clone(),
                 },
             )
         }
@@ -140,11 +179,12 @@ pub async fn watch_store(operations: Arc<Operations>) {
     loop {
         ticks.tick().await;
         let sent = operations.clock.now().boot;
-        if matches!(
-            tokio::time::timeout(PROBE_DEADLINE, operations.store.probe(PROBE_DEADLINE)).await,
-            Ok(Ok(()))
-        ) {
-            operations.readiness.store_answered(sent);
+        match tokio::time::timeout(PROBE_DEADLINE, operations.store.probe(PROBE_DEADLINE)).await {
+            Ok(Ok(())) => operations.readiness.store_answered(sent),
+            Ok(Err(error)) => operations.readiness.store_failed(error.to_string()),
+            Err(_) => operations
+                .readiness
+                .store_failed(format!("nothing within {} ms", PROBE_DEADLINE.as_millis())),
         }
     }
 }

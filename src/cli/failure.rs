@@ -1,9 +1,13 @@
 //! How a command fails, and what the process answers then.
 
 use std::io::{self, Write as _};
+use std::path::Path;
+
+use serde::Serialize;
 
 use crate::admin::OperationError;
-use crate::admin::api::{Failure as Told, FailureBody};
+use crate::admin::api::FailureBody;
+use crate::config::Problems;
 
 use super::output::Form;
 
@@ -49,6 +53,28 @@ pub struct Failure {
     pub code: String,
     /// What people read; holds no secret.
     pub message: String,
+    /// Where it stands in what was read: a line of an import file.
+    pub line: Option<u64>,
+    /// Mistakes of the configuration, each with its place.
+    pub problems: Option<serde_json::Value>,
+    /// The log has told it already.
+    pub told: bool,
+}
+
+/// The answer of a failed command, in JSON: these members and no others, the last two only where they belong.
+#[derive(Serialize)]
+struct Answer<'a> {
+    error: Body<'a>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<&'a serde_json::Value>,
 }
 
 impl Failure {
@@ -66,6 +92,20 @@ impl Failure {
             exit,
             code: code.into(),
             message: message.into(),
+            line: None,
+            problems: None,
+            told: false,
+        }
+    }
+
+    /// A configuration with mistakes; people are shown them with their lines.
+    #[must_use]
+    pub(crate) fn of_configuration(config: &Path, problems: &Problems) -> Self {
+        let number = problems.len();
+        let noun = if number == 1 { "mistake" } else { "mistakes" };
+        Self {
+            problems: Some(problems.to_json()),
+            ..Self::new(Exit::Configuration, format!("{} has {number} {noun}", config.display()))
         }
     }
 
@@ -73,9 +113,8 @@ impl Failure {
     #[must_use]
     pub(crate) fn unconfirmed(message: String) -> Self {
         Self {
-            exit: Exit::Unavailable,
             code: "unconfirmed".into(),
-            message,
+            ..Self::new(Exit::Unavailable, message)
         }
     }
 
@@ -90,9 +129,8 @@ impl Failure {
             _ => Exit::Failed,
         };
         Self {
-            exit,
             code: body.code,
-            message: body.message,
+            ..Self::new(exit, body.message)
         }
     }
 
@@ -100,15 +138,24 @@ impl Failure {
     pub(crate) fn print(&self, form: Form) {
         // Nobody is left to tell when standard error is gone.
         let _ = match form {
+            Form::Text if self.told => Ok(()),
+            // A report of mistakes says of each what it is.
+            Form::Text if self.message.starts_with("error: ") => writeln!(io::stderr(), "{}", self.message),
             Form::Text => writeln!(io::stderr(), "error: {}", self.message),
-            Form::Json => {
-                let error = FailureBody {
-                    code: self.code.clone(),
-                    message: self.message.clone(),
-                };
-                writeln!(io::stderr(), "{}", serde_json::to_string(&Told { error }).unwrap_or_default())
-            }
+            Form::Json => writeln!(io::stderr(), "{}", self.to_json()),
         };
+    }
+
+    /// One line.
+    #[must_use]
+    pub(crate) fn to_json(&self) -> String {
+        let error = Body {
+            code: &self.code,
+            message: &self.message,
+            line: self.line,
+            problems: self.problems.as_ref(),
+        };
+        serde_json::to_string(&Answer { error }).unwrap_or_default()
     }
 }
 

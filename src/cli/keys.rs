@@ -1,22 +1,18 @@
 //! `durward keys …`.
 
-use std::io::{self, BufRead, Read as _};
-use std::path::Path;
+use std::io;
 
-use crate::admin::api::{CreateKey, Created, ImportKey, KeyList, KeyMade, KeyView, Replaced, RotateKey, Rotated};
+use crate::admin::api::{CreateKey, Created, KeyList, KeyMade, KeyView, Replaced, Revealed, RotateKey, Rotated};
 use crate::admin::told::Waited;
 use crate::base::ids::is_valid_id;
 use crate::base::percent;
 
-use super::args::{CreateArgs, ImportArgs, KeyCommand, Page, WaitArgs};
+use super::args::{CreateArgs, KeyCommand, Page, WaitArgs};
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output::{self, Form, Printer};
 use super::tenants::more;
 use super::wait::{self, Change};
-
-/// Longest line of an import file; a line with a hundred scopes is a tenth of it.
-const MAX_LINE: u64 = 64 * 1024;
 
 /// The contract's answer to a rotation: the new credential, and what it replaces.
 #[derive(serde::Serialize)]
@@ -53,6 +49,10 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
             more(printer, list.next.as_deref());
             Ok(())
         }
+        KeyCommand::Reveal { id } => {
+            let revealed: Revealed = client.get(&format!("/v1/keys/{}/secret", path_id(id)?))?;
+            printer.print(&revealed, |out| writeln!(out, "{}", revealed.secret))
+        }
         KeyCommand::Show { id } => {
             let key: KeyView = client.get(&format!("/v1/keys/{}", path_id(id)?))?;
             printer.print(&key, |out| output::key(out, &key))
@@ -67,7 +67,7 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
             };
             rotate((client, wait, printer), id, &request)
         }
-        KeyCommand::Import(args) => import(client, args, printer),
+        KeyCommand::Import(args) => super::import::run(client, args, printer),
     }
 }
 
@@ -181,86 +181,6 @@ fn list_table(out: &mut dyn io::Write, list: &KeyList) -> io::Result<()> {
     });
     let head = ["ID", "STATE", "KEY", "SURFACE", "TENANT", "MODE", "SCOPES", "EXPIRES", "NAME"];
     output::table(out, head, &rows.collect::<Vec<_>>())
-}
-
-fn import(client: &Client, args: &ImportArgs, printer: &Printer) -> Result<(), Failure> {
-    if let Some(file) = &args.file {
-        return import_lines(client, args, file, printer);
-    }
-    let request = ImportKey {
-        surface: args.surface.clone().unwrap_or_default(),
-        tenant: args.tenant.clone().unwrap_or_default(),
-        sha256: args.sha256.clone().unwrap_or_default(),
-        secret_sha256: args.secret_sha256.clone(),
-        id: args.id.clone(),
-        last4: args.last4.clone(),
-        mode: args.key.mode.clone(),
-        scopes: args.key.scopes.clone(),
-        subject: args.key.subject.clone(),
-        expires: args.key.expires.clone(),
-        name: args.key.name.clone(),
-    };
-    let key: KeyView = client.post("/v1/keys/import", &request)?;
-    printer.print(&key, |out| output::key(out, &key))
-}
-
-/// Imports line by line; a line that fails is named and the rest goes on, except when the gateway
-/// itself is not there.
-fn import_lines(client: &Client, args: &ImportArgs, file: &Path, printer: &Printer) -> Result<(), Failure> {
-    let unreadable = |error: io::Error| Failure::new(Exit::Failed, format!("{} cannot be read: {error}", file.display()));
-    let mut input: Box<dyn BufRead> = if file == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(io::BufReader::new(std::fs::File::open(file).map_err(unreadable)?))
-    };
-    let (mut number, mut done, mut failed) = (0_u64, 0_u64, 0_u64);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        number += 1;
-        if (&mut input).take(MAX_LINE).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
-            break;
-        }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        match import_line(client, args, &line) {
-            Ok(key) => {
-                done += 1;
-                printer.print(&key, |out| writeln!(out, "{}  {}", key.id, key.tenant))?;
-            }
-            Err(failure) if failure.exit == Exit::Unavailable => return Err(failure),
-            Err(failure) => {
-                failed += 1;
-                printer.remark(&format!("line {number}: {}", failure.message));
-            }
-        }
-    }
-    if failed > 0 {
-        return Err(Failure::new(
-            Exit::Failed,
-            format!("{failed} of {} lines were not imported", failed + done),
-        ));
-    }
-    Ok(())
-}
-
-fn import_line(client: &Client, args: &ImportArgs, line: &[u8]) -> Result<KeyView, Failure> {
-    // A message of serde's could quote the line; the place in it is enough.
-    let mut request: ImportKey = serde_json::from_slice(line).map_err(|error| {
-        let members = "surface, tenant, sha256, secret_sha256, id, last4, mode, scopes, subject, expires, name";
-        Failure::new(
-            Exit::Usage,
-            format!("not an object with the members {members} (column {})", error.column()),
-        )
-    })?;
-    if request.surface.is_empty() {
-        request.surface = args.surface.clone().unwrap_or_default();
-    }
-    if request.tenant.is_empty() {
-        request.tenant = args.tenant.clone().unwrap_or_default();
-    }
-    client.post("/v1/keys/import", &request)
 }
 
 /// An id as part of a path: nothing in it can lead elsewhere.

@@ -56,17 +56,27 @@ impl Printer {
         }
     }
 
-    /// Writes a remark to standard error, where it disturbs no program.
+    /// Writes a remark to standard error, where it disturbs no program: with `--json` a line `{"remark":"…"}`.
     pub(crate) fn remark(&self, text: &str) {
-        // Nobody is left to tell when standard error is gone.
-        let _ = writeln!(io::stderr(), "{text}");
+        self.note("remark", text);
     }
 
-    /// Writes warnings to standard error.
+    /// Writes warnings to standard error: with `--json` lines `{"warning":"…"}`.
     pub(crate) fn warn(&self, warnings: &[String]) {
         for warning in warnings {
-            self.remark(&format!("warning: {warning}"));
+            match self.form {
+                Form::Json => self.note("warning", warning),
+                Form::Text => self.note("", &format!("warning: {warning}")),
+            }
         }
+    }
+
+    fn note(&self, name: &str, text: &str) {
+        // Nobody is left to tell when standard error is gone.
+        let _ = match self.form {
+            Form::Json => writeln!(io::stderr(), "{}", serde_json::json!({ name: text })),
+            Form::Text => writeln!(io::stderr(), "{text}"),
+        };
     }
 }
 

@@ -9,12 +9,16 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Exit, Failure};
-use crate::config::{self, Problems, Purpose, Style};
+use super::output::{Form, Printer};
+use crate::config::error::Weight;
+use crate::config::{self, ConfigErrors, Problems, Purpose, Style};
 use crate::snapshot::LogFormat;
 use crate::telemetry::diagnostics::{Diagnostics, Format};
 
+mod chores;
 mod identity;
 mod metrics;
+mod opening;
 mod process;
 mod reload;
 
@@ -39,13 +43,42 @@ pub(crate) struct Running {
     diagnostics: Diagnostics,
 }
 
-pub(crate) fn run(config: &Path) -> Result<(), Failure> {
-    start(config, Lines::Stdout)?.wait()
+pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
+    let running = match start(config, Lines::Stdout) {
+        Ok(running) => running,
+        Err(NotStarted::Configuration(errors)) => {
+            if printer.form() == Form::Text {
+                printer.remark(&errors.problems.render(Style::Plain));
+            }
+            return Err(Failure::of_configuration(config, &errors.problems));
+        }
+        Err(NotStarted::Other(failure)) => return Err(failure),
+    };
+    running.process.tell();
+    running.wait()
+}
+
+/// Why a gateway does not serve.
+pub(crate) enum NotStarted {
+    /// Its configuration has mistakes.
+    Configuration(ConfigErrors),
+    /// Something is in the way; the log has told it.
+    Other(Failure),
+}
+
+impl From<NotStarted> for Failure {
+    fn from(not: NotStarted) -> Self {
+        match not {
+            NotStarted::Configuration(errors) => Self::new(Exit::Configuration, errors.to_string()),
+            NotStarted::Other(failure) => Self { told: false, ..failure },
+        }
+    }
 }
 
 /// Starts a gateway with this configuration; it serves when this returns.
-pub(crate) fn start(config: &Path, lines: Lines) -> Result<Running, Failure> {
-    let loaded = config::load(config, Purpose::Serve).map_err(|errors| Failure::new(Exit::Configuration, errors.to_string()))?;
+pub(crate) fn start(config: &Path, lines: Lines) -> Result<Running, NotStarted> {
+    let failed = |error: io::Error| NotStarted::Other(failed(error));
+    let loaded = config::load(config, Purpose::Serve).map_err(NotStarted::Configuration)?;
     let format = match loaded.settings.log.format {
         LogFormat::Json => Format::Json,
         LogFormat::Pretty => Format::Pretty,
@@ -64,8 +97,12 @@ pub(crate) fn start(config: &Path, lines: Lines) -> Result<Running, Failure> {
             diagnostics,
         }),
         Err(error) => {
+            tracing::error!(%error, "the gateway does not start");
             diagnostics.flush(FLUSH_TIME);
-            Err(failed(error))
+            // Whoever reads the log has one shape of lines; a second telling in another one would be none of them.
+            let told = format == Format::Json;
+            let failure = Failure::new(Exit::Failed, error.to_string());
+            Err(NotStarted::Other(Failure { told, ..failure }))
         }
     }
 }
@@ -94,10 +131,16 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error.to_string())
 }
 
-/// Logs what is probably not as it was meant.
+/// Logs what is probably not as it was meant, one line for each.
 fn warn(warnings: &Problems) {
-    if !warnings.is_empty() {
-        tracing::warn!("the configuration has warnings\n{}", warnings.render(Style::Plain));
+    for diagnosis in warnings.iter() {
+        let problem = diagnosis.problem;
+        let place = format!("{}:{}:{}", diagnosis.file.display(), diagnosis.line, diagnosis.column);
+        let help = problem.help.as_deref().unwrap_or_default();
+        match problem.weight {
+            Weight::Note => tracing::info!(place, help, "the configuration: {}", problem.message),
+            Weight::Warning | Weight::Error => tracing::warn!(place, help, "the configuration: {}", problem.message),
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl Reference {
         if let Ok(reference) = Self::parse(text) {
             return Some(Located { value: reference, at });
         }
-        if literals == Literals::PublicUrl && (text.starts_with("redis://") || text.starts_with("rediss://")) && !text.contains('@') {
+        if literals == Literals::PublicUrl && is_public_url(text) {
             return Some(Located {
                 value: Self::Public(text.clone().into_owned()),
                 at,
@@ -125,6 +125,35 @@ pub(super) fn is_pasted(text: &str) -> bool {
     text.contains("-----BEGIN ") || text.contains(['\n', '\r'])
 }
 
+/// Schemes of a store's address: Redis' own, and what Valkey calls the same.
+pub(super) const STORE_SCHEMES: [(&str, &str); 4] = [
+    ("redis://", "redis://"),
+    ("rediss://", "rediss://"),
+    ("valkey://", "redis://"),
+    ("valkeys://", "rediss://"),
+];
+
+/// Whether a text can only be the address of a store, without a password: a URL, or `host:port`.
+fn is_public_url(text: &str) -> bool {
+    if text.contains('@') {
+        return false;
+    }
+    STORE_SCHEMES.iter().any(|(scheme, _)| text.starts_with(scheme)) || is_host_and_port(text)
+}
+
+/// `host:port`, an IPv6 address in brackets. Without a port it could be any word, a secret too.
+#[must_use]
+pub(super) fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    let is_address = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    let is_name = (1..=253).contains(&host.len()) && host.bytes().all(plain);
+    (is_name || is_address) && !port.starts_with('+') && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
 }
@@ -132,6 +161,35 @@ fn is_variable(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_without_a_password_may_be_written_down() {
+        for good in [
+            "redis://h",
+            "rediss://h:1/0",
+            "valkey://h",
+            "valkeys://h:6380",
+            "h:6379",
+            "10.0.0.7:6379",
+            "[::1]:6379",
+        ] {
+            assert!(is_public_url(good), "{good}");
+        }
+        for bad in [
+            "redis://u:p@h",
+            "valkey://u:p@h",
+            "u:p@h:6379",
+            "hunter2",
+            "hunter2:x",
+            "h:0",
+            "h:+1",
+            "::1:6379",
+            "http://h",
+            ":1",
+        ] {
+            assert!(!is_public_url(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn references_are_read_and_literals_are_not() {

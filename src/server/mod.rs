@@ -58,7 +58,7 @@ pub struct Setup {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener's address cannot be had.
-    #[error("listener {name} cannot listen on {address}")]
+    #[error("listener {name} cannot listen on {address}: {source}")]
     Bind {
         /// The listener's name.
         name: String,
@@ -68,10 +68,10 @@ pub enum StartError {
         source: io::Error,
     },
     /// A worker cannot be started.
-    #[error("a worker cannot be started")]
+    #[error("a worker cannot be started: {0}")]
     Worker(#[source] io::Error),
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
+    #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     /// There are no workers.
     #[error("there must be at least one worker")]

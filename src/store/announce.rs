@@ -203,6 +203,10 @@ impl Announcer {
     pub async fn withdraw(&self) {
         let identity = &self.identity;
         *self.withdrawn.lock().await = true;
+        if self.written.load(Ordering::Relaxed) == 0 {
+            // Nobody has heard of it, so there is nothing to take away and nobody who sees it.
+            return;
+        }
         let done = timeout(DEADLINE, self.store().withdraw(identity.id.clone(), identity.run)).await;
         if !matches!(done, Ok(Ok(()))) {
             tracing::warn!("this gateway's receipt was not taken away; operators see it as silent for an hour");

@@ -68,6 +68,12 @@ pub enum Concern {
         /// `wait_replicas`.
         wanted: u32,
     },
+    /// The server refuses whatever writes.
+    #[error("the store takes no changes, revocations included: {why}")]
+    Closed {
+        /// Its reason.
+        why: &'static str,
+    },
     /// The gateway's user at the store lacks rights.
     #[error("the store refuses its user the rights {}: compare with docs/redis.md", rights.join(", "))]
     RightsRefused {
@@ -111,6 +117,7 @@ impl Concern {
             Self::ReplicasAway { .. } => "replicas_away",
             Self::WritesAlone => "writes_alone",
             Self::TooFewReplicas { .. } => "too_few_replicas",
+            Self::Closed { .. } => "takes_no_changes",
             Self::RightsRefused { .. } => "rights_refused",
             Self::ReadsWhenDown => "reads_when_down",
         }

@@ -18,8 +18,8 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink, Found,
-    NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
+    Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 use confirmations::{Confirmations, Confirmer, confirm_for_ever};
@@ -36,6 +36,7 @@ use registration::Registration;
 pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
+pub use settings::RedisSettings;
 use whereabouts::Whereabouts;
 
 mod access;
@@ -63,48 +64,18 @@ mod rights;
 mod scripts;
 mod sentinel;
 mod session;
+mod settings;
 mod survey;
 mod turn;
 mod vouching;
 mod whereabouts;
 mod witness;
 
-/// Connections for look-ups: a slow reply holds up those behind it on its own connection only
-/// (hardening F5).
+/// Connections for look-ups: a slow reply holds up those behind it on its own connection only.
 const READ_LINKS: usize = 2;
 
 /// Deadline of a command for operators: far above any healthy one, and above the wait for replicas.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Where the store is and how it is used.
-#[derive(Clone)]
-pub struct RedisSettings {
-    /// Where, and as whom.
-    pub access: RedisAccess,
-    /// Prefix of every key; becomes a hash tag.
-    pub key_prefix: String,
-    /// Replicas that must have a change before it is acknowledged.
-    pub wait_replicas: WaitReplicas,
-    /// Deadline of one look-up.
-    pub lookup_timeout: Duration,
-    /// Oldest usable fact: says how often those are asked who know which server is the primary.
-    pub max_age: Duration,
-    /// What tells this gateway's peppers from others.
-    pub peppers: PepperChecks,
-    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
-    /// what admits nobody.
-    pub registered: Option<Registered>,
-}
-
-impl std::fmt::Debug for RedisSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisSettings")
-            .field("access", &self.access)
-            .field("key_prefix", &self.key_prefix)
-            .field("wait_replicas", &self.wait_replicas)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A store in Redis. It keeps its connections by itself: it can be made while Redis is down, fails
 /// at once while Redis cannot be reached, and recovers without a restart.
@@ -318,6 +289,25 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.find(&fingerprint).await })
     }
 
+    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+        let session = self.session();
+        Box::pin(async move {
+            let asked: Vec<Fingerprint> = asked.iter().map(|again| again.fingerprint).collect();
+            let found = session.find_all(&asked).await;
+            found.into_iter().map(|found| found.map(FoundAgain::Read)).collect()
+        })
+    }
+
+    fn note_busy(&self, busy: Vec<Fingerprint>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move { session.note_busy(&busy).await })
+    }
+
+    fn busy(&self, most: usize) -> BoxFuture<'_, Result<Vec<Fingerprint>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.busy(most).await })
+    }
+
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let session = self.session();
         self.run(async move { session.time().await })
@@ -467,6 +457,7 @@ impl CredentialStore for RedisStore {
     fn concerns(&self) -> Vec<Concern> {
         let mut concerns = self.shared.concerns.now();
         concerns.extend(self.shared.registration.concern());
+        concerns.extend(self.shared.whereabouts.rights().closed().map(|why| Concern::Closed { why }));
         let rights = self.shared.whereabouts.rights().missing();
         if !rights.is_empty() {
             concerns.push(Concern::RightsRefused { rights });

@@ -9,6 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::event::EventFormat;
 use super::writer::{LineSender, Output};
 
 /// How diagnostics look.
@@ -38,22 +39,14 @@ impl Diagnostics {
         let output = Output::start("durward-log", io::stderr())?;
         let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         let lines = Lines(output.sender());
-        let layered = tracing_subscriber::registry().with(filter);
+        let layer = tracing_subscriber::fmt::layer().event_format(EventFormat(format)).with_ansi(false);
         // An error means that a subscriber is there already, as in tests that start twice.
-        drop(match format {
-            Format::Json => layered
-                .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(lines))
+        drop(
+            tracing_subscriber::registry()
+                .with(filter)
+                .with(layer.with_writer(lines))
                 .try_init(),
-            Format::Pretty => layered
-                .with(
-                    tracing_subscriber::fmt::layer()
-                        .compact()
-                        .with_ansi(false)
-                        .with_target(false)
-                        .with_writer(lines),
-                )
-                .try_init(),
-        });
+        );
         let panics = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&panics);
         std::panic::set_hook(Box::new(move |info| {

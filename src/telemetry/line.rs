@@ -69,6 +69,7 @@ impl LineFormatter {
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
         number(out, b",\"attempts\":", u64::from(line.attempts));
+        word(out, b",\"failure\":\"", line.failure);
         if let Some(bytes) = line.bytes_in {
             number(out, b",\"bytes_in\":", bytes);
         }
@@ -121,6 +122,7 @@ impl LineFormatter {
             ("principal", line.principal.map(Subject::as_str)),
             ("route", line.route),
             ("endpoint", line.endpoint),
+            ("failure", line.failure),
             ("request_id", Some(line.request_id)),
         ];
         for (name, value) in names {
@@ -190,7 +192,7 @@ fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
 
 /// For whom a text is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
+pub(super) enum Style {
     /// Inside a JSON string.
     Json,
     /// On a terminal, unquoted.
@@ -201,7 +203,7 @@ enum Style {
 /// C1 controls (0x9B alone starts a terminal command), U+2028 and U+2029 (line ends to some
 /// readers), bidirectional overrides and look-alikes (hardening K9). Nothing a client sends can end
 /// a line, move a cursor, or look like another name.
-fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
+pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
     if all_plain(value.as_bytes(), style) {
         out.extend_from_slice(value.as_bytes());
         return;

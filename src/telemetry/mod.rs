@@ -12,6 +12,7 @@ use crate::base::principal::Facts;
 
 mod counters;
 pub mod diagnostics;
+mod event;
 mod line;
 pub mod metrics;
 mod own;
@@ -76,6 +77,8 @@ pub struct AccessLine<'a> {
     pub endpoint: Option<&'a str>,
     /// Attempts made upstream.
     pub attempts: u32,
+    /// Why the last attempt gave no answer.
+    pub failure: Option<&'static str>,
     /// Bytes of the response body sent, or to the client through a tunnel.
     pub bytes_out: u64,
     /// Bytes from the client through a tunnel.
@@ -197,6 +200,11 @@ impl WorkerTelemetry {
     /// Counts a request as in flight, from its head's arrival until [`record`](Self::record).
     pub fn begin(&self) {
         self.counters.begin();
+    }
+
+    /// Counts a service that could not be asked or told.
+    pub fn fail_hook(&self) {
+        self.counters.fail_hook();
     }
 
     /// Counts the request and writes its line. Never waits.

@@ -186,6 +186,25 @@ impl FramingError {
     }
 }
 
+/// The one `Origin` among the lines of a head that could not be read, or not to its end: only good for letting the page
+/// behind it read the refusal.
+#[must_use]
+pub fn origin_of_unread(buf: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"origin:";
+    let window = buf.get(..MAX_HEAD).unwrap_or(buf);
+    let head = HEAD_END.find(window).and_then(|end| window.get(..end + 2)).unwrap_or(window);
+    let lines = memchr::memmem::find_iter(head, b"\r\n").filter_map(|end| {
+        let start = memchr::memrchr(b'\n', head.get(..end)?).map_or(0, |at| at + 1);
+        head.get(start..end)
+    });
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then(|| value.trim_ascii())
+    });
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
+}
+
 /// Refuses a partial head that more bytes cannot save, so that nobody waits for its end.
 fn refuse_hopeless(window: &[u8], received: usize) -> Result<(), Denial> {
     if let Some(denial) = too_long(window) {

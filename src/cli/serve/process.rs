@@ -1,39 +1,38 @@
 //! A running gateway: its parts in the order they are started, and stopped in the reverse.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
 use super::metrics;
+use super::opening::{cache_settings, name_of, open_store};
 use super::reload::Reloader;
 use super::{FLUSH_TIME, Lines, Panics};
 use crate::admin::Operations;
 use crate::admin::api::ListenerView;
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
-use crate::admin::probes::{Probes, Readiness, watch_store};
+use crate::admin::probes::{Probes, Readiness};
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
+use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
-use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
-use crate::store::announce::{Announcer, Identity};
-use crate::store::cached::{CacheSettings, CachedStore};
-use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::{RedisAccess, RedisSettings, RedisStore, Registered, SharedCounts};
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
+use crate::store::activity;
+use crate::store::announce::Announcer;
+use crate::store::cached::CachedStore;
 use crate::store::{CredentialStore, RecordLimits, StoreError};
-use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 use crate::upstream::holders::Shares;
 
@@ -48,6 +47,9 @@ pub(crate) struct Process {
     chores: Vec<JoinHandle<()>>,
     cached: Arc<CachedStore>,
     announcer: Arc<Announcer>,
+    /// What the store is, for the log.
+    store: String,
+    workers: usize,
     _socket: SocketName,
 }
 
@@ -55,8 +57,14 @@ pub(crate) struct Process {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// The store cannot be opened.
-    #[error("the store cannot be opened: {0}")]
+    #[error("the store cannot be opened: {}", reason(.0))]
     Store(#[from] StoreError),
+    /// The process may not have enough descriptors.
+    #[error("{0}")]
+    Descriptors(#[from] TooFew),
+    /// The store is not there.
+    #[error("{0}")]
+    NoStore(String),
     /// The public side cannot be started.
     #[error("{0}")]
     Server(#[from] server::StartError),
@@ -71,12 +79,37 @@ pub(crate) enum StartError {
     Machine(#[from] std::io::Error),
 }
 
+/// The store's words without a preface that says the same again.
+fn reason(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable(why) => why.clone(),
+        StoreError::Corrupt(_) | StoreError::Foreign(_) => error.to_string(),
+    }
+}
+
 impl Process {
     /// Starts everything; must be called inside the control runtime.
     ///
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+        let mut introduced = None;
+        let started = Self::start_introducing(loaded, panics, lines, &mut introduced).await;
+        if let (Err(_), Some(announcer)) = (&started, introduced) {
+            // Otherwise the others would wait for one who has never served.
+            announcer.withdraw().await;
+        }
+        started
+    }
+
+    /// The same; tells who was announced to the other gateways on the way.
+    async fn start_introducing(
+        loaded: Loaded,
+        panics: &Panics,
+        lines: Lines,
+        introduced: &mut Option<Arc<Announcer>>,
+    ) -> Result<Self, StartError> {
+        let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
@@ -85,6 +118,7 @@ impl Process {
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
         let (upstreams, (cached, announcer)) = (Arc::<UpstreamRegistry>::default(), memory);
+        *introduced = Some(announcer.clone());
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
@@ -94,28 +128,20 @@ impl Process {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             renewal: renewal.clone(),
-            limiter: limiter.clone(),
+            limiter,
             stream_check: settings.stream_check,
-            upstreams: upstreams.clone(),
+            upstreams,
             places: places_in_flight(&settings),
+            upstream_connections: budget.upstreams / settings.workers.max(1),
             seed: [0; 2],
         };
-        let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
+        let running = server::start(
+            server_setup(&settings, &shared, &budget),
+            worker_factories(settings.workers, &parts)?,
+        )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
-        let sources = metrics::Sources {
-            cached: cached.clone(),
-            announcer: announcer.clone(),
-            upstreams,
-            limiter,
-            renewal: renewal.clone(),
-            running: &running,
-            reloader: &reloader,
-            readiness: &readiness,
-            clock: &clock,
-            panics,
-        };
-        metrics::register(telemetry.metrics(), &sources);
+        register_metrics(&parts, (&announcer, &running), (&reloader, &readiness), panics, budget);
         let (stop, stopped) = watch::channel(());
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
@@ -125,13 +151,14 @@ impl Process {
             clock,
             telemetry: telemetry.clone(),
             readiness: readiness.clone(),
+            shortage: budget.shortage(),
             reload: reloader.hook(),
             listeners: bound(&settings, running.addresses()),
             gateway: announcer.identity().clone(),
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), settings.store.keep_ended);
+        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), &settings.store);
         chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
@@ -144,8 +171,29 @@ impl Process {
             chores,
             cached,
             announcer,
+            store: name_of(&settings.store.kind),
+            workers: settings.workers,
             _socket: socket_name,
         })
+    }
+
+    /// Tells the log what serves: who reads it later must know which gateway wrote it, and of what.
+    pub(crate) fn tell(&self) {
+        let operations = &self.operations;
+        let snapshot = operations.snapshot.load();
+        let listeners: Vec<String> = operations.listeners.iter().map(|l| format!("{}={}", l.name, l.address)).collect();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            gateway = operations.gateway.id.as_str(),
+            listeners = listeners.join(" "),
+            probes = operations.probes.map(|address| address.to_string()),
+            store = self.store,
+            workers = self.workers,
+            surfaces = snapshot.surfaces.len(),
+            upstreams = snapshot.upstreams.len(),
+            routes = snapshot.routes.len(),
+            "durward serves"
+        );
     }
 
     /// Reads the configuration again; the outcome is logged and counted.
@@ -167,6 +215,8 @@ impl Process {
         for chore in &self.chores {
             chore.abort();
         }
+        // Whoever comes in place of this gateway finds what it had in use.
+        let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
         activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
@@ -198,6 +248,29 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
     })
 }
 
+fn register_metrics(
+    parts: &WorkerParts,
+    (announcer, running): (&Arc<Announcer>, &Running),
+    (reloader, readiness): (&Arc<Reloader>, &Arc<Readiness>),
+    panics: &Panics,
+    budget: Budget,
+) {
+    let sources = metrics::Sources {
+        cached: parts.cached.clone(),
+        announcer: announcer.clone(),
+        upstreams: parts.upstreams.clone(),
+        limiter: parts.limiter.clone(),
+        renewal: parts.renewal.clone(),
+        running,
+        reloader,
+        readiness,
+        clock: &parts.clock,
+        panics,
+        budget,
+    };
+    metrics::register(parts.telemetry.metrics(), &sources);
+}
+
 /// What served routes act with.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
     let limits = EngineLimits {
@@ -211,82 +284,27 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
     Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), &limits)
 }
 
-/// What runs beside the requests until it is aborted.
-fn start_chores(
-    operations: &Arc<Operations>,
-    reloader: &Arc<Reloader>,
-    (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
-    keep_ended: Duration,
-) -> Vec<JoinHandle<()>> {
-    vec![
-        tokio::spawn(watch_store(operations.clone())),
-        tokio::spawn(reloader.clone().poll()),
-        tokio::spawn(write_uses(cached.clone())),
-        tokio::spawn(announcer.clone().run()),
-        tokio::spawn(sweep_store(cached.clone(), keep_ended)),
-    ]
-}
-
-/// Forgets what ended long ago, until it is aborted.
-async fn sweep_store(cached: Arc<CachedStore>, keep: Duration) {
-    sweep::sweep_for_ever(&**cached.store(), keep, &SystemClock).await;
-}
-
-/// Writes when sliding sessions were last used, until it is aborted.
-async fn write_uses(cached: Arc<CachedStore>) {
-    activity::write_behind(cached.activity(), &**cached.store(), &SystemClock).await;
-}
-
-/// The store, and where rate limits are counted by all gateways together, if it is a shared one.
-type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
-
-async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
-    let peppers = settings.peppers.checks();
-    match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &peppers)?), None)),
-        StoreKind::Redis {
-            access,
-            key_prefix,
-            wait_replicas,
-        } => {
-            let redis = RedisSettings {
-                access: RedisAccess::clone(access),
-                key_prefix: key_prefix.clone(),
-                wait_replicas: *wait_replicas,
-                lookup_timeout: settings.store.lookup_timeout,
-                max_age: settings.store.max_age,
-                peppers,
-                registered: Some(Registered {
-                    id: gateway.id.clone(),
-                    run: gateway.run,
-                }),
-            };
-            let store = RedisStore::open(redis, clock, Handle::current()).await?;
-            let counts = store.counts();
-            Ok((Arc::new(store), Some(counts)))
-        }
+/// Raises the limit on descriptors and says what there are too few for.
+fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
+    let budget = Budget::divide(descriptors::raise(), &Wanted::by(loaded))?;
+    if let Some(shortage) = budget.shortage() {
+        tracing::warn!(
+            alarm = "few_descriptors",
+            limit = budget.limit,
+            connections = budget.connections,
+            "{shortage}"
+        );
     }
+    Ok(budget)
 }
 
-fn cache_settings(store: &StoreSettings) -> CacheSettings {
-    CacheSettings {
-        max_age: store.max_age,
-        absent_age: store.absent_age,
-        lookup_timeout: store.lookup_timeout,
-        max_lookups: store.max_lookups,
-        unknown_lookups: store.unknown_lookups,
-        // The standard library's hash keys are random and need no generator of our own.
-        seed: RandomState::new().hash_one(0),
-        cache_entries: store.cache_entries,
-        absent_entries: store.absent_entries,
-        ..CacheSettings::default()
-    }
-}
-
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>) -> Setup {
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> Setup {
     Setup {
         listeners: settings.listeners.clone(),
-        limits: settings.limits,
+        limits: Limits {
+            connections: budget.connections,
+            ..settings.limits
+        },
         certificates: shared.clone(),
     }
 }

@@ -1,14 +1,42 @@
 //! Access to a redis store: its addresses, who the gateway is there, and TLS.
 
 use rustls::pki_types::ServerName;
+use zeroize::Zeroizing;
 
 use crate::config::reader::shorten;
-use crate::config::secret::Reference;
+use crate::config::secret::{Reference, STORE_SCHEMES, is_host_and_port};
 use crate::config::source::Located;
 use crate::config::written::{WrittenClientTls, WrittenRedis, WrittenRedisPlace, WrittenSentinels};
 use crate::store::redis::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers, WaitReplicas};
 
 use super::Builder;
+
+/// The URL as the client takes it: Valkey's schemes are Redis' by another name, and `host:port` is a URL without its scheme.
+fn store_url(text: &str) -> Option<Zeroizing<String>> {
+    if is_host_and_port(text) {
+        return Some(Zeroizing::new(format!("redis://{text}")));
+    }
+    let (scheme, own) = STORE_SCHEMES.iter().find(|(scheme, _)| text.starts_with(scheme))?;
+    Some(Zeroizing::new(text.replacen(scheme, own, 1)))
+}
+
+/// What would have been right, by the scheme that was written: only known ones, since the rest may be a part of a password.
+fn how_to_write(scheme: Option<&str>) -> &'static str {
+    match scheme {
+        Some("unix" | "redis+unix" | "redis-socket") => {
+            "for a Unix socket `redis+unix` is not known here: write host and port of the server"
+        }
+        Some("tls" | "redis+tls" | "redis+ssl" | "https" | "valkey+tls") => "TLS is rediss://user:password@host:6379/0",
+        Some("tcp" | "http" | "redis+tcp") => "without TLS it is redis://user:password@host:6379/0",
+        Some("redis-sentinel" | "redis+sentinel") => {
+            "leave `url` out, and name the sentinels: sentinels = [\"host:26379\"], service = \"…\""
+        }
+        Some("redis-cluster" | "redis+cluster") => "leave `url` out, and name some nodes: cluster = [\"host:6379\"]",
+        _ => {
+            "for example redis://user:password@host:6379/0, or host:6379; rediss:// is TLS, and valkey:// and valkeys:// are the same as these"
+        }
+    }
+}
 
 impl Builder<'_> {
     /// What a number of replicas risks, where it is known that another server may become the primary.
@@ -82,16 +110,19 @@ impl Builder<'_> {
         tls: Option<RedisTls>,
     ) -> Option<RedisAccess> {
         let bytes = self.read_secret(url, "the store's URL")?;
-        let text = std::str::from_utf8(&bytes).unwrap_or("");
-        if !text.starts_with("redis://") && !text.starts_with("rediss://") {
+        let Some(text) = std::str::from_utf8(&bytes).ok().and_then(store_url) else {
+            let scheme = std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|text| text.split_once("://"))
+                .map(|(scheme, _)| scheme);
             self.report.error(
                 &url.at,
                 "the store's URL must begin with `redis://` or `rediss://`",
-                Some("for example redis://user:password@host:6379/0; rediss:// is TLS".to_owned()),
+                Some(how_to_write(scheme).to_owned()),
             );
             return None;
-        }
-        let mut parsed = match RedisUrl::parse(&text.into()) {
+        };
+        let mut parsed = match RedisUrl::parse(&text.as_str().into()) {
             Ok(parsed) => parsed,
             Err(reason) => {
                 self.report.error(&url.at, reason, None);

@@ -41,71 +41,74 @@ fn roles_of_a_mint_are_found_by_name_and_by_id() {
     }
 }
 
+/// Access, lines of a mint, where the caret stands, what is said.
+const WRONG: &[(&str, &str, &str, &str)] = &[
+    (
+        KEYS,
+        "roles = [\"ful\"]\n",
+        "\"ful\"",
+        "there is no role `ful` in the configuration",
+    ),
+    (KEYS, "roles = [\"reader\", \"boss\"]\n", "\"boss\"", "there is no role `boss`"),
+    (KEYS, "roles = \"=boss\"\n", "\"=boss\"", "there is no role `boss`"),
+    (
+        PUBLIC,
+        "roles = [\"full\"]\n",
+        "\"full\"",
+        "nobody holds the scopes of `full` on a public route: every call would be 403",
+    ),
+    (
+        PUBLIC,
+        "roles = [\"full\"]\ngrants = [\"orders:read\"]\n",
+        "\"full\"",
+        "nobody holds the scopes of `full`",
+    ),
+    (
+        PUBLIC,
+        "roles = [\"reader\"]\n",
+        "\"reader\"",
+        "nobody holds the scopes of `reader`",
+    ),
+    (
+        PUBLIC,
+        "roles = \"body.words\"\n",
+        "\"body.words\"",
+        "whatever is asked for here would be 403",
+    ),
+    (
+        PUBLIC,
+        "scopes = \"body.words\"\n",
+        "\"body.words\"",
+        "whatever is asked for here would be 403",
+    ),
+    (
+        PUBLIC,
+        "scopes = \"=orders:read\"\n",
+        "\"=orders:read\"",
+        "nobody holds a scope on a public route",
+    ),
+    (
+        KEYS,
+        "scopes = \"=orders:read \\u0007\"\n",
+        "\"=orders:read \\u0007\"",
+        "is not a scope",
+    ),
+    (KEYS, "subject = [\"a\", \"b\"]\n", "[\"a\", \"b\"]", "this cannot be a subject"),
+    (KEYS, "subject = \"=a\\u0007\"\n", "\"=a\\u0007\"", "this cannot be a subject"),
+    (KEYS, "name = [\"a\"]\n", "[\"a\"]", "this cannot be a name"),
+    (KEYS, "name = \"=a\\u0007\"\n", "\"=a\\u0007\"", "this cannot be a name"),
+    (KEYS, "mode = \"=prod\"\n", "\"=prod\"", "this cannot be a mode"),
+    (
+        KEYS,
+        "claims = { plan = \"=a\\u0007\" }\n",
+        "\"=a\\u0007\"",
+        "this cannot be a claim",
+    ),
+];
+
 #[test]
 fn what_can_never_work_is_found_with_its_place_and_what_works_is_taken() {
-    for (access, mint, place, told) in [
-        (
-            KEYS,
-            "roles = [\"ful\"]\n",
-            "\"ful\"",
-            "there is no role `ful` in the configuration",
-        ),
-        (KEYS, "roles = [\"reader\", \"boss\"]\n", "\"boss\"", "there is no role `boss`"),
-        (KEYS, "roles = \"=boss\"\n", "\"=boss\"", "there is no role `boss`"),
-        (
-            PUBLIC,
-            "roles = [\"full\"]\n",
-            "\"full\"",
-            "nobody holds the scopes of `full` on a public route: every call would be 403",
-        ),
-        (
-            PUBLIC,
-            "roles = [\"full\"]\ngrants = [\"orders:read\"]\n",
-            "\"full\"",
-            "nobody holds the scopes of `full`",
-        ),
-        (
-            PUBLIC,
-            "roles = [\"reader\"]\n",
-            "\"reader\"",
-            "nobody holds the scopes of `reader`",
-        ),
-        (
-            PUBLIC,
-            "roles = \"body.words\"\n",
-            "\"body.words\"",
-            "whatever is asked for here would be 403",
-        ),
-        (
-            PUBLIC,
-            "scopes = \"body.words\"\n",
-            "\"body.words\"",
-            "whatever is asked for here would be 403",
-        ),
-        (
-            PUBLIC,
-            "scopes = \"=orders:read\"\n",
-            "\"=orders:read\"",
-            "nobody holds a scope on a public route",
-        ),
-        (
-            KEYS,
-            "scopes = \"=orders:read \\u0007\"\n",
-            "\"=orders:read \\u0007\"",
-            "is not a scope",
-        ),
-        (KEYS, "subject = [\"a\", \"b\"]\n", "[\"a\", \"b\"]", "this cannot be a subject"),
-        (KEYS, "subject = \"=a\\u0007\"\n", "\"=a\\u0007\"", "this cannot be a subject"),
-        (KEYS, "name = [\"a\"]\n", "[\"a\"]", "this cannot be a name"),
-        (KEYS, "name = \"=a\\u0007\"\n", "\"=a\\u0007\"", "this cannot be a name"),
-        (KEYS, "mode = \"=prod\"\n", "\"=prod\"", "this cannot be a mode"),
-        (
-            KEYS,
-            "claims = { plan = \"=a\\u0007\" }\n",
-            "\"=a\\u0007\"",
-            "this cannot be a claim",
-        ),
-    ] {
+    for &(access, mint, place, told) in WRONG {
         let errors = with_mint(access, mint).expect_err(mint);
         let all = errors.to_string();
         assert_eq!(errors.problems.len(), 1, "{mint}{all}");

@@ -224,3 +224,54 @@ fn a_change_of_where_the_store_is_waits_for_a_restart() {
         assert_eq!(settings(other).needing_restart(&before), ["store"], "{other}");
     }
 }
+
+/// The servers of a store at this URL, written down or in a variable, or what is said about it.
+fn server_at(url: &str) -> String {
+    let mut told = Vec::new();
+    for reference in [format!("\"{url}\""), "\"env:URL\"".to_owned()] {
+        if url.contains('@') && !reference.starts_with("\"env:") {
+            continue;
+        }
+        let gateway = format!("{GATEWAY}[store]\nkind = \"redis\"\nurl = {reference}\npepper = \"env:P\"\n");
+        let mut files = table(&[("gateway.toml", &gateway), ("upstreams/orders.toml", ORDERS)]);
+        files.variables.insert("P".into(), "p".repeat(32));
+        files.variables.insert("URL".into(), url.to_owned());
+        told.push(match check(&files) {
+            Ok(loaded) => match loaded.settings.store.kind {
+                StoreKind::Redis { access, .. } => match &access.servers {
+                    Servers::One(endpoint) => format!("{endpoint} tls={}", access.tls.is_some()),
+                    _ => "several".to_owned(),
+                },
+                StoreKind::Embedded { .. } => "embedded".to_owned(),
+            },
+            Err(errors) => errors.to_string(),
+        });
+    }
+    told.join("\n")
+}
+
+#[test]
+fn an_address_is_understood_as_people_write_it_or_told_how_to_write() {
+    let plain = server_at("redis://127.0.0.1:7000");
+    for same in ["valkey://127.0.0.1:7000", "127.0.0.1:7000"] {
+        assert_eq!(server_at(same), plain, "{same}");
+    }
+    assert!(plain.contains("7000") && plain.ends_with("tls=false"), "{plain}");
+    assert!(!server_at("valkey://u:secret@h/3").contains("error"));
+    // No authorities are in a table, so that TLS gets as far as to ask for them.
+    for tls in ["rediss://h", "valkeys://h"] {
+        assert!(server_at(tls).contains("certificate authorities"), "{}", server_at(tls));
+    }
+    for (wrong, help) in [
+        ("tls://u:canary-4711@h", "TLS is rediss://"),
+        ("https://u:canary-4711@h", "TLS is rediss://"),
+        ("http://u:canary-4711@h", "without TLS it is redis://"),
+        ("redis-sentinel://u:canary-4711@h", "name the sentinels"),
+        ("redis-cluster://u:canary-4711@h", "name some nodes"),
+        ("unix://u:canary-4711@h", "host and port of the server"),
+        ("canary-4711@x", "for example redis://user:password@host:6379/0"),
+    ] {
+        let told = server_at(wrong);
+        assert!(told.contains(help) && !told.contains("canary"), "{wrong}: {told}");
+    }
+}

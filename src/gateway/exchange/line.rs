@@ -6,6 +6,7 @@ use crate::decide::method::Method;
 use crate::gateway::live::AskedFor;
 use crate::gateway::worker::View;
 use crate::telemetry::{AccessLine, RouteSlot};
+use crate::upstream::Cause;
 use crate::wire::head::Version;
 
 use super::{Completion, Record};
@@ -53,11 +54,12 @@ pub(super) fn line<'a>(
         done: some(&record.done),
         facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
         denial: record.denial,
-        cause: record.cause,
+        cause: record.denial.and(record.cause),
         status: record.status,
         upstream: upstream.map(|spec| &*spec.name),
         endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),
         attempts: record.attempts,
+        failure: record.failure.map(Cause::as_str),
         bytes_out,
         bytes_in: record.bytes_in,
         dropped_fields: record.dropped_fields,

@@ -25,6 +25,8 @@ pub(super) struct Fault {
     pub(super) retry: Retry,
     /// The rights of which one is missing. A change that was refused for that has changed nothing.
     pub(super) refused: Vec<String>,
+    /// Why the server takes no changes at all. Like a missing right, that has changed nothing.
+    pub(super) closed: Option<&'static str>,
 }
 
 /// Whether a connection may go on being used.
@@ -56,6 +58,8 @@ enum Alarm {
     NoData,
     DataLost,
     Swapped,
+    /// Why.
+    Closed(&'static str),
 }
 
 impl Fault {
@@ -82,7 +86,13 @@ impl Fault {
             connection: use_of(error),
             retry,
             refused: rights::refused(error),
+            closed: closed(error),
         }
+    }
+
+    /// Whether what was refused has changed nothing: the server looks at these before the first write of a script.
+    pub(super) fn changed_nothing(&self) -> bool {
+        !self.refused.is_empty() || self.closed.is_some()
     }
 
     /// The gateway's user lacks this right.
@@ -101,6 +111,7 @@ impl Fault {
             connection: Connection::Keep,
             retry: Retry::No,
             refused: Vec::new(),
+            closed: None,
         }
     }
 
@@ -111,6 +122,7 @@ impl Fault {
             connection: Connection::Drop,
             retry: Retry::No,
             refused: Vec::new(),
+            closed: None,
         }
     }
 
@@ -149,6 +161,7 @@ impl Fault {
             connection: Connection::Astray(None),
             retry: Retry::No,
             refused: Vec::new(),
+            closed: None,
         }
     }
 }
@@ -180,10 +193,41 @@ fn use_of(error: &RedisError) -> Connection {
     }
 }
 
+/// Why the server takes no changes, if that is what it says. A script tells what it met in the words after the code,
+/// before Redis 7.0 behind a code of its own.
+fn closed(error: &RedisError) -> Option<&'static str> {
+    const CLOSED: [(&str, &str, &str); 3] = [
+        (
+            "OOM",
+            "OOM command not allowed",
+            "Redis is full and takes no changes (OOM): its `maxmemory` is reached; raise it, or free memory",
+        ),
+        (
+            "MISCONF",
+            "MISCONF ",
+            "Redis takes no changes because it cannot write to its disk (MISCONF): look at its disk and its log",
+        ),
+        (
+            "NOREPLICAS",
+            "NOREPLICAS ",
+            "Redis takes no changes because too few replicas are connected (NOREPLICAS): see its `min-replicas-to-write`",
+        ),
+    ];
+    let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
+    CLOSED
+        .iter()
+        .find(|(own, inside, _)| code == *own || code == "ERR" && detail.contains(inside))
+        .map(|(_, _, why)| *why)
+}
+
 fn meaning(error: &RedisError) -> StoreError {
     let refused = rights::refused(error);
     if !refused.is_empty() {
         return lacks(&refused);
+    }
+    if let Some(why) = closed(error) {
+        raise(Alarm::Closed(why));
+        return StoreError::Unavailable(why.into());
     }
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
@@ -222,6 +266,9 @@ fn meaning(error: &RedisError) -> StoreError {
             raise(Alarm::Credentials);
             StoreError::Unavailable(format!("Redis refuses this gateway's user ({code})"))
         }
+        Some("LOADING") => StoreError::Unavailable("Redis is reading its data after a start (LOADING)".into()),
+        Some("BUSY") => StoreError::Unavailable("Redis is held up by a script that somebody runs there (BUSY)".into()),
+        Some("CROSSSLOT") => StoreError::Unavailable("a key is of another slot of the cluster (CROSSSLOT): see `key_prefix`".into()),
         Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
         None if error.kind() == ErrorKind::AuthenticationFailed => {
             // The client tells no more: a server that takes no more connections answers so, too.
@@ -264,13 +311,14 @@ fn raise_denied(right: &str) {
 
 /// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.
 fn raise(alarm: Alarm) {
-    static TOLD: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    static TOLD: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
     let now = SystemClock.now().boot.0.saturating_add(ALARM_INTERVAL);
     let told = match alarm {
         Alarm::Credentials => &TOLD[0],
         Alarm::NoData => &TOLD[1],
         Alarm::DataLost => &TOLD[2],
         Alarm::Swapped => &TOLD[3],
+        Alarm::Closed(_) => &TOLD[4],
     };
     let due = |last: u64| (now >= last.saturating_add(ALARM_INTERVAL)).then_some(now);
     if told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
@@ -294,6 +342,13 @@ fn raise(alarm: Alarm) {
             tracing::error!(
                 alarm = "store_data_lost",
                 "the store has lost keys of ours (evicted, expired or deleted): restore it, and set maxmemory-policy to noeviction"
+            );
+        }
+        Alarm::Closed(why) => {
+            tracing::error!(
+                alarm = "store_takes_no_changes",
+                why,
+                "the store takes no changes, revocations included, and gateways cannot announce themselves"
             );
         }
         Alarm::Swapped => {
@@ -331,6 +386,33 @@ mod tests {
             let fault = Fault::of(&error);
             assert!(matches!(fault.error, StoreError::Unavailable(_)), "{line}: {:?}", fault.error);
             assert!(!fault.error.to_string().contains("canary"), "{}", fault.error);
+        }
+    }
+
+    #[test]
+    fn a_server_that_takes_no_changes_says_why_and_has_changed_nothing() {
+        let fault = |line: &str| {
+            let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+            Fault::of(&value.extract_error().unwrap_err())
+        };
+        for (line, word) in [
+            (
+                "OOM command not allowed when used memory > 'maxmemory'. script: a, on @user_script:1.",
+                "maxmemory",
+            ),
+            (
+                "ERR Error running script (call to f_a): @user_script:9: @user_script: 9: -OOM command not allowed when used memory > 'maxmemory'.",
+                "maxmemory",
+            ),
+            ("MISCONF Redis is configured to save RDB snapshots, canary", "disk"),
+            ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
+        ] {
+            let fault = fault(line);
+            assert!(fault.changed_nothing(), "{line}");
+            assert!(fault.error.to_string().contains(word), "{line}: {}", fault.error);
+        }
+        for line in ["LOADING x", "BUSY x", "ERR x", "WRONGTYPE x", "NODATA x"] {
+            assert!(!fault(line).changed_nothing(), "{line}");
         }
     }
 

@@ -72,6 +72,9 @@ const TRIED: [(&str, &str); 20] = [
 /// are taken back sooner, as soon as an inspection sees that they work.
 const SHOWN_FOR: Duration = Duration::from_secs(150);
 
+/// How long it is shown that the server takes no changes: each gateway announces itself every two seconds, which renews it.
+const CLOSED_FOR: Duration = Duration::from_secs(10);
+
 /// The text of each script by its hash: as many as this program has.
 static TEXTS: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
 
@@ -88,12 +91,17 @@ pub(super) fn script(text: &str) -> Script {
 #[derive(Default)]
 pub(super) struct Rights {
     refused: Mutex<BTreeMap<String, BootMillis>>,
+    /// When a change was last refused because the server takes none, and why.
+    closed: Mutex<Option<(BootMillis, &'static str)>>,
     fresh: Notify,
 }
 
 impl Rights {
     /// Told about every fault.
     pub(super) fn note(&self, fault: &Fault) {
+        if let Some(why) = fault.closed {
+            *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemClock.now().boot, why));
+        }
         match fault.refused.as_slice() {
             [] => {}
             [right] => {
@@ -121,6 +129,13 @@ impl Rights {
             .filter(|right| *right != UNNAMED || refused.len() == 1)
             .cloned()
             .collect()
+    }
+
+    /// Why the server takes no changes, if it said so lately.
+    pub(super) fn closed(&self) -> Option<&'static str> {
+        let last = *self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, why) = last?;
+        (SystemClock.now().boot < at.plus(CLOSED_FOR)).then_some(why)
     }
 
     /// Waits until one was refused that was not before.

@@ -16,6 +16,7 @@ use super::judge;
 use super::link::{Link, Live};
 use super::scripts::{Kind, Stored};
 
+mod busy;
 mod changes;
 mod creation;
 mod finding;
@@ -200,13 +201,13 @@ impl Session {
         settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
     }
 
-    /// Settles a change: what a missing right has refused has changed nothing.
+    /// Settles a change: what a missing right or a full server has refused has changed nothing.
     fn settle_change<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, ChangeError> {
         settle(&self.shared.changes, live, result).map_err(|fault| {
-            if fault.refused.is_empty() {
-                ChangeError::Store(fault.error)
-            } else {
+            if fault.changed_nothing() {
                 nothing_written(fault.error)
+            } else {
+                ChangeError::Store(fault.error)
             }
         })
     }

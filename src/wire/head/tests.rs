@@ -384,3 +384,38 @@ fn s14_an_answer_without_a_body_that_declares_one_costs_the_connection() {
     assert!(!answer("HTTP/1.0 200 OK\r\n\r\n").unwrap().0.keep_alive);
     assert!(answer("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n").unwrap().0.keep_alive);
 }
+
+#[test]
+fn the_origin_of_a_head_that_cannot_be_read_is_known_where_there_is_one() {
+    let long = "x".repeat(20_000);
+    for (buf, origin) in [
+        (
+            "GET /a b HTTP/1.1\r\nHost: a\r\nOrigin: https://a.test\r\n\r\n".to_owned(),
+            Some("https://a.test"),
+        ),
+        (
+            "GET / HTTP/1.1\r\norigin:https://a.test\r\nCookie: ".to_owned() + &long,
+            Some("https://a.test"),
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\nORIGIN: \t https://a.test \r\n\r\n".to_owned(),
+            Some("https://a.test"),
+        ),
+        ("GET / HTTP/1.1\r\nOrigin: \r\n\r\n".to_owned(), Some("")),
+        (
+            "GET / HTTP/1.1\r\nOrigin: https://a.test\r\nOrigin: https://b.test\r\n\r\n".to_owned(),
+            None,
+        ),
+        ("GET / HTTP/1.1\r\nOrigin: https://a.te".to_owned(), None),
+        ("GET / HTTP/1.1\r\nX-Origin: https://a.test\r\n\r\n".to_owned(), None),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\nOrigin: https://a.test\r\n".to_owned(), None),
+        (
+            "GET / HTTP/1.1\r\nCookie: ".to_owned() + &long + "\r\nOrigin: https://a.test\r\n\r\n",
+            None,
+        ),
+        (String::new(), None),
+    ] {
+        let told = super::origin_of_unread(buf.as_bytes());
+        assert_eq!(told, origin.map(str::as_bytes), "{}", buf.chars().take(80).collect::<String>());
+    }
+}

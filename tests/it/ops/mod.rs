@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod descriptors;
 mod disk;
 mod drill;
 mod operator;
@@ -12,3 +13,4 @@ mod replicas;
 mod rights;
 mod secrets;
 mod sessions;
+mod words;
