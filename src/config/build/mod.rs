@@ -112,7 +112,8 @@ impl<'b> Builder<'b> {
     pub(super) fn build(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) -> Option<(Settings, Snapshot)> {
         self.surface_names.borrow_mut().clone_from(&gateway.surface_names);
         if let WrittenStoreKind::Embedded { path } = &gateway.store.kind {
-            self.store_is_there.set(self.surroundings.holds_something(&self.resolve(&path.value)));
+            self.store_is_there
+                .set(self.surroundings.holds_something(&self.resolve(&path.value)));
         }
         let names = self.identity_names(&gateway.identity);
         let surfaces = self.surfaces(gateway, &names);
