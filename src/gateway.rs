@@ -20,7 +20,7 @@ use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, Up
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, UpstreamError, holders};
+use crate::upstream::{Forwarded, Outgoing, Unanswered, holders};
 use crate::wire::body::{BodySource, RequestBody};
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
@@ -219,14 +219,14 @@ fn conclude<B: BodySource + Unpin>(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     upstream: UpstreamIndex,
-    answer: Result<Forwarded<Trailed<B>>, (UpstreamError, Trailed<B>)>,
+    answer: Result<Forwarded<Trailed<B>>, (Unanswered, Trailed<B>)>,
 ) -> Reply<B> {
     match answer {
         Ok(forwarded) => {
             exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
             pass_back(exchange, asked, examined, forwarded)
         }
-        Err((error, _body)) => unanswered(exchange, asked, upstream, &error),
+        Err((none, _body)) => unanswered(exchange, asked, upstream, &none),
     }
 }
 
@@ -247,9 +247,9 @@ fn pass_back<B: BodySource + Unpin>(
 }
 
 /// Refuses a request that no endpoint answered.
-fn unanswered<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, error: &UpstreamError) -> Reply<B> {
-    exchange.note_upstream(upstream);
-    refuse_here(exchange, asked, error.denial())
+fn unanswered<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, none: &Unanswered) -> Reply<B> {
+    exchange.note_unanswered(upstream, none.trace);
+    refuse_here(exchange, asked, none.error.denial())
 }
 
 /// Refuses a request whose credential died while it was on its way. Nobody knows what became of it

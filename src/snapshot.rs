@@ -308,6 +308,8 @@ pub struct LogInSettings {
     pub tries_per_address: u32,
     /// Failures with one account from all addresses where it is not known (50).
     pub tries_per_account: u32,
+    /// For how long after a right password its address is known (35 days).
+    pub known_for: Duration,
     /// Hashes of log-ins.
     pub hashes: HashPlaces,
 }
@@ -328,6 +330,7 @@ impl Default for LogInSettings {
             tries_per_account_and_address: 10,
             tries_per_address: 100,
             tries_per_account: 50,
+            known_for: Duration::from_secs(35 * 86_400),
             hashes: HashPlaces { at_once: 2, waiting: 48 },
         }
     }

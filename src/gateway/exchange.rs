@@ -20,6 +20,7 @@ use crate::decide::target::RequestTarget;
 use crate::limit::Standing;
 use crate::telemetry::{StreamEnd, StreamKind};
 use crate::upstream::holders::{Caller, Holder, Ticket};
+use crate::upstream::{Cause, Trace};
 use crate::wire::fields::Fields;
 use crate::wire::head::{ResponseHead, Version};
 
@@ -65,6 +66,8 @@ pub(super) struct Record {
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
     attempts: u32,
+    /// Why the last attempt failed.
+    failure: Option<Cause>,
     /// How the caller stands under the limits that were asked.
     standings: Vec<Standing>,
     /// Whose rules for pages of other origins its answer follows.
@@ -99,6 +102,7 @@ impl Record {
             upstream: None,
             endpoint: None,
             attempts: 0,
+            failure: None,
             standings: Vec::new(),
             cors: CorsOf::Others,
             bytes_in: None,
@@ -125,6 +129,7 @@ impl Record {
         self.cors = CorsOf::Others;
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
         self.dropped_fields = 0;
+        self.failure = None;
     }
 }
 
@@ -404,6 +409,14 @@ impl Exchange {
             record.upstream = Some(upstream);
             record.endpoint = Some(endpoint);
             record.attempts = attempts;
+        });
+    }
+
+    /// No endpoint answered.
+    pub(super) fn note_unanswered(&mut self, upstream: UpstreamIndex, trace: Trace) {
+        self.note(|record| {
+            record.upstream = Some(upstream);
+            (record.endpoint, record.attempts, record.failure) = (trace.endpoint, trace.attempts, trace.cause);
         });
     }
 

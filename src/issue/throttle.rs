@@ -111,7 +111,7 @@ impl Throttle {
             per_account: settings.tries_per_account,
             table: Mutex::new(Table {
                 counts,
-                known: KnownNetworks::default(),
+                known: KnownNetworks::new(settings.known_for),
                 said_at: BootMillis::default(),
             }),
         }

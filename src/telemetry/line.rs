@@ -69,6 +69,7 @@ impl LineFormatter {
         text(out, b",\"upstream\":\"", line.upstream);
         text(out, b",\"endpoint\":\"", line.endpoint);
         number(out, b",\"attempts\":", u64::from(line.attempts));
+        word(out, b",\"failure\":\"", line.failure);
         if let Some(bytes) = line.bytes_in {
             number(out, b",\"bytes_in\":", bytes);
         }
@@ -121,6 +122,7 @@ impl LineFormatter {
             ("principal", line.principal.map(Subject::as_str)),
             ("route", line.route),
             ("endpoint", line.endpoint),
+            ("failure", line.failure),
             ("request_id", Some(line.request_id)),
         ];
         for (name, value) in names {

@@ -77,6 +77,8 @@ pub struct AccessLine<'a> {
     pub endpoint: Option<&'a str>,
     /// Attempts made upstream.
     pub attempts: u32,
+    /// Why the last attempt gave no answer.
+    pub failure: Option<&'static str>,
     /// Bytes of the response body sent, or to the client through a tunnel.
     pub bytes_out: u64,
     /// Bytes from the client through a tunnel.

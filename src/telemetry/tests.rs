@@ -100,6 +100,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
         upstream: Some(hostile),
         endpoint: Some(hostile),
         attempts: 2,
+        failure: None,
         bytes_out: u64::MAX,
         took: Duration::from_micros(1_234),
         completed: true,

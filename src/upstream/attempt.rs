@@ -10,7 +10,7 @@ use super::pool::{For, Refused, UpstreamPool};
 use super::receiving::UpstreamBody;
 use super::sending::Sending;
 use super::spec::HostHeader;
-use super::{Forwarded, Outgoing, UpstreamError};
+use super::{Cause, Forwarded, Outgoing, Trace, Unanswered, UpstreamError};
 use crate::base::clock;
 use crate::wire::body::BodySource;
 
@@ -23,12 +23,13 @@ pub(super) async fn forward<B: BodySource + Unpin>(
     pool: &Rc<UpstreamPool>,
     request: Outgoing<'_>,
     body: B,
-) -> Result<Forwarded<B>, (UpstreamError, B)> {
+) -> Result<Forwarded<B>, (Unanswered, B)> {
     let request = &request;
     let started = request.now;
     let mut sending = Sending::new(body, request);
     let (mut tried, mut now) = (Tried::default(), started);
     let whom = request.whom();
+    let mut trace = Trace::default();
     for attempt in 1..=MAX_ATTEMPTS {
         if attempt > 1 {
             pool.counters().retries.up();
@@ -41,11 +42,15 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         };
         let lease = match leased {
             Ok(lease) => lease,
-            Err(Refused::Busy) => return Err((UpstreamError::Busy, sending.into_body())),
-            Err(Refused::Unreachable(endpoint)) => {
+            Err(Refused::Busy) => {
+                trace.cause = Some(Cause::NoFreeConnection);
+                return Err((trace.with(UpstreamError::Busy), sending.into_body()));
+            }
+            Err(Refused::Unreachable(endpoint, cause)) => {
+                trace = Trace::of(attempt, endpoint, Some(cause));
                 now = clock::instant();
                 if last || now.saturating_duration_since(started) >= request.response_timeout {
-                    return Err((UpstreamError::Unreachable, sending.into_body()));
+                    return Err((trace.with(UpstreamError::Unreachable), sending.into_body()));
                 }
                 tried.add(endpoint);
                 continue;
@@ -82,17 +87,32 @@ pub(super) async fn forward<B: BodySource + Unpin>(
             }
             Err(fault) => fault,
         };
-        let (unsent, retry) = exchange.fail(&fault);
+        let (unsent, retry, cause) = exchange.fail(&fault);
         sending = unsent;
+        trace = Trace::of(attempt, endpoint, cause);
         match retry {
-            _ if last => return Err((fault.into(), sending.into_body())),
-            Retry::Never => return Err((fault.into(), sending.into_body())),
+            _ if last => return Err((trace.with(fault.into()), sending.into_body())),
+            Retry::Never => return Err((trace.with(fault.into()), sending.into_body())),
             Retry::Anywhere => {}
             Retry::Elsewhere => tried.add(endpoint),
         }
         now = clock::instant();
     }
-    Err((UpstreamError::Unreachable, sending.into_body()))
+    Err((trace.with(UpstreamError::Unreachable), sending.into_body()))
+}
+
+impl Trace {
+    const fn of(attempts: u32, endpoint: usize, cause: Option<Cause>) -> Self {
+        Self {
+            attempts,
+            endpoint: Some(endpoint),
+            cause,
+        }
+    }
+
+    const fn with(self, error: UpstreamError) -> Unanswered {
+        Unanswered { error, trace: self }
+    }
 }
 
 impl<'a> Outgoing<'a> {

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
+use super::Cause;
 use super::connection::{Connection, Transport};
 use super::spec::EndpointSpec;
 use crate::base::clock;
@@ -47,17 +48,36 @@ impl Resolver {
     }
 }
 
+/// Why there is no connection.
+pub(super) struct ConnectError {
+    pub(super) cause: Cause,
+    /// What the system or the TLS library said.
+    pub(super) error: io::Error,
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self {
+            cause: Cause::of_connect(&error),
+            error,
+        }
+    }
+}
+
 /// Connects, and shakes hands if `tls` is given. Dropping the future closes what was begun.
 ///
 /// # Errors
-/// Whatever went wrong last; [`io::ErrorKind::TimedOut`] after `deadline`.
+/// Whatever went wrong last; [`Cause::ConnectTimedOut`] after `deadline`.
 pub(super) async fn connect(
     endpoint: &EndpointSpec,
     tls: Option<&Arc<rustls::ClientConfig>>,
     resolver: &Resolver,
     deadline: Instant,
-) -> io::Result<Box<Connection>> {
-    timeout_at(deadline.into(), establish(endpoint, tls, resolver, deadline)).await?
+) -> Result<Box<Connection>, ConnectError> {
+    match timeout_at(deadline.into(), establish(endpoint, tls, resolver, deadline)).await {
+        Ok(established) => established,
+        Err(late) => Err(io::Error::from(late).into()),
+    }
 }
 
 async fn establish(
@@ -65,7 +85,7 @@ async fn establish(
     tls: Option<&Arc<rustls::ClientConfig>>,
     resolver: &Resolver,
     deadline: Instant,
-) -> io::Result<Box<Connection>> {
+) -> Result<Box<Connection>, ConnectError> {
     let stream = open(endpoint, resolver, deadline).await?;
     // Heads are written whole; waiting for more to send with them only delays them.
     stream.set_nodelay(true)?;
@@ -76,16 +96,21 @@ async fn establish(
         Some(name) => name.clone(),
         None => ServerName::try_from(endpoint.host.clone()).map_err(io::Error::other)?,
     };
-    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
+    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+    let stream = stream.map_err(|error| ConnectError { cause: Cause::Tls, error })?;
     Ok(Connection::new(Transport::Tls(Box::new(stream))))
 }
 
 /// Opens a TCP connection; an address literal needs no resolver.
-async fn open(endpoint: &EndpointSpec, resolver: &Resolver, deadline: Instant) -> io::Result<TcpStream> {
+async fn open(endpoint: &EndpointSpec, resolver: &Resolver, deadline: Instant) -> Result<TcpStream, ConnectError> {
     if let Ok(ip) = endpoint.host.parse::<IpAddr>() {
-        return TcpStream::connect(SocketAddr::new(ip, endpoint.port)).await;
+        return Ok(TcpStream::connect(SocketAddr::new(ip, endpoint.port)).await?);
     }
-    let found = resolver.resolve(&endpoint.host, endpoint.port).await?;
+    let unknown = |error| ConnectError { cause: Cause::Dns, error };
+    let found = resolver.resolve(&endpoint.host, endpoint.port).await.map_err(unknown)?;
+    if found.is_empty() {
+        return Err(unknown(io::ErrorKind::NotFound.into()));
+    }
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (tried, address) in found.iter().enumerate() {
         // A share of the time left, so that one silent address does not take it all.
@@ -98,5 +123,5 @@ async fn open(endpoint: &EndpointSpec, resolver: &Resolver, deadline: Instant) -
             Err(late) => last = late.into(),
         }
     }
-    Err(last)
+    Err(last.into())
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use super::Outgoing;
 use super::connection::Connection;
 use super::lease::{Lease, Origin};
 use super::sending::{Begun, Party, Progress as Moved, SendError, Sending, Stage};
 use super::upgraded::Upgraded;
+use super::{Cause, Outgoing};
 use crate::base::clock;
 use crate::decide::method::Method;
 use crate::decide::upgrade::Handshake;
@@ -39,6 +39,8 @@ pub(super) struct Exchange<B> {
     interim: u32,
     /// Whether any byte of an answer has come.
     heard: Heard,
+    /// How the connection ended before the answer did, if it has.
+    broken: Option<Cause>,
 }
 
 /// When an attempt begins and how long its answer may take.
@@ -156,6 +158,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
             turn: Turn::First,
             interim: 0,
             heard: Heard::Nothing,
+            broken: None,
         })
     }
 
@@ -178,8 +181,11 @@ impl<B: BodySource + Unpin> Exchange<B> {
             match self.lease.connection.poll_read(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(n)) if n > 0 => self.heard = Heard::Something,
-                Poll::Ready(_) if self.heard == Heard::Nothing => return Poll::Ready(Err(Fault::Closed)),
-                Poll::Ready(_) => return Poll::Ready(Err(Fault::Invalid)),
+                Poll::Ready(ended) => {
+                    self.broken = Some(how_it_ended(&ended));
+                    let unheard = self.heard == Heard::Nothing;
+                    return Poll::Ready(Err(if unheard { Fault::Closed } else { Fault::Invalid }));
+                }
             }
         }
         let patience = if self.is_sending() {
@@ -294,7 +300,10 @@ impl<B: BodySource + Unpin> Exchange<B> {
         }
         match (self.lease.connection.poll_read(cx), framing) {
             (Poll::Pending | Poll::Ready(Ok(1..)), _) | (Poll::Ready(Ok(0)), Framing::UntilClose) => false,
-            (Poll::Ready(Ok(0) | Err(_)), _) => !is_whole(&self.lease.connection.input, framing),
+            (Poll::Ready(ended @ (Ok(0) | Err(_))), _) => {
+                self.broken = Some(how_it_ended(&ended));
+                !is_whole(&self.lease.connection.input, framing)
+            }
         }
     }
 
@@ -309,10 +318,11 @@ impl<B: BodySource + Unpin> Exchange<B> {
     }
 
     /// Ends an attempt that failed: closes its connection, tells health and counters, and says
-    /// whether there may be another.
-    pub(super) fn fail(mut self, fault: &Fault) -> (Sending<B>, Retry) {
+    /// whether there may be another, and what was wrong.
+    pub(super) fn fail(mut self, fault: &Fault) -> (Sending<B>, Retry, Option<Cause>) {
         let unheard = self.heard == Heard::Nothing;
         let repeatable = self.sending.begun() == Begun::No || self.repeatable == Repeatable::Yes;
+        let cause = self.cause(fault);
         let retry = match fault {
             Fault::Closed if self.lease.origin == Origin::Reused => {
                 self.lease.was_stale();
@@ -320,7 +330,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
             }
             Fault::Closed | Fault::Invalid => {
                 self.lease.pool().counters().invalid.up();
-                self.lease.failed();
+                self.lease.failed(cause.unwrap_or(Cause::AnswerMalformed));
                 if repeatable && unheard { Retry::Elsewhere } else { Retry::Never }
             }
             Fault::Oversized => {
@@ -329,12 +339,25 @@ impl<B: BodySource + Unpin> Exchange<B> {
             }
             Fault::Timeout => {
                 self.lease.pool().counters().timeouts.up();
-                self.lease.failed();
+                self.lease.failed(Cause::AnswerTimedOut);
                 Retry::Never
             }
             Fault::Body(_) => Retry::Never,
         };
-        (self.sending, retry)
+        (self.sending, retry, cause)
+    }
+
+    /// What was wrong with the endpoint; nothing where the client was to blame.
+    const fn cause(&self, fault: &Fault) -> Option<Cause> {
+        match (fault, self.broken) {
+            (Fault::Closed | Fault::Invalid, Some(Cause::Reset)) => Some(Cause::Reset),
+            (Fault::Closed, _) => Some(Cause::Closed),
+            (Fault::Invalid, Some(_)) => Some(Cause::AnswerCutShort),
+            (Fault::Invalid, None) => Some(Cause::AnswerMalformed),
+            (Fault::Oversized, _) => Some(Cause::AnswerTooLarge),
+            (Fault::Timeout, _) => Some(Cause::AnswerTimedOut),
+            (Fault::Body(_), _) => None,
+        }
     }
 
     /// Ends an exchange whose answer is complete. The connection is kept only if nothing of either
@@ -359,6 +382,14 @@ impl<B: BodySource + Unpin> Exchange<B> {
             BodyError::Timeout => counters.timeouts.up(),
             BodyError::Framing | BodyError::Aborted | BodyError::TooLarge => counters.invalid.up(),
         }
+    }
+}
+
+/// How a connection ended: in order, or not.
+fn how_it_ended(read: &std::io::Result<usize>) -> Cause {
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Cause::Reset,
+        Ok(_) | Err(_) => Cause::Closed,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Cause;
 use super::connection::Connection;
 use super::health::{Outcome, Purpose};
 use super::holders::Ticket;
@@ -69,7 +70,7 @@ impl Slot {
     }
 
     /// The endpoint could not be reached, or gave no valid answer in time.
-    pub(super) fn failed(&mut self) {
+    pub(super) fn failed(&mut self, cause: Cause) {
         let purpose = std::mem::replace(&mut self.purpose, Purpose::Request);
         let spec = self.pool.spec();
         let Some(endpoint) = self.pool.endpoint(self.index) else { return };
@@ -77,7 +78,8 @@ impl Slot {
         if outcome == Outcome::Ejected {
             self.pool.counters().ejections.up();
             let authority = spec.endpoints.get(self.index).map_or("", |e| e.authority.as_str());
-            tracing::warn!(upstream = %spec.name, endpoint = authority, "endpoint ejected");
+            let why = cause.as_str();
+            tracing::warn!(upstream = %spec.name, endpoint = authority, why, "endpoint ejected");
         }
     }
 }
@@ -136,8 +138,8 @@ impl Lease {
     }
 
     /// The endpoint gave none, or none in time.
-    pub(super) fn failed(&mut self) {
-        self.slot.failed();
+    pub(super) fn failed(&mut self, cause: Cause) {
+        self.slot.failed(cause);
     }
 
     /// An idle connection turned out to be closed: that says nothing about the endpoint, but much

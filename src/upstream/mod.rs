@@ -16,6 +16,7 @@ use crate::wire::head::ResponseHead;
 
 mod attempt;
 mod balance;
+mod cause;
 mod connect;
 mod connection;
 mod counters;
@@ -30,6 +31,7 @@ mod sending;
 pub mod spec;
 mod upgraded;
 
+pub use self::cause::Cause;
 pub use counters::{Count, UpstreamCounters};
 pub use pool::UpstreamPool;
 pub use receiving::UpstreamBody;
@@ -78,6 +80,26 @@ pub struct Forwarded<B> {
     pub attempts: u32,
     /// Index of the endpoint that answered.
     pub endpoint: usize,
+}
+
+/// What is known of attempts that gave no answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// How many there were.
+    pub attempts: u32,
+    /// Index of the endpoint that was tried last.
+    pub endpoint: Option<usize>,
+    /// What went wrong with the last one; `None` where the client was to blame.
+    pub cause: Option<Cause>,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Why.
+    pub error: UpstreamError,
+    /// For the access line.
+    pub trace: Trace,
 }
 
 /// Why no answer came.
@@ -129,7 +151,7 @@ impl UpstreamPool {
     /// whoever made `body` has already taken the protected names out of them.
     ///
     /// # Errors
-    /// [`UpstreamError`] with the request body, after the retries that are allowed: only where
+    /// [`Unanswered`] with the request body, after the retries that are allowed: only where
     /// nothing was sent, or the method is idempotent, the request has no body and no byte of an
     /// answer came.
     pub fn forward<'p, B: BodySource + Unpin>(
@@ -137,7 +159,7 @@ impl UpstreamPool {
         permit: &Permit,
         request: Outgoing<'p>,
         body: B,
-    ) -> impl Future<Output = Result<Forwarded<B>, (UpstreamError, B)>> + use<'p, B> {
+    ) -> impl Future<Output = Result<Forwarded<B>, (Unanswered, B)>> + use<'p, B> {
         // The proof is all that is asked of it.
         let _ = permit;
         attempt::forward(self, request, body)

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tokio::time::timeout_at;
 
+use super::Cause;
 use super::balance::{Balance, Tried, View};
-use super::connect::{Resolver, connect};
+use super::connect::{ConnectError, Resolver, connect};
 use super::connection::{Connection, Idleness};
 use super::counters::UpstreamCounters;
 use super::health::{Health, Purpose};
@@ -68,8 +69,8 @@ struct Idle {
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// This endpoint could not be reached.
-    Unreachable(usize),
+    /// This endpoint could not be reached, for this reason.
+    Unreachable(usize, Cause),
     /// All connections stayed in use, or too many requests wait already.
     Busy,
 }
@@ -274,7 +275,7 @@ impl UpstreamPool {
         }
         let index = slot.index();
         let Some(endpoint) = self.spec.endpoints.get(index) else {
-            return Err(Refused::Unreachable(index));
+            return Err(Refused::Unreachable(index, Cause::ConnectFailed));
         };
         let deadline = now + self.spec.connect_timeout;
         match connect(endpoint, self.spec.tls.as_ref(), &self.resolver, deadline).await {
@@ -283,16 +284,16 @@ impl UpstreamPool {
                 Ok(Lease::fresh(slot, connection))
             }
             // Nothing about the endpoint: this process has no descriptor left.
-            Err(error) if is_a_lack_of_ours(&error) => {
+            Err(ConnectError { error, .. }) if is_a_lack_of_ours(&error) => {
                 tracing::warn!(upstream = %self.spec.name, %error, "no descriptor is left for a connection");
                 self.counters.busy.up();
                 Err(Refused::Busy)
             }
-            Err(error) => {
+            Err(ConnectError { cause, error }) => {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %endpoint.authority, %error, "connect failed");
                 self.counters.connect_failures.up();
-                slot.failed();
-                Err(Refused::Unreachable(index))
+                slot.failed(cause);
+                Err(Refused::Unreachable(index, cause))
             }
         }
     }

@@ -21,6 +21,7 @@ impl Builder<'_> {
             tries_per_account_and_address: tries(pair),
             tries_per_address: tries(&written.per_address),
             tries_per_account: tries(&written.per_account),
+            known_for: written.known_for,
             hashes: HashPlaces {
                 at_once: written.at_once.map_or_else(half_of_the_cores, size),
                 waiting: size(written.waiting),

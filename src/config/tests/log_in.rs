@@ -28,7 +28,7 @@ fn settings_are_read_and_their_defaults_are_the_documented_ones() {
     assert_eq!(settings.log_in, LogInSettings { hashes, ..usual });
     assert_eq!(settings.sign_up, HashPlaces { at_once: 1, waiting: 24 });
 
-    let written = "[log_in]\nwindow = \"1h\"\ntries_per_account_and_address = 5\ntries_per_address = 6\ntries_per_account = 7\n\
+    let written = "[log_in]\nwindow = \"1h\"\ntries_per_account_and_address = 5\ntries_per_address = 6\ntries_per_account = 7\nknown_for = \"2h\"\n\
                    hashes_at_once = 8\nhashes_waiting = 9\n[sign_up]\nhashes_at_once = 2\nhashes_waiting = 3\n";
     let settings = check_with(written, "").unwrap().settings;
     let wanted = LogInSettings {
@@ -36,6 +36,7 @@ fn settings_are_read_and_their_defaults_are_the_documented_ones() {
         tries_per_account_and_address: 5,
         tries_per_address: 6,
         tries_per_account: 7,
+        known_for: Duration::from_secs(7_200),
         hashes: HashPlaces { at_once: 8, waiting: 9 },
     };
     assert_eq!(settings.log_in, wanted);

@@ -40,8 +40,17 @@ pub const LOG_IN: Schema = Schema {
             3,
             1_000_000,
             "50",
-            "With one account from all addresses where its password was not proven in the last 35 days: what somebody with thousands of addresses may guess. The holder gets in from known addresses whatever it says; from an unknown one he has to wait while it is reached, so less is not safer for everybody.",
+            "With one account from all addresses where its password was not proven within `known_for`: what somebody with thousands of addresses may guess. The holder gets in from known addresses whatever it says; from an unknown one he has to wait while it is reached, so less is not safer for everybody.",
         ),
+        Key {
+            name: "known_for",
+            kind: Kind::Duration {
+                min: secs(3_600),
+                max: secs(366 * 86_400),
+            },
+            default: Fallback::Value("35d"),
+            about: "How long after a right password its address is known for the account, the latest eight of each: there only `tries_per_account_and_address` holds. 35 days is the longest pause of somebody who logs in once a month; less makes the ceiling hit more holders.",
+        },
         Key {
             name: "hashes_at_once",
             kind: Kind::Count { min: 1, max: 64 },
@@ -100,6 +109,8 @@ pub struct WrittenLogIn {
     pub per_address: WrittenTries,
     /// With one account.
     pub per_account: WrittenTries,
+    /// How long an address is known.
+    pub known_for: Duration,
     /// Hashes at a time, if it was said.
     pub at_once: Option<u64>,
     /// Hashes that wait.
@@ -130,6 +141,7 @@ pub fn read(section: &Section<'_>) -> WrittenLogIn {
         per_account_and_address: tries("tries_per_account_and_address"),
         per_address: tries("tries_per_address"),
         per_account: tries("tries_per_account"),
+        known_for: section.duration_or_default("known_for").value,
         at_once: section.count("hashes_at_once").map(|n| n.value),
         waiting: section.count_or_default("hashes_waiting"),
     }

@@ -6,6 +6,7 @@ use crate::decide::method::Method;
 use crate::gateway::live::AskedFor;
 use crate::gateway::worker::View;
 use crate::telemetry::{AccessLine, RouteSlot};
+use crate::upstream::Cause;
 use crate::wire::head::Version;
 
 use super::{Completion, Record};
@@ -58,6 +59,7 @@ pub(super) fn line<'a>(
         upstream: upstream.map(|spec| &*spec.name),
         endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),
         attempts: record.attempts,
+        failure: record.failure.map(Cause::as_str),
         bytes_out,
         bytes_in: record.bytes_in,
         dropped_fields: record.dropped_fields,

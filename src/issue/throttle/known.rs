@@ -12,9 +12,6 @@ use super::counts::Count;
 /// Networks of one account: home, work, a telephone and its changing providers. Each of them may try
 /// passwords beside the ceiling of its account, so they are few.
 pub(super) const MAX_NETWORKS: usize = 8;
-/// A network is known for so long after the last right password: the longest pause of somebody who logs
-/// in once a month.
-pub(super) const KNOWN_FOR: Duration = Duration::from_secs(35 * 86_400);
 /// Accounts of one generation. Two of them: 65,536 accounts that logged in lately, 25 MiB if each had all
 /// its networks, half of that with two each.
 const MAX_ACCOUNTS: usize = 32_768;
@@ -22,8 +19,10 @@ const MAX_ACCOUNTS: usize = 32_768;
 /// Networks by account, those of the latest log-ins. When the younger half is full it becomes the older,
 /// and accounts that nobody logged in to since are forgotten: the cost of a log-in does not grow with the
 /// table, and whoever fills it with accounts of his own has to go on doing so.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct KnownNetworks {
+    /// After the last right password.
+    known_for: Duration,
     younger: HashMap<Fingerprint, Networks>,
     older: HashMap<Fingerprint, Networks>,
 }
@@ -40,14 +39,24 @@ struct Known {
 }
 
 impl KnownNetworks {
+    /// Nobody is known yet; later each network is, for so long after the last right password from it.
+    pub(super) fn new(known_for: Duration) -> Self {
+        Self {
+            known_for,
+            younger: HashMap::new(),
+            older: HashMap::new(),
+        }
+    }
+
     /// The tries of a network from which the right password of this account came.
     pub(super) fn find(&mut self, account: Fingerprint, network: Network, now: BootMillis) -> Option<&mut Count> {
+        let known_for = self.known_for;
         let networks = match self.younger.get_mut(&account) {
             Some(networks) => networks,
             None => self.older.get_mut(&account)?,
         };
         let known = networks.iter_mut().find(|known| known.network == network)?;
-        (now.since(known.seen) < KNOWN_FOR).then_some(&mut known.tries)
+        (now.since(known.seen) < known_for).then_some(&mut known.tries)
     }
 
     /// The right password came from there just now.
@@ -80,6 +89,7 @@ mod tests {
     use super::*;
 
     const NOW: BootMillis = BootMillis(1_000_000);
+    const KNOWN_FOR: Duration = Duration::from_secs(86_400);
 
     fn account(n: u32) -> Fingerprint {
         let mut bytes = [0; 32];
@@ -93,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_latest_networks_of_an_account_are_known_for_a_while() {
-        let mut known = KnownNetworks::default();
+        let mut known = KnownNetworks::new(KNOWN_FOR);
         for n in 0..9 {
             known.remember(account(1), network(n), NOW);
         }
@@ -110,7 +120,7 @@ mod tests {
 
     #[test]
     fn accounts_are_bounded_and_those_of_the_latest_log_ins_stay() {
-        let mut known = KnownNetworks::default();
+        let mut known = KnownNetworks::new(KNOWN_FOR);
         let generation = u32::try_from(MAX_ACCOUNTS).unwrap();
         for n in 0..generation {
             known.remember(account(n), network(1), NOW);

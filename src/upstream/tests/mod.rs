@@ -191,7 +191,9 @@ fn get() -> Outgoing<'static> {
 }
 
 async fn send<B: BodySource + Unpin>(pool: &Rc<UpstreamPool>, request: Outgoing<'_>, body: B) -> Result<Forwarded<B>, UpstreamError> {
-    attempt::forward(pool, request, body).await.map_err(|(error, _)| error)
+    attempt::forward(pool, request, body)
+        .await
+        .map_err(|(unanswered, _)| unanswered.error)
 }
 
 /// Forwards a GET and reads its whole answer.

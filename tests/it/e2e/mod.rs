@@ -5,6 +5,7 @@ mod basic;
 mod canaries;
 mod clients;
 mod disconnects;
+mod failures;
 mod h2;
 mod lifecycle;
 mod limits;

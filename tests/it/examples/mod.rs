@@ -17,8 +17,8 @@ mod killed;
 mod matrix;
 mod pages;
 mod portal;
-mod to_the_letter;
 mod statements;
+mod to_the_letter;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,0 +1,94 @@
+//! Why an attempt at an endpoint failed, in words for logs.
+
+use std::io;
+
+/// What went wrong with the last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its name has no address, or nobody could say.
+    Dns,
+    /// Nobody listens there.
+    ConnectRefused,
+    /// No connection within `connect_timeout`, TLS included.
+    ConnectTimedOut,
+    /// There is no way to its network or its host.
+    ConnectUnreachable,
+    /// This process has no descriptor left for a connection.
+    NoDescriptors,
+    /// The handshake failed: the certificate, its name, or the versions.
+    Tls,
+    /// Connecting failed in another way.
+    ConnectFailed,
+    /// It closed the connection before a byte of the answer.
+    Closed,
+    /// It reset the connection.
+    Reset,
+    /// It gave no answer within `response_timeout`, or stood still.
+    AnswerTimedOut,
+    /// What it sent is no answer.
+    AnswerMalformed,
+    /// Its answer ended before its end.
+    AnswerCutShort,
+    /// Its answer is larger than this gateway takes.
+    AnswerTooLarge,
+    /// No connection to it came free in time.
+    NoFreeConnection,
+}
+
+impl Cause {
+    /// Its word in access lines and in what is logged of an ejection.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns_failed",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimedOut => "connect_timed_out",
+            Self::ConnectUnreachable => "connect_unreachable",
+            Self::NoDescriptors => "no_descriptors",
+            Self::Tls => "tls_failed",
+            Self::ConnectFailed => "connect_failed",
+            Self::Closed => "closed_before_answer",
+            Self::Reset => "reset",
+            Self::AnswerTimedOut => "answer_timed_out",
+            Self::AnswerMalformed => "answer_malformed",
+            Self::AnswerCutShort => "answer_cut_short",
+            Self::AnswerTooLarge => "answer_too_large",
+            Self::NoFreeConnection => "no_free_connection",
+        }
+    }
+
+    /// What a TCP connection failed with.
+    #[must_use]
+    pub(super) fn of_connect(error: &io::Error) -> Self {
+        /// Too many open files, of the process and of the machine: the same numbers on all of Linux.
+        const DESCRIPTORS: [i32; 2] = [24, 23];
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
+            io::ErrorKind::TimedOut => Self::ConnectTimedOut,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::ConnectUnreachable,
+            io::ErrorKind::ConnectionReset => Self::Reset,
+            _ if error.raw_os_error().is_some_and(|code| DESCRIPTORS.contains(&code)) => Self::NoDescriptors,
+            _ => Self::ConnectFailed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_reasons_have_words_of_their_own() {
+        for (code, cause) in [
+            (111, Cause::ConnectRefused),
+            (110, Cause::ConnectTimedOut),
+            (113, Cause::ConnectUnreachable),
+            (101, Cause::ConnectUnreachable),
+            (104, Cause::Reset),
+            (24, Cause::NoDescriptors),
+            (99, Cause::ConnectFailed),
+        ] {
+            assert_eq!(Cause::of_connect(&io::Error::from_raw_os_error(code)), cause, "{code}");
+        }
+    }
+}
