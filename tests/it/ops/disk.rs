@@ -148,6 +148,7 @@ fn a_store_that_vanished_is_not_replaced_by_an_empty_one_unless_it_is_asked_for(
         std::fs::write(&store, &whole[..length]).unwrap();
         let refused = run(&site.config(), &["serve"], b"");
         assert_eq!(refused.code, 1, "{length}: {refused:?}");
+        assert!(refused.stderr.contains("bring back a copy"), "{length}: {refused:?}");
         assert_eq!(std::fs::metadata(&store).unwrap().len(), u64::try_from(length).unwrap());
     }
     // ... and an empty one is begun on purpose.
