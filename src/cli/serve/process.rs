@@ -117,24 +117,14 @@ impl Process {
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
-        let (upstreams, (cached, announcer)) = (Arc::<UpstreamRegistry>::default(), memory);
+        let (cached, announcer) = memory;
         *introduced = Some(announcer.clone());
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
-        let parts = WorkerParts {
-            shared: shared.clone(),
-            cached: cached.clone(),
-            peppers: Peppers::clone(&settings.peppers),
-            engine: make_engine(&settings, &store, &clock),
-            clock: clock.clone(),
-            telemetry: telemetry.clone(),
-            renewal: renewal.clone(),
-            limiter,
-            stream_check: settings.stream_check,
-            upstreams,
-            places: places_in_flight(&settings),
-            upstream_connections: budget.upstreams / settings.workers.max(1),
-            seed: [0; 2],
-        };
+        let parts = worker_parts(
+            (&settings, &shared, &budget),
+            (&store, &cached, limiter),
+            (clock.clone(), telemetry.clone(), renewal.clone()),
+        );
         let running = server::start(
             server_setup(&settings, &shared, &budget),
             worker_factories(settings.workers, &parts)?,
@@ -269,6 +259,29 @@ fn register_metrics(
         budget,
     };
     metrics::register(parts.telemetry.metrics(), &sources);
+}
+
+/// What every worker is made of.
+fn worker_parts(
+    (settings, shared, budget): (&Settings, &Arc<SharedSnapshot>, &Budget),
+    (store, cached, limiter): (&Arc<dyn CredentialStore>, &Arc<CachedStore>, Arc<Limiter>),
+    (clock, telemetry, renewal): (Arc<dyn Clock>, Arc<Telemetry>, Arc<KeyRenewal>),
+) -> WorkerParts {
+    WorkerParts {
+        shared: shared.clone(),
+        cached: cached.clone(),
+        peppers: Peppers::clone(&settings.peppers),
+        engine: make_engine(settings, store, &clock),
+        clock,
+        telemetry,
+        renewal,
+        limiter,
+        stream_check: settings.stream_check,
+        upstreams: Arc::<UpstreamRegistry>::default(),
+        places: places_in_flight(settings),
+        upstream_connections: budget.upstreams / settings.workers.max(1),
+        seed: [0; 2],
+    }
 }
 
 /// What served routes act with.
