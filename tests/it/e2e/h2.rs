@@ -138,3 +138,23 @@ fn crumbs_of_a_cookie_are_one_cookie_upstream() {
     assert!(matches!(outcome, crate::support::frames::Outcome::Answer(200, _)), "{outcome:?}");
     assert_eq!(upstream.requests()[0].all("cookie"), ["a=1; b=2; c=3"]);
 }
+
+#[test]
+fn a_field_as_large_as_may_be_comes_in_several_frames_and_one_above_is_refused() {
+    let upstream = Upstream::echoing();
+    let site = Site::usual(upstream.address);
+    let gateway = Gateway::start(&site);
+    on_a_runtime(async {
+        let sender = connect(&gateway, &site).await;
+        let large = |n: usize| "x".repeat(n - "authorization".len() - "Bearer ".len());
+        // What no surface has is nobody's credential; the head is what is judged here.
+        let (most, more) = (large(17 * 1024), large(17 * 1024 + 1));
+        assert_eq!(ask(&sender, Method::GET, "/public/1", &most, None).await.0, 200);
+        assert_eq!(ask(&sender, Method::GET, "/public/1", &more, None).await.0, 431);
+        assert_eq!(
+            ask(&sender, Method::GET, "/public/1", "x", None).await.0,
+            200,
+            "the connection goes on"
+        );
+    });
+}
