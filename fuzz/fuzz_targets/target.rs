@@ -16,7 +16,7 @@ fn parse(target: &[u8]) -> Option<(String, PathForms)> {
     head.fields.push(b"Host", b"localhost");
     let target = RequestTarget::parse(&head, Method::Get).ok()?;
     assert!(target.query.is_none_or(|q| q.bytes().all(|b| b > b' ' && b != 0x7f && b != b'#')));
-    assert_eq!(target.route_path().contains(';'), false);
+    assert!(!target.route_path().contains(';'));
     Some((target.path.into_owned(), target.forms))
 }
 

@@ -18,7 +18,7 @@ mod tests;
 /// The field that says why a request is refused. From a client it means the same.
 pub(super) const REFUSED: &str = "durward-refused";
 
-/// Most bytes of a header block that are held until its end: four heads of the largest size that is served. A larger
+/// Most bytes of a header block that are held until its end: two heads of the largest size that is served. A larger
 /// one is left to the library, which ends the connection.
 const MAX_HELD: usize = 64 * 1024;
 /// Largest frame that the library takes (RFC 9113, section 6.5.2).
@@ -286,7 +286,7 @@ impl<'b> Parts<'b> {
     }
 }
 
-/// A block of several frames in one piece. Rare: heads of more than 16 KiB, and clients that cut smaller ones.
+/// A block of several frames in one piece. Rare: heads of more than one frame, and clients that cut smaller ones.
 fn join(first: &[u8], mut rest: &[u8]) -> Vec<u8> {
     let mut block = first.to_vec();
     while let Some(frame) = Frame::at(rest) {

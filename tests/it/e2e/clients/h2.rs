@@ -44,8 +44,8 @@ fn a_head_over_its_limit_is_refused_like_anything_else() {
         }
         request
     };
-    assert!(matches!(ask(&house, &with(15_000)), Outcome::Answer(200, _)));
-    for bytes in [16_500, 24_000, 60_000] {
+    assert!(matches!(ask(&house, &with(30_000)), Outcome::Answer(200, _)));
+    for bytes in [33_000, 40_000, 60_000] {
         assert_eq!(code(&ask(&house, &with(bytes))), (431, "head_too_large".to_owned()), "{bytes}");
         assert_eq!(house.upstream.count(), 0);
     }
@@ -150,7 +150,7 @@ fn trailers_over_their_limit_never_look_complete() {
     };
     assert!(matches!(ask(&house, &with(&[5_000, 5_000])), Outcome::Answer(200, _)));
     assert_eq!(house.upstream.requests()[0].trailers.len(), 2);
-    for sizes in [&[17_000][..], &[9_000, 9_000], &[30_000, 30_000], &[10; 40]] {
+    for sizes in [&[34_000][..], &[17_000, 17_000], &[30_000, 30_000], &[10; 40]] {
         let outcome = ask(&house, &with(sizes));
         assert!(
             matches!(outcome, Outcome::Reset | Outcome::Answer(400, _)),
