@@ -4,9 +4,9 @@
 //! The list holds fingerprints, never credentials, and says nothing about them: facts are read from the store like any
 //! others. Whoever forges it makes a gateway read what nobody uses; one that is out of date costs reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -31,6 +31,9 @@ const TOLD_TOGETHER: usize = 4_096;
 const READ_TOGETHER: usize = 64;
 const READS_AT_ONCE: usize = 4;
 
+/// How long it counts that somebody had it in use before this gateway started: as long as the list is good.
+const LISTED_FOR: Duration = Duration::from_secs(900);
+
 /// Pause before the store is asked again that did not answer while a gateway starts.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -38,6 +41,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Busy {
     most: usize,
     seen: Mutex<Seen>,
+    /// What was on the list when this gateway started, and until when that counts.
+    listed: RwLock<(BootMillis, HashSet<Fingerprint>)>,
 }
 
 #[derive(Default)]
@@ -51,6 +56,26 @@ impl Busy {
         Self {
             most,
             seen: Mutex::default(),
+            listed: RwLock::default(),
+        }
+    }
+
+    /// Whether somebody had it in use before this gateway started: then it is no guess, also where the time to read ahead
+    /// was not enough.
+    pub(super) fn was_listed(&self, fingerprint: &Fingerprint, now: BootMillis) -> bool {
+        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
+        now < listed.0 && listed.1.contains(fingerprint)
+    }
+
+    fn keep_list(&self, busy: &[Fingerprint], until: BootMillis) {
+        *self.listed.write().unwrap_or_else(PoisonError::into_inner) = (until, busy.iter().copied().collect());
+    }
+
+    /// Frees the memory of a list that does not count any more.
+    fn drop_old_list(&self, now: BootMillis) {
+        let is_old = |listed: &(BootMillis, HashSet<Fingerprint>)| now >= listed.0 && !listed.1.is_empty();
+        if is_old(&self.listed.read().unwrap_or_else(PoisonError::into_inner)) {
+            self.listed.write().unwrap_or_else(PoisonError::into_inner).1 = HashSet::new();
         }
     }
 
@@ -109,6 +134,7 @@ impl std::fmt::Display for ReadAhead {
 impl Flights {
     /// Tells the store what was seen to be in use.
     pub(super) async fn tell_busy(&self) {
+        self.busy.drop_old_list(self.clock.now().boot);
         loop {
             let busy = self.busy.take();
             if busy.is_empty() {
@@ -121,7 +147,8 @@ impl Flights {
         }
     }
 
-    /// Reads what was in use lately, the newest first, until the last of it or the end of `within`.
+    /// Reads what was in use lately, the newest first, until the last of it or the end of `within`. What is on the list is no
+    /// guess, read or not.
     pub(super) async fn read_ahead(self: &Arc<Self>, within: Duration, progress: &ReadAhead) {
         let reading = async {
             let busy = loop {
@@ -137,6 +164,7 @@ impl Flights {
                 tokio::time::sleep(ASK_AGAIN).await;
             };
             progress.wanted.store(busy.len(), Ordering::Relaxed);
+            self.busy.keep_list(&busy, self.clock.now().boot.plus(LISTED_FOR));
             let next = AtomicUsize::new(0);
             join_all((0..READS_AT_ONCE).map(|_| self.read_parts(&busy, &next, progress))).await;
         };
@@ -170,5 +198,66 @@ impl Flights {
                 progress.read.fetch_add(usize::from(read), Ordering::Relaxed);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprint(number: u8) -> Fingerprint {
+        Fingerprint::from_bytes([number; 32])
+    }
+
+    fn at(seconds: u64) -> BootMillis {
+        BootMillis(seconds * 1_000)
+    }
+
+    #[test]
+    fn what_is_in_use_is_told_once_in_five_minutes() {
+        let busy = Busy::new(10);
+        for second in [0, 10, 299] {
+            busy.note(fingerprint(1), at(second));
+        }
+        assert_eq!(busy.take(), [fingerprint(1)]);
+        busy.note(fingerprint(1), at(300));
+        assert_eq!((busy.take(), busy.take()), (vec![fingerprint(1)], vec![]));
+    }
+
+    #[test]
+    fn what_the_store_was_not_told_is_noted_again() {
+        let busy = Busy::new(10);
+        busy.note(fingerprint(1), at(0));
+        busy.take_back(&busy.take());
+        busy.note(fingerprint(1), at(1));
+        assert_eq!(busy.take(), [fingerprint(1)]);
+    }
+
+    #[test]
+    fn no_more_are_noted_than_a_start_would_read_and_those_of_long_ago_make_room() {
+        let busy = Busy::new(4);
+        (0..9).for_each(|number| busy.note(fingerprint(number), at(0)));
+        assert_eq!(busy.take().len(), 4);
+        busy.note(fingerprint(9), at(599));
+        assert_eq!(busy.take().len(), 0);
+        busy.note(fingerprint(9), at(600));
+        assert_eq!(busy.take(), [fingerprint(9)]);
+        let none = Busy::new(0);
+        none.note(fingerprint(1), at(0));
+        assert_eq!(none.take().len(), 0);
+    }
+
+    #[test]
+    fn what_was_listed_is_no_guess_for_as_long_as_the_list_is_good() {
+        let busy = Busy::new(4);
+        assert!(!busy.was_listed(&fingerprint(1), at(0)));
+        busy.keep_list(&[fingerprint(1)], at(900));
+        assert!(busy.was_listed(&fingerprint(1), at(899)));
+        assert!(!busy.was_listed(&fingerprint(2), at(899)));
+        assert!(!busy.was_listed(&fingerprint(1), at(900)));
+        busy.drop_old_list(at(899));
+        assert!(busy.was_listed(&fingerprint(1), at(0)));
+        busy.drop_old_list(at(900));
+        assert!(!busy.was_listed(&fingerprint(1), at(0)));
     }
 }

@@ -192,6 +192,7 @@ impl Flights {
         }
         if let (Some(cap), Asker::Guessing(address)) = (&self.cap, asker)
             && !self.memory.has_met(&fingerprint)
+            && !self.busy.was_listed(&fingerprint, now)
             && !cap.admits(address, now)
         {
             add_one(&self.counters.capped);

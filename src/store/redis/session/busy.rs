@@ -1,5 +1,7 @@
 //! The list of what was in use lately, which all gateways write and one that starts reads.
 
+use futures_util::future::join_all;
+
 use crate::base::fingerprint::Fingerprint;
 use crate::store::StoreError;
 
@@ -24,10 +26,10 @@ impl Session {
 
     /// At most `most`, those that were noted last first.
     pub(in crate::store::redis) async fn busy(&self, most: usize) -> Result<Vec<Fingerprint>, StoreError> {
+        let live = self.writer()?;
+        let parts = (0..PARTS).map(|number| self.shared.scripts.read_busy(&live.wire, number));
         let mut all = Vec::new();
-        for number in 0..PARTS {
-            let live = self.writer()?;
-            let read = self.shared.scripts.read_busy(&live.wire, number).await;
+        for read in join_all(parts).await {
             all.append(&mut self.settle_writer(&live, read)?);
         }
         all.sort_unstable_by_key(|(age, _)| *age);
