@@ -36,6 +36,7 @@ mod body;
 mod caller;
 mod exchange;
 mod find;
+mod hook;
 mod limits;
 mod live;
 mod log_in;

@@ -12,6 +12,7 @@ use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::TenantId;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
+use crate::base::token_fault::Unproven;
 use crate::decide::authorize::{Proof, Provenance, fingerprints, provenance};
 use crate::decide::external::{ExternalRules, Published, Unverified};
 use crate::decide::extract::Extracted;
@@ -75,7 +76,7 @@ impl Resolver {
     /// # Errors
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent; what
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
-    pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Denial> {
+    pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Unproven> {
         let token = match surface.kind.verify(extracted.credential, now)? {
             Verified::NoToken => None,
             Verified::Token(claims) => Some(claims),
@@ -110,7 +111,7 @@ impl Resolver {
             // Only now and then: what this gateway and others know of its use decides.
             return Ok(Recall::Unsure(Unsure::Uses { token, facts, now }));
         }
-        self.conclude(surface, extracted, found, token, now).map(Recall::Known)
+        Ok(Recall::Known(self.conclude(surface, extracted, found, token, now)?))
     }
 
     /// Goes on where [`recall`](Self::recall) could not: asks the store for what memory does not hold,
@@ -124,7 +125,7 @@ impl Resolver {
         surface: &Surface,
         (extracted, client): (&Extracted<'_>, IpAddr),
         unsure: Unsure<'_>,
-    ) -> Result<Resolved, Denial> {
+    ) -> Result<Resolved, Unproven> {
         let mut asker = Asker::Proven;
         let (token, tried, mut found) = match unsure {
             Unsure::Facts {
@@ -157,18 +158,18 @@ impl Resolver {
             found = Some(self.newest_uses(facts, now).await?);
             now = self.clock.now();
         }
-        self.conclude(surface, extracted, found, token, now)
+        Ok(self.conclude(surface, extracted, found, token, now)?)
     }
 
     /// Both in one, where a nested future does no harm. Cancel-safe.
     ///
     /// # Errors
     /// As [`recall`](Self::recall) and [`resolve`](Self::resolve).
-    pub async fn prove(&self, surface: &Surface, (extracted, client): (&Extracted<'_>, IpAddr), now: Now) -> Result<Resolved, Denial> {
+    pub async fn prove(&self, surface: &Surface, (extracted, client): (&Extracted<'_>, IpAddr), now: Now) -> Result<Resolved, Unproven> {
         match self.recall(surface, extracted, now)? {
             Recall::Known(resolved) => Ok(resolved),
             Recall::Unsure(unsure) => self.resolve(surface, (extracted, client), unsure).await,
-            Recall::Forged => Err(Denial::UnknownCredential),
+            Recall::Forged => Err(Denial::UnknownCredential.into()),
         }
     }
 
@@ -221,8 +222,8 @@ impl Resolver {
         // Also without a record: an unknown key must cost what a known one does.
         let record = found.as_deref().map(|facts| &facts.credential);
         let proof = surface.prove(extracted.credential, token.as_deref(), record, &self.peppers);
-        if record.is_some() && proof == Proof::NONE {
-            // What nobody made is seen by its MAC, and that must not take longer than a wrong secret.
+        if proof == Proof::NONE {
+            // What nobody made is seen by its MAC, and a wrong secret must not take less.
             std::hint::black_box(provenance(surface, extracted.credential, &self.peppers));
         }
         let facts = found.ok_or(Denial::UnknownCredential)?;
@@ -291,8 +292,8 @@ impl Resolver {
         rules: &ExternalRules,
         keys: &Arc<Published>,
         extracted: &Extracted<'_>,
-        otherwise: Denial,
-    ) -> Result<Option<Box<TokenClaims>>, Denial> {
+        otherwise: Unproven,
+    ) -> Result<Option<Box<TokenClaims>>, Unproven> {
         let renewed = match &self.renewal {
             Some(renewal) => renewal.refetch(keys).await,
             None => false,
@@ -302,7 +303,7 @@ impl Resolver {
         };
         match rules.verify(token, self.clock.now()) {
             Ok(claims) => Ok(Some(Box::new(claims))),
-            Err(Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. }) => Err(denial),
+            Err(Unverified::Denied(why) | Unverified::KeyWanted { otherwise: why, .. }) => Err(why),
         }
     }
 
@@ -407,7 +408,7 @@ pub enum Unsure<'s> {
         /// Whose key.
         keys: &'s Arc<Published>,
         /// What is to be said if there are no newer ones.
-        otherwise: Denial,
+        otherwise: Unproven,
     },
     /// Whether it was used lately: these facts say that it died of not being used.
     Uses {

@@ -130,6 +130,7 @@ impl StoreSettings {
             (
                 (s.max_age, s.absent_age, s.lookup_timeout, s.keep_ended),
                 (s.max_lookups, s.unknown_lookups, s.cache_entries, s.absent_entries),
+                (s.warm_start, s.warm_start_time),
             )
         };
         let kinds = match (&self.kind, &other.kind) {
@@ -189,6 +190,10 @@ pub struct StoreSettings {
     pub keep_ended: Duration,
     /// Most look-ups in any second of credentials not met lately (default 500; none with the embedded store).
     pub unknown_lookups: Option<u32>,
+    /// Most credentials that are read ahead at a start.
+    pub warm_start: usize,
+    /// How long that may take.
+    pub warm_start_time: Duration,
     /// Most credentials remembered (default 100,000).
     pub cache_entries: u64,
     /// Most absences remembered (default 50,000).

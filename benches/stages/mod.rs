@@ -174,7 +174,7 @@ impl Bench {
         let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
         let surface = &self.snapshot.surfaces[extracted.surface.0];
         let (resolver, now) = (&self.resolver, self.clock.now());
-        let recalled = resolver.recall(surface, black_box(&extracted), now).map_err(|d| d.label())?;
+        let recalled = resolver.recall(surface, black_box(&extracted), now).map_err(|d| d.denial.label())?;
         let found = match recalled {
             Recall::Known(found) => black_box(found),
             // The first time only: the store is asked.
@@ -182,7 +182,7 @@ impl Bench {
                 let asked = self
                     .runtime
                     .block_on(resolver.resolve(surface, (&extracted, IpAddr::V4(Ipv4Addr::LOCALHOST)), unsure));
-                asked.map_err(|d| d.label())?
+                asked.map_err(|d| d.denial.label())?
             }
             Recall::Forged => return Err("the key's MAC".into()),
         };

@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
     let token = format!("{signed}.{signature}");
     match rules().verify(token.as_bytes(), NOW) {
         Ok(claims) => judge(&claims, header, payload),
-        Err(denial) => assert!(matches!(denial, Denial::InvalidToken | Denial::ExpiredCredential)),
+        Err(why) => assert!(matches!(why.denial, Denial::InvalidToken | Denial::ExpiredCredential)),
     }
 });
 

@@ -198,6 +198,25 @@ impl std::fmt::Debug for KeyMade {
     }
 }
 
+/// A signing secret, for the service that signs with it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Revealed {
+    /// Its id.
+    pub id: String,
+    /// The secret itself.
+    pub secret: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// When it ends, RFC 3339.
+    pub expires_at: Option<String>,
+}
+
+impl std::fmt::Debug for Revealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revealed").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// The answer to a creation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Created {
@@ -326,6 +345,9 @@ pub struct Checks {
     pub configuration: String,
     /// The store answered a moment ago.
     pub store: String,
+    /// What was in use before the start is in memory, or the time for that is over.
+    #[serde(default)]
+    pub warm: String,
     /// The gateway is not shutting down.
     pub serving: String,
 }

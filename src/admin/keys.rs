@@ -7,16 +7,17 @@ use crate::base::principal::{CredentialRecord, Extras, Parent};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::{Access, Destination};
 use crate::decide::surface::{KeyOrigin, Recipe, Surface, SurfaceIndex};
-use crate::issue::making::{blank, finish};
+use crate::issue::making::{blank, finish, signing_secret};
 use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter};
 
 use super::Operations;
-use super::api::{CreateKey, Created, KeyList, KeyView};
+use super::api::{CreateKey, Created, KeyList, KeyView, Revealed};
 use super::error::OperationError;
 use super::mint::Minted;
 use super::roles::parse_description;
+use super::rotate::refuse_unused;
 use super::tenants::{PAGE, parse_tenant};
 use super::times::{parse_expiry, printable};
 
@@ -57,6 +58,13 @@ impl Operations {
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, &request.surface)?;
         let mode = surface.resolve_mode(request.mode.as_deref())?;
+        let signs = matches!(surface.surface.kind.recipe(), Recipe::Signing(_));
+        if signs && !(request.scopes.is_empty() && request.roles.is_empty() && request.subject.is_none()) {
+            return Err(OperationError::Usage(format!(
+                "a signing secret of `{}` opens nothing: it has no scopes, no roles and no subject",
+                surface.name()
+            )));
+        }
         let now = self.clock.now().wall;
         let words = KeyWords {
             scopes: &request.scopes,
@@ -125,6 +133,35 @@ impl Operations {
     /// [`OperationError::NotFound`], or as the store has it.
     pub async fn show_key(&self, id: &str) -> Result<KeyView, OperationError> {
         Ok(KeyView::from(&self.find_record(id).await?))
+    }
+
+    /// Tells the secret that a service signs with by the record of this id, while it is in force.
+    ///
+    /// # Errors
+    /// [`OperationError::Usage`] for a credential of another kind, whose secret nobody knows;
+    /// [`OperationError::Conflict`] for one that is not in force, [`OperationError::NotFound`], or as the store has it.
+    pub async fn reveal_key(&self, id: &str) -> Result<Revealed, OperationError> {
+        let record = self.find_record(id).await?;
+        let snapshot = self.snapshot.load();
+        let surface = find_key_surface(&snapshot, record.surface.as_str())?;
+        if !matches!(surface.surface.kind.recipe(), Recipe::Signing(_)) {
+            return Err(OperationError::Usage(format!(
+                "`{id}` is no signing secret: of other credentials only the hash is kept"
+            )));
+        }
+        refuse_unused(&record, record.expires_at.is_some_and(|end| end <= self.clock.now().wall))?;
+        let secret = signing_secret(surface.surface, &record, &self.peppers).ok_or_else(|| {
+            OperationError::Conflict(format!(
+                "`{id}` was made under a pepper or a prefix that this gateway has not any more"
+            ))
+        })?;
+        tracing::info!(credential = %record.id, "signing secret revealed");
+        Ok(Revealed {
+            id: record.id.as_str().into(),
+            secret: secret.expose().to_owned(),
+            tenant: record.tenant.as_str().into(),
+            expires_at: record.expires_at.map(super::times::write),
+        })
     }
 
     /// Switches a credential off, on, or ends it for ever.
@@ -232,6 +269,7 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
     };
     let (halves, keys) = match surface.kind.recipe() {
         Recipe::Keys { secret, origin, .. } => (if secret.is_some() { Halves::Two } else { Halves::One }, origin),
+        Recipe::Signing(_) => (Halves::One, KeyOrigin::Generated),
         Recipe::Elsewhere => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes tokens of issuers that are not durward: they are made there"
@@ -258,7 +296,7 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
 }
 
 fn takes_keys(surface: &Surface) -> bool {
-    matches!(surface.kind.recipe(), Recipe::Keys { .. })
+    matches!(surface.kind.recipe(), Recipe::Keys { .. } | Recipe::Signing(_))
 }
 
 /// Warns of scopes that open nothing, neither to the key nor to what is made with it: most often a

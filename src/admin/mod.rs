@@ -56,6 +56,8 @@ pub struct Operations {
     pub telemetry: Arc<Telemetry>,
     /// What `/readyz` shows.
     pub readiness: Arc<Readiness>,
+    /// What the process has too few descriptors for, if anything.
+    pub shortage: Option<String>,
     /// Reloads the configuration.
     pub reload: Reload,
     /// Where the public side listens.

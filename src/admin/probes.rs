@@ -8,6 +8,7 @@ use http::Request;
 use hyper::body::Incoming;
 
 use crate::base::clock::BootMillis;
+use crate::store::cached::ReadAhead;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
 use super::Operations;
@@ -31,12 +32,25 @@ pub struct Readiness {
     store_seen: AtomicU64,
     /// Why it did not answer when it was last asked; empty if nobody said.
     store_failed: Mutex<String>,
+    warming: AtomicBool,
+    /// How far what was in use before the start is read.
+    pub ahead: ReadAhead,
 }
 
 impl Readiness {
     /// A configuration is in force and the workers serve.
     pub fn configured(&self) {
         self.configured.store(true, Ordering::Relaxed);
+    }
+
+    /// What was in use before the start is being read.
+    pub fn warming(&self) {
+        self.warming.store(true, Ordering::Relaxed);
+    }
+
+    /// It was, or the time for that is over.
+    pub fn warm(&self) {
+        self.warming.store(false, Ordering::Relaxed);
     }
 
     /// The gateway is shutting down; there is no way back.
@@ -77,6 +91,11 @@ impl Readiness {
         Checks {
             configuration: say(self.configured.load(Ordering::Relaxed), "not loaded yet"),
             store: say(self.store_is_up(now), &self.no_answer()),
+            warm: if self.warming.load(Ordering::Relaxed) {
+                self.ahead.to_string()
+            } else {
+                "ok".to_owned()
+            },
             serving: say(!self.draining.load(Ordering::Relaxed), "shutting down"),
         }
     }
@@ -86,7 +105,7 @@ impl Checks {
     /// Whether every check passes.
     #[must_use]
     pub fn all_pass(&self) -> bool {
-        [&self.configuration, &self.store, &self.serving]
+        [&self.configuration, &self.store, &self.warm, &self.serving]
             .into_iter()
             .all(|check| check == "ok")
     }
@@ -99,6 +118,9 @@ struct Ready {
     /// What should be changed about the store; says nothing about readiness.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     store_concerns: Vec<String>,
+    /// What the process has too few descriptors for; says nothing about readiness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortage: Option<String>,
 }
 
 /// The probes alone, for their TCP listener.
@@ -132,6 +154,7 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
                     ready,
                     checks,
                     store_concerns,
+                    shortage: operations.shortage.clone(),
                 },
             )
         }

@@ -67,7 +67,7 @@ impl Operations {
     }
 }
 
-fn refuse_unused(old: &CredentialRecord, expired: bool) -> Result<(), OperationError> {
+pub(super) fn refuse_unused(old: &CredentialRecord, expired: bool) -> Result<(), OperationError> {
     let why = match old.state {
         State::Revoked { .. } => "is revoked",
         State::Disabled => "is disabled",

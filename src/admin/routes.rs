@@ -74,6 +74,7 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
         ["v1", "keys"] if post => done(&operations.create_key(&parse(call)?).await?),
         ["v1", "keys", "import"] if post => done(&operations.import_key(&parse_secret(call)?).await?),
         ["v1", "keys", id] if get => done(&operations.show_key(id).await?),
+        ["v1", "keys", id, "secret"] if get => done(&operations.reveal_key(id).await?),
         ["v1", "keys", id, "rotate"] if post => {
             let (about, request) = (About::credential(id)?, parse(call)?);
             change(operations, query, &about, operations.rotate_key(id, &request)).await

@@ -33,7 +33,7 @@ pub enum Denial {
     Misdirected,
     /// Fields of the body are missing or wrong; which, is told beside the denial.
     InvalidFields,
-    /// The head is larger than 16 KiB or has more than 100 fields.
+    /// The head is larger than 32 KiB, has a field larger than 17 KiB, or more than 100 fields.
     HeadTooLarge,
     /// A transfer coding other than `chunked`.
     UnsupportedCoding,
@@ -79,6 +79,8 @@ pub enum Denial {
     InsufficientScope,
     /// The caller named another tenant than its own.
     ForeignTenant,
+    /// The service that a served route asks said no.
+    RefusedByService,
     /// A cookie credential on a changing method without proof that the request is same-origin.
     CrossSite,
     /// A browser asks for a page whose origin is not listed.
@@ -180,6 +182,7 @@ table! {
     InactiveTenant "inactive_tenant" 403 "inactive_tenant" Info "The account of this credential is inactive.";
     InsufficientScope "insufficient_scope" 403 "insufficient_scope" Info "The credential lacks a scope this call needs.";
     ForeignTenant "foreign_tenant" 403 "foreign_tenant" Warn "Another tenant's data cannot be reached.";
+    RefusedByService "refused_by_service" 403 "refused" Info "The service behind refused this.";
     CrossSite "cross_site" 403 "cross_site_request" Warn "The request may come from another site.";
     CorsOrigin "cors_origin" 403 "cors_refused" Info "Pages of this origin may not call here.";
     CorsMethod "cors_method" 403 "cors_refused" Info "Pages may not use this method here.";

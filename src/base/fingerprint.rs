@@ -125,6 +125,8 @@ pub struct Pepper {
     key: hmac::Key,
     /// What keys are marked with: derived, so that a mark, which its holder sees, is never a fingerprint of anything.
     marks: hmac::Key,
+    /// What signing secrets are derived by: another one, since they leave the gateway.
+    signing: hmac::Key,
 }
 
 impl Pepper {
@@ -134,7 +136,8 @@ impl Pepper {
         (bytes.len() >= 32).then(|| {
             let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
             let marks = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward key mac").as_ref());
-            Self { key, marks }
+            let signing = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward signing secrets").as_ref());
+            Self { key, marks, signing }
         })
     }
 
@@ -163,6 +166,18 @@ impl Pepper {
     pub(super) fn mark(&self, beginning: &[u8]) -> u64 {
         let mac = hmac::sign(&self.marks, beginning);
         mac.as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
+    /// The secret that a service signs with by the record of this surface and id. A surface's name holds no zero byte.
+    #[must_use]
+    pub(super) fn signing_secret(&self, surface: &SurfaceName, id: &CredentialId) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.signing);
+        context.update(surface.as_str().as_bytes());
+        context.update(b"\0");
+        context.update(id.as_str().as_bytes());
+        let mut secret = [0; 32];
+        secret.copy_from_slice(context.sign().as_ref());
+        secret
     }
 
     /// What tells this pepper from others without revealing it.

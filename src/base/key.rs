@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::clock::UnixMillis;
 use super::fingerprint::{Pepper, Peppers};
-use super::ids::{CredentialId, TenantId};
+use super::ids::{CredentialId, SurfaceName, TenantId};
 use super::text::every;
 
 /// Random characters of a key: 62^43 is the first power of 62 that holds 256 bits.
@@ -103,6 +103,20 @@ impl GeneratedKey {
     /// [`NoRandomness`].
     pub fn mint_marked(prefix: &str, random: usize, pepper: &Pepper) -> Result<Self, NoRandomness> {
         Self::make(prefix, random, Some(pepper))
+    }
+
+    /// The secret that a service signs with, by the record of this surface and id: `<prefix><43 base62 characters>` of
+    /// HMAC-SHA-256 under a key derived from the pepper. It is nowhere but here, and the same each time.
+    #[must_use]
+    pub fn derive(prefix: &str, pepper: &Pepper, (surface, id): (&SurfaceName, &CredentialId)) -> Self {
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_LEN));
+        text.push_str(prefix);
+        let mut secret = Zeroizing::new(pepper.signing_secret(surface, id));
+        push_base62(&mut text, secret.as_mut_slice(), RANDOM_LEN);
+        Self {
+            text,
+            prefix_len: prefix.len(),
+        }
     }
 
     fn make(prefix: &str, random: usize, pepper: Option<&Pepper>) -> Result<Self, NoRandomness> {
@@ -265,6 +279,8 @@ pub enum IdKind {
     Session,
     /// A person or another actor that sessions hang on.
     Account,
+    /// A secret that a service signs with.
+    Signing,
 }
 
 impl IdKind {
@@ -276,6 +292,7 @@ impl IdKind {
             Self::Pair => "pair_",
             Self::Session => "ses_",
             Self::Account => "acc_",
+            Self::Signing => "sig_",
         }
     }
 }

@@ -15,3 +15,4 @@ pub mod principal;
 pub mod scope;
 pub mod subject;
 pub mod text;
+pub mod token_fault;

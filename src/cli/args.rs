@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
+    /// Permit the next start to begin with an empty store where the pepper is there already.
+    NewStore,
     /// Run the shipped configuration with a sample upstream and show what it does.
     Demo,
     /// Make, list and switch tenants.
@@ -145,6 +147,11 @@ pub(crate) enum KeyCommand {
     },
     /// Show one key.
     Show {
+        /// Its id.
+        id: String,
+    },
+    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
+    Reveal {
         /// Its id.
         id: String,
     },

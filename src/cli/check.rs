@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::error::Weight;
 use crate::config::{self, Problems, Purpose, Style};
 
+use super::descriptors::{self, Budget, Wanted};
 use super::failure::Failure;
 use super::output::{Form, Printer};
 
@@ -16,6 +17,8 @@ use super::output::{Form, Printer};
 struct Report {
     valid: bool,
     problems: serde_json::Value,
+    /// What a gateway with the limits of this process would have too few descriptors for.
+    shortage: Option<String>,
 }
 
 pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
@@ -24,9 +27,17 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             if printer.form() == Form::Text && !loaded.warnings.is_empty() {
                 printer.remark(&loaded.warnings.render(style()));
             }
+            let shortage = match Budget::divide(descriptors::available(), &Wanted::by(&loaded)) {
+                Ok(budget) => budget.shortage(),
+                Err(too_few) => Some(too_few.to_string()),
+            };
+            if let Some(shortage) = shortage.as_ref().filter(|_| printer.form() == Form::Text) {
+                printer.remark(&format!("warning: with the limits of this shell, {shortage}"));
+            }
             let report = Report {
                 valid: true,
                 problems: loaded.warnings.to_json(),
+                shortage,
             };
             let snapshot = &loaded.snapshot;
             printer.print(&report, |out| {
@@ -50,6 +61,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
                     &Report {
                         valid: false,
                         problems: errors.problems.to_json(),
+                        shortage: None,
                     },
                     |_| Ok(()),
                 )?,

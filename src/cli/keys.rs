@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::admin::api::{CreateKey, Created, KeyList, KeyMade, KeyView, Replaced, RotateKey, Rotated};
+use crate::admin::api::{CreateKey, Created, KeyList, KeyMade, KeyView, Replaced, Revealed, RotateKey, Rotated};
 use crate::admin::told::Waited;
 use crate::base::ids::is_valid_id;
 use crate::base::percent;
@@ -48,6 +48,10 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
             printer.print(&list, |out| list_table(out, &list))?;
             more(printer, list.next.as_deref());
             Ok(())
+        }
+        KeyCommand::Reveal { id } => {
+            let revealed: Revealed = client.get(&format!("/v1/keys/{}/secret", path_id(id)?))?;
+            printer.print(&revealed, |out| writeln!(out, "{}", revealed.secret))
         }
         KeyCommand::Show { id } => {
             let key: KeyView = client.get(&format!("/v1/keys/{}", path_id(id)?))?;

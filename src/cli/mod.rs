@@ -11,12 +11,14 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod descriptors;
 mod drill;
 mod events;
 mod failure;
 mod import;
 mod keys;
 mod locate;
+mod new_store;
 mod output;
 mod password;
 mod peppers;
@@ -54,6 +56,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve::run(&cli.config, printer),
         Command::Check => check::run(&cli.config, printer),
+        Command::NewStore => new_store::run(&cli.config, printer),
         Command::Demo => demo::run(printer),
         Command::Tenants(command) => tenants::run(&locate::client(&cli.config)?, command, printer),
         Command::Keys(command) => keys::run(&locate::client(&cli.config)?, command, printer),

@@ -27,8 +27,8 @@ pub trait Surroundings {
     /// An environment variable.
     fn variable(&self, name: &str) -> Option<Zeroizing<String>>;
 
-    /// Whether something is there; for files that are not part of the configuration.
-    fn exists(&self, path: &Path) -> bool;
+    /// Whether a file is there and not empty; for files that are not part of the configuration.
+    fn holds_something(&self, path: &Path) -> bool;
 
     /// The certificates of the authorities the system trusts, DER.
     fn system_authorities(&self) -> Vec<Vec<u8>>;
@@ -72,8 +72,9 @@ impl Surroundings for Disk {
         std::env::var(name).ok().map(Zeroizing::new)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        path.exists()
+    fn holds_something(&self, path: &Path) -> bool {
+        // What cannot be looked at is taken to be there: nothing is made in its place.
+        std::fs::metadata(path).map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |about| about.len() > 0)
     }
 
     fn system_authorities(&self) -> Vec<Vec<u8>> {
@@ -105,8 +106,8 @@ impl Surroundings for Table {
         self.variables.get(name).map(|v| Zeroizing::new(v.clone()))
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        self.files.contains_key(path)
+    fn holds_something(&self, path: &Path) -> bool {
+        self.files.get(path).is_some_and(|bytes| !bytes.is_empty())
     }
 
     fn system_authorities(&self) -> Vec<Vec<u8>> {

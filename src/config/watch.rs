@@ -88,8 +88,8 @@ impl Surroundings for Recording<'_> {
         self.inner.variable(name)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        self.inner.exists(path)
+    fn holds_something(&self, path: &Path) -> bool {
+        self.inner.holds_something(path)
     }
 
     fn system_authorities(&self) -> Vec<Vec<u8>> {

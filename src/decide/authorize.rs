@@ -20,7 +20,7 @@ mod tests;
 pub use super::surface::Proof;
 pub use again::{Again, authorize_again};
 pub use lookup::{Provenance, fingerprints, provenance};
-pub use site::{Carried, cross_site_proof};
+pub use site::{Carried, cross_site_proof, may_open};
 
 /// Proof that a request may be forwarded. Only this module can make one; forwarding demands it.
 #[must_use]

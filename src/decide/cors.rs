@@ -107,6 +107,12 @@ impl CorsPolicy {
         self.cookies == Cookies::Used && self.find(origin) == Some(Listed::ByName)
     }
 
+    /// Whether this origin is listed, by its name or as everybody's.
+    #[must_use]
+    pub fn lists(&self, origin: &[u8]) -> bool {
+        self.find(origin).is_some()
+    }
+
     fn find(&self, origin: &[u8]) -> Option<Listed> {
         let origin = PageOrigin::parse(origin)?;
         let rule = self.origins.iter().find(|rule| rule.takes(&origin))?;

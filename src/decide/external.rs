@@ -1,4 +1,4 @@
-//! Tokens of issuers that are not ours: RS256, ES256 and Ed25519 JWTs verified by published keys (hardening 1.4).
+//! Tokens of issuers that are not ours: JWTs verified by published keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,25 @@ use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, TenantId};
 use crate::base::principal::{KeyMark, TokenClaims};
 use crate::base::scope::ScopeSet;
+use crate::base::token_fault::{TokenFault, Unproven};
 
 use super::surface::MAX_SKEW;
+use super::token::claims::{check_audience, read_foreign_scopes, read_time, read_times};
+use super::token::header_value::header_value;
 use super::token::members::{Members, Value};
-use super::token::{ClaimHeader, MAX_TOKEN_LEN, names_audience, read_header_value, read_scopes, read_time};
+use super::token::{ClaimHeader, ClaimLists, UNSUPPORTED, split};
 
+mod jwk;
 pub mod keys;
 mod published;
 
+pub use jwk::{Ignored, KeyFault};
 pub use keys::{IssuerAlgorithm, IssuerKey, KeyMiss, KeySet, KeySetError};
 pub use published::{ASK_PAUSE, Addresses, KeySource, KeyUrl, Published};
+
+/// Largest token that may be configured, and what is taken unless the operator says less: a head has room for it
+/// ([`MAX_FIELD`](crate::wire::head::MAX_FIELD)). A token of Entra ID with its two hundred groups has about 11 KiB.
+pub const MAX_EXTERNAL_TOKEN: usize = 16 * 1024;
 
 /// How tokens of one surface are verified. Built at load time.
 #[derive(Debug)]
@@ -29,8 +38,12 @@ pub struct ExternalRules {
     pub issuers: Vec<ExternalIssuer>,
     /// Tolerated clock difference; counts as [`MAX_SKEW`] when it is larger.
     pub skew: Duration,
+    /// Largest token in bytes, at most [`MAX_EXTERNAL_TOKEN`].
+    pub max_token: usize,
     /// Claims that become headers.
     pub claim_headers: Vec<ClaimHeader>,
+    /// How lists become headers.
+    pub claim_lists: ClaimLists,
 }
 
 /// Whose tokens, and what is read from them.
@@ -38,9 +51,11 @@ pub struct ExternalRules {
 pub struct ExternalIssuer {
     /// Exact `iss`, if configured; then required.
     pub issuer: Option<String>,
-    /// A value `aud` must contain, if configured; then required.
+    /// A value that the claim with the audience must be or contain, if configured; then required.
     pub audience: Option<String>,
-    /// Exact `typ` of the header; without it the type is `JWT` or not told.
+    /// The claim with the audience: `aud`, or `client_id` in access tokens of Amazon Cognito.
+    pub audience_claim: String,
+    /// Exact `typ` of the header; without it the type is one of [`USUAL_TYPES`] or not told.
     pub token_type: Option<String>,
     /// Whose tenants it may speak for.
     pub tenants: Tenants,
@@ -72,23 +87,26 @@ pub enum Tenants {
     },
 }
 
+/// Types of tokens that say who calls: JWTs (RFC 7519, section 5.1), as SPIFFE names them, and access tokens (RFC 9068).
+const USUAL_TYPES: [&str; 3] = ["JWT", "JOSE", "at+jwt"];
+
 /// Why a token was not verified.
 #[derive(Debug)]
 pub enum Unverified<'r> {
     /// It is not good.
-    Denied(Denial),
+    Denied(Unproven),
     /// Its key is not among those known, or none are: newer ones may be had.
     KeyWanted {
         /// Whose key.
         keys: &'r Arc<Published>,
         /// What is to be said if there are no newer ones.
-        otherwise: Denial,
+        otherwise: Unproven,
     },
 }
 
-impl From<Denial> for Unverified<'_> {
-    fn from(denial: Denial) -> Self {
-        Self::Denied(denial)
+impl<T: Into<Unproven>> From<T> for Unverified<'_> {
+    fn from(why: T) -> Self {
+        Self::Denied(why.into())
     }
 }
 
@@ -114,26 +132,26 @@ impl ExternalRules {
     /// everything but its time is right, and [`Denial::StoreUnavailable`] without usable keys: not
     /// knowing is never a 401.
     pub fn verify(&self, token: &[u8], now: Now) -> Result<TokenClaims, Unverified<'_>> {
-        let parts = Parts::of(token).ok_or(Denial::InvalidToken)?;
-        let claims = Members::parse(&parts.payload).ok_or(Denial::InvalidToken)?;
-        let issuer = self.find_issuer(&claims).ok_or(Denial::InvalidToken)?;
+        if token.len() > self.max_token {
+            return Err(TokenFault::TooLong.into());
+        }
+        let parts = Parts::of(token)?;
+        let claims = Members::parse(&parts.payload)?;
+        let issuer = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
         if !issuer.takes_type(parts.token_type.as_deref()) {
-            return Err(Denial::InvalidToken.into());
+            return Err(TokenFault::WrongType.into());
         }
         let Some(set) = issuer.keys.usable(now.boot) else {
-            return Err(issuer.want_key(Denial::StoreUnavailable));
+            return Err(issuer.want_key(TokenFault::NoKeys));
         };
-        let key = match set.find(parts.kid.as_deref(), &parts.algorithm) {
-            Ok(key) => key,
-            Err(KeyMiss::UnknownKid) if issuer.keys.url().is_some() => return Err(issuer.want_key(Denial::InvalidToken)),
-            Err(_) => return Err(Denial::InvalidToken.into()),
+        let mut keys = match set.find(parts.kid.as_deref(), &parts.algorithm) {
+            Ok(keys) => keys,
+            Err(KeyMiss::UnknownKid) if issuer.keys.url().is_some() => return Err(issuer.want_key(TokenFault::UnknownKey)),
+            Err(miss) => return Err(miss.fault().into()),
         };
-        if !key.verifies(parts.signed, &parts.signature) {
-            return Err(Denial::InvalidToken.into());
-        }
-        let claims = self
-            .read_claims((issuer, key.mark()), &claims, now.wall)
-            .ok_or(Denial::InvalidToken)?;
+        let key = keys.find(|key| key.verifies(parts.signed, &parts.signature));
+        let mark = key.ok_or(TokenFault::BadSignature)?.mark();
+        let claims = self.read_claims((issuer, mark), &claims, now.wall)?;
         if now.wall >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
         }
@@ -145,7 +163,9 @@ impl ExternalRules {
     #[must_use]
     pub fn ask_the_same_as(&self, other: &Self) -> bool {
         self.skew == other.skew
+            && self.max_token == other.max_token
             && self.claim_headers == other.claim_headers
+            && self.claim_lists == other.claim_lists
             && self.issuers.len() == other.issuers.len()
             && self.issuers.iter().zip(&other.issuers).all(|(a, b)| a.asks_the_same_as(b))
     }
@@ -181,36 +201,34 @@ impl ExternalRules {
             .find(|issuer| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
     }
 
-    fn read_claims(&self, (issuer, key): (&ExternalIssuer, KeyMark), claims: &Members<'_>, now: UnixMillis) -> Option<TokenClaims> {
-        let text = |name: &str| claims.find(name).and_then(Value::text);
-        let latest = now.plus(self.skew());
-        if let Some(audience) = &issuer.audience
-            && !names_audience(claims.find("aud")?, audience)
+    fn read_claims(
+        &self,
+        (issuer, key): (&ExternalIssuer, KeyMark),
+        claims: &Members<'_>,
+        now: UnixMillis,
+    ) -> Result<TokenClaims, TokenFault> {
+        if let Some(audience) = &issuer.audience {
+            check_audience(claims.find_claim(&issuer.audience_claim), audience)?;
+        }
+        if !issuer
+            .required
+            .iter()
+            .all(|(name, wanted)| claims.find_claim(name).is_some_and(|value| says(value, wanted)))
         {
-            return None;
+            return Err(TokenFault::RequiredClaim);
         }
-        if issuer.required.iter().any(|(name, value)| text(name) != Some(value)) {
-            return None;
-        }
-        if claims
-            .find("nbf")
-            .map(read_time)
-            .is_some_and(|start| start.is_none_or(|start| start > latest))
-        {
-            return None;
-        }
-        let issued_at = match claims.find("iat").map(read_time) {
-            Some(issued) => Some(issued.filter(|issued| *issued <= latest)?),
-            None => None,
-        };
-        let expires_at = read_time(claims.find("exp")?)?;
-        let scopes = read_scopes(claims.find(&issuer.scopes_claim))?;
-        Some(TokenClaims {
-            subject: Subject::parse(text(&issuer.subject_claim)?).ok()?,
+        // An issuer's clock may be ahead of ours, and nobody gains by a later beginning.
+        let latest = now.plus(MAX_SKEW);
+        let (expires_at, issued_at) = read_times(|name| claims.find(name).map(read_time), (latest, latest))?;
+        let scopes = read_foreign_scopes(claims.find_claim(&issuer.scopes_claim))?;
+        let subject = claims.find_claim(&issuer.subject_claim).ok_or(TokenFault::NoSubject)?;
+        let subject = subject.text().and_then(|text| Subject::parse(text).ok());
+        Ok(TokenClaims {
+            subject: subject.ok_or(TokenFault::MalformedSubject)?,
             key,
             // Too old is expired: a token is dead at whichever comes first.
             expires_at: match issuer.max_age {
-                Some(age) => expires_at.min(issued_at?.plus(age)),
+                Some(age) => expires_at.min(issued_at.ok_or(TokenFault::NoIssueTime)?.plus(age)),
                 None => expires_at,
             },
             issued_at,
@@ -221,17 +239,34 @@ impl ExternalRules {
             headers: self
                 .claim_headers
                 .iter()
-                .map(|wanted| claims.find(&wanted.claim).map_or(Some(None), read_header_value))
-                .collect::<Option<_>>()?,
-            record: CredentialId::parse(issuer.tenant_of(text)?.as_str()).ok()?,
+                .map(|wanted| header_value(claims.find_claim(&wanted.claim)?, self.claim_lists))
+                .collect(),
+            record: CredentialId::parse(issuer.tenant_of(claims)?.as_str()).map_err(|_| TokenFault::MalformedTenant)?,
         })
+    }
+}
+
+/// Whether a claim is this text, or the number or truth value that is written so.
+fn says(value: &Value<'_>, wanted: &str) -> bool {
+    match value {
+        Value::Text(text) => text == wanted,
+        Value::Bool(truth) => wanted == if *truth { "true" } else { "false" },
+        Value::Integer(number) => wanted == number.to_string(),
+        _ => false,
     }
 }
 
 impl ExternalIssuer {
     fn asks_the_same_as(&self, other: &Self) -> bool {
         let names = |own: &Self| (own.issuer.clone(), own.audience.clone(), own.token_type.clone());
-        let claims = |own: &Self| (own.subject_claim.clone(), own.scopes_claim.clone(), own.required.clone());
+        let claims = |own: &Self| {
+            (
+                own.audience_claim.clone(),
+                own.subject_claim.clone(),
+                own.scopes_claim.clone(),
+                own.required.clone(),
+            )
+        };
         names(self) == names(other)
             && claims(self) == claims(other)
             && self.tenants == other.tenants
@@ -240,67 +275,73 @@ impl ExternalIssuer {
     }
 
     fn takes_type(&self, told: Option<&str>) -> bool {
+        // RFC 7515, section 4.1.9: media types without `application/`, in any case.
+        let is = |told: &str, wanted: &str| {
+            let short = told.get(..12).filter(|begin| begin.eq_ignore_ascii_case("application/"));
+            let told = short.map_or(told, |begin| &told[begin.len()..]);
+            told.eq_ignore_ascii_case(wanted)
+        };
         match &self.token_type {
-            // RFC 7515, section 4.1.9: media types without `application/`, in any case.
-            Some(wanted) => told.is_some_and(|told| {
-                let short = told.get(..12).filter(|begin| begin.eq_ignore_ascii_case("application/"));
-                let told = short.map_or(told, |begin| &told[begin.len()..]);
-                told.eq_ignore_ascii_case(wanted)
-            }),
-            None => told.is_none_or(|told| told.eq_ignore_ascii_case("JWT")),
+            Some(wanted) => told.is_some_and(|told| is(told, wanted)),
+            None => told.is_none_or(|told| USUAL_TYPES.iter().any(|usual| is(told, usual))),
         }
     }
 
-    fn want_key(&self, otherwise: Denial) -> Unverified<'_> {
+    fn want_key(&self, otherwise: TokenFault) -> Unverified<'_> {
         Unverified::KeyWanted {
             keys: &self.keys,
-            otherwise,
+            otherwise: otherwise.into(),
         }
     }
 
-    fn tenant_of<'c>(&self, text: impl Fn(&str) -> Option<&'c str>) -> Option<TenantId> {
+    fn tenant_of(&self, claims: &Members<'_>) -> Result<TenantId, TokenFault> {
         match &self.tenants {
-            Tenants::One(tenant) => Some(tenant.clone()),
+            Tenants::One(tenant) => Ok(tenant.clone()),
             Tenants::Claim { claim, allowed } => {
-                let tenant = TenantId::parse(text(claim)?).ok()?;
-                allowed.as_ref().is_none_or(|all| all.contains(&tenant)).then_some(tenant)
+                let named = claims.find_claim(claim).ok_or(TokenFault::NoTenant)?.text();
+                let tenant = named
+                    .and_then(|text| TenantId::parse(text).ok())
+                    .ok_or(TokenFault::MalformedTenant)?;
+                if allowed.as_ref().is_none_or(|all| all.contains(&tenant)) {
+                    Ok(tenant)
+                } else {
+                    Err(TokenFault::ForeignTenant)
+                }
             }
         }
     }
 }
 
 impl<'t> Parts<'t> {
-    /// Takes a compact serialisation apart (RFC 7515, section 7.1). Extensions that must be understood
-    /// (`crit`, `b64`) and compression are refused.
-    fn of(token: &'t [u8]) -> Option<Self> {
-        if token.len() > MAX_TOKEN_LEN {
-            return None;
+    /// Takes a compact serialisation apart (RFC 7515, section 7.1). [`UNSUPPORTED`] members are refused.
+    fn of(token: &'t [u8]) -> Result<Self, TokenFault> {
+        let (header, payload, signature) = split(token).ok_or(TokenFault::Form)?;
+        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Form);
+        let json = decode(header)?;
+        let members = Members::parse(&json)?;
+        if UNSUPPORTED.iter().any(|name| members.find(name).is_some()) {
+            return Err(TokenFault::UnsupportedHeader);
         }
-        let mut parts = token.split(|b| *b == b'.');
-        let (header, payload, signature, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
-            return None;
-        };
-        let json = URL_SAFE_NO_PAD.decode(header).ok()?;
-        let header_members = Members::parse(&json)?;
-        if ["crit", "b64", "zip", "enc"].iter().any(|name| header_members.find(name).is_some()) {
-            return None;
-        }
-        // Outer `None` refuses the token: what is there must be a text.
-        let text = |name: &str| match header_members.find(name) {
-            None => Some(None),
-            Some(value) => value.text().map(|text| Some(text.to_owned())),
+        let text = |name: &str| match members.find(name) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text.to_string())),
+            Some(_) => Err(TokenFault::MalformedHeader),
         };
         let kid = text("kid")?;
         if kid.as_ref().is_some_and(|kid| kid.len() > keys::MAX_KID_LEN) {
-            return None;
+            return Err(TokenFault::MalformedHeader);
         }
-        Some(Self {
-            algorithm: text("alg")??,
+        let signature = decode(signature)?;
+        if signature.is_empty() {
+            return Err(TokenFault::Form);
+        }
+        Ok(Self {
+            algorithm: text("alg")?.ok_or(TokenFault::MalformedHeader)?,
             kid,
             token_type: text("typ")?,
-            signed: token.get(..header.len() + 1 + payload.len())?,
-            payload: URL_SAFE_NO_PAD.decode(payload).ok()?,
-            signature: URL_SAFE_NO_PAD.decode(signature).ok().filter(|bytes| !bytes.is_empty())?,
+            signed: token.get(..header.len() + 1 + payload.len()).ok_or(TokenFault::Form)?,
+            payload: decode(payload)?,
+            signature,
         })
     }
 }

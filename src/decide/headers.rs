@@ -91,6 +91,18 @@ pub struct Screened {
     pub odd_dropped: u32,
 }
 
+impl Screened {
+    /// For a request of the gateway's own on behalf of another one: no field of that one passes.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self {
+            roles: [Role::Dropped; MAX_FIELDS],
+            trailers: TrailersAsked::No,
+            odd_dropped: 0,
+        }
+    }
+}
+
 /// Whether a client takes trailers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrailersAsked {

@@ -8,6 +8,7 @@ use crate::wire::fields::Fields;
 use crate::wire::framing::list;
 
 use super::headers::Scheme;
+use super::host::Authority;
 
 /// Most proxies in a chain that are looked at. Three is much in practice; the bound keeps a long
 /// header from costing more than a short one.
@@ -36,6 +37,19 @@ impl Origin {
     pub fn scheme(&self, fields: &Fields, connection: Scheme) -> Scheme {
         let told = if self.trusted { told_scheme(fields) } else { None };
         told.unwrap_or(connection)
+    }
+}
+
+impl Origin {
+    /// The authority that the client asked for: as a trusted proxy tells in `X-Forwarded-Host`, else the request's own.
+    #[must_use]
+    pub fn authority<'f>(&self, fields: &'f Fields, own: &'f str) -> &'f str {
+        let told = || {
+            let host = fields.one("x-forwarded-host").ok().flatten()?;
+            Authority::parse(host).ok()?;
+            std::str::from_utf8(host).ok()
+        };
+        if self.trusted { told().unwrap_or(own) } else { own }
     }
 }
 
@@ -228,6 +242,22 @@ mod tests {
         ];
         for lines in nothing {
             assert_eq!(schemes("10.0.0.1", lines), CONNECTIONS, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_tells_which_host_was_asked_for_and_nobody_else_does() {
+        let of = |trusted, hosts: &[&str]| {
+            let mut fields = Fields::default();
+            hosts.iter().for_each(|host| fields.push(b"X-Forwarded-Host", host.as_bytes()));
+            let client = IpAddr::from([10, 0, 0, 1]);
+            Origin { client, trusted }.authority(&fields, "inner:8080").to_owned()
+        };
+        assert_eq!(of(true, &["api.example.com"]), "api.example.com");
+        assert_eq!(of(true, &["API.example.com:8443"]), "API.example.com:8443");
+        assert_eq!(of(false, &["api.example.com"]), "inner:8080");
+        for none in [&[][..], &[""], &["a.test", "a.test"], &["a.test, b.test"], &["u@a.test"], &["a b"]] {
+            assert_eq!(of(true, none), "inner:8080", "{none:?}");
         }
     }
 

@@ -1,7 +1,6 @@
 //! Session tokens: HS256 JWTs verified by rules of our own around `jsonwebtoken` (hardening 1.4).
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,19 +10,24 @@ use subtle::ConstantTimeEq;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::ids::{CredentialId, Subject, is_valid_id};
+use crate::base::ids::{CredentialId, Subject};
 use crate::base::principal::{KeyMark, TokenClaims};
-use crate::base::scope::{Scope, ScopeSet};
+use crate::base::token_fault::{TokenFault, Unproven};
 
 use super::surface::MAX_SKEW;
 
+pub(super) mod claims;
+pub(super) mod header_value;
 pub(super) mod members;
 #[cfg(test)]
 mod tests;
 
+use claims::{check_audience, read_scopes, read_time, read_times};
+use header_value::header_value;
+pub use header_value::{ClaimLists, MAX_HEADER_VALUE};
 use members::{Members, Value};
 
-/// Longest token. Documented sessions have 400 to 900 characters; 4 KiB is what a cookie may hold
+/// Longest session token. Documented sessions have 400 to 900 characters; 4 KiB is what a cookie may hold
 /// (RFC 6265, section 6.1), and bounds the work before the signature is known to be good.
 pub const MAX_TOKEN_LEN: usize = 4096;
 /// Shortest secret: an HS256 key is as long as its hash (RFC 7518, section 3.2).
@@ -31,8 +35,6 @@ pub const MIN_SECRET_LEN: usize = 32;
 
 /// Longest `kid`; ours is not used, and a longer one is not a name.
 const MAX_KID_LEN: usize = 128;
-/// Longest value of a claim that becomes a header, as a sixteenth of the head an upstream must take.
-const MAX_HEADER_VALUE: usize = 1024;
 /// Base64url characters of an HMAC-SHA-256.
 const SIGNATURE_LEN: usize = 43;
 /// How far `iat` may lie in the future of whoever verifies a token, if `skew` is not more. The gateway dates its
@@ -40,8 +42,6 @@ const SIGNATURE_LEN: usize = 43;
 /// of this machine's. Nobody gains by a later `iat`: it only decides which log-outs end the token.
 pub const MAX_AHEAD: Duration = Duration::from_secs(1);
 
-/// The last second of the year 9999: later times are mistakes or attempts at an overflow.
-const MAX_TIME: i64 = 253_402_300_799;
 /// Encodings of the headers that every common library writes, known to be good without parsing:
 /// `{"alg":"HS256","typ":"JWT"}`, `{"typ":"JWT","alg":"HS256"}`, `{"alg":"HS256"}`.
 const KNOWN_HEADERS: [&[u8]; 3] = [
@@ -151,8 +151,8 @@ impl TokenRules {
     ///
     /// # Errors
     /// [`Denial::ExpiredCredential`] when everything but its time is right, [`Denial::InvalidToken`]
-    /// otherwise.
-    pub fn verify(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Denial> {
+    /// with its cause otherwise.
+    pub fn verify(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Unproven> {
         self.verify_naming(token, now, "sub")
     }
 
@@ -161,17 +161,17 @@ impl TokenRules {
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub fn verify_own(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Denial> {
+    pub fn verify_own(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Unproven> {
         self.verify_naming(token, now, "jti")
     }
 
-    fn verify_naming(&self, token: &[u8], now: UnixMillis, record: &str) -> Result<TokenClaims, Denial> {
-        let (payload, key) = self.check_signature(token).ok_or(Denial::InvalidToken)?;
-        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Denial::InvalidToken)?;
-        let members = Members::parse(&json).ok_or(Denial::InvalidToken)?;
-        let claims = self.read_claims(&members, now, (record, key)).ok_or(Denial::InvalidToken)?;
+    fn verify_naming(&self, token: &[u8], now: UnixMillis, record: &str) -> Result<TokenClaims, Unproven> {
+        let (payload, key) = self.check_signature(token)?;
+        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenFault::Form)?;
+        let members = Members::parse(&json)?;
+        let claims = self.read_claims(&members, now, (record, key))?;
         if now >= claims.expires_at.plus(self.skew()) {
-            return Err(Denial::ExpiredCredential);
+            return Err(Denial::ExpiredCredential.into());
         }
         Ok(claims)
     }
@@ -199,50 +199,43 @@ impl TokenRules {
 
     /// The payload of a token whose form, header and signature are right (RFC 7515, section 5.2), and the
     /// key that says so.
-    fn check_signature<'t>(&self, token: &'t [u8]) -> Option<(&'t [u8], KeyMark)> {
+    fn check_signature<'t>(&self, token: &'t [u8]) -> Result<(&'t [u8], KeyMark), TokenFault> {
         if token.len() > MAX_TOKEN_LEN {
-            return None;
+            return Err(TokenFault::TooLong);
         }
-        let mut parts = token.split(|b| *b == b'.');
-        let (header, payload, signature, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
-            return None;
-        };
-        if signature.len() != SIGNATURE_LEN || payload.is_empty() || !is_good_header(header) {
-            return None;
+        let (header, payload, signature) = split(token).ok_or(TokenFault::Form)?;
+        if payload.is_empty() {
+            return Err(TokenFault::Form);
         }
-        let signed = token.get(..header.len() + 1 + payload.len())?;
-        let key = self.keys.verify(signed, std::str::from_utf8(signature).ok()?)?;
-        Some((payload, key))
+        check_header(header)?;
+        let signature = std::str::from_utf8(signature).ok().filter(|text| text.len() == SIGNATURE_LEN);
+        let signed = token.get(..header.len() + 1 + payload.len()).ok_or(TokenFault::Form)?;
+        let key = self.keys.verify(signed, signature.ok_or(TokenFault::BadSignature)?);
+        Ok((payload, key.ok_or(TokenFault::BadSignature)?))
     }
 
-    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis, (record, key): (&str, KeyMark)) -> Option<TokenClaims> {
+    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis, (record, key): (&str, KeyMark)) -> Result<TokenClaims, TokenFault> {
         let text = |name: &str| claims.find(name).and_then(Value::text);
-        let time = |name: &str| claims.find(name).map(read_time);
-        let latest = now.plus(self.skew());
-
-        if text("kind")? != self.kind {
-            return None;
+        if text("kind") != Some(&self.kind) {
+            return Err(TokenFault::WrongKind);
         }
         if self.issuer.is_some() && text("iss") != self.issuer.as_deref() {
-            return None;
+            return Err(TokenFault::UnknownIssuer);
         }
-        if let Some(audience) = &self.audience
-            && !names_audience(claims.find("aud")?, audience)
-        {
-            return None;
+        if let Some(audience) = &self.audience {
+            check_audience(claims.find("aud"), audience)?;
         }
-        if time("nbf").is_some_and(|start| start.is_none_or(|start| start > latest)) {
-            return None;
-        }
-        let issued_at = match time("iat") {
-            Some(issued) => Some(issued.filter(|issued| *issued <= latest.max(now.plus(MAX_AHEAD)))?),
-            None => None,
-        };
-        Some(TokenClaims {
-            subject: Subject::parse(text("sub")?).ok()?,
-            record: CredentialId::parse(text(record)?).ok()?,
+        let latest = now.plus(self.skew());
+        let time = |name: &str| claims.find(name).map(read_time);
+        let (expires_at, issued_at) = read_times(time, (latest, latest.max(now.plus(MAX_AHEAD))))?;
+        let subject = text("sub").ok_or(TokenFault::NoSubject)?;
+        Ok(TokenClaims {
+            subject: Subject::parse(subject).map_err(|_| TokenFault::MalformedSubject)?,
+            record: text(record)
+                .and_then(|id| CredentialId::parse(id).ok())
+                .ok_or(TokenFault::NoRecord)?,
             key,
-            expires_at: time("exp")??,
+            expires_at,
             issued_at,
             scopes: match &self.scopes_claim {
                 Some(name) => Some(read_scopes(claims.find(name))?),
@@ -251,9 +244,18 @@ impl TokenRules {
             headers: self
                 .claim_headers
                 .iter()
-                .map(|wanted| claims.find(&wanted.claim).map_or(Some(None), read_header_value))
-                .collect::<Option<_>>()?,
+                .map(|wanted| header_value(claims.find(&wanted.claim)?, ClaimLists::Spaces))
+                .collect(),
         })
+    }
+}
+
+/// The three parts of a compact serialisation (RFC 7515, section 7.1).
+pub(super) fn split(token: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let mut parts = token.split(|b| *b == b'.');
+    match (parts.next()?, parts.next()?, parts.next()?, parts.next()) {
+        (header, payload, signature, None) => Some((header, payload, signature)),
+        _ => None,
     }
 }
 
@@ -314,87 +316,33 @@ fn mark_of(key: &DecodingKey) -> Option<KeyMark> {
     signature.as_bytes().first_chunk().copied().map(KeyMark)
 }
 
-/// The header may say HS256 and what kind of thing it is, nothing else that matters: extensions that
-/// must be understood (`crit`, `b64`: RFC 7515, section 4.1.11; RFC 7797) and compression are
+/// Extensions that must be understood (`crit`, `b64`: RFC 7515, section 4.1.11; RFC 7797), compression and encryption:
+/// a token that has one in its header, whatever it says, is refused.
+pub(super) const UNSUPPORTED: [&str; 4] = ["crit", "b64", "zip", "enc"];
+
+/// The header may say HS256 and what kind of thing it is, nothing else that matters: [`UNSUPPORTED`] members are
 /// refused; keys and places of keys (`jwk`, `jku`, `x5c`, `x5u`) are not looked at.
-fn is_good_header(encoded: &[u8]) -> bool {
+fn check_header(encoded: &[u8]) -> Result<(), TokenFault> {
     if KNOWN_HEADERS.contains(&encoded) {
-        return true;
+        return Ok(());
     }
-    let Ok(json) = URL_SAFE_NO_PAD.decode(encoded) else {
-        return false;
-    };
-    let Some(header) = Members::parse(&json) else {
-        return false;
-    };
-    header.find("alg").and_then(Value::text) == Some("HS256")
-        && header.find("typ").is_none_or(|typ| typ.text() == Some("JWT"))
-        && header
-            .find("kid")
-            .is_none_or(|kid| kid.text().is_some_and(|kid| kid.len() <= MAX_KID_LEN))
-        && ["crit", "b64", "zip", "enc"].iter().all(|name| header.find(name).is_none())
-}
-
-/// A `NumericDate` (RFC 7519, section 2) in range, whole or with a fraction.
-pub(super) fn read_time(value: &Value<'_>) -> Option<UnixMillis> {
-    match value {
-        Value::Integer(seconds) if (0..=MAX_TIME).contains(seconds) => Some(UnixMillis(seconds * 1000)),
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            reason = "in range, and a millisecond is fine enough"
-        )]
-        Value::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Some(UnixMillis((seconds * 1000.0).round() as i64)),
-        _ => None,
+    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenFault::Form)?;
+    let header = Members::parse(&json)?;
+    if UNSUPPORTED.iter().any(|name| header.find(name).is_some()) {
+        return Err(TokenFault::UnsupportedHeader);
     }
-}
-
-pub(super) fn names_audience(value: &Value<'_>, audience: &str) -> bool {
-    match value {
-        Value::Text(text) => text == audience,
-        Value::List(items) => items.iter().all(|item| item.text().is_some()) && items.iter().any(|item| item.text() == Some(audience)),
-        _ => false,
+    match header.find("alg").map(Value::text) {
+        Some(Some("HS256")) => {}
+        Some(Some(_)) => return Err(TokenFault::WrongAlgorithm),
+        _ => return Err(TokenFault::MalformedHeader),
     }
-}
-
-/// Scopes as a list of strings or as one string with spaces (RFC 8693, section 4.2). Without the
-/// claim there is no scope; with one that is malformed there is no token.
-pub(super) fn read_scopes(value: Option<&Value<'_>>) -> Option<ScopeSet> {
-    match value {
-        None => Some(ScopeSet::default()),
-        Some(Value::Text(text)) => text
-            .split(' ')
-            .filter(|word| !word.is_empty())
-            .map(|word| Scope::parse(word).ok())
-            .collect(),
-        Some(Value::List(items)) => items.iter().map(|item| Scope::parse(item.text()?).ok()).collect(),
-        Some(_) => None,
+    if header.find("typ").is_some_and(|typ| typ.text() != Some("JWT")) {
+        return Err(TokenFault::WrongType);
     }
-}
-
-/// What a claim writes into its header: outer `None` refuses the token, inner `None` leaves the
-/// header out (an empty list).
-#[expect(clippy::option_option, reason = "refused, absent and present are three things")]
-pub(super) fn read_header_value(value: &Value<'_>) -> Option<Option<Arc<str>>> {
-    match value {
-        Value::Text(text) => is_header_text(text).then(|| Some(Arc::from(text.as_ref()))),
-        Value::Integer(number) => Some(Some(number.to_string().into())),
-        Value::List(items) => {
-            let words = items
-                .iter()
-                .map(|item| item.text().filter(|word| is_valid_id(word)))
-                .collect::<Option<Vec<_>>>()?;
-            let joined = words.join(" ");
-            (joined.len() <= MAX_HEADER_VALUE).then(|| (!joined.is_empty()).then(|| joined.into()))
-        }
-        Value::Fraction(_) | Value::Other => None,
+    let is_name = |kid: &Value<'_>| kid.text().is_some_and(|kid| kid.len() <= MAX_KID_LEN);
+    if header.find("kid").is_none_or(is_name) {
+        Ok(())
+    } else {
+        Err(TokenFault::MalformedHeader)
     }
-}
-
-/// Visible ASCII and inner spaces: no control character, so no second header line (hardening H8).
-fn is_header_text(text: &str) -> bool {
-    (1..=MAX_HEADER_VALUE).contains(&text.len())
-        && text.bytes().all(|b| (b' '..=b'~').contains(&b))
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
 }

@@ -26,6 +26,9 @@ pub const CREDENTIAL: [&str; 16] = [
     "expires_in",
 ];
 
+/// What of a credential is a secret.
+pub const SECRETS: [&str; 3] = ["key", "secret", "token"];
+
 /// What a template may say of the caller, besides `claims`.
 pub const CALLER: [&str; 7] = ["id", "tenant", "subject", "mode", "scopes", "login", "name"];
 
@@ -50,6 +53,32 @@ pub struct AnswerNames {
     pub subject: Subject,
     /// Whether there is a caller.
     pub caller: Presence,
+    /// What the service that was asked before may have told.
+    pub hook: HookNames,
+    /// Whether secrets of what was made may be shown.
+    pub secrets: Secrets,
+}
+
+/// What of a service's answer a template may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HookNames {
+    /// Nothing: no service was asked.
+    #[default]
+    None,
+    /// `hook` as a whole, an object, or `null` where the service could not answer.
+    Whole,
+    /// `hook.<name>` of these, with dots for members of members.
+    Named(Vec<String>),
+}
+
+/// Whether secrets of what was made may be shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// In the answer: this once.
+    #[default]
+    Shown,
+    /// Not to the service that is told.
+    Withheld,
 }
 
 /// What an answer is about.
@@ -104,6 +133,13 @@ impl AnswerTemplate {
         })
     }
 
+    /// Whether it speaks of this variable, or of a member of it.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        let variables = self.template.variables();
+        variables.iter().any(|own| own.split('.').next() == Some(name))
+    }
+
     /// Writes the answer of one request. What its names promise and the context has not is `null`.
     ///
     /// # Errors
@@ -151,8 +187,13 @@ impl AnswerNames {
             add("caller.claims", &mut self.caller_claims.iter().map(String::as_str));
         }
         if self.subject == Subject::Credential {
-            add("credential", &mut CREDENTIAL.into_iter());
+            add("credential", &mut self.of_credential());
             add("credential.claims", &mut self.claims.iter().map(String::as_str));
+        }
+        match &self.hook {
+            HookNames::None => {}
+            HookNames::Whole => all.push("hook".to_owned()),
+            HookNames::Named(names) => all.extend(names.iter().map(|name| format!("hook.{name}"))),
         }
         match self.subject {
             Subject::Credential => all.push("minted".to_owned()),
@@ -165,6 +206,11 @@ impl AnswerNames {
     /// Whether it is about `items`.
     const fn is_list(&self) -> bool {
         matches!(self.subject, Subject::Credentials | Subject::Names)
+    }
+
+    fn of_credential(&self) -> impl Iterator<Item = &'static str> {
+        let shown = self.secrets == Secrets::Shown;
+        CREDENTIAL.into_iter().filter(move |name| shown || !SECRETS.contains(name))
     }
 
     /// What an item of `items` has, for messages.
@@ -201,8 +247,23 @@ impl Filling {
         names.into_iter().map(|name| (name.to_owned(), self.member(name))).collect()
     }
 
-    fn record(self, names: &[&str], claims: &[String]) -> serde_json::Value {
-        let mut record = self.members(names.iter().copied());
+    /// An answer of a service with these members.
+    fn hook(self, names: &HookNames) -> serde_json::Value {
+        let mut told = json!({});
+        match (names, self) {
+            (HookNames::None, _) | (HookNames::Whole, Self::Sparse) => return serde_json::Value::Null,
+            (HookNames::Whole, Self::Full) => return json!({ "id": "id", "member": { "of": [1, true, null] } }),
+            (HookNames::Named(names), _) => {
+                for name in names {
+                    put(&mut told, name, self);
+                }
+            }
+        }
+        told
+    }
+
+    fn record<'n>(self, names: impl IntoIterator<Item = &'n str>, claims: &[String]) -> serde_json::Value {
+        let mut record = self.members(names);
         record.insert("claims".to_owned(), self.members(claims.iter().map(String::as_str)).into());
         record.into()
     }
@@ -212,12 +273,12 @@ impl AnswerNames {
     fn item(&self, filling: Filling) -> serde_json::Value {
         match self.subject {
             Subject::Names => filling.members(NAMED).into(),
-            _ => filling.record(&CREDENTIAL, &self.claims),
+            _ => filling.record(self.of_credential(), &self.claims),
         }
     }
 
     fn sample(&self, filling: Filling) -> serde_json::Value {
-        let (credential, item) = (filling.record(&CREDENTIAL, &self.claims), self.item(filling));
+        let (credential, item) = (filling.record(self.of_credential(), &self.claims), self.item(filling));
         // What is made is always there; lists may be empty.
         let items = match (self.subject, filling) {
             (Subject::Credentials | Subject::Names, Filling::Full) => vec![item; 2],
@@ -226,7 +287,7 @@ impl AnswerNames {
         let made = matches!(self.subject, Subject::Credential);
         json!({
             "request_id": "request",
-            "caller": (self.caller == Presence::Present).then(|| filling.record(&CALLER, &self.caller_claims)),
+            "caller": (self.caller == Presence::Present).then(|| filling.record(CALLER, &self.caller_claims)),
             "credential": made.then(|| credential.clone()),
             "minted": if made { vec![credential; MAX_MINTED] } else { Vec::new() },
             "page": self.is_list().then(|| json!({
@@ -234,9 +295,21 @@ impl AnswerNames {
                 "more": filling == Filling::Full,
             })),
             "items": items,
+            "hook": filling.hook(&self.hook),
             "path": Filling::Full.members(self.path.iter().map(String::as_str)),
             "body": filling.members(self.body.iter().map(String::as_str)),
         })
+    }
+}
+
+/// Puts a sample at the end of a path of members.
+fn put(object: &mut serde_json::Value, path: &str, filling: Filling) {
+    let (member, rest) = path.split_once('.').map_or((path, None), |(member, rest)| (member, Some(rest)));
+    let Some(members) = object.as_object_mut() else { return };
+    match (rest, filling) {
+        (Some(rest), _) => put(members.entry(member).or_insert_with(|| json!({})), rest, filling),
+        (None, Filling::Full) => drop(members.insert(member.to_owned(), member.into())),
+        (None, Filling::Sparse) => drop(members.insert(member.to_owned(), serde_json::Value::Null)),
     }
 }
 
@@ -252,6 +325,7 @@ mod tests {
             caller_claims: vec!["perms".to_owned()],
             subject,
             caller: Presence::Present,
+            ..AnswerNames::default()
         }
     }
 
@@ -290,6 +364,59 @@ mod tests {
             ..names(Subject::None)
         };
         assert!(AnswerTemplate::parse("{{ caller.id }}", &anonymous).is_err());
+    }
+
+    #[test]
+    fn what_a_service_told_is_usable_where_it_was_asked() {
+        let asked = |hook| AnswerNames {
+            hook,
+            ..names(Subject::Credential)
+        };
+        let named = asked(HookNames::Named(vec!["amount".to_owned(), "buyer.name".to_owned()]));
+        let text = r#"{"amount":{{ hook.amount }},"buyer":{{ hook.buyer.name }}}"#;
+        let template = AnswerTemplate::parse(text, &named).unwrap();
+        let write = |hook: serde_json::Value| String::from_utf8(template.render(&json!({ "hook": hook })).unwrap()).unwrap();
+        assert_eq!(
+            write(json!({"amount": 7, "buyer": {"name": "Ann"}})),
+            r#"{"amount":7,"buyer":"Ann"}"#
+        );
+        assert_eq!(write(json!({})), r#"{"amount":null,"buyer":null}"#, "it could not answer");
+        for text in ["{{ hook.amont }}", "{{ hook.buyer.iban }}"] {
+            assert!(
+                matches!(AnswerTemplate::parse(text, &named), Err(TemplateError::Unknown(..))),
+                "{text}"
+            );
+        }
+        let whole = asked(HookNames::Whole);
+        let text = r#"{"id":{{ path.id }}{% if hook %}{% for name in hook %}{% if name != "id" %},{{ name }}:{{ hook[name] }}{% endif %}{% endfor %}{% endif %}}"#;
+        let template = AnswerTemplate::parse(text, &whole).unwrap();
+        let write = |hook: serde_json::Value| {
+            let context = json!({ "hook": hook, "path": { "id": "tx_1" } });
+            String::from_utf8(template.render(&context).unwrap()).unwrap()
+        };
+        assert_eq!(write(json!({"amount": 7, "id": "tx_9"})), r#"{"id":"tx_1","amount":7}"#);
+        assert_eq!(write(serde_json::Value::Null), r#"{"id":"tx_1"}"#);
+        assert!(
+            AnswerTemplate::parse("{{ hook }}", &names(Subject::Credential)).is_err(),
+            "nobody is asked"
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_for_the_service_that_is_told() {
+        let told = AnswerNames {
+            secrets: Secrets::Withheld,
+            ..names(Subject::Credential)
+        };
+        assert!(AnswerTemplate::parse("{{ minted[0].id }}", &told).is_ok());
+        for text in [
+            "{{ credential.key }}",
+            "{{ minted[0].key }}",
+            "{{ minted[0].token }}",
+            "{{ credential.secret }}",
+        ] {
+            assert!(AnswerTemplate::parse(text, &told).is_err(), "{text}");
+        }
     }
 
     #[test]

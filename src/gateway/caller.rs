@@ -3,7 +3,7 @@
 use crate::base::denial::Denial;
 use crate::base::ids::TenantId;
 use crate::base::principal::Principal;
-use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public};
+use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public, may_open};
 use crate::decide::extract::{Extracted, extract};
 use crate::decide::route::{Access, Named};
 use crate::decide::surface::Surface;
@@ -31,6 +31,12 @@ pub(super) struct Presented<'a> {
 /// Finds the credential and what memory knows of it.
 pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: &mut Exchange) -> Result<Caller<'a>, Denial> {
     let Access::Surfaces { surfaces: accepted, .. } = &examined.route.access else {
+        if examined.upgrade.is_some()
+            && let Some(pages) = asked.view.snapshot.cors.of(exchange.cors())
+            && !may_open(&asked.head.fields, asked_authority(asked, examined), pages)
+        {
+            return Err(Denial::CorsOrigin);
+        }
         return Ok(Caller::Anybody);
     };
     let surfaces = &asked.view.snapshot.surfaces;
@@ -38,7 +44,8 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     let surface = &surfaces[extracted.surface.0];
     exchange.note_surface(extracted.surface);
     let presented = Presented { surface, extracted };
-    match asked.worker.resolver.recall(surface, &extracted, exchange.now())? {
+    let recalled = asked.worker.resolver.recall(surface, &extracted, exchange.now());
+    match recalled.map_err(|why| exchange.blame(why))? {
         Recall::Known(resolved) => Ok(Caller::Known((presented, resolved))),
         Recall::Unsure(unsure) => Ok(Caller::Unsure((presented, unsure))),
         Recall::Forged => Err(forged(exchange)),
@@ -51,6 +58,11 @@ pub(super) fn forged(exchange: &mut Exchange) -> Denial {
     Denial::UnknownCredential
 }
 
+/// The authority that a page of this very origin names in `Origin`.
+fn asked_authority<'a>(asked: Asked<'a>, examined: &'a Examined<'_>) -> &'a str {
+    examined.origin.authority(&asked.head.fields, &examined.target.authority)
+}
+
 /// Asks for what memory does not hold, and decides.
 pub(super) async fn look_up(
     asked: Asked<'_>,
@@ -59,11 +71,9 @@ pub(super) async fn look_up(
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let Presented { surface, extracted } = &presented;
-    let resolved = asked
-        .worker
-        .resolver
-        .resolve(surface, (extracted, examined.origin.client), unsure)
-        .await?;
+    let client = examined.origin.client;
+    let resolved = asked.worker.resolver.resolve(surface, (extracted, client), unsure).await;
+    let resolved = resolved.map_err(|why| exchange.blame(why))?;
     exchange.note_wait();
     admit(asked, examined, (presented, resolved), exchange)
 }
@@ -90,7 +100,7 @@ pub(super) fn admit(
     let fields = &asked.head.fields;
     let scheme = examined.origin.scheme(fields, asked.connection.scheme);
     let pages = asked.view.snapshot.cors.of(exchange.cors());
-    let carried = Carried::of(&extracted.credential, fields, (&examined.target.authority, scheme), pages);
+    let carried = Carried::of(&extracted.credential, fields, (asked_authority(asked, examined), scheme), pages);
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,

@@ -9,6 +9,7 @@ use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
 use crate::base::ids::{Subject, is_valid_id};
 use crate::base::principal::{Facts, Principal};
+use crate::base::token_fault::{TokenFault, Unproven};
 use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
@@ -440,6 +441,14 @@ impl Exchange {
         self.note(|record| record.cause = Some(cause));
     }
 
+    /// Why a credential proved nothing, for the access line; what the caller is told goes on.
+    pub(super) fn blame(&mut self, why: Unproven) -> Denial {
+        if let Some(fault) = why.fault {
+            self.note_cause(fault.label());
+        }
+        why.denial
+    }
+
     pub(super) fn note_denial(&mut self, denial: Denial) {
         self.note(|record| {
             record.denial = Some(denial);
@@ -453,6 +462,7 @@ impl Exchange {
         };
         if let Some(denial) = record.live.denial() {
             record.denial = Some(denial);
+            record.cause = (denial == Denial::InvalidToken).then_some(TokenFault::NoLongerTrusted.label());
             let kind = record.live.kind();
             record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
         }

@@ -19,13 +19,14 @@ use crate::issue::body::{Body, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
 use crate::issue::path::PathValues;
+use crate::issue::spec::hook::{Hook, When};
 use crate::issue::spec::{Action, BodySchema, Issuer, Unreadable};
 use crate::resolver::{Recall, Resolved};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
 use super::caller::{forged, permit};
-use super::{Asked, Examined, Exchange, Refused, Reply, limits, log_in, refuse_here, reply};
+use super::{Asked, Examined, Exchange, Refused, Reply, hook, limits, log_in, refuse_here, reply};
 
 /// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
 /// server's own limits of silence and rate are made for large ones.
@@ -73,18 +74,44 @@ async fn issue<B: RequestBody + Unpin>(
         limits::admit_caller(asked, examined.route, &permit, exchange).await?;
     }
     let body = Arc::new(*body);
-    // Body, limits and queue took their time: what happens is permitted by what is true now, and the store
-    // compares it again in the step of the write.
+    let told = ask_first(asked, examined, &permit, (issuer, &body), exchange).await?;
+    // Body, limits, queue and the service that was asked took their time: what happens is permitted by what is true
+    // now, and the store compares it again in the step of the write.
     let mut newest = Newest::Known;
     for _ in 0..JUDGEMENTS {
         permit = judge_again(asked, examined, permit, (newest, &body), exchange).await?;
-        match answer(asked, examined, &permit, (issuer, body.clone()), exchange).await {
+        let call = make_call(asked, examined, &permit, (issuer, &body, &told), exchange);
+        let (answered, same) = answer(asked, examined, permit, call, exchange).await?;
+        permit = same;
+        match answered {
             Err(stop) if stop.stale => newest = Newest::Stored,
             Err(stop) => return Err(stop.into()),
             Ok(issued) => return Ok(issued),
         }
     }
     Err(Denial::Overloaded.into())
+}
+
+/// What the service said that is asked before; nothing where none is.
+async fn ask_first(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    permit: &Permit,
+    (issuer, body): (IssuerIndex, &Arc<Checked>),
+    exchange: &mut Exchange,
+) -> Result<Arc<serde_json::Value>, Denial> {
+    match hook_of(asked, issuer, When::Before) {
+        None => Ok(Arc::default()),
+        Some(hook) => {
+            let call = make_call(asked, examined, permit, (issuer, body, &Arc::default()), exchange);
+            hook::ask(asked, examined, permit, (hook, &call), exchange).await.map(Arc::new)
+        }
+    }
+}
+
+fn hook_of<'a>(asked: Asked<'a>, issuer: IssuerIndex, when: When) -> Option<&'a Hook> {
+    let hook = asked.view.snapshot.issuers.get(issuer.0)?.hook.as_ref()?;
+    (hook.when == when).then_some(hook)
 }
 
 /// By which facts a caller is judged again.
@@ -160,21 +187,29 @@ async fn admit<B: RequestBody + Unpin>(
     Ok((permit, checked))
 }
 
-/// Asks the issuer.
-async fn answer(
+/// Asks the issuer, and tells the service that is told.
+async fn answer(asked: Asked<'_>, examined: &Examined<'_>, permit: Permit, call: Call, exchange: &Exchange) -> Result<hook::Served, Stop> {
+    match hook_of(asked, call.issuer, When::After) {
+        None => Ok((asked.worker.engine.serve(call).await, permit)),
+        Some(hook) => hook::serve_and_tell(asked, examined, permit, (hook, call), exchange).await,
+    }
+}
+
+/// A call as this caller makes it now.
+fn make_call(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body): (IssuerIndex, Arc<Checked>),
+    (issuer, body, told): (IssuerIndex, &Arc<Checked>, &Arc<serde_json::Value>),
     exchange: &Exchange,
-) -> Result<Issued, Stop> {
+) -> Call {
     let snapshot = &asked.view.snapshot;
     let caller = permit.principal().zip(exchange.surface());
     let replaced = snapshot
         .issuers
         .get(issuer.0)
         .and_then(|issuer| replaced_session(asked, issuer, exchange));
-    let call = Call {
+    Call {
         snapshot: snapshot.clone(),
         issuer,
         caller: caller.map(|(principal, surface)| Caller {
@@ -184,12 +219,12 @@ async fn answer(
         }),
         path: PathValues::read(&examined.route.pattern, &examined.target.path),
         query: examined.target.query.map(str::to_owned),
-        body,
+        body: body.clone(),
         replaced,
         address: examined.origin.client,
         request_id: exchange.request_id().to_owned(),
-    };
-    asked.worker.engine.serve(call).await
+        hook: told.clone(),
+    }
 }
 
 /// The accepted surface whose credentials are presented in the body. Configuration lets it stand

@@ -18,9 +18,11 @@ use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::store::cached::CachedStore;
 use crate::telemetry::{RouteSlot, Telemetry, WorkerTelemetry};
 use crate::upstream::holders::{Holders, Shares};
+use crate::upstream::spec::UpstreamSpec;
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
 use super::exchange::Record;
+use super::hook::Tellings;
 use super::live::Watch;
 
 /// Length of a request id: 128 bits in hexadecimal, as W3C trace ids are.
@@ -39,6 +41,8 @@ pub struct Worker {
     pub(super) watch: Watch,
     /// Who has the requests in flight.
     pub(super) places: Holders,
+    /// Calls whose service is told afterwards: they go on when their client leaves.
+    pub(super) tellings: Tellings,
     scratch: RefCell<Vec<Scratch>>,
     #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
     records: RefCell<Vec<Box<Record>>>,
@@ -70,6 +74,8 @@ pub struct WorkerParts {
     /// This worker's part of the requests in flight, and what one caller may have of them and of an endpoint's
     /// connections.
     pub places: (usize, Shares),
+    /// Most connections of this worker to services: for more there are no descriptors.
+    pub upstream_connections: usize,
     /// A number no other worker or process has, for request ids.
     pub seed: [u64; 2],
 }
@@ -109,6 +115,7 @@ impl Worker {
             upstreams: parts.upstreams,
             counters: RefCell::default(),
             shares: parts.places.1,
+            connections: parts.upstream_connections,
         };
         let view = sources.adopt(&[]);
         Rc::new(Self {
@@ -125,6 +132,7 @@ impl Worker {
             },
             watch: Watch::new(parts.stream_check),
             places: Holders::new(parts.places.0, parts.places.1),
+            tellings: Tellings::default(),
             scratch: RefCell::default(),
             records: RefCell::default(),
         })
@@ -148,11 +156,17 @@ impl Worker {
     /// Does what is due now and then: looks at open streams, writes access lines out, closes connections
     /// nobody uses.
     pub fn tick(&self) {
+        self.tellings.reap();
         self.watch_streams();
         self.telemetry.tick();
         for upstream in &self.view.borrow().upstreams {
             upstream.sweep(crate::base::clock::instant());
         }
+    }
+
+    /// Waits until every service that is to be told something was told, or could not be.
+    pub async fn settle(&self) {
+        self.tellings.settle().await;
     }
 
     /// Ends a request in flight whose client takes nothing, for one that finds no place: whether there was one.
@@ -225,6 +239,8 @@ struct Sources {
     /// This worker's counters by upstream name: an upstream that changes or comes back goes on counting.
     counters: RefCell<HashMap<Arc<str>, Arc<UpstreamCounters>>>,
     shares: Shares,
+    /// Most connections in all.
+    connections: usize,
 }
 
 impl Sources {
@@ -233,9 +249,12 @@ impl Sources {
         // The number is read first: a snapshot that comes between is adopted again, never missed.
         let version = self.shared.version();
         let snapshot = self.shared.load();
+        let endpoints: usize = snapshot.upstreams.iter().map(|spec| spec.endpoints.len()).sum();
+        let most = (self.connections / endpoints.max(1)).max(1);
         let upstreams = snapshot
             .upstreams
             .iter()
+            .map(|spec| at_most(spec, most))
             .map(|spec| match old.iter().find(|pool| spec.shares_connections_with(pool.spec())) {
                 Some(pool) => pool.clone(),
                 None => UpstreamPool::new(spec.clone(), self.counters(&spec.name), self.shares),
@@ -254,6 +273,17 @@ impl Sources {
         let mut known = self.counters.borrow_mut();
         known.entry(name.clone()).or_insert_with(|| self.upstreams.counters(name)).clone()
     }
+}
+
+/// An upstream with at most so many connections to each endpoint.
+fn at_most(spec: &Arc<UpstreamSpec>, most: usize) -> Arc<UpstreamSpec> {
+    if spec.max_connections <= most {
+        return Arc::clone(spec);
+    }
+    Arc::new(UpstreamSpec {
+        max_connections: most,
+        ..UpstreamSpec::clone(spec)
+    })
 }
 
 /// Every worker's upstream counters by upstream name, for whoever adds them up. Touched when a

@@ -4,13 +4,16 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
+use crate::base::ids::CredentialId;
 use crate::base::key::GeneratedKey;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
 use crate::base::scope::ScopeSet;
 
-use super::call::{Call, Issued};
+use super::call::{Call, Issued, News};
+use super::hook;
 use super::making::Made;
 use super::page::PageAsked;
+use super::spec::hook::{Hook, OnFailure, When};
 use super::spec::{FieldKind, Value};
 
 /// What an action has to say beside caller, path, body and request id.
@@ -26,6 +29,8 @@ pub struct Told {
     pub cookies: Vec<String>,
     /// For the access line.
     pub done: String,
+    /// Records that are made.
+    pub made: Vec<CredentialId>,
 }
 
 /// Writes the answer of a call.
@@ -33,7 +38,12 @@ pub struct Told {
 /// # Errors
 /// [`Denial::Internal`] when its template cannot be rendered; loading has tried it.
 pub fn render(call: &Call, told: Told) -> Result<Issued, Denial> {
-    let spec = &call.issuer()?.answer;
+    let issuer = call.issuer()?;
+    let spec = &issuer.answer;
+    let news = match &issuer.hook {
+        Some(hook) if hook.when == When::After => Some(news(hook, call, &told)?),
+        _ => None,
+    };
     let body = match &spec.body {
         Some(template) if spec.status != 204 => {
             let rendered = template.render(&context(call, &told)?);
@@ -51,10 +61,28 @@ pub fn render(call: &Call, told: Told) -> Result<Issued, Denial> {
         fields: spec.headers.iter().cloned().chain(cookies).chain(link).collect(),
         body,
         done: told.done,
+        news,
     })
 }
 
-fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
+/// What a service is told. A path that cannot be written is a failure of the hook.
+fn news(hook: &Hook, call: &Call, told: &Told) -> Result<News, Denial> {
+    let errand = match hook::news(hook, call, context(call, told)?) {
+        Ok(errand) => Some(errand),
+        Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => None,
+        Err(denial) => return Err(denial),
+    };
+    Ok(News {
+        errand,
+        made: told.made.clone(),
+    })
+}
+
+/// What templates are written from.
+///
+/// # Errors
+/// [`Denial::Internal`] for an index that is of another snapshot.
+pub fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
     let path: Map<String, Json> = call.path.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     Ok(json!({
         "request_id": call.request_id,
@@ -65,6 +93,7 @@ fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
         "page": { "next": told.next.as_ref().map(|(_, next)| next), "more": told.next.is_some() },
         "path": path,
         "body": body(call)?,
+        "hook": &*call.hook,
     }))
 }
 

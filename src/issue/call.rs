@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::store::RestsOn;
 
 use super::fields::{Checked, Rule};
+use super::hook::Errand;
 use super::path::PathValues;
 use super::spec::{Fact, Issuer, Source, Value};
 use super::throttle::TooMany;
@@ -42,6 +43,8 @@ pub struct Call {
     pub address: IpAddr,
     /// The request's id.
     pub request_id: String,
+    /// What the service told that was asked before; `null` where none was, or where it could not answer.
+    pub hook: Arc<serde_json::Value>,
 }
 
 /// Who calls, as authorization admitted it.
@@ -66,6 +69,17 @@ pub struct Issued {
     pub body: Option<Vec<u8>>,
     /// What was done and to which records, for the access line; never a secret.
     pub done: String,
+    /// What a service is to be told of it.
+    pub news: Option<News>,
+}
+
+/// What a service is told of a step that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The request; `None` for one that cannot be written.
+    pub errand: Option<Errand>,
+    /// The records that were made, which end again where the telling must not fail.
+    pub made: Vec<CredentialId>,
 }
 
 /// Why nothing was done.

@@ -116,6 +116,19 @@ impl Engine {
         })
     }
 
+    /// Ends what a call has made, to its end as well.
+    ///
+    /// # Errors
+    /// [`Stop`] where the store could not do it: the records are there, and their secrets were told to nobody.
+    pub async fn take_back(self: &Arc<Self>, made: Vec<CredentialId>) -> Result<(), Stop> {
+        let engine = self.clone();
+        let running = self.control.spawn(async move { engine.end_made(&made).await });
+        running.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the end of what was made ended early");
+            Err(Denial::Internal.into())
+        })
+    }
+
     /// Runs a call.
     ///
     /// # Errors

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::fingerprint::{Fingerprint, Part, Pepper};
+use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
 use crate::base::ids::{RoleId, Subject, TenantId};
-use crate::base::key::{GeneratedKey, IdKind, NoRandomness, mint_id, mint_tenant_id};
+use crate::base::key::{GeneratedKey, IdKind, MAX_KEY_LEN, NoRandomness, mint_id, mint_tenant_id};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::authority::mode_reaches;
-use crate::decide::surface::{KeyForm, Recipe, Session, SessionRecord, Surface};
+use crate::decide::surface::{DEFAULT_RANDOM, KeyForm, KeyPrefix, Recipe, Session, SessionRecord, Surface};
 
 use crate::store::codec::MAX_DESCRIPTION;
 
@@ -182,6 +182,7 @@ pub fn id_kind(surface: &Surface) -> Option<IdKind> {
         Recipe::Keys { id, .. } => Some(id),
         Recipe::Account => Some(IdKind::Account),
         Recipe::Session(_) => Some(IdKind::Session),
+        Recipe::Signing(_) => Some(IdKind::Signing),
         Recipe::Elsewhere => None,
     }
 }
@@ -268,6 +269,16 @@ pub fn finish(
     };
     match surface.kind.recipe() {
         Recipe::Account => {}
+        Recipe::Signing(prefixes) => {
+            let secret = derive_secret(prefixes, &record, pepper).ok_or(MakeError::NoPrefix)?;
+            record.prefix = secret.prefix().to_owned();
+            record.last4 = secret.last4().to_owned();
+            // By which pepper it was derived is told by this when it is derived again. Nothing is found by it.
+            record.secret_fingerprint = Some(pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
+            made.key = Some(secret);
+            made.record = record;
+            return Ok(made);
+        }
         Recipe::Elsewhere => return Err(MakeError::Elsewhere),
         Recipe::Keys { key, secret, .. } => {
             made.key = Some(mint_key(key, record.mode, pepper)?);
@@ -298,6 +309,31 @@ pub fn finish(
     }
     made.record = record;
     Ok(made)
+}
+
+/// The signing secret of a record, under this pepper; nothing where the surface has no prefix for its mode.
+fn derive_secret(prefixes: &[KeyPrefix], record: &CredentialRecord, pepper: &Pepper) -> Option<GeneratedKey> {
+    let form = KeyForm {
+        prefixes,
+        random: DEFAULT_RANDOM,
+        longest: MAX_KEY_LEN,
+    };
+    let prefix = form.prefix(record.mode)?;
+    Some(GeneratedKey::derive(&prefix.text, pepper, (&record.surface, &record.id)))
+}
+
+/// The signing secret of a record that was made under one of these peppers; nothing for any other record.
+#[must_use]
+pub fn signing_secret(surface: &Surface, record: &CredentialRecord, peppers: &Peppers) -> Option<GeneratedKey> {
+    let Recipe::Signing(prefixes) = surface.kind.recipe() else {
+        return None;
+    };
+    let kept = record.secret_fingerprint?;
+    peppers.iter().find_map(|pepper| {
+        let secret = derive_secret(prefixes, record, pepper)?;
+        let fingerprint = pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes());
+        (fingerprint == kept).then_some(secret)
+    })
 }
 
 fn mint_key(form: KeyForm<'_>, mode: Option<Mode>, pepper: &Pepper) -> Result<GeneratedKey, MakeError> {

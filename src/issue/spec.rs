@@ -10,6 +10,8 @@ use crate::base::scope::{Mode, ScopeSet};
 use crate::decide::surface::SurfaceIndex;
 use crate::dialect::answer::AnswerTemplate;
 
+pub mod hook;
+
 /// What a served route does: reads a body, acts, answers.
 #[derive(Debug)]
 pub struct Issuer {
@@ -21,6 +23,8 @@ pub struct Issuer {
     pub body: BodySchema,
     /// What it answers.
     pub answer: AnswerSpec,
+    /// What it asks a service before, or tells it after.
+    pub hook: Option<hook::Hook>,
 }
 
 /// What an issuer does.

@@ -81,7 +81,10 @@ async fn ask(url: &KeyUrl, lookups: &Arc<Semaphore>) -> Result<KeySet, FetchErro
         return Err(FetchError::Type);
     }
     let body = Limited::new(response.into_body(), MAX_SET_LEN).collect().await;
-    Ok(KeySet::parse(&body.map_err(|_| FetchError::Body)?.to_bytes())?)
+    Ok(KeySet::parse_with(
+        &body.map_err(|_| FetchError::Body)?.to_bytes(),
+        url.unnamed_rsa,
+    )?)
 }
 
 /// Ends with whoever waits for its answer.

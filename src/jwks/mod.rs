@@ -165,7 +165,11 @@ impl KeyRenewal {
             Ok(set) => {
                 self.fetched.fetch_add(1, Ordering::Relaxed);
                 if before > 0 || keys.version() == 0 {
-                    tracing::info!(%url, keys = set.len(), skipped = set.skipped(), "issuer keys fetched");
+                    tracing::info!(%url, keys = set.len(), skipped = set.ignored().len(), "issuer keys fetched");
+                }
+                // Told when it changes, not whenever the issuer is asked.
+                if let Some(ignored) = set.warning().filter(|ignored| keys.warning().as_ref() != Some(ignored)) {
+                    tracing::warn!(%url, %ignored, "keys of an issuer are left out; the others are used");
                 }
                 keys.replace(set, asked_at);
                 0

@@ -11,6 +11,11 @@ use super::drain::DrainSignal;
 use super::service::Service;
 use crate::snapshot::Limits;
 
+/// Connections of one worker that read on for long after their last answer. Each may cost 64 MiB of reading: so
+/// many at a time are more refused uploads than honest clients have, and leave an attacker little. Others end
+/// as before, and may lose the answer.
+const MAX_LINGERING: usize = 64;
+
 /// One worker's service, limits, figures and signals.
 pub(super) struct Context<S> {
     pub(super) service: S,
@@ -20,6 +25,7 @@ pub(super) struct Context<S> {
     pub(super) date: DateCell,
     in_flight: Rc<Cell<usize>>,
     max_in_flight: usize,
+    lingering: Rc<Cell<usize>>,
     sequence: Cell<u32>,
 }
 
@@ -34,6 +40,7 @@ impl<S> Context<S> {
             date: DateCell::new(),
             in_flight: Rc::default(),
             max_in_flight: share,
+            lingering: Rc::default(),
             sequence: Cell::new(0),
         }
     }
@@ -46,6 +53,16 @@ impl<S> Context<S> {
         }
         self.in_flight.set(self.in_flight.get() + 1);
         Some(InFlight(Some(Rc::clone(&self.in_flight))))
+    }
+
+    /// A place among those that wait for long until their clients have sent all; `None` if all are taken.
+    pub(super) fn linger(&self) -> Option<Lingering> {
+        let others = self.lingering.get();
+        if others >= MAX_LINGERING {
+            return None;
+        }
+        self.lingering.set(others + 1);
+        Some(Lingering(Rc::clone(&self.lingering)))
     }
 
     /// Brings the date and the published figures up to date.
@@ -95,6 +112,15 @@ impl Drop for InFlight {
     }
 }
 
+/// A connection that reads on for long; leaves when dropped.
+pub(super) struct Lingering(Rc<Cell<usize>>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +147,15 @@ mod tests {
         }
         drop(stalled);
         assert_eq!(context.in_flight.get(), 1, "left once");
+    }
+
+    #[test]
+    fn so_many_linger_for_long_and_no_more() {
+        let context = Context::new((), Limits::default(), Arc::default(), 1);
+        let mut all: Vec<_> = (0..MAX_LINGERING).map(|_| context.linger().expect("a place")).collect();
+        assert!(context.linger().is_none());
+        all.pop();
+        assert!(context.linger().is_some());
     }
 
     #[test]

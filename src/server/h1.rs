@@ -23,21 +23,23 @@ use crate::gateway::{Connection, Lifeline};
 use crate::telemetry::StreamEnd;
 use crate::wire::after_others;
 use crate::wire::body::{BodySource, Chunk};
-use crate::wire::head::{EMPTY_LINE, Progress, RequestHead};
+use crate::wire::head::{EMPTY_LINE, Progress, RequestHead, origin_of_unread};
 
 mod answer;
 mod body;
 mod incoming;
+mod leave;
 mod line;
 mod output;
 mod render;
 pub(super) mod socket;
 mod tunnel;
 
-/// After the last answer the client gets this long, and this much of what it still sends is read
-/// and forgotten, so that a reset caused by unread bytes does not destroy the answer on its way
-/// (RFC 9112, section 9.6). The same time bounds the draining of an unread body.
-const LINGER: Duration = Duration::from_secs(1);
+/// The draining of an unread body, and the end of a tunnel, take no longer.
+const DRAIN: Duration = Duration::from_secs(1);
+/// A connection that was opened before a drain may still bring its first request so long after it was accepted:
+/// the request of an honest client follows at once.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Serves one connection until it ends. `accepted_at` is what the first deadline counts from.
 ///
@@ -50,6 +52,7 @@ pub(super) async fn serve<Io: Stream, S: Service>(io: Io, context: Rc<Context<S>
     let conversation = Conversation {
         socket: Rc::new(RefCell::new(socket)),
         retire_at: accepted_at + age,
+        expected_until: accepted_at + FIRST_REQUEST.min(context.limits.head_timeout),
         idle,
         context,
         connection,
@@ -65,6 +68,8 @@ struct Conversation<Io, S> {
     context: Rc<Context<S>>,
     connection: Connection,
     retire_at: Instant,
+    /// Until then the first request is waited for whatever happens.
+    expected_until: Instant,
     idle: Duration,
     /// What cuts the current request off ...
     line: Rc<Line>,
@@ -77,6 +82,8 @@ struct Conversation<Io, S> {
 struct Waiting {
     /// When the head must be whole, once it has begun.
     deadline: Option<Instant>,
+    /// Until when it is waited for although the gateway is leaving.
+    expected_until: Option<Instant>,
     empty_line: EmptyLine,
 }
 
@@ -123,7 +130,10 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         let mut idle_deadline = first_deadline;
         let mut served: u64 = 0;
         loop {
-            let mut waiting = Waiting::default();
+            let mut waiting = Waiting {
+                expected_until: (served == 0).then_some(self.expected_until),
+                ..Waiting::default()
+            };
             self.line.renew();
             match poll_fn(|cx| self.poll_head(cx, &mut head, idle_deadline, &mut waiting)).await {
                 Next::Request => {}
@@ -176,8 +186,12 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
                 Poll::Pending => {}
             }
             if socket.input.is_empty() {
-                if !self.context.drain.is_closing() {
-                    ready!(socket.alarm.poll_until(cx, idle_deadline));
+                let until = match waiting.expected_until {
+                    _ if !self.context.drain.is_closing() => Some(idle_deadline),
+                    expected => expected,
+                };
+                if let Some(until) = until {
+                    ready!(socket.alarm.poll_until(cx, until));
                 }
                 return Poll::Ready(Next::Idle);
             }
@@ -283,7 +297,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         if self.socket.borrow().incoming.is_complete() {
             return true;
         }
-        let deadline = clock::instant() + LINGER;
+        let deadline = clock::instant() + DRAIN;
         let mut left = MAX_DRAINED;
         poll_fn(|cx| {
             let mut socket = self.socket.borrow_mut();
@@ -308,7 +322,11 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         if denial != Denial::RequestTimeout {
             self.context.counters.malformed.add_one();
         }
-        let answer = self.context.service.refuse::<H1Body<Io>>(&self.connection, denial);
+        let mut head = RequestHead::default();
+        if let Some(origin) = origin_of_unread(&self.socket.borrow().input) {
+            head.fields.push(b"Origin", origin);
+        }
+        let answer = self.context.service.refuse_request::<H1Body<Io>>(&self.connection, &head, denial);
         match self.answer(answer, Asked::UNREAD, After::Close).await {
             Ended::Clean(_) | Ended::Last => self.linger().await,
             Ended::Broken(sent) => self.break_off(sent),
@@ -323,33 +341,5 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         if sent == Sent::UntilClose || self.line.stalled_since().is_some() {
             self.socket.borrow_mut().make_abrupt();
         }
-    }
-
-    /// Closes in an orderly way: says so, then gives the client a moment to read.
-    async fn linger(&self) {
-        let deadline = clock::instant() + LINGER;
-        let mut left = MAX_DRAINED;
-        let mut said = false;
-        poll_fn(|cx| {
-            let mut socket = self.socket.borrow_mut();
-            loop {
-                if !said {
-                    match socket.poll_shutdown(cx) {
-                        Poll::Ready(Ok(())) => said = true,
-                        Poll::Ready(Err(_)) => return Poll::Ready(()),
-                        Poll::Pending => return socket.alarm.poll_until(cx, deadline),
-                    }
-                }
-                match socket.poll_discard(cx) {
-                    Poll::Ready(Ok(n @ 1..)) => match left.checked_sub(n as u64) {
-                        Some(rest) => left = rest,
-                        None => return Poll::Ready(()),
-                    },
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return socket.alarm.poll_until(cx, deadline),
-                }
-            }
-        })
-        .await;
     }
 }

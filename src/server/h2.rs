@@ -26,6 +26,7 @@ use crate::wire::head::{MAX_HEAD, RequestHead};
 
 mod answer;
 mod body;
+mod front;
 mod head;
 mod meter;
 mod streams;

@@ -51,6 +51,12 @@ pub trait Service: Clone + 'static {
 
     /// Called about every [`super::worker::TICK`] on the worker's thread, for what is done in batches.
     fn tick(&self);
+
+    /// Waits for what requests have begun and nobody waits for any more. Called when the last connection has
+    /// ended.
+    fn settle(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 }
 
 /// Is told how an answer went; dropped unused it counts as aborted.
@@ -166,5 +172,9 @@ impl Service for Rc<Worker> {
 
     fn tick(&self) {
         Worker::tick(self);
+    }
+
+    async fn settle(&self) {
+        Worker::settle(self).await;
     }
 }

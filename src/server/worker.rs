@@ -30,6 +30,9 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// runtime's 61, a request cost a twentieth more. 256 tasks take a millisecond or two, more when they
 /// move large bodies; a deadline may be late by that.
 const EVENT_INTERVAL: u32 = 256;
+/// How long a worker that has no connection any more waits for what its requests have begun: the longest deadline
+/// of a hook.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Connections on their way to one worker. A worker that is this far behind is stuck.
 const MAX_ARRIVALS: usize = 1_024;
 
@@ -142,6 +145,9 @@ async fn work<S: Service, F: FnOnce() -> S>(plan: Plan, factory: F, mut arrivals
     }
     let aborted = connections.len();
     connections.shutdown().await;
+    if tokio::time::timeout(SETTLE, context.service.settle()).await.is_err() {
+        tracing::warn!("not every service could be told what was made");
+    }
     context.refresh();
     context.service.tick();
     aborted

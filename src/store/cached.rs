@@ -17,12 +17,15 @@ use super::{Again, CredentialStore, StoreError};
 use flights::Flights;
 use memory::Memory;
 
+pub use busy::ReadAhead;
 pub use counters::CacheFigures;
 
 mod breaker;
+mod busy;
 mod cap;
 mod counters;
 mod flights;
+mod gathered;
 mod interned;
 mod memory;
 mod refreshes;
@@ -50,6 +53,8 @@ pub struct CacheSettings {
     pub seed: u64,
     /// Most credentials remembered.
     pub cache_entries: u64,
+    /// Most credentials of which the store is told that they are in use, and that are read ahead at a start.
+    pub read_ahead: usize,
     /// Most absences remembered, in a memory of their own.
     pub absent_entries: u64,
     /// Places of the table of events ([`Positions::with_slots`]).
@@ -66,6 +71,7 @@ impl Default for CacheSettings {
             unknown_lookups: None,
             seed: 0,
             cache_entries: 100_000,
+            read_ahead: 100_000,
             absent_entries: 50_000,
             event_slots: EVENT_SLOTS,
         }
@@ -176,6 +182,24 @@ impl CachedStore {
     /// store fails: whoever still wants it asks again.
     pub fn refresh(&self, fingerprint: Fingerprint) {
         self.flights.refresh(Again::whole(fingerprint));
+    }
+
+    /// Reads what gateways had in use lately, for at most `within`: a gateway that starts is ready when this ends.
+    pub async fn read_ahead(&self, within: Duration, progress: &ReadAhead) {
+        self.flights.read_ahead(within, progress).await;
+    }
+
+    /// Tells the store every few seconds what is in use, until it is aborted.
+    pub async fn tell_busy_for_ever(&self) {
+        loop {
+            tokio::time::sleep(busy::TELL_AFTER).await;
+            self.flights.tell_busy().await;
+        }
+    }
+
+    /// Tells the store what it was not told yet.
+    pub async fn tell_busy(&self) {
+        self.flights.tell_busy().await;
     }
 
     /// The age from which facts may not be used any more.

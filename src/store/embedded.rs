@@ -26,10 +26,12 @@ use lanes::{Lanes, Needs, Shared};
 use receipts::Kept;
 use tables::{ReadTables, WriteTables};
 
+pub mod beginning;
 mod disk;
 mod health;
 mod keeper;
 mod lanes;
+mod overlay;
 mod receipts;
 mod tables;
 

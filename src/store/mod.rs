@@ -229,6 +229,21 @@ pub trait CredentialStore: Send + Sync + 'static {
         Box::pin(join_all(reads))
     }
 
+    /// Notes that these are in use, for gateways that start. It is a hint and nothing else: what is on the list is found like
+    /// everything, and what is not is found when somebody asks.
+    ///
+    /// A store that says nothing else keeps no list.
+    fn note_busy(&self, busy: Vec<Fingerprint>) -> BoxFuture<'_, Result<(), StoreError>> {
+        drop(busy);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Those that gateways noted lately ([`note_busy`](Self::note_busy)), at most `most`, the last ones first.
+    fn busy(&self, most: usize) -> BoxFuture<'_, Result<Vec<Fingerprint>, StoreError>> {
+        let _ = most;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// The time by which everything made now is made: the store's own clock, and never earlier than what it
     /// has written already, whatever becomes of that clock. One for all gateways.
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>>;

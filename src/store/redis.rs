@@ -18,8 +18,8 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink, Found,
-    NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
+    Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
 use confirmations::{Confirmations, Confirmer, confirm_for_ever};
@@ -316,6 +316,25 @@ impl CredentialStore for RedisStore {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         let session = self.session();
         self.run(async move { session.find(&fingerprint).await })
+    }
+
+    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+        let session = self.session();
+        Box::pin(async move {
+            let asked: Vec<Fingerprint> = asked.iter().map(|again| again.fingerprint).collect();
+            let found = session.find_all(&asked).await;
+            found.into_iter().map(|found| found.map(FoundAgain::Read)).collect()
+        })
+    }
+
+    fn note_busy(&self, busy: Vec<Fingerprint>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move { session.note_busy(&busy).await })
+    }
+
+    fn busy(&self, most: usize) -> BoxFuture<'_, Result<Vec<Fingerprint>, StoreError>> {
+        let session = self.session();
+        self.run(async move { session.busy(most).await })
     }
 
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {

@@ -63,6 +63,7 @@ pub(crate) struct WorkerCounters {
     facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
     dropped_fields: AtomicU64,
+    failed_hooks: AtomicU64,
     pub(super) streams: StreamCounters,
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
 }
@@ -78,6 +79,7 @@ impl WorkerCounters {
             facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
             dropped_fields: AtomicU64::new(0),
+            failed_hooks: AtomicU64::new(0),
             streams: StreamCounters::new(),
             requests: (0..MAX_ROUTE_SLOTS).map(|_| [const { AtomicU64::new(0) }; CLASSES.len()]).collect(),
         }
@@ -85,6 +87,10 @@ impl WorkerCounters {
 
     pub(crate) fn begin(&self) {
         add(Some(&self.begun), 1);
+    }
+
+    pub(crate) fn fail_hook(&self) {
+        add(Some(&self.failed_hooks), 1);
     }
 
     pub(crate) fn record(&self, line: &AccessLine<'_>) {
@@ -197,6 +203,11 @@ impl Totals {
     /// Request fields that were left out for their odd names.
     pub(crate) fn dropped_fields(&self) -> u64 {
         self.sum(|w| &w.dropped_fields)
+    }
+
+    /// Hooks that failed.
+    pub(crate) fn failed_hooks(&self) -> u64 {
+        self.sum(|w| &w.failed_hooks)
     }
 
     /// Open streams of one kind.

@@ -202,6 +202,11 @@ impl WorkerTelemetry {
         self.counters.begin();
     }
 
+    /// Counts a service that could not be asked or told.
+    pub fn fail_hook(&self) {
+        self.counters.fail_hook();
+    }
+
     /// Counts the request and writes its line. Never waits.
     pub fn record(&self, line: &AccessLine<'_>) {
         self.counters.record(line);

@@ -58,6 +58,13 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
     metrics.gauge_fn("durward_requests_in_flight", "Requests begun and not ended", &[], move || {
         t.in_flight()
     });
+    let t = Arc::clone(totals);
+    metrics.counter_fn(
+        "durward_hook_failures",
+        "Hooks of served routes whose service could not be asked or told",
+        &[],
+        move || t.failed_hooks(),
+    );
     register_streams(metrics, totals);
     metrics.gauge_fn(
         "durward_build_info",

@@ -13,6 +13,8 @@ use super::spec::HostHeader;
 use super::{Cause, Forwarded, Outgoing, Trace, Unanswered, UpstreamError};
 use crate::base::clock;
 use crate::wire::body::BodySource;
+use crate::wire::framing::Framing;
+use crate::wire::head::ResponseHead;
 
 /// Most attempts for one request: the first, one for a connection that died idle, one for an
 /// endpoint that is down. More would multiply the load on a service that is already failing.
@@ -42,8 +44,8 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         };
         let lease = match leased {
             Ok(lease) => lease,
-            Err(Refused::Busy) => {
-                trace.cause = Some(Cause::NoFreeConnection);
+            Err(Refused::Busy(cause)) => {
+                trace.cause = Some(cause);
                 return Err((trace.with(UpstreamError::Busy), sending.into_body()));
             }
             Err(Refused::Unreachable(endpoint, cause)) => {
@@ -70,21 +72,7 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         let host = host(pool, request, endpoint);
         let mut exchange = Exchange::new(lease, sending, request, host, time);
         let fault = match poll_fn(|cx| exchange.poll_head(cx)).await {
-            Ok((head, framing)) => {
-                let (body, upgraded) = if head.status == 101 {
-                    (UpstreamBody::nothing(), Some(exchange.into_upgraded()))
-                } else {
-                    (UpstreamBody::new(exchange, framing, &head, request.trailers), None)
-                };
-                return Ok(Forwarded {
-                    body,
-                    head,
-                    framing,
-                    upgraded,
-                    attempts: attempt,
-                    endpoint,
-                });
-            }
+            Ok(received) => return Ok(answered(exchange, received, request, attempt)),
             Err(fault) => fault,
         };
         let (unsent, retry, cause) = exchange.fail(&fault);
@@ -99,6 +87,29 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         now = clock::instant();
     }
     Err((trace.with(UpstreamError::Unreachable), sending.into_body()))
+}
+
+/// The answer whose head has come.
+fn answered<B: BodySource + Unpin>(
+    exchange: Box<Exchange<B>>,
+    (head, framing): (ResponseHead, Framing),
+    request: &Outgoing<'_>,
+    attempts: u32,
+) -> Forwarded<B> {
+    let endpoint = exchange.endpoint();
+    let (body, upgraded) = if head.status == 101 {
+        (UpstreamBody::nothing(), Some(exchange.into_upgraded()))
+    } else {
+        (UpstreamBody::new(exchange, framing, &head, request.trailers), None)
+    };
+    Forwarded {
+        body,
+        head,
+        framing,
+        upgraded,
+        attempts,
+        endpoint,
+    }
 }
 
 impl Trace {

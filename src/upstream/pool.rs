@@ -69,8 +69,8 @@ struct Idle {
 pub(super) enum Refused {
     /// This endpoint could not be reached, for this reason.
     Unreachable(usize, Cause),
-    /// All connections stayed in use, or too many requests wait already.
-    Busy,
+    /// All connections stayed in use, too many requests wait already, or this process has no descriptor left.
+    Busy(Cause),
 }
 
 impl UpstreamPool {
@@ -223,7 +223,7 @@ impl UpstreamPool {
         let held = caller.map_or(0, |caller| self.endpoints.iter().map(|e| e.holders.held_by_address(caller)).sum());
         let Some(waiting) = self.queue.join(caller, held, over) else {
             self.counters.busy.up();
-            return Err(Refused::Busy);
+            return Err(Refused::Busy(Cause::NoFreeConnection));
         };
         loop {
             let now = clock::instant();
@@ -242,7 +242,7 @@ impl UpstreamPool {
             waiting.answer_call();
             if now >= deadline {
                 self.counters.busy.up();
-                return Err(Refused::Busy);
+                return Err(Refused::Busy(Cause::NoFreeConnection));
             }
         }
     }
@@ -280,6 +280,15 @@ impl UpstreamPool {
             Ok(connection) => {
                 self.counters.connects.up();
                 Ok(Lease::fresh(slot, connection))
+            }
+            // Nothing about the endpoint: this process has no descriptor left.
+            Err(ConnectError {
+                cause: cause @ Cause::NoDescriptors,
+                error,
+            }) => {
+                tracing::warn!(upstream = %self.spec.name, %error, "no descriptor is left for a connection");
+                self.counters.busy.up();
+                Err(Refused::Busy(cause))
             }
             Err(ConnectError { cause, error }) => {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %endpoint.authority, %error, "connect failed");

@@ -10,11 +10,12 @@ use super::fields::{Fields, MAX_FIELDS, Span};
 use super::framing::{Declared, Framing, FramingError, Speaker, is_token};
 use crate::base::denial::Denial;
 
-/// Largest head in bytes (hardening 3.2): nginx allows 33 KB, HAProxy 15 KB; 16 KiB holds any
-/// sane set of cookies and tokens.
-pub const MAX_HEAD: usize = 16 * 1024;
-/// Largest single field, name and value together.
-pub const MAX_FIELD: usize = 8 * 1024;
+/// Largest head in bytes: nginx allows 33 KB, HAProxy 15 KB. 16 KiB hold any sane set of cookies and fields, and 16 more
+/// the token of a provider beside them.
+pub const MAX_HEAD: usize = 32 * 1024;
+/// Largest single field, name and value together: a token of 16 KiB, the largest that is taken, with its scheme and
+/// whatever the field is called.
+pub const MAX_FIELD: usize = 17 * 1024;
 /// Longest request-target.
 pub const MAX_TARGET: usize = 8 * 1024;
 /// Longest method token; the longest registered one (`UPDATEREDIRECTREF`) has 17 characters.
@@ -183,6 +184,25 @@ impl FramingError {
             Self::UnsupportedCoding => Denial::UnsupportedCoding,
         }
     }
+}
+
+/// The one `Origin` among the lines of a head that could not be read, or not to its end: only good for letting the page
+/// behind it read the refusal.
+#[must_use]
+pub fn origin_of_unread(buf: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"origin:";
+    let window = buf.get(..MAX_HEAD).unwrap_or(buf);
+    let head = HEAD_END.find(window).and_then(|end| window.get(..end + 2)).unwrap_or(window);
+    let lines = memchr::memmem::find_iter(head, b"\r\n").filter_map(|end| {
+        let start = memchr::memrchr(b'\n', head.get(..end)?).map_or(0, |at| at + 1);
+        head.get(start..end)
+    });
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then(|| value.trim_ascii())
+    });
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
 }
 
 /// Refuses a partial head that more bytes cannot save, so that nobody waits for its end.

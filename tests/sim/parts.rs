@@ -128,6 +128,7 @@ pub(crate) async fn open(cast: Rc<Cast>, around: Surroundings, settings: Setting
             clock: clock.clone(),
             telemetry: Arc::clone(&cast.telemetry),
             readiness: Arc::new(Readiness::default()),
+            shortage: None,
             reload: Box::new(|| Box::pin(async { Ok(()) })),
             listeners: Vec::new(),
             gateway: identity,

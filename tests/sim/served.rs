@@ -246,6 +246,7 @@ impl Desk<'_> {
             replaced: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: ask.name(),
+            hook: Arc::default(),
         }
     }
 }
@@ -362,5 +363,6 @@ fn issuer(action: Action) -> Issuer {
             body: (!template.is_empty()).then(|| AnswerTemplate::parse(template, &names).unwrap()),
             headers: Vec::new(),
         },
+        hook: None,
     }
 }

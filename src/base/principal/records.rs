@@ -215,10 +215,12 @@ impl CredentialRecord {
         self.surface.as_str() == TENANT_SURFACE
     }
 
-    /// Whether a pepper is needed to find it: not when it is found by its id alone, or is a tenant's.
+    /// Whether a pepper is needed to find it or to derive its secret: not when it is found by its id alone, or is a
+    /// tenant's.
     #[must_use]
     pub fn needs_pepper(&self) -> bool {
-        !self.is_of_tenant() && self.fingerprint != Fingerprint::of_id(&self.surface, &self.id)
+        let by_id = self.fingerprint == Fingerprint::of_id(&self.surface, &self.id);
+        !self.is_of_tenant() && (!by_id || self.secret_fingerprint.is_some())
     }
 
     /// What it hangs on.

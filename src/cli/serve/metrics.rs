@@ -7,6 +7,7 @@ use super::Panics;
 use super::reload::Reloader;
 use crate::admin::probes::Readiness;
 use crate::base::clock::Clock;
+use crate::cli::descriptors::Budget;
 use crate::gateway::UpstreamRegistry;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
@@ -29,6 +30,7 @@ pub(super) struct Sources<'a> {
     pub(super) readiness: &'a Arc<Readiness>,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) panics: &'a Panics,
+    pub(super) budget: Budget,
 }
 
 pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
@@ -39,6 +41,7 @@ pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
     register_rights(metrics, &sources.cached);
     register_upstreams(metrics, &sources.upstreams);
     register_connections(metrics, sources.running);
+    register_descriptors(metrics, sources.budget);
     register_limits(metrics, &sources.limiter);
     register_keys(metrics, &sources.renewal);
     register_writes(metrics, &sources.cached);
@@ -269,6 +272,28 @@ fn register_connections(metrics: &Metrics, running: &Running) {
                 .map(|(name, value)| sample(&[("event", name)], value))
                 .collect())
         },
+    );
+}
+
+fn register_descriptors(metrics: &Metrics, budget: Budget) {
+    metrics.gauge_fn(
+        "durward_connections_limit",
+        "Client connections that are accepted at a time: as configured, or as there are descriptors for",
+        &[],
+        move || budget.connections as u64,
+    );
+    metrics.gauge_fn(
+        "durward_descriptors_limit",
+        "Files and sockets that the process may have open",
+        &[],
+        move || budget.limit,
+    );
+    metrics.gauge_fn(
+        "durward_descriptors_open",
+        "Files and sockets that the process has open",
+        &[],
+        // Looking takes one itself.
+        || std::fs::read_dir("/proc/self/fd").map_or(0, |open| (open.count() as u64).saturating_sub(1)),
     );
 }
 

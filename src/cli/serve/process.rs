@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,17 +21,18 @@ use crate::admin::probes::{Probes, Readiness, watch_store};
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::fingerprint::Peppers;
+use crate::base::fingerprint::{PepperChecks, Peppers};
+use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
-use crate::snapshot::{AccessLog, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
 use crate::store::announce::{Announcer, Identity};
 use crate::store::cached::{CacheSettings, CachedStore};
-use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::{EmbeddedStore, beginning};
 use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
 use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::store::{activity, sweep};
@@ -60,6 +62,12 @@ pub(crate) enum StartError {
     /// The store cannot be opened.
     #[error("the store cannot be opened: {}", reason(.0))]
     Store(#[from] StoreError),
+    /// The process may not have enough descriptors.
+    #[error("{0}")]
+    Descriptors(#[from] TooFew),
+    /// The store is not there.
+    #[error("{0}")]
+    NoStore(String),
     /// The public side cannot be started.
     #[error("{0}")]
     Server(#[from] server::StartError),
@@ -104,6 +112,7 @@ impl Process {
         lines: Lines,
         introduced: &mut Option<Arc<Announcer>>,
     ) -> Result<Self, StartError> {
+        let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
@@ -122,28 +131,20 @@ impl Process {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             renewal: renewal.clone(),
-            limiter: limiter.clone(),
+            limiter,
             stream_check: settings.stream_check,
-            upstreams: upstreams.clone(),
+            upstreams,
             places: places_in_flight(&settings),
+            upstream_connections: budget.upstreams / settings.workers.max(1),
             seed: [0; 2],
         };
-        let running = server::start(server_setup(&settings, &shared), worker_factories(settings.workers, &parts)?)?;
+        let running = server::start(
+            server_setup(&settings, &shared, &budget),
+            worker_factories(settings.workers, &parts)?,
+        )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
-        let sources = metrics::Sources {
-            cached: cached.clone(),
-            announcer: announcer.clone(),
-            upstreams,
-            limiter,
-            renewal: renewal.clone(),
-            running: &running,
-            reloader: &reloader,
-            readiness: &readiness,
-            clock: &clock,
-            panics,
-        };
-        metrics::register(telemetry.metrics(), &sources);
+        register_metrics(&parts, (&announcer, &running), (&reloader, &readiness), panics, budget);
         let (stop, stopped) = watch::channel(());
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
@@ -153,13 +154,14 @@ impl Process {
             clock,
             telemetry: telemetry.clone(),
             readiness: readiness.clone(),
+            shortage: budget.shortage(),
             reload: reloader.hook(),
             listeners: bound(&settings, running.addresses()),
             gateway: announcer.identity().clone(),
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), settings.store.keep_ended);
+        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), &settings.store);
         chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
@@ -216,6 +218,8 @@ impl Process {
         for chore in &self.chores {
             chore.abort();
         }
+        // Whoever comes in place of this gateway finds what it had in use.
+        let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
         activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
@@ -236,6 +240,27 @@ fn name_of(store: &StoreKind) -> String {
             Servers::Sentinels(sentinels) => format!("redis `{}` by sentinels {}", sentinels.service, list(&sentinels.addresses)),
         },
     }
+}
+
+/// How long a gateway that stops tells the store what was in use: much more than it takes, and nothing is lost with it
+/// but reads.
+const TELLING_TIME: Duration = Duration::from_secs(1);
+
+/// Reads ahead what was in use before the start, which readiness waits for, and tells the store what is in use until it is
+/// aborted.
+fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Readiness>) -> Vec<JoinHandle<()>> {
+    if store.warm_start == 0 {
+        return Vec::new();
+    }
+    readiness.warming();
+    let (reading, telling, readiness, within) = (cached.clone(), cached.clone(), readiness.clone(), store.warm_start_time);
+    vec![
+        tokio::spawn(async move {
+            reading.read_ahead(within, &readiness.ahead).await;
+            readiness.warm();
+        }),
+        tokio::spawn(async move { telling.tell_busy_for_ever().await }),
+    ]
 }
 
 /// What is kept outside of requests.
@@ -260,6 +285,29 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
     })
 }
 
+fn register_metrics(
+    parts: &WorkerParts,
+    (announcer, running): (&Arc<Announcer>, &Running),
+    (reloader, readiness): (&Arc<Reloader>, &Arc<Readiness>),
+    panics: &Panics,
+    budget: Budget,
+) {
+    let sources = metrics::Sources {
+        cached: parts.cached.clone(),
+        announcer: announcer.clone(),
+        upstreams: parts.upstreams.clone(),
+        limiter: parts.limiter.clone(),
+        renewal: parts.renewal.clone(),
+        running,
+        reloader,
+        readiness,
+        clock: &parts.clock,
+        panics,
+        budget,
+    };
+    metrics::register(parts.telemetry.metrics(), &sources);
+}
+
 /// What served routes act with.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
     let limits = EngineLimits {
@@ -278,15 +326,17 @@ fn start_chores(
     operations: &Arc<Operations>,
     reloader: &Arc<Reloader>,
     (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
-    keep_ended: Duration,
+    store: &StoreSettings,
 ) -> Vec<JoinHandle<()>> {
-    vec![
+    let mut chores = warm_up(store, cached, &operations.readiness);
+    chores.extend([
         tokio::spawn(watch_store(operations.clone())),
         tokio::spawn(reloader.clone().poll()),
         tokio::spawn(write_uses(cached.clone())),
         tokio::spawn(announcer.clone().run()),
-        tokio::spawn(sweep_store(cached.clone(), keep_ended)),
-    ]
+        tokio::spawn(sweep_store(cached.clone(), store.keep_ended)),
+    ]);
+    chores
 }
 
 /// Forgets what ended long ago, until it is aborted.
@@ -302,10 +352,10 @@ async fn write_uses(cached: Arc<CachedStore>) {
 /// The store, and where rate limits are counted by all gateways together, if it is a shared one.
 type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
 
-async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
+async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StartError> {
     let peppers = settings.peppers.checks();
     match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok((Arc::new(EmbeddedStore::open(path, &peppers)?), None)),
+        StoreKind::Embedded { path } => Ok((Arc::new(open_embedded(path, &peppers)?), None)),
         StoreKind::Redis {
             access,
             key_prefix,
@@ -330,6 +380,20 @@ async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Cloc
     }
 }
 
+/// Opens the file. An empty one is made only where that is permitted.
+fn open_embedded(path: &Path, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
+    let is_new = beginning::check(path).map_err(StartError::NoStore)?;
+    let store = EmbeddedStore::open(path, peppers)?;
+    if is_new {
+        tracing::warn!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
+    }
+    if let Err(error) = beginning::done(path) {
+        let file = beginning::permission(path);
+        tracing::warn!(%error, file = %file.display(), "cannot be removed: as long as it is there, a store that is lost is replaced by an empty one");
+    }
+    Ok(store)
+}
+
 fn cache_settings(store: &StoreSettings) -> CacheSettings {
     CacheSettings {
         max_age: store.max_age,
@@ -340,15 +404,33 @@ fn cache_settings(store: &StoreSettings) -> CacheSettings {
         // The standard library's hash keys are random and need no generator of our own.
         seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
+        read_ahead: store.warm_start.min(usize::try_from(store.cache_entries).unwrap_or(usize::MAX)),
         absent_entries: store.absent_entries,
         ..CacheSettings::default()
     }
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>) -> Setup {
+/// Raises the limit on descriptors and says what there are too few for.
+fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
+    let budget = Budget::divide(descriptors::raise(), &Wanted::by(loaded))?;
+    if let Some(shortage) = budget.shortage() {
+        tracing::warn!(
+            alarm = "few_descriptors",
+            limit = budget.limit,
+            connections = budget.connections,
+            "{shortage}"
+        );
+    }
+    Ok(budget)
+}
+
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> Setup {
     Setup {
         listeners: settings.listeners.clone(),
-        limits: settings.limits,
+        limits: Limits {
+            connections: budget.connections,
+            ..settings.limits
+        },
         certificates: shared.clone(),
     }
 }

@@ -8,6 +8,9 @@ use crate::decide::headers::IdentityNames;
 use super::Builder;
 use super::names::folded;
 
+/// Longest name or path of a claim: providers ask for names that are URLs.
+const MAX_CLAIM: usize = 255;
+
 impl Builder<'_> {
     /// Claim headers must be names of their own: one that meets an identity header or the header of
     /// a credential would let a claim speak as something else.
@@ -27,8 +30,8 @@ impl Builder<'_> {
         for surface in &gateway.surfaces {
             let mut seen: Vec<String> = Vec::new();
             for (claim, header) in surface.claim_headers() {
-                if claim.value.is_empty() || claim.value.len() > 64 {
-                    self.report.error(&claim.at, "a claim's name has 1 to 64 bytes", None);
+                if claim.value.is_empty() || claim.value.len() > MAX_CLAIM {
+                    self.report.error(&claim.at, "a claim's name has 1 to 255 bytes", None);
                 }
                 if !self.check_request_name(header) {
                     continue;

@@ -216,6 +216,11 @@ impl Builder<'_> {
             TemplateError::Rendering(..) => "it was tried with everything there, and with everything that may be absent absent".to_owned(),
             TemplateError::Details => "{\"code\":{{ code }}{% if details %},\"details\":{{ details }}{% endif %}}".to_owned(),
         };
+        self.template_mistake(text, error, help);
+    }
+
+    /// The same with words of one's own about what to do.
+    pub(super) fn template_mistake(&self, text: &Located<String>, error: &TemplateError, help: String) {
         let at = error.range().map_or_else(|| text.at.clone(), |range| self.inside(text, range));
         self.report.error(&at, error.to_string(), Some(help));
     }

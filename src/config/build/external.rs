@@ -11,8 +11,11 @@ use crate::config::reader::shorten;
 use crate::config::source::Located;
 use crate::config::written::WrittenSurface;
 use crate::config::written::surface::{WrittenExternal, WrittenIssuer};
-use crate::decide::external::{Addresses, ExternalIssuer, ExternalRules, KeySet, KeyUrl, Published, Tenants};
+use crate::decide::external::{
+    Addresses, ExternalIssuer, ExternalRules, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, Published, Tenants,
+};
 use crate::decide::surface::{External, SurfaceKind};
+use crate::decide::token::ClaimLists;
 use crate::snapshot::Snapshot;
 
 use super::Builder;
@@ -23,7 +26,12 @@ impl Builder<'_> {
     /// A surface of kind `external_jwt`.
     pub(super) fn external(&self, surface: &WrittenSurface, written: &WrittenExternal) -> Option<SurfaceKind> {
         let WrittenExternal {
-            carriers, issuers, skew, ..
+            carriers,
+            issuers,
+            skew,
+            max_token,
+            claim_lists,
+            ..
         } = written;
         if let Some(mode) = &surface.mode {
             self.report.error(
@@ -38,7 +46,13 @@ impl Builder<'_> {
         let rules = ExternalRules {
             issuers: built.into_iter().collect::<Option<_>>()?,
             skew: *skew,
+            max_token: usize::try_from(*max_token).unwrap_or(MAX_EXTERNAL_TOKEN),
             claim_headers: claim_headers(surface),
+            claim_lists: match *claim_lists {
+                "json" => ClaimLists::Json,
+                "commas" => ClaimLists::Commas,
+                _ => ClaimLists::Spaces,
+            },
         };
         if rules.issuers.is_empty() {
             return None;
@@ -98,7 +112,8 @@ impl Builder<'_> {
         let scopes = written.scopes.as_ref().map(|scopes| self.scope_set(scopes));
         Some(ExternalIssuer {
             issuer: written.issuer.as_ref().map(|issuer| issuer.value.clone()),
-            audience: written.audience.clone(),
+            audience: written.audience.as_ref().map(|audience| audience.value.clone()),
+            audience_claim: written.audience_claim.clone(),
             token_type: written.token_type.clone(),
             tenants: tenants?,
             subject_claim: written.subject_claim.clone(),
@@ -120,9 +135,13 @@ impl Builder<'_> {
                 .error(at, format!("`{name}` is about keys that are fetched from a URL"), None);
         }
         let bytes = self.read_file(&written.jwks, "the key set")?;
-        match KeySet::parse(&bytes) {
+        match KeySet::parse_with(&bytes, unnamed_rsa(written)) {
             Ok(keys) => {
-                if keys.is_empty() && keys.skipped() == 0 {
+                if let Some(ignored) = keys.warning() {
+                    self.report
+                        .warning(&written.jwks.at, format!("keys of this set are left out: {ignored}"), None);
+                }
+                if keys.is_empty() && keys.ignored().is_empty() {
                     self.report.note(
                         &written.jwks.at,
                         "this set has no keys yet: all tokens of the issuer are refused",
@@ -132,7 +151,7 @@ impl Builder<'_> {
                     self.report.warning(
                         &written.jwks.at,
                         "no key of this set can be used: all tokens of the issuer are refused",
-                        Some("it needs RSA keys of 2048 to 4096 bits, P-256 or Ed25519 keys, for signatures".to_owned()),
+                        Some("it needs RSA keys of 2048 to 4096 bits, P-256, P-384 or Ed25519 keys, for signatures".to_owned()),
                     );
                 }
                 Some(Published::of_file(self.resolve(&written.jwks.value), keys))
@@ -192,6 +211,7 @@ impl Builder<'_> {
             } else {
                 Addresses::Public
             },
+            unnamed_rsa: unnamed_rsa(written),
             refresh: written.refresh.value,
             keep: written.keep.value,
         })
@@ -240,6 +260,11 @@ impl Builder<'_> {
         };
         scopes.iter().filter_map(parse).collect()
     }
+}
+
+/// What RSA keys of this issuer sign with that do not tell.
+fn unnamed_rsa(written: &WrittenIssuer) -> IssuerAlgorithm {
+    IssuerAlgorithm::of_rsa(written.rsa_algorithm).unwrap_or(IssuerAlgorithm::Rs256)
 }
 
 /// Keeps what is known of issuers whose keys the new configuration fetches like the current one: a

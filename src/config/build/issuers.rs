@@ -5,13 +5,14 @@ use crate::config::report::suggest;
 use crate::config::source::Located;
 use crate::config::written::{WrittenAccess, WrittenReach, WrittenRoute, WrittenServe};
 use crate::decide::method::Method;
-use crate::decide::route::{Access, Destination, IssuerIndex};
+use crate::decide::route::{Access, Destination, IssuerIndex, UpstreamIndex};
 use crate::decide::surface::{Carry, Recipe, Records, SurfaceIndex};
-use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence, Subject};
+use crate::dialect::answer::{AnswerNames, AnswerTemplate, HookNames, Presence, Subject};
 use crate::dialect::template::TemplateError;
 use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
 
 use super::Builder;
+use super::hooks::{hook_names, is_of_hook};
 use super::routes::Shared;
 use super::scene::{Parents, Scene, Wanted};
 
@@ -23,7 +24,7 @@ impl Builder<'_> {
     /// cannot be built at all, the destination leads nowhere.
     pub(super) fn issuer(
         &self,
-        shared: &Shared<'_>,
+        (shared, upstream): (&Shared<'_>, Option<UpstreamIndex>),
         name: &str,
         access: &Access,
         written: &WrittenRoute,
@@ -40,7 +41,10 @@ impl Builder<'_> {
         let Some(action) = self.action(&scene, serve) else {
             return Destination::Served(IssuerIndex(0));
         };
+        let hook = self.hook(shared, upstream, &scene, (serve, &action));
         let answer = self.answer(&scene, serve, &action);
+        // What no template speaks of is not read.
+        let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
         let body = self.body_schema(&mut scene, written, serve);
         let mut issuers = self.issuers.borrow_mut();
         issuers.push(Issuer {
@@ -48,6 +52,7 @@ impl Builder<'_> {
             action,
             body,
             answer,
+            hook,
         });
         Destination::Served(IssuerIndex(issuers.len() - 1))
     }
@@ -298,7 +303,10 @@ impl Builder<'_> {
         }
         AnswerSpec {
             status,
-            body: written.body.as_ref().and_then(|body| self.answer_template(scene, body, action)),
+            body: written
+                .body
+                .as_ref()
+                .and_then(|body| self.answer_template(scene, (body, serve), action)),
             headers: written
                 .headers
                 .iter()
@@ -308,8 +316,16 @@ impl Builder<'_> {
         }
     }
 
-    fn answer_template(&self, scene: &Scene<'_>, body: &Located<String>, action: &Action) -> Option<AnswerTemplate> {
-        let names = answer_names(scene, action);
+    fn answer_template(
+        &self,
+        scene: &Scene<'_>,
+        (body, serve): (&Located<String>, &WrittenServe),
+        action: &Action,
+    ) -> Option<AnswerTemplate> {
+        let names = AnswerNames {
+            hook: hook_names(serve),
+            ..answer_names(scene, action)
+        };
         let error = match AnswerTemplate::parse(&body.value, &names) {
             Ok(template) => return Some(template),
             Err(error) => error,
@@ -319,7 +335,17 @@ impl Builder<'_> {
         if matches!(error, TemplateError::Rendering(..)) {
             known.extend(names.item_fields());
         }
-        self.template_error(body, &error, &known);
+        match &error {
+            TemplateError::Unknown(_, name) if is_of_hook(name) && names.hook == HookNames::None => {
+                let help = if serve.hook.is_some() {
+                    "a service that is told after is not asked: `when = \"before\"`"
+                } else {
+                    "no service is asked: add `[routes.hook]` with `when = \"before\"`"
+                };
+                self.template_mistake(body, &error, help.to_owned());
+            }
+            _ => self.template_error(body, &error, &known),
+        }
         None
     }
 }
@@ -337,7 +363,7 @@ fn says_something(scene: &Scene<'_>, action: &Action) -> bool {
     }
 }
 
-fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
+pub(super) fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
     let (subject, surfaces): (Subject, Vec<SurfaceIndex>) = match action {
         Action::Mint { mints, .. } => (Subject::Credential, mints.iter().map(|m| m.surface).collect()),
         Action::Revoke { surface, .. } | Action::Rotate { surface, .. } | Action::SetRoles { surface, .. } => {
@@ -363,5 +389,6 @@ fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
         caller_claims: scene.caller_claims(),
         subject,
         caller: if scene.has_caller() { Presence::Present } else { Presence::Absent },
+        ..AnswerNames::default()
     }
 }

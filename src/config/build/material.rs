@@ -4,6 +4,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::base::fingerprint::sha256;
@@ -131,6 +133,15 @@ impl Builder<'_> {
         });
     }
 
+    /// Notes the permission to begin a store, to be made before what is noted later.
+    pub(super) fn will_permit(&self, path: PathBuf, at: &Place) {
+        self.created.borrow_mut().push(Creation {
+            path,
+            contents: Zeroizing::default(),
+            at: at.clone(),
+        });
+    }
+
     /// Makes the noted files, for their owner only. Never overwrites.
     pub(super) fn create_files(&self) {
         if self.purpose != Purpose::Serve {
@@ -153,17 +164,50 @@ impl Builder<'_> {
     }
 }
 
+/// Makes a file whole or not at all, also if the machine stops meanwhile. One that is there already is left as it is, and an
+/// error unless there is nothing to write.
 fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if let Some(parent) = parent {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(contents)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        // Without this a power cut could lose the pepper while the store it belongs to survives.
-        std::fs::File::open(parent)?.sync_all()?;
+    if contents.is_empty() && path.exists() {
+        return Ok(());
     }
-    Ok(())
+    let draft = draft_of(path);
+    // What an interrupted start left behind.
+    let _ = std::fs::remove_file(&draft);
+    let written = write_draft(&draft, contents).and_then(|()| give_name(&draft, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&draft);
+    }
+    written?;
+    // Without this a power cut could lose the pepper while the store it belongs to survives.
+    std::fs::File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+/// A hidden name beside it.
+fn draft_of(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".draft");
+    path.with_file_name(name)
+}
+
+fn write_draft(draft: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    if !contents.is_empty() {
+        file.write_all(contents)?;
+        file.write_all(b"\n")?;
+    }
+    file.sync_all()
+}
+
+/// Renames without replacing anything.
+fn give_name(draft: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
+        // A file system that cannot rename so: nobody else makes these files.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if !path.exists() => std::fs::rename(draft, path),
+        outcome => Ok(outcome?),
+    }
 }

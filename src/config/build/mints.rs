@@ -104,8 +104,13 @@ impl Builder<'_> {
             }
             WrittenParent::Record(name, id) => {
                 let id = self.check_source(scene, id, Parents::None);
-                self.record_surface(scene, name)
-                    .map_or(ParentSource::None, |surface| ParentSource::Record { surface, id })
+                let found = self.record_surface(scene, name);
+                let of = found.and_then(|index| scene.surface(index));
+                if of.is_some_and(|surface| matches!(surface.kind.recipe(), Recipe::Signing(_))) {
+                    let message = format!("`{}` has signing secrets, on which nothing hangs", shorten(&name.value));
+                    self.report.error(&name.at, message, None);
+                }
+                found.map_or(ParentSource::None, |surface| ParentSource::Record { surface, id })
             }
         }
     }

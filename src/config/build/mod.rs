@@ -23,6 +23,7 @@ mod cors;
 mod dialects;
 pub(super) mod external;
 mod fields;
+mod hooks;
 mod issuers;
 mod limits;
 mod lints;
@@ -46,6 +47,7 @@ mod upstreams;
 
 use material::Creation;
 use routes::Shared;
+use upstreams::name_of;
 
 /// One build. Errors go to the report and building goes on, so that all of them are found.
 pub(super) struct Builder<'b> {
@@ -114,12 +116,14 @@ impl<'b> Builder<'b> {
         self.known_roles.borrow_mut().clone_from(&roles);
         let written: Vec<&WrittenRoute> = all_routes(gateway, upstreams).collect();
         let claims = self.known_claims(gateway, &written);
+        let upstream_names: Vec<String> = upstreams.iter().map(|(path, one)| name_of(path, one)).collect();
         let shared = Shared {
             surfaces: &surfaces,
             dialects: &dialects,
             dialect: default_dialect,
             claims: &claims,
             limits: &gateway.rate_limits,
+            upstreams: &upstream_names,
         };
         let (specs, mut routes) = self.upstreams(upstreams, &shared);
         routes.extend(self.served(&gateway.routes, &shared));

@@ -10,7 +10,7 @@ use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router,
     TenantSegment, Trailers, UnknownTenant, Upgrade, UpstreamIndex, shadows,
 };
-use crate::decide::surface::{Surface, SurfaceIndex};
+use crate::decide::surface::{Carry, Surface, SurfaceIndex};
 use crate::dialect::Dialect;
 
 use super::Builder;
@@ -27,6 +27,8 @@ pub(super) struct Shared<'c> {
     pub(super) claims: &'c Claims,
     /// Rate limits of routes that name none.
     pub(super) limits: &'c [WrittenRateLimit],
+    /// Names of the services, in their order.
+    pub(super) upstreams: &'c [String],
 }
 
 /// What routes of one file share.
@@ -89,7 +91,7 @@ impl Builder<'_> {
 
     fn destination(&self, context: &Context<'_>, name: &str, access: &Access, written: &WrittenRoute) -> Destination {
         if let Some(serve) = &written.serve {
-            return self.issuer(&context.shared, name, access, written, serve);
+            return self.issuer((&context.shared, context.upstream), name, access, written, serve);
         }
         self.check_presented(context, access, written);
         let Some(upstream) = context.upstream else {
@@ -110,6 +112,13 @@ impl Builder<'_> {
         };
         for surface in surfaces.iter().filter_map(|index| context.shared.surfaces.get(index.0)) {
             let at = names.iter().find(|n| n.value == surface.name.as_str());
+            if let (Carry::Never, Some(name)) = (surface.kind.carry(), at) {
+                let message = format!(
+                    "credentials of `{}` are never presented: nobody could use this by one",
+                    surface.name
+                );
+                self.report.error(&name.at, message, None);
+            }
             if let (true, Some(name)) = (surface.is_presented_in_body(), at) {
                 self.report.error(
                     &name.at,

@@ -8,7 +8,7 @@ use crate::config::report::suggest;
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 use crate::config::units::write_duration;
-use crate::config::written::{WrittenGateway, WrittenSession, WrittenSurface};
+use crate::config::written::{WrittenGateway, WrittenSession, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord, SurfaceKind};
 use crate::decide::token::{MIN_SECRET_LEN, TokenKeys, TokenRules};
 
@@ -181,6 +181,11 @@ impl Builder<'_> {
 
     fn check_record_surface(&self, name: &Located<String>, gateway: &WrittenGateway) {
         match gateway.surfaces.iter().find(|s| s.name.value == name.value) {
+            Some(found) if matches!(found.kind, WrittenSurfaceKind::SigningSecret(_)) => self.report.error(
+                &name.at,
+                format!("`{}` has signing secrets, on which nothing hangs", shorten(&name.value)),
+                Some("name a surface of keys, pairs or accounts".to_owned()),
+            ),
             Some(found) if found.has_records() => {}
             Some(_) => self.report.error(
                 &name.at,

@@ -1,12 +1,16 @@
 //! The store and its peppers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::base::fingerprint::{MAX_PEPPERS, Pepper, Peppers};
+use crate::config::Purpose;
 use crate::config::secret::Reference;
+use crate::config::source::Place;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenGateway, WrittenStore, WrittenStoreKind};
 use crate::snapshot::{StoreKind, StoreSettings};
+use crate::store::embedded::beginning;
 
 use super::Builder;
 
@@ -46,6 +50,8 @@ impl Builder<'_> {
             max_lookups: written.max_lookups,
             keep_ended: written.keep_ended,
             unknown_lookups: written.unknown_lookups,
+            warm_start: written.warm_start,
+            warm_start_time: written.warm_start_time,
             cache_entries: written.cache_entries,
             absent_entries: written.absent_entries,
         })
@@ -96,10 +102,17 @@ impl Builder<'_> {
     /// new pepper for an old store would find nobody, and with a shared store each gateway would
     /// make its own.
     pub(super) fn peppers(&self, written: &WrittenStore) -> Option<Peppers> {
-        let may_create = match &written.kind {
-            WrittenStoreKind::Embedded { path } => !self.surroundings.exists(&self.resolve(&path.value)),
-            WrittenStoreKind::Redis(_) => false,
+        let absent_store = match &written.kind {
+            WrittenStoreKind::Embedded { path } => {
+                let resolved = self.resolve(&path.value);
+                (!self.surroundings.holds_something(&resolved)).then_some((resolved, &path.at))
+            }
+            WrittenStoreKind::Redis(_) => None,
         };
+        let may_create = absent_store.is_some();
+        if let Some((store, at)) = &absent_store {
+            self.note_beginning(written, store, at);
+        }
         let peppers: Option<Vec<Pepper>> = written
             .peppers
             .iter()
@@ -134,6 +147,28 @@ impl Builder<'_> {
             );
         }
         Peppers::new(peppers?)
+    }
+
+    /// A store that is not there is begun only together with its first pepper: the permission to begin it is made before the
+    /// pepper, so that a first start that was interrupted goes on. A pepper that is there already has lost its store.
+    fn note_beginning(&self, written: &WrittenStore, store: &Path, at: &Place) {
+        let permission = beginning::permission(store);
+        let is_missing = |reference: &Reference| match reference {
+            Reference::File(path) | Reference::Generate(path) => self.is_absent(&self.resolve(path)),
+            Reference::Variable(_) | Reference::Public(_) => false,
+        };
+        if written.peppers.iter().all(|pepper| is_missing(&pepper.value)) {
+            self.will_permit(permission, at);
+        } else if self.purpose == Purpose::Check && !permission.exists() {
+            self.report.warning(
+                at,
+                format!(
+                    "the store `{}` is not there, though its pepper is: `durward serve` does not start",
+                    store.display()
+                ),
+                Some("mount its volume or bring back a copy; to begin with an empty store, run `durward new-store` first".to_owned()),
+            );
+        }
     }
 
     fn missing_pepper(&self, written: &WrittenStore, pepper: &crate::config::source::Located<Reference>) {

@@ -9,7 +9,7 @@ use crate::config::written::surface::WrittenBasic;
 use crate::config::written::{WrittenAccount, WrittenGateway, WrittenHalves, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::headers::IdentityNames;
 use crate::decide::surface::{
-    Account, AccountFields, ApiKey, Basic, BodyField, Carrier, Halves, KeyPair, KeyPrefix, Password, Surface, SurfaceKind,
+    Account, AccountFields, ApiKey, Basic, BodyField, Carrier, Halves, KeyPair, KeyPrefix, Password, SigningSecret, Surface, SurfaceKind,
 };
 use crate::decide::token::ClaimHeader;
 use crate::wire::framing::is_token;
@@ -90,6 +90,9 @@ impl Builder<'_> {
             WrittenSurfaceKind::Account(account) => self.account(account),
             WrittenSurfaceKind::Session(session) => self.session(surface, session, gateway, owners),
             WrittenSurfaceKind::External(external) => self.external(surface, external),
+            WrittenSurfaceKind::SigningSecret(secret) => Some(SurfaceKind::SigningSecret(SigningSecret {
+                prefixes: self.prefixes(&secret.prefixes)?,
+            })),
         }
     }
 

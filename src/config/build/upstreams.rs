@@ -63,7 +63,7 @@ impl Builder<'_> {
     /// The configured name, or the file's.
     pub(super) fn upstream_name(&self, path: &Path, written: &WrittenUpstream) -> Located<String> {
         let name = written.name.clone().unwrap_or_else(|| Located {
-            value: path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+            value: name_of(path, written),
             at: written.at.clone(),
         });
         self.check_name(&name, "an upstream");
@@ -185,6 +185,12 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// How a service is called: as it says, or as its file.
+pub(super) fn name_of(path: &Path, written: &WrittenUpstream) -> String {
+    let of_file = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    written.name.as_ref().map_or_else(of_file, |name| name.value.clone())
 }
 
 /// Host (without brackets) and port of an authority.

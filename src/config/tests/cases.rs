@@ -11,6 +11,11 @@ pub(super) struct Case(pub(super) &'static str, pub(super) &'static str, pub(sup
 /// Mistakes in `gateway.toml`.
 pub(super) const GATEWAY_CASES: &[Case] = &[
     Case("wrokers = 2\n", "wrokers", "there is no key `wrokers`"),
+    Case(
+        "[surfaces.hooks]\nkind = \"signing_secret\"\n",
+        "hooks]",
+        "a surface of kind `signing_secret` needs `prefixes`",
+    ),
     Case("workers = \"two\"\n", "\"two\"", "`workers` cannot be a text"),
     Case("workers = 0\n", "0", "`workers` must be 1 to 256"),
     Case("workers = -1\n", "-1", "`workers` cannot be this number"),

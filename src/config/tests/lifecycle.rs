@@ -60,6 +60,41 @@ fn a_lost_pepper_is_not_replaced_while_its_store_is_there() {
 }
 
 #[test]
+fn a_first_start_that_was_interrupted_goes_on_and_leaves_no_half_file() {
+    let (directory, path) = directory("");
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    // What a start leaves behind that ended before the pepper had its name.
+    std::fs::write(state.join(".pepper.draft"), "ha").unwrap();
+    std::fs::write(state.join("durward.redb.new"), "").unwrap();
+    load(&path, Purpose::Serve).unwrap();
+    let pepper = std::fs::read(state.join("pepper")).unwrap();
+    assert!(pepper.len() > 32 && !state.join(".pepper.draft").exists());
+    assert!(state.join("durward.redb.new").exists(), "the store may still be begun");
+    // The store was made, but nothing written.
+    std::fs::write(state.join("durward.redb"), "").unwrap();
+    load(&path, Purpose::Serve).unwrap();
+    assert_eq!(std::fs::read(state.join("pepper")).unwrap(), pepper);
+}
+
+#[test]
+fn a_check_says_that_a_store_has_vanished_and_not_that_a_first_start_is_to_come() {
+    let (directory, path) = directory("");
+    let warnings = || load(&path, Purpose::Check).unwrap().warnings.render(Style::Plain);
+    assert!(!warnings().contains("durward.redb"), "{}", warnings());
+    load(&path, Purpose::Serve).unwrap();
+    assert!(!warnings().contains("durward.redb"), "{}", warnings());
+    std::fs::remove_file(directory.path().join("state/durward.redb.new")).unwrap();
+    for store in [None, Some("")] {
+        store.inspect(|text| std::fs::write(directory.path().join("state/durward.redb"), text).unwrap());
+        assert!(warnings().contains("is not there, though its pepper is"), "{}", warnings());
+        assert!(warnings().contains("durward new-store"), "{}", warnings());
+    }
+    std::fs::write(directory.path().join("state/durward.redb"), "a store").unwrap();
+    assert!(!warnings().contains("durward.redb"), "{}", warnings());
+}
+
+#[test]
 fn a_generated_session_secret_is_the_same_after_a_restart_and_is_not_made_by_a_reload() {
     let (directory, path) =
         directory("[surfaces.s]\nkind = \"session_jwt\"\ntoken_kind = \"s\"\nsecrets = [\"generate:state/s\"]\nrecord_surface = \"api\"\n");

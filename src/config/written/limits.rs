@@ -15,7 +15,7 @@ pub const LIMITS: Schema = Schema {
             1,
             1_000_000,
             "10000",
-            "Open client connections of the process; further ones wait in the kernel's queue.",
+            "Open client connections of the process; further ones are closed at once. Fewer where the process may not have so many descriptors: see [descriptors](operations.md#descriptors).",
         ),
         count(
             "connections_per_address",

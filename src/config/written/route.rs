@@ -11,6 +11,7 @@ use crate::decide::route::PathForms;
 
 use super::body::FIELD;
 use super::cors::{self, CORS, WrittenRouteCors};
+use super::hook::HOOK;
 use super::mint::MINT;
 use super::rate::{self, RATE_LIMIT, WrittenRateLimit};
 use super::serve::{self, ACTIONS, ANSWER, REACH, WrittenServe};
@@ -245,6 +246,12 @@ pub const ROUTE: Schema = Schema {
             kind: Kind::Table(&ANSWER),
             default: Fallback::Absent("204"),
             about: "What is answered.",
+        },
+        Key {
+            name: "hook",
+            kind: Kind::Table(&HOOK),
+            default: Fallback::Absent("no service is asked or told"),
+            about: "What a service is asked before, or told after.",
         },
         Key {
             name: "limits",

@@ -10,6 +10,7 @@ use crate::config::source::{Located, Place};
 use crate::issue::spec::Source;
 
 use super::body::{self, WrittenField};
+use super::hook::{self, WrittenHook};
 use super::mint::{self, WrittenMint};
 use super::source::{self, SOURCE};
 
@@ -111,6 +112,8 @@ pub struct WrittenServe {
     pub unreadable_body: Located<&'static str>,
     /// The answer.
     pub answer: WrittenAnswer,
+    /// What a service is asked or told.
+    pub hook: Option<WrittenHook>,
 }
 
 /// Which records, as written.
@@ -162,7 +165,7 @@ const NEEDED: &[(&str, &[&str])] = &[
 ];
 
 /// Keys that every served route may have and no other.
-const OF_ALL: &[&str] = &["body", "unknown_field", "unreadable_body", "answer"];
+const OF_ALL: &[&str] = &["body", "unknown_field", "unreadable_body", "answer", "hook"];
 
 /// Reads what a route serves; `None` if it forwards.
 #[must_use]
@@ -206,6 +209,7 @@ pub fn read(section: &Section<'_>) -> Option<WrittenServe> {
             body: answer.as_ref().and_then(|s| s.text("body")),
             headers: answer.map(|s| s.pairs("headers")).unwrap_or_default(),
         },
+        hook: section.section("hook").map(|section| hook::read(&section)),
         action,
     })
 }

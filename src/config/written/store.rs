@@ -27,7 +27,7 @@ pub const STORE: Schema = Schema {
             name: "path",
             kind: Kind::Path,
             default: Fallback::Value("state/durward.redb"),
-            about: "`embedded`: the file. Created on the first start.",
+            about: "`embedded`: the file. Created on the first start, together with the pepper; see [a store that is not there](operations.md#a-store-that-is-not-there).",
         },
         Key {
             name: "url",
@@ -162,6 +162,21 @@ pub const STORE: Schema = Schema {
             about: "`redis`: look-ups in any second of what may be a guess and was not met in the last ten minutes: keys without a MAC (imported, or made before keys had one) and names at a log-in. More are refused with 503 at once. An address that has had less than its part of the number (the number by as many addresses as ask) is served beyond it, up to as many again. Keys with a MAC and signed tokens do not count.",
         },
         Key {
+            name: "warm_start",
+            kind: Kind::Count { min: 0, max: 1_000_000 },
+            default: Fallback::Value("100000"),
+            about: "`redis`: credentials that a gateway reads ahead before it is ready: those that gateways had in use in the last fifteen minutes, the newest first, at most `cache_entries`. Gateways list them in Redis by fingerprint, at most 128,000 in 12 MiB. 0 reads and lists none.",
+        },
+        Key {
+            name: "warm_start_time",
+            kind: Kind::Duration {
+                min: Duration::from_secs(1),
+                max: Duration::from_secs(300),
+            },
+            default: Fallback::Value("10s"),
+            about: "`redis`: a gateway is ready after so long at the latest, whatever it has read ahead: some 10,000 credentials a second are.",
+        },
+        Key {
             name: "cache_entries",
             kind: Kind::Count {
                 min: 1_000,
@@ -203,6 +218,10 @@ pub struct WrittenStore {
     pub keep_ended: Duration,
     /// Look-ups a second of credentials not met lately; of a Redis store only.
     pub unknown_lookups: Option<u32>,
+    /// Credentials read ahead at a start.
+    pub warm_start: usize,
+    /// How long that may take.
+    pub warm_start_time: Duration,
     /// Credentials remembered.
     pub cache_entries: u64,
     /// Absences remembered.
@@ -263,6 +282,8 @@ fn read_section(section: &Section<'_>) -> WrittenStore {
         max_lookups: size("max_lookups"),
         keep_ended: section.duration_or_default("keep_ended").value,
         unknown_lookups: is_redis.then(|| u32::try_from(section.count_or_default("unknown_lookups")).unwrap_or(u32::MAX)),
+        warm_start: if is_redis { size("warm_start") } else { 0 },
+        warm_start_time: section.duration_or_default("warm_start_time").value,
         cache_entries: section.count_or_default("cache_entries"),
         absent_entries: section.count_or_default("absent_entries"),
     }

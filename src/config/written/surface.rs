@@ -5,7 +5,7 @@ use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
-use crate::decide::kinds::{Account, ApiKey, Basic, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, WORDS};
+use crate::decide::kinds::{Account, ApiKey, Basic, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, SigningSecret, WORDS};
 
 mod account;
 mod api_key;
@@ -13,6 +13,7 @@ mod basic;
 mod external;
 mod key_pair;
 mod session;
+mod signing_secret;
 
 pub use account::WrittenAccount;
 pub use api_key::WrittenApiKey;
@@ -20,6 +21,7 @@ pub use basic::WrittenBasic;
 pub use external::{WrittenExternal, WrittenIssuer};
 pub use key_pair::{WrittenHalves, WrittenKeyPair};
 pub use session::{WrittenCookie, WrittenRefresh, WrittenSession};
+pub use signing_secret::WrittenSigningSecret;
 
 /// `[surfaces.<name>]`.
 pub const SURFACE: Schema = Schema {
@@ -30,7 +32,7 @@ pub const SURFACE: Schema = Schema {
             name: "kind",
             kind: Kind::Choice(&WORDS),
             default: Fallback::Required,
-            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, a key in `Authorization: Basic`, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed.",
+            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, a key in `Authorization: Basic`, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed. Nobody presents a `signing_secret`: the service signs with it.",
         },
         Key {
             name: "mode",
@@ -47,8 +49,8 @@ pub const SURFACE: Schema = Schema {
         Key {
             name: "prefixes",
             kind: Kind::Either("table `{ live = \"…\", test = \"…\" }`, or list of texts without modes", None),
-            default: Fallback::Absent("required for `api_key`"),
-            about: "`api_key`: how keys begin, imported ones too: it is what tells them from other texts. The prefix tells the mode.",
+            default: Fallback::Absent("required for `api_key` and `signing_secret`"),
+            about: "`api_key`, `signing_secret`: how keys begin, imported ones too: it is what tells them from other texts. The prefix tells the mode.",
         },
         Key {
             name: "keys",
@@ -224,6 +226,8 @@ pub const SURFACE: Schema = Schema {
             default: Fallback::Absent("none"),
             about: "`api_key`, `session_jwt`, `external_jwt`: claims (of the record, of the token) that become headers, e.g. `tid = \"X-Transaction-Id\"`. These names are removed from every request first.",
         },
+        external::CLAIM_LISTS,
+        external::MAX_TOKEN,
     ],
 };
 
@@ -305,6 +309,8 @@ pub enum WrittenSurfaceKind {
     Session(Box<WrittenSession>),
     /// A token that others sign.
     External(WrittenExternal),
+    /// A secret to sign with.
+    SigningSecret(WrittenSigningSecret),
 }
 
 impl WrittenSurfaceKind {
@@ -321,7 +327,7 @@ impl WrittenSurfaceKind {
                     WrittenHalves::Fields { .. } => Vec::new(),
                 };
             }
-            Self::Basic(_) | Self::Account(_) => return Vec::new(),
+            Self::Basic(_) | Self::Account(_) | Self::SigningSecret(_) => return Vec::new(),
         };
         let named = carriers.iter().filter_map(|carrier| match &carrier.value {
             Carrier::Header(name) => Some((name.as_str(), &carrier.at)),
@@ -335,7 +341,7 @@ impl WrittenSurfaceKind {
     pub fn secrets(&self) -> &[Located<Reference>] {
         match self {
             Self::Session(session) => &session.secrets,
-            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::External(_) => &[],
+            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::External(_) | Self::SigningSecret(_) => &[],
         }
     }
 }
@@ -348,7 +354,10 @@ impl WrittenSurface {
             WrittenSurfaceKind::ApiKey(key) => &key.claim_headers,
             WrittenSurfaceKind::Session(session) => &session.claim_headers,
             WrittenSurfaceKind::External(external) => &external.claim_headers,
-            WrittenSurfaceKind::KeyPair(_) | WrittenSurfaceKind::Basic(_) | WrittenSurfaceKind::Account(_) => &[],
+            WrittenSurfaceKind::KeyPair(_)
+            | WrittenSurfaceKind::Basic(_)
+            | WrittenSurfaceKind::Account(_)
+            | WrittenSurfaceKind::SigningSecret(_) => &[],
         }
     }
 
@@ -361,7 +370,8 @@ impl WrittenSurface {
             WrittenSurfaceKind::ApiKey(_)
             | WrittenSurfaceKind::KeyPair(_)
             | WrittenSurfaceKind::Basic(_)
-            | WrittenSurfaceKind::Account(_) => true,
+            | WrittenSurfaceKind::Account(_)
+            | WrittenSurfaceKind::SigningSecret(_) => true,
         }
     }
 
@@ -374,7 +384,8 @@ impl WrittenSurface {
             | WrittenSurfaceKind::KeyPair(_)
             | WrittenSurfaceKind::Basic(_)
             | WrittenSurfaceKind::Account(_)
-            | WrittenSurfaceKind::External(_) => None,
+            | WrittenSurfaceKind::External(_)
+            | WrittenSurfaceKind::SigningSecret(_) => None,
         }
     }
 }
@@ -396,6 +407,7 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
         Account::WORD => WrittenSurfaceKind::Account(account::read(section)?),
         Session::WORD => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
         External::WORD => WrittenSurfaceKind::External(external::read(section)?),
+        SigningSecret::WORD => WrittenSurfaceKind::SigningSecret(signing_secret::read(section)?),
         _ => {
             let _ = section.choice("kind");
             return None;

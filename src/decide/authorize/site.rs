@@ -43,6 +43,18 @@ impl Carried {
     }
 }
 
+/// Whether a page may open a WebSocket where anybody may, and this policy stands: browsers let any page open one to
+/// anywhere and read what comes, so whoever is not listed would get there what no answer gives him. A program tells no
+/// `Origin`, or the server's own.
+#[must_use]
+pub fn may_open(fields: &Fields, authority: &str, pages: &CorsPolicy) -> bool {
+    match fields.one("origin") {
+        Ok(Some(origin)) => pages.lists(origin) || is_host_of(origin, authority),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
 /// Whether the browser itself says that this request is not another site's. What pages cannot
 /// forge (both are forbidden request headers of the Fetch standard) decides, nothing else does:
 ///

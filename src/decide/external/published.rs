@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 
-use super::keys::KeySet;
+use super::keys::{IssuerAlgorithm, KeySet};
 
 /// Where an issuer's keys come from.
 #[derive(Clone)]
@@ -34,6 +34,8 @@ pub struct KeyUrl {
     pub trust: [u8; 32],
     /// Which addresses may be asked.
     pub addresses: Addresses,
+    /// What RSA keys without `alg` are for.
+    pub unnamed_rsa: IssuerAlgorithm,
     /// How often it is asked.
     pub refresh: Duration,
     /// How long a set may be used that could not be renewed.
@@ -63,7 +65,7 @@ impl KeyUrl {
 
     fn is_same(&self, other: &Self) -> bool {
         let place = |url: &Self| (url.host.clone(), url.port, url.target.clone());
-        let rules = |url: &Self| (url.trust, url.addresses, url.refresh, url.keep);
+        let rules = |url: &Self| (url.trust, url.addresses, url.unnamed_rsa, url.refresh, url.keep);
         place(self) == place(other) && rules(self) == rules(other)
     }
 }
@@ -156,6 +158,13 @@ impl Published {
     pub fn replace(&self, keys: KeySet, asked_at: BootMillis) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::new(keys), asked_at));
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// What was to be told of the set in force.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().and_then(|(keys, _)| keys.warning())
     }
 
     /// Grows with each replacement.

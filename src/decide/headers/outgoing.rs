@@ -6,10 +6,9 @@ use std::net::IpAddr;
 use crate::base::denial::Denial;
 use crate::base::digits::push_address;
 use crate::base::ids::is_valid_id;
-use crate::base::percent::push_encoded;
+use crate::base::percent::{push_encoded, push_encoded_words};
 use crate::base::principal::{ClaimValue, Principal};
 use crate::base::scope::is_scope;
-use crate::decide::host::Authority;
 use crate::decide::peer::{MAX_HOPS, hops};
 use crate::decide::route::{CredentialForwarding, Trailers};
 use crate::decide::surface::Surface;
@@ -161,7 +160,11 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         if !is_header_text(&value) {
             return Err(Denial::CorruptRecord);
         }
-        push(out, wanted.header.as_bytes(), value.as_bytes());
+        // Encoded as a token's is, so that whoever reads the header need not know whose claim it was.
+        out.extend_from_slice(wanted.header.as_bytes());
+        out.extend_from_slice(b": ");
+        push_encoded_words(out, &value);
+        out.extend_from_slice(b"\r\n");
     }
     Ok(())
 }
@@ -205,16 +208,9 @@ fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
         Scheme::Http => b"http",
         Scheme::Https => b"https",
     };
-    let named = |name: &str| {
-        if facts.origin.trusted {
-            fields.one(name).ok().flatten()
-        } else {
-            None
-        }
-    };
     push(out, b"X-Forwarded-Proto", scheme);
-    let host = named("x-forwarded-host").filter(|host| Authority::parse(host).is_ok());
-    push(out, b"X-Forwarded-Host", host.unwrap_or(facts.target.authority.as_bytes()));
+    let host = facts.origin.authority(fields, &facts.target.authority);
+    push(out, b"X-Forwarded-Host", host.as_bytes());
 }
 
 /// `X-Forwarded-For` from the client to the peer. Of a trusted peer's list only the part that

@@ -8,6 +8,7 @@ use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, PasswordHash, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
@@ -79,7 +80,7 @@ impl Kind for Account {
         None
     }
 
-    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Unproven> {
         Ok(Verified::NoToken)
     }
 

@@ -9,6 +9,7 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
@@ -105,7 +106,7 @@ impl Kind for ApiKey {
         Some(with(text))
     }
 
-    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Unproven> {
         Ok(Verified::NoToken)
     }
 

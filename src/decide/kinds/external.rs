@@ -10,6 +10,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::{ExternalIssuer, ExternalRules, Published, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
@@ -40,13 +41,13 @@ pub enum Verified<'s> {
         /// Whose key.
         keys: &'s Arc<Published>,
         /// What is to be said if there are no newer ones.
-        otherwise: Denial,
+        otherwise: Unproven,
     },
 }
 
 impl Kind for External {
     const WORD: &'static str = "external_jwt";
-    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "claim_headers"];
+    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "max_token", "claim_headers", "claim_lists"];
 
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
@@ -100,13 +101,13 @@ impl Kind for External {
         None
     }
 
-    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         let Credential::Jwt { token, .. } = credential else {
             return Ok(Verified::NoToken);
         };
         match self.rules.verify(token, now) {
             Ok(claims) => Ok(Verified::Token(Box::new(claims))),
-            Err(Unverified::Denied(denial)) => Err(denial),
+            Err(Unverified::Denied(why)) => Err(why),
             Err(Unverified::KeyWanted { keys, otherwise }) => Ok(Verified::KeyWanted {
                 rules: &self.rules,
                 keys,

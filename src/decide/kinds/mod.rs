@@ -13,6 +13,7 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::IdKind;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 
 use super::external::ExternalIssuer;
 use super::token::ClaimHeader;
@@ -26,6 +27,7 @@ mod key_pair;
 mod place;
 mod proof;
 mod session;
+mod signing_secret;
 
 pub use account::Account;
 pub use api_key::ApiKey;
@@ -36,6 +38,7 @@ pub use key_pair::{Halves, KeyPair};
 pub use place::{AccountFields, BodyField, Carrier, Carry, Place, Scheme};
 pub use proof::Proof;
 pub use session::{CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord};
+pub use signing_secret::SigningSecret;
 
 /// A kind of credential, with what its surface is configured to.
 #[derive(Debug)]
@@ -52,16 +55,19 @@ pub enum SurfaceKind {
     Session(Session),
     /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
     External(External),
+    /// What a service signs with; nobody presents it.
+    SigningSecret(SigningSecret),
 }
 
 /// The word of each kind in the configuration.
-pub const WORDS: [&str; 6] = [
+pub const WORDS: [&str; 7] = [
     ApiKey::WORD,
     KeyPair::WORD,
     Basic::WORD,
     Account::WORD,
     Session::WORD,
     External::WORD,
+    SigningSecret::WORD,
 ];
 
 /// What every kind of credential answers.
@@ -124,7 +130,7 @@ pub trait Kind {
     ///
     /// # Errors
     /// What is wrong with a token.
-    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial>;
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
     /// What presenting this credential proves about the record that was found by it.
     fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof;
@@ -240,6 +246,8 @@ pub enum Recipe<'s> {
     Account,
     /// A signed token.
     Session(&'s Session),
+    /// A secret to sign with, derived from the pepper and the id of its record; it begins so, by mode.
+    Signing(&'s [KeyPrefix]),
     /// Others make it.
     Elsewhere,
 }
@@ -254,6 +262,7 @@ macro_rules! ask {
             SurfaceKind::Account($kind) => $answer,
             SurfaceKind::Session($kind) => $answer,
             SurfaceKind::External($kind) => $answer,
+            SurfaceKind::SigningSecret($kind) => $answer,
         }
     };
 }
@@ -320,7 +329,7 @@ impl SurfaceKind {
     }
 
     #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
-    pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+    pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         ask!(self, kind => kind.verify(credential, now))
     }
 
@@ -343,10 +352,18 @@ impl SurfaceKind {
             (Self::Account(is), Self::Account(was)) => is.prove_again(was, before, record, now),
             (Self::Session(is), Self::Session(was)) => is.prove_again(was, before, record, now),
             (Self::External(is), Self::External(was)) => is.prove_again(was, before, record, now),
+            (Self::SigningSecret(is), Self::SigningSecret(was)) => is.prove_again(was, before, record, now),
             // What was proven to one kind is nothing to another.
-            (Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::Session(_) | Self::External(_), _) => {
-                Err(Denial::WrongSurface)
-            }
+            (
+                Self::ApiKey(_)
+                | Self::KeyPair(_)
+                | Self::Basic(_)
+                | Self::Account(_)
+                | Self::Session(_)
+                | Self::External(_)
+                | Self::SigningSecret(_),
+                _,
+            ) => Err(Denial::WrongSurface),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
 
@@ -173,7 +174,7 @@ impl Kind for Session {
         None
     }
 
-    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Denial> {
+    fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         let Credential::Jwt { token, .. } = credential else {
             return Ok(Verified::NoToken);
         };

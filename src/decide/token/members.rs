@@ -1,38 +1,104 @@
 //! JSON objects read so strictly that two readers cannot disagree about them: no repeated member at
-//! any depth, bounded in number and depth, nothing after the end.
+//! any depth, bounded in size and depth, nothing after the end.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Most members of one object and most items of one list. The richest documented session has eight;
-/// what a few kilobytes can hold beyond 64 is made to be compared, not read.
-const MAX_ITEMS: usize = 64;
+use crate::base::token_fault::TokenFault;
+
+/// How deep objects and lists may stand in each other. Providers nest three or four levels (`resource_access` of
+/// Keycloak, `kubernetes.io`); 32 bounds the stack that reading one takes. How many members and items there are is bounded by
+/// the bytes of the token alone: a directory puts a person's two hundred groups into it.
+pub(in crate::decide) const MAX_DEPTH: u32 = 32;
+
+/// Members up to which each name is compared with each: below, that is quicker than to sort them.
+const FEW: usize = 16;
 
 /// The members of one JSON object, in order, each name once.
-pub(in crate::decide) struct Members<'t>(Vec<(Cow<'t, str>, Value<'t>)>);
+pub(in crate::decide) struct Members<'t>(Vec<Member<'t>>);
 
-/// A value reduced to what tokens are asked for.
+/// A name and its value.
+pub(in crate::decide) type Member<'t> = (Cow<'t, str>, Value<'t>);
+
+/// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::decide) enum Value<'t> {
+    Null,
+    Bool(bool),
     Text(Cow<'t, str>),
     Integer(i64),
+    /// An integer beyond those of `Integer`.
+    Large(u64),
     Fraction(f64),
     List(Vec<Self>),
-    /// `null`, a truth value, an object or an integer beyond 64 bits: never what a rule asks for.
-    Other,
+    Object(Vec<Member<'t>>),
 }
 
 impl<'t> Members<'t> {
-    /// Reads an object; anything else, a repeated member or trailing text is `None`.
-    pub(in crate::decide) fn parse(json: &'t [u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// [`TokenFault::Json`] for anything else, and for what follows it; [`TokenFault::RepeatedMember`],
+    /// [`TokenFault::TooDeep`].
+    pub(in crate::decide) fn parse(json: &'t [u8]) -> Result<Self, TokenFault> {
+        let fault = Cell::new(TokenFault::Json);
+        let mut input = serde_json::Deserializer::from_slice(json);
+        let seed = Seed {
+            left: MAX_DEPTH,
+            fault: &fault,
+        };
+        // A visitor of objects only: a derived struct would take a list too.
+        let members = input.deserialize_map(Top(seed)).map_err(|_| fault.get())?;
+        input.end().map_err(|_| TokenFault::Json)?;
+        Ok(Self(members))
     }
 
     /// The value of a member.
     pub(in crate::decide) fn find(&self, name: &str) -> Option<&Value<'t>> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+        find(&self.0, name)
+    }
+
+    /// The value of the claim that a setting names: of the member of exactly this name, dots and slashes included
+    /// (`https://example.com/roles`, `custom:tenant`). Where there is none, a name that begins with `/` is a JSON Pointer
+    /// (RFC 6901: `/kubernetes.io/namespace`), and one with dots a path of members (`realm_access.roles`).
+    pub(in crate::decide) fn find_claim(&self, name: &str) -> Option<&Value<'t>> {
+        if let Some(value) = self.find(name) {
+            return Some(value);
+        }
+        if let Some(pointer) = name.strip_prefix('/') {
+            return self.walk(pointer.split('/').map(unescape));
+        }
+        let is_path = name.contains('.') && !name.contains(['/', ':']);
+        is_path.then(|| self.walk(name.split('.').map(Cow::Borrowed)))?
+    }
+
+    fn walk<'p>(&self, path: impl Iterator<Item = Cow<'p, str>>) -> Option<&Value<'t>> {
+        let (mut members, mut found) = (Some(&self.0), None);
+        for name in path {
+            let value = find(members?, &name)?;
+            members = match value {
+                Value::Object(inner) => Some(inner),
+                _ => None,
+            };
+            found = Some(value);
+        }
+        found
+    }
+}
+
+fn find<'m, 't>(members: &'m [Member<'t>], name: &str) -> Option<&'m Value<'t>> {
+    members.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+}
+
+/// A step of a JSON Pointer (RFC 6901, section 4).
+fn unescape(step: &str) -> Cow<'_, str> {
+    if step.contains('~') {
+        Cow::Owned(step.replace("~1", "/").replace("~0", "~"))
+    } else {
+        Cow::Borrowed(step)
     }
 }
 
@@ -46,66 +112,101 @@ impl Value<'_> {
     }
 }
 
-/// A string that borrows from the input unless it held escapes.
-struct Text<'t>(Cow<'t, str>);
+/// What reads one value: how many levels it may have, and where it says why it could not be read.
+#[derive(Clone, Copy)]
+struct Seed<'f> {
+    left: u32,
+    fault: &'f Cell<TokenFault>,
+}
 
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
+impl Seed<'_> {
+    /// For what stands within.
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        match self.left.checked_sub(1) {
+            Some(left) => Ok(Self { left, ..self }),
+            None => Err(self.refuse(TokenFault::TooDeep)),
         }
-        input.deserialize_str(TextVisitor)
     }
-}
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+    fn refuse<E: Error>(self, fault: TokenFault) -> E {
+        self.fault.set(fault);
+        E::custom(fault.label())
+    }
+
+    fn read_members<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Member<'de>>, A::Error> {
+        let inner = self.deeper()?;
+        let mut members: Vec<Member<'de>> = Vec::with_capacity(8);
+        while let Some(name) = map.next_key_seed(Name)? {
+            if members.len() < FEW && members.iter().any(|(own, _)| *own == name) {
+                return Err(self.refuse(TokenFault::RepeatedMember));
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Members<'de>, A::Error> {
-                read_members(map).map(Members)
-            }
+            members.push((name, map.next_value_seed(inner)?));
         }
-        // `deserialize_map` and a visitor without `visit_seq`: a derived struct would take an array too.
-        input.deserialize_map(MembersVisitor)
-    }
-}
-
-fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<(Cow<'de, str>, Value<'de>)>, A::Error> {
-    let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::with_capacity(8);
-    while let Some(Text(name)) = map.next_key()? {
-        if members.len() == MAX_ITEMS || members.iter().any(|(own, _)| *own == name) {
-            return Err(A::Error::custom("repeated or too many members"));
+        if members.len() > FEW && has_repeated(&members) {
+            return Err(self.refuse(TokenFault::RepeatedMember));
         }
-        members.push((name, map.next_value()?));
-    }
-    Ok(members)
-}
-
-impl<'de> Deserialize<'de> for Value<'de> {
-    /// Depth is bounded by `serde_json`'s recursion limit of 128.
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(ValueVisitor)
+        Ok(members)
     }
 }
 
-struct ValueVisitor;
+/// Sorted, names that are the same are neighbours: a token of thousands of members costs no square of them.
+fn has_repeated(members: &[Member<'_>]) -> bool {
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
+/// Reads a member's name; borrows from the input unless it held escapes.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Cow<'de, str>, D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+/// Reads an object and nothing else.
+struct Top<'f>(Seed<'f>);
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = Vec<Member<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<Member<'de>>, A::Error> {
+        self.0.read_members(map)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Value<'de>, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
     type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,34 +226,32 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(i64::try_from(number).map_or(Value::Other, Value::Integer))
+        Ok(i64::try_from(number).map_or(Value::Large(number), Value::Integer))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Value<'de>, E> {
         Ok(Value::Fraction(number))
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Bool(truth))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
+        Ok(Value::Null)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
+        let inner = self.deeper()?;
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            if items.len() == MAX_ITEMS {
-                return Err(A::Error::custom("too many items"));
-            }
+        while let Some(item) = seq.next_element_seed(inner)? {
             items.push(item);
         }
         Ok(Value::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value<'de>, A::Error> {
-        read_members(map).map(|_| Value::Other)
+        self.read_members(map).map(Value::Object)
     }
 }
 
@@ -160,13 +259,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
 mod tests {
     use super::*;
 
-    fn reads(json: &str) -> bool {
-        Members::parse(json.as_bytes()).is_some()
+    fn fault(json: &str) -> Option<TokenFault> {
+        Members::parse(json.as_bytes()).err()
     }
 
     #[test]
     fn an_object_is_read_and_its_values_told_apart() {
-        let members = Members::parse(br#"{"a":"x","b":-1,"c":1.5,"d":["y",2],"e":null,"f":18446744073709551615,"\u0067":"z"}"#).unwrap();
+        let members =
+            Members::parse(br#"{"a":"x","b":-1,"c":1.5,"d":["y",2],"e":null,"f":18446744073709551615,"\u0067":"z","t":true,"o":{"i":1}}"#)
+                .unwrap();
         assert_eq!(members.find("a").and_then(Value::text), Some("x"));
         assert_eq!(members.find("b"), Some(&Value::Integer(-1)));
         assert_eq!(members.find("c"), Some(&Value::Fraction(1.5)));
@@ -174,27 +275,80 @@ mod tests {
             members.find("d"),
             Some(&Value::List(vec![Value::Text("y".into()), Value::Integer(2)]))
         );
-        assert_eq!(members.find("e"), Some(&Value::Other));
-        assert_eq!(members.find("f"), Some(&Value::Other));
+        assert_eq!(members.find("e"), Some(&Value::Null));
+        assert_eq!(members.find("f"), Some(&Value::Large(u64::MAX)));
         assert_eq!(members.find("g").and_then(Value::text), Some("z"));
+        assert_eq!(members.find("t"), Some(&Value::Bool(true)));
+        assert_eq!(members.find("o"), Some(&Value::Object(vec![("i".into(), Value::Integer(1))])));
         assert_eq!(members.find("h"), None);
     }
 
     #[test]
+    fn a_claim_is_found_by_its_whole_name_before_any_path() {
+        let json = br#"{
+            "realm_access": {"roles": "of the realm"}, "kubernetes.io": {"namespace": "prod", "a/b~c": "odd"},
+            "https://example.com/roles": "of a url", "custom:tenant": "acme", "x.y": "whole", "x": {"y": "inner"}, "n": "text"
+        }"#;
+        let members = Members::parse(json).unwrap();
+        for (name, text) in [
+            ("realm_access.roles", Some("of the realm")),
+            ("/realm_access/roles", Some("of the realm")),
+            ("/kubernetes.io/namespace", Some("prod")),
+            ("/kubernetes.io/a~1b~0c", Some("odd")),
+            ("https://example.com/roles", Some("of a url")),
+            ("custom:tenant", Some("acme")),
+            ("x.y", Some("whole")),
+            ("/x/y", Some("inner")),
+            ("n.x", None),
+            ("realm_access.", None),
+            ("realm_access.roles.x", None),
+            ("kubernetes.io.namespace", None),
+            ("/", None),
+            (".", None),
+            ("", None),
+        ] {
+            assert_eq!(members.find_claim(name).and_then(Value::text), text, "{name}");
+        }
+    }
+
+    #[test]
     fn j10_repeated_members_are_refused_at_any_depth_and_in_any_spelling() {
+        let many = |last: &str| {
+            let names: Vec<String> = (0..3_000).map(|i| format!("\"m{i}\":0")).collect();
+            format!("{{{},\"{last}\":0}}", names.join(","))
+        };
         for json in [
             r#"{"a":1,"a":1}"#,
             r#"{"exp":1,"\u0065xp":2}"#,
             r#"{"x":{"a":1,"a":2}}"#,
             r#"{"x":[{"a":1,"a":2}]}"#,
+            &many("m0"),
+            &many("m2999"),
         ] {
-            assert!(!reads(json), "{json}");
+            assert_eq!(fault(json), Some(TokenFault::RepeatedMember), "{json:.60}");
         }
-        assert!(reads(r#"{"x":{"a":1},"a":2}"#));
+        assert_eq!(fault(&many("other")), None);
+        assert_eq!(fault(r#"{"x":{"a":1},"a":2}"#), None);
+        for count in 2..40 {
+            let names = |twice: usize| {
+                (0..count)
+                    .map(|i| format!("\"m{}\":0", if i == count - 1 { twice } else { i }))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            };
+            for twice in 0..count - 1 {
+                assert_eq!(
+                    fault(&format!("{{{}}}", names(twice))),
+                    Some(TokenFault::RepeatedMember),
+                    "{twice} of {count}"
+                );
+            }
+            assert_eq!(fault(&format!("{{{}}}", names(count))), None);
+        }
     }
 
     #[test]
-    fn j11_only_one_object_of_bounded_depth_and_size_is_read() {
+    fn j11_only_one_object_of_bounded_depth_is_read_however_many_items_it_has() {
         for json in [
             "[]",
             "[\"HS256\"]",
@@ -207,19 +361,20 @@ mod tests {
             "{",
             "{\"a\":1,}",
             "\u{feff}{}",
+            "{\"a\":1e999}",
         ] {
-            assert!(!reads(json), "{json}");
+            assert_eq!(fault(json), Some(TokenFault::Json), "{json}");
         }
-        let nested = |depth| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
-        assert!(reads(&nested(100)));
-        assert!(!reads(&nested(200)));
-        let many = |n: usize| format!("{{{}}}", (0..n).map(|i| format!("\"m{i}\":0")).collect::<Vec<_>>().join(","));
-        assert!(reads(&many(64)));
-        assert!(!reads(&many(65)));
+        let nested = |open: &str, close: &str, depth: usize| format!("{{\"a\":{}1{}}}", open.repeat(depth), close.repeat(depth));
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let most = MAX_DEPTH as usize - 1;
+            assert_eq!(fault(&nested(open, close, most)), None);
+            for depth in [most + 1, 127, 200, 10_000] {
+                assert_eq!(fault(&nested(open, close, depth)), Some(TokenFault::TooDeep), "{depth}");
+            }
+        }
         let list = |n| format!("{{\"a\":[{}]}}", vec!["0"; n].join(","));
-        assert!(reads(&list(64)));
-        assert!(!reads(&list(65)));
-        assert!(!reads("{\"a\":1e999}"), "not a finite number");
-        assert!(Members::parse(b"{\"a\":\"\xff\"}").is_none(), "not UTF-8");
+        assert_eq!(fault(&list(5_000)), None);
+        assert_eq!(Members::parse(b"{\"a\":\"\xff\"}").err(), Some(TokenFault::Json), "not UTF-8");
     }
 }

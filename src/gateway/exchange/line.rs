@@ -54,7 +54,7 @@ pub(super) fn line<'a>(
         done: some(&record.done),
         facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
         denial: record.denial,
-        cause: record.cause,
+        cause: record.denial.and(record.cause),
         status: record.status,
         upstream: upstream.map(|spec| &*spec.name),
         endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),

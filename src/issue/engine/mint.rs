@@ -2,7 +2,9 @@
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
+use crate::base::ids::CredentialId;
 use crate::base::login::login_fingerprint;
+use crate::base::principal::CredentialRecord;
 use crate::decide::token::MAX_AHEAD;
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Issued, Stop};
@@ -11,7 +13,7 @@ use crate::issue::making::{Base, Kept, Made, Ready, make, mint_tenant};
 use crate::issue::spec::{Mint, ParentSource, Reach, TenantSource};
 use crate::store::{CredentialChange, NewRecords, RestsOn, find_any};
 
-use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
+use super::{Engine, check_in_force, done, may_do, named_tenant, refused_change, unavailable};
 
 impl Engine {
     /// Makes credentials: first everything that can fail without a trace, the answer included, then
@@ -50,6 +52,7 @@ impl Engine {
         let mut told = Told {
             minted: made.iter().map(|one| answer::minted(one, now)).collect(),
             done: done("mint", made.iter().map(|one| &one.record)),
+            made: stored(&made).map(|record| record.id.clone()).collect(),
             ..Told::default()
         };
         if let Some(index) = cookie {
@@ -119,6 +122,17 @@ impl Engine {
         }
     }
 
+    /// Ends what was made a moment ago, since a service that had to be told of it was not. Its secrets were handed
+    /// out to nobody.
+    pub(super) async fn end_made(&self, made: &[CredentialId]) -> Result<(), Stop> {
+        let now = self.time().await?;
+        let new = NewRecords {
+            changes: made.iter().map(|id| (id.clone(), CredentialChange::Revoke)).collect(),
+            ..NewRecords::default()
+        };
+        self.store.create(new, now).await.map(drop).map_err(refused_change)
+    }
+
     /// Ends the session whose cookie was replaced. The new one stands already; if the store fails
     /// now, the old one lives on to its own end.
     async fn end_replaced(&self, call: &Call, now: UnixMillis) {
@@ -128,6 +142,11 @@ impl Engine {
             tracing::warn!(credential = %id, %error, "a replaced session could not be ended");
         }
     }
+}
+
+/// The records that are kept.
+fn stored(made: &[Made]) -> impl Iterator<Item = &CredentialRecord> {
+    made.iter().filter(|one| one.kept == Kept::Stored).map(|one| &one.record)
 }
 
 fn session_cookie(call: &Call, mints: &[Mint], made: &[Made], index: usize, now: UnixMillis) -> Result<String, Denial> {

@@ -280,6 +280,7 @@ impl Bench {
                 body: Some(template.unwrap()),
                 headers: Vec::new(),
             },
+            hook: None,
         };
         let checked = Checked::check(&issuer.body, Body::parse(asking.body.as_bytes()).unwrap())?;
         let caller = match asking.caller {
@@ -300,6 +301,7 @@ impl Bench {
             replaced: asking.replaced,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: "r-1".into(),
+            hook: Arc::default(),
         };
         let issued = self.engine.serve(call).await?;
         let told = serde_json::from_slice(issued.body.as_deref().unwrap()).unwrap();

@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use super::incoming::MAX_DRAINED;
 use super::render::{Asked, Sent};
 use super::socket::{Socket, Stream};
-use super::{Conversation, Ended, LINGER};
+use super::{Conversation, DRAIN, Ended};
 use crate::base::clock;
 use crate::gateway::{Cut, Tunnel};
 use crate::server::patience::Patience;
@@ -319,7 +319,7 @@ async fn say_farewell<Io: Stream>(socket: &Rc<RefCell<Socket<Io>>>, ways: &mut W
     let to_client = frame(&ways.down, Sender::Server);
     let to_upstream = frame(&ways.up, Sender::Client);
     let (mut client_rest, mut upstream_rest) = (&to_client[..], &to_upstream[..]);
-    let (deadline, mut left) = (clock::instant() + LINGER, MAX_DRAINED);
+    let (deadline, mut left) = (clock::instant() + DRAIN, MAX_DRAINED);
     poll_fn(|cx| {
         let mut socket = socket.borrow_mut();
         let client = poll_say(cx, &mut *socket, &mut client_rest);

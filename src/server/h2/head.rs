@@ -6,6 +6,7 @@
 
 use http::request::Parts;
 
+use super::front::{self, REFUSED};
 use crate::base::denial::Denial;
 use crate::wire::fields::{Fields, MAX_FIELDS};
 use crate::wire::framing::{Framing, parse_length};
@@ -52,6 +53,9 @@ pub(super) fn read(parts: &Parts, body: Body, head: &mut RequestHead) -> Result<
         return Err(Denial::HeadTooLarge);
     }
     for (name, value) in &parts.headers {
+        if name.as_str() == REFUSED {
+            return Err(front::denial_of(value.as_bytes()));
+        }
         if name.as_str().len() + value.len() > MAX_FIELD {
             return Err(Denial::HeadTooLarge);
         }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::front::{Front, Passed};
 use super::meter::Meter;
 use crate::base::clock;
 use crate::server::transport::ClientStream;
@@ -17,6 +18,7 @@ use crate::server::transport::ClientStream;
 /// The stream, as the library and the connection share it.
 pub(super) struct Wire {
     io: ClientStream,
+    front: Front,
     pub(super) meter: Meter,
     /// When the client last took something.
     pub(super) wrote_at: Instant,
@@ -29,6 +31,7 @@ impl Wire {
     pub(super) fn new(io: ClientStream, now: Instant) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self {
             io,
+            front: Front::new(),
             meter: Meter::new(now),
             wrote_at: now,
             blocked_since: None,
@@ -86,14 +89,24 @@ pub(super) struct Metered(pub(super) Rc<RefCell<Wire>>);
 impl AsyncRead for Metered {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut wire.io).poll_read(cx, buf);
-        let new = buf.filled().get(before..).unwrap_or_default();
-        if !new.is_empty() {
+        loop {
+            if let Some(ready) = wire.front.take_ready(buf.remaining()) {
+                buf.put_slice(ready);
+                return Poll::Ready(Ok(()));
+            }
+            let before = buf.filled().len();
+            std::task::ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+            let new = buf.filled().get(before..).unwrap_or_default();
+            if new.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
             let metered = wire.meter.receive(new, clock::instant());
             wire.note_flood(metered)?;
+            if wire.front.look(new) == Passed::Unchanged {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(before);
         }
-        read
     }
 }
 

@@ -14,8 +14,10 @@ use crate::base::principal::{Facts, IdentityLines, Position, Reading};
 use crate::store::{CredentialStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
+use super::busy::Busy;
 use super::cap::Cap;
 use super::counters::{Counters, add_one};
+use super::gathered::{Asked, Gathered};
 use super::interned::Interned;
 use super::memory::Memory;
 use super::refreshes::Refreshes;
@@ -49,6 +51,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Whether it brought facts.
+    pub(super) const fn is_present(&self) -> bool {
+        self.facts.is_some()
+    }
+
     /// What it says when it brought no facts, to those who waited for it.
     const fn absence(&self) -> Absence {
         Absence {
@@ -90,6 +97,8 @@ pub(super) struct Flights {
     next_number: AtomicU64,
     permits: Arc<Semaphore>,
     pub(super) refreshes: Refreshes,
+    pub(super) gathered: Gathered,
+    pub(super) busy: Busy,
     max_lookups: usize,
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
@@ -116,6 +125,8 @@ impl Flights {
             next_number: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(settings.max_lookups)),
             refreshes: Refreshes::default(),
+            gathered: Gathered::default(),
+            busy: Busy::new(settings.read_ahead),
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::new(settings.seed),
@@ -221,25 +232,8 @@ impl Flights {
             fingerprint,
             number,
         };
-        self.control.spawn(async move {
-            let outcome = landing.flights.fly(&landing).await;
-            drop(landing);
-            drop(permit);
-            landed.send_replace(Some(outcome));
-        });
+        self.gather(Asked { landing, permit, landed });
         outcome
-    }
-
-    async fn fly(&self, landing: &Landing) -> Outcome {
-        let fingerprint = landing.fingerprint;
-        add_one(&self.counters.loads);
-        // Age counts from here at the latest: whatever the store, the network and the queues add makes facts older.
-        let sent_at = self.clock.now().boot;
-        let found = tokio::time::timeout(self.lookup_timeout, self.store.find(fingerprint))
-            .await
-            .unwrap_or_else(|_| Err(self.too_slow()));
-        self.judge(&found);
-        self.settle(fingerprint, found, sent_at, &self.counters.load_errors)
     }
 
     /// Tells the breaker how the store did.
@@ -373,9 +367,9 @@ impl Flights {
 }
 
 /// Takes a flight off the table when it ends in whatever way: landed, panicked, or dropped with its runtime.
-struct Landing {
+pub(super) struct Landing {
     flights: Arc<Flights>,
-    fingerprint: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
     number: u64,
 }
 

@@ -102,17 +102,7 @@ impl Flights {
             return;
         }
         self.counters().refreshes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        let found = tokio::time::timeout(self.lookup_timeout, self.store().find_again(batch.clone()))
-            .await
-            .unwrap_or_else(|_| batch.iter().map(|_| Err(self.too_slow())).collect());
-        // One question: one verdict.
-        let verdict = found
-            .iter()
-            .find(|found| !matches!(found, Err(StoreError::Unavailable(_))))
-            .or(found.first());
-        if let Some(verdict) = verdict {
-            self.judge(verdict);
-        }
+        let found = self.read_together(batch.clone()).await;
         for (Again { fingerprint, .. }, found) in batch.into_iter().zip(found) {
             self.settle_again(fingerprint, found, sent_at);
         }
@@ -120,6 +110,9 @@ impl Flights {
 
     /// What a read again brought is remembered, or counted as an error; nobody waits for it.
     fn settle_again(&self, fingerprint: Fingerprint, found: Result<FoundAgain, StoreError>, sent_at: BootMillis) {
+        if found.is_ok() {
+            self.busy.note(fingerprint, sent_at);
+        }
         let found = match found {
             Ok(FoundAgain::Unchanged(position)) => return self.land_unchanged(&fingerprint, position, sent_at),
             Ok(FoundAgain::Read(found)) => Ok(found),

@@ -3,10 +3,9 @@
 //! After a failed write redb answers every later call with an error until its database is opened again. So a database is
 //! thrown away and another one opened over the same file, whose lock is never given up meanwhile.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,19 +15,14 @@ use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
+use super::overlay::Overlay;
+
 /// Files up to this length have space of the file system for all they hold and for growing once more: about a million
 /// credentials. Above it, that would take too much of the disk.
 const MAX_RESERVED: u64 = 256 * 1024 * 1024;
 
 /// Most space for growing once more; a file grows by doubling.
 const MAX_AHEAD: u64 = 64 * 1024 * 1024;
-
-/// Most memory for what a view writes that may not write to the file: redb writes its header and the list of free pages,
-/// some kilobytes for each gigabyte of the file.
-const MAX_OVERLAY: usize = 64 * 1024 * 1024;
-
-/// Bytes of one piece of an overlay.
-const PIECE: usize = 4096;
 
 /// What a store lies on.
 pub(super) trait Medium: std::fmt::Debug + Send + Sync {
@@ -126,7 +120,8 @@ impl Disk {
             fault: Mutex::default(),
             length: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
-            frugal: AtomicBool::new(false),
+            // Opening must succeed on a full disk, too.
+            frugal: AtomicBool::new(true),
         })
     }
 
@@ -268,15 +263,6 @@ impl Gate {
     }
 }
 
-/// What a view wrote, over the file as it is.
-#[derive(Debug)]
-struct Overlay {
-    length: u64,
-    /// Where the file's own bytes end; zeros follow.
-    of_file: u64,
-    pieces: HashMap<u64, Box<[u8; PIECE]>>,
-}
-
 /// Where a view's writes go.
 #[derive(Debug)]
 enum Written {
@@ -311,79 +297,6 @@ impl View {
 
 fn lock(overlay: &Mutex<Overlay>) -> MutexGuard<'_, Overlay> {
     overlay.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Overlay {
-    fn over(file: &dyn StorageBackend) -> io::Result<Self> {
-        let length = file.len()?;
-        Ok(Self {
-            length,
-            of_file: length,
-            pieces: HashMap::new(),
-        })
-    }
-
-    fn set_length(&mut self, length: u64) {
-        self.length = length;
-        self.of_file = self.of_file.min(length);
-        self.pieces.retain(|number, _| number * (PIECE as u64) < length);
-    }
-
-    fn read(&self, file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if offset.saturating_add(out.len() as u64) > self.length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.read_file(file, offset, out)?;
-        for (number, within, part) in pieces(offset, out.len()) {
-            let from = self.pieces.get(&number).and_then(|piece| piece.get(within));
-            if let (Some(from), Some(to)) = (from, out.get_mut(part)) {
-                to.copy_from_slice(from);
-            }
-        }
-        Ok(())
-    }
-
-    fn read_file(&self, file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let there = usize::try_from(self.of_file.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let (of_file, beyond) = out.split_at_mut(there.min(out.len()));
-        beyond.fill(0);
-        if of_file.is_empty() { Ok(()) } else { file.read(offset, of_file) }
-    }
-
-    fn write(&mut self, file: &dyn StorageBackend, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.length = self.length.max(offset.saturating_add(data.len() as u64));
-        for (number, within, part) in pieces(offset, data.len()) {
-            if !self.pieces.contains_key(&number) {
-                if self.pieces.len() >= MAX_OVERLAY / PIECE {
-                    return Err(io::ErrorKind::OutOfMemory.into());
-                }
-                let mut piece = Box::new([0; PIECE]);
-                self.read_file(file, number * PIECE as u64, piece.as_mut_slice())?;
-                self.pieces.insert(number, piece);
-            }
-            let to = self.pieces.get_mut(&number).and_then(|piece| piece.get_mut(within));
-            if let (Some(to), Some(from)) = (to, data.get(part)) {
-                to.copy_from_slice(from);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The pieces that so many bytes from `offset` touch: its number, where in it, and which of the bytes.
-fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
-    let mut done = 0;
-    std::iter::from_fn(move || {
-        if done >= length {
-            return None;
-        }
-        let at = offset.saturating_add(done as u64);
-        let within = usize::try_from(at % PIECE as u64).unwrap_or(0);
-        let count = (PIECE - within).min(length - done);
-        let next = (at / PIECE as u64, within..within + count, done..done + count);
-        done += count;
-        Some(next)
-    })
 }
 
 impl StorageBackend for View {

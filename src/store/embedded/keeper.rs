@@ -123,13 +123,14 @@ impl Keeper {
 
     /// Sees to it that the file has space to grow; without any the store begins in trouble.
     pub(super) fn begin(&mut self) {
-        if self.disk.reserve().is_err() {
-            self.health.count_failure();
-            self.fell("no space could be kept");
-            self.health.is_left(Left::Endings);
-            self.set(State::Tight);
-            self.paced(|_| {});
+        if self.disk.reserve().is_ok() {
+            return self.set(State::Well);
         }
+        self.health.count_failure();
+        self.fell("no space could be kept");
+        self.health.is_left(Left::Endings);
+        self.set(State::Tight);
+        self.paced(|_| {});
     }
 
     fn set(&mut self, state: State) {

@@ -337,7 +337,10 @@ fn make(keeper: &mut Keeper, group: &mut [ChangeJob], shared: &Shared) -> Result
             finish(shared, &written);
             Ok(())
         }
-        Err(Failed::Before(error)) if keeper.is_sound() => Err(error.into()),
+        Err(Failed::Before(error)) if keeper.is_sound() => Err(match error {
+            StoreError::Unavailable(_) => ChangeError::NotMade(error),
+            untrusted => untrusted.into(),
+        }),
         Err(Failed::Before(_)) => {
             keeper.fail("the store could not make a change");
             Err(ChangeError::NotMade(keeper.health().refusal()))

@@ -15,6 +15,7 @@
 //! {durward}:tids      zset   tenant ids
 //! {durward}:rids:<t>  zset   role ids of tenant t
 //! {durward}:g         hash   gateways and the list they make, see `receipts::lua`
+//! {durward}:b:<n>     hash   fingerprint -> when it was said last to be in use, in 64 parts, see `scripts::busy`
 //! {durward}:events    stream p = position, e = event, x = ending
 //! {durward}:l:<key>   text   rate limits, see `counts`
 //! ```
@@ -61,6 +62,11 @@ impl Keys {
             events: key("events"),
             prefix: key(""),
         }
+    }
+
+    /// One part of the list of what was in use lately.
+    pub(super) fn busy(&self, part: usize) -> String {
+        format!("{}b:{part}", self.prefix)
     }
 
     pub(super) fn ids_of(&self, tenant: &TenantId) -> String {

@@ -1,7 +1,7 @@
 //! Every command sent to Redis: Lua scripts, so that what belongs together is one atomic step.
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, Script, ScriptInvocation};
+use redis::{Cmd, FromRedisValue, Script, ScriptInvocation};
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperChecks};
@@ -10,7 +10,6 @@ use crate::base::ids::{CredentialId, TenantId};
 use super::dial::Wire;
 use super::endings::Ending;
 use super::fault::Fault;
-use super::judge::FindReply;
 use super::keys::Keys;
 use super::lua::{
     BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ,
@@ -21,7 +20,11 @@ use super::rights::script;
 use crate::base::principal::CredentialRecord;
 use crate::store::{MAX_TENANT_ROLES, RecordLimits, change};
 
+mod busy;
+mod finding;
 mod peppers;
+
+pub(super) use busy::{PARTS, part_of};
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,7 @@ pub(super) struct Scripts {
     /// What a look-up must find in the list of gateways; empty for what admits nobody.
     registered: String,
     find: Script,
+    find_begins: Cmd,
     read: Script,
     read_all: Script,
     time: Script,
@@ -85,6 +89,8 @@ pub(super) struct Scripts {
     set_peppers: Script,
     move_login: Script,
     head: Script,
+    note_busy: Script,
+    read_busy: Script,
 }
 
 impl Scripts {
@@ -96,12 +102,15 @@ impl Scripts {
     pub(super) fn new(prefix: &str, own: PepperChecks, registered: &str) -> Self {
         let ours = |body: &str| script(&format!("{BOUNDED}{PROLOGUE}{body}"));
         let change = |body: &str| script(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
+        let (keys, find) = (Keys::new(prefix), ours(FIND));
+        let peppers = own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" ");
         Self {
-            keys: Keys::new(prefix),
-            peppers: own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" "),
+            find_begins: finding::beginning(&find, &keys, &peppers),
+            keys,
+            peppers,
             own,
             registered: registered.to_owned(),
-            find: ours(FIND),
+            find,
             read: ours(READ),
             read_all: ours(&format!("{NOW}{READ_ALL}")),
             time: script(&format!("{NOW}{TIME}")),
@@ -118,6 +127,8 @@ impl Scripts {
             set_peppers: script(SET_PEPPERS),
             move_login: change(MOVE),
             head: script(HEAD),
+            note_busy: ours(busy::NOTE),
+            read_busy: script(busy::READ),
         }
     }
 
@@ -128,21 +139,6 @@ impl Scripts {
 
     pub(super) fn events_key(&self) -> &str {
         &self.keys.events
-    }
-
-    pub(super) async fn find(&self, wire: &Wire, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
-        // An absence is proven: every hash is as large as it was made.
-        let mut call = self.find.key(&self.keys.meta);
-        call.key(&self.keys.fingerprints)
-            .key(&self.keys.credentials)
-            .key(&self.keys.tenants)
-            .key(&self.keys.roles)
-            .key(&self.keys.used)
-            .key(&self.keys.gateways)
-            .arg(&self.peppers)
-            .arg(fingerprint.to_hex())
-            .arg(&self.registered);
-        FindReply::read(run(wire, &call).await?, fingerprint)
     }
 
     pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {

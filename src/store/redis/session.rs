@@ -16,6 +16,7 @@ use super::judge;
 use super::link::{Link, Live};
 use super::scripts::{Kind, Stored};
 
+mod busy;
 mod changes;
 mod creation;
 mod finding;

@@ -184,7 +184,7 @@ fn d10_a_head_over_its_limits_is_431() {
     let three = |n: usize| {
         format!(
             "GET / HTTP/1.1\r\nA: {0}\r\nB: {0}\r\nC: {1}\r\n\r\n",
-            "a".repeat(6000),
+            "a".repeat(12_000),
             "b".repeat(n)
         )
     };
@@ -218,7 +218,7 @@ fn d10_a_target_over_its_limit_is_414_whatever_follows() {
     assert_eq!(refused(&target(70_000)), Denial::TargetTooLong);
     assert!(parse(&target(MAX_TARGET)).is_ok());
     assert_eq!(refused(&format!("{}\n", target(9_000))), Denial::TargetTooLong);
-    assert_eq!(refused(&"A".repeat(20_000)), Denial::HeadTooLarge);
+    assert_eq!(refused(&"A".repeat(40_000)), Denial::HeadTooLarge);
 }
 
 #[test]
@@ -383,4 +383,39 @@ fn s14_an_answer_without_a_body_that_declares_one_costs_the_connection() {
     }
     assert!(!answer("HTTP/1.0 200 OK\r\n\r\n").unwrap().0.keep_alive);
     assert!(answer("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n").unwrap().0.keep_alive);
+}
+
+#[test]
+fn the_origin_of_a_head_that_cannot_be_read_is_known_where_there_is_one() {
+    let long = "x".repeat(20_000);
+    for (buf, origin) in [
+        (
+            "GET /a b HTTP/1.1\r\nHost: a\r\nOrigin: https://a.test\r\n\r\n".to_owned(),
+            Some("https://a.test"),
+        ),
+        (
+            "GET / HTTP/1.1\r\norigin:https://a.test\r\nCookie: ".to_owned() + &long,
+            Some("https://a.test"),
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\nORIGIN: \t https://a.test \r\n\r\n".to_owned(),
+            Some("https://a.test"),
+        ),
+        ("GET / HTTP/1.1\r\nOrigin: \r\n\r\n".to_owned(), Some("")),
+        (
+            "GET / HTTP/1.1\r\nOrigin: https://a.test\r\nOrigin: https://b.test\r\n\r\n".to_owned(),
+            None,
+        ),
+        ("GET / HTTP/1.1\r\nOrigin: https://a.te".to_owned(), None),
+        ("GET / HTTP/1.1\r\nX-Origin: https://a.test\r\n\r\n".to_owned(), None),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\nOrigin: https://a.test\r\n".to_owned(), None),
+        (
+            "GET / HTTP/1.1\r\nCookie: ".to_owned() + &long + "\r\nOrigin: https://a.test\r\n\r\n",
+            None,
+        ),
+        (String::new(), None),
+    ] {
+        let told = super::origin_of_unread(buf.as_bytes());
+        assert_eq!(told, origin.map(str::as_bytes), "{}", buf.chars().take(80).collect::<String>());
+    }
 }

@@ -137,8 +137,13 @@ impl Scene {
     fn handshake(&self, fields: &[(&str, &str)]) -> u16 {
         let mut all = vec![("Cookie", self.cookie.as_str())];
         all.extend(fields);
+        self.open_status("/session-ws/x", &all)
+    }
+
+    /// The status of a handshake.
+    fn open_status(&self, target: &str, fields: &[(&str, &str)]) -> u16 {
         let client = Client::connect(self.gateway.address("plain"));
-        WebSocket::open(client, "/session-ws/x", &all).map_or_else(|refused| refused.status, |(_, answer)| answer.status)
+        WebSocket::open(client, target, fields).map_or_else(|refused| refused.status, |(_, answer)| answer.status)
     }
 }
 
@@ -211,6 +216,7 @@ fn a_preflight_is_answered_before_anybody_is_asked_who_they_are() {
 fn every_answer_to_a_listed_origin_can_be_read_and_none_to_another() {
     let scene = Scene::open(CORS);
     let bearer = ("Authorization", scene.bearer.as_str());
+    let long = format!("/public/{}", "x".repeat(9_000));
     assert_eq!(scene.call("GET", "/limited", &[]).status, 200, "the one call of this hour");
     for (status, method, target, fields) in [
         (200, "GET", "/v1/orders/1", &[bearer][..]),
@@ -224,6 +230,8 @@ fn every_answer_to_a_listed_origin_can_be_read_and_none_to_another() {
         (405, "TRACE", "/v1/orders/1", &[]),
         (400, "GET", "/public/%2e%2e/x", &[]),
         (400, "GET", "/public/x", &[("X_Tenant_Id", "evil")]),
+        (400, "GET", "/public/x", &[("Bad Name", "x")]),
+        (414, "GET", &long, &[]),
         (417, "POST", "/public/x", &[("Expect", "more")]),
         (413, "POST", "/small", &[("Content-Length", "2")]),
         (429, "GET", "/limited", &[]),
@@ -328,6 +336,21 @@ fn a_cookie_is_used_for_listed_origins_with_credentials_and_for_no_other() {
 }
 
 #[test]
+fn a_page_that_is_not_listed_opens_no_websocket_where_rules_stand() {
+    let scene = Scene::open(CORS);
+    let bearer = ("Authorization", scene.bearer.as_str());
+    for origin in [EVIL, ("Origin", "null"), ("Origin", "http://app.example.com")] {
+        assert_eq!(scene.open_status("/open/x", &[origin]), 403, "{origin:?}");
+    }
+    assert_eq!(scene.upstream.count(), 0);
+    for fields in [&[APP][..], &[("Origin", "http://localhost")], &[]] {
+        assert_eq!(scene.open_status("/open/x", fields), 101, "{fields:?}");
+    }
+    // No page can send this: it is a program's call.
+    assert_eq!(scene.open_status("/ws/x", &[EVIL, bearer]), 101);
+}
+
+#[test]
 fn without_rules_everything_is_as_the_service_says() {
     let scene = Scene::open("");
     let ask = [EVIL, ("Access-Control-Request-Method", "GET")];
@@ -341,6 +364,7 @@ fn without_rules_everything_is_as_the_service_says() {
     assert_eq!(answer.field("vary"), Some("Accept-Encoding"));
     assert_eq!(scene.with_cookie("GET", "/change", &[EVIL]), 200);
     assert_eq!(scene.with_cookie("POST", "/change", &[EVIL]), 403);
+    assert_eq!(scene.open_status("/open/x", &[EVIL]), 101);
 }
 
 #[test]
@@ -367,6 +391,23 @@ fn the_scheme_of_a_proof_is_what_a_trusted_proxy_tells() {
         assert_eq!(status(proxy, "/change", &[("X-Forwarded-Proto", told)]), 403, "{told}");
     }
     assert_eq!(status(proxy, "/change", &[]), 403);
+    // A proxy that asks by another `Host` tells which one its client used.
+    let by_host = |source: &str, host: &str| {
+        let mut client = Client::connect_from(source.parse().unwrap(), scene.gateway.address("plain"));
+        let fields = [
+            ("Cookie", scene.cookie.as_str()),
+            ("Origin", "https://api.example.com"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", host),
+        ];
+        client.send(&head("POST", "/change", &fields));
+        client.response().expect("an answer").status
+    };
+    assert_eq!(by_host(proxy, "api.example.com"), 200);
+    assert_eq!(by_host(stranger, "api.example.com"), 403);
+    for host in ["evil.example", "api.example.com, evil.example", "u@api.example.com", ""] {
+        assert_eq!(by_host(proxy, host), 403, "{host}");
+    }
 }
 
 #[test]

@@ -75,7 +75,6 @@ fn s8_s9_nothing_but_a_good_handshake_keeps_its_upgrade_and_what_follows_is_judg
             "",
         ),
         ("a body", get, with(good(), &[("Content-Length", "5")]), "hello"),
-        ("an empty body", get, with(good(), &[("Content-Length", "0")]), ""),
         ("chunks", get, with(good(), &[("Transfer-Encoding", "chunked")]), "0\r\n\r\n"),
         ("cleartext h2", get, h2c.to_vec(), ""),
         ("a HEAD", "HEAD /open/x HTTP/1.1", good(), ""),

@@ -80,7 +80,7 @@ pub(super) fn call(gateway: &Gateway, method: &str, target: &str, fields: &[(&st
 }
 
 /// The final answer of what `--include` printed; curl has put chunks together.
-fn parse(printed: &[u8]) -> Response {
+pub(super) fn parse(printed: &[u8]) -> Response {
     let mut rest = printed;
     loop {
         let end = memchr::memmem::find(rest, b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {}", rest.escape_ascii())) + 4;

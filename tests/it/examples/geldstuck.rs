@@ -5,6 +5,7 @@ mod matrix;
 mod pairs;
 mod people;
 mod rotation;
+mod signing;
 
 use serde_json::{Value, json};
 

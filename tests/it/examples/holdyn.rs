@@ -14,9 +14,9 @@ use super::house::{House, text, whole};
 
 pub(super) const BASE: &str = "/api/v1/b2b";
 pub(super) const SCOPES: [&str; 3] = ["transactions:read", "transactions:write", "access_tokens:write"];
-const JSON: &str = "cache-control: no-store\ncontent-type: application/json";
-const NONE: &str = "\nwww-authenticate: Bearer realm=\"api\"";
-const INVALID: &str = "\nwww-authenticate: Bearer realm=\"api\", error=\"invalid_token\"";
+pub(super) const JSON: &str = "cache-control: no-store\ncontent-type: application/json";
+pub(super) const NONE: &str = "\nwww-authenticate: Bearer realm=\"api\"";
+pub(super) const INVALID: &str = "\nwww-authenticate: Bearer realm=\"api\", error=\"invalid_token\"";
 
 /// A call below the base path with these fields.
 pub(super) fn at(gateway: &Gateway, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Response {
@@ -69,7 +69,7 @@ pub(super) fn view(gateway: &Gateway, portal: &str) -> Response {
     at(gateway, "GET", "/portal/transaction", &[("X-Portal-Session", portal)], "")
 }
 
-fn refusal(status: u16, more: &str, code: &str, message: &str) -> String {
+pub(super) fn refusal(status: u16, more: &str, code: &str, message: &str) -> String {
     format!("{status}\n{JSON}{more}\n\n{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}")
 }
 
@@ -314,10 +314,13 @@ fn an_access_token_becomes_a_portal_session_that_says_whose_it_is() {
     let (portal, ends) = (text(&answer.json(), "session_token"), text(&answer.json(), "expires_at"));
     let body = format!(
         "{{\"session_token\":\"{portal}\",\"expires_at\":\"{ends}\",\"role\":\"payer\",\n \
-         \"permissions\":[\"view_transaction\"],\"transaction\":{{\"id\":\"tx_1\"}}}}"
+         \"permissions\":[\"view_transaction\"],\"transaction\":{{\"id\":\"tx_1\","
     );
-    assert_eq!(whole(&answer), format!("200\n{JSON}\n\n{body}"));
+    // Behind the id stands what the service said.
+    assert!(whole(&answer).starts_with(&format!("200\n{JSON}\n\n{body}")), "{}", whole(&answer));
+    assert_eq!(answer.json()["transaction"]["method"], json!("GET"), "here an echo");
     assert_ne!(make_portal(gateway, &access), "", "renewed by exchanging again");
+    house.upstream.forget();
 
     let forged = [
         ("X-Portal-Session", portal.as_str()),
@@ -369,92 +372,6 @@ fn an_access_token_becomes_a_portal_session_that_says_whose_it_is() {
     let again = at(gateway, "POST", "/portal/session", &[("X-Access-Token", &access)], "");
     assert_eq!(code(&again), (401, "invalid_access_token".into()));
     assert_eq!(code(&view(gateway, &portal)), (401, "invalid_portal_session".into()));
-}
-
-#[test]
-fn permissions_keep_their_order_in_answers_tokens_and_headers() {
-    let house = House::open("holdyn");
-    let gateway = house.gateway();
-    let session = sign_up(gateway, "ann@acme.example");
-    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
-    for order in [["view_transaction", "fund_transaction"], ["fund_transaction", "view_transaction"]] {
-        let body = json!({"role": "payer", "permissions": order}).to_string();
-        let made = with(gateway, "POST", "/transactions/tx_1/access-tokens", &key, &body).json();
-        assert_eq!(made["permissions"], json!(order));
-        let access = text(&made, "access_token");
-        let exchanged = at(gateway, "POST", "/portal/session", &[("X-Access-Token", &access)], "").json();
-        assert_eq!(exchanged["permissions"], json!(order));
-        let portal = text(&exchanged, "session_token");
-        assert_eq!(super::holdyn_sessions::claims(&portal)["perms"], json!(order));
-        house.upstream.forget();
-        assert_eq!(view(gateway, &portal).status, 200);
-        assert_eq!(house.upstream.requests()[0].all("X-Auth-Permissions"), [order.join(" ")]);
-    }
-}
-
-#[test]
-fn an_access_token_that_has_ended_is_not_told_as_a_session_to_renew() {
-    let house = House::open("holdyn");
-    let gateway = house.gateway();
-    let session = sign_up(gateway, "ann@acme.example");
-    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
-    let body = r#"{"role":"payer","permissions":["view_transaction"],"expires_in":1}"#;
-    let made = with(gateway, "POST", "/transactions/tx_1/access-tokens", &key, body);
-    let access = text(&made.json(), "access_token");
-    let exchange = |access: &str| at(gateway, "POST", "/portal/session", &[("X-Access-Token", access)], "");
-    let portal = make_portal(gateway, &access);
-    let invalid = refusal(401, INVALID, "invalid_access_token", "The access token is not valid.");
-    let ended = until("the access token to expire", PATIENCE, || {
-        let answer = exchange(&access);
-        (answer.status != 200).then_some(answer)
-    });
-    assert_eq!(whole(&ended), invalid);
-    assert_eq!(whole(&exchange("htpk_live_nothing")), invalid);
-    let missing = at(gateway, "POST", "/portal/session", &[], "");
-    assert_eq!(
-        whole(&missing),
-        refusal(401, NONE, "invalid_access_token", "An access token is required.")
-    );
-    assert_eq!(
-        code(&view(gateway, &portal)),
-        (401, "expired_portal_session".into()),
-        "a session is told to be renewed"
-    );
-}
-
-#[test]
-fn an_inactive_business_has_no_valid_credential_of_any_surface() {
-    let house = House::open("holdyn");
-    let gateway = house.gateway();
-    let session = sign_up(gateway, "ann@acme.example");
-    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
-    let (_, access) = make_access(gateway, &key, "tx_1", &["view_transaction"]);
-    let portal = make_portal(gateway, &access);
-    let log_in = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;
-    let answers = || {
-        [
-            with(gateway, "GET", "/transactions/tx_1", &key, ""),
-            with(gateway, "GET", "/dashboard/x", &session, ""),
-            view(gateway, &portal),
-            at(gateway, "POST", "/portal/session", &[("X-Access-Token", &access)], ""),
-            at(gateway, "POST", "/auth/login", &[], log_in),
-        ]
-    };
-    assert!(answers().iter().all(|answer| answer.status == 200));
-    let tenant = text(&gateway.json(&["tenants", "list"])["tenants"][0], "id");
-    gateway.json(&["tenants", "disable", &tenant]);
-    let codes = [
-        ("invalid_api_key", "The API key is not valid."),
-        ("invalid_dashboard_session", "The dashboard session is not valid."),
-        ("invalid_portal_session", "The portal session is not valid."),
-        ("invalid_access_token", "The access token is not valid."),
-        ("invalid_credentials", "E-mail address or password is wrong."),
-    ];
-    for (answer, (code, message)) in answers().iter().zip(codes) {
-        assert_eq!(whole(answer), refusal(401, INVALID, code, message));
-    }
-    gateway.json(&["tenants", "enable", &tenant]);
-    assert!(answers().iter().all(|answer| answer.status == 200), "and all come back");
 }
 
 #[test]

@@ -126,6 +126,7 @@ fn a_token_of_the_other_kind_or_the_other_secret_is_never_one_of_this_surface() 
     let (gateway, site) = (house.gateway(), &house.sites[0]);
     let (session, _, portal) = people(gateway);
     let (of_dashboard, of_portal) = (claims(&session), claims(&portal));
+    house.upstream.forget();
     let kind = |claims: &Value, kind: Value| {
         let mut claims = claims.clone();
         claims["kind"] = kind;

@@ -3,6 +3,7 @@
 mod authority;
 mod curl;
 mod depotbank;
+mod documented;
 mod geldstuck;
 mod hatchpay;
 mod heldsway;
@@ -10,10 +11,14 @@ mod holdyn;
 mod holdyn_log_in;
 mod holdyn_matrix;
 mod holdyn_sessions;
+mod hooks;
 mod house;
 mod killed;
 mod matrix;
+mod pages;
 mod portal;
+mod statements;
+mod to_the_letter;
 
 use std::net::SocketAddr;
 use std::path::Path;

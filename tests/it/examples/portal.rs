@@ -89,7 +89,7 @@ fn clients_and_sessions_are_made_and_act_as_their_client() {
     assert_ne!(first, second);
     let (other, others) = client(gateway, &custodian);
     assert_ne!(id, other, "each client is its own subject");
-    assert_eq!(house.upstream.count(), 0, "nothing of this is the service's");
+    assert_eq!(house.upstream.count(), 2, "the service hears of the clients, and not of sessions");
 
     for (session, subject) in [(&first, &id), (&second, &id), (&others, &other)] {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
@@ -269,9 +269,12 @@ fn what_is_away_is_our_fault_and_never_the_callers() {
     let site = site_over_redis("portal", nobody.address, &redis, shared.path(), &[]);
     let gateway = Gateway::start(&site);
     gateway.json(&["tenants", "create", "acme"]);
-    let (_, session) = client(&gateway, &key(&gateway, "acme", "live"));
+    let lost = bearer(&gateway, "POST", CLIENTS, &key(&gateway, "acme", "live"), "{}");
+    let away = refusal("BAD_GATEWAY", "The service behind could not be reached.");
+    expect(&lost, 502, &[], &away);
+    let session = member(&gateway.create_key("client", "acme", &["--mode", "live"]), "key");
     let gone = bearer(&gateway, "GET", ME, &session, "");
-    expect(&gone, 502, &[], &refusal("BAD_GATEWAY", "The service behind could not be reached."));
+    expect(&gone, 502, &[], &away);
     redis.kill();
     let unknown = durward::base::key::GeneratedKey::mint("portal_client_live_").unwrap();
     let answer = bearer(&gateway, "GET", ME, unknown.expose(), "");
@@ -328,8 +331,11 @@ fn a_gateway_of_one_environment_refuses_what_the_other_one_made_in_the_same_stor
     }
 }
 
-/// What is documented: pattern, methods, a path of it, body, surface, status.
-const DOCUMENTED: [(&str, &[&str], &str, &str, &str, u16); 9] = [
+/// Pattern, methods, a path of it, body, surface, status.
+type Row = (&'static str, &'static [&'static str], &'static str, &'static str, &'static str, u16);
+
+/// What is documented.
+const DOCUMENTED: [Row; 9] = [
     ("/api/v1/custodians/clients", &["POST"], CLIENTS, "{}", "custodian", 201),
     (
         "/api/v1/custodians/clients/{clientId}/session",

@@ -11,6 +11,7 @@ mod lifetime;
 mod load;
 mod network;
 mod proxy;
+mod restart;
 mod row;
 mod scene;
 mod stock;

@@ -127,13 +127,14 @@ fn s13_a_large_body_after_a_refusal_closes_the_connection() {
     let site = Site::usual(upstream.address);
     let gateway = Gateway::start(&site);
     let mut client = Client::connect(gateway.address("plain"));
-    client.send(b"POST /v1/orders/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n");
+    client.send(b"POST /v1/orders/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n");
     assert_eq!(client.final_response_to("POST").map(|r| r.status), Some(401));
     let lump = vec![b'a'; 64 * 1024];
     let mut sent = 0_usize;
     while client.try_send(&lump).is_ok() {
         sent += lump.len();
-        assert!(sent < 64 * 1024 * 1024, "the gateway reads on and on");
+        // 64 MiB are read and forgotten, and the kernels on both sides hold some.
+        assert!(sent < 96 * 1024 * 1024, "the gateway reads on and on");
     }
     assert_eq!(upstream.count(), 0);
 }

@@ -88,12 +88,14 @@ fn j9_issuer_and_audience_are_exact_and_needed() {
                 json!(null),
                 json!(["acme"]),
                 json!("a\r\nX-Tenant-Id: b"),
-                json!("a b"),
-                json!("x".repeat(129)),
+                json!("x".repeat(256)),
             ] {
                 assert_eq!(verdict(&signer.token(&with(name, value.clone()))), Err(INVALID), "{name} {value}");
             }
             assert_eq!(verdict(&signer.token(&without(name))), Err(INVALID), "{name}");
+        }
+        for tenant in ["a b", "org/repo", "J\u{fc}rgen", &"x".repeat(129)] {
+            assert_eq!(verdict(&signer.token(&with("tenant", json!(tenant)))), Err(INVALID), "{tenant}");
         }
     });
 }
@@ -215,7 +217,25 @@ fn scopes_are_a_text_or_a_list_and_bounded() {
     assert_eq!(scopes(&rules, json!("a b")), Ok("a b".to_owned()));
     assert_eq!(scopes(&rules, json!(["b", "a"])), Ok("a b".to_owned()));
     assert_eq!(scopes(&rules, json!([])), Ok(String::new()));
-    for bad in [json!(1), json!(["a", 1]), json!(["a b"]), json!({}), json!("a\u{7}")] {
+    assert_eq!(scopes(&rules, json!(" a  b ")), Ok("a b".to_owned()));
+    assert_eq!(scopes(&rules, json!(null)), Ok(String::new()));
+    assert_eq!(
+        scopes(&rules, json!("orders-api/orders.read https://www.googleapis.com/auth/drive.file")),
+        Ok("https://www.googleapis.com/auth/drive.file orders-api/orders.read".to_owned())
+    );
+    for (odd, left) in [
+        (json!(["Domain Users", "a"]), "a"),
+        (json!([{ "id": 1, "name": "a" }, "b"]), "b"),
+        (json!(["a", 1, null, true, ["c"], "", "\u{fc}"]), "a"),
+        (json!("a b\u{7} \"c\" d\\"), "a"),
+    ] {
+        assert_eq!(
+            scopes(&rules, odd.clone()),
+            Ok(left.to_owned()),
+            "what is no scope does not count: {odd}"
+        );
+    }
+    for bad in [json!(1), json!({}), json!(true)] {
         assert_eq!(scopes(&rules, bad.clone()), Err(INVALID), "{bad}");
     }
     assert_eq!(

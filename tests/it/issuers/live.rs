@@ -261,3 +261,69 @@ fn b1_a_private_address_is_not_asked_unless_the_operator_says_so() {
     let told = || String::from_utf8_lossy(&house.gateway.output()).contains("private or local address");
     until("the operator to be told", PATIENCE, || told().then_some(()));
 }
+
+#[test]
+fn what_is_no_key_in_a_set_from_a_url_is_named_once_and_the_rest_is_used() {
+    let signer = Signer::es256("ec");
+    let mut set: Value = serde_json::from_str(&jwks(&[&signer, &signer])).unwrap();
+    for odd in [
+        json!({}),
+        json!(null),
+        json!({ "kty": "EC", "kid": 1 }),
+        json!({ "kty": "RSA", "kid": "r", "e": 65_537 }),
+    ] {
+        set["keys"].as_array_mut().unwrap().insert(0, odd);
+    }
+    let server = JwksServer::start(&set.to_string());
+    let house = House::of_url(&server, "refresh = \"10s\"");
+    let token = signer.token(&claims_of("acme"));
+    assert_eq!(house.status(&token), 200);
+    let told = || {
+        let output = String::from_utf8_lossy(&house.gateway.output()).into_owned();
+        let lines = output.lines().filter(|line| line.contains("keys of an issuer are left out"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = until("the warning", PATIENCE, || told().pop());
+    for part in [
+        "keys[0] (r): `n` is missing",
+        "keys[1]: `kid` is not of its type",
+        "keys[2]: it is not an object",
+        "keys[3]: `kty` is missing",
+    ] {
+        assert!(first.contains(part), "{first}");
+    }
+    let before = server.asked();
+    // The same set again says nothing new.
+    until("another fetch", PATIENCE, || {
+        let _ = house.status(&Signer::es256("other").token(&claims_of("acme")));
+        (server.asked() > before).then_some(())
+    });
+    assert_eq!((house.status(&token), told().len()), (200, 1));
+}
+
+#[test]
+fn a_token_as_large_as_may_be_passes_and_no_other_field_is_hurt_by_it() {
+    let signer = Signer::eddsa("ed");
+    let house = House::open("jwks = \"keys.json\"", &[("keys.json", &jwks(&[&signer]))]);
+    let sized = |note: usize| {
+        let mut claims = claims_of("acme");
+        claims["note"] = json!("x".repeat(note));
+        signer.token(&claims)
+    };
+    // Three bytes of the note are four of the token.
+    let most = (16_384 - sized(0).len()) / 4 * 3;
+    let large = sized(most);
+    assert!((16_380..=16_384).contains(&large.len()), "{}", large.len());
+    let send = |token: &str, cookies: usize| {
+        let mut client = Client::connect(house.gateway.address("plain"));
+        let cookie = "c=".to_owned() + &"x".repeat(cookies);
+        client.send(
+            format!("GET /v1/orders/1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nCookie: {cookie}\r\n\r\n").as_bytes(),
+        );
+        client.response().expect("an answer").status
+    };
+    assert_eq!(send(&large, 15_000), 200, "as many cookies as ever beside it");
+    assert_eq!(send(&sized(most + 9), 10), 401);
+    assert_eq!(send(&large, 17_000), 431, "a head has its bound");
+    assert_eq!(send(&sized(most + 3_000), 10), 431, "so has a field");
+}

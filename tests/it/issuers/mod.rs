@@ -1,8 +1,12 @@
 //! Tokens that others sign: key sets, the J rows of the hardening for every algorithm, keys from a URL.
 
+mod causes;
 mod claims;
 mod hatchpay;
 mod live;
+mod providers;
+mod pss;
+mod records;
 mod rows;
 mod sets;
 mod tokens;
@@ -14,7 +18,9 @@ use std::time::Duration;
 use durward::base::clock::{BootMillis, Now, UnixMillis};
 use durward::base::denial::Denial;
 use durward::base::principal::TokenClaims;
-use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, Published, Tenants, Unverified};
+use durward::base::token_fault::{TokenFault, Unproven};
+use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, Published, Tenants, Unverified};
+use durward::decide::token::ClaimLists;
 
 /// The time of the tests.
 const NOW: Now = Now {
@@ -27,7 +33,9 @@ fn rules(set: &str) -> ExternalRules {
     ExternalRules {
         issuers: vec![issuer("https://issuer.test", set)],
         skew: Duration::from_secs(5),
+        max_token: MAX_EXTERNAL_TOKEN,
         claim_headers: Vec::new(),
+        claim_lists: ClaimLists::Spaces,
     }
 }
 
@@ -35,6 +43,7 @@ fn issuer(name: &str, set: &str) -> ExternalIssuer {
     ExternalIssuer {
         issuer: Some(name.to_owned()),
         audience: Some("payments".to_owned()),
+        audience_claim: "aud".to_owned(),
         token_type: None,
         tenants: Tenants::Claim {
             claim: "tenant".to_owned(),
@@ -57,7 +66,16 @@ fn verdict(rules: &ExternalRules, token: &str) -> Result<TokenClaims, Denial> {
 }
 
 fn verdict_at(rules: &ExternalRules, token: &str, now: Now) -> Result<TokenClaims, Denial> {
+    explained(rules, token, now).map_err(|why| why.denial)
+}
+
+fn explained(rules: &ExternalRules, token: &str, now: Now) -> Result<TokenClaims, Unproven> {
     rules.verify(token.as_bytes(), now).map_err(|error| match error {
-        Unverified::Denied(denial) | Unverified::KeyWanted { otherwise: denial, .. } => denial,
+        Unverified::Denied(why) | Unverified::KeyWanted { otherwise: why, .. } => why,
     })
+}
+
+/// The cause that the operator is told; `None` for a token that is good, or refused without one.
+fn fault(rules: &ExternalRules, token: &str) -> Option<TokenFault> {
+    explained(rules, token, NOW).err().and_then(|why| why.fault)
 }

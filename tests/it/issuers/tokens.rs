@@ -71,14 +71,28 @@ fn j4_a_token_of_another_use_is_refused() {
     let mut rules = rules(&jwks(&[&signer]));
     let typed = |typ: Value| signer.token_of(&header_with(&signer, "typ", typ), &good().to_string());
     for (typ, expected) in [
+        (json!("JWT"), Ok(())),
         (json!("jwt"), Ok(())),
-        (json!("at+jwt"), Err(INVALID)),
+        (json!("JOSE"), Ok(())),
+        (json!("at+jwt"), Ok(())),
+        (json!("application/at+jwt"), Ok(())),
+        (json!("application/AT+JWT"), Ok(())),
+        (json!(""), Err(INVALID)),
+        (json!("logout+jwt"), Err(INVALID)),
+        (json!("secevent+jwt"), Err(INVALID)),
+        (json!("application/application/jwt"), Err(INVALID)),
         (json!(1), Err(INVALID)),
         (json!("dpop+jwt"), Err(INVALID)),
     ] {
         assert_eq!(verdict(&rules, &typed(typ.clone())).map(drop), expected, "{typ}");
     }
+    let untyped = json!({ "alg": signer.algorithm, "kid": signer.kid }).to_string();
+    assert_eq!(verdict(&rules, &signer.token_of(&untyped, &good().to_string())).map(drop), Ok(()));
     rules.issuers[0].token_type = Some("at+jwt".into());
+    assert_eq!(
+        verdict(&rules, &signer.token_of(&untyped, &good().to_string())).map(drop),
+        Err(INVALID)
+    );
     rules.issuers[0].required = vec![("token_use".into(), "access".into())];
     let of = |typ: &str, claims: &Value| {
         verdict(
@@ -269,11 +283,7 @@ fn j13_signatures_of_zeros_and_of_other_keys_and_texts_are_refused() {
                 assert_eq!(verdict(&format!("{signed}.{}", base64url(vec![byte; length]))), Err(INVALID));
             }
         }
-        let other = match signer.algorithm {
-            "RS256" => Signer::rs256("rsa"),
-            "ES256" => Signer::es256("ec"),
-            _ => Signer::eddsa("ed"),
-        };
+        let other = Signer::of_algorithm(&signer.kid, signer.algorithm);
         assert_eq!(verdict(&other.token(&good())), Err(INVALID), "another key under the same name");
         let mut changed = signer.sign(signed.as_bytes());
         changed[7] ^= 1;

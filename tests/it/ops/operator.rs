@@ -85,7 +85,7 @@ fn commands_keep_their_contract_over_a_keys_whole_life() {
         (&made["mode"], &made["prefix"], &made["roles"]),
         (&"live".into(), &"tlive_".into(), &Value::Array(Vec::new()))
     );
-    assert_eq!(made["scopes"], serde_json::json!(["admin:all", "orders:read"]));
+    assert_eq!(made["scopes"], serde_json::json!(["orders:read", "admin:all"]));
     let pair = gateway.create_key("pair", "acme", &["--mode", "test"]);
     assert!(
         pair["secret"].as_str().unwrap().starts_with("sk_test_") && names(&pair).len() == MADE.len() + 1,

@@ -200,6 +200,42 @@ async fn an_unread_body_that_does_not_come_closes_within_a_second_or_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_writes_forty_megabytes_before_it_reads_gets_its_refusal() {
+    let bench = plain(quick());
+    let mut client = bench.connect();
+    let length = 40 << 20;
+    client.send(post("/early", &format!("Content-Length: {length}\r\n")));
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..40 {
+        client.send(&piece);
+    }
+    let (status, head, _) = client.answer();
+    assert_eq!((status, field(&head, "connection")), (401, Some("close")));
+    assert_eq!(client.finish_sending().rest(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_on_writing_for_ever_is_cut_off() {
+    let bench = plain(quick());
+    let mut client = bench.connect();
+    client.send(post("/early", "Content-Length: 100000000000\r\n"));
+    let piece = vec![b'x'; 1 << 20];
+    let written = (0..200)
+        .take_while(|_| std::io::Write::write_all(&mut client.0, &piece).is_ok())
+        .count();
+    assert!((40..150).contains(&written), "{written} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_dribbles_on_is_cut_off_too() {
+    let bench = plain(quick());
+    let mut client = bench.connect();
+    client.send(post("/early", "Content-Length: 100000\r\n")).answer();
+    client.send("x".repeat(100));
+    assert!(client.time_to_close() < Duration::from_secs(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_stands_still_is_cut_off() {
     let bench = plain(quick());
     let mut client = bench.connect();

@@ -95,6 +95,30 @@ async fn a_drain_closes_idle_connections_and_lets_busy_ones_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_accepted_at_the_end_of_the_delay_is_answered() {
+    let bench = plain(Limits {
+        head_timeout: PATIENCE,
+        ..quick()
+    });
+    let (mut late, mut silent) = (bench.connect(), bench.connect());
+    bench.wait_for("connections", 2).await;
+    let address = bench.address();
+    let draining = tokio::spawn(bench.running.drain());
+    while std::net::TcpStream::connect(address).is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // Nothing is accepted any more; these two were.
+    let (status, head, body) = late.send(GET).answer();
+    assert_eq!((status, body.as_str(), field(&head, "connection")), (200, "hello", Some("close")));
+    assert_eq!(late.rest(), "");
+    assert!(
+        silent.time_to_close() < Duration::from_secs(4),
+        "who sends nothing does not hold the drain up"
+    );
+    assert_eq!(draining.await.unwrap().aborted, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_cuts_off_what_is_left_at_its_deadline() {
     let bench = plain(Limits {
         drain_timeout: Duration::from_millis(100),

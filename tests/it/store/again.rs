@@ -113,6 +113,7 @@ fn what_was_revoked_is_not_confirmed() {
         until("the answer", async || bench.cache.figures().outdated == 1).await;
         assert_eq!((bench.wrapper.unchanged(), facts.sent_at()), (1, read_at));
         assert!(matches!(bench.recall("key-1"), Recalled::Nothing));
+        bench.wrapper.set(Behaviour::Together);
         assert!(is_revoked(&bench.load("key-1").await.unwrap().unwrap()));
     });
 }

@@ -74,22 +74,35 @@ pub(crate) fn exchange(client: &mut Client, request: &Request) -> Outcome {
 
 /// Sends one request as stream 1 of a fresh connection.
 pub(crate) fn open(client: &mut Client, request: &Request) -> io::Result<()> {
-    let mut bytes = PREFACE.to_vec();
+    client.try_send(PREFACE)?;
+    open_on(client, 1, request)
+}
+
+/// Sends one request as this stream of a connection that has begun.
+pub(crate) fn open_on(client: &mut Client, stream: u32, request: &Request) -> io::Result<()> {
+    let mut bytes = Vec::new();
     let ends = request.body.is_none() && request.trailers.is_empty();
-    frame(
-        &mut bytes,
-        HEADERS,
-        END_HEADERS | if ends { END_STREAM } else { 0 },
-        &block(&request.fields),
-    );
+    head(&mut bytes, stream, if ends { END_STREAM } else { 0 }, &block(&request.fields));
     if let Some(body) = &request.body {
         let last = request.trailers.is_empty() && !request.goes_on;
-        frame(&mut bytes, DATA, if last { END_STREAM } else { 0 }, body);
+        frame_on(&mut bytes, DATA, if last { END_STREAM } else { 0 }, stream, body);
     }
     if !request.trailers.is_empty() {
-        frame(&mut bytes, HEADERS, END_HEADERS | END_STREAM, &block(&request.trailers));
+        head(&mut bytes, stream, END_STREAM, &block(&request.trailers));
     }
     client.try_send(&bytes)
+}
+
+/// A header block in frames of at most 16 KiB.
+fn head(out: &mut Vec<u8>, stream: u32, flags: u8, block: &[u8]) {
+    const CONTINUATION: u8 = 9;
+    let mut pieces = block.chunks(16 * 1024).peekable();
+    let (mut kind, mut flags) = (HEADERS, flags);
+    while let Some(piece) = pieces.next() {
+        let end = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+        frame_on(out, kind, flags | end, stream, piece);
+        (kind, flags) = (CONTINUATION, 0);
+    }
 }
 
 /// Sends the same request, which has no body, as so many streams of a fresh connection that takes nothing: its
@@ -125,25 +138,30 @@ pub(crate) struct Ending {
 }
 
 /// Reads until stream 1 has ended; `told` is called with each piece of its body.
-pub(crate) fn read_ending(client: &mut Client, mut told: impl FnMut(&[u8])) -> io::Result<Ending> {
+pub(crate) fn read_ending(client: &mut Client, told: impl FnMut(&[u8])) -> io::Result<Ending> {
+    read_ending_of(client, 1, told)
+}
+
+/// Reads until this stream has ended; what others say meanwhile is forgotten.
+pub(crate) fn read_ending_of(client: &mut Client, wanted: u32, mut told: impl FnMut(&[u8])) -> io::Result<Ending> {
     let mut buffer = Vec::new();
     let mut answer: Option<(u16, Vec<u8>)> = None;
     loop {
         let (kind, flags, stream, payload) = read_frame(client, &mut buffer)?;
         match kind {
-            HEADERS if stream == 1 && answer.is_none() => {
+            HEADERS if stream == wanted && answer.is_none() => {
                 let status = status(&payload).ok_or_else(|| io::Error::other("no :status first"))?;
                 if status >= 200 {
                     answer = Some((status, Vec::new()));
                 }
             }
-            DATA if stream == 1 => {
+            DATA if stream == wanted => {
                 if let Some((_, body)) = &mut answer {
                     told(&payload);
                     body.extend_from_slice(&payload);
                 }
             }
-            RST_STREAM if stream == 1 => {
+            RST_STREAM if stream == wanted => {
                 let code = payload.first_chunk().map(|code| u32::from_be_bytes(*code));
                 return Ok(Ending { answer, reset: code });
             }
@@ -160,7 +178,7 @@ pub(crate) fn read_ending(client: &mut Client, mut told: impl FnMut(&[u8])) -> i
             }
             _ => {}
         }
-        if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 && answer.is_some() {
+        if stream == wanted && matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 && answer.is_some() {
             return Ok(Ending { answer, reset: None });
         }
     }
@@ -184,10 +202,6 @@ fn read_frame(client: &mut Client, buffer: &mut Vec<u8>) -> io::Result<(u8, u8, 
         }
         buffer.extend_from_slice(&more);
     }
-}
-
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, payload: &[u8]) {
-    frame_on(out, kind, flags, 1, payload);
 }
 
 fn frame_on(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {

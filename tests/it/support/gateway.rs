@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 
 use super::site::Site;
@@ -48,10 +48,34 @@ impl Gateway {
         gateway
     }
 
+    /// Starts it as a service that may have so many descriptors, and waits until it is ready.
+    pub(crate) fn start_with_descriptors(site: &Site, soft: u64, hard: u64) -> Self {
+        let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &limits, env!("CARGO_BIN_EXE_durward")]);
+        let mut gateway = Self::spawn_as(site, shell);
+        gateway.wait_ready();
+        gateway
+    }
+
+    /// Starts it with standard output and standard error going there, and waits until it is ready.
+    pub(crate) fn start_writing_to(site: &Site, output: &Path) -> Self {
+        let script = format!("exec \"$0\" \"$@\" > '{0}' 2> '{0}'", output.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_durward")]);
+        let mut gateway = Self::spawn_as(site, shell);
+        gateway.wait_ready();
+        gateway
+    }
+
     /// Starts `durward serve` on a site without waiting.
     pub(crate) fn spawn(site: &Site) -> Self {
+        Self::spawn_as(site, Command::new(env!("CARGO_BIN_EXE_durward")))
+    }
+
+    fn spawn_as(site: &Site, mut command: Command) -> Self {
         let config = site.config();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_durward"))
+        let mut child = command
             .args(["serve", "--config"])
             .arg(&config)
             .current_dir(site.folder())
@@ -157,6 +181,33 @@ impl Gateway {
             maximum: None,
         };
         prlimit(Some(self.pid()), Resource::Fsize, limit).unwrap();
+    }
+
+    /// Lets the process have so many descriptors, from now on.
+    pub(crate) fn limit_descriptors(&self, count: u64) {
+        let limit = Rlimit {
+            current: Some(count),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
+    }
+
+    /// Lets the process open nothing more, once what others asked of it is closed.
+    pub(crate) fn leave_no_descriptor(&self) {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let lowest_free = || {
+            let numbers = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+            let open: std::collections::BTreeSet<u64> = numbers.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+            (0..).find(|number| !open.contains(number)).unwrap()
+        };
+        let (mut lowest, mut seen) = (0, 0);
+        let free = until("the descriptors to stay as they are", PATIENCE, || {
+            let now = lowest_free();
+            seen = if now == lowest { seen + 1 } else { 0 };
+            lowest = now;
+            (seen == 100).then_some(now)
+        });
+        self.limit_descriptors(free);
     }
 
     fn pid(&self) -> Pid {

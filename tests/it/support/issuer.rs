@@ -2,7 +2,10 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -10,7 +13,7 @@ use serde_json::{Value, json};
 /// A signing key.
 pub(crate) enum SigningKey {
     Rsa(Box<RsaKeyPair>),
-    P256(Box<EcdsaKeyPair>),
+    Ec(Box<EcdsaKeyPair>),
     Ed25519(Box<Ed25519KeyPair>),
 }
 
@@ -41,7 +44,7 @@ impl Signer {
     /// A new P-256 key.
     pub(crate) fn es256(kid: &str) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        Self::of(kid, "ES256", SigningKey::P256(Box::new(key)))
+        Self::of(kid, "ES256", SigningKey::Ec(Box::new(key)))
     }
 
     /// A new Ed25519 key.
@@ -50,8 +53,37 @@ impl Signer {
     }
 
     /// One of each algorithm.
-    pub(crate) fn all() -> [Self; 3] {
-        [Self::rs256("rsa"), Self::es256("ec"), Self::eddsa("ed")]
+    pub(crate) fn all() -> [Self; 9] {
+        [
+            Self::rs256("rsa"),
+            Self::es256("ec"),
+            Self::eddsa("ed"),
+            Self::of_algorithm("rs384", "RS384"),
+            Self::of_algorithm("rs512", "RS512"),
+            Self::of_algorithm("ps256", "PS256"),
+            Self::of_algorithm("ps384", "PS384"),
+            Self::of_algorithm("ps512", "PS512"),
+            Self::of_algorithm("es384", "ES384"),
+        ]
+    }
+
+    /// A new key of the kind this algorithm has.
+    pub(crate) fn of_algorithm(kid: &str, algorithm: &'static str) -> Self {
+        let key = match algorithm {
+            "ES256" => return Self::es256(kid),
+            "ES384" => {
+                let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+                SigningKey::Ec(Box::new(key))
+            }
+            "EdDSA" => return Self::eddsa(kid),
+            _ => {
+                return Self {
+                    algorithm,
+                    ..Self::rs256(kid)
+                };
+            }
+        };
+        Self::of(kid, algorithm, key)
     }
 
     fn of(kid: &str, algorithm: &'static str, key: SigningKey) -> Self {
@@ -68,11 +100,23 @@ impl Signer {
         match &self.key {
             SigningKey::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, bytes, &mut signature).unwrap();
+                key.sign(self.encoding(), &random, bytes, &mut signature).unwrap();
                 signature
             }
-            SigningKey::P256(key) => key.sign(&random, bytes).unwrap().as_ref().to_vec(),
+            SigningKey::Ec(key) => key.sign(&random, bytes).unwrap().as_ref().to_vec(),
             SigningKey::Ed25519(key) => key.sign(bytes).as_ref().to_vec(),
+        }
+    }
+
+    fn encoding(&self) -> &'static dyn RsaEncoding {
+        match self.algorithm {
+            "RS256" => &RSA_PKCS1_SHA256,
+            "RS384" => &RSA_PKCS1_SHA384,
+            "RS512" => &RSA_PKCS1_SHA512,
+            "PS256" => &RSA_PSS_SHA256,
+            "PS384" => &RSA_PSS_SHA384,
+            "PS512" => &RSA_PSS_SHA512,
+            other => panic!("no algorithm of RSA: {other}"),
         }
     }
 
@@ -87,9 +131,10 @@ impl Signer {
                     "e": base64url(public.exponent().big_endian_without_leading_zero()),
                 })
             }
-            SigningKey::P256(key) => {
-                let point = key.public_key().as_ref();
-                json!({ "kty": "EC", "crv": "P-256", "x": base64url(&point[1..33]), "y": base64url(&point[33..65]) })
+            SigningKey::Ec(key) => {
+                let (x, y) = key.public_key().as_ref()[1..].split_at(if self.algorithm == "ES384" { 48 } else { 32 });
+                let curve = if self.algorithm == "ES384" { "P-384" } else { "P-256" };
+                json!({ "kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y) })
             }
             SigningKey::Ed25519(key) => json!({ "kty": "OKP", "crv": "Ed25519", "x": base64url(key.public_key().as_ref()) }),
         };

@@ -21,6 +21,11 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts one. Needs the programs `chromium` and `chromedriver`.
     pub(crate) fn start() -> Self {
+        Self::start_with("MAP * 127.0.0.1")
+    }
+
+    /// Starts one that finds hosts by these rules (`MAP api.example.com 127.0.0.1:8443, …`).
+    pub(crate) fn start_with(rules: &str) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -45,6 +50,7 @@ impl Browser {
             session: String::new(),
             _profile: profile,
         };
+        let hosts = format!("--host-resolver-rules={rules}");
         let profile = format!("--user-data-dir={}", browser._profile.path().display());
         // Without these it looks for its maker's servers, and as root for a sandbox it cannot have.
         let arguments = [
@@ -56,7 +62,7 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            "--host-resolver-rules=MAP * 127.0.0.1",
+            &hosts,
             &profile,
         ];
         let wanted = json!({ "capabilities": { "alwaysMatch": {

@@ -20,6 +20,66 @@ lifetime = "1h"
 /// Mistakes in `[[routes]]` of `gateway.toml`.
 pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '[{{ credential.key }},{{ hook.amount }}]'\n",
+        "hook.amount",
+        "there is no variable `hook.amount` here",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '[{{ credential.key }},{{ hook }}]'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\" }\n",
+        "hook",
+        "there is no variable `hook` here",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '[{{ credential.key }},{{ hook.b }}]'\nhook = { when = \"before\", path = \"/t\", on_failure = \"go_on\", fields = [\"a\"] }\n",
+        "hook.b",
+        "there is no variable `hook.b` here",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"after\", path = \"/t/{path.idd}\", on_failure = \"go_on\" }\n",
+        "\"/t/{path.idd}\"",
+        "the path has no parameter `idd`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"after\", path = \"/t/../{path.id}\", on_failure = \"go_on\" }\n",
+        "\"/t/../{path.id}\"",
+        "`..` cannot be a segment of a path",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"before\", path = \"/t/{credential.id}\", on_failure = \"go_on\" }\n",
+        "\"/t/{credential.id}\"",
+        "nothing is made or changed that `credential.id` could name",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\", upstream = \"mian\" }\n",
+        "\"mian\"",
+        "there is no service `mian`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\", body = '{{ credential.key }}' }\n",
+        "credential.key",
+        "there is no variable `credential.key` here",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\", fields = [\"a\"] }\n",
+        "\"a\"",
+        "what a service answers that is told after is not used",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"before\", path = \"/t\", on_failure = \"go_on\", body = '{}' }\n",
+        "'{}'",
+        "a GET has no body",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"DELETE\"]\naccess = { surfaces = [\"api\"] }\nserve = \"revoke\"\nsurface = \"api\"\nid = \"path.id\"\nhook = { when = \"after\", path = \"/t\", on_failure = \"refuse\" }\n",
+        "\"refuse\"",
+        "what was changed cannot be changed back",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"list\"\nsurface = \"api\"\nanswer.body = '{{ items }}'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\" }\n",
+        "\"after\"",
+        "nothing is made or changed here that could be told after",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nunreadable_body = \"empty\"\nbody.name = { required = false }\n",
         "\"empty\"",
         "no field must be there",
@@ -103,6 +163,11 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "[surfaces.bots]\nkind = \"account\"\n[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"bots\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
         "\"bots\"",
         "credentials of `bots` are never presented",
+    ),
+    Case(
+        "[surfaces.hooks]\nkind = \"signing_secret\"\nprefixes = [\"w_\"]\n[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"hooks\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\n",
+        "\"hooks\"",
+        "credentials of `hooks` are never presented",
     ),
     Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"web\"] }\nserve = \"log_out\"\n",

@@ -10,7 +10,7 @@ use crate::config::written::client_tls::{self, WrittenClientTls};
 use crate::store::redis::WaitReplicas;
 
 /// What belongs to no other store.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 16] = [
     "url",
     "sentinels",
     "service",
@@ -25,6 +25,8 @@ pub(super) const KEYS: [&str; 14] = [
     "key_prefix",
     "wait_replicas",
     "unknown_lookups",
+    "warm_start",
+    "warm_start_time",
 ];
 
 /// Most sentinels, and most seeds of a cluster: each is asked whenever the primary is looked for.

@@ -6,14 +6,34 @@ use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::{Located, Place};
 use crate::config::written::carrier::{Cookies, read_carriers};
+use crate::decide::external::MAX_EXTERNAL_TOKEN;
 use crate::decide::kinds::{Carrier, External};
 
 use super::demand;
 
+/// How lists become headers.
+pub(super) const CLAIM_LISTS: Key = Key {
+    name: "claim_lists",
+    kind: Kind::Choice(&["spaces", "commas", "json"]),
+    default: Fallback::Value("spaces"),
+    about: "`external_jwt`: how a claim that is a list becomes a header: its items with a space or a comma between two, or JSON, which objects become then too.",
+};
+
+/// How large tokens may be.
+pub(super) const MAX_TOKEN: Key = Key {
+    name: "max_token",
+    kind: Kind::Size {
+        min: 1024,
+        max: MAX_EXTERNAL_TOKEN as u64,
+    },
+    default: Fallback::Value("16KiB"),
+    about: "`external_jwt`: largest token. No request head has room for more; less bounds the work before a signature is known to be good.",
+};
+
 /// One issuer.
 pub(super) const ISSUER: Schema = Schema {
     name: "`[[surfaces.<name>.issuers]]`",
-    about: "An issuer that is not durward: an identity provider, or a tenant's own. Its tokens are RS256, ES256 or EdDSA JWTs; the algorithm is the key's and never the token's. They hang on their tenant: it must exist and be active.",
+    about: "An issuer that is not durward: an identity provider, or a tenant's own. Its tokens are JWTs signed with RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; the algorithm is the key's and never the token's. They hang on their tenant: it must exist and be active.",
     keys: &[
         Key {
             name: "issuer",
@@ -28,10 +48,22 @@ pub(super) const ISSUER: Schema = Schema {
             about: "A value `aud` must contain; then required. Without it, every token of the issuer is taken, whichever service it was made for.",
         },
         Key {
+            name: "audience_claim",
+            kind: Kind::Text,
+            default: Fallback::Value("aud"),
+            about: "The claim that `audience` is about: `client_id` for access tokens of Amazon Cognito, which have no `aud`.",
+        },
+        Key {
             name: "jwks",
             kind: Kind::Text,
             default: Fallback::Required,
             about: "The public keys (RFC 7517): an `https://` URL, or the path of a file, which is read again when it changes.",
+        },
+        Key {
+            name: "rsa_algorithm",
+            kind: Kind::Choice(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]),
+            default: Fallback::Value("RS256"),
+            about: "What RSA keys without `alg` sign with. A key that names its `alg` has that one.",
         },
         Key {
             name: "refresh",
@@ -66,8 +98,8 @@ pub(super) const ISSUER: Schema = Schema {
         Key {
             name: "token_type",
             kind: Kind::Text,
-            default: Fallback::Absent("`JWT`, or none"),
-            about: "Exact `typ` of the token's header, for example `at+jwt` (RFC 9068), so that a token of another use is refused.",
+            default: Fallback::Absent("`JWT`, `JOSE`, `at+jwt`, or none"),
+            about: "Exact `typ` of the token's header in any case, with or without `application/`: `at+jwt` takes access tokens (RFC 9068) only.",
         },
         Key {
             name: "tenants",
@@ -79,7 +111,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "tenant_claim",
             kind: Kind::Text,
             default: Fallback::Absent("`tenant`"),
-            about: "The claim that names the tenant.",
+            about: "The claim that names the tenant; like every claim here by its whole name, or by a path (see [Claims](#claims)).",
         },
         Key {
             name: "subject_claim",
@@ -91,7 +123,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "scopes_claim",
             kind: Kind::Text,
             default: Fallback::Value("scope"),
-            about: "The claim with the scopes, for example `scope`, `scp`, `permissions`: a text with spaces, or a list of texts.",
+            about: "The claim with the scopes, for example `scope`, `scp`, `permissions`: a text with spaces, or a list. Items that are no scopes, such as `Domain Users`, do not count.",
         },
         Key {
             name: "scopes",
@@ -112,7 +144,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "require",
             kind: Kind::Pairs,
             default: Fallback::Absent("none"),
-            about: "Claims that must have exactly these texts, for example `{ token_use = \"access\" }`.",
+            about: "Claims that must have exactly these texts, for example `{ token_use = \"access\" }`; a number or truth value is compared as it is written in JSON.",
         },
     ],
 };
@@ -125,9 +157,13 @@ pub struct WrittenIssuer {
     /// `iss`.
     pub issuer: Option<Located<String>>,
     /// `aud`.
-    pub audience: Option<String>,
+    pub audience: Option<Located<String>>,
+    /// The claim it is in.
+    pub audience_claim: String,
     /// File or URL.
     pub jwks: Located<String>,
+    /// What RSA keys without `alg` are for.
+    pub rsa_algorithm: &'static str,
     /// How often a URL is asked.
     pub refresh: Located<Duration>,
     /// How long its keys are kept.
@@ -168,6 +204,10 @@ pub struct WrittenExternal {
     pub issuers: Vec<WrittenIssuer>,
     /// Clock difference.
     pub skew: Duration,
+    /// Largest token.
+    pub max_token: u64,
+    /// How lists become headers.
+    pub claim_lists: &'static str,
     /// Claims and header names.
     pub claim_headers: Vec<(Located<String>, Located<String>)>,
 }
@@ -179,6 +219,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenExternal> {
         carriers: read_carriers(section, Cookies::Refused),
         issuers: section.some_sections("issuers").iter().filter_map(read_issuer).collect(),
         skew: section.duration_or_default("skew").value,
+        max_token: section.size_or_default("max_token"),
+        claim_lists: section.choice("claim_lists").value,
         claim_headers: section.pairs("claim_headers"),
     };
     own.then_some(external)
@@ -190,11 +232,13 @@ fn read_issuer(section: &Section<'_>) -> Option<WrittenIssuer> {
     let issuer = WrittenIssuer {
         at: section.at(),
         issuer: section.text("issuer"),
-        audience: text("audience"),
+        audience: section.text("audience"),
+        audience_claim: section.text_or_default("audience_claim").value,
         jwks: section.text("jwks").unwrap_or_else(|| Located {
             value: String::new(),
             at: section.at(),
         }),
+        rsa_algorithm: section.choice("rsa_algorithm").value,
         refresh: section.duration_or_default("refresh"),
         keep: section.duration_or_default("keep"),
         ca: section.text("ca"),

@@ -118,7 +118,7 @@ async fn a_session_with_a_record_is_named_by_jti_and_its_token_ends_before_it() 
     let cookie = &issued.fields.iter().find(|(name, _)| name == "Set-Cookie").unwrap().1;
     assert_eq!(*cookie, format!("__Host-s={token}; Path=/; HttpOnly; Secure; SameSite=Lax"));
     assert_eq!(
-        rules(DASHBOARD).verify(token.as_bytes(), NOW).unwrap_err(),
+        rules(DASHBOARD).verify(token.as_bytes(), NOW).unwrap_err().denial,
         Denial::InvalidToken,
         "never crosses over"
     );

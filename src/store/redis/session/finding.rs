@@ -3,6 +3,8 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::base::fingerprint::Fingerprint;
 use crate::store::redis::fault::{Fault, Retry};
 use crate::store::redis::judge::judge;
@@ -38,6 +40,72 @@ impl Session {
             answered => answered,
         };
         answered.map_err(|fault| fault.error)
+    }
+
+    /// What several lead to, asked for together. Those that leave a doubt are asked for once more, each by itself.
+    pub(in crate::store::redis) async fn find_all(&self, asked: &[Fingerprint]) -> Vec<Result<Found, StoreError>> {
+        if let [one] = asked {
+            return vec![self.find(one).await];
+        }
+        let answered = match self.find_all_now(asked).await {
+            Ok(answered) => answered,
+            Err(error) => return asked.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let settled = asked.iter().zip(answered).map(async |(fingerprint, answered)| match answered {
+            Err(fault) if fault.retry != Retry::No => self.find(fingerprint).await,
+            answered => answered.map_err(|fault| fault.error),
+        });
+        join_all(settled).await
+    }
+
+    /// Asks one connection for all of them, and the other one too when the first breaks or is slow.
+    ///
+    /// # Errors
+    /// There is no connection.
+    async fn find_all_now(&self, asked: &[Fingerprint]) -> Result<Vec<Answered>, StoreError> {
+        let (link, live) = self.shared.reader_soon().await?;
+        let mut first = pin!(self.find_all_on(&link, &live, asked));
+        let answered = tokio::time::timeout(HEDGE_AFTER, &mut first).await.ok();
+        if let Some(Ok(answered)) = answered {
+            return Ok(answered);
+        }
+        let other = self.shared.reader(Some(&link));
+        match (answered, other) {
+            (Some(answered), Err(_)) => answered,
+            (None, Err(_)) => first.await,
+            (Some(_), Ok((other, live))) => self.find_all_on(&other, &live, asked).await,
+            (None, Ok((other, live))) => {
+                let mut second = pin!(self.find_all_on(&other, &live, asked));
+                tokio::select! {
+                    biased;
+                    answered = &mut first => match answered {
+                        Ok(answered) => Ok(answered),
+                        Err(_) => second.await,
+                    },
+                    answered = &mut second => match answered {
+                        Ok(answered) => Ok(answered),
+                        Err(_) => first.await,
+                    },
+                }
+            }
+        }
+    }
+
+    /// # Errors
+    /// Nothing was answered at all.
+    async fn find_all_on(&self, link: &Link, live: &Live, asked: &[Fingerprint]) -> Result<Vec<Answered>, StoreError> {
+        // Before the question is sent: what is known afterwards may be younger than the answer.
+        let primary_at = self.primary_at(live).await?;
+        let known = self.shared.feed.history.known();
+        let replies = match self.shared.scripts.find_all(&live.wire, asked).await {
+            Ok(replies) => replies,
+            Err(error) => return settle(link, live, Err(Fault::of(&error))).map_err(|fault| fault.error),
+        };
+        let judged = asked.iter().zip(replies).map(|(fingerprint, reply)| {
+            let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
+            settle(link, live, found).map(|found| Found { primary_at, ..found })
+        });
+        Ok(judged.collect())
     }
 
     /// Asks one connection, and the other one too when the first breaks, is slow or answers about somebody

@@ -2,6 +2,7 @@
 
 mod answers;
 mod fields;
+mod h2;
 mod paths;
 mod requests;
 
@@ -18,7 +19,7 @@ use super::{call, refusal};
 struct House {
     upstream: Upstream,
     gateway: Gateway,
-    _site: Site,
+    site: Site,
 }
 
 impl House {
@@ -30,11 +31,7 @@ impl House {
         };
         let site = Site::of(&plan, upstream.address);
         let gateway = Gateway::start(&site);
-        Self {
-            upstream,
-            gateway,
-            _site: site,
-        }
+        Self { upstream, gateway, site }
     }
 
     /// A GET, and what the service got of it.

@@ -7,11 +7,12 @@ use crate::support::gateway::Gateway;
 use super::super::{call, paths_of, text};
 use super::{EMAIL, KEYS, PASSWORD, Pair, ann, expect_invalid, log_in, open};
 
+const SECRETS: &str = "/v1/webhooks/signing-secrets";
 const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS";
 
 /// What is documented: pattern, methods, a path of it, body, surfaces, status. `ID` stands for a pair
 /// made for the purpose.
-const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 13] = [
+const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 17] = [
     ("/v1/tenants/{tenantId}/api-keys", "POST", KEYS, "{}", "keys session", 201),
     ("/v1/tenants/{tenantId}/api-keys", "GET", KEYS, "", "keys session", 200),
     (
@@ -20,6 +21,24 @@ const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 13] = [
         "/v1/tenants/acme/api-keys/ID/revoke",
         "",
         "keys session",
+        200,
+    ),
+    ("/v1/webhooks/signing-secrets", "POST", SECRETS, "{}", "keys", 201),
+    ("/v1/webhooks/signing-secrets", "GET", SECRETS, "", "keys", 200),
+    (
+        "/v1/webhooks/signing-secrets/{secretId}/rotate",
+        "POST",
+        "/v1/webhooks/signing-secrets/SIG/rotate",
+        "",
+        "keys",
+        201,
+    ),
+    (
+        "/v1/webhooks/signing-secrets/{secretId}/revoke",
+        "POST",
+        "/v1/webhooks/signing-secrets/SIG/revoke",
+        "",
+        "keys",
         200,
     ),
     ("/v1/auth/logout", "POST", "/v1/auth/logout", "", "session", 204),
@@ -113,6 +132,7 @@ fn only_the_documented_pairs_are_admitted() {
 
     let maker = Pair::of(gateway, "acme", "live");
     let made = maker.call(gateway, "POST", "/v1/kyc/onfido", r#"{"subject":"user_1"}"#);
+    let signing = text(&maker.call(gateway, "POST", SECRETS, "{}"), "signing_secret");
     let unknown = |prefix: &str| durward::base::key::GeneratedKey::mint(prefix).unwrap().expose().to_owned();
     let mut credentials = [
         pair_of(gateway, "live"),
@@ -120,6 +140,14 @@ fn only_the_documented_pairs_are_admitted() {
         session_of(gateway),
         Credential::single("verification", "live", text(&made, "session_token")),
         Credential::single("nobody", "live", account),
+        // A signing secret authenticates nobody, alone or beside a good publishable key.
+        Credential::single("nobody", "live", signing.clone()),
+        Credential {
+            surface: "nobody",
+            mode: "live",
+            key: maker.key.clone(),
+            secret: signing,
+        },
         Credential {
             surface: "nobody",
             mode: "test",
@@ -135,6 +163,7 @@ fn only_the_documented_pairs_are_admitted() {
                 for (fields, own) in credentials[at].carried() {
                     let credential = &credentials[at];
                     let path = path.replace("ID", &Pair::of_if(path.contains("ID"), gateway, credential.mode));
+                    let path = path.replace("SIG", &signing_of_if(path.contains("SIG"), gateway));
                     let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
                     house.upstream.forget();
                     let answer = call(gateway, method, &path, &fields, body);
@@ -162,6 +191,15 @@ fn only_the_documented_pairs_are_admitted() {
         }
     }
     assert!(admitted > 80 && refused > 800, "{admitted} admitted, {refused} refused");
+}
+
+/// The id of a new signing secret, where one is wanted.
+fn signing_of_if(wanted: bool, gateway: &Gateway) -> String {
+    if !wanted {
+        return String::new();
+    }
+    let made = gateway.create_key("webhook_secrets", "acme", &[]);
+    made["id"].as_str().unwrap().to_owned()
 }
 
 impl Pair {

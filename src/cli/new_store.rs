@@ -1,0 +1,50 @@
+//! `durward new-store`: permits the next start to begin with an empty store.
+
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+use super::output::Printer;
+use crate::config::{self, Purpose};
+use crate::snapshot::StoreKind;
+use crate::store::embedded::beginning::{self, Found};
+
+#[derive(Serialize)]
+struct Permitted {
+    store: String,
+}
+
+pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
+    let loaded = config::load(config, Purpose::Check).map_err(|errors| Failure::new(Exit::Configuration, errors.to_string()))?;
+    let StoreKind::Embedded { path } = &loaded.settings.store.kind else {
+        let why = "a Redis store is begun by the first tenant that is made in it; nothing was changed";
+        return Err(Failure::new(Exit::Usage, why));
+    };
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("{}: {error}", path.display()));
+    if beginning::found(path).map_err(failed)? == Found::Store {
+        let why = format!("the store {} is there: move it away first; nothing was changed", path.display());
+        return Err(Failure::new(Exit::Failed, why));
+    }
+    permit(&beginning::permission(path)).map_err(failed)?;
+    let permitted = Permitted {
+        store: path.display().to_string(),
+    };
+    printer.print(&permitted, |out| {
+        writeln!(out, "the next `durward serve` begins an empty store at {}", permitted.store)
+    })
+}
+
+fn permit(permission: &Path) -> std::io::Result<()> {
+    if let Some(folder) = permission.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(permission)?;
+    file.sync_all()
+}

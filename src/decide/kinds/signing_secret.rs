@@ -1,0 +1,120 @@
+//! Signing secrets: what a service signs its webhooks with. No request ever presents one.
+
+use std::time::Duration;
+
+use crate::base::clock::Now;
+use crate::base::credential::Credential;
+use crate::base::denial::Denial;
+use crate::base::ids::SurfaceName;
+use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
+use crate::base::scope::Mode;
+use crate::base::token_fault::Unproven;
+use crate::decide::external::ExternalIssuer;
+use crate::decide::token::ClaimHeader;
+
+use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session, Verified};
+
+/// Secrets that are made, listed, rotated and revoked like keys, and authenticate nobody: they are carried nowhere, found
+/// by nothing that is presented, and prove nothing.
+#[derive(Debug)]
+pub struct SigningSecret {
+    /// How they begin, by mode; never empty.
+    pub prefixes: Vec<KeyPrefix>,
+}
+
+impl Kind for SigningSecret {
+    const WORD: &'static str = "signing_secret";
+    const KEYS: &'static [&'static str] = &["prefixes"];
+
+    fn carry(&self) -> Carry<'_> {
+        Carry::Never
+    }
+
+    fn cookies(&self) -> &[Carrier] {
+        &[]
+    }
+
+    fn prefixes(&self) -> &[KeyPrefix] {
+        &self.prefixes
+    }
+
+    fn prefix_of(&self, _: &[u8]) -> Option<&KeyPrefix> {
+        None
+    }
+
+    fn is_form_of(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn read<'h>(&self, _: &'h [u8], _: &KeyPrefix) -> Result<Credential<'h>, Denial> {
+        Err(Denial::MalformedCredential)
+    }
+
+    fn read_halves<'h>(&self, _: &'h [u8], _: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial> {
+        Err(Denial::AmbiguousCredentials)
+    }
+
+    fn is_token(&self) -> bool {
+        false
+    }
+
+    fn claim_headers(&self) -> &[ClaimHeader] {
+        &[]
+    }
+
+    fn find_by(&self, _: &SurfaceName, _: Credential<'_>, _: Option<&TokenClaims>) -> FindBy {
+        FindBy::Nothing
+    }
+
+    fn maker(&self, _: Credential<'_>) -> Maker {
+        Maker::Untold
+    }
+
+    fn with_key<T>(&self, _: Credential<'_>, _: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        None
+    }
+
+    fn verify(&self, _: Credential<'_>, _: Now) -> Result<Verified<'_>, Unproven> {
+        Ok(Verified::NoToken)
+    }
+
+    fn prove(&self, _: Presented<'_>, _: Option<&CredentialRecord>) -> Proof {
+        Proof::NONE
+    }
+
+    fn demand(&self, _: Proof, _: &CredentialRecord) -> Result<(), Denial> {
+        Err(Denial::WrongSecret)
+    }
+
+    fn prove_again(&self, _: &Self, _: &Principal, _: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
+        Ok(Proof::NONE)
+    }
+
+    fn skew(&self) -> Option<Duration> {
+        None
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records::Own
+    }
+
+    fn recipe(&self) -> Recipe<'_> {
+        Recipe::Signing(&self.prefixes)
+    }
+
+    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
+        None
+    }
+
+    fn session(&self) -> Option<&Session> {
+        None
+    }
+
+    fn issuers(&self) -> &[ExternalIssuer] {
+        &[]
+    }
+
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        &mut []
+    }
+}

@@ -1,0 +1,219 @@
+//! What a hook sends and what its answer means: pure.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value as Json};
+
+use crate::base::denial::Denial;
+
+use super::answer::{self, Told};
+use super::call::Call;
+use super::spec::hook::{Hook, HookFields, HookValue, PathPart};
+
+/// Longest answer of a service that is read, in bytes: it is held in memory, and written into an answer of ours.
+pub const MAX_ANSWER: usize = 64 * 1024;
+
+/// A request of a hook that is ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errand {
+    /// The path.
+    pub target: String,
+    /// The body.
+    pub body: Option<Vec<u8>>,
+}
+
+/// What a status of the service says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Yes,
+    /// No, for this reason.
+    No(Denial),
+    /// Nothing: it could not do its part.
+    Failed(Denial),
+}
+
+/// Writes what is asked before the step.
+///
+/// # Errors
+/// [`Denial::NotFound`] for a path that cannot be written, [`Denial::Internal`] for a body that cannot.
+pub fn question(hook: &Hook, call: &Call) -> Result<Errand, Denial> {
+    let context = answer::context(call, &Told::default())?;
+    write(hook, call, &context)
+}
+
+/// Writes what is told of a step, before it is taken; without its secrets.
+///
+/// # Errors
+/// As [`question`].
+pub fn news(hook: &Hook, call: &Call, mut context: Json) -> Result<Errand, Denial> {
+    strip_secrets(context.get_mut("credential"));
+    for made in context.get_mut("minted").and_then(Json::as_array_mut).into_iter().flatten() {
+        strip_secrets(Some(made));
+    }
+    write(hook, call, &context)
+}
+
+fn strip_secrets(record: Option<&mut Json>) {
+    if let Some(record) = record.and_then(Json::as_object_mut) {
+        for name in crate::dialect::answer::SECRETS {
+            record.remove(name);
+        }
+    }
+}
+
+fn write(hook: &Hook, call: &Call, context: &Json) -> Result<Errand, Denial> {
+    let body = hook.body.as_ref().map(|template| {
+        template.render(context).map_err(|error| {
+            tracing::error!(%error, "the body of a hook cannot be written");
+            Denial::Internal
+        })
+    });
+    let mut target = String::new();
+    for part in &hook.path {
+        match part {
+            PathPart::Fixed(text) => target.push_str(text),
+            PathPart::Value(value) => {
+                let text = match value {
+                    HookValue::Source(source) => call.find_text(source, None),
+                    HookValue::Credential => context["credential"]["id"].as_str().map(str::to_owned),
+                };
+                push_segment(&mut target, &text.ok_or(Denial::NotFound)?)?;
+            }
+        }
+    }
+    Ok(Errand {
+        target,
+        body: body.transpose()?,
+    })
+}
+
+/// Appends one segment. What two services might read as two different segments, or as none, names nothing: an
+/// escape, a slash, path parameters, dots.
+///
+/// # Errors
+/// [`Denial::NotFound`].
+fn push_segment(target: &mut String, text: &str) -> Result<(), Denial> {
+    let ambiguous = |c: char| matches!(c, '%' | '/' | '\\' | ';') || c.is_control();
+    if text.is_empty() || matches!(text, "." | "..") || text.chars().any(ambiguous) {
+        return Err(Denial::NotFound);
+    }
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte) {
+            target.push(char::from(byte));
+        } else {
+            let _ = write!(target, "%{byte:02X}");
+        }
+    }
+    Ok(())
+}
+
+/// What a status says: 2xx is yes, 4xx no, anything else that the service could not answer. So do the four
+/// statuses of 4xx that speak of the connection or the moment, not of what was asked.
+#[must_use]
+pub const fn verdict(status: u16) -> Verdict {
+    match status {
+        200..=299 => Verdict::Yes,
+        429 | 503 => Verdict::Failed(Denial::Overloaded),
+        408 | 504 => Verdict::Failed(Denial::UpstreamTimeout),
+        421 | 425 => Verdict::Failed(Denial::UpstreamInvalid),
+        404 | 410 => Verdict::No(Denial::NotFound),
+        400..=499 => Verdict::No(Denial::RefusedByService),
+        _ => Verdict::Failed(Denial::UpstreamInvalid),
+    }
+}
+
+/// What of a service's answer the template may use. An answer without a body says nothing.
+///
+/// # Errors
+/// [`Denial::UpstreamInvalid`] for a body that is no JSON object where it is used.
+pub fn read(fields: &HookFields, body: &[u8]) -> Result<Json, Denial> {
+    if *fields == HookFields::Unused {
+        return Ok(Json::Null);
+    }
+    let told: Map<String, Json> = match body {
+        [] => Map::new(),
+        body => serde_json::from_slice(body).map_err(|_| Denial::UpstreamInvalid)?,
+    };
+    let HookFields::Named(names) = fields else {
+        return Ok(told.into());
+    };
+    let told = Json::from(told);
+    let mut kept = Json::Object(Map::new());
+    for name in names {
+        let value = name.split('.').try_fold(&told, |at, member| at.get(member));
+        put(&mut kept, name, value.cloned().unwrap_or_default());
+    }
+    Ok(kept)
+}
+
+/// What the template may use where the service could not answer: every named field is `null`.
+#[must_use]
+pub fn nothing(fields: &HookFields) -> Json {
+    match fields {
+        HookFields::Unused | HookFields::Whole => Json::Null,
+        HookFields::Named(_) => read(fields, b"").unwrap_or_default(),
+    }
+}
+
+/// Puts a value at the end of a path of members.
+fn put(object: &mut Json, path: &str, value: Json) {
+    let (member, rest) = path.split_once('.').map_or((path, None), |(member, rest)| (member, Some(rest)));
+    let Some(members) = object.as_object_mut() else { return };
+    match rest {
+        None => {
+            members.insert(member.to_owned(), value);
+        }
+        Some(rest) => put(members.entry(member).or_insert_with(|| Map::new().into()), rest, value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_one_segment_or_names_nothing() {
+        let segment = |text: &str| {
+            let mut target = "/t/".to_owned();
+            push_segment(&mut target, text).map(|()| target)
+        };
+        assert_eq!(segment("tx_1:a@b").unwrap(), "/t/tx_1:a@b");
+        assert_eq!(segment("a b?c#dü").unwrap(), "/t/a%20b%3Fc%23d%C3%BC");
+        for bad in ["", ".", "..", "a/b", "a\\b", "a%2Fb", "%2e%2e", "a;b", "a\r\nX: y", "\u{0}"] {
+            assert_eq!(segment(bad), Err(Denial::NotFound), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_says_yes_or_no_or_nothing() {
+        for yes in [200, 201, 204, 299] {
+            assert_eq!(verdict(yes), Verdict::Yes, "{yes}");
+        }
+        for no in [400, 401, 402, 403, 409, 422, 451] {
+            assert_eq!(verdict(no), Verdict::No(Denial::RefusedByService), "{no}");
+        }
+        assert_eq!(verdict(404), Verdict::No(Denial::NotFound));
+        for nothing in [101, 199, 300, 304, 408, 421, 425, 429, 500, 502, 503, 504, 599] {
+            assert!(matches!(verdict(nothing), Verdict::Failed(_)), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn only_the_named_fields_of_an_answer_are_kept_and_what_is_not_there_is_null() {
+        let body = br#"{"id":"tx_1","buyer":{"name":"Ann","iban":"DE1"},"secret":1}"#;
+        let named = |names: &[&str]| HookFields::Named(names.iter().map(|n| (*n).to_owned()).collect());
+        assert_eq!(
+            read(&named(&["id", "buyer.name", "seller.name", "id.x"][..3]), body).unwrap(),
+            json!({"id": "tx_1", "buyer": {"name": "Ann"}, "seller": {"name": null}})
+        );
+        assert_eq!(read(&HookFields::Whole, body).unwrap()["secret"], json!(1));
+        assert_eq!(read(&HookFields::Whole, b"").unwrap(), json!({}));
+        for bad in ["[]", "1", "null", "{", "<html>", "\u{feff}{}"] {
+            assert_eq!(read(&HookFields::Whole, bad.as_bytes()), Err(Denial::UpstreamInvalid), "{bad}");
+            assert_eq!(read(&HookFields::Unused, bad.as_bytes()), Ok(Json::Null), "nobody asked");
+        }
+    }
+}

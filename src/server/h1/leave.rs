@@ -1,0 +1,94 @@
+//! The orderly end of a connection: what the client still sends is read and forgotten for a while, so that a reset
+//! caused by unread bytes does not destroy the answer on its way (RFC 9112, section 9.6).
+
+use std::future::poll_fn;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use super::Conversation;
+use super::incoming::MAX_DRAINED;
+use super::socket::Stream;
+use crate::base::clock;
+use crate::server::context::Lingering;
+use crate::server::service::Service;
+
+/// So long a client may send nothing, and so long is it waited for in all at first.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What a client may send, and how long, that goes on sending and finds a place: clients that write a whole upload
+/// before they read its refusal.
+const LONG: (u64, Duration) = (64 * 1024 * 1024, Duration::from_secs(30));
+
+/// How much longer a client is waited for.
+struct Patience {
+    began: Instant,
+    heard: Option<Instant>,
+    left: u64,
+    /// While it is waited for longer than others.
+    long: Option<Lingering>,
+}
+
+impl<Io: Stream, S: Service> Conversation<Io, S> {
+    /// Closes in an orderly way: says so, then gives the client time to read.
+    pub(super) async fn linger(&self) {
+        let mut patience = Patience {
+            began: clock::instant(),
+            heard: None,
+            left: MAX_DRAINED,
+            long: None,
+        };
+        let mut said = false;
+        poll_fn(|cx| {
+            if !said {
+                let shut = self.socket.borrow_mut().poll_shutdown(cx);
+                match shut {
+                    Poll::Ready(Ok(())) => said = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return self.poll_silent(cx, &mut patience),
+                }
+            }
+            loop {
+                let discarded = self.socket.borrow_mut().poll_discard(cx);
+                match discarded {
+                    Poll::Ready(Ok(n @ 1..)) if self.goes_on(&mut patience, n as u64) => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.poll_silent(cx, &mut patience),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Whether more is read after so many bytes.
+    fn goes_on(&self, patience: &mut Patience, bytes: u64) -> bool {
+        patience.heard = Some(clock::instant());
+        if patience.left < bytes && !self.wait_longer(patience) {
+            return false;
+        }
+        patience.left = patience.left.saturating_sub(bytes);
+        patience.left > 0
+    }
+
+    /// Ready when the client has been silent for too long, or has had all its time.
+    fn poll_silent(&self, cx: &mut TaskContext<'_>, patience: &mut Patience) -> Poll<()> {
+        loop {
+            let deadline = match (&patience.long, patience.heard) {
+                (Some(_), heard) => (heard.unwrap_or(patience.began) + PAUSE).min(patience.began + LONG.1),
+                (None, _) => patience.began + PAUSE,
+            };
+            std::task::ready!(self.socket.borrow_mut().alarm.poll_until(cx, deadline));
+            if patience.heard.is_none_or(|at| at + PAUSE <= deadline) || !self.wait_longer(patience) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Whether a client that is still sending is waited for longer than before.
+    fn wait_longer(&self, patience: &mut Patience) -> bool {
+        if patience.long.is_some() {
+            return false;
+        }
+        patience.long = self.context.linger();
+        patience.left += LONG.0;
+        patience.long.is_some()
+    }
+}

@@ -1,0 +1,227 @@
+//! Whether a header block may pass, and what stands in its place if not.
+
+use super::REFUSED;
+use super::hpack::{Decoder, Field, Indexing, OVERHEAD, Unreadable, push_field, push_update};
+use crate::wire::framing::is_token;
+use crate::wire::head::{MAX_HEAD, MAX_TARGET};
+
+/// Values of [`REFUSED`].
+pub(super) const HEAD: &[u8] = b"head";
+pub(super) const TARGET: &[u8] = b"target";
+
+/// Most pseudo-fields that are kept: there are five.
+const MAX_PSEUDO: usize = 8;
+/// So much of one is kept: enough to see that it is too long.
+const KEPT: usize = MAX_TARGET + 1;
+
+/// Collects what decides about a block; reused for the next.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    /// The size of the list, as the library counts it (RFC 9113, section 6.5.2).
+    list: usize,
+    /// Fields that became entries of the table.
+    added: usize,
+    updates: Vec<usize>,
+    /// The pseudo-fields, one after the other, each name with its value.
+    pseudo: Vec<u8>,
+    spans: Vec<Span>,
+    in_order: Order,
+    fault: Fault,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    name: usize,
+    value: usize,
+    indexing: Indexing,
+}
+
+/// Which kind of field came last.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    #[default]
+    Pseudo,
+    Regular,
+}
+
+/// The worst that was met.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    #[default]
+    None,
+    /// A target with a fragment.
+    Fragment,
+    /// Something that is no field (RFC 9113, section 8.2.1), or no pseudo-field of a request.
+    Malformed,
+    /// A field without a name became an entry: the library has no place for it, and ends the connection.
+    Nameless,
+}
+
+impl Judge {
+    pub(super) fn begin(&mut self) {
+        (self.list, self.added, self.in_order, self.fault) = (0, 0, Order::Pseudo, Fault::None);
+        self.updates.clear();
+        self.pseudo.clear();
+        self.spans.clear();
+    }
+
+    /// Reads a block.
+    ///
+    /// # Errors
+    /// [`Unreadable`], and then the connection cannot go on.
+    pub(super) fn read(&mut self, decoder: &mut Decoder, block: &[u8]) -> Result<(), Unreadable> {
+        let mut updates = std::mem::take(&mut self.updates);
+        let read = decoder.decode(block, |size| updates.push(size), |field| self.see(field));
+        self.updates = updates;
+        match self.fault {
+            Fault::Nameless => Err(Unreadable),
+            _ => read,
+        }
+    }
+
+    fn see(&mut self, field: Field<'_>) {
+        let Field { name, value, indexing } = field;
+        self.list += name.len() + value.len() + OVERHEAD;
+        self.added += usize::from(indexing == Indexing::Added);
+        let fault = match name.first() {
+            None if indexing == Indexing::Added => Fault::Nameless,
+            None => Fault::Malformed,
+            Some(b':') if self.in_order == Order::Regular => Fault::Malformed,
+            Some(b':') => {
+                self.keep(field);
+                match name {
+                    _ if !is_pseudo(name, value) => Fault::Malformed,
+                    b":path" if value.contains(&b'#') => Fault::Fragment,
+                    _ => Fault::None,
+                }
+            }
+            Some(_) => {
+                self.in_order = Order::Regular;
+                if is_name(name) && value.iter().all(|b| is_of_value(*b)) {
+                    Fault::None
+                } else {
+                    Fault::Malformed
+                }
+            }
+        };
+        self.fault = self.fault.max(fault);
+    }
+
+    fn keep(&mut self, field: Field<'_>) {
+        if self.spans.len() == MAX_PSEUDO {
+            return;
+        }
+        let most = if field.name == b":path" { KEPT } else { KEPT / 16 };
+        let value = field.value.get(..most).unwrap_or(field.value);
+        self.pseudo.extend_from_slice(field.name);
+        self.pseudo.extend_from_slice(value);
+        let whole = value.len() == field.value.len();
+        self.spans.push(Span {
+            name: field.name.len(),
+            value: value.len(),
+            // What was cut is larger than the table, and empties it.
+            indexing: if whole { field.indexing } else { Indexing::None },
+        });
+    }
+
+    /// What stands in the place of the block that was read, if it may not pass.
+    pub(super) fn instead(&self, is_request: bool, decoder: &Decoder) -> Option<Vec<u8>> {
+        let why = match self.fault {
+            Fault::Malformed | Fault::Nameless => None,
+            _ if self.list >= MAX_HEAD => Some(HEAD).filter(|_| is_request),
+            Fault::Fragment => Some(TARGET).filter(|_| is_request),
+            Fault::None => return None,
+        };
+        let mut block = Vec::new();
+        for size in &self.updates {
+            push_update(&mut block, *size);
+        }
+        if why.is_some() {
+            self.push_pseudo(&mut block);
+        }
+        // The entries that are still there go in again, so that the table is the client's; before them it may have
+        // more, which the client has forgotten.
+        for (name, value) in decoder.newest(self.added) {
+            if why.is_none() || name.first() != Some(&b':') {
+                let (name, value) = harmless(name, value);
+                push_field(
+                    &mut block,
+                    Field {
+                        name: &name,
+                        value: &value,
+                        indexing: Indexing::Added,
+                    },
+                );
+            }
+        }
+        // A field of the connection makes the message malformed, and the library resets its stream.
+        let (name, value) = why.map_or(("connection", b"close".as_slice()), |why| (REFUSED, why));
+        push_field(
+            &mut block,
+            Field {
+                name: name.as_bytes(),
+                value,
+                indexing: Indexing::None,
+            },
+        );
+        Some(block)
+    }
+
+    fn push_pseudo(&self, block: &mut Vec<u8>) {
+        let mut rest = self.pseudo.as_slice();
+        for span in &self.spans {
+            let Some((name, after)) = rest.split_at_checked(span.name) else {
+                return;
+            };
+            let Some((value, after)) = after.split_at_checked(span.value) else {
+                return;
+            };
+            let (name, value) = harmless(name, value);
+            push_field(
+                block,
+                Field {
+                    name: &name,
+                    value: &value,
+                    indexing: span.indexing,
+                },
+            );
+            rest = after;
+        }
+    }
+}
+
+/// A pseudo-field of requests with a value that the library can hold.
+fn is_pseudo(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b":method" => !value.is_empty() && value.iter().all(|b| is_token(*b)),
+        b":authority" | b":path" | b":scheme" | b":protocol" => std::str::from_utf8(value).is_ok(),
+        _ => false,
+    }
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|b| is_token(*b) && !b.is_ascii_uppercase())
+}
+
+const fn is_of_value(b: u8) -> bool {
+    b == b'\t' || (b >= b' ' && b != 0x7f)
+}
+
+/// A field of the same size that the library can hold.
+fn harmless(name: &[u8], value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    if name.first() == Some(&b':') {
+        let known = is_pseudo(name, b"x") && (name != b":method" || !value.is_empty());
+        let plain = |b: &u8| {
+            if is_token(*b) || matches!(b, b'/' | b':' | b'?' | b'=') && name != b":method" {
+                *b
+            } else {
+                b'x'
+            }
+        };
+        let value = value.iter().map(|b| if *b == b'#' { b'x' } else { plain(b) }).collect();
+        return (if known { name.to_vec() } else { vec![b'x'; name.len()] }, value);
+    }
+    let name = if is_name(name) { name.to_vec() } else { vec![b'x'; name.len()] };
+    let value = value.iter().map(|b| if is_of_value(*b) { *b } else { b'x' }).collect();
+    (name, value)
+}
