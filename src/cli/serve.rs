@@ -15,8 +15,10 @@ use crate::config::{self, ConfigErrors, Problems, Purpose, Style};
 use crate::snapshot::LogFormat;
 use crate::telemetry::diagnostics::{Diagnostics, Format};
 
+mod chores;
 mod identity;
 mod metrics;
+mod opening;
 mod process;
 mod reload;
 

@@ -301,7 +301,7 @@ impl Sent {
             upgrade: None,
         };
         let answered = pool.forward(permit, outgoing, WholeBody::new(body)).await;
-        let forwarded = answered.map_err(|(none, _)| (Verdict::Failed(none.error.denial()), "it could not be reached, or broke off"))?;
+        let forwarded = answered.map_err(|(error, _)| (Verdict::Failed(error.error.denial()), "it could not be reached, or broke off"))?;
         match hook::verdict(forwarded.head.status) {
             Verdict::Yes => {}
             no => return Err((no, "its status says so")),

@@ -1,5 +1,6 @@
 //! The default store: one file, one process, every acknowledged change on disk (redb).
 
+use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -357,12 +358,20 @@ fn open_error(path: &Path, error: &DatabaseError) -> StoreError {
              use its operator socket, or a Redis store for several gateways"
         )),
         DatabaseError::UpgradeRequired(version) => StoreError::Foreign(format!("{path} has the old file format {version}")),
-        DatabaseError::Storage(redb::StorageError::Corrupted(what)) => StoreError::Corrupt(format!("{path}: {what}")),
-        DatabaseError::Storage(redb::StorageError::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
-            StoreError::Corrupt(format!("{path} is not a store: {e}"))
+        DatabaseError::Storage(redb::StorageError::Corrupted(what)) => damaged(&path, what),
+        DatabaseError::Storage(redb::StorageError::Io(e))
+            if matches!(e.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+        {
+            damaged(&path, e)
         }
         other => StoreError::Unavailable(format!("{path}: {other}")),
     }
+}
+
+fn damaged(path: &impl Display, why: &impl Display) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{path} is no store, was cut off or is damaged ({why}): bring back a copy of it"
+    ))
 }
 
 #[cfg(test)]

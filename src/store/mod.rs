@@ -27,6 +27,7 @@ mod peppers;
 pub mod receipts;
 pub mod redis;
 mod rests_on;
+mod status;
 pub mod sweep;
 mod watch;
 
@@ -35,6 +36,7 @@ pub use found::{Again, Found, FoundAgain, FoundFacts};
 pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, ToldEvent};
 pub use rests_on::RestsOn;
+pub use status::{StoreStatus, Writes};
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -452,28 +454,6 @@ pub trait CredentialStore: Send + Sync + 'static {
             heard_at: BootMillis::default(),
         }
     }
-}
-
-/// How changes of a store fare.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Writes {
-    /// Why changes are not made at present, and what to do about it; `None` when they are.
-    pub refused: Option<String>,
-    /// Failures to write since the process began.
-    pub failed: u64,
-    /// How often the store was opened again after one.
-    pub reopened: u64,
-}
-
-/// How well a store's events reach this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreStatus {
-    /// What the event reader is doing.
-    pub reader: events::ReaderState,
-    /// The position of the last event delivered to the sinks.
-    pub applied: Position,
-    /// When the store was last heard, on the boot clock; zero before that and for stores in-process.
-    pub heard_at: BootMillis,
 }
 
 /// Most records of one list, so that an answer stays below 16 MiB.

@@ -36,6 +36,7 @@ use registration::Registration;
 pub use replicas::WaitReplicas;
 use scripts::Scripts;
 use session::Session;
+pub use settings::RedisSettings;
 use whereabouts::Whereabouts;
 
 mod access;
@@ -63,48 +64,18 @@ mod rights;
 mod scripts;
 mod sentinel;
 mod session;
+mod settings;
 mod survey;
 mod turn;
 mod vouching;
 mod whereabouts;
 mod witness;
 
-/// Connections for look-ups: a slow reply holds up those behind it on its own connection only
-/// (hardening F5).
+/// Connections for look-ups: a slow reply holds up those behind it on its own connection only.
 const READ_LINKS: usize = 2;
 
 /// Deadline of a command for operators: far above any healthy one, and above the wait for replicas.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Where the store is and how it is used.
-#[derive(Clone)]
-pub struct RedisSettings {
-    /// Where, and as whom.
-    pub access: RedisAccess,
-    /// Prefix of every key; becomes a hash tag.
-    pub key_prefix: String,
-    /// Replicas that must have a change before it is acknowledged.
-    pub wait_replicas: WaitReplicas,
-    /// Deadline of one look-up.
-    pub lookup_timeout: Duration,
-    /// Oldest usable fact: says how often those are asked who know which server is the primary.
-    pub max_age: Duration,
-    /// What tells this gateway's peppers from others.
-    pub peppers: PepperChecks,
-    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
-    /// what admits nobody.
-    pub registered: Option<Registered>,
-}
-
-impl std::fmt::Debug for RedisSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisSettings")
-            .field("access", &self.access)
-            .field("key_prefix", &self.key_prefix)
-            .field("wait_replicas", &self.wait_replicas)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A store in Redis. It keeps its connections by itself: it can be made while Redis is down, fails
 /// at once while Redis cannot be reached, and recovers without a restart.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::balance::Tried;
 use super::exchange::{Exchange, Fault, Retry, Time};
@@ -62,17 +63,11 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         if lease.origin == Origin::Fresh {
             now = clock::instant();
         }
-        let time = Time {
-            now,
-            allowance: match attempt {
-                1 => request.response_timeout,
-                _ => request.response_timeout.saturating_sub(now.saturating_duration_since(started)),
-            },
-        };
+        let time = time_of(request, attempt, now);
         let host = host(pool, request, endpoint);
         let mut exchange = Exchange::new(lease, sending, request, host, time);
         let fault = match poll_fn(|cx| exchange.poll_head(cx)).await {
-            Ok(received) => return Ok(answered(exchange, received, request, attempt)),
+            Ok(received) => return Ok(answered(exchange, received, request, (attempt, endpoint))),
             Err(fault) => fault,
         };
         let (unsent, retry, cause) = exchange.fail(&fault);
@@ -89,14 +84,25 @@ pub(super) async fn forward<B: BodySource + Unpin>(
     Err((trace.with(UpstreamError::Unreachable), sending.into_body()))
 }
 
-/// The answer whose head has come.
+/// When an attempt begins, and its part of the time of all.
+fn time_of(request: &Outgoing<'_>, attempt: u32, now: Instant) -> Time {
+    let spent = match attempt {
+        1 => Duration::ZERO,
+        _ => now.saturating_duration_since(request.now),
+    };
+    Time {
+        now,
+        allowance: request.response_timeout.saturating_sub(spent),
+    }
+}
+
+/// An answer whose head has arrived.
 fn answered<B: BodySource + Unpin>(
     exchange: Box<Exchange<B>>,
     (head, framing): (ResponseHead, Framing),
     request: &Outgoing<'_>,
-    attempts: u32,
+    (attempts, endpoint): (u32, usize),
 ) -> Forwarded<B> {
-    let endpoint = exchange.endpoint();
     let (body, upgraded) = if head.status == 101 {
         (UpstreamBody::nothing(), Some(exchange.into_upgraded()))
     } else {

@@ -162,10 +162,6 @@ impl<B: BodySource + Unpin> Exchange<B> {
         })
     }
 
-    pub(super) const fn endpoint(&self) -> usize {
-        self.lease.endpoint()
-    }
-
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.lease.connection
     }

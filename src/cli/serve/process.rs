@@ -1,27 +1,26 @@
 //! A running gateway: its parts in the order they are started, and stopped in the reverse.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
 use super::metrics;
+use super::opening::{cache_settings, name_of, open_store};
 use super::reload::Reloader;
 use super::{FLUSH_TIME, Lines, Panics};
 use crate::admin::Operations;
 use crate::admin::api::ListenerView;
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
-use crate::admin::probes::{Probes, Readiness, watch_store};
+use crate::admin::probes::{Probes, Readiness};
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::fingerprint::{PepperChecks, Peppers};
+use crate::base::fingerprint::Peppers;
 use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
@@ -29,13 +28,11 @@ use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
-use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot, StoreKind, StoreSettings};
-use crate::store::announce::{Announcer, Identity};
-use crate::store::cached::{CacheSettings, CachedStore};
-use crate::store::embedded::{EmbeddedStore, beginning};
-use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
+use crate::store::activity;
+use crate::store::announce::Announcer;
+use crate::store::cached::CachedStore;
 use crate::store::{CredentialStore, RecordLimits, StoreError};
-use crate::store::{activity, sweep};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 use crate::upstream::holders::Shares;
 
@@ -120,24 +117,14 @@ impl Process {
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
-        let (upstreams, (cached, announcer)) = (Arc::<UpstreamRegistry>::default(), memory);
+        let (cached, announcer) = memory;
         *introduced = Some(announcer.clone());
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
-        let parts = WorkerParts {
-            shared: shared.clone(),
-            cached: cached.clone(),
-            peppers: Peppers::clone(&settings.peppers),
-            engine: make_engine(&settings, &store, &clock),
-            clock: clock.clone(),
-            telemetry: telemetry.clone(),
-            renewal: renewal.clone(),
-            limiter,
-            stream_check: settings.stream_check,
-            upstreams,
-            places: places_in_flight(&settings),
-            upstream_connections: budget.upstreams / settings.workers.max(1),
-            seed: [0; 2],
-        };
+        let parts = worker_parts(
+            (&settings, &shared, &budget),
+            (&store, &cached, limiter),
+            (clock.clone(), telemetry.clone(), renewal.clone()),
+        );
         let running = server::start(
             server_setup(&settings, &shared, &budget),
             worker_factories(settings.workers, &parts)?,
@@ -229,40 +216,6 @@ impl Process {
     }
 }
 
-/// What a store is, without a password.
-fn name_of(store: &StoreKind) -> String {
-    let list = |all: &[Endpoint]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    match store {
-        StoreKind::Embedded { path } => format!("embedded {}", path.display()),
-        StoreKind::Redis { access, .. } => match &access.servers {
-            Servers::One(endpoint) => format!("redis {endpoint}"),
-            Servers::Cluster(seeds) => format!("redis cluster {}", list(seeds)),
-            Servers::Sentinels(sentinels) => format!("redis `{}` by sentinels {}", sentinels.service, list(&sentinels.addresses)),
-        },
-    }
-}
-
-/// How long a gateway that stops tells the store what was in use: much more than it takes, and nothing is lost with it
-/// but reads.
-const TELLING_TIME: Duration = Duration::from_secs(1);
-
-/// Reads ahead what was in use before the start, which readiness waits for, and tells the store what is in use until it is
-/// aborted.
-fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Readiness>) -> Vec<JoinHandle<()>> {
-    if store.warm_start == 0 {
-        return Vec::new();
-    }
-    readiness.warming();
-    let (reading, telling, readiness, within) = (cached.clone(), cached.clone(), readiness.clone(), store.warm_start_time);
-    vec![
-        tokio::spawn(async move {
-            reading.read_ahead(within, &readiness.ahead).await;
-            readiness.warm();
-        }),
-        tokio::spawn(async move { telling.tell_busy_for_ever().await }),
-    ]
-}
-
 /// What is kept outside of requests.
 struct Kept {
     store: Arc<dyn CredentialStore>,
@@ -308,6 +261,29 @@ fn register_metrics(
     metrics::register(parts.telemetry.metrics(), &sources);
 }
 
+/// What every worker is made of.
+fn worker_parts(
+    (settings, shared, budget): (&Settings, &Arc<SharedSnapshot>, &Budget),
+    (store, cached, limiter): (&Arc<dyn CredentialStore>, &Arc<CachedStore>, Arc<Limiter>),
+    (clock, telemetry, renewal): (Arc<dyn Clock>, Arc<Telemetry>, Arc<KeyRenewal>),
+) -> WorkerParts {
+    WorkerParts {
+        shared: shared.clone(),
+        cached: cached.clone(),
+        peppers: Peppers::clone(&settings.peppers),
+        engine: make_engine(settings, store, &clock),
+        clock,
+        telemetry,
+        renewal,
+        limiter,
+        stream_check: settings.stream_check,
+        upstreams: Arc::<UpstreamRegistry>::default(),
+        places: places_in_flight(settings),
+        upstream_connections: budget.upstreams / settings.workers.max(1),
+        seed: [0; 2],
+    }
+}
+
 /// What served routes act with.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
     let limits = EngineLimits {
@@ -319,95 +295,6 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
         },
     };
     Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), &limits)
-}
-
-/// What runs beside the requests until it is aborted.
-fn start_chores(
-    operations: &Arc<Operations>,
-    reloader: &Arc<Reloader>,
-    (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
-    store: &StoreSettings,
-) -> Vec<JoinHandle<()>> {
-    let mut chores = warm_up(store, cached, &operations.readiness);
-    chores.extend([
-        tokio::spawn(watch_store(operations.clone())),
-        tokio::spawn(reloader.clone().poll()),
-        tokio::spawn(write_uses(cached.clone())),
-        tokio::spawn(announcer.clone().run()),
-        tokio::spawn(sweep_store(cached.clone(), store.keep_ended)),
-    ]);
-    chores
-}
-
-/// Forgets what ended long ago, until it is aborted.
-async fn sweep_store(cached: Arc<CachedStore>, keep: Duration) {
-    sweep::sweep_for_ever(&**cached.store(), keep, &SystemClock).await;
-}
-
-/// Writes when sliding sessions were last used, until it is aborted.
-async fn write_uses(cached: Arc<CachedStore>) {
-    activity::write_behind(cached.activity(), &**cached.store(), &SystemClock).await;
-}
-
-/// The store, and where rate limits are counted by all gateways together, if it is a shared one.
-type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
-
-async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StartError> {
-    let peppers = settings.peppers.checks();
-    match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok((Arc::new(open_embedded(path, &peppers)?), None)),
-        StoreKind::Redis {
-            access,
-            key_prefix,
-            wait_replicas,
-        } => {
-            let redis = RedisSettings {
-                access: RedisAccess::clone(access),
-                key_prefix: key_prefix.clone(),
-                wait_replicas: *wait_replicas,
-                lookup_timeout: settings.store.lookup_timeout,
-                max_age: settings.store.max_age,
-                peppers,
-                registered: Some(Registered {
-                    id: gateway.id.clone(),
-                    run: gateway.run,
-                }),
-            };
-            let store = RedisStore::open(redis, clock, Handle::current()).await?;
-            let counts = store.counts();
-            Ok((Arc::new(store), Some(counts)))
-        }
-    }
-}
-
-/// Opens the file. An empty one is made only where that is permitted.
-fn open_embedded(path: &Path, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
-    let is_new = beginning::check(path).map_err(StartError::NoStore)?;
-    let store = EmbeddedStore::open(path, peppers)?;
-    if is_new {
-        tracing::warn!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
-    }
-    if let Err(error) = beginning::done(path) {
-        let file = beginning::permission(path);
-        tracing::warn!(%error, file = %file.display(), "cannot be removed: as long as it is there, a store that is lost is replaced by an empty one");
-    }
-    Ok(store)
-}
-
-fn cache_settings(store: &StoreSettings) -> CacheSettings {
-    CacheSettings {
-        max_age: store.max_age,
-        absent_age: store.absent_age,
-        lookup_timeout: store.lookup_timeout,
-        max_lookups: store.max_lookups,
-        unknown_lookups: store.unknown_lookups,
-        // The standard library's hash keys are random and need no generator of our own.
-        seed: RandomState::new().hash_one(0),
-        cache_entries: store.cache_entries,
-        read_ahead: store.warm_start.min(usize::try_from(store.cache_entries).unwrap_or(usize::MAX)),
-        absent_entries: store.absent_entries,
-        ..CacheSettings::default()
-    }
 }
 
 /// Raises the limit on descriptors and says what there are too few for.

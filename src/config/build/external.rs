@@ -92,6 +92,15 @@ impl Builder<'_> {
                     Some("tenants = [\"acme\"]".to_owned()),
                 );
             }
+            match &issuer.audience {
+                Some(audience) if audience.value.is_empty() => self.report.error(&audience.at, "`audience` is empty", None),
+                None if issuer.audience_claim.value != "aud" => self.report.error(
+                    &issuer.audience_claim.at,
+                    "without `audience` no claim with it is looked at",
+                    Some("name the `audience` that this claim must have".to_owned()),
+                ),
+                _ => {}
+            }
             if issuer.audience.is_none() && issuer.token_type.is_none() && issuer.require.is_empty() {
                 self.report.note(
                     &issuer.at,
@@ -113,7 +122,7 @@ impl Builder<'_> {
         Some(ExternalIssuer {
             issuer: written.issuer.as_ref().map(|issuer| issuer.value.clone()),
             audience: written.audience.as_ref().map(|audience| audience.value.clone()),
-            audience_claim: written.audience_claim.clone(),
+            audience_claim: written.audience_claim.value.clone(),
             token_type: written.token_type.clone(),
             tenants: tenants?,
             subject_claim: written.subject_claim.clone(),

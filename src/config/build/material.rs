@@ -115,6 +115,16 @@ impl Builder<'_> {
         for byte in random.iter() {
             contents.extend([digit(byte >> 4), digit(*byte)]);
         }
+        if self.store_is_there.get() {
+            self.report.warning(
+                at,
+                format!(
+                    "{what} `{}` is not there, and the store is: what an earlier secret signed or recognised is not admitted any more",
+                    path.display()
+                ),
+                Some("if the file was lost, bring it back; a new surface needs a new secret, and nothing is to be done".to_owned()),
+            );
+        }
         self.will_create(path.to_owned(), contents.clone(), at);
         Some(contents)
     }

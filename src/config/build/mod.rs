@@ -1,6 +1,6 @@
 //! From the written form to settings and snapshot: everything that needs more than one key, or a file, to be judged.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::GatewayId;
@@ -15,7 +15,7 @@ use super::Purpose;
 use super::report::{Report, suggest};
 use super::source::{Located, Place};
 use super::surroundings::Surroundings;
-use super::written::{WrittenGateway, WrittenRoute, WrittenUpstream};
+use super::written::{WrittenGateway, WrittenRoute, WrittenStoreKind, WrittenUpstream};
 
 mod claim_names;
 mod constants;
@@ -56,6 +56,8 @@ pub(super) struct Builder<'b> {
     surroundings: &'b dyn Surroundings,
     report: &'b Report,
     created: RefCell<Vec<Creation>>,
+    /// Whether this is no first start.
+    store_is_there: Cell<bool>,
     /// Texts by number, to point inside a value.
     texts: Vec<&'b str>,
     /// Every surface that was written, sound or not: a route that names a broken one is not wrong.
@@ -97,6 +99,7 @@ impl<'b> Builder<'b> {
             surroundings,
             report,
             created: RefCell::default(),
+            store_is_there: Cell::default(),
             texts,
             surface_names: RefCell::default(),
             issuers: RefCell::default(),
@@ -108,6 +111,10 @@ impl<'b> Builder<'b> {
     /// in the report. What is answered may only be used if the report has no error.
     pub(super) fn build(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) -> Option<(Settings, Snapshot)> {
         self.surface_names.borrow_mut().clone_from(&gateway.surface_names);
+        if let WrittenStoreKind::Embedded { path } = &gateway.store.kind {
+            self.store_is_there
+                .set(self.surroundings.holds_something(&self.resolve(&path.value)));
+        }
         let names = self.identity_names(&gateway.identity);
         let surfaces = self.surfaces(gateway, &names);
         let dialects = self.dialects(&gateway.dialects);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::reload::reload_from;
-use crate::decide::external::{Addresses, ExternalRules, KeySet, Tenants};
+use crate::decide::external::{Addresses, ExternalRules, IssuerAlgorithm, KeySet, Tenants};
 use crate::decide::surface::{External, SurfaceKind};
+use crate::decide::token::ClaimLists;
 
 const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
@@ -95,6 +96,11 @@ fn each_mistake_in_an_issuer_is_found() {
         (format!("{file}tenants = []\n"), "`tenants` is empty"),
         (format!("{file}tenants = [\"a b\"]\n"), "not a tenant's id"),
         (format!("{file}scopes = [\"a b\"]\n"), "not a scope"),
+        (format!("{file}audience = \"\"\n"), "`audience` is empty"),
+        (format!("{file}audience_claim = \"client_id\"\n"), "without `audience`"),
+        (format!("{file}rsa_algorithm = \"HS256\"\n"), "`rsa_algorithm` cannot be `HS256`"),
+        (format!("max_token = \"17KiB\"\n{file}"), "`max_token` must be"),
+        (format!("claim_lists = \"xml\"\n{file}"), "`claim_lists` cannot be `xml`"),
         (format!("{file}{file}"), "each needs `issuer`"),
         (format!("{file}issuer = \"a\"\n{file}issuer = \"b\"\n"), "each needs `tenants`"),
         (
@@ -116,6 +122,46 @@ fn each_mistake_in_an_issuer_is_found() {
     let reserved = text.replace("surfaces.jwt", "surfaces.tenant");
     cookie_files.files.insert(gateway.into(), reserved.into_bytes());
     assert!(check(&cookie_files).unwrap_err().to_string().contains("tenants' own records"));
+}
+
+#[test]
+fn what_tokens_may_be_and_become_is_as_written() {
+    let file = "[[surfaces.jwt.issuers]]\njwks = \"keys.json\"\n";
+    let loaded = check(&files(file, SET)).unwrap();
+    let usual = rules(&loaded);
+    assert_eq!((usual.max_token, usual.claim_lists), (16 * 1024, ClaimLists::Spaces));
+    assert_eq!(usual.issuers[0].audience_claim, "aud");
+    let more = format!(
+        "max_token = \"2KiB\"\nclaim_lists = \"json\"\nclaim_headers = {{ \"https://example.com/roles\" = \"X-Role\" }}\n\
+         {file}audience = \"a\"\naudience_claim = \"client_id\"\nscopes = [\"https://www.googleapis.com/auth/drive\"]\n"
+    );
+    let loaded = check(&files(&more, SET)).unwrap();
+    let written = rules(&loaded);
+    assert_eq!((written.max_token, written.claim_lists), (2048, ClaimLists::Json));
+    assert_eq!(written.issuers[0].audience_claim, "client_id");
+    assert!(written.issuers[0].scopes.is_some());
+    let url = check(&files(&format!("{URL}rsa_algorithm = \"PS512\"\n"), SET)).unwrap();
+    assert_eq!(rules(&url).issuers[0].keys.url().unwrap().unnamed_rsa, IssuerAlgorithm::Ps512);
+}
+
+#[test]
+fn a_key_that_is_left_out_of_a_file_is_named_in_a_warning_and_the_rest_is_used() {
+    let file = "[[surfaces.jwt.issuers]]\njwks = \"keys.json\"\naudience = \"a\"\n";
+    let odd = SET.replace("[{", "[{\"kid\":\"odd\"},null,{\"kty\":\"RSA\",\"use\":\"enc\"},{");
+    let loaded = check(&files(file, &odd)).unwrap();
+    assert_eq!(
+        rules(&loaded).issuers[0]
+            .keys
+            .usable(crate::base::clock::BootMillis(0))
+            .unwrap()
+            .len(),
+        1
+    );
+    let warnings: Vec<&str> = loaded.warnings.iter().map(|d| d.problem.message.as_str()).collect();
+    let left_out = "keys of this set are left out: keys[0] (odd): `kty` is missing; keys[1]: it is not an object";
+    assert!(warnings.contains(&left_out), "{warnings:?}");
+    let fine = check(&files(file, SET)).unwrap();
+    assert!(!fine.warnings.iter().any(|d| d.problem.message.contains("left out")));
 }
 
 #[test]

@@ -108,6 +108,21 @@ fn a_generated_session_secret_is_the_same_after_a_restart_and_is_not_made_by_a_r
 }
 
 #[test]
+fn a_secret_that_vanished_beside_its_store_is_made_with_a_warning_and_on_the_first_start_without() {
+    let (directory, path) =
+        directory("[surfaces.s]\nkind = \"session_jwt\"\ntoken_kind = \"s\"\nsecrets = [\"generate:state/s\"]\nrecord_surface = \"api\"\n");
+    let vanished = |loaded: &Loaded| loaded.warnings.render(Style::Plain).contains("what an earlier secret signed");
+    assert!(!vanished(&load(&path, Purpose::Serve).unwrap()));
+    std::fs::write(directory.path().join("state/durward.redb"), "a store").unwrap();
+    assert!(!vanished(&load(&path, Purpose::Serve).unwrap()));
+    std::fs::remove_file(directory.path().join("state/s")).unwrap();
+    for purpose in [Purpose::Check, Purpose::Serve] {
+        assert!(vanished(&load(&path, purpose).unwrap()));
+    }
+    assert!(!vanished(&load(&path, Purpose::Serve).unwrap()));
+}
+
+#[test]
 fn whatever_was_read_is_watched() {
     let (directory, path) = directory(TLS);
     load(&path, Purpose::Serve).unwrap();

@@ -127,10 +127,8 @@ impl Keeper {
             return self.set(State::Well);
         }
         self.health.count_failure();
-        self.fell("no space could be kept");
-        self.health.is_left(Left::Endings);
         self.set(State::Tight);
-        self.paced(|_| {});
+        self.paced(Self::try_out);
     }
 
     fn set(&mut self, state: State) {
@@ -173,10 +171,11 @@ impl Keeper {
     /// somebody wants a change.
     pub(super) fn look(&mut self, eager: bool) {
         let now = clock::instant();
+        if self.state != State::Frozen && !self.disk.is_in_place() {
+            return self.misplaced();
+        }
         if self.state == State::Well {
-            if !self.disk.is_in_place() {
-                self.misplaced();
-            } else if !self.disk.is_whole() {
+            if !self.disk.is_whole() {
                 self.fail("its file was cut off");
             } else if !self.is_sound() {
                 self.fail("the store could not be read");
@@ -258,6 +257,8 @@ impl Keeper {
                 Err(error) => tracing::debug!(%error, "the store could not be opened again"),
             },
             (State::Frozen, false) => self.reopen(),
+            // A read may have failed meanwhile, too.
+            (State::Tight, _) if !self.is_sound() => self.reopen(),
             _ => {}
         }
         if self.state == State::Tight {
@@ -268,7 +269,8 @@ impl Keeper {
     /// Writes something, and so finds out whether there is room for more.
     fn try_out(&mut self) {
         if self.disk.reserve().is_err() {
-            return;
+            self.fell("no space could be kept");
+            return self.health.is_left(Left::Endings);
         }
         self.set(State::Well);
         if self.slot.get().is_some_and(|database| guarded(|| trial(&database)).is_ok()) {

@@ -202,6 +202,32 @@ fn a_file_that_was_taken_away_takes_no_changes_until_it_is_back() {
 }
 
 #[test]
+fn on_a_full_disk_a_file_that_was_taken_away_takes_no_revocation_either() {
+    run(async {
+        let disk = Fake::new();
+        let store = with_keys(&disk, 100).await;
+        drop(store);
+        // Without space to grow it is in trouble from the start.
+        let full = disk.after_power_cut();
+        full.fill_up(300);
+        let store = open(&full);
+        assert!(store.create_credential(record("key-more")).await.is_err());
+        revoke(&store, "key-0").await.unwrap();
+        full.set_missing(true);
+        let refused = revoke(&store, "key-1").await.unwrap_err();
+        assert!(refused.to_string().contains("removed or replaced"), "{refused}");
+        full.set_missing(false);
+        while !store.writes().unwrap().refused.is_some_and(|why| why.contains("keep space")) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        revoke(&store, "key-1").await.unwrap();
+        full.make_room();
+        until_well(&store).await;
+        store.create_credential(record("key-more")).await.unwrap();
+    });
+}
+
+#[test]
 fn a_file_that_was_emptied_is_never_made_anew() {
     run(async {
         let disk = Fake::new();

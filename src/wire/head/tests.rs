@@ -387,7 +387,7 @@ fn s14_an_answer_without_a_body_that_declares_one_costs_the_connection() {
 
 #[test]
 fn the_origin_of_a_head_that_cannot_be_read_is_known_where_there_is_one() {
-    let long = "x".repeat(20_000);
+    let long = "x".repeat(MAX_HEAD);
     for (buf, origin) in [
         (
             "GET /a b HTTP/1.1\r\nHost: a\r\nOrigin: https://a.test\r\n\r\n".to_owned(),

@@ -8,7 +8,7 @@ use crate::support::site::{Plan, Site};
 use crate::support::websocket::{self, WebSocket};
 
 use super::live::ended_by;
-use super::upgrade::open;
+use super::upgrade::{line, open};
 
 const ROUTES: &str = r#"
 name = "main"
@@ -54,5 +54,6 @@ fn a_withdrawn_key_of_an_issuer_ends_its_streams_and_no_others() {
         assert_eq!(gateway.run(&["reload"]).code, 0);
     });
     assert_eq!(withdrawn, (1008, json!("invalid_token")));
+    assert_eq!(line(&gateway, "/ws/leaked")["cause"], "no_longer_trusted");
     assert!(other.echoes("signed by another key"));
 }

@@ -184,8 +184,9 @@ fn portal_session(house: &House, role: &str) -> String {
 
 #[test]
 fn holdyn_a_portal_session_loses_what_the_role_of_the_key_two_levels_above_it_loses() {
-    // Here a key gives only what it holds.
-    each_store("holdyn", &[(GRANTS, "")], |house| {
+    // Here a key gives only what it holds, and what it gives hangs on it.
+    let edits = [(GRANTS, ""), ("parent = \"tenant\"", "parent = \"caller\"")];
+    each_store("holdyn", &edits, |house| {
         let role = role(house, &["access_tokens:write", "view_transaction", "fund_transaction"]);
         let session = portal_session(house, &role);
         let caller = ("X-Portal-Session", session.as_str());

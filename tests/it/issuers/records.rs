@@ -92,7 +92,7 @@ fn records_routes_and_roles_take_them_too() {
             assert_eq!(seen.all("x-auth-subject"), [header]);
             assert_eq!(
                 seen.all("x-scopes"),
-                ["https://www.googleapis.com/auth/drive.file orders-api/orders.read"]
+                ["orders-api/orders.read https://www.googleapis.com/auth/drive.file"]
             );
         }
         let path = format!("/orders/{n}-line");

@@ -66,13 +66,18 @@ fn a_store_that_cannot_be_written_says_so_serves_whom_it_knows_and_comes_back_by
             .code,
         4
     );
-    assert_eq!(log(&gateway, "store_takes_no_changes"), 1);
+    until("the alarm in the log", PATIENCE, || {
+        (log(&gateway, "store_takes_no_changes") == 1).then_some(())
+    });
 
     gateway.limit_files(None);
     until("the store to come back by itself", PATIENCE, || {
         (probe(gateway.probes(), "/readyz").0 == 200).then_some(())
     });
-    assert_eq!(log(&gateway, "takes changes again"), 1);
+    until("its end in the log", PATIENCE, || {
+        (log(&gateway, "takes changes again") == 1).then_some(())
+    });
+    assert_eq!(log(&gateway, "store_takes_no_changes"), 1, "once, however many were refused");
     assert_eq!(gateway.run(&["keys", "revoke", id]).code, 0);
     assert_eq!(status(&gateway, key), 401);
     let metrics = probe(gateway.probes(), "/metrics").1;
@@ -143,6 +148,7 @@ fn a_store_that_vanished_is_not_replaced_by_an_empty_one_unless_it_is_asked_for(
         std::fs::write(&store, &whole[..length]).unwrap();
         let refused = run(&site.config(), &["serve"], b"");
         assert_eq!(refused.code, 1, "{length}: {refused:?}");
+        assert!(refused.stderr.contains("bring back a copy"), "{length}: {refused:?}");
         assert_eq!(std::fs::metadata(&store).unwrap().len(), u64::try_from(length).unwrap());
     }
     // ... and an empty one is begun on purpose.

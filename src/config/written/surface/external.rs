@@ -159,7 +159,7 @@ pub struct WrittenIssuer {
     /// `aud`.
     pub audience: Option<Located<String>>,
     /// The claim it is in.
-    pub audience_claim: String,
+    pub audience_claim: Located<String>,
     /// File or URL.
     pub jwks: Located<String>,
     /// What RSA keys without `alg` are for.
@@ -233,7 +233,7 @@ fn read_issuer(section: &Section<'_>) -> Option<WrittenIssuer> {
         at: section.at(),
         issuer: section.text("issuer"),
         audience: section.text("audience"),
-        audience_claim: section.text_or_default("audience_claim").value,
+        audience_claim: section.text_or_default("audience_claim"),
         jwks: section.text("jwks").unwrap_or_else(|| Located {
             value: String::new(),
             at: section.at(),

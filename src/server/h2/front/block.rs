@@ -1,7 +1,7 @@
 //! Whether a header block may pass, and what stands in its place if not.
 
 use super::REFUSED;
-use super::hpack::{Decoder, Field, Indexing, OVERHEAD, Unreadable, push_field, push_update};
+use super::hpack::{Decoder, Field, Indexing, OVERHEAD, TABLE, Unreadable, push_field, push_update};
 use crate::wire::framing::is_token;
 use crate::wire::head::{MAX_HEAD, MAX_TARGET};
 
@@ -9,10 +9,12 @@ use crate::wire::head::{MAX_HEAD, MAX_TARGET};
 pub(super) const HEAD: &[u8] = b"head";
 pub(super) const TARGET: &[u8] = b"target";
 
-/// Most pseudo-fields that are kept: there are five.
+/// Most pseudo-fields of a request: there are five, and some clients repeat one.
 const MAX_PSEUDO: usize = 8;
-/// So much of one is kept: enough to see that it is too long.
-const KEPT: usize = MAX_TARGET + 1;
+/// So much of a target is kept: enough to see that it is too long, and any that is an entry of the table.
+const KEPT_TARGET: usize = MAX_TARGET + 1;
+/// So much of another one that is no entry; an authority has at most 255.
+const KEPT: usize = 512;
 
 /// Collects what decides about a block; reused for the next.
 #[derive(Debug, Default)]
@@ -87,6 +89,7 @@ impl Judge {
             None if indexing == Indexing::Added => Fault::Nameless,
             None => Fault::Malformed,
             Some(b':') if self.in_order == Order::Regular => Fault::Malformed,
+            Some(b':') if self.spans.len() == MAX_PSEUDO => Fault::Malformed,
             Some(b':') => {
                 self.keep(field);
                 match name {
@@ -108,19 +111,14 @@ impl Judge {
     }
 
     fn keep(&mut self, field: Field<'_>) {
-        if self.spans.len() == MAX_PSEUDO {
-            return;
-        }
-        let most = if field.name == b":path" { KEPT } else { KEPT / 16 };
+        let most = if field.name == b":path" { KEPT_TARGET } else { TABLE };
         let value = field.value.get(..most).unwrap_or(field.value);
         self.pseudo.extend_from_slice(field.name);
         self.pseudo.extend_from_slice(value);
-        let whole = value.len() == field.value.len();
         self.spans.push(Span {
             name: field.name.len(),
             value: value.len(),
-            // What was cut is larger than the table, and empties it.
-            indexing: if whole { field.indexing } else { Indexing::None },
+            indexing: field.indexing,
         });
     }
 
@@ -137,7 +135,7 @@ impl Judge {
             push_update(&mut block, *size);
         }
         if why.is_some() {
-            self.push_pseudo(&mut block);
+            self.push_pseudo(&mut block, decoder.newest(self.added).count());
         }
         // The entries that are still there go in again, so that the table is the client's; before them it may have
         // more, which the client has forgotten.
@@ -167,8 +165,10 @@ impl Judge {
         Some(block)
     }
 
-    fn push_pseudo(&self, block: &mut Vec<u8>) {
-        let mut rest = self.pseudo.as_slice();
+    /// Appends the pseudo-fields. So many of the entries that the block made are still there: of what is none any more
+    /// a part will do.
+    fn push_pseudo(&self, block: &mut Vec<u8>, remain: usize) {
+        let (mut rest, mut made) = (self.pseudo.as_slice(), 0);
         for span in &self.spans {
             let Some((name, after)) = rest.split_at_checked(span.name) else {
                 return;
@@ -177,12 +177,19 @@ impl Judge {
                 return;
             };
             let (name, value) = harmless(name, value);
+            let remains = span.indexing == Indexing::Added && self.added - made <= remain;
+            made += usize::from(span.indexing == Indexing::Added);
+            let part = if remains || name == b":path" {
+                value.len()
+            } else {
+                value.len().min(KEPT)
+            };
             push_field(
                 block,
                 Field {
                     name: &name,
-                    value: &value,
-                    indexing: span.indexing,
+                    value: value.get(..part).unwrap_or_default(),
+                    indexing: if remains { Indexing::Added } else { Indexing::None },
                 },
             );
             rest = after;

@@ -204,6 +204,16 @@ impl Decoder {
         text.split_at_checked(*name_len).ok_or(Unreadable)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn nth(&self, at: usize) -> (&[u8], &[u8]) {
+        self.entry(STATIC.len() + 1 + at).unwrap_or_default()
+    }
+
     /// The newest entries, at most so many, from the oldest of them on.
     pub(super) fn newest(&self, most: usize) -> impl Iterator<Item = (&[u8], &[u8])> {
         let newest = self.entries.iter().take(most).rev();
@@ -249,7 +259,7 @@ fn take_text(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable> {
 }
 
 /// Appends an integer behind the bits that `flags` sets.
-fn push_int(out: &mut Vec<u8>, flags: u8, prefix: u32, value: usize) {
+pub(super) fn push_int(out: &mut Vec<u8>, flags: u8, prefix: u32, value: usize) {
     let mask = (1_usize << prefix) - 1;
     let low = |n: usize| u8::try_from(n & 0xff).unwrap_or(0);
     if value < mask {

@@ -17,9 +17,9 @@ const LONGEST: usize = 30;
 /// The codes of one length.
 #[derive(Clone, Copy)]
 struct Row {
-    /// The first code, as the highest bits of a word.
-    first: u32,
-    /// One more than the last, the same way; wide, since the last of all has only ones.
+    /// The first code, as the highest bits of 32.
+    first: u64,
+    /// One more than the last, the same way.
     end: u64,
     /// Where the octets of this length begin in [`OCTETS`].
     at: usize,
@@ -29,11 +29,14 @@ struct Row {
 const OCTETS: [u8; 256] = {
     let (mut octets, mut n, mut length) = ([0_u8; 256], 0, SHORTEST);
     while length <= LONGEST {
-        let mut octet = 0;
-        while octet < 256 {
-            if LENGTHS[octet] as usize == length {
-                octets[n] = octet as u8;
+        let mut octet = 0_u8;
+        loop {
+            if LENGTHS[octet as usize] as usize == length {
+                octets[n] = octet;
                 n += 1;
+            }
+            if octet == u8::MAX {
+                break;
             }
             octet += 1;
         }
@@ -56,7 +59,7 @@ const ROWS: [Row; LONGEST + 1] = {
             octet += 1;
         }
         rows[length] = Row {
-            first: (code << (32 - length)) as u32,
+            first: code << (32 - length),
             end: (code + count as u64) << (32 - length),
             at,
         };
@@ -76,11 +79,10 @@ pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Option<()> {
             word |= u64::from(*byte) << (56 - bits);
             bits += 8;
         }
-        let window = u32::try_from(word >> 32).ok()?;
+        let window = word >> 32;
         let found = (SHORTEST..=LONGEST.min(bits)).find_map(|length| {
             let row = ROWS.get(length)?;
-            let hit = window >= row.first && u64::from(window) < row.end;
-            hit.then_some((length, row))
+            (window >= row.first && window < row.end).then_some((length, row))
         });
         let Some((length, row)) = found else {
             // What is left must be the beginning of the end mark, which has only ones, and less than an octet.
@@ -141,7 +143,7 @@ mod tests {
         let code = |octet: usize| {
             let length = usize::from(LENGTHS[octet]);
             let nth = OCTETS.iter().position(|o| usize::from(*o) == octet).unwrap() - ROWS[length].at;
-            (ROWS[length].first >> (32 - length)) + u32::try_from(nth).unwrap()
+            (ROWS[length].first >> (32 - length)) + nth as u64
         };
         assert_eq!(
             [code(b'0'.into()), code(b'a'.into()), code(b' '.into()), code(b'X'.into())],

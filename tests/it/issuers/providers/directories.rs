@@ -45,7 +45,7 @@ fn entra_v2() -> Provider {
         }),
         seen: &[
             ("x-auth-subject", "HKZpfaHyWadeOouYlitjrI-KffTm222X5rrV3xDqfKQ"),
-            ("x-scopes", "Files.Read.All access_as_user"),
+            ("x-scopes", "access_as_user Files.Read.All"),
             ("x-name", "J%C3%BCrgen M%C3%BCller"),
             ("x-role", "[\"Domain Users\",\"Task.Writer\"]"),
             ("x-user", "juergen.mueller@example.com"),
@@ -189,7 +189,7 @@ fn keycloak() -> Provider {
         }),
         seen: &[
             ("x-auth-subject", "f:4a7c2d1e:alice"),
-            ("x-scopes", "offline_access orders:read uma_authorization"),
+            ("x-scopes", "offline_access uma_authorization orders:read"),
             ("x-role", "offline_access uma_authorization orders:read"),
             ("x-account", "manage-account view-profile"),
             ("x-verified", "true"),

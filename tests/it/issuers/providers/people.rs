@@ -172,7 +172,7 @@ fn cognito_access() -> Provider {
         }),
         seen: &[
             ("x-auth-subject", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"),
-            ("x-scopes", "openid orders-api/orders.read phone"),
+            ("x-scopes", "phone openid orders-api/orders.read"),
             ("x-user", "my-test-user"),
         ],
         twins: vec![

@@ -1,0 +1,64 @@
+//! What a gateway does beside requests until it stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::reload::Reloader;
+use crate::admin::Operations;
+use crate::admin::probes::{Readiness, watch_store};
+use crate::base::clock::SystemClock;
+use crate::snapshot::StoreSettings;
+use crate::store::announce::Announcer;
+use crate::store::cached::CachedStore;
+use crate::store::{activity, sweep};
+
+/// How long a gateway that stops tells the store what was in use: much more than it takes, and nothing is lost with it
+/// but reads.
+pub(super) const TELLING_TIME: Duration = Duration::from_secs(1);
+
+/// Reads ahead what was in use before the start, which readiness waits for, and tells the store what is in use until it is
+/// aborted.
+fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Readiness>) -> Vec<JoinHandle<()>> {
+    if store.warm_start == 0 {
+        return Vec::new();
+    }
+    readiness.warming();
+    let (reading, telling, readiness, within) = (cached.clone(), cached.clone(), readiness.clone(), store.warm_start_time);
+    vec![
+        tokio::spawn(async move {
+            reading.read_ahead(within, &readiness.ahead).await;
+            readiness.warm();
+        }),
+        tokio::spawn(async move { telling.tell_busy_for_ever().await }),
+    ]
+}
+
+/// What runs beside the requests until it is aborted.
+pub(super) fn start_chores(
+    operations: &Arc<Operations>,
+    reloader: &Arc<Reloader>,
+    (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
+    store: &StoreSettings,
+) -> Vec<JoinHandle<()>> {
+    let mut chores = warm_up(store, cached, &operations.readiness);
+    chores.extend([
+        tokio::spawn(watch_store(operations.clone())),
+        tokio::spawn(reloader.clone().poll()),
+        tokio::spawn(write_uses(cached.clone())),
+        tokio::spawn(announcer.clone().run()),
+        tokio::spawn(sweep_store(cached.clone(), store.keep_ended)),
+    ]);
+    chores
+}
+
+/// Forgets what ended long ago, until it is aborted.
+async fn sweep_store(cached: Arc<CachedStore>, keep: Duration) {
+    sweep::sweep_for_ever(&**cached.store(), keep, &SystemClock).await;
+}
+
+/// Writes when sliding sessions were last used, until it is aborted.
+async fn write_uses(cached: Arc<CachedStore>) {
+    activity::write_behind(cached.activity(), &**cached.store(), &SystemClock).await;
+}
