@@ -45,8 +45,8 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         };
         let lease = match leased {
             Ok(lease) => lease,
-            Err(Refused::Busy) => {
-                trace.cause = Some(Cause::NoFreeConnection);
+            Err(Refused::Busy(cause)) => {
+                trace.cause = Some(cause);
                 return Err((trace.with(UpstreamError::Busy), sending.into_body()));
             }
             Err(Refused::Unreachable(endpoint, cause)) => {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// What went wrong with the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -13,7 +15,7 @@ pub enum Cause {
     ConnectTimedOut,
     /// There is no way to its network or its host.
     ConnectUnreachable,
-    /// This process has no descriptor left for a connection.
+    /// This process, or the machine, has no descriptor or no memory left for a connection.
     NoDescriptors,
     /// The handshake failed: the certificate, its name, or the versions.
     Tls,
@@ -60,17 +62,24 @@ impl Cause {
     /// What a TCP connection failed with.
     #[must_use]
     pub(super) fn of_connect(error: &io::Error) -> Self {
-        /// Too many open files, of the process and of the machine: the same numbers on all of Linux.
-        const DESCRIPTORS: [i32; 2] = [24, 23];
+        if is_a_lack_of_ours(error) {
+            return Self::NoDescriptors;
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
             io::ErrorKind::TimedOut => Self::ConnectTimedOut,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::ConnectUnreachable,
             io::ErrorKind::ConnectionReset => Self::Reset,
-            _ if error.raw_os_error().is_some_and(|code| DESCRIPTORS.contains(&code)) => Self::NoDescriptors,
             _ => Self::ConnectFailed,
         }
     }
+}
+
+fn is_a_lack_of_ours(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! Which endpoint and which connection an attempt gets, and what happens to both afterwards.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use tokio::time::timeout_at;
 
 use super::Cause;
@@ -71,8 +69,8 @@ struct Idle {
 pub(super) enum Refused {
     /// This endpoint could not be reached, for this reason.
     Unreachable(usize, Cause),
-    /// All connections stayed in use, or too many requests wait already.
-    Busy,
+    /// All connections stayed in use, too many requests wait already, or this process has no descriptor left.
+    Busy(Cause),
 }
 
 impl UpstreamPool {
@@ -225,7 +223,7 @@ impl UpstreamPool {
         let held = caller.map_or(0, |caller| self.endpoints.iter().map(|e| e.holders.held_by_address(caller)).sum());
         let Some(waiting) = self.queue.join(caller, held, over) else {
             self.counters.busy.up();
-            return Err(Refused::Busy);
+            return Err(Refused::Busy(Cause::NoFreeConnection));
         };
         loop {
             let now = clock::instant();
@@ -244,7 +242,7 @@ impl UpstreamPool {
             waiting.answer_call();
             if now >= deadline {
                 self.counters.busy.up();
-                return Err(Refused::Busy);
+                return Err(Refused::Busy(Cause::NoFreeConnection));
             }
         }
     }
@@ -284,10 +282,13 @@ impl UpstreamPool {
                 Ok(Lease::fresh(slot, connection))
             }
             // Nothing about the endpoint: this process has no descriptor left.
-            Err(ConnectError { error, .. }) if is_a_lack_of_ours(&error) => {
+            Err(ConnectError {
+                cause: cause @ Cause::NoDescriptors,
+                error,
+            }) => {
                 tracing::warn!(upstream = %self.spec.name, %error, "no descriptor is left for a connection");
                 self.counters.busy.up();
-                Err(Refused::Busy)
+                Err(Refused::Busy(cause))
             }
             Err(ConnectError { cause, error }) => {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %endpoint.authority, %error, "connect failed");
@@ -375,13 +376,6 @@ impl UpstreamPool {
             }
         }
     }
-}
-
-fn is_a_lack_of_ours(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-    )
 }
 
 /// Calls the next of those who wait when one of them goes.

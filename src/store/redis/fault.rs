@@ -26,7 +26,7 @@ pub(super) struct Fault {
     /// The rights of which one is missing. A change that was refused for that has changed nothing.
     pub(super) refused: Vec<String>,
     /// Why the server takes no changes at all. Like a missing right, that has changed nothing.
-    pub(super) closed: Option<&'static str>,
+    pub(super) closed: Option<Closed>,
 }
 
 /// Whether a connection may go on being used.
@@ -86,7 +86,7 @@ impl Fault {
             connection: use_of(error),
             retry,
             refused: rights::refused(error),
-            closed: closed(error),
+            closed: Closed::of(error),
         }
     }
 
@@ -193,31 +193,39 @@ fn use_of(error: &RedisError) -> Connection {
     }
 }
 
-/// Why the server takes no changes, if that is what it says. A script tells what it met in the words after the code,
-/// before Redis 7.0 behind a code of its own.
-fn closed(error: &RedisError) -> Option<&'static str> {
-    const CLOSED: [(&str, &str, &str); 3] = [
-        (
-            "OOM",
-            "OOM command not allowed",
-            "Redis is full and takes no changes (OOM): its `maxmemory` is reached; raise it, or free memory",
-        ),
-        (
-            "MISCONF",
-            "MISCONF ",
-            "Redis takes no changes because it cannot write to its disk (MISCONF): look at its disk and its log",
-        ),
-        (
-            "NOREPLICAS",
-            "NOREPLICAS ",
-            "Redis takes no changes because too few replicas are connected (NOREPLICAS): see its `min-replicas-to-write`",
-        ),
-    ];
-    let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
-    CLOSED
-        .iter()
-        .find(|(own, inside, _)| code == *own || code == "ERR" && detail.contains(inside))
-        .map(|(_, _, why)| *why)
+/// Why a server takes no changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    Full,
+    DiskFails,
+    TooFewReplicas,
+}
+
+impl Closed {
+    /// If that is what it says. A script tells what it met in the words after the code, before Redis 7.0 behind a code of
+    /// its own.
+    fn of(error: &RedisError) -> Option<Self> {
+        const ALL: [(&str, &str, Closed); 3] = [
+            ("OOM", "OOM command not allowed", Closed::Full),
+            ("MISCONF", "MISCONF ", Closed::DiskFails),
+            ("NOREPLICAS", "NOREPLICAS ", Closed::TooFewReplicas),
+        ];
+        let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
+        ALL.iter()
+            .find(|(own, inside, _)| code == *own || code == "ERR" && detail.contains(inside))
+            .map(|(_, _, why)| *why)
+    }
+
+    /// What people are told.
+    pub(super) const fn why(self) -> &'static str {
+        match self {
+            Self::Full => "Redis is full and takes no changes (OOM): its `maxmemory` is reached; raise it, or free memory",
+            Self::DiskFails => "Redis takes no changes because it cannot write to its disk (MISCONF): look at its disk and its log",
+            Self::TooFewReplicas => {
+                "Redis takes no changes because too few replicas are connected (NOREPLICAS): see its `min-replicas-to-write`"
+            }
+        }
+    }
 }
 
 fn meaning(error: &RedisError) -> StoreError {
@@ -225,7 +233,7 @@ fn meaning(error: &RedisError) -> StoreError {
     if !refused.is_empty() {
         return lacks(&refused);
     }
-    if let Some(why) = closed(error) {
+    if let Some(why) = Closed::of(error).map(Closed::why) {
         raise(Alarm::Closed(why));
         return StoreError::Unavailable(why.into());
     }

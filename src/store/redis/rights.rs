@@ -100,7 +100,7 @@ impl Rights {
     /// Told about every fault.
     pub(super) fn note(&self, fault: &Fault) {
         if let Some(why) = fault.closed {
-            *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemClock.now().boot, why));
+            *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemClock.now().boot, why.why()));
         }
         match fault.refused.as_slice() {
             [] => {}

@@ -93,11 +93,6 @@ fn a_start_that_fails_names_the_kernels_reason_once_and_in_the_shape_of_the_log(
             Some(("state/admin.sock", "/proc/nowhere/admin.sock".to_owned())),
             "the operator socket /proc/nowhere/admin.sock cannot be made: No such file or directory".to_owned(),
         ),
-        (
-            "",
-            Some(("state/durward.redb", "/proc/nowhere/durward.redb".to_owned())),
-            "No such file or directory".to_owned(),
-        ),
     ] {
         let site = site_with(tables);
         if let Some((from, to)) = change {

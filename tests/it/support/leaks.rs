@@ -64,7 +64,11 @@ fn views(output: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         output.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect(),
     ));
     for run in runs(output, |b| b.is_ascii_hexdigit() || matches!(b, b' ' | b':')) {
-        let digits: Vec<u8> = run.iter().filter_map(|b| char::from(*b).to_digit(16)).map(|d| d as u8).collect();
+        let digits: Vec<u8> = run
+            .iter()
+            .filter_map(|b| char::from(*b).to_digit(16))
+            .filter_map(|d| u8::try_from(d).ok())
+            .collect();
         for from in 0..2 {
             let bytes = digits
                 .get(from..)
