@@ -15,6 +15,7 @@ use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::events::ReaderState;
+use super::filter::{Collecting, Onward};
 use super::peppers::stamp;
 use super::{
     Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
@@ -25,7 +26,7 @@ use health::Health;
 use keeper::{Keeper, PAUSES, Pauses};
 use lanes::{Lanes, Needs, Shared};
 use receipts::Kept;
-use tables::{ReadTables, WriteTables};
+use tables::{PART, ReadTables, WriteTables};
 
 pub mod beginning;
 mod disk;
@@ -198,7 +199,27 @@ impl CredentialStore for EmbeddedStore {
     }
 
     fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
-        self.read(move |tables| tables.page_credentials(&filter))
+        Box::pin(async move {
+            let mut collecting = Collecting::new(&filter);
+            let mut after = filter.begin().to_owned();
+            let mut full = true;
+            while full {
+                let (tenant, from) = (filter.tenant.clone(), after.clone());
+                let part = self.read(move |tables| tables.read_part(tenant.as_ref(), &from)).await?;
+                full = part.len() == PART;
+                for (id, read) in part {
+                    match collecting.take(&id, read)? {
+                        Onward::Next => after = id,
+                        Onward::After(skipped) => {
+                            (after, full) = (skipped, true);
+                            break;
+                        }
+                        Onward::Nothing => return Ok(collecting.finish()),
+                    }
+                }
+            }
+            Ok(collecting.finish())
+        })
     }
 
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {

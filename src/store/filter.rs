@@ -109,7 +109,7 @@ pub(super) struct Collecting<'f> {
 
 /// Whether a list needs what follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(super) enum Onward {
     /// The next one.
     Next,
     /// What comes after this text.
@@ -130,35 +130,35 @@ impl<'f> Collecting<'f> {
     }
 
     /// Takes the next record as it was read.
-    pub(super) fn take(&mut self, id: &str, read: Result<CredentialRecord, StoreError>) -> Result<Needs, StoreError> {
+    pub(super) fn take(&mut self, id: &str, read: Result<CredentialRecord, StoreError>) -> Result<Onward, StoreError> {
         match self.filter.ids {
-            Ids::Beginning(prefix) if !id.starts_with(prefix) => return Ok(Needs::Nothing),
+            Ids::Beginning(prefix) if !id.starts_with(prefix) => return Ok(Onward::Nothing),
             // No id has a `~`, and it comes after everything that ids have.
-            Ids::NotBeginning(prefix) if id.starts_with(prefix) => return Ok(Needs::After(format!("{prefix}~"))),
+            Ids::NotBeginning(prefix) if id.starts_with(prefix) => return Ok(Onward::After(format!("{prefix}~"))),
             Ids::All | Ids::Beginning(_) | Ids::NotBeginning(_) => {}
         }
         if self.read == MAX_READ {
             self.page.next = CredentialId::parse(&self.last).ok();
-            return Ok(Needs::Nothing);
+            return Ok(Onward::Nothing);
         }
         self.read += 1;
         id.clone_into(&mut self.last);
         let record = match read {
             Err(error @ StoreError::Corrupt(_)) if self.filter.passes_over_broken => {
                 tracing::error!(alarm = "corrupt_record", %error, "passed over");
-                return Ok(Needs::Next);
+                return Ok(Onward::Next);
             }
             read => read?,
         };
         if !self.filter.admits(&record) {
-            return Ok(Needs::Next);
+            return Ok(Onward::Next);
         }
         if self.page.records.len() == self.limit {
             self.page.next = self.page.records.last().map(|record| record.id.clone());
-            return Ok(Needs::Nothing);
+            return Ok(Onward::Nothing);
         }
         self.page.records.push(record);
-        Ok(Needs::Next)
+        Ok(Onward::Next)
     }
 
     pub(super) fn finish(self) -> CredentialPage {
@@ -171,13 +171,13 @@ mod tests {
     use super::*;
     use crate::decide::samples;
 
-    fn collect(filter: &CredentialFilter, ids: impl Iterator<Item = String>) -> (CredentialPage, Needs) {
+    fn collect(filter: &CredentialFilter, ids: impl Iterator<Item = String>) -> (CredentialPage, Onward) {
         let mut collecting = Collecting::new(filter);
-        let mut needs = Needs::Next;
+        let mut needs = Onward::Next;
         for id in ids {
             let record = samples::facts("key", &id, "acme").credential;
             needs = collecting.take(&id, Ok(record)).unwrap();
-            if needs != Needs::Next {
+            if needs != Onward::Next {
                 break;
             }
         }
@@ -193,10 +193,10 @@ mod tests {
         };
         let ids = |count: usize| (0..count).map(|n| format!("key_{n:06}"));
         let (page, needs) = collect(&filter, ids(MAX_READ + 5));
-        assert_eq!((page.records.len(), needs), (0, Needs::Nothing));
+        assert_eq!((page.records.len(), needs), (0, Onward::Nothing));
         assert_eq!(page.next.unwrap().as_str(), format!("key_{:06}", MAX_READ - 1));
         let (page, needs) = collect(&filter, ids(MAX_READ));
-        assert_eq!((page.next, needs), (None, Needs::Next));
+        assert_eq!((page.next, needs), (None, Onward::Next));
     }
 
     #[test]
@@ -210,10 +210,10 @@ mod tests {
         let sessions = of(Ids::Beginning("ses_"));
         assert_eq!(sessions.begin(), "ses_");
         let (page, needs) = collect(&sessions, all().skip(1));
-        assert_eq!((page.records.len(), page.next, needs), (1, None, Needs::Nothing));
+        assert_eq!((page.records.len(), page.next, needs), (1, None, Onward::Nothing));
         let (page, needs) = collect(&of(Ids::NotBeginning("ses_")), all());
-        assert_eq!((page.records.len(), needs), (1, Needs::After("ses_~".to_owned())));
+        assert_eq!((page.records.len(), needs), (1, Onward::After("ses_~".to_owned())));
         let (page, needs) = collect(&of(Ids::All), all());
-        assert_eq!((page.records.len(), needs), (3, Needs::Next));
+        assert_eq!((page.records.len(), needs), (3, Onward::Next));
     }
 }

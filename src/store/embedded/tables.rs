@@ -7,8 +7,7 @@ use crate::base::fingerprint::{Fingerprint, PepperChecks};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
 use crate::store::change;
-use crate::store::filter::{Collecting, Needs};
-use crate::store::{Again, CredentialFilter, CredentialPage, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
+use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
 
 pub(super) use log::events_after;
 pub(super) use peppers::read_peppers;
@@ -270,38 +269,21 @@ impl ReadTables {
         }
     }
 
-    pub(super) fn page_credentials(&self, filter: &CredentialFilter) -> Result<CredentialPage, StoreError> {
-        let mut collecting = Collecting::new(filter);
-        let mut begin = Some(filter.begin().to_owned());
-        while let Some(after) = begin {
-            begin = match &filter.tenant {
-                Some(tenant) => self.take_page(&mut collecting, ids_of(&self.credentials_of, tenant, &after)?)?,
-                None => {
-                    let range = self.credentials.range::<&str>(from(&after)).map_err(|e| failed(e.into()))?;
-                    let ids = range.map(|entry| Ok(entry.map_err(|e| failed(e.into()))?.0.value().to_owned()));
-                    self.take_page(&mut collecting, ids)?
-                }
-            };
-        }
-        Ok(collecting.finish())
-    }
-
-    /// Takes records until the list needs no more, or only what comes after a text.
-    fn take_page(
-        &self,
-        collecting: &mut Collecting<'_>,
-        ids: impl Iterator<Item = Result<String, StoreError>>,
-    ) -> Result<Option<String>, StoreError> {
-        for id in ids {
+    /// Some records after an id, each as it was read.
+    pub(super) fn read_part(&self, tenant: Option<&TenantId>, after: &str) -> Result<Vec<ReadRecord>, StoreError> {
+        let read = |id: Result<String, StoreError>| {
             let id = id?;
-            let read = change::listed(&id, self.used_credential_at(&id));
-            match collecting.take(&id, read)? {
-                Needs::Next => {}
-                Needs::After(skipped) => return Ok(Some(skipped)),
-                Needs::Nothing => break,
+            let record = change::listed(&id, self.used_credential_at(&id));
+            Ok((id, record))
+        };
+        match tenant {
+            Some(tenant) => ids_of(&self.credentials_of, tenant, after)?.take(PART).map(read).collect(),
+            None => {
+                let range = self.credentials.range::<&str>(from(after)).map_err(|e| failed(e.into()))?;
+                let ids = range.map(|entry| Ok(entry.map_err(|e| failed(e.into()))?.0.value().to_owned()));
+                ids.take(PART).map(read).collect()
             }
         }
-        Ok(None)
     }
 
     fn take_listed(
@@ -350,6 +332,12 @@ impl ReadTables {
             .collect()
     }
 }
+
+/// Most records that a page of a list reads at a time: a fraction of the time a read may take, on a slow machine too.
+pub(super) const PART: usize = 200;
+
+/// An id, and the record as it was read.
+pub(super) type ReadRecord = (String, Result<CredentialRecord, StoreError>);
 
 /// Everything after an id; after the empty text is everything.
 fn from(after: &str) -> (std::ops::Bound<&str>, std::ops::Bound<&str>) {

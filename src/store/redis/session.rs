@@ -6,7 +6,7 @@ use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change;
-use crate::store::filter::{Collecting, Needs};
+use crate::store::filter::{Collecting, Onward};
 use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
@@ -125,12 +125,12 @@ impl Session {
             for (id, stored) in page {
                 let read = change::listed(&id, judge::credential_of(&id, stored));
                 match collecting.take(&id, read)? {
-                    Needs::Next => after = Some(id),
-                    Needs::After(skipped) => {
+                    Onward::Next => after = Some(id),
+                    Onward::After(skipped) => {
                         (after, full) = (Some(skipped), true);
                         break;
                     }
-                    Needs::Nothing => return Ok(collecting.finish()),
+                    Onward::Nothing => return Ok(collecting.finish()),
                 }
             }
         }

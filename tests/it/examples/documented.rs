@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::{Gateway, run};
 use crate::support::raw::Response;
 use crate::support::site::Site;
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Then, Upstream};
 
 use super::house::text;
 use super::{call, curl, site};
@@ -120,6 +120,8 @@ fn geldstuck_every_documented_call_works() {
 
     let fields = [("x-api-key", next.as_str()), ("x-api-secret", &next_secret)];
     let begun = expect_status(&call(gateway, "POST", "/v1/kyc/onfido", &fields, r#"{"subject":"user_1"}"#), 201);
+    house.reached_for("acme", "/v1/kyc/onfido");
+    assert_eq!(house.upstream.requests().last().unwrap().body, br#"{"subject":"user_1"}"#);
     let bearer = format!("Bearer {}", text(&begun, "session_token"));
     expect_status(
         &call(gateway, "GET", "/v1/verification/steps", &[("Authorization", &bearer)], ""),
@@ -135,6 +137,32 @@ fn geldstuck_every_documented_call_works() {
         &call(gateway, "GET", "/v1/dashboard/overview", &[("Authorization", &bearer)], ""),
         200,
     );
+}
+
+#[test]
+fn a_service_that_refuses_a_verification_leaves_no_token_for_it() {
+    let refusing = Upstream::answering("HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n", Then::Keep);
+    let site = site("geldstuck", refusing.address, &[]);
+    let gateway = Gateway::start(&site);
+    gateway.json(&["tenants", "create", "acme"]);
+    let made = gateway.create_key("keys", "acme", &["--mode", "live"]);
+    let fields = [("x-api-key", text(&made, "key")), ("x-api-secret", text(&made, "secret"))];
+    let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let begin = |body: &str| call(&gateway, "POST", "/v1/kyc/onfido", &fields, body);
+    let refused = begin(r#"{"subject":"user_1"}"#);
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["type"]),
+        (403, &json!("permission_error"))
+    );
+    let sessions = gateway.json(&["sessions", "list", "--tenant", "acme"]);
+    assert_eq!(sessions["sessions"], json!([]));
+    assert_eq!(refusing.count(), 1);
+    // What is not in order does not reach the service.
+    assert_eq!(
+        (begin("{}").status, call(&gateway, "POST", "/v1/kyc/onfido", &[], "").status),
+        (422, 401)
+    );
+    assert_eq!(refusing.count(), 1);
 }
 
 #[test]
