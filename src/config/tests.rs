@@ -133,7 +133,8 @@ fn every_default_of_the_tables_lies_within_its_bounds() {
             };
             assert!(within, "{} {}", schema.name, key.name);
             assert!(!key.about.is_empty(), "{} {}", schema.name, key.name);
-            if let Some(inner) = key.kind.table() {
+            // An object of a body has fields as a body has.
+            if let Some(inner) = key.kind.table().filter(|inner| !std::ptr::eq(*inner, schema)) {
                 visit(inner);
             }
         }

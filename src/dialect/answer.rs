@@ -247,6 +247,21 @@ impl Filling {
         names.into_iter().map(|name| (name.to_owned(), self.member(name))).collect()
     }
 
+    /// A body of these fields, with dots for members of objects.
+    fn body(self, names: &[String]) -> serde_json::Value {
+        let mut body = json!({});
+        let holds = |name: &str| {
+            names
+                .iter()
+                .any(|other| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+        };
+        for name in names.iter().filter(|name| !holds(name)) {
+            let member = name.rsplit('.').next().unwrap_or(name);
+            put(&mut body, name, self.member(member));
+        }
+        body
+    }
+
     /// An answer of a service with these members.
     fn hook(self, names: &HookNames) -> serde_json::Value {
         let mut told = json!({});
@@ -255,7 +270,15 @@ impl Filling {
             (HookNames::Whole, Self::Full) => return json!({ "id": "id", "member": { "of": [1, true, null] } }),
             (HookNames::Named(names), _) => {
                 for name in names {
-                    put(&mut told, name, self);
+                    put(
+                        &mut told,
+                        name,
+                        if self == Self::Full {
+                            name.as_str().into()
+                        } else {
+                            serde_json::Value::Null
+                        },
+                    );
                 }
             }
         }
@@ -297,19 +320,18 @@ impl AnswerNames {
             "items": items,
             "hook": filling.hook(&self.hook),
             "path": Filling::Full.members(self.path.iter().map(String::as_str)),
-            "body": filling.members(self.body.iter().map(String::as_str)),
+            "body": filling.body(&self.body),
         })
     }
 }
 
-/// Puts a sample at the end of a path of members.
-fn put(object: &mut serde_json::Value, path: &str, filling: Filling) {
+/// Puts a value at the end of a path of members.
+fn put(object: &mut serde_json::Value, path: &str, value: serde_json::Value) {
     let (member, rest) = path.split_once('.').map_or((path, None), |(member, rest)| (member, Some(rest)));
     let Some(members) = object.as_object_mut() else { return };
-    match (rest, filling) {
-        (Some(rest), _) => put(members.entry(member).or_insert_with(|| json!({})), rest, filling),
-        (None, Filling::Full) => drop(members.insert(member.to_owned(), member.into())),
-        (None, Filling::Sparse) => drop(members.insert(member.to_owned(), serde_json::Value::Null)),
+    match rest {
+        Some(rest) => put(members.entry(member).or_insert_with(|| json!({})), rest, value),
+        None => drop(members.insert(member.to_owned(), value)),
     }
 }
 

@@ -15,12 +15,13 @@ use crate::decide::extract::{Extracted, extract, extract_pair};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, IssuerIndex, Route};
 use crate::decide::surface::{AccountFields, BodyField, Carry, SessionRecord, Surface, SurfaceIndex};
-use crate::issue::body::{Body, check_media_type};
+use crate::issue::body::{Body, Media, check_media_type};
 use crate::issue::call::{Call, Caller, Issued, Stop};
 use crate::issue::fields::Checked;
+use crate::issue::form;
 use crate::issue::path::PathValues;
 use crate::issue::spec::hook::{Hook, When};
-use crate::issue::spec::{Action, BodySchema, Issuer, Unreadable};
+use crate::issue::spec::{Action, BodySchema, Forms, Issuer, Unreadable};
 use crate::resolver::{Recall, Resolved};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
@@ -249,7 +250,11 @@ fn parse(asked: Asked<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<Body, De
     if bytes.is_empty() {
         return Ok(Body::default());
     }
-    let parsed = check_media_type(&asked.head.fields).and_then(|()| Body::parse(bytes));
+    let parsed = check_media_type(&asked.head.fields).and_then(|media| match (media, schema.forms) {
+        (Media::Json, _) => Body::parse(bytes),
+        (Media::Form, Forms::Taken) => form::parse(schema, bytes),
+        (Media::Form, Forms::Refused) => Err(Denial::WrongMediaType),
+    });
     match (parsed, schema.unreadable) {
         (Err(_), Unreadable::Empty) => Ok(Body::default()),
         (parsed, _) => parsed,

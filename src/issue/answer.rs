@@ -9,12 +9,13 @@ use crate::base::key::GeneratedKey;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
 use crate::base::scope::ScopeSet;
 
+use super::body::Member;
 use super::call::{Call, Issued, News};
 use super::hook;
 use super::making::Made;
 use super::page::PageAsked;
 use super::spec::hook::{Hook, OnFailure, When};
-use super::spec::{FieldKind, Value};
+use super::spec::{FieldKind, UnknownFields, Value};
 
 /// What an action has to say beside caller, path, body and request id.
 #[derive(Debug, Default)]
@@ -97,18 +98,21 @@ pub fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
     }))
 }
 
-/// The fields of the body, absent ones as `null`; secret ones are not there at all.
-fn body(call: &Call) -> Result<Map<String, Json>, Denial> {
-    let fields = call.issuer()?.body.fields.iter();
-    let shown = fields.filter(|field| !matches!(field.kind, FieldKind::Secret { .. }));
-    let value = |name: &str| {
-        let text = call.body.text(name).map(Json::from);
-        text.or_else(|| call.body.integer(name).map(Json::from))
-            .or_else(|| call.body.list(name).map(Json::from))
-    };
-    Ok(shown
-        .map(|field| (field.name.clone(), value(&field.name).unwrap_or_default()))
-        .collect())
+/// The fields of the body, absent ones as `null`, with what is kept besides; secret ones are not there at all.
+fn body(call: &Call) -> Result<Json, Denial> {
+    let schema = &call.issuer()?.body;
+    let kept = schema.unknown_fields == UnknownFields::Kept;
+    let mut shown = if kept { call.body.to_json() } else { Map::new().into() };
+    for field in &schema.fields {
+        let value = call.body.value(&field.name);
+        match (&field.kind, value) {
+            (FieldKind::Secret { .. }, _) => hook::remove(&mut shown, &field.name),
+            (FieldKind::Object, Some(_)) if kept => {}
+            (FieldKind::Object, _) => hook::put(&mut shown, &field.name, Map::new().into()),
+            (_, value) => hook::put(&mut shown, &field.name, value.map(Member::to_json).unwrap_or_default()),
+        }
+    }
+    Ok(shown)
 }
 
 fn caller(call: &Call) -> Json {

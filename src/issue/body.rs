@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value as Json};
 use zeroize::Zeroizing;
 
 use crate::base::denial::Denial;
@@ -23,12 +24,18 @@ pub enum Member {
     Text(Zeroizing<String>),
     /// A whole number within 64 bits.
     Integer(i64),
+    /// Any other number.
+    Number(Number),
+    /// A truth value.
+    Flag(bool),
     /// A list of texts.
     List(Vec<String>),
+    /// A list of other things.
+    Items(Vec<Member>),
+    /// An object.
+    Object(Body),
     /// `null`, which counts as absent.
     Null,
-    /// Anything else: truth values, fractions, objects, lists of other things.
-    Other,
 }
 
 impl fmt::Debug for Member {
@@ -37,10 +44,41 @@ impl fmt::Debug for Member {
         f.write_str(match self {
             Self::Text(_) => "Text(..)",
             Self::Integer(_) => "Integer(..)",
+            Self::Number(_) => "Number(..)",
+            Self::Flag(_) => "Flag(..)",
             Self::List(_) => "List(..)",
+            Self::Items(_) => "Items(..)",
+            Self::Object(_) => "Object(..)",
             Self::Null => "Null",
-            Self::Other => "Other",
         })
+    }
+}
+
+impl Member {
+    /// The value as it was sent, but for the spelling.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Text(text) => text.as_str().into(),
+            Self::Integer(number) => (*number).into(),
+            Self::Number(number) => number.clone().into(),
+            Self::Flag(flag) => (*flag).into(),
+            Self::List(texts) => texts.as_slice().into(),
+            Self::Items(items) => items.iter().map(Self::to_json).collect(),
+            Self::Object(members) => members.iter().map(|(name, member)| (name.to_owned(), member.to_json())).collect(),
+            Self::Null => Json::Null,
+        }
+    }
+
+    /// How many objects and lists stand in one another, this one included; 0 for a plain value.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::Items(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Object(members) => 1 + members.iter().map(|(_, member)| member.depth()).max().unwrap_or(0),
+            Self::List(_) => 1,
+            Self::Text(_) | Self::Integer(_) | Self::Number(_) | Self::Flag(_) | Self::Null => 0,
+        }
     }
 }
 
@@ -52,9 +90,9 @@ impl Body {
     /// Reads a body. An empty one is an object without members: what it lacks is told by name.
     ///
     /// # Errors
-    /// [`Denial::InvalidBody`] for anything but one JSON object (RFC 8259), a repeated name (at the
-    /// top level, where names mean something), more than 64 members, a list of more than 256 items,
-    /// or objects and lists more than 128 deep.
+    /// [`Denial::InvalidBody`] for anything but one JSON object (RFC 8259), a name that is repeated within an
+    /// object, an object of more than 64 members, a list of more than 256 items, or objects and lists more than
+    /// 128 deep.
     pub fn parse(json: &[u8]) -> Result<Self, Denial> {
         if json.is_empty() {
             return Ok(Self::default());
@@ -62,10 +100,52 @@ impl Body {
         serde_json::from_slice(json).map_err(|_| Denial::InvalidBody)
     }
 
-    /// The member of this name.
+    /// The member of this name; with dots, a member of a member. A name that holds a dot itself is never found:
+    /// it would be another reading of the same path.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<&Member> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, member)| member)
+    pub fn find(&self, path: &str) -> Option<&Member> {
+        let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+        let member = self.0.iter().find(|(own, _)| own == name).map(|(_, member)| member)?;
+        match (rest, member) {
+            (None, member) => Some(member),
+            (Some(rest), Member::Object(members)) => members.find(rest),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// Adds a member of this very name, whatever dots it has.
+    ///
+    /// # Errors
+    /// [`Denial::InvalidBody`] for a name that is there.
+    pub fn push(&mut self, name: &str, member: Member) -> Result<(), Denial> {
+        if self.0.iter().any(|(own, _)| own == name) {
+            return Err(Denial::InvalidBody);
+        }
+        self.0.push((name.to_owned(), member));
+        Ok(())
+    }
+
+    /// Puts a member at the end of a path.
+    ///
+    /// # Errors
+    /// [`Denial::InvalidBody`] where something stands there already, or on the way.
+    pub fn put(&mut self, path: &str, member: Member) -> Result<(), Denial> {
+        let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+        let own = self.0.iter_mut().find(|(own, _)| own == name).map(|(_, member)| member);
+        match (own, rest) {
+            (Some(Member::Object(members)), Some(rest)) => members.put(rest, member),
+            (Some(_), _) => Err(Denial::InvalidBody),
+            (None, None) => {
+                self.0.push((name.to_owned(), member));
+                Ok(())
+            }
+            (None, Some(rest)) => {
+                let mut members = Self::default();
+                members.put(rest, member)?;
+                self.0.push((name.to_owned(), Member::Object(members)));
+                Ok(())
+            }
+        }
     }
 
     /// A member's text, if it is one.
@@ -83,27 +163,36 @@ impl Body {
     }
 }
 
-/// Whether a body may be read as JSON: said to be `application/json`, in UTF-8 if it says a charset,
-/// and not compressed. `text/plain` and form types are refused, which are what a page of another
-/// site can send without asking (hardening B10). An empty body needs no type.
+/// What a body may be read as: said to be `application/json` or a form, in UTF-8 if it says a charset, and not
+/// compressed. `text/plain` and the other form type are refused, which are what a page of another site can send
+/// without asking (hardening B10). An empty body needs no type.
 ///
 /// # Errors
 /// [`Denial::WrongMediaType`].
-pub fn check_media_type(fields: &Fields) -> Result<(), Denial> {
+pub fn check_media_type(fields: &Fields) -> Result<Media, Denial> {
     let coding = fields.one("content-encoding").map_err(|_| Denial::WrongMediaType)?;
     let media = fields.one("content-type").map_err(|_| Denial::WrongMediaType)?;
     let plain = coding.is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"));
-    if plain && media.is_some_and(is_json) {
-        Ok(())
-    } else {
-        Err(Denial::WrongMediaType)
+    match media {
+        Some(media) if plain && is_of_type(media, b"application/json") => Ok(Media::Json),
+        Some(media) if plain && is_of_type(media, b"application/x-www-form-urlencoded") => Ok(Media::Form),
+        _ => Err(Denial::WrongMediaType),
     }
 }
 
-fn is_json(value: &[u8]) -> bool {
+/// What a body says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Media {
+    /// `application/json`
+    Json,
+    /// `application/x-www-form-urlencoded`, which any page can send: only for routes that say so.
+    Form,
+}
+
+fn is_of_type(value: &[u8], wanted: &[u8]) -> bool {
     let mut parts = value.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-    let is_json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json"));
-    is_json && parts.all(|parameter| parameter.is_empty() || is_utf8_charset(parameter))
+    let is_wanted = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted));
+    is_wanted && parts.all(|parameter| parameter.is_empty() || is_utf8_charset(parameter))
 }
 
 fn is_utf8_charset(parameter: &[u8]) -> bool {
@@ -122,16 +211,8 @@ impl<'de> Deserialize<'de> for Body {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
-                let mut members: Vec<(String, Member)> = Vec::with_capacity(8);
-                while let Some(name) = map.next_key::<String>()? {
-                    let known = members.iter().any(|(own, _)| *own == name);
-                    if known || members.len() == MAX_MEMBERS || name.len() > MAX_NAME {
-                        return Err(A::Error::custom("repeated, too many or too long members"));
-                    }
-                    members.push((name, map.next_value()?));
-                }
-                Ok(Body(members))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Body, A::Error> {
+                read_members(map)
             }
         }
         // `deserialize_map` and a visitor without `visit_seq`: a derived struct would take an array too.
@@ -163,15 +244,16 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Member, E> {
-        Ok(i64::try_from(number).map_or(Member::Other, Member::Integer))
+        Ok(i64::try_from(number).map_or_else(|_| Member::Number(number.into()), Member::Integer))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Member, E> {
-        Ok(Member::Other)
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Member, E> {
+        let number = Number::from_f64(number).ok_or_else(|| E::custom("not a number"))?;
+        Ok(Member::Number(number))
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Member, E> {
-        Ok(Member::Other)
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<Member, E> {
+        Ok(Member::Flag(flag))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Member, E> {
@@ -179,38 +261,43 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member, A::Error> {
-        let mut items = Some(Vec::new());
-        let mut count = 0;
-        while let Some(item) = seq.next_element_seed(Item)? {
-            count += 1;
-            if count > MAX_ITEMS {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<Member>()? {
+            if items.len() == MAX_ITEMS {
                 return Err(A::Error::custom("too many items"));
             }
-            match (item, &mut items) {
-                (Some(item), Some(items)) => items.push(item),
-                _ => items = None,
-            }
+            items.push(item);
         }
-        Ok(items.map_or(Member::Other, Member::List))
+        Ok(list_of(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Member::Other)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Member, A::Error> {
+        read_members(map).map(Member::Object)
     }
 }
 
-/// An item of a list: its text, or nothing if it is something else.
-struct Item;
-
-impl<'de> DeserializeSeed<'de> for Item {
-    type Value = Option<String>;
-    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Option<String>, D::Error> {
-        Ok(match Member::deserialize(input)? {
-            Member::Text(text) => Some(text.as_str().to_owned()),
-            _ => None,
-        })
+/// A list of texts, if all are.
+fn list_of(items: Vec<Member>) -> Member {
+    let text = |item: &Member| match item {
+        Member::Text(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    };
+    match items.iter().map(text).collect() {
+        Some(texts) => Member::List(texts),
+        None => Member::Items(items),
     }
+}
+
+fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Body, A::Error> {
+    let mut members: Vec<(String, Member)> = Vec::with_capacity(8);
+    while let Some(name) = map.next_key::<String>()? {
+        let known = members.iter().any(|(own, _)| *own == name);
+        if known || members.len() == MAX_MEMBERS || name.len() > MAX_NAME {
+            return Err(A::Error::custom("repeated, too many or too long members"));
+        }
+        members.push((name, map.next_value()?));
+    }
+    Ok(Body(members))
 }
 
 #[cfg(test)]
@@ -230,9 +317,11 @@ mod tests {
         assert_eq!(body.find("b"), Some(&Member::Integer(-1)));
         assert_eq!(body.find("d"), Some(&Member::List(vec!["y".into(), "z".into()])));
         assert_eq!(body.find("e"), Some(&Member::Null));
-        for other in ["c", "f", "g", "h"] {
-            assert_eq!(body.find(other), Some(&Member::Other), "{other}");
-        }
+        assert_eq!(body.find("c").map(Member::to_json), Some(serde_json::json!(1.5)));
+        assert_eq!(body.find("f").map(Member::to_json), Some(serde_json::json!(["y", 1])));
+        assert_eq!(body.find("g"), Some(&Member::Flag(true)));
+        assert_eq!(body.find("h.a"), Some(&Member::Integer(1)));
+        assert_eq!(body.find("h").map(Member::depth), Some(1));
         assert_eq!(body.find("i"), None);
         assert_eq!(Body::parse(b""), Ok(Body::default()), "an empty body lacks everything");
     }
@@ -264,6 +353,10 @@ mod tests {
         assert!(!reads(r#"{"a":1,"a":1}"#));
         assert!(!reads(r#"{"role":"viewer","\u0072ole":"payer"}"#));
         assert!(reads(r#"{"a":1,"A":1}"#));
+        assert!(!reads(r#"{"a":{"b":1,"b":2}}"#), "in what an object holds as well");
+        let dotted = Body::parse(br#"{"a.b":"one","a":{"c":"two"}}"#).unwrap();
+        assert_eq!(dotted.find("a.b"), None, "a name with a dot is no path");
+        assert_eq!(dotted.text("a.c"), Some("two"));
     }
 
     #[test]
@@ -293,7 +386,7 @@ mod tests {
             for (name, value) in lines {
                 fields.push(name.as_bytes(), value.as_bytes());
             }
-            check_media_type(&fields).is_ok()
+            check_media_type(&fields) == Ok(Media::Json)
         };
         for good in [
             "application/json",

@@ -15,6 +15,7 @@ use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::snapshot::Snapshot;
 use crate::store::RestsOn;
 
+use super::body::Member;
 use super::fields::{Checked, Rule};
 use super::hook::Errand;
 use super::path::PathValues;
@@ -216,8 +217,13 @@ impl Call {
     fn body_value(&self, name: &str) -> Option<Value> {
         let text = self.body.text(name).map(|text| Value::Text(text.to_owned()));
         let list = || self.body.list(name).map(|items| Value::List(items.to_vec()));
-        text.or_else(list)
-            .or_else(|| self.body.integer(name).map(|n| Value::Text(n.to_string())))
+        text.or_else(list).or_else(|| match self.body.value(name)? {
+            Member::Integer(number) => Some(Value::Text(number.to_string())),
+            Member::Number(number) => Some(Value::Text(number.to_string())),
+            Member::Flag(flag) => Some(Value::Text(flag.to_string())),
+            // Configuration takes none of these for a value.
+            Member::Text(_) | Member::List(_) | Member::Items(_) | Member::Object(_) | Member::Null => None,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::base::ids::is_valid_id;
 use crate::base::login::is_email;
 
 use super::body::{Body, Member};
-use super::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
+use super::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat, UnknownFields};
 
 /// A body that fits its schema. Fields that are absent, `null` or an empty text are not in it.
 #[derive(Debug, Default)]
@@ -21,11 +21,14 @@ impl Checked {
     pub fn check(schema: &BodySchema, body: Body) -> Result<Self, FieldErrors> {
         let mut errors = FieldErrors::default();
         for field in &schema.fields {
-            check_field(field, body.find(&field.name), &mut errors);
+            let of = field.name.rsplit_once('.').map(|(object, _)| body.find(object));
+            // What is wrong with the object itself is told of the object.
+            if of.is_none_or(|object| matches!(object, Some(Member::Object(_)))) {
+                check_field(field, body.find(&field.name), &mut errors);
+            }
         }
-        for (name, _) in body.iter().filter(|(name, _)| schema.fields.iter().all(|f| f.name != *name)) {
-            let template = schema.unknown.as_deref().unwrap_or("The {field} field is not known.");
-            errors.push(name, template.replace("{field}", &spaced(name)));
+        if schema.unknown_fields == UnknownFields::Refused {
+            refuse_unknown(schema, (&body, ""), &mut errors);
         }
         if errors.is_empty() { Ok(Self(body)) } else { Err(errors) }
     }
@@ -40,6 +43,18 @@ impl Checked {
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<Zeroizing<String>> {
         self.text(name).map(|text| Zeroizing::new(text.to_owned()))
+    }
+
+    /// What a field holds, as it was sent.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&Member> {
+        self.0.find(name).filter(|member| !is_absent(Some(member)))
+    }
+
+    /// The whole body as it was sent, secrets included.
+    #[must_use]
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        self.0.iter().map(|(name, member)| (name.to_owned(), member.to_json())).collect()
     }
 
     /// A field's number.
@@ -110,13 +125,33 @@ pub enum Rule {
     OneOf,
 }
 
-fn check_field(field: &Field, member: Option<&Member>, errors: &mut FieldErrors) {
-    let absent = match member {
+/// Members that are no fields, in the objects of the body too.
+fn refuse_unknown(schema: &BodySchema, (object, of): (&Body, &str), errors: &mut FieldErrors) {
+    for (name, member) in object.iter() {
+        let path = if of.is_empty() { name.to_owned() } else { format!("{of}.{name}") };
+        // A name that holds a dot is no path, and so no field.
+        let field = schema.fields.iter().find(|field| !name.contains('.') && field.name == path);
+        match (field.map(|field| &field.kind), member) {
+            (Some(FieldKind::Object), Member::Object(members)) => refuse_unknown(schema, (members, &path), errors),
+            (Some(_), _) => {}
+            (None, _) => {
+                let template = schema.unknown.as_deref().unwrap_or("The {field} field is not known.");
+                errors.push(&path, template.replace("{field}", &spaced(&path)));
+            }
+        }
+    }
+}
+
+fn is_absent(member: Option<&Member>) -> bool {
+    match member {
         None | Some(Member::Null) => true,
         Some(Member::Text(text)) => text.is_empty(),
         Some(_) => false,
-    };
-    let broken = match (absent, field.presence) {
+    }
+}
+
+fn check_field(field: &Field, member: Option<&Member>, errors: &mut FieldErrors) {
+    let broken = match (is_absent(member), field.presence) {
         (true, Presence::Required) => vec![Rule::Required],
         (true, Presence::Optional) => Vec::new(),
         (false, _) => broken_rules(field, member),
@@ -142,9 +177,38 @@ fn broken_rules(field: &Field, member: Option<&Member>) -> Vec<Rule> {
         (FieldKind::Integer { min, .. }, Some(Member::Integer(number))) if number < min => vec![Rule::Min(*min)],
         (FieldKind::Integer { max, .. }, Some(Member::Integer(number))) if number > max => vec![Rule::Max(*max)],
         (FieldKind::Integer { .. }, Some(Member::Integer(_))) => Vec::new(),
+        (FieldKind::Number { min, .. }, Some(Member::Integer(number))) if number < min => vec![Rule::Min(*min)],
+        (FieldKind::Number { max, .. }, Some(Member::Integer(number))) if number > max => vec![Rule::Max(*max)],
+        (FieldKind::Number { .. }, Some(Member::Integer(_))) => Vec::new(),
+        (FieldKind::Number { min, max }, Some(Member::Number(number))) => {
+            number_rules(number.as_f64().unwrap_or(f64::INFINITY), *min, *max)
+        }
+        (FieldKind::Boolean, Some(Member::Flag(_))) | (FieldKind::Object, Some(Member::Object(_))) => Vec::new(),
+        (FieldKind::Any { max, depth }, Some(member)) => any_rules(member, *max, *depth),
         (FieldKind::TextList { max_items, max }, Some(Member::List(items))) => list_rules(field, items, *max_items, *max),
         _ => vec![Rule::Kind],
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bounds are below 2^53")]
+fn number_rules(number: f64, min: i64, max: i64) -> Vec<Rule> {
+    if number < min as f64 {
+        vec![Rule::Min(min)]
+    } else if number > max as f64 {
+        vec![Rule::Max(max)]
+    } else {
+        Vec::new()
+    }
+}
+
+fn any_rules(member: &Member, max: usize, depth: usize) -> Vec<Rule> {
+    if member.depth() > depth {
+        return vec![Rule::Format];
+    }
+    if member.to_json().to_string().len() > max {
+        return vec![Rule::Max(number(max))];
+    }
+    Vec::new()
 }
 
 fn list_rules(field: &Field, items: &[String], max_items: usize, max: usize) -> Vec<Rule> {
@@ -189,6 +253,10 @@ fn kind_message(kind: &FieldKind) -> &'static str {
     match kind {
         FieldKind::Text { .. } | FieldKind::Secret { .. } => "The {field} field must be a string.",
         FieldKind::Integer { .. } => "The {field} field must be an integer.",
+        FieldKind::Number { .. } => "The {field} field must be a number.",
+        FieldKind::Boolean => "The {field} field must be true or false.",
+        FieldKind::Object => "The {field} field must be an object.",
+        FieldKind::Any { .. } => "The {field} field is not valid.",
         FieldKind::TextList { .. } => "The {field} field must be a list of strings.",
     }
 }
@@ -204,14 +272,15 @@ fn format_message(kind: &FieldKind) -> &'static str {
 
 fn min_message(kind: &FieldKind) -> &'static str {
     match kind {
-        FieldKind::Integer { .. } => "The {field} field must be at least {min}.",
+        FieldKind::Integer { .. } | FieldKind::Number { .. } => "The {field} field must be at least {min}.",
         _ => "The {field} field must be at least {min} characters.",
     }
 }
 
 fn max_message(kind: &FieldKind) -> &'static str {
     match kind {
-        FieldKind::Integer { .. } => "The {field} field must not be greater than {max}.",
+        FieldKind::Integer { .. } | FieldKind::Number { .. } => "The {field} field must not be greater than {max}.",
+        FieldKind::Any { .. } => "The {field} field must not be larger than {max} bytes.",
         FieldKind::TextList { .. } => "The {field} field must not have more than {max} items.",
         _ => "The {field} field must not be greater than {max} characters.",
     }

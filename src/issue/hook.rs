@@ -157,7 +157,7 @@ pub fn nothing(fields: &HookFields) -> Json {
 }
 
 /// Puts a value at the end of a path of members.
-fn put(object: &mut Json, path: &str, value: Json) {
+pub(super) fn put(object: &mut Json, path: &str, value: Json) {
     let (member, rest) = path.split_once('.').map_or((path, None), |(member, rest)| (member, Some(rest)));
     let Some(members) = object.as_object_mut() else { return };
     match rest {
@@ -165,6 +165,17 @@ fn put(object: &mut Json, path: &str, value: Json) {
             members.insert(member.to_owned(), value);
         }
         Some(rest) => put(members.entry(member).or_insert_with(|| Map::new().into()), rest, value),
+    }
+}
+
+/// Takes away what stands at the end of a path of members.
+pub(super) fn remove(object: &mut Json, path: &str) {
+    match path.rsplit_once('.') {
+        None => drop(object.as_object_mut().and_then(|members| members.remove(path))),
+        Some((of, member)) => {
+            let of = of.split('.').try_fold(object, |at, name| at.get_mut(name));
+            drop(of.and_then(|of| of.as_object_mut()?.remove(member)));
+        }
     }
 }
 

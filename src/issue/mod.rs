@@ -6,6 +6,7 @@ pub mod call;
 pub mod cookie;
 pub mod engine;
 pub mod fields;
+pub mod form;
 pub mod hook;
 pub mod making;
 pub mod narrow;

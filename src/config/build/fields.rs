@@ -3,7 +3,9 @@
 use crate::config::source::Located;
 use crate::config::written::{WrittenField, WrittenRoute, WrittenServe};
 use crate::decide::surface::{BodyField, Carry, Surface};
-use crate::issue::spec::{BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Presence, TextFormat, Unreadable};
+use crate::issue::spec::{
+    BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Forms, Presence, TextFormat, UnknownFields, Unreadable,
+};
 
 use super::Builder;
 use super::scene::Scene;
@@ -20,29 +22,67 @@ const DEFAULT_SECRET: u64 = 128;
 const MAX_EMAIL: u64 = 254;
 /// Longest id of ours.
 const MAX_ID: u64 = 128;
-/// Most fields of one body.
+/// Most fields of one body, those of its objects included.
 const MAX_FIELDS: usize = 64;
+/// Most objects in one another: an order with a buyer with an address has two.
+const MAX_NESTED: usize = 4;
+/// Largest value of any kind unless configured, in bytes: a page of text.
+const DEFAULT_ANY: u64 = 4_096;
+/// Deepest value of any kind unless configured.
+const DEFAULT_DEPTH: usize = 8;
 
 impl Builder<'_> {
     /// All fields: of credentials first, then as written.
     pub(super) fn fields(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Vec<Field> {
         let mut fields: Vec<Field> = scene.callers().flat_map(credential_fields).collect();
-        for written in &serve.body {
-            if !self.check_field_name(&written.name) {
+        self.add_fields(&mut fields, &serve.body, None);
+        fields
+    }
+
+    /// Adds fields in their order, an object before its own. `of` is the path of the object they belong to.
+    fn add_fields(&self, fields: &mut Vec<Field>, written: &[WrittenField], of: Option<&str>) {
+        for one in written {
+            if !self.check_field_name(&one.name) {
                 continue;
             }
-            let field = self.field(written);
+            let field = Field {
+                name: of.map_or_else(|| one.name.value.clone(), |of| format!("{of}.{}", one.name.value)),
+                ..self.field(one)
+            };
+            self.check_members(one, &field);
+            if fields.len() == MAX_FIELDS {
+                self.report
+                    .error(&one.name.at, format!("a body has at most {MAX_FIELDS} fields"), None);
+            }
+            let name = field.name.clone();
             match fields.iter_mut().find(|f| f.name == field.name) {
                 // What it holds is the credential's to say; how mistakes are told is not.
                 Some(own) => own.messages = field.messages,
                 None => fields.push(field),
             }
+            if name.split('.').count() <= MAX_NESTED {
+                self.add_fields(fields, &one.fields, Some(&name));
+            }
         }
-        if let Some(extra) = serve.body.get(MAX_FIELDS) {
-            self.report
-                .error(&extra.name.at, format!("a body has at most {MAX_FIELDS} fields"), None);
+    }
+
+    fn check_members(&self, written: &WrittenField, field: &Field) {
+        let first = written.fields.first().map(|first| &first.name.at);
+        match (&field.kind, first) {
+            (FieldKind::Object, None) => self.report.error(
+                &written.kind.at,
+                "an object has fields of its own",
+                Some(format!("[routes.body.{}.fields.<field>], or `type = \"any\"`", field.name)),
+            ),
+            (FieldKind::Object, Some(at)) if field.name.split('.').count() > MAX_NESTED => {
+                self.report
+                    .error(at, format!("at most {MAX_NESTED} objects stand in one another"), None);
+            }
+            (FieldKind::Object, Some(_)) | (_, None) => {}
+            (_, Some(at)) => self
+                .report
+                .error(at, "only an object has fields of its own", Some("type = \"object\"".to_owned())),
         }
-        fields
     }
 
     /// The schema of a body.
@@ -65,6 +105,16 @@ impl Builder<'_> {
             fields: std::mem::take(&mut scene.fields),
             unknown: serve.unknown_field.as_ref().map(|m| m.value.clone()),
             unreadable,
+            unknown_fields: match serve.unknown_fields {
+                "ignore" => UnknownFields::Ignored,
+                "keep" => UnknownFields::Kept,
+                _ => UnknownFields::Refused,
+            },
+            forms: if serve.forms.as_ref().is_some_and(|forms| forms.value) {
+                Forms::Taken
+            } else {
+                Forms::Refused
+            },
         }
     }
 
@@ -93,7 +143,8 @@ impl Builder<'_> {
         }
     }
 
-    fn field_kind(&self, written: &WrittenField) -> FieldKind {
+    /// Keys that mean nothing for a field of this type.
+    fn check_meaning(&self, written: &WrittenField) {
         let kind = written.kind.value;
         let refuse = |at: &_, name: &str| {
             self.report
@@ -102,14 +153,26 @@ impl Builder<'_> {
         if let (Some(items), true) = (&written.items, kind != "list") {
             refuse(&items.at, "items");
         }
-        if let (Some(first), "integer" | "secret") = (written.one_of.first(), kind) {
+        if let (Some(first), "integer" | "number" | "boolean" | "object" | "any" | "secret") = (written.one_of.first(), kind) {
             refuse(&first.at, "one_of");
         }
-        if let (Some(min), "list") = (&written.min, kind) {
+        if let (Some(min), "list" | "boolean" | "object" | "any") = (&written.min, kind) {
             refuse(&min.at, "min");
         }
+        if let (Some(max), "boolean" | "object") = (&written.max, kind) {
+            refuse(&max.at, "max");
+        }
+        if let (Some(depth), true) = (&written.depth, kind != "any") {
+            refuse(&depth.at, "depth");
+        }
+    }
+
+    fn field_kind(&self, written: &WrittenField) -> FieldKind {
+        let kind = written.kind.value;
+        self.check_meaning(written);
         let (longest, default) = match kind {
-            "integer" => (u64::from(u32::MAX), u64::from(u32::MAX)),
+            "integer" | "number" | "boolean" | "object" => (u64::from(u32::MAX), u64::from(u32::MAX)),
+            "any" => (MAX_BODY, DEFAULT_ANY),
             "email" => (MAX_EMAIL, MAX_EMAIL),
             "id" => (MAX_ID, MAX_ID),
             "secret" => (1_024, DEFAULT_SECRET),
@@ -138,6 +201,16 @@ impl Builder<'_> {
             "secret" => FieldKind::Secret {
                 min: len(min),
                 max: len(max),
+            },
+            "boolean" => FieldKind::Boolean,
+            "object" => FieldKind::Object,
+            "any" => FieldKind::Any {
+                max: len(max),
+                depth: written.depth.as_ref().map_or(DEFAULT_DEPTH, |depth| len(depth.value)),
+            },
+            "number" => FieldKind::Number {
+                min: i64::try_from(min).unwrap_or(0),
+                max: i64::try_from(max).unwrap_or(i64::MAX),
             },
             "integer" => FieldKind::Integer {
                 min: i64::try_from(min).unwrap_or(0),

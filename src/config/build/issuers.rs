@@ -42,6 +42,7 @@ impl Builder<'_> {
             return Destination::Served(IssuerIndex(0));
         };
         let hook = self.hook(shared, upstream, &scene, (serve, &action));
+        self.check_forms(serve, &action);
         let answer = self.answer(&scene, serve, &action);
         // What no template speaks of is not read.
         let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
@@ -84,6 +85,17 @@ impl Builder<'_> {
                     Some("make two routes".to_owned()),
                 );
             }
+        }
+    }
+
+    /// A page of another site can send a form without asking, and could so log somebody in as somebody else.
+    fn check_forms(&self, serve: &WrittenServe, action: &Action) {
+        if let (Some(forms), Action::Mint { cookie: Some(_), .. }) = (serve.forms.as_ref().filter(|f| f.value), action) {
+            self.report.error(
+                &forms.at,
+                "this route sets a cookie, and any page can send a form",
+                Some("take JSON only, or carry the session in a header".to_owned()),
+            );
         }
     }
 

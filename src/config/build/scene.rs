@@ -107,8 +107,16 @@ impl Builder<'_> {
                 format!("the path has no parameter `{}`", shorten(name)),
                 Some(suggest(name, scene.params.iter().map(String::as_str), "a parameter")),
             ),
-            Source::Body(name) if scene.field(name).is_none() => self.unknown_field(scene, name, &source.at),
-            Source::Path(_) | Source::Body(_) => {}
+            Source::Body(name) => match scene.field(name).map(|field| &field.kind) {
+                None => self.unknown_field(scene, name, &source.at),
+                Some(FieldKind::Object | FieldKind::Any { .. }) => self.report.error(
+                    &source.at,
+                    format!("`{}` may be an object, which is no value here", shorten(name)),
+                    Some("name a field of it, or one of another type".to_owned()),
+                ),
+                Some(_) => {}
+            },
+            Source::Path(_) => {}
             Source::Caller(fact) => {
                 if !scene.has_caller() {
                     self.nobody_calls(&source.at);

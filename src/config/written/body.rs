@@ -5,15 +5,17 @@ use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::Located;
 
 /// `[routes.body.<field>]`.
-pub const FIELD: Schema = Schema {
+pub static FIELD: Schema = Schema {
     name: "`[routes.body.<field>]`",
     about: "A body is a JSON object of these fields and no others. What is wrong is told field by field, as `invalid_fields`. Fields of a credential that the route accepts in its body (`key_field`, `login_field`, …) are there by themselves; writing one down changes its messages.",
     keys: &[
         Key {
             name: "type",
-            kind: Kind::Choice(&["text", "email", "id", "secret", "integer", "list"]),
+            kind: Kind::Choice(&[
+                "text", "email", "id", "secret", "integer", "number", "boolean", "list", "object", "any",
+            ]),
             default: Fallback::Value("text"),
-            about: "`text` without control characters, `email`, `id` (1 to 128 of A-Z a-z 0-9 . _ : -), `secret` (of any characters; never in an answer or a log), `integer`, `list` of texts without repetition.",
+            about: "`text` without control characters, `email`, `id` (1 to 128 of A-Z a-z 0-9 . _ : -), `secret` (of any characters; never in an answer or a log), `integer`, `number` (whole or with a fraction), `boolean`, `list` of texts without repetition, `object` with `fields` of its own, `any` JSON value within `max` bytes and `depth`.",
         },
         Key {
             name: "required",
@@ -36,8 +38,20 @@ pub const FIELD: Schema = Schema {
                 min: 1,
                 max: 4_294_967_295,
             },
-            default: Fallback::Absent("255 characters; of a `list` each item; `integer`: 4294967295"),
-            about: "Most characters, at most 4096; greatest number.",
+            default: Fallback::Absent("255 characters; of a `list` each item; `integer` and `number`: 4294967295; `any`: 4096 bytes"),
+            about: "Most characters, at most 4096; greatest number; most bytes of `any`, at most 65536.",
+        },
+        Key {
+            name: "depth",
+            kind: Kind::Count { min: 0, max: 32 },
+            default: Fallback::Value("8"),
+            about: "`any`: how many objects and lists may stand in one another; 0 is a plain value.",
+        },
+        Key {
+            name: "fields",
+            kind: Kind::Named(&FIELD),
+            default: Fallback::Absent("required for `object`"),
+            about: "`object`: its fields, as those of the body. Elsewhere they are written with dots, `body.address.city`, and so are their mistakes. At most four objects stand in one another.",
         },
         Key {
             name: "items",
@@ -98,6 +112,10 @@ pub struct WrittenField {
     pub max: Option<Located<u64>>,
     /// Most items.
     pub items: Option<Located<u64>>,
+    /// Deepest.
+    pub depth: Option<Located<u64>>,
+    /// Fields of an object.
+    pub fields: Vec<WrittenField>,
     /// Only these.
     pub one_of: Vec<Located<String>>,
     /// Messages by name.
@@ -115,6 +133,8 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> WrittenField {
         min: section.count("min"),
         max: section.count("max"),
         items: section.count("items"),
+        depth: section.count("depth"),
+        fields: section.named("fields").into_iter().map(|(name, s)| read(name, &s)).collect(),
         one_of: section.texts("one_of"),
         messages: MESSAGES
             .keys

@@ -1,5 +1,6 @@
 //! The written form: what files say, checked key by key but not yet against each other.
 
+pub mod access;
 pub mod body;
 pub mod carrier;
 mod client_tls;
@@ -20,6 +21,7 @@ pub mod store;
 pub mod surface;
 pub mod upstream;
 
+pub use access::WrittenAccess;
 pub use body::WrittenField;
 pub use carrier::WrittenPrefixes;
 pub use client_tls::WrittenClientTls;
@@ -32,7 +34,7 @@ pub use log_in::{WrittenLogIn, WrittenTries};
 pub use mint::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
 pub use rate::WrittenRateLimit;
 pub use role::WrittenRole;
-pub use route::{WrittenAccess, WrittenRewrite, WrittenRoute};
+pub use route::{WrittenRewrite, WrittenRoute};
 pub use serve::{WrittenAnswer, WrittenReach, WrittenServe};
 pub use store::{WrittenRedis, WrittenRedisPlace, WrittenSentinels, WrittenStore, WrittenStoreKind};
 pub use surface::{

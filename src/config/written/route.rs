@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use toml::de::DeValue;
-
-use crate::config::reader::{Section, shorten};
+use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::source::{Located, Place};
 use crate::decide::route::PathForms;
 
+use super::access::{self, ACCESS, WrittenAccess};
 use super::body::FIELD;
 use super::cors::{self, CORS, WrittenRouteCors};
 use super::hook::HOOK;
@@ -236,6 +235,18 @@ pub const ROUTE: Schema = Schema {
             about: "What a field is told that the body may not have.",
         },
         Key {
+            name: "unknown_fields",
+            kind: Kind::Choice(&["refuse", "ignore", "keep"]),
+            default: Fallback::Value("refuse"),
+            about: "What becomes of members that are not among the fields, in objects of the body too: each is a mistake; or it is left out; or it is kept, and is told in `{{ body }}` and in `{{ body.<object> }}`.",
+        },
+        Key {
+            name: "forms",
+            kind: Kind::Flag,
+            default: Fallback::Value("false"),
+            about: "Takes the fields as `application/x-www-form-urlencoded` besides: `name=value`, `object.member=value`, a list by repeating its name. Any page can send a form without asking, so no such route sets a cookie.",
+        },
+        Key {
             name: "unreadable_body",
             kind: Kind::Choice(&["refuse", "empty"]),
             default: Fallback::Value("refuse"),
@@ -258,38 +269,6 @@ pub const ROUTE: Schema = Schema {
             kind: Kind::Tables(&RATE_LIMIT),
             default: Fallback::Absent("`rate_limits` of `gateway.toml`"),
             about: "How often the route may be used; `[]` for no limit.",
-        },
-    ],
-};
-
-/// `access` of a route, as a table.
-pub const ACCESS: Schema = Schema {
-    name: "`access`",
-    about: "A caller of one of the surfaces who holds all the scopes.",
-    keys: &[
-        Key {
-            name: "surfaces",
-            kind: Kind::Texts,
-            default: Fallback::Required,
-            about: "Accepted surfaces; at least one.",
-        },
-        Key {
-            name: "scopes",
-            kind: Kind::Texts,
-            default: Fallback::Absent("none: the credential is enough"),
-            about: "Scopes the caller must hold, all of them.",
-        },
-        Key {
-            name: "tenant",
-            kind: Kind::Text,
-            default: Fallback::Absent("the path names no tenant"),
-            about: "`path.<parameter>`: where the path names a tenant, which must be the caller's own; another is `foreign_tenant`.",
-        },
-        Key {
-            name: "unknown_tenant",
-            kind: Kind::Choice(&["refuse", "forward"]),
-            default: Fallback::Value("refuse"),
-            about: "With `tenant`: what becomes of a text there that no tenant has as its id. `forward` lets it pass if it is made of `a-z 0-9 _ -`, as in `/tenants/add-user` beside `/tenants/{id}`; the store is asked, and one that cannot say is 503. Everything else is `foreign_tenant`. For services that tell ids apart by their exact spelling.",
         },
     ],
 };
@@ -370,24 +349,6 @@ pub struct WrittenRoute {
     pub max_body_at: Option<Place>,
 }
 
-/// Who may use a route, as written.
-#[derive(Debug)]
-pub enum WrittenAccess {
-    /// Anybody.
-    Public,
-    /// Callers of these surfaces with these scopes.
-    Surfaces {
-        /// Surface names.
-        surfaces: Vec<Located<String>>,
-        /// Scopes.
-        scopes: Vec<Located<String>>,
-        /// `path.<parameter>`
-        tenant: Option<Located<String>>,
-        /// What becomes of a text there that is no tenant's id; `None`: not written.
-        unknown_tenant: Option<Located<&'static str>>,
-    },
-}
-
 /// How the path is changed, as written.
 #[derive(Debug)]
 pub struct WrittenRewrite {
@@ -406,7 +367,7 @@ pub fn read(section: &Section<'_>) -> WrittenRoute {
         hosts: section.texts("hosts"),
         methods: section.raw("methods").map(|_| section.texts("methods")),
         path: section.text("path"),
-        access: read_access(section),
+        access: access::read(section),
         rewrite: read_rewrite(section),
         max_body: section.size_or_default("max_body"),
         response_timeout: section.duration_or_default("response_timeout").value,
@@ -439,39 +400,6 @@ fn read_path_forms(section: &Section<'_>) -> PathForms {
         .with(form("encoded_backslashes", PathForms::ENCODED_BACKSLASH))
         .with(form("raw_characters", PathForms::RAW_CHARACTER))
         .with(form("path_parameters", PathForms::PARAMETER))
-}
-
-fn read_access(section: &Section<'_>) -> Option<WrittenAccess> {
-    let value = section.raw("access")?;
-    match value.get_ref() {
-        DeValue::String(word) if word == "public" => Some(WrittenAccess::Public),
-        DeValue::String(word) => {
-            section.report().error(
-                &section.place(value),
-                format!("`access` cannot be `{}`", shorten(word)),
-                Some("write `access = \"public\"`, or `access = { surfaces = [\"…\"], scopes = [\"…\"] }`".to_owned()),
-            );
-            None
-        }
-        DeValue::Table(_) => {
-            let access = section.section("access")?;
-            let (surfaces, scopes) = (access.texts("surfaces"), access.texts("scopes"));
-            if surfaces.is_empty() && access.raw("surfaces").is_some() {
-                section.report().error(
-                    &access.place_of("surfaces"),
-                    "`surfaces` names nobody",
-                    Some("name at least one surface, or say `access = \"public\"`".to_owned()),
-                );
-            }
-            Some(WrittenAccess::Surfaces {
-                surfaces,
-                scopes,
-                tenant: access.text("tenant"),
-                unknown_tenant: access.raw("unknown_tenant").map(|_| access.choice("unknown_tenant")),
-            })
-        }
-        other => section.wrong("access", value, other),
-    }
 }
 
 fn read_rewrite(section: &Section<'_>) -> Option<WrittenRewrite> {

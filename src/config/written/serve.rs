@@ -108,6 +108,10 @@ pub struct WrittenServe {
     pub body: Vec<WrittenField>,
     /// What unknown fields are told.
     pub unknown_field: Option<Located<String>>,
+    /// What becomes of unknown fields.
+    pub unknown_fields: &'static str,
+    /// Whether forms are taken.
+    pub forms: Option<Located<bool>>,
     /// What a body that cannot be read is.
     pub unreadable_body: Located<&'static str>,
     /// The answer.
@@ -165,7 +169,15 @@ const NEEDED: &[(&str, &[&str])] = &[
 ];
 
 /// Keys that every served route may have and no other.
-const OF_ALL: &[&str] = &["body", "unknown_field", "unreadable_body", "answer", "hook"];
+const OF_ALL: &[&str] = &[
+    "body",
+    "unknown_field",
+    "unknown_fields",
+    "forms",
+    "unreadable_body",
+    "answer",
+    "hook",
+];
 
 /// Reads what a route serves; `None` if it forwards.
 #[must_use]
@@ -199,6 +211,8 @@ pub fn read(section: &Section<'_>) -> Option<WrittenServe> {
         mints: section.some_sections("mint").iter().map(mint::read).collect(),
         body: section.named("body").into_iter().map(|(name, s)| body::read(name, &s)).collect(),
         unknown_field: section.text("unknown_field"),
+        unknown_fields: section.choice("unknown_fields").value,
+        forms: section.flag("forms"),
         unreadable_body: section.choice("unreadable_body"),
         answer: WrittenAnswer {
             at: answer.as_ref().map_or_else(|| section.at(), Section::at),

@@ -1,6 +1,7 @@
 //! The shipped examples, called as their documentation says, through the real binary.
 
 mod authority;
+mod bodies;
 mod curl;
 mod depotbank;
 mod documented;

@@ -20,6 +20,26 @@ lifetime = "1h"
 /// Mistakes in `[[routes]]` of `gateway.toml`.
 pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\", name = \"body.meta\" }]\nbody.meta = { type = \"any\" }\n",
+        "\"body.meta\"",
+        "`meta` may be an object, which is no value here",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\", name = \"body.buyer.nam\" }]\nbody.buyer = { type = \"object\", fields = { name = {} } }\n",
+        "\"body.buyer.nam\"",
+        "the body has no field `buyer.nam`",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\" }]\nbody.buyer = { type = \"object\" }\n",
+        "\"object\"",
+        "an object has fields of its own",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\" }]\nbody.buyer = { depth = 3 }\n",
+        "3",
+        "`depth` has no meaning with `type = \"text\"`",
+    ),
+    Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '[{{ credential.key }},{{ hook.amount }}]'\n",
         "hook.amount",
         "there is no variable `hook.amount` here",

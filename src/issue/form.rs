@@ -1,0 +1,163 @@
+//! Forms as bodies of served routes: read by the fields that the route has, as strictly as JSON.
+
+use zeroize::Zeroizing;
+
+use crate::base::denial::Denial;
+
+use super::body::{Body, MAX_ITEMS, MAX_MEMBERS, Member};
+use super::spec::{BodySchema, FieldKind};
+
+/// Most pairs of a form: as many as a body has members, and one list.
+const MAX_PAIRS: usize = MAX_MEMBERS + MAX_ITEMS;
+/// Longest name, as of a member of a JSON body, with dots.
+const MAX_NAME: usize = 256;
+
+/// Reads `application/x-www-form-urlencoded`: each field by its name, members of objects with dots, a list by
+/// repeating its name. What should be a number or a truth value is one if it is written like one in JSON.
+///
+/// # Errors
+/// [`Denial::InvalidBody`] for anything else: a broken escape, text that is not UTF-8, a name that is repeated and
+/// is no list, too many pairs.
+pub fn parse(schema: &BodySchema, form: &[u8]) -> Result<Body, Denial> {
+    let mut body = Body::default();
+    let mut lists: Vec<(String, Vec<String>)> = Vec::new();
+    let pairs = form.split(|b| *b == b'&').filter(|pair| !pair.is_empty());
+    for (count, pair) in pairs.enumerate() {
+        let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+        let (name, value) = pair.split_at(at);
+        let (name, value) = (decode(name)?, decode(value.get(1..).unwrap_or_default())?);
+        if count == MAX_PAIRS || name.len() > MAX_NAME {
+            return Err(Denial::InvalidBody);
+        }
+        let field = schema.fields.iter().find(|field| field.name == *name);
+        match field.map(|field| &field.kind) {
+            Some(FieldKind::TextList { .. }) => match lists.iter_mut().find(|(own, _)| *own == *name) {
+                Some((_, items)) => items.push(value.as_str().to_owned()),
+                None => lists.push((name.as_str().to_owned(), vec![value.as_str().to_owned()])),
+            },
+            Some(kind) => body.put(&name, member(kind, value))?,
+            // Whatever dots it has: nothing is known of its parts.
+            None => body.push(&name, Member::Text(value))?,
+        }
+    }
+    for (name, items) in lists {
+        if items.len() > MAX_ITEMS {
+            return Err(Denial::InvalidBody);
+        }
+        body.put(&name, Member::List(items))?;
+    }
+    Ok(body)
+}
+
+fn member(kind: &FieldKind, value: Zeroizing<String>) -> Member {
+    let scalar = match kind {
+        FieldKind::Integer { .. } | FieldKind::Number { .. } | FieldKind::Boolean => serde_json::from_str::<Member>(&value).ok(),
+        FieldKind::Text { .. } | FieldKind::Secret { .. } | FieldKind::TextList { .. } | FieldKind::Object | FieldKind::Any { .. } => None,
+    };
+    match scalar {
+        Some(scalar @ (Member::Integer(_) | Member::Number(_) | Member::Flag(_))) => scalar,
+        _ => Member::Text(value),
+    }
+}
+
+/// Undoes the encoding of the URL standard, strictly.
+fn decode(text: &[u8]) -> Result<Zeroizing<String>, Denial> {
+    // Reserved whole: it may be a secret, and a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text.iter();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+                let (high, low) = (digit(rest.next()), digit(rest.next()));
+                high.zip(low).map(|(high, low)| high << 4 | low).ok_or(Denial::InvalidBody)?
+            }
+            other => *other,
+        });
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| Denial::InvalidBody)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::issue::fields::Checked;
+    use crate::issue::spec::{Field, FieldMessages, Presence, TextFormat};
+
+    fn schema() -> BodySchema {
+        let field = |name: &str, kind| Field {
+            name: name.into(),
+            kind,
+            presence: Presence::Optional,
+            one_of: Vec::new(),
+            messages: FieldMessages::default(),
+        };
+        let text = FieldKind::Text {
+            min: 0,
+            max: 40,
+            format: TextFormat::Any,
+        };
+        BodySchema {
+            fields: vec![
+                field("name", text.clone()),
+                field("secret", FieldKind::Secret { min: 0, max: 40 }),
+                field("age", FieldKind::Integer { min: 0, max: 200 }),
+                field("on", FieldKind::Boolean),
+                field("tags", FieldKind::TextList { max_items: 3, max: 9 }),
+                field("address", FieldKind::Object),
+                field("address.city", text),
+            ],
+            ..BodySchema::default()
+        }
+    }
+
+    #[test]
+    fn a_form_says_what_the_same_json_says() {
+        let form = "name=J%C3%BCrgen+M.&secret=a%26b%3D%2B&age=7&on=true&tags=x&tags=y&address.city=Ulm&&";
+        let json = r#"{"name":"Jürgen M.","secret":"a&b=+","age":7,"on":true,"tags":["x","y"],"address":{"city":"Ulm"}}"#;
+        let (form, json) = (parse(&schema(), form.as_bytes()).unwrap(), Body::parse(json.as_bytes()).unwrap());
+        for name in ["name", "secret", "age", "on", "tags", "address.city"] {
+            assert_eq!(form.find(name), json.find(name), "{name}");
+        }
+        assert!(Checked::check(&schema(), form).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_form_or_says_one_thing_twice_is_refused() {
+        for bad in [
+            "name=%",
+            "name=%4",
+            "name=%zz",
+            "name=%FF",
+            "name=a&name=b",
+            "age=1&age=1",
+            "address=x&address.city=y",
+            "x.y=1&x.y=2",
+        ] {
+            assert_eq!(parse(&schema(), bad.as_bytes()).err(), Some(Denial::InvalidBody), "{bad}");
+        }
+        let errors = |form: &str| Checked::check(&schema(), parse(&schema(), form.as_bytes()).unwrap()).err().unwrap();
+        for (form, field) in [
+            ("age=seven", "age"),
+            ("on=1", "on"),
+            ("address.zip=1", "address.zip"),
+            ("address=x", "address"),
+            ("tags=", "tags"),
+        ] {
+            assert_eq!(errors(form).iter().map(|(name, _)| name).collect::<Vec<_>>(), [field], "{form}");
+        }
+        let many = "tags=x&".repeat(MAX_PAIRS + 1);
+        assert!(parse(&schema(), many.as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&schema(), &bytes);
+        }
+    }
+}
