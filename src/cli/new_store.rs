@@ -1,6 +1,5 @@
 //! `durward new-store`: permits the next start to begin with an empty store.
 
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use serde::Serialize;
@@ -27,24 +26,11 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
         let why = format!("the store {} is there: move it away first; nothing was changed", path.display());
         return Err(Failure::new(Exit::Failed, why));
     }
-    permit(&beginning::permission(path)).map_err(failed)?;
+    beginning::mark(&beginning::permission(path)).map_err(failed)?;
     let permitted = Permitted {
         store: path.display().to_string(),
     };
     printer.print(&permitted, |out| {
         writeln!(out, "the next `durward serve` begins an empty store at {}", permitted.store)
     })
-}
-
-fn permit(permission: &Path) -> std::io::Result<()> {
-    if let Some(folder) = permission.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(permission)?;
-    file.sync_all()
 }

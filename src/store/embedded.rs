@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
@@ -58,6 +58,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dropping the store waits for the change that is being written.
 pub struct EmbeddedStore {
     lanes: RwLock<Option<Lanes>>,
+    /// What says that nobody can tell whether this store is the first, while that is so.
+    unconfirmed: Mutex<Option<PathBuf>>,
     health: Arc<Health>,
     shared: Arc<Shared>,
     receipts: Kept,
@@ -112,11 +114,36 @@ impl EmbeddedStore {
             .map_err(|e| StoreError::Unavailable(format!("no thread for the store could be started: {e}")))?;
         Ok(Self {
             lanes: RwLock::new(Some(lanes)),
+            unconfirmed: Mutex::new(None),
             health,
             shared,
             receipts: Kept::default(),
             mark: peppers.first().mark(),
         })
+    }
+
+    /// Makes look-ups fail until an operator makes a tenant: an empty store that may have taken the place of another one
+    /// must call nobody unknown. A tenant that signs itself up does not count.
+    pub fn await_confirmation(&mut self, path: &Path) {
+        self.unconfirmed = Mutex::new(Some(beginning::unconfirmed(path)));
+    }
+
+    fn check_confirmed(&self) -> Result<(), StoreError> {
+        match &*self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Unavailable(
+                "the store is empty, and may have taken the place of another one: `durward tenants create` says that it is meant".into(),
+            )),
+        }
+    }
+
+    fn confirm(&self) {
+        let mark = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mark) = mark
+            && let Err(error) = beginning::unmark(&mark)
+        {
+            tracing::warn!(%error, file = %mark.display(), "cannot be removed: as long as it is there, callers get 503 after a start");
+        }
     }
 
     /// Ends the store: what is queued is finished, then every call fails, and the file is free for
@@ -176,13 +203,19 @@ impl EmbeddedStore {
 
 impl CredentialStore for EmbeddedStore {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
-        self.read(move |tables| tables.find(&fingerprint))
+        match self.check_confirmed() {
+            Ok(()) => self.read(move |tables| tables.find(&fingerprint)),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     /// In one transaction: a refresh of many credentials is one wake of a reading thread.
     fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
         let count = asked.len();
-        let found = self.read(move |tables| tables.find_again(&asked));
+        let found = match self.check_confirmed() {
+            Ok(()) => self.read(move |tables| tables.find_again(&asked)),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        };
         Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); count]) })
     }
 
@@ -231,8 +264,16 @@ impl CredentialStore for EmbeddedStore {
     }
 
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
+        let is_confirmation = new.tenant.is_some() && new.credentials.is_empty();
         let new = stamp(new, self.mark);
-        self.change(Needs::Room, move |tables| tables.create(new, now))
+        let created = self.change(Needs::Room, move |tables| tables.create(new, now));
+        Box::pin(async move {
+            let created = created.await?;
+            if is_confirmation {
+                self.confirm();
+            }
+            Ok(created)
+        })
     }
 
     fn change_credential(

@@ -13,7 +13,8 @@ use crate::snapshot::{Settings, StoreKind, StoreSettings};
 use crate::store::CredentialStore;
 use crate::store::announce::Identity;
 use crate::store::cached::CacheSettings;
-use crate::store::embedded::{EmbeddedStore, beginning};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::beginning::{self, Beginning, PepperPlace};
 use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
 
 /// What a store is, without a password.
@@ -35,7 +36,7 @@ pub(super) type Opened = (Arc<dyn CredentialStore>, Option<SharedCounts>);
 pub(super) async fn open_store(settings: &Settings, gateway: &Identity, clock: Arc<dyn Clock>) -> Result<Opened, StartError> {
     let peppers = settings.peppers.checks();
     match &settings.store.kind {
-        StoreKind::Embedded { path } => Ok((Arc::new(open_embedded(path, &peppers)?), None)),
+        StoreKind::Embedded { path } => Ok((Arc::new(open_embedded(path, settings.store.pepper, &peppers)?), None)),
         StoreKind::Redis {
             access,
             key_prefix,
@@ -60,18 +61,41 @@ pub(super) async fn open_store(settings: &Settings, gateway: &Identity, clock: A
     }
 }
 
-/// Opens the file. An empty one is made only where that is permitted.
-fn open_embedded(path: &Path, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
-    let is_new = beginning::check(path).map_err(StartError::NoStore)?;
-    let store = EmbeddedStore::open(path, peppers)?;
-    if is_new {
-        tracing::warn!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
+/// Opens the file. An empty one is made where that is permitted, or where it may be the first: then nobody is called
+/// unknown before an operator has made a tenant in it.
+fn open_embedded(path: &Path, pepper: PepperPlace, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
+    let beginning = beginning::check(path, pepper).map_err(StartError::NoStore)?;
+    let mut store = EmbeddedStore::open(path, peppers)?;
+    match beginning {
+        Beginning::Goes => {}
+        Beginning::Permitted => {
+            tracing::warn!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
+            unmark(
+                &beginning::unconfirmed(path),
+                "as long as it is there, callers get 503 after a start",
+            );
+        }
+        Beginning::Unconfirmed => {
+            tracing::warn!(
+                alarm = "store_unconfirmed",
+                path = %path.display(),
+                "an empty store was begun. Its pepper was there already, so it may have taken the place of another store: callers get 503 \
+                 until `durward tenants create`. If there was a store, stop, and mount its volume or bring back a copy"
+            );
+            store.await_confirmation(path);
+        }
     }
-    if let Err(error) = beginning::done(path) {
-        let file = beginning::permission(path);
-        tracing::warn!(%error, file = %file.display(), "cannot be removed: as long as it is there, a store that is lost is replaced by an empty one");
-    }
+    unmark(
+        &beginning::permission(path),
+        "as long as it is there, a store that is lost is replaced by an empty one",
+    );
     Ok(store)
+}
+
+fn unmark(mark: &Path, otherwise: &str) {
+    if let Err(error) = beginning::unmark(mark) {
+        tracing::warn!(%error, file = %mark.display(), "cannot be removed: {otherwise}");
+    }
 }
 
 pub(super) fn cache_settings(store: &StoreSettings) -> CacheSettings {

@@ -10,7 +10,7 @@ use crate::config::source::Place;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenGateway, WrittenStore, WrittenStoreKind};
 use crate::snapshot::{StoreKind, StoreSettings};
-use crate::store::embedded::beginning;
+use crate::store::embedded::beginning::{self, PepperPlace};
 
 use super::Builder;
 
@@ -44,6 +44,7 @@ impl Builder<'_> {
         }
         Some(StoreSettings {
             kind: self.store_kind(written)?,
+            pepper: self.pepper_place(written),
             max_age: written.max_age.value,
             absent_age: written.absent_age,
             lookup_timeout: written.lookup_timeout,
@@ -80,6 +81,22 @@ impl Builder<'_> {
             );
         }
         written.value
+    }
+
+    fn pepper_place(&self, written: &WrittenStore) -> PepperPlace {
+        let WrittenStoreKind::Embedded { path } = &written.kind else {
+            return PepperPlace::Elsewhere;
+        };
+        let store = self.resolve(&path.value);
+        let is_beside = |reference: &Reference| match reference {
+            Reference::File(path) | Reference::Generate(path) => self.resolve(path).parent() == store.parent(),
+            Reference::Variable(_) | Reference::Public(_) => false,
+        };
+        if written.peppers.iter().any(|pepper| is_beside(&pepper.value)) {
+            PepperPlace::Beside
+        } else {
+            PepperPlace::Elsewhere
+        }
     }
 
     fn store_kind(&self, written: &WrittenStore) -> Option<StoreKind> {
@@ -160,14 +177,18 @@ impl Builder<'_> {
         if written.peppers.iter().all(|pepper| is_missing(&pepper.value)) {
             self.will_permit(permission, at);
         } else if self.purpose == Purpose::Check && !permission.exists() {
-            self.report.warning(
-                at,
-                format!(
-                    "the store `{}` is not there, though its pepper is: `durward serve` does not start",
-                    store.display()
+            let (then, help) = match self.pepper_place(written) {
+                PepperPlace::Beside => (
+                    "`durward serve` does not start",
+                    "mount its volume or bring back a copy; to begin with an empty store, run `durward new-store` first",
                 ),
-                Some("mount its volume or bring back a copy; to begin with an empty store, run `durward new-store` first".to_owned()),
-            );
+                PepperPlace::Elsewhere => (
+                    "`durward serve` begins an empty one, and callers get 503 until a tenant is made",
+                    "if this is not the first start, mount its volume or bring back a copy; if it is, run `durward tenants create` then",
+                ),
+            };
+            let message = format!("the store `{}` is not there, though its pepper is: {then}", store.display());
+            self.report.warning(at, message, Some(help.to_owned()));
         }
     }
 

@@ -4,15 +4,59 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// What stands beside a store that may be begun; empty. Made together with the first pepper and by `durward new-store`, and
 /// taken away once the store is there.
 #[must_use]
 pub fn permission(store: &Path) -> PathBuf {
+    beside(store, ".new")
+}
+
+/// What stands beside a store that was begun by itself, until an operator makes a tenant in it; empty.
+#[must_use]
+pub fn unconfirmed(store: &Path) -> PathBuf {
+    beside(store, ".unconfirmed")
+}
+
+fn beside(store: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(store.file_name().unwrap_or_default());
-    name.push(".new");
+    name.push(ending);
     store.with_file_name(name)
+}
+
+/// Makes an empty file (mode 0600, its directory 0700), or leaves the one that is there.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn mark(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.sync_all()
+}
+
+/// Where the pepper is, as seen from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PepperPlace {
+    /// In a file of the store's directory. Made at the first start, so that it says that there was one.
+    Beside,
+    /// In a variable or in a file of another directory: it was there before the first start, too.
+    Elsewhere,
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// It is there.
+    Goes,
+    /// An empty one is made, which is permitted.
+    Permitted,
+    /// Nobody can tell whether an empty one is the first or has taken the place of one that is lost, until an operator
+    /// makes a tenant in it.
+    Unconfirmed,
 }
 
 /// What stands where a store should.
@@ -39,22 +83,28 @@ pub fn found(store: &Path) -> io::Result<Found> {
     }
 }
 
-/// Why a store must not be opened: it is not there, and nobody said that an empty one may be made. Answers whether one will be.
+/// How a store is to be opened.
 ///
 /// # Errors
-/// The reason, with what to do.
-pub fn check(store: &Path) -> Result<bool, String> {
+/// Why it must not be: it is not there, and nobody said that an empty one may be made. With what to do.
+pub fn check(store: &Path, pepper: PepperPlace) -> Result<Beginning, String> {
     let path = store.display();
-    let found = found(store).map_err(|error| format!("{path}: {error}"))?;
+    let failed = |error: io::Error| format!("{path}: {error}");
+    let found = found(store).map_err(failed)?;
     let permitted = permission(store).exists();
     if found == Found::Store {
         if permitted {
-            forget_half(store).map_err(|error| format!("{path}: {error}"))?;
+            forget_half(store).map_err(failed)?;
         }
-        return Ok(false);
+        let is_confirmed = permitted || !unconfirmed(store).exists();
+        return Ok(if is_confirmed { Beginning::Goes } else { Beginning::Unconfirmed });
     }
     if permitted {
-        return Ok(true);
+        return Ok(Beginning::Permitted);
+    }
+    if found == Found::Nothing && pepper == PepperPlace::Elsewhere {
+        mark(&unconfirmed(store)).map_err(failed)?;
+        return Ok(Beginning::Unconfirmed);
     }
     let what = if found == Found::Empty { "is empty" } else { "is not there" };
     Err(format!(
@@ -73,12 +123,12 @@ fn forget_half(store: &Path) -> io::Result<()> {
     file.set_len(0)
 }
 
-/// The store is there now, so that none may be made any more.
+/// Takes a mark away.
 ///
 /// # Errors
-/// When the permission cannot be taken away.
-pub fn done(store: &Path) -> io::Result<()> {
-    match std::fs::remove_file(permission(store)) {
+/// When it stays.
+pub fn unmark(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

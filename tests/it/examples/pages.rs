@@ -88,8 +88,8 @@ impl Api {
         ];
         all.extend(edits);
         let site = site(name, upstream.address, &all);
-        let live = format!("name = \"live\"\nendpoints = [\"http://{}\"]\n{route}", upstream.address);
-        site.write("upstreams/live.toml", &live);
+        let service = format!("upstreams/{name}.toml");
+        site.write(&service, &format!("{}\n{route}", site.read(&service)));
         let gateway = Gateway::start(&site);
         gateway.json(&["tenants", "create", "acme"]);
         Self {

@@ -160,6 +160,51 @@ fn a_store_that_vanished_is_not_replaced_by_an_empty_one_unless_it_is_asked_for(
 }
 
 #[test]
+fn beside_a_pepper_from_elsewhere_an_empty_store_calls_nobody_unknown_until_a_tenant_is_made() {
+    let upstream = Upstream::echoing();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let pepper = elsewhere.path().join("pepper");
+    std::fs::write(&pepper, "0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
+    let mut plan = Plan::usual();
+    plan.tables = "[limits]\ndrain_delay = \"0s\"\n".into();
+    plan.store_lines = format!("pepper = \"file:{}\"\nmax_age = \"1s\"\nabsent_age = \"1s\"\n", pepper.display());
+    let site = Site::of(&plan, upstream.address);
+    let (store, mark) = (
+        site.folder().join("state/durward.redb"),
+        site.folder().join("state/durward.redb.unconfirmed"),
+    );
+    let unknown = "hlive_nobody-has-this";
+    let made = |gateway: &Gateway| {
+        gateway.json(&["tenants", "create", "acme"]);
+        let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
+        made["key"].as_str().unwrap().to_owned()
+    };
+    let mut gateway = Gateway::start(&site);
+    let key = made(&gateway);
+    assert_eq!((status(&gateway, &key), status(&gateway, unknown)), (200, 401), "the first start");
+    gateway.signal(rustix::process::Signal::TERM);
+    assert!(gateway.wait_exit(PATIENCE).success());
+    assert!(!mark.exists());
+    let mut gateway = Gateway::start(&site);
+    assert_eq!(status(&gateway, &key), 200, "a usual start");
+    gateway.signal(rustix::process::Signal::TERM);
+    assert!(gateway.wait_exit(PATIENCE).success());
+
+    std::fs::remove_file(&store).unwrap();
+    for start in ["the first without it", "the next"] {
+        let mut gateway = Gateway::start(&site);
+        assert_eq!(status(&gateway, &key), 503, "{start}");
+        assert!(log(&gateway, "store_unconfirmed") == 1 && mark.exists(), "{start}");
+        gateway.signal(rustix::process::Signal::TERM);
+        assert!(gateway.wait_exit(PATIENCE).success());
+    }
+    let gateway = Gateway::start(&site);
+    let other = made(&gateway);
+    assert_eq!((status(&gateway, &other), status(&gateway, &key)), (200, 401), "begun on purpose");
+    assert!(!mark.exists());
+}
+
+#[test]
 fn a_first_start_that_was_cut_short_at_any_point_goes_on() {
     let upstream = Upstream::echoing();
     for left in ["", "half a store", "a half store"] {
