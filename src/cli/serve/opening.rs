@@ -69,7 +69,7 @@ fn open_embedded(path: &Path, pepper: PepperPlace, peppers: &PepperChecks) -> Re
     match beginning {
         Beginning::Goes => {}
         Beginning::Permitted => {
-            tracing::warn!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
+            tracing::info!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
             unmark(
                 &beginning::unconfirmed(path),
                 "as long as it is there, callers get 503 after a start",
