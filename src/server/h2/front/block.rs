@@ -166,9 +166,9 @@ impl Judge {
     }
 
     /// Appends the pseudo-fields. So many of the entries that the block made are still there: of what is none any more
-    /// a part will do.
+    /// a part will do, except of the first target. All of it fits into one frame, also where a target is repeated.
     fn push_pseudo(&self, block: &mut Vec<u8>, remain: usize) {
-        let (mut rest, mut made) = (self.pseudo.as_slice(), 0);
+        let (mut rest, mut made, mut has_target) = (self.pseudo.as_slice(), 0, false);
         for span in &self.spans {
             let Some((name, after)) = rest.split_at_checked(span.name) else {
                 return;
@@ -179,11 +179,9 @@ impl Judge {
             let (name, value) = harmless(name, value);
             let remains = span.indexing == Indexing::Added && self.added - made <= remain;
             made += usize::from(span.indexing == Indexing::Added);
-            let part = if remains || name == b":path" {
-                value.len()
-            } else {
-                value.len().min(KEPT)
-            };
+            let is_target = name == b":path" && !has_target;
+            has_target |= is_target;
+            let part = if remains || is_target { value.len() } else { value.len().min(KEPT) };
             push_field(
                 block,
                 Field {

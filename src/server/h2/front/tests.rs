@@ -268,6 +268,17 @@ fn coded(pieces: &[Piece], entries: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_target_that_is_repeated_makes_no_block_of_more_than_a_frame() {
+    let long = "p".repeat(MAX_HEAD / 3);
+    for indexing in [Indexing::Added, Indexing::None] {
+        let targets = block(&[(":path", long.as_str()); 5], indexing);
+        let mut pair = Pair::new();
+        let passed = pair.pass(&request(1, &targets), MAX_FRAME);
+        assert!(!pair.front.broken && Parts::of(&passed).unwrap().frame.length <= MAX_FRAME);
+    }
+}
+
+#[test]
 fn whatever_a_client_sends_the_library_has_its_table() {
     let config = ProptestConfig {
         cases: 1_000,
