@@ -86,7 +86,6 @@ fn free_address() -> SocketAddr {
 #[test]
 fn the_access_line_of_a_failed_exchange_says_where_how_often_and_why() {
     let nobody = free_address();
-    let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc";
     let endpoints: Vec<(Option<Endpoint>, &str, &str, u16)> = vec![
         (None, "http://{}", "connect_refused", 502),
         (Some(Endpoint::of(Manner::Close)), "http://{}", "closed_before_answer", 502),
@@ -97,7 +96,6 @@ fn the_access_line_of_a_failed_exchange_says_where_how_often_and_why() {
             "answer_malformed",
             502,
         ),
-        (Some(Endpoint::of(Manner::Say(cut))), "http://{}", "answer_cut_short", 502),
         (
             Some(Endpoint::of(Manner::Say(b"HTTP/1.1 200 OK\r\nA:"))),
             "http://{}",
