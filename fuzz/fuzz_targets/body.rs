@@ -30,7 +30,12 @@ fn schema() -> &'static BodySchema {
                 field("i", text(TextFormat::Id), Presence::Optional, &[]),
                 field("s", FieldKind::Secret { min: 2, max: MAX }, Presence::Optional, &[]),
                 field("n", FieldKind::Integer { min: -5, max: 5 }, Presence::Optional, &[]),
-                field("l", FieldKind::TextList { max_items: 3, max: MAX }, Presence::Optional, &["a", "b", "c"]),
+                field(
+                    "l",
+                    FieldKind::TextList { max_items: 3, max: MAX },
+                    Presence::Optional,
+                    &["a", "b", "c"],
+                ),
             ],
             ..BodySchema::default()
         }
@@ -55,7 +60,9 @@ fuzz_target!(|json: &[u8]| {
 /// Another reader says the same of the same text.
 fn judge_reading(body: &Body, json: &[u8]) {
     // Numbers may be too large for the other reader.
-    let Ok(other) = serde_json::from_slice::<serde_json::Value>(json) else { return };
+    let Ok(other) = serde_json::from_slice::<serde_json::Value>(json) else {
+        return;
+    };
     let other = other.as_object().unwrap();
     assert_eq!(body.iter().count(), other.len());
     assert!(other.len() <= MAX_MEMBERS);
@@ -88,7 +95,10 @@ fn judge_fit(body: &Checked) {
     // Of any characters.
     assert!(body.text("s").is_none_or(long_enough));
     assert!(body.text("m").is_none_or(|mail| mail.contains('@')));
-    assert!(body.text("i").is_none_or(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))));
+    assert!(
+        body.text("i")
+            .is_none_or(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b)))
+    );
     assert!(body.integer("n").is_none_or(|number| (-5..=5).contains(&number)));
     if let Some(items) = body.list("l") {
         assert!(items.len() <= 3 && items.iter().all(|item| ["a", "b", "c"].contains(&item.as_str())));

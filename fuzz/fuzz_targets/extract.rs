@@ -11,7 +11,10 @@ use durward::base::ids::SurfaceName;
 use durward::base::key::{MAX_KEY_LEN, checksum_holds};
 use durward::base::scope::Mode;
 use durward::decide::extract::{Extracted, extract};
-use durward::decide::surface::{ApiKey, Basic, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Password, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::surface::{
+    ApiKey, Basic, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Password, Session, SessionRecord, Surface, SurfaceIndex,
+    SurfaceKind,
+};
 use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
 use durward::wire::fields::Fields;
 use libfuzzer_sys::fuzz_target;
@@ -20,11 +23,18 @@ use libfuzzer_sys::fuzz_target;
 const EXPLICIT: [&str; 5] = ["authorization", "x-api-key", "x-api-secret", "x-portal-session", "x-legacy-key"];
 
 fn surface(name: &str, kind: SurfaceKind) -> Surface {
-    Surface { name: SurfaceName::parse(name).unwrap(), kind, mode: None }
+    Surface {
+        name: SurfaceName::parse(name).unwrap(),
+        kind,
+        mode: None,
+    }
 }
 
 fn prefixes(test: &str, live: &str) -> Vec<KeyPrefix> {
-    vec![KeyPrefix::parse(test, Some(Mode::Test)).unwrap(), KeyPrefix::parse(live, Some(Mode::Live)).unwrap()]
+    vec![
+        KeyPrefix::parse(test, Some(Mode::Test)).unwrap(),
+        KeyPrefix::parse(live, Some(Mode::Live)).unwrap(),
+    ]
 }
 
 fn session(name: &str, carriers: Vec<Carrier>) -> Surface {
@@ -37,7 +47,15 @@ fn session(name: &str, carriers: Vec<Carrier>) -> Surface {
         scopes_claim: None,
         claim_headers: Vec::new(),
     };
-    surface(name, SurfaceKind::Session(Session { carriers, rules: Box::new(rules), record: SessionRecord::Sub(SurfaceName::parse("records").unwrap()), minting: None }))
+    surface(
+        name,
+        SurfaceKind::Session(Session {
+            carriers,
+            rules: Box::new(rules),
+            record: SessionRecord::Sub(SurfaceName::parse("records").unwrap()),
+            minting: None,
+        }),
+    )
 }
 
 fn surfaces() -> &'static [Surface] {
@@ -45,13 +63,25 @@ fn surfaces() -> &'static [Surface] {
     SURFACES.get_or_init(|| {
         let header = |name: &str| Carrier::Header(name.into());
         vec![
-            surface("api", SurfaceKind::ApiKey(ApiKey { carriers: vec![Carrier::BEARER], prefixes: prefixes("htst_", "hlive_"), keys: KeyOrigin::Generated, random: DEFAULT_RANDOM, claim_headers: Vec::new() })),
+            surface(
+                "api",
+                SurfaceKind::ApiKey(ApiKey {
+                    carriers: vec![Carrier::BEARER],
+                    prefixes: prefixes("htst_", "hlive_"),
+                    keys: KeyOrigin::Generated,
+                    random: DEFAULT_RANDOM,
+                    claim_headers: Vec::new(),
+                }),
+            ),
             session("dashboard", vec![Carrier::BEARER, Carrier::Cookie("session".into())]),
             session("portal", vec![header("x-portal-session"), Carrier::BEARER]),
             surface(
                 "pair",
                 SurfaceKind::KeyPair(KeyPair {
-                    halves: Halves::Headers { key: "x-api-key".into(), secret: "x-api-secret".into() },
+                    halves: Halves::Headers {
+                        key: "x-api-key".into(),
+                        secret: "x-api-secret".into(),
+                    },
                     key_prefixes: prefixes("pk_test_", "pk_live_"),
                     secret_prefixes: prefixes("sk_test_", "sk_live_"),
                     keys: KeyOrigin::Imported,
@@ -59,10 +89,32 @@ fn surfaces() -> &'static [Surface] {
             ),
             surface(
                 "legacy",
-                SurfaceKind::ApiKey(ApiKey { carriers: vec![header("x-legacy-key")], prefixes: prefixes("lgt-", "lgl-"), keys: KeyOrigin::Imported, random: DEFAULT_RANDOM, claim_headers: Vec::new() }),
+                SurfaceKind::ApiKey(ApiKey {
+                    carriers: vec![header("x-legacy-key")],
+                    prefixes: prefixes("lgt-", "lgl-"),
+                    keys: KeyOrigin::Imported,
+                    random: DEFAULT_RANDOM,
+                    claim_headers: Vec::new(),
+                }),
             ),
-            surface("basic", SurfaceKind::Basic(Basic { key_prefixes: prefixes("bk_test_", "bk_live_"), password: Password::Secret { prefixes: prefixes("bs_test_", "bs_live_") }, keys: KeyOrigin::Imported })),
-            surface("alone", SurfaceKind::Basic(Basic { key_prefixes: prefixes("one-t_", "one-l_"), password: Password::Empty, keys: KeyOrigin::Imported })),
+            surface(
+                "basic",
+                SurfaceKind::Basic(Basic {
+                    key_prefixes: prefixes("bk_test_", "bk_live_"),
+                    password: Password::Secret {
+                        prefixes: prefixes("bs_test_", "bs_live_"),
+                    },
+                    keys: KeyOrigin::Imported,
+                }),
+            ),
+            surface(
+                "alone",
+                SurfaceKind::Basic(Basic {
+                    key_prefixes: prefixes("one-t_", "one-l_"),
+                    password: Password::Empty,
+                    keys: KeyOrigin::Imported,
+                }),
+            ),
         ]
     })
 }
@@ -120,7 +172,9 @@ fn judge(found: &Extracted<'_>, fields: &Fields, explicit: usize) {
             assert!(!plain.iter().any(u8::is_ascii_control) && plain.len() <= 2 * MAX_KEY_LEN + 1);
             assert_eq!(kind.with_key(credential, |user| user == &plain[..at]), Some(true));
             match password {
-                Password::Secret { .. } => assert!(plain.starts_with(b"bk_") && plain[at + 1..].starts_with(b"bs_") && plain[3..7] == plain[at + 4..at + 8]),
+                Password::Secret { .. } => {
+                    assert!(plain.starts_with(b"bk_") && plain[at + 1..].starts_with(b"bs_") && plain[3..7] == plain[at + 4..at + 8])
+                }
                 Password::Empty => assert!(plain.starts_with(b"one-") && plain.len() == at + 1),
             }
             assert_eq!(explicit, 1);

@@ -26,7 +26,10 @@ fn rules() -> &'static TokenRules {
         audience: Some("a".into()),
         skew: Duration::from_secs(5),
         scopes_claim: Some("s".into()),
-        claim_headers: vec![ClaimHeader { claim: "h".into(), header: "X-H".into() }],
+        claim_headers: vec![ClaimHeader {
+            claim: "h".into(),
+            header: "X-H".into(),
+        }],
     })
 }
 

@@ -39,6 +39,9 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(whole, single);
     assert_eq!(whole, uneven);
     let (passed, found, between, closed) = whole;
-    assert!(passed == bytes.len() || found == Found::Garbage || bytes.len() - passed < 14, "only a head is held back");
+    assert!(
+        passed == bytes.len() || found == Found::Garbage || bytes.len() - passed < 14,
+        "only a head is held back"
+    );
     assert!(!closed || !between, "nothing is put in behind a Close");
 });

@@ -24,6 +24,8 @@ use crate::base::denial::Denial;
 use crate::gateway::{Connection, Lifeline};
 use crate::wire::head::{MAX_HEAD, RequestHead};
 
+pub use self::front::tables_agree;
+
 mod answer;
 mod body;
 mod front;

@@ -4,6 +4,8 @@
 //! it belongs to that worker's thread. What is answered is not decided here: a connection asks its
 //! [`service::Service`], which in production is [`crate::gateway`].
 
+pub use h2::tables_agree;
+
 mod admission;
 mod alarm;
 mod connection;

@@ -5,6 +5,8 @@
 //! untouched. In the place of others stands a block that leaves the library's table as the client thinks it is, and that
 //! is refused: by us, with [`REFUSED`] among its fields, or by the library, which resets the stream.
 
+pub use self::replay::tables_agree;
+
 use self::block::Judge;
 use self::hpack::Decoder;
 use crate::base::denial::Denial;
@@ -12,6 +14,7 @@ use crate::base::denial::Denial;
 mod block;
 mod hpack;
 mod huffman;
+mod replay;
 #[cfg(test)]
 mod tests;
 

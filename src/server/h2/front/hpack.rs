@@ -204,12 +204,10 @@ impl Decoder {
         text.split_at_checked(*name_len).ok_or(Unreadable)
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    #[cfg(test)]
     pub(super) fn nth(&self, at: usize) -> (&[u8], &[u8]) {
         self.entry(STATIC.len() + 1 + at).unwrap_or_default()
     }
