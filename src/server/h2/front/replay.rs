@@ -5,8 +5,9 @@ use super::{Found, Front, MAX_FRAME, PREFACE, Parts, Passed, find, join};
 
 /// Puts what a client sends after its preface through a front, `piece` bytes at a time (at least one), and reads the header
 /// blocks that pass as the library reads them. Answers whether each is one that the library can read and fits into its
-/// frames, and whether the library's table has entries of the same sizes as the client's at the end. Of a connection that
-/// the client broke nothing is asked, since the library ends it.
+/// frames, and whether the library's table begins with entries of the same sizes as the client's at the end. (It may have
+/// older ones besides, which the client has forgotten and never names.) Of a connection that the client broke nothing is
+/// asked, since the library ends it.
 #[must_use]
 pub fn tables_agree(bytes: &[u8], piece: usize) -> bool {
     let mut front = Front::new();
@@ -46,7 +47,7 @@ fn agrees(mut passed: &[u8], client: &Decoder) -> bool {
         };
         passed = passed.get(length..).unwrap_or_default();
     }
-    client.len() == library.len() && (0..client.len()).all(|at| size(client.nth(at)) == size(library.nth(at)))
+    client.len() <= library.len() && (0..client.len()).all(|at| size(client.nth(at)) == size(library.nth(at)))
 }
 
 const fn size((name, value): (&[u8], &[u8])) -> usize {
