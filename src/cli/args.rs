@@ -251,7 +251,7 @@ pub(crate) struct CreateArgs {
 /// `keys import`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
-    /// JSON lines with the names of these options as members (`scopes` is a list); `-` is standard input.
+    /// JSON lines with the names of these options as members (`scopes` is a list, or one text with spaces); `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sha256", "secret_sha256", "id", "last4", "mode", "scopes", "subject", "expires", "name"])]
     pub(crate) file: Option<PathBuf>,
     /// The surface it is for; with a file, the default of its lines.

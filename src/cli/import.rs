@@ -123,7 +123,9 @@ fn import_line(client: &Client, args: &ImportArgs, line: &[u8]) -> Result<KeyVie
 /// Reads one line. What is wrong is told by the member; its value, which may be a key, is not repeated.
 fn read(line: &[u8], args: &ImportArgs) -> Result<ImportKey, String> {
     if line.len() as u64 >= MAX_LINE {
-        return Err(format!("it is longer than {MAX_LINE} bytes, or not one object a line"));
+        return Err(format!(
+            "it is longer than {MAX_LINE} bytes, or there is not one object in each line"
+        ));
     }
     let value: Value = serde_json::from_slice(line).map_err(|error| format!("it is not JSON (column {})", error.column()))?;
     let Value::Object(members) = value else {
@@ -151,7 +153,7 @@ fn read(line: &[u8], args: &ImportArgs) -> Result<ImportKey, String> {
     // Of two members of one name it is not known which was meant; only a reader of the whole form notices.
     match serde_json::from_slice::<Once>(line) {
         Ok(Once) => Ok(request),
-        Err(_) => Err("a member stands in it twice".to_owned()),
+        Err(_) => Err("a member is repeated".to_owned()),
     }
 }
 
@@ -196,7 +198,7 @@ fn unknown_member(name: &str) -> String {
     let what = if shown {
         format!("there is no member `{name}`")
     } else {
-        "a member has a name that is none".to_owned()
+        "a member has an unknown name".to_owned()
     };
     let hint = match name {
         "key" | "secret" | "hash" | "key_hash" => ": give the SHA-256 of the key as `sha256`, never the key itself".to_owned(),
@@ -297,16 +299,13 @@ mod tests {
                 r#"{"key":"canary-4711","tenant":"a"}"#,
                 "there is no member `key`: give the SHA-256 of the key as `sha256`, never the key itself",
             ),
-            (r#"{"sha256":"HASH","tenant":"a","tenant":"b"}"#, "a member stands in it twice"),
+            (r#"{"sha256":"HASH","tenant":"a","tenant":"b"}"#, "a member is repeated"),
             (r#"{"sha256":"canary-4711"#, "it is not JSON (column 22)"),
             (r#"["canary-4711"]"#, r#"it is not a JSON object: { "sha256": "…", … }"#),
         ] {
             assert_eq!(told(line), what, "{line}");
         }
         let odd = told(r#"{"Canary-4711-Canary":1}"#);
-        assert!(
-            odd.starts_with("a member has a name that is none") && !odd.contains("anary"),
-            "{odd}"
-        );
+        assert!(odd.starts_with("a member has an unknown name") && !odd.contains("anary"), "{odd}");
     }
 }

@@ -68,7 +68,7 @@ impl Builder<'_> {
             self.report.error(
                 at,
                 format!(
-                    "nobody holds the scopes of `{}` on a public route: every call would be 403",
+                    "the caller of a public route does not hold the scopes of `{}`: every call would be 403",
                     shorten(word)
                 ),
                 Some(format!("name them in `grants` as well: grants = [{}]", missing.join(", "))),
@@ -81,8 +81,8 @@ impl Builder<'_> {
         if !scene.has_caller() && written.grants.is_empty() {
             self.report.error(
                 at,
-                "nobody holds a scope on a public route: whatever is asked for here would be 403",
-                Some("name in `grants` what may be asked for".to_owned()),
+                "the caller of a public route holds no scopes: every scope that is asked for would be 403",
+                Some("name in `grants` the scopes that may be asked for".to_owned()),
             );
         }
     }
@@ -165,7 +165,7 @@ impl Builder<'_> {
                         "`minted.{parent}` lacks `{}`, which these roles hold: every call would be 403",
                         scope.as_str()
                     ),
-                    Some("give what it hangs on the same roles or scopes".to_owned()),
+                    Some("give its parent the same roles or scopes".to_owned()),
                 );
             }
         }
@@ -202,8 +202,8 @@ impl Builder<'_> {
             if let Some((word, _)) = words.find(|(word, _)| !FILLED.contains(word)) {
                 self.report.warning(
                     &message.at,
-                    format!("`{{{}}}` is told as it stands: nothing fills it in", shorten(word)),
-                    Some("`{field}`, `{min}`, `{max}` and `{values}` are filled in".to_owned()),
+                    format!("`{{{}}}` is sent as written: it is not replaced by a value", shorten(word)),
+                    Some("only `{field}`, `{min}`, `{max}` and `{values}` are replaced by values".to_owned()),
                 );
             }
         }

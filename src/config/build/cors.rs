@@ -77,8 +77,8 @@ impl Builder<'_> {
             if flag.value {
                 self.report.warning(
                     &flag.at,
-                    "no surface is carried in a cookie: `credentials` lets nobody do more",
-                    Some("remove it; tokens in headers need none".to_owned()),
+                    "no surface is carried in a cookie: `credentials` has no effect",
+                    Some("remove it; tokens in headers do not need it".to_owned()),
                 );
             }
         }
@@ -98,25 +98,26 @@ impl Builder<'_> {
         if let Some(at) = &written.nobody {
             self.report.error(
                 at,
-                "`origins` lists nobody",
+                "`origins` is empty",
                 Some("name an origin, for example \"https://app.example.com\", or remove the table".to_owned()),
             );
         }
         if let Some(extra) = written.origins.get(MAX_ORIGINS) {
             self.report
-                .error(&extra.at, format!("at most {MAX_ORIGINS} origins are listed"), None);
+                .error(&extra.at, format!("at most {MAX_ORIGINS} origins can be listed"), None);
         }
         let mut rules: Vec<OriginRule> = Vec::new();
         for text in &written.origins {
             match OriginRule::parse(&text.value) {
                 Ok(OriginRule::Any) if written.uses_cookies() => self.report.error(
                     &text.at,
-                    "every page of the world would act with the cookies of whoever opens it",
+                    "any page on the web could use the cookies of whoever opens it",
                     Some("list the origins of your pages, or remove `credentials`".to_owned()),
                 ),
                 Ok(OriginRule::Any) if written.origins.len() > 1 => {
-                    let help = "write `origins = [\"*\"]`, or the others without it".to_owned();
-                    self.report.error(&text.at, "`*` is every origin: it stands alone", Some(help));
+                    let help = "write `origins = [\"*\"]`, or remove the `*`".to_owned();
+                    self.report
+                        .error(&text.at, "`*` means every origin, so it must be the only one", Some(help));
                 }
                 Ok(rule) if rules.contains(&rule) => {
                     let message = format!("`{}` is listed twice", shorten(&text.value));
@@ -142,8 +143,9 @@ impl Builder<'_> {
 
     fn is_one_header(&self, name: &Located<String>) -> bool {
         if name.value == "*" {
-            let help = "browsers take `*` for a header of that name as soon as a credential comes along".to_owned();
-            self.report.error(&name.at, "headers are listed by their names", Some(help));
+            let help = "to requests with credentials browsers apply `*` only as a header of that name".to_owned();
+            self.report
+                .error(&name.at, "each header must be named: `*` is not accepted", Some(help));
             return false;
         }
         self.check_token(name)
@@ -159,7 +161,7 @@ impl Builder<'_> {
         }
         if names.all().any(|own| own.eq_ignore_ascii_case(&lower)) {
             let message = format!(
-                "`{}` says who the caller is: what clients send of it is dropped",
+                "`{}` is an identity header: the gateway removes it from requests",
                 shorten(&name.value)
             );
             self.report.error(&name.at, message, Some("remove it".to_owned()));

@@ -96,8 +96,8 @@ impl Builder<'_> {
                 Some(audience) if audience.value.is_empty() => self.report.error(&audience.at, "`audience` is empty", None),
                 None if issuer.audience_claim.value != "aud" => self.report.error(
                     &issuer.audience_claim.at,
-                    "without `audience` no claim with it is looked at",
-                    Some("name the `audience` that this claim must have".to_owned()),
+                    "`audience_claim` has no effect without `audience`",
+                    Some("write the `audience` that this claim must contain".to_owned()),
                 ),
                 _ => {}
             }

@@ -71,17 +71,16 @@ impl Builder<'_> {
         match (&field.kind, first) {
             (FieldKind::Object, None) => self.report.error(
                 &written.kind.at,
-                "an object has fields of its own",
+                "an object needs `fields`",
                 Some(format!("[routes.body.{}.fields.<field>], or `type = \"any\"`", field.name)),
             ),
             (FieldKind::Object, Some(at)) if field.name.split('.').count() > MAX_NESTED => {
-                self.report
-                    .error(at, format!("at most {MAX_NESTED} objects stand in one another"), None);
+                self.report.error(at, format!("at most {MAX_NESTED} objects can be nested"), None);
             }
             (FieldKind::Object, Some(_)) | (_, None) => {}
             (_, Some(at)) => self
                 .report
-                .error(at, "only an object has fields of its own", Some("type = \"object\"".to_owned())),
+                .error(at, "only an object has `fields`", Some("type = \"object\"".to_owned())),
         }
     }
 
@@ -126,8 +125,8 @@ impl Builder<'_> {
         if scene.fields.iter().all(|field| field.presence == Presence::Optional) {
             self.report.error(
                 &serve.unreadable_body.at,
-                "no field must be there: a body that cannot be read would do as well as an empty one",
-                Some("leave it out, or let a field be `required`".to_owned()),
+                "no field is required: any body that cannot be read would be accepted",
+                Some("remove it, or make a field `required`".to_owned()),
             );
         }
         Unreadable::Empty

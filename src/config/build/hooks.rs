@@ -86,7 +86,7 @@ impl Builder<'_> {
         if let Some(fields) = serve.hook.as_ref().and_then(|hook| hook.fields.as_ref()?.first()) {
             self.report.warning(
                 &fields.at,
-                "the template of the answer uses none of this",
+                "the template of the answer does not use `fields`",
                 Some(format!("write `{{{{ hook.{} }}}}` there, or leave `fields` out", fields.value)),
             );
         }
@@ -110,21 +110,21 @@ impl Builder<'_> {
         if let Some(field) = written.fields.as_ref().and_then(|fields| fields.first()) {
             self.report.error(
                 &field.at,
-                "what a service answers that is told after is not used: the answer is written before",
+                "`fields` has no use with `after`: the answer is written before the service is notified",
                 Some("when = \"before\"".to_owned()),
             );
         }
         if !action.changes() {
             self.report.error(
                 &written.when.at,
-                "nothing is made or changed here that could be told after",
+                "this route makes and changes nothing of which a service could be notified `after`",
                 Some("when = \"before\"".to_owned()),
             );
         } else if written.on_failure.value == "refuse" && !matches!(action, Action::Mint { .. }) {
             self.report.error(
                 &written.on_failure.at,
-                "what was changed cannot be changed back",
-                Some("on_failure = \"go_on\", or ask before".to_owned()),
+                "only what a `mint` made can be taken back: here `refuse` after the step is not possible",
+                Some("on_failure = \"go_on\", or when = \"before\"".to_owned()),
             );
         }
     }
@@ -147,7 +147,7 @@ impl Builder<'_> {
         {
             self.report.error(
                 &field.at,
-                format!("`{}` is named already, as `{other}`", shorten(&field.value)),
+                format!("`{}` overlaps with `{other}`", shorten(&field.value)),
                 Some("name the object, or its members".to_owned()),
             );
         }
@@ -228,7 +228,7 @@ impl Builder<'_> {
         if text == "credential.id" {
             if names.subject != Subject::Credential {
                 self.report
-                    .error(&path.at, "nothing is made or changed that `credential.id` could name", None);
+                    .error(&path.at, "there is no single record here that `credential.id` could name", None);
             }
             return Some(HookValue::Credential);
         }
@@ -243,7 +243,7 @@ impl Builder<'_> {
                         .field(field)
                         .is_some_and(|field| matches!(field.kind, FieldKind::Secret { .. }))
                 {
-                    self.report.error(&path.at, "a secret is no part of a path", None);
+                    self.report.error(&path.at, "a secret cannot be part of a path", None);
                 }
                 Some(HookValue::Source(self.check_source(scene, &located, Parents::None)))
             }

@@ -350,7 +350,7 @@ impl Builder<'_> {
         match &error {
             TemplateError::Unknown(_, name) if is_of_hook(name) && names.hook == HookNames::None => {
                 let help = if serve.hook.is_some() {
-                    "a service that is told after is not asked: `when = \"before\"`"
+                    "the answer of a service is used only with `when = \"before\"`"
                 } else {
                     "no service is asked: add `[routes.hook]` with `when = \"before\"`"
                 };

@@ -34,11 +34,11 @@ impl Builder<'_> {
     /// Reads a file; a failure is reported at the place that names it.
     pub(super) fn read_file(&self, path: &Located<String>, what: &str) -> Option<Zeroizing<Vec<u8>>> {
         if is_pasted(&path.value) {
-            let message = format!("the text of {what} stands where the path of its file belongs");
+            let message = format!("this is the text of {what} instead of the path of its file");
             self.report.error(
                 &path.at,
                 message,
-                Some("put the text in a file, and write the path of that".to_owned()),
+                Some("put the text into a file, and write the path of the file".to_owned()),
             );
             return None;
         }
@@ -119,10 +119,10 @@ impl Builder<'_> {
             self.report.warning(
                 at,
                 format!(
-                    "{what} `{}` is not there, and the store is: what an earlier secret signed or recognised is not admitted any more",
+                    "{what} `{}` is missing although the store is there: what an earlier secret signed is not admitted any more",
                     path.display()
                 ),
-                Some("if the file was lost, bring it back; a new surface needs a new secret, and nothing is to be done".to_owned()),
+                Some("if the file was lost, restore it; if the surface is new, ignore this".to_owned()),
             );
         }
         self.will_create(path.to_owned(), contents.clone(), at);

@@ -107,7 +107,7 @@ impl Builder<'_> {
                 let found = self.record_surface(scene, name);
                 let of = found.and_then(|index| scene.surface(index));
                 if of.is_some_and(|surface| matches!(surface.kind.recipe(), Recipe::Signing(_))) {
-                    let message = format!("`{}` has signing secrets, on which nothing hangs", shorten(&name.value));
+                    let message = format!("`{}` has signing secrets, and no record can hang on them", shorten(&name.value));
                     self.report.error(&name.at, message, None);
                 }
                 found.map_or(ParentSource::None, |surface| ParentSource::Record { surface, id })
@@ -296,7 +296,7 @@ impl Builder<'_> {
         if let Some(scope) = list.iter().find(|s| !grants.iter().any(|g| g.value == s.value)) {
             self.report.error(
                 &scope.at,
-                "nobody holds a scope on a public route",
+                "the caller of a public route holds no scopes",
                 Some(format!("name it in `grants` as well: grants = [\"{}\"]", shorten(&scope.value))),
             );
         }

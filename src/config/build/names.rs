@@ -155,7 +155,7 @@ impl Builder<'_> {
         if let Some(mark) = template {
             self.report.error(
                 &value.at,
-                format!("this is sent as it stands, `{mark}` included: there are templates in `body` only"),
+                format!("this is sent as written, with `{mark}`: only `body` is a template"),
                 Some("write the text itself, or put the value into the body".to_owned()),
             );
         }

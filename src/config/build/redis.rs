@@ -23,18 +23,14 @@ fn store_url(text: &str) -> Option<Zeroizing<String>> {
 /// What would have been right, by the scheme that was written: only known ones, since the rest may be a part of a password.
 fn how_to_write(scheme: Option<&str>) -> &'static str {
     match scheme {
-        Some("unix" | "redis+unix" | "redis-socket") => {
-            "for a Unix socket `redis+unix` is not known here: write host and port of the server"
-        }
-        Some("tls" | "redis+tls" | "redis+ssl" | "https" | "valkey+tls") => "TLS is rediss://user:password@host:6379/0",
-        Some("tcp" | "http" | "redis+tcp") => "without TLS it is redis://user:password@host:6379/0",
+        Some("unix" | "redis+unix" | "redis-socket") => "Unix sockets (`redis+unix`) are not supported: write host and port of the server",
+        Some("tls" | "redis+tls" | "redis+ssl" | "https" | "valkey+tls") => "with TLS write rediss://user:password@host:6379/0",
+        Some("tcp" | "http" | "redis+tcp") => "without TLS write redis://user:password@host:6379/0",
         Some("redis-sentinel" | "redis+sentinel") => {
             "leave `url` out, and name the sentinels: sentinels = [\"host:26379\"], service = \"…\""
         }
         Some("redis-cluster" | "redis+cluster") => "leave `url` out, and name some nodes: cluster = [\"host:6379\"]",
-        _ => {
-            "for example redis://user:password@host:6379/0, or host:6379; rediss:// is TLS, and valkey:// and valkeys:// are the same as these"
-        }
+        _ => "for example redis://user:password@host:6379/0, or host:6379; rediss:// means TLS; valkey:// and valkeys:// work too",
     }
 }
 

@@ -111,8 +111,8 @@ impl Builder<'_> {
                 None => self.unknown_field(scene, name, &source.at),
                 Some(FieldKind::Object | FieldKind::Any { .. }) => self.report.error(
                     &source.at,
-                    format!("`{}` may be an object, which is no value here", shorten(name)),
-                    Some("name a field of it, or one of another type".to_owned()),
+                    format!("`{}` may be an object, which cannot be used as a value here", shorten(name)),
+                    Some("name a field of the object, or a field of another type".to_owned()),
                 ),
                 Some(_) => {}
             },

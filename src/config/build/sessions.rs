@@ -183,7 +183,7 @@ impl Builder<'_> {
         match gateway.surfaces.iter().find(|s| s.name.value == name.value) {
             Some(found) if matches!(found.kind, WrittenSurfaceKind::SigningSecret(_)) => self.report.error(
                 &name.at,
-                format!("`{}` has signing secrets, on which nothing hangs", shorten(&name.value)),
+                format!("`{}` has signing secrets, and no record can hang on them", shorten(&name.value)),
                 Some("name a surface of keys, pairs or accounts".to_owned()),
             ),
             Some(found) if found.has_records() => {}

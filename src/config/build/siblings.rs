@@ -28,7 +28,7 @@ impl Builder<'_> {
                         &carrier.at,
                         format!("other hosts of the domain, such as `{sibling}`, can set the cookie `{name}`"),
                         Some(format!(
-                            "call it `{HOST_PREFIX}{name}`, and browsers let nobody else set it; if clients know it by this name, keep those hosts as safe as this one"
+                            "call it `{HOST_PREFIX}{name}`: browsers let no other host set a cookie of that name. If clients depend on the present name, protect those hosts as well as this one"
                         )),
                     );
                 }

@@ -180,11 +180,11 @@ impl Builder<'_> {
             let (then, help) = match self.pepper_place(written) {
                 PepperPlace::Beside => (
                     "`durward serve` does not start",
-                    "mount its volume or bring back a copy; to begin with an empty store, run `durward new-store` first",
+                    "mount its volume or restore a copy; to begin with an empty store, run `durward new-store` first",
                 ),
                 PepperPlace::Elsewhere => (
                     "`durward serve` begins an empty one, and callers get 503 until a tenant is made",
-                    "if this is not the first start, mount its volume or bring back a copy; if it is, run `durward tenants create` then",
+                    "if this is not the first start, mount its volume or restore a copy; if it is, run `durward tenants create` after it",
                 ),
             };
             let message = format!("the store `{}` is not there, though its pepper is: {then}", store.display());

@@ -101,7 +101,7 @@ fn credentials_without_a_cookie_are_warned_of() {
     let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
     let warnings = loaded.warnings.iter().filter(|d| d.problem.weight == error::Weight::Warning);
     let messages: Vec<_> = warnings.map(|d| d.problem.message.clone()).collect();
-    assert_eq!(messages, ["no surface is carried in a cookie: `credentials` lets nobody do more"]);
+    assert_eq!(messages, ["no surface is carried in a cookie: `credentials` has no effect"]);
 }
 
 #[test]

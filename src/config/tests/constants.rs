@@ -55,37 +55,37 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         PUBLIC,
         "roles = [\"full\"]\n",
         "\"full\"",
-        "nobody holds the scopes of `full` on a public route: every call would be 403",
+        "the caller of a public route does not hold the scopes of `full`: every call would be 403",
     ),
     (
         PUBLIC,
         "roles = [\"full\"]\ngrants = [\"orders:read\"]\n",
         "\"full\"",
-        "nobody holds the scopes of `full`",
+        "the caller of a public route does not hold the scopes of `full`",
     ),
     (
         PUBLIC,
         "roles = [\"reader\"]\n",
         "\"reader\"",
-        "nobody holds the scopes of `reader`",
+        "the caller of a public route does not hold the scopes of `reader`",
     ),
     (
         PUBLIC,
         "roles = \"body.words\"\n",
         "\"body.words\"",
-        "whatever is asked for here would be 403",
+        "every scope that is asked for would be 403",
     ),
     (
         PUBLIC,
         "scopes = \"body.words\"\n",
         "\"body.words\"",
-        "whatever is asked for here would be 403",
+        "every scope that is asked for would be 403",
     ),
     (
         PUBLIC,
         "scopes = \"=orders:read\"\n",
         "\"=orders:read\"",
-        "nobody holds a scope on a public route",
+        "the caller of a public route holds no scopes",
     ),
     (
         KEYS,
@@ -161,7 +161,7 @@ fn roles_beyond_what_they_hang_on_are_found() {
 
 #[test]
 fn a_template_outside_of_a_body_is_found_and_braces_alone_are_not_one() {
-    let told = "sent as it stands";
+    let told = "sent as written";
     for lines in [
         "headers = { X-Id = \"{{ request_id }}\" }\n",
         "realm = \"{% if x %}a{% endif %}\"\n",

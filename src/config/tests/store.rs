@@ -263,9 +263,9 @@ fn an_address_is_understood_as_people_write_it_or_told_how_to_write() {
         assert!(server_at(tls).contains("certificate authorities"), "{}", server_at(tls));
     }
     for (wrong, help) in [
-        ("tls://u:canary-4711@h", "TLS is rediss://"),
-        ("https://u:canary-4711@h", "TLS is rediss://"),
-        ("http://u:canary-4711@h", "without TLS it is redis://"),
+        ("tls://u:canary-4711@h", "with TLS write rediss://"),
+        ("https://u:canary-4711@h", "with TLS write rediss://"),
+        ("http://u:canary-4711@h", "without TLS write redis://"),
         ("redis-sentinel://u:canary-4711@h", "name the sentinels"),
         ("redis-cluster://u:canary-4711@h", "name some nodes"),
         ("unix://u:canary-4711@h", "host and port of the server"),

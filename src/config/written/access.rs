@@ -33,7 +33,7 @@ pub const ACCESS: Schema = Schema {
             name: "unknown_tenant",
             kind: Kind::Choice(&["refuse", "forward"]),
             default: Fallback::Value("refuse"),
-            about: "With `tenant`: what becomes of a text there that no tenant has as its id. `forward` lets it pass if it is made of `a-z 0-9 _ -`, as in `/tenants/add-user` beside `/tenants/{id}`; the store is asked, and one that cannot say is 503. Everything else is `foreign_tenant`. For services that tell ids apart by their exact spelling.",
+            about: "With `tenant`: what happens to a text there that is no tenant's id. `forward` lets it pass if it consists of `a-z 0-9 _ -`, as in `/tenants/add-user` beside `/tenants/{id}`; the gateway asks the store, and answers 503 if the store cannot say. Everything else is `foreign_tenant`. Use it only if the service compares ids by their exact spelling.",
         },
     ],
 };

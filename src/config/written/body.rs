@@ -45,13 +45,13 @@ pub static FIELD: Schema = Schema {
             name: "depth",
             kind: Kind::Count { min: 0, max: 32 },
             default: Fallback::Value("8"),
-            about: "`any`: how many objects and lists may stand in one another; 0 is a plain value.",
+            about: "`any`: how deep objects and lists may be nested; 0 allows only a plain value.",
         },
         Key {
             name: "fields",
             kind: Kind::Named(&FIELD),
             default: Fallback::Absent("required for `object`"),
-            about: "`object`: its fields, as those of the body. Elsewhere they are written with dots, `body.address.city`, and so are their mistakes. At most four objects stand in one another.",
+            about: "`object`: its fields, written like those of the body. Sources, templates and mistakes name them with dots: `body.address.city`. Objects may be nested at most four deep.",
         },
         Key {
             name: "items",

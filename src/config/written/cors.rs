@@ -9,31 +9,31 @@ use crate::config::source::{Located, Place};
 /// `[cors]`, of all routes or of one.
 pub const CORS: Schema = Schema {
     name: "`[cors]`",
-    about: "Which pages may call from a browser, by their origin. The gateway answers preflights itself, and every answer to a listed origin says that its page may read it, refusals included. What a service behind says of it is replaced; on routes without these rules it passes. See [browsers.md](browsers.md).",
+    about: "Which pages may call from a browser, by their origin. The gateway answers preflights itself. Every answer to a listed origin, refusals included, says that its page may read it, and CORS fields of the service are replaced. On routes without these rules the service's fields pass. See [browsers.md](browsers.md).",
     keys: &[
         Key {
             name: "origins",
             kind: Kind::Texts,
             default: Fallback::Required,
-            about: "Scheme, host, and the port where it is not the scheme's own: `https://app.example.com`. `https://*.example.com` stands for one label. `*` alone is every origin, only without `credentials`. At most 256.",
+            about: "Scheme, host, and the port unless it is the scheme's default: `https://app.example.com`. In `https://*.example.com` the `*` stands for one label. `*` alone means every origin and is allowed only without `credentials`. At most 256.",
         },
         Key {
             name: "credentials",
             kind: Kind::Flag,
             default: Fallback::Value("false"),
-            about: "Pages of these origins may use the browser's cookies: their requests, on methods that change something and for WebSockets too, count as meant. Without it a session cookie is not used for any page of another origin.",
+            about: "Pages of these origins may use the session cookie, also for methods that change something and for WebSockets. Without it a session cookie is not used for any page of another origin.",
         },
         Key {
             name: "request_headers",
             kind: Kind::Texts,
             default: Fallback::Absent("none"),
-            about: "What pages may send besides `Content-Type`, `Authorization` and the headers in which credentials of the route are carried.",
+            about: "Headers that pages may send besides `Content-Type`, `Authorization`, `Accept`, `Accept-Language`, `Content-Language` and the headers that carry credentials of the route.",
         },
         Key {
             name: "response_headers",
             kind: Kind::Texts,
             default: Fallback::Absent("none"),
-            about: "What pages may read besides `X-Request-Id`, `Retry-After`, `RateLimit`, `RateLimit-Policy` and the header in which a renewed token is told.",
+            about: "Headers that pages may read besides `X-Request-Id`, `Retry-After`, `RateLimit`, `RateLimit-Policy` and the header that carries a renewed token.",
         },
         Key {
             name: "max_age",
@@ -42,7 +42,7 @@ pub const CORS: Schema = Schema {
                 max: secs(86_400),
             },
             default: Fallback::Value("10m"),
-            about: "How long a browser may keep the answer to a preflight. Browsers have bounds of their own, of 2 to 24 hours.",
+            about: "How long a browser may keep the answer to a preflight. Browsers have limits of their own, between 2 and 24 hours.",
         },
     ],
 };

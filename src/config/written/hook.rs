@@ -9,18 +9,18 @@ use crate::config::source::{Located, Place};
 /// `[routes.hook]`.
 pub const HOOK: Schema = Schema {
     name: "`[routes.hook]`",
-    about: "One request to a service, over the connections that forwarded requests use, with the identity headers, the `X-Request-Id` and the origin that a forwarded request of this caller would have, and with none of the client's own fields. `before`: 2xx lets the call go on, judged anew by what is true then; 404 and 410 are told as `record_not_found`, every other 4xx as `refused_by_service`, and nothing is made or changed. `after`: it was made or changed already. A failure is any other status (also 408, 421, 425 and 429), a service that cannot be reached or is too slow, and, where its answer is used, one that is no JSON object of at most 64 KiB. Failures are logged, and counted in `durward_hook_failures_total`.",
+    about: "One request to a service, over the connections that forwarded requests use. It has the identity headers, the `X-Request-Id` and the client's address, scheme and host as a forwarded request of this caller would have, and none of the client's own fields. `before`: after 2xx the call goes on, and its caller is judged again by what is true then. 404 and 410 are answered as `record_not_found`, every other 4xx as `refused_by_service`, and nothing is made or changed. `after`: the record was made or changed already, and any status but 2xx counts as a failure. Otherwise a failure is any other status (also 408, 421, 425 and 429), a service that cannot be reached or is too slow, and, if its answer is used, an answer that is no JSON object of at most 64 KiB. Failures are logged, and counted in `durward_hook_failures_total`.",
     keys: &[
         Key {
             name: "when",
             kind: Kind::Choice(&["before", "after"]),
             default: Fallback::Required,
-            about: "`before` anything is made or changed: the service may refuse, and the template of the answer may use what it said. `after`: the service is told; what it answers is not used. A call that is told after is made and told to its end also when its client leaves; a crash of the gateway between the two leaves it untold.",
+            about: "`before`: before anything is made or changed. The service may refuse, and the template of the answer may use the service's answer. `after`: after it. The service is notified; its answer is not used. Both the step and the notification run to their end even if the client leaves. If the gateway crashes between them, the service is not notified.",
         },
         Key {
             name: "upstream",
             kind: Kind::Text,
-            default: Fallback::Absent("the service of the file; in `gateway.toml` the only one there is"),
+            default: Fallback::Absent("the service of the file; in `gateway.toml` the only service"),
             about: "Name of the service.",
         },
         Key {
@@ -33,13 +33,13 @@ pub const HOOK: Schema = Schema {
             name: "path",
             kind: Kind::Text,
             default: Fallback::Required,
-            about: "Its path. A whole segment may be `{path.<parameter>}`, `{body.<field>}`, `{caller.<fact>}`, or after a step that concerns one record `{credential.id}`. A value that could be read as another segment (a slash, `%`, `;`, a dot segment, a control character), or that is not there, is `record_not_found`, or a failure where a failure lets the call go on.",
+            about: "The path of the request. A whole segment may be `{path.<parameter>}`, `{body.<field>}`, `{caller.<fact>}` or, after a step that concerns one record, `{credential.id}`. If a value is absent, or holds what could be read as another segment (`/`, `\\`, `%`, `;`, a dot segment, a control character), no request is sent and the denial is `record_not_found`; with `on_failure = \"go_on\"` the call goes on.",
         },
         Key {
             name: "body",
             kind: Kind::Text,
             default: Fallback::Absent("no body"),
-            about: "Template of its JSON body, see Templates: with the variables of the answer, but never a secret of what was made.",
+            about: "Template of the request's JSON body (see Templates). It has the variables of the answer, but no secret of what was made.",
         },
         Key {
             name: "deadline",
@@ -48,19 +48,19 @@ pub const HOOK: Schema = Schema {
                 max: secs(10),
             },
             default: Fallback::Value("2s"),
-            about: "How long the service has, from the wait for a connection to the last byte of its answer. The caller waits for it: 10 s are what a form bears.",
+            about: "How long the request may take, from the wait for a connection to the last byte of the answer. The caller waits for it; people wait at a form no longer than 10 s.",
         },
         Key {
             name: "on_failure",
             kind: Kind::Choice(&["refuse", "go_on"]),
             default: Fallback::Required,
-            about: "What a failure means. `refuse`: the call is refused with 502, 503 or 504; after a `mint`, what was made is ended again, and its secrets were told to nobody. `go_on`: as if the service knew nothing (`hook` is `null`), or was told.",
+            about: "What a failure means. `refuse`: the call is refused with 502, 503 or 504 (`after`, a 4xx is answered as `before`); `after` it is for `mint` only: what was made is ended again, and nobody has seen its secrets. `go_on`: the call goes on; before the step `hook` is `null`.",
         },
         Key {
             name: "fields",
             kind: Kind::Texts,
             default: Fallback::Absent("the whole answer, as `{{ hook }}`: an object, or `null` where there was a failure"),
-            about: "`before`: members of the service's answer that the template may use, as `{{ hook.<name> }}`, with dots for members of members; what is not there is `null`.",
+            about: "`before`: members of the service's answer that the template may use as `{{ hook.<name> }}`. Dots name members of members. A member that is absent is `null`.",
         },
     ],
 };

@@ -15,7 +15,7 @@ pub const LIMITS: Schema = Schema {
             1,
             1_000_000,
             "10000",
-            "Open client connections of the process; further ones are closed at once. Fewer where the process may not have so many descriptors: see [descriptors](operations.md#descriptors).",
+            "Open client connections of the process; further ones are closed at once. The number is smaller if the process may not have that many descriptors: see [descriptors](operations.md#descriptors).",
         ),
         count(
             "connections_per_address",
@@ -113,7 +113,7 @@ pub const LIMITS: Schema = Schema {
             name: "odd_names",
             kind: Kind::Choice(&["forward", "refuse", "drop"]),
             default: Fallback::Value("forward"),
-            about: "Request fields whose names have other characters than letters, digits and `-`, like `access_key` and `a.b`: forwarded, 400, or left out and counted (`dropped_fields` in access lines, `durward_dropped_fields_total`). A name that a service may take for one of the gateway's own (`X_Tenant_Id`) is 400 whatever this says, and one of those that are never forwarded (`X_Original_URL`) is never forwarded in disguise.",
+            about: "What happens to request fields whose names have other characters than letters, digits and `-`, like `access_key` and `a.b`: they are forwarded, refused with 400, or left out and counted (`dropped_fields` in access lines, `durward_dropped_fields_total`). With every choice, a name that a service may take for one of the gateway's own (`X_Tenant_Id`) is 400, and a name that a service may take for one that is never forwarded (`X_Original_URL`) is left out.",
         },
         duration(
             "drain_delay",

@@ -49,7 +49,7 @@ pub const LOG_IN: Schema = Schema {
                 max: secs(366 * 86_400),
             },
             default: Fallback::Value("35d"),
-            about: "How long after a right password its address is known for the account, the latest eight of each: there only `tries_per_account_and_address` holds. 35 days is the longest pause of somebody who logs in once a month; less makes the ceiling hit more holders.",
+            about: "How long an address counts as known for an account after a right password came from it. Each account has its latest eight addresses; from them only `tries_per_account_and_address` applies. 35 days is the longest pause of somebody who logs in once a month; with less, `tries_per_account` stops more holders.",
         },
         Key {
             name: "hashes_at_once",

@@ -32,7 +32,7 @@ pub const MINT: Schema = Schema {
                 Some(&PARENT),
             ),
             default: Fallback::Absent("`tenant`"),
-            about: "What it hangs on: when that ends, it ends, and what that loses is lost to it. With `tenant` (or `none`) that is its tenant alone: it is given what its caller holds when it is made, or what `grants` names, and from then on that is its own; its caller's end, rotation or narrowing does not touch it.",
+            about: "What it hangs on: when the parent ends, it ends, and scopes that the parent loses, it loses. With `tenant` (or `none`) it hangs on its tenant alone. It is then given scopes that its caller holds when it is made, or that `grants` names, and keeps them: the end, rotation or narrowing of its caller does not affect it.",
         },
         Key {
             name: "subject",
@@ -50,7 +50,7 @@ pub const MINT: Schema = Schema {
             name: "description",
             kind: Kind::Either(SOURCE, None),
             default: Fallback::Absent("none"),
-            about: "What it is for, at most 1024 bytes; kept, and told in lists and to operators.",
+            about: "What it is for, at most 1024 bytes; stored, and shown in lists and to operators.",
         },
         Key {
             name: "login",
@@ -89,7 +89,7 @@ pub const MINT: Schema = Schema {
             name: "roles",
             kind: Kind::Either(SOURCE, None),
             default: Fallback::Absent("none"),
-            about: "Ids of its roles, or names of roles of the configuration where they are written down here; their scopes are judged as `scopes` are.",
+            about: "Ids of its roles. Roles that are written here as constants may be names of roles of the configuration. Their scopes are judged as `scopes` are.",
         },
         Key {
             name: "claims",

@@ -97,19 +97,19 @@ pub const ROUTE: Schema = Schema {
             name: "encoded_backslashes",
             kind: Kind::Flag,
             default: Fallback::Value("false"),
-            about: "Lets `%5C` stand in a segment (`CORP%5Cjdoe`); it stays encoded. Services that take `\\` for a slash must not have this.",
+            about: "Allows `%5C` in a segment (`CORP%5Cjdoe`); it stays encoded. Do not set it for services that treat `\\` as a slash.",
         },
         Key {
             name: "raw_characters",
             kind: Kind::Flag,
             default: Fallback::Value("false"),
-            about: "Takes paths with characters that should have been escaped: brackets, braces, `^`, `<`, `>`, `\"`, a vertical bar, a grave accent, or any beyond ASCII in UTF-8. They are escaped before the path is matched, and forwarded so; a query with some is forwarded as it came.",
+            about: "Accepts paths with characters that should have been escaped: brackets, braces, `^`, `<`, `>`, `\"`, a vertical bar, a grave accent, or non-ASCII characters in UTF-8. They are escaped before the path is matched, and the escaped path is forwarded. A query with such characters is forwarded unchanged.",
         },
         Key {
             name: "path_parameters",
             kind: Kind::Flag,
             default: Fallback::Value("false"),
-            about: "Takes path parameters (`/cars;colour=red`), for services that know them. The path is matched without them and forwarded as it stands. It is refused where the table has another route for the whole of it.",
+            about: "Accepts path parameters (`/cars;colour=red`), for services that understand them. The path is matched without them and forwarded unchanged. It is refused if the path with its parameters matches another route.",
         },
         Key {
             name: "trailers",
@@ -133,7 +133,7 @@ pub const ROUTE: Schema = Schema {
             name: "cors",
             kind: Kind::Either("`\"none\"`, or a table", Some(&CORS)),
             default: Fallback::Absent("`[cors]` of `gateway.toml`"),
-            about: "What pages of other origins may do here. With `none` no field of ours is written, and what the service says passes.",
+            about: "What pages of other origins may do here. With `none` the gateway writes no CORS fields, and those of the service pass.",
         },
         Key {
             name: "dialect",
@@ -238,19 +238,19 @@ pub const ROUTE: Schema = Schema {
             name: "unknown_fields",
             kind: Kind::Choice(&["refuse", "ignore", "keep"]),
             default: Fallback::Value("refuse"),
-            about: "What becomes of members that are not among the fields, in objects of the body too: each is a mistake; or it is left out; or it is kept, and is told in `{{ body }}` and in `{{ body.<object> }}`.",
+            about: "What happens to a member that is not among the fields, in objects of the body too. `refuse`: it is a mistake. `ignore`: it is left out. `keep`: it is kept, and templates see it in `{{ body }}` and in `{{ body.<object> }}`.",
         },
         Key {
             name: "forms",
             kind: Kind::Flag,
             default: Fallback::Value("false"),
-            about: "Takes the fields as `application/x-www-form-urlencoded` besides: `name=value`, `object.member=value`, a list by repeating its name. Any page can send a form without asking, so no such route sets a cookie.",
+            about: "Accepts the fields as `application/x-www-form-urlencoded` too: `name=value`, `object.member=value`, a list by repeating its name. Any page can send a form without a preflight, so such a route cannot set a cookie.",
         },
         Key {
             name: "unreadable_body",
             kind: Kind::Choice(&["refuse", "empty"]),
             default: Fallback::Value("refuse"),
-            about: "What a body is that is not one JSON object, or not `application/json`: `invalid_body` or `unsupported_media_type`; or, with `empty`, an object without members, so that the fields which must be there are told to be missing, as `invalid_fields`.",
+            about: "What happens to a body that is not one JSON object, or not `application/json`. `refuse`: the denial is `invalid_body` or `unsupported_media_type`. `empty`: it counts as an object without members, so the denial is `invalid_fields` and names the required fields.",
         },
         Key {
             name: "answer",
@@ -262,7 +262,7 @@ pub const ROUTE: Schema = Schema {
             name: "hook",
             kind: Kind::Table(&HOOK),
             default: Fallback::Absent("no service is asked or told"),
-            about: "What a service is asked before, or told after.",
+            about: "A request to a service before or after what the gateway does.",
         },
         Key {
             name: "limits",

@@ -33,7 +33,7 @@ pub const STORE: Schema = Schema {
             name: "url",
             kind: Kind::Url,
             default: Fallback::Absent("one of `url`, `sentinels` and `cluster` is required with `redis`"),
-            about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`). `valkey://` and `valkeys://` are the same as these, and `host:port` is `redis://host:port`.",
+            about: "`redis`: the server. A URL with a password must be a reference (`env:…`, `file:…`). `valkey://` means `redis://`, `valkeys://` means `rediss://`, and `host:port` means `redis://host:port`.",
         },
         Key {
             name: "sentinels",
@@ -159,13 +159,13 @@ pub const STORE: Schema = Schema {
             name: "unknown_lookups",
             kind: Kind::Count { min: 10, max: 1_000_000 },
             default: Fallback::Value("500"),
-            about: "`redis`: look-ups in any second of what may be a guess and was not met in the last ten minutes: keys without a MAC (imported, or made before keys had one) and names at a log-in. More are refused with 503 at once. An address that has had less than its part of the number (the number by as many addresses as ask) is served beyond it, up to as many again. Keys with a MAC and signed tokens do not count.",
+            about: "`redis`: how many look-ups in any second may be guesses: those of keys without a MAC (imported, or made before keys had one) and of names at a log-in, if this gateway has not met them in the last ten minutes. More are refused with 503 at once. Each address has its part of the number (the number divided by how many addresses ask). An address that has had less than its part is served beyond the number, up to as many look-ups again. Keys with a MAC and signed tokens do not count.",
         },
         Key {
             name: "warm_start",
             kind: Kind::Count { min: 0, max: 1_000_000 },
             default: Fallback::Value("100000"),
-            about: "`redis`: credentials that a gateway reads ahead before it is ready: those that gateways had in use in the last fifteen minutes, the newest first, at most `cache_entries`. Gateways list them in Redis by fingerprint, at most 128,000 in 12 MiB. 0 reads and lists none.",
+            about: "`redis`: how many credentials a gateway reads ahead before it is ready: those that any gateway had in use in the last fifteen minutes, the most recently used first, at most `cache_entries`. Gateways list them in Redis by fingerprint, at most 128,000 in 12 MiB. 0 reads and lists none.",
         },
         Key {
             name: "warm_start_time",
@@ -174,7 +174,7 @@ pub const STORE: Schema = Schema {
                 max: Duration::from_secs(300),
             },
             default: Fallback::Value("10s"),
-            about: "`redis`: a gateway is ready after so long at the latest, whatever it has read ahead: some 10,000 credentials a second are.",
+            about: "`redis`: the longest time that reading ahead may delay readiness. A gateway reads some 10,000 credentials a second.",
         },
         Key {
             name: "cache_entries",

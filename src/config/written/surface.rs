@@ -32,7 +32,7 @@ pub const SURFACE: Schema = Schema {
             name: "kind",
             kind: Kind::Choice(&WORDS),
             default: Fallback::Required,
-            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, a key in `Authorization: Basic`, an e-mail address with a password, a signed session token, or a token that an issuer of others has signed. Nobody presents a `signing_secret`: the service signs with it.",
+            about: "Which credential callers present: one opaque key (or token), a publishable and a secret half, a key in `Authorization: Basic`, an e-mail address with a password, a signed session token, or a token that another issuer has signed. Nobody presents a `signing_secret`: the service signs with it.",
         },
         Key {
             name: "mode",
@@ -62,7 +62,7 @@ pub const SURFACE: Schema = Schema {
             name: "random",
             kind: Kind::Count { min: 43, max: 128 },
             default: Fallback::Value("43"),
-            about: "`api_key`: random characters of a new key, of 0-9 A-Z a-z; 43 hold 256 bits. Six of a MAC and six of a checksum follow. Keys of another length are not valid any more once it is changed.",
+            about: "`api_key`: random characters of a new key, of 0-9 A-Z a-z; 43 hold 256 bits. Six characters of a MAC and six of a checksum follow. After a change, keys of another length are no longer valid.",
         },
         Key {
             name: "key_header",

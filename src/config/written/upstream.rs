@@ -65,7 +65,7 @@ pub const UPSTREAM: Schema = Schema {
                 max: 1024 * 1024,
             },
             default: Fallback::Value("64KiB"),
-            about: "Largest head of an answer, all its fields together; one field may fill it. An answer over it is 502 and `oversized` in the metrics, and no failure of the endpoint.",
+            about: "Largest head of an answer, all its fields together; one field may fill it. A larger head is answered with 502, is `oversized` in the metrics, and does not count as a failure of the endpoint.",
         },
         Key {
             name: "response_fields",
@@ -74,7 +74,7 @@ pub const UPSTREAM: Schema = Schema {
                 max: MOST_RESPONSE_FIELDS as u64,
             },
             default: Fallback::Value("200"),
-            about: "Most fields of an answer; the same holds for one over it.",
+            about: "Most fields of an answer. More are treated like a head that is too large.",
         },
         Key {
             name: "ejection",

@@ -272,7 +272,7 @@ fn an_import_names_line_and_member_and_never_a_key() {
         "line 6: the member `tenant` is missing",
         "line 7: `sha256` must be 64 hexadecimal digits",
         "line 8: there is no member `key`: give the SHA-256",
-        "line 9: a member has a name that is none",
+        "line 9: a member has an unknown name",
         "line 10: `last4` is not the end of a key",
         "line 11: the member `scopes` must be a list of texts",
         "line 12: the member `sha256` must be a text",

@@ -5,7 +5,7 @@ use super::Case;
 /// Mistakes in `gateway.toml`.
 pub(in super::super) const CORS_CASES: &[Case] = &[
     Case("[cors]\n", "[cors]", "`origins` is missing in `[cors]`"),
-    Case("[cors]\norigins = []\n", "[]", "`origins` lists nobody"),
+    Case("[cors]\norigins = []\n", "[]", "`origins` is empty"),
     Case(
         "[cors]\norigins = \"https://a.example.com\"\n",
         "\"https",
@@ -45,12 +45,12 @@ pub(in super::super) const CORS_CASES: &[Case] = &[
     Case(
         "[cors]\norigins = [\"https://a.example.com\", \"*\"]\n",
         "\"*\"",
-        "`*` is every origin: it stands alone",
+        "`*` means every origin, so it must be the only one",
     ),
     Case(
         "[cors]\norigins = [\"*\"]\ncredentials = true\n",
         "\"*\"",
-        "every page of the world would act with the cookies",
+        "any page on the web could use the cookies",
     ),
     Case(
         "[cors]\norigins = [\"https://a.example.com\"]\nheaders = [\"X-A\"]\n",
@@ -60,7 +60,7 @@ pub(in super::super) const CORS_CASES: &[Case] = &[
     Case(
         "[cors]\norigins = [\"https://a.example.com\"]\nrequest_headers = [\"*\"]\n",
         "\"*\"",
-        "headers are listed by their names",
+        "each header must be named: `*` is not accepted",
     ),
     Case(
         "[cors]\norigins = [\"https://a.example.com\"]\nrequest_headers = [\"X A\"]\n",
@@ -80,7 +80,7 @@ pub(in super::super) const CORS_CASES: &[Case] = &[
     Case(
         "[cors]\norigins = [\"https://a.example.com\"]\nrequest_headers = [\"X-Tenant-Id\"]\n",
         "\"X-Tenant-Id\"",
-        "what clients send of it is dropped",
+        "is an identity header: the gateway removes it from requests",
     ),
     Case(
         "[cors]\norigins = [\"https://a.example.com\"]\nresponse_headers = [\"Set-Cookie\"]\n",
@@ -90,7 +90,7 @@ pub(in super::super) const CORS_CASES: &[Case] = &[
     Case(
         "[cors]\norigins = [\"https://a.example.com\"]\nresponse_headers = [\"*\"]\n",
         "\"*\"",
-        "headers are listed by their names",
+        "each header must be named: `*` is not accepted",
     ),
     Case(
         "[cors]\norigins = [\"https://a.example.com\"]\nmax_age = \"25h\"\n",

@@ -22,7 +22,7 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\", name = \"body.meta\" }]\nbody.meta = { type = \"any\" }\n",
         "\"body.meta\"",
-        "`meta` may be an object, which is no value here",
+        "`meta` may be an object, which cannot be used as a value here",
     ),
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\", name = \"body.buyer.nam\" }]\nbody.buyer = { type = \"object\", fields = { name = {} } }\n",
@@ -32,7 +32,7 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\" }]\nbody.buyer = { type = \"object\" }\n",
         "\"object\"",
-        "an object has fields of its own",
+        "an object needs `fields`",
     ),
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nanswer.body = '{{ credential.key }}'\nmint = [{ surface = \"api\" }]\nbody.buyer = { depth = 3 }\n",
@@ -67,7 +67,7 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"before\", path = \"/t/{credential.id}\", on_failure = \"go_on\" }\n",
         "\"/t/{credential.id}\"",
-        "nothing is made or changed that `credential.id` could name",
+        "there is no single record here that `credential.id` could name",
     ),
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\", upstream = \"mian\" }\n",
@@ -82,7 +82,7 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\", fields = [\"a\"] }\n",
         "\"a\"",
-        "what a service answers that is told after is not used",
+        "`fields` has no use with `after`",
     ),
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nhook = { when = \"before\", path = \"/t\", on_failure = \"go_on\", body = '{}' }\n",
@@ -92,17 +92,17 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"DELETE\"]\naccess = { surfaces = [\"api\"] }\nserve = \"revoke\"\nsurface = \"api\"\nid = \"path.id\"\nhook = { when = \"after\", path = \"/t\", on_failure = \"refuse\" }\n",
         "\"refuse\"",
-        "what was changed cannot be changed back",
+        "only what a `mint` made can be taken back: here `refuse` after the step is not possible",
     ),
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"list\"\nsurface = \"api\"\nanswer.body = '{{ items }}'\nhook = { when = \"after\", path = \"/t\", on_failure = \"go_on\" }\n",
         "\"after\"",
-        "nothing is made or changed here that could be told after",
+        "this route makes and changes nothing of which a service could be notified `after`",
     ),
     Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\" }]\nanswer.body = '{{ credential.key }}'\nunreadable_body = \"empty\"\nbody.name = { required = false }\n",
         "\"empty\"",
-        "no field must be there",
+        "no field is required: any body that cannot be read would be accepted",
     ),
     Case(
         "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"api\"] }\n",
@@ -267,7 +267,7 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = \"public\"\nserve = \"mint\"\ntenant = \"new\"\nlimits = [{ by = \"address\", rate = \"9/1h\" }]\nmint = [{ surface = \"people\", scopes = [\"orders:read\"] }]\n",
         "\"orders:read\"",
-        "nobody holds a scope on a public route",
+        "the caller of a public route holds no scopes",
     ),
     Case(
         "[[routes]]\npath = \"/a\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"people\"] }\nserve = \"mint\"\nmint = [{ surface = \"web\", parent = \"caller\", claims = { sub = \"=x\" } }]\nanswer.body = '{{ credential.token }}'\n",

@@ -16,7 +16,7 @@ pub(super) const CLAIM_LISTS: Key = Key {
     name: "claim_lists",
     kind: Kind::Choice(&["spaces", "commas", "json"]),
     default: Fallback::Value("spaces"),
-    about: "`external_jwt`: how a claim that is a list becomes a header: its items with a space or a comma between two, or JSON, which objects become then too.",
+    about: "`external_jwt`: how a claim that is a list becomes a header: its items separated by spaces or by commas, or JSON. With `json` a claim that is an object becomes a header too.",
 };
 
 /// How large tokens may be.
@@ -27,7 +27,7 @@ pub(super) const MAX_TOKEN: Key = Key {
         max: MAX_EXTERNAL_TOKEN as u64,
     },
     default: Fallback::Value("16KiB"),
-    about: "`external_jwt`: largest token. No request head has room for more; less bounds the work before a signature is known to be good.",
+    about: "`external_jwt`: largest token. A request head has no room for more. A smaller value reduces the work that is done before the signature is checked.",
 };
 
 /// One issuer.
@@ -51,7 +51,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "audience_claim",
             kind: Kind::Text,
             default: Fallback::Value("aud"),
-            about: "The claim that `audience` is about: `client_id` for access tokens of Amazon Cognito, which have no `aud`.",
+            about: "The claim that must contain `audience`: `client_id` for access tokens of Amazon Cognito, which have no `aud`.",
         },
         Key {
             name: "jwks",
@@ -63,7 +63,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "rsa_algorithm",
             kind: Kind::Choice(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]),
             default: Fallback::Value("RS256"),
-            about: "What RSA keys without `alg` sign with. A key that names its `alg` has that one.",
+            about: "The algorithm of RSA keys without `alg`. A key with `alg` uses that one.",
         },
         Key {
             name: "refresh",
@@ -99,7 +99,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "token_type",
             kind: Kind::Text,
             default: Fallback::Absent("`JWT`, `JOSE`, `at+jwt`, or none"),
-            about: "Exact `typ` of the token's header in any case, with or without `application/`: `at+jwt` takes access tokens (RFC 9068) only.",
+            about: "The `typ` that the token's header must have, compared without regard to case and with or without `application/`: `at+jwt` admits only access tokens (RFC 9068).",
         },
         Key {
             name: "tenants",
@@ -111,7 +111,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "tenant_claim",
             kind: Kind::Text,
             default: Fallback::Absent("`tenant`"),
-            about: "The claim that names the tenant; like every claim here by its whole name, or by a path (see [Claims](#claims)).",
+            about: "The claim that names the tenant. Like every claim here, it is given by its whole name or by a path (see [Claims](#claims)).",
         },
         Key {
             name: "subject_claim",
@@ -123,7 +123,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "scopes_claim",
             kind: Kind::Text,
             default: Fallback::Value("scope"),
-            about: "The claim with the scopes, for example `scope`, `scp`, `permissions`: a text with spaces, or a list. Items that are no scopes, such as `Domain Users`, do not count.",
+            about: "The claim with the scopes, for example `scope`, `scp`, `permissions`: a text with spaces, or a list. Items that are not valid scopes, such as `Domain Users`, are ignored.",
         },
         Key {
             name: "scopes",
@@ -144,7 +144,7 @@ pub(super) const ISSUER: Schema = Schema {
             name: "require",
             kind: Kind::Pairs,
             default: Fallback::Absent("none"),
-            about: "Claims that must have exactly these texts, for example `{ token_use = \"access\" }`; a number or truth value is compared as it is written in JSON.",
+            about: "Claims that must have exactly these texts, for example `{ token_use = \"access\" }`; a number or boolean is compared in its JSON form.",
         },
     ],
 };
