@@ -1,4 +1,4 @@
-//! Header hygiene: what is refused, what is dropped, what is set, in both directions (hardening 1.2).
+//! Header hygiene: what is refused, what is dropped, what is set, in both directions.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

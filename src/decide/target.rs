@@ -1,4 +1,4 @@
-//! The request-target: parsed once, canonical, matched *and* forwarded (hardening 1.1).
+//! The request-target: parsed once, canonical, matched *and* forwarded.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Proof that a request with a cookie was not sent by another site (hardening B10).
+//! Proof that a request with a cookie was not sent by another site.
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::cors::CorsPolicy;

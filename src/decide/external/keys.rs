@@ -11,7 +11,7 @@ use crate::base::token_fault::TokenFault;
 pub(super) use super::jwk::MAX_KID_LEN;
 use super::jwk::{Ignored, KeyFault, Written};
 
-/// Longest JWK Set: a hundred RSA keys with their certificates (hardening B1).
+/// Longest JWK Set: a hundred RSA keys with their certificates.
 pub const MAX_SET_LEN: usize = 64 * 1024;
 
 /// Most keys of a set that are used. Issuers publish two or three, and a few of other kinds.

@@ -94,7 +94,7 @@ pub struct Published {
 }
 
 /// At most one fetch in this time because of keys nobody knows, whatever became of the last one: with
-/// an empty set or a failing issuer too (hardening J5).
+/// an empty set or a failing issuer too.
 pub const ASK_PAUSE: Duration = Duration::from_secs(30);
 
 impl Published {

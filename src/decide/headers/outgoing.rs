@@ -71,7 +71,7 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Appends a field whose value is one identifier, or says that the value is none: never a request
-/// without a header that should be there (hardening H8).
+/// without a header that should be there.
 fn push_id(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
     if !is_valid_id(value) {
         return Err(Denial::CorruptRecord);
