@@ -290,18 +290,19 @@ fn is_cors(name: &[u8]) -> bool {
     name.get(..FAMILY.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))
 }
 
-/// Adds a name to `Vary`: in one field with what is there, since some caches read no second one.
+/// Adds a name to `Vary`. All names stand in one field, since some caches read only one.
 fn add_vary(answer: &mut Fields, name: &str) {
     let is_told = |known: &[u8]| known == b"*" || known.eq_ignore_ascii_case(name.as_bytes());
     if answer.all("vary").flat_map(list).any(is_told) {
         return;
     }
-    let mut merged: Vec<u8> = answer.all("vary").collect::<Vec<_>>().join(b", ".as_slice());
-    if !merged.is_empty() {
-        // One field with all of it.
-        answer.retain(|field| !field.is("vary"));
-        merged.extend_from_slice(b", ");
+    let mut names: Vec<&[u8]> = answer.all("vary").filter(|known| !known.is_empty()).collect();
+    if names.is_empty() {
+        answer.push(b"Vary", name.as_bytes());
+        return;
     }
-    merged.extend_from_slice(name.as_bytes());
+    names.push(name.as_bytes());
+    let merged = names.join(b", ".as_slice());
+    answer.retain(|field| !field.is("vary"));
     answer.push(b"Vary", &merged);
 }

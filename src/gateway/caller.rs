@@ -99,9 +99,12 @@ pub(super) fn admit(
     let Resolved { principal, proof, now } = resolved;
     exchange.note_principal(&principal);
     let fields = &asked.head.fields;
-    let scheme = examined.origin.scheme(fields, asked.connection.scheme);
+    let own = || {
+        let scheme = examined.origin.scheme(fields, asked.connection.scheme);
+        (asked_authority(asked, examined), scheme)
+    };
     let pages = asked.view.snapshot.cors.of(exchange.cors());
-    let carried = Carried::of(&extracted.credential, fields, (asked_authority(asked, examined), scheme), pages);
+    let carried = Carried::of(&extracted.credential, fields, own, pages);
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,
