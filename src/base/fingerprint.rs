@@ -123,9 +123,10 @@ pub enum Part {
 #[derive(Clone)]
 pub struct Pepper {
     key: hmac::Key,
-    /// What keys are marked with: derived, so that a mark, which its holder sees, is never a fingerprint of anything.
+    /// Makes the MACs in generated keys. Derived from the pepper, so that such a MAC, which the key's holder sees, is
+    /// never the fingerprint of anything.
     marks: hmac::Key,
-    /// What signing secrets are derived by: another one, since they leave the gateway.
+    /// Derives signing secrets. A key of its own, since these secrets leave the gateway.
     signing: hmac::Key,
 }
 

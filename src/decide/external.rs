@@ -42,7 +42,7 @@ pub struct ExternalRules {
     pub max_token: usize,
     /// Claims that become headers.
     pub claim_headers: Vec<ClaimHeader>,
-    /// How lists become headers.
+    /// How lists among those claims are written.
     pub claim_lists: ClaimLists,
 }
 

@@ -138,7 +138,7 @@ fn behind_scheme(rest: &[u8]) -> Result<&[u8], Denial> {
 }
 
 /// One credential and nothing else: a list is several (RFC 9110, section 5.3), white space inside is
-/// none. How long it may be says its kind, so that it can be told which bound was hit; a head bounds it anyway.
+/// none. The kind of credential bounds the length, so that the access line can tell which bound was exceeded.
 fn check_single(value: &[u8]) -> Result<&[u8], Denial> {
     if !every(value, |b| b != b',') {
         return Err(Denial::AmbiguousCredentials);

@@ -167,7 +167,7 @@ impl KeyRenewal {
                 if before > 0 || keys.version() == 0 {
                     tracing::info!(%url, keys = set.len(), skipped = set.ignored().len(), "issuer keys fetched");
                 }
-                // Told when it changes, not whenever the issuer is asked.
+                // Logged when the warning changes, not at every fetch.
                 if let Some(ignored) = set.warning().filter(|ignored| keys.warning().as_ref() != Some(ignored)) {
                     tracing::warn!(%url, %ignored, "keys of an issuer are left out; the others are used");
                 }

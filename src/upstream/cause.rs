@@ -23,7 +23,7 @@ pub enum Cause {
     ConnectFailed,
     /// It closed the connection before a byte of the answer.
     Closed,
-    /// It reset the connection.
+    /// It reset the connection before the answer was whole.
     Reset,
     /// It gave no answer within `response_timeout`, or stood still.
     AnswerTimedOut,

@@ -222,7 +222,8 @@ impl KeySet {
         &self.ignored
     }
 
-    /// What an operator should hear of: what was not understood, a few of them, in one text.
+    /// A warning for the operator about keys that are left out; names at most eight of them. `None` if there is no reason
+    /// to warn.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let odd: Vec<String> = self

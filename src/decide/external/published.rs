@@ -160,7 +160,7 @@ impl Published {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// What was to be told of the set in force.
+    /// The warning about the set in force, see [`KeySet::warning`].
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);

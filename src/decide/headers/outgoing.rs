@@ -160,7 +160,7 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         if !is_header_text(&value) {
             return Err(Denial::CorruptRecord);
         }
-        // Encoded as a token's is, so that whoever reads the header need not know whose claim it was.
+        // Encoded like a claim of a token, so that a service decodes both alike.
         out.extend_from_slice(wanted.header.as_bytes());
         out.extend_from_slice(b": ");
         push_encoded_words(out, &value);
