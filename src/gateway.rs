@@ -1,6 +1,6 @@
 //! The request path, top to bottom: the only file that knows the order of the steps.
 //!
-//! origin -> headers screened -> target -> preflight of a page answered -> route -> rate limits by address -> credential extracted ->
+//! origin -> headers screened -> target -> CORS preflight answered -> route -> rate limits by address -> credential extracted ->
 //! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
 
 use std::future::{Future, poll_fn};
@@ -278,7 +278,7 @@ fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<R
     }
 }
 
-/// Answers a request that is not asked what it wants; `head` is an empty one where it could not be read.
+/// Refuses a request without examining it. `head` is empty, or has `Origin` alone, if the head could not be read.
 #[must_use]
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, denial: Denial) -> Reply<B> {
     let view = worker.view();

@@ -92,7 +92,7 @@ impl Resolver {
                 Remembered::Absent => {}
                 Remembered::Nothing => match self.provenance(surface, extracted) {
                     Provenance::Forged => {
-                        // An unknown key must cost what a known one does.
+                        // A forged key must take as long as a known one.
                         std::hint::black_box(surface.prove(extracted.credential, token.as_deref(), None, &self.peppers));
                         return Ok(Recall::Forged);
                     }
@@ -177,8 +177,9 @@ impl Resolver {
         self.cached.load(fingerprint, asker).await.map_err(|error| denial_of(&error))
     }
 
-    /// Where a credential comes from that memory does not hold. A store that was written under a pepper which is not
-    /// among ours has keys whose MAC we cannot know: while it says so, it says it to whoever presents one.
+    /// Where a credential comes from that memory does not hold. A store may have been written under a pepper that this
+    /// gateway does not have; then the MACs of its keys cannot be checked. While the store reports this, no key counts
+    /// as forged, and the store is asked.
     fn provenance(&self, surface: &Surface, extracted: &Extracted<'_>) -> Provenance {
         match provenance(surface, extracted.credential, &self.peppers) {
             Provenance::Forged if self.cached.store().lacks_pepper() => Provenance::Unproven,
@@ -197,8 +198,8 @@ impl Resolver {
             .map_err(|error| denial_of(&error))
     }
 
-    /// Whether the store has a tenant of this id, active or not. Whoever asks is admitted, and may guess all the same: so
-    /// it counts as a guess of this address. Cancel-safe.
+    /// Whether the store has a tenant of this id, active or not. An admitted caller can guess ids too, so the look-up
+    /// counts as a guess of its address. Cancel-safe.
     ///
     /// # Errors
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
@@ -223,7 +224,7 @@ impl Resolver {
         let record = found.as_deref().map(|facts| &facts.credential);
         let proof = surface.prove(extracted.credential, token.as_deref(), record, &self.peppers);
         if proof == Proof::NONE {
-            // What nobody made is seen by its MAC, and a wrong secret must not take less.
+            // A forged key is recognised by its MAC. A wrong secret must not take less time, so the MAC is computed here too.
             std::hint::black_box(provenance(surface, extracted.credential, &self.peppers));
         }
         let facts = found.ok_or(Denial::UnknownCredential)?;
@@ -251,7 +252,7 @@ impl Resolver {
         (login, client): (&str, IpAddr),
         since: BootMillis,
     ) -> Result<Option<Arc<Facts>>, Denial> {
-        // A name that anybody may type.
+        // Anybody can type a login name.
         let asker = Asker::Guessing(client);
         for pepper in self.peppers.iter() {
             let fingerprint = login_fingerprint(pepper, &surface.name, login);
@@ -384,7 +385,7 @@ pub enum Recall<'s> {
     Known(Resolved),
     /// Nothing that may be used now.
     Unsure(Unsure<'s>),
-    /// That nobody made it: it is unknown, and the store need not be asked.
+    /// Its MAC is wrong, so no gateway made it. It is unknown without asking the store.
     Forged,
 }
 

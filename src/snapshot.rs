@@ -231,7 +231,7 @@ pub struct AdminSettings {
     pub probes: Option<SocketAddr>,
 }
 
-/// Limits with the defaults of hardening 3.2.
+/// Limits, with their defaults in parentheses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Open client connections of the process (10,000).

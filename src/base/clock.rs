@@ -25,7 +25,7 @@ impl UnixMillis {
 }
 
 /// Milliseconds of `CLOCK_BOOTTIME`: never steps and goes on while the machine is suspended, so it
-/// is what the age of a fact is counted on (design 6.1, hardening C1).
+/// is what the age of a fact is counted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BootMillis(pub u64);
 

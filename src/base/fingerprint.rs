@@ -16,7 +16,7 @@ const MAX_LABEL: usize = 16;
 
 /// What a credential is looked up by: 256 bits that already contain the surface (realm), the kind
 /// of look-up and the whole secret, so that a cache or a single flight keyed by it cannot mix two
-/// surfaces up (design 6.6, hardening C3).
+/// surfaces up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
@@ -33,7 +33,7 @@ impl Fingerprint {
         &self.0
     }
 
-    /// Equality in constant time, for the secret half of a pair (hardening K5).
+    /// Equality in constant time, for the secret half of a pair.
     #[must_use]
     pub fn ct_eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -123,9 +123,10 @@ pub enum Part {
 #[derive(Clone)]
 pub struct Pepper {
     key: hmac::Key,
-    /// What keys are marked with: derived, so that a mark, which its holder sees, is never a fingerprint of anything.
+    /// Makes the MACs in generated keys. Derived from the pepper, so that such a MAC, which the key's holder sees, is
+    /// never the fingerprint of anything.
     marks: hmac::Key,
-    /// What signing secrets are derived by: another one, since they leave the gateway.
+    /// Derives signing secrets. A key of its own, since these secrets leave the gateway.
     signing: hmac::Key,
 }
 

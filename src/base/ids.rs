@@ -9,7 +9,7 @@ use super::text::every;
 pub use super::subject::Subject;
 
 /// Longest identifier. A tenant id becomes a header value and a store key; 128 characters hold a
-/// UUID with a prefix and leave room (hardening H8).
+/// UUID with a prefix and leave room.
 pub const MAX_ID_LEN: usize = 128;
 
 /// Why a text is not an identifier.

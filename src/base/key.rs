@@ -15,8 +15,8 @@ use super::text::every;
 pub const RANDOM_LEN: usize = 43;
 /// Characters of the checksum: 62^6 is the first power of 62 that holds 32 bits.
 pub const CHECKSUM_LEN: usize = 6;
-/// Characters of the MAC: 62^6 are 2^35.7, so that of 57 thousand million guesses one costs a look-up. More would make
-/// keys longer than documents of APIs allow, and a look-up is all that it keeps off: the key itself has 256 bits.
+/// Characters of the MAC: 62^6 are 2^35.7, so one of 57,000 million guesses causes a look-up. A longer MAC would make
+/// keys longer than some APIs document, and it would only save look-ups: the key itself has 256 bits.
 pub const MAC_LEN: usize = 6;
 /// How many MACs there are.
 const MACS: u64 = 62_u64.pow(6);
@@ -61,7 +61,7 @@ pub enum KeyFormError {
     Checksum,
 }
 
-/// What a generated key consists of, which its length tells.
+/// What a generated key consists of; its length shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// Prefix, random characters, checksum: as older versions made them. Nothing tells a good one from a guess.

@@ -1,4 +1,4 @@
-//! Whom log-ins and guesses are counted by: an address, as far as one customer has it whole.
+//! The network by which log-ins and guesses are counted: the addresses that one customer has.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 pub struct Network(u64);
 
 impl Network {
-    /// Its bits.
+    /// The IPv4 address, or the upper 64 bits of the IPv6 address.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0

@@ -2,9 +2,8 @@
 
 use super::text::every;
 
-/// Appends a text so that it can be the value of a field, or a part of one: visible ASCII stands as it is,
-/// but for `%`; every other byte of its UTF-8, and `%`, is `%` with two upper-case hexadecimal digits
-/// (RFC 3986, section 2.1). Since `%` is always encoded, no two texts become the same value, and decoding
+/// Appends a text so that it can be the value of a field, or a part of one. Visible ASCII except `%` stands as it is;
+/// `%` and every other byte of its UTF-8 are written as `%` with two upper-case hexadecimal digits (RFC 3986, section 2.1). Since `%` is always encoded, no two texts become the same value, and decoding
 /// every `%XX` gives the text again.
 #[inline]
 pub fn push_encoded(out: &mut Vec<u8>, text: &str) {
@@ -15,20 +14,17 @@ pub fn push_encoded(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// The same where a space stands as it is between two other characters. At the beginning and the end, where
-/// readers of a field take white space off (RFC 9110, section 5.5), it is `%20`.
+/// The same as [`push_encoded`], but spaces within the text stand as they are. At its beginning and end they are
+/// `%20`, since readers of a field strip white space there (RFC 9110, section 5.5).
 pub fn push_encoded_words(out: &mut Vec<u8>, text: &str) {
-    let trimmed = text.trim_matches(' ');
-    let (before, after) = match text.find(trimmed) {
-        Some(at) if !trimmed.is_empty() => (at, text.len() - trimmed.len() - at),
-        _ => (text.len(), 0),
-    };
-    (0..before).for_each(|_| out.extend_from_slice(b"%20"));
-    push_bytes(out, trimmed.as_bytes(), |byte| !is_plain(byte) && byte != b' ');
-    (0..after).for_each(|_| out.extend_from_slice(b"%20"));
+    let rest = text.trim_start_matches(' ');
+    let words = rest.trim_end_matches(' ');
+    (rest.len()..text.len()).for_each(|_| out.extend_from_slice(b"%20"));
+    push_bytes(out, words.as_bytes(), |byte| !is_plain(byte) && byte != b' ');
+    (words.len()..rest.len()).for_each(|_| out.extend_from_slice(b"%20"));
 }
 
-/// The same as [`push_encoded`], and one more character encoded: what separates several texts in one value.
+/// The same as [`push_encoded`], but `separator`, which stands between several texts in one value, is encoded too.
 pub fn push_encoded_item(out: &mut Vec<u8>, text: &str, separator: u8) {
     push_bytes(out, text.as_bytes(), |byte| !is_plain(byte) || byte == separator);
 }
@@ -65,6 +61,7 @@ const fn is_plain(byte: u8) -> bool {
 }
 
 fn push_bytes(out: &mut Vec<u8>, bytes: &[u8], is_encoded: impl Fn(u8) -> bool) {
+    out.reserve(bytes.len());
     for byte in bytes {
         if is_encoded(*byte) {
             let digit = |bits: u8| b"0123456789ABCDEF"[usize::from(bits & 15)];

@@ -53,13 +53,14 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A set of scopes without duplicates, which are told in the order in which they were given; joined by spaces
-/// once, at construction. Sets of the same scopes in another order are not equal: they are told differently.
+/// A set of scopes without duplicates. It keeps the order in which they were given: services and answers get them in
+/// this order, so sets of the same scopes in different orders are not equal. Their text is joined once, when the set is
+/// made.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ScopeSet {
-    /// As they were given.
+    /// In the order in which they were given.
     given: Arc<[Scope]>,
-    /// The same, to look for one.
+    /// The same scopes in ascending order, for binary search.
     sorted: Arc<[Scope]>,
     joined: Arc<str>,
 }
@@ -92,6 +93,13 @@ impl ScopeSet {
         self.sorted.binary_search(scope).is_ok()
     }
 
+    /// The scope of this text, if it is in the set.
+    #[must_use]
+    pub fn find(&self, text: &str) -> Option<&Scope> {
+        let at = self.sorted.binary_search_by(|scope| scope.as_str().cmp(text)).ok()?;
+        self.sorted.get(at)
+    }
+
     /// Whether every needed scope is in the set. The empty need is always met.
     #[must_use]
     pub fn covers(&self, needed: &Self) -> bool {
@@ -119,18 +127,33 @@ impl ScopeSet {
 impl FromIterator<Scope> for ScopeSet {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         let mut given: Vec<Scope> = scopes.into_iter().collect();
-        let mut sorted = given.clone();
-        sorted.sort();
-        if sorted.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
-            sorted.dedup();
-            let mut seen = HashSet::with_capacity(given.len());
-            given.retain(|scope| seen.insert(scope.clone()));
+        if given.is_empty() {
+            return Self::default();
         }
-        let joined = given.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ");
-        let sorted: Arc<[Scope]> = sorted.into();
+        // Sets are made for requests with tokens too, so the usual one, in order, is not sorted again.
+        let sorted = if given.is_sorted_by(|a, b| a < b) {
+            None
+        } else {
+            let mut sorted = given.clone();
+            sorted.sort();
+            sorted.dedup();
+            if sorted.len() < given.len() {
+                let mut seen = HashSet::with_capacity(given.len());
+                given.retain(|scope| seen.insert(scope.clone()));
+            }
+            Some(sorted)
+        };
+        let mut joined = String::with_capacity(given.iter().map(|scope| scope.0.len() + 1).sum());
+        for scope in &given {
+            if !joined.is_empty() {
+                joined.push(' ');
+            }
+            joined.push_str(scope.as_str());
+        }
+        let given: Arc<[Scope]> = given.into();
         Self {
-            given: if given[..] == sorted[..] { sorted.clone() } else { given.into() },
-            sorted,
+            sorted: sorted.map_or_else(|| given.clone(), Arc::from),
+            given,
             joined: joined.into(),
         }
     }
@@ -214,6 +237,8 @@ mod tests {
         assert_eq!(given.iter().map(Scope::as_str).collect::<Vec<_>>(), ["view", "fund", "admin"]);
         assert_eq!(given.without(&set(&["fund"])).joined(), "view admin");
         assert_eq!(given.union(&set(&["b", "view", "a"])).joined(), "view fund admin b a");
+        assert_eq!(given.find("fund").map(Scope::as_str), Some("fund"));
+        assert_eq!((given.find("fun"), set(&[]).find("fund")), (None, None));
         let other = set(&["admin", "fund", "view"]);
         assert!(given.covers(&other) && other.covers(&given), "a set all the same");
         assert_ne!(given, other, "and told in another order");

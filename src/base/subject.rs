@@ -21,7 +21,7 @@ pub struct InvalidSubject;
 pub struct Subject(Arc<str>);
 
 impl Subject {
-    /// Checks the text.
+    /// Makes a subject of a text of a provider or a record.
     ///
     /// # Errors
     /// [`InvalidSubject`] when it is empty, longer than [`MAX_SUBJECT`] or holds a control character.
@@ -35,7 +35,7 @@ impl Subject {
         if good { Ok(Self(text.into())) } else { Err(InvalidSubject) }
     }
 
-    /// The subject as text.
+    /// The text as its provider wrote it: any Unicode, so it has to be escaped or encoded where it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! What exactly is wrong with a token, for the operator; the caller is told none of it.
+//! What exactly is wrong with a token. The access line tells it; the caller is not told.
 
 use super::denial::Denial;
 
@@ -11,7 +11,7 @@ macro_rules! faults {
         }
 
         impl TokenFault {
-            /// Every cause.
+            /// Every cause, for tests and documentation.
             pub const ALL: &'static [Self] = &[$(Self::$fault,)*];
 
             /// Its word in access lines, which stays the same between versions.
@@ -32,7 +32,7 @@ faults! {
     Form "malformed_token";
     /// The header or the claims are not one JSON object.
     Json "malformed_json";
-    /// Objects and lists stand in each other deeper than a token may have them.
+    /// Objects and lists are nested deeper than a token may have them.
     TooDeep "too_deep";
     /// A member stands twice in one object.
     RepeatedMember "repeated_member";
@@ -40,7 +40,7 @@ faults! {
     UnsupportedHeader "unsupported_header";
     /// `alg` is missing, or `alg`, `kid` or `typ` is not a text.
     MalformedHeader "malformed_header";
-    /// `typ` is of another use.
+    /// `typ` is of another kind of token.
     WrongType "wrong_type";
     /// `iss` is missing, or of no configured issuer.
     UnknownIssuer "unknown_issuer";
@@ -48,7 +48,7 @@ faults! {
     NoKeys "no_keys";
     /// No key has the `kid`.
     UnknownKey "unknown_key";
-    /// More keys would do than are tried.
+    /// More keys fit than are tried.
     AmbiguousKey "ambiguous_key";
     /// The key is for another algorithm than the token names.
     WrongAlgorithm "wrong_algorithm";
@@ -64,9 +64,9 @@ faults! {
     IssuedInFuture "issued_in_future";
     /// `iat` is missing where an age is bounded.
     NoIssueTime "no_issue_time";
-    /// There is nobody whom the token is for.
+    /// The claim with the audience is missing.
     NoAudience "no_audience";
-    /// It is for somebody else.
+    /// The audience is another one.
     WrongAudience "wrong_audience";
     /// A claim that must have a certain text has another, or is missing.
     RequiredClaim "required_claim";

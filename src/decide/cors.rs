@@ -1,5 +1,5 @@
-//! What pages of other origins may do (the CORS protocol of the Fetch standard): who is listed, what a preflight is
-//! told, and which fields every answer carries.
+//! What pages of other origins may do (the CORS protocol of the Fetch standard): which origins are listed, how a preflight
+//! is answered, and which CORS fields an answer has.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ mod tests;
 
 pub use origin::{MAX_ORIGIN, OriginMistake, OriginRule, PageOrigin};
 
-/// Request headers that pages may send on every route: bodies and credentials need the first two, and of the others
-/// browsers ask only where their values are unusual (Fetch, "CORS-safelisted request-header").
+/// Request headers that pages may send on every route. Credentials need `authorization`, and bodies `content-type`. For
+/// the others a browser asks only if their values are unusual (Fetch, "CORS-safelisted request-header").
 pub const REQUEST_HEADERS: &[&str] = &["accept", "accept-language", "authorization", "content-language", "content-type"];
 
-/// Response headers that pages may read on every route: how to quote a request, and when to come again.
+/// Response headers that pages may read on every route: the id to quote in a report, and when to try again.
 pub const RESPONSE_HEADERS: &[&str] = &["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"];
 
 /// Most headers that one preflight may ask for. Pages send a dozen; the bound keeps the work of a refusal small.
@@ -29,13 +29,13 @@ pub const MAX_ASKED: usize = 64;
 /// Whether cookies of a listed origin are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cookies {
-    /// They are not, whatever the browser sends.
+    /// They are ignored, whatever the browser sends.
     Unused,
-    /// They are, and the origin is proof of intent.
+    /// They are used, and the origin counts as proof that the request is wanted.
     Used,
 }
 
-/// What an operator wrote, sound and complete.
+/// The CORS settings of an operator, validated.
 #[derive(Debug, Clone)]
 pub struct CorsRules {
     /// Listed origins; `*` only alone, and only without cookies.
@@ -50,7 +50,7 @@ pub struct CorsRules {
     pub max_age: u64,
 }
 
-/// What holds on one route.
+/// The CORS policy of one route.
 #[derive(Debug)]
 pub struct CorsPolicy {
     origins: Arc<[OriginRule]>,
@@ -65,14 +65,14 @@ pub struct CorsPolicy {
 /// How an origin came to be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Listed {
-    /// By `*`.
     AsAny,
-    /// By its name.
+    /// By its name, or as a subdomain.
     ByName,
 }
 
 impl CorsPolicy {
-    /// The rules for a route whose callers send credentials in `sent` and find renewed ones in `told`.
+    /// The policy of a route. Its callers send credentials in the headers `sent`; its answers have renewed ones in the
+    /// headers `told`.
     #[must_use]
     pub fn new<'n>(rules: &'n CorsRules, sent: impl IntoIterator<Item = &'n str>, told: impl IntoIterator<Item = &'n str>) -> Self {
         let mut request_headers: Vec<Box<str>> = REQUEST_HEADERS
@@ -107,7 +107,7 @@ impl CorsPolicy {
         self.cookies == Cookies::Used && self.find(origin) == Some(Listed::ByName)
     }
 
-    /// Whether this origin is listed, by its name or as everybody's.
+    /// Whether this origin is listed, by its name or by `*`.
     #[must_use]
     pub fn lists(&self, origin: &[u8]) -> bool {
         self.find(origin).is_some()
@@ -122,8 +122,8 @@ impl CorsPolicy {
         })
     }
 
-    /// Makes the fields of an answer those of this policy, whatever a service behind wrote there: a listed origin may
-    /// read it, and caches are told that answers differ by origin.
+    /// Replaces the CORS fields of an answer by those of this policy, whatever the service wrote. A listed origin may
+    /// read the answer; `Vary` tells caches that answers differ by origin.
     pub fn mark(&self, request: &Fields, answer: &mut Fields) {
         answer.retain(|field| !is_cors(field.name));
         add_vary(answer, "Origin");
@@ -144,7 +144,7 @@ impl CorsPolicy {
         }
     }
 
-    /// Judges a preflight for a method that the path takes. `methods` are those that this origin may be told of.
+    /// Judges a preflight for a method that the path takes. `methods` becomes `Access-Control-Allow-Methods`.
     ///
     /// # Errors
     /// [`Denial::CorsOrigin`], [`Denial::CorsHeader`].
@@ -172,11 +172,11 @@ impl CorsPolicy {
     }
 }
 
-/// A browser's question whether a page may make a call.
+/// A browser's question whether a page may make a request (Fetch, "CORS-preflight request").
 #[derive(Debug, Clone, Copy)]
 pub struct Preflight<'h> {
     fields: &'h Fields,
-    /// Who asks.
+    /// The page's origin.
     origin: &'h [u8],
     /// Which method the page wants.
     pub method: &'h [u8],
@@ -185,7 +185,7 @@ pub struct Preflight<'h> {
 }
 
 impl<'h> Preflight<'h> {
-    /// Whether a request is one: OPTIONS with one `Origin` and one `Access-Control-Request-Method`.
+    /// Reads a preflight: OPTIONS with one `Origin` and one `Access-Control-Request-Method`. `None` for other requests.
     #[must_use]
     pub fn of(method: Method, fields: &'h Fields) -> Option<Self> {
         if method != Method::Options {
@@ -216,7 +216,7 @@ pub struct Cors {
     pub others: Option<CorsPolicy>,
 }
 
-/// Whose policy holds for an answer.
+/// Which policy applies to an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CorsOf {
     /// No route was found.
@@ -224,7 +224,7 @@ pub enum CorsOf {
     Others,
     /// This route's.
     Route(RouteIndex),
-    /// Nobody's: it says what it has to say by itself.
+    /// None: the answer has its CORS fields already, or no policy applies.
     Nobody,
 }
 
@@ -235,7 +235,7 @@ impl Cors {
         self.routes.get(route.0)?.as_ref()
     }
 
-    /// The policy that holds for an answer.
+    /// The policy that applies to an answer.
     #[must_use]
     pub fn of(&self, whose: CorsOf) -> Option<&CorsPolicy> {
         match whose {
@@ -245,14 +245,14 @@ impl Cors {
         }
     }
 
-    /// The first route of a path that has a policy, for a method that the path does not take.
+    /// The first route with a policy among those of the path's methods: for a method that the path does not take.
     pub fn neighbour(&self, find: impl Fn(Method) -> Option<RouteIndex>) -> Option<RouteIndex> {
         let mut routes = Method::ALL.into_iter().filter_map(find);
         routes.find(|route| self.of_route(*route).is_some())
     }
 
-    /// Answers a preflight by the route that takes the method which the page wants: `None` where no policy stands, and
-    /// the request is one like any other. `find` tells the route of a method on the requested path.
+    /// Answers a preflight by the policy of the route that takes the method which the page wants. `None` if no policy
+    /// applies; the request is then treated like any other. `find` returns the route of a method on the requested path.
     ///
     /// # Errors
     /// [`Denial::CorsOrigin`], [`Denial::CorsMethod`], [`Denial::CorsHeader`], with the route whose policy said so.
@@ -290,18 +290,19 @@ fn is_cors(name: &[u8]) -> bool {
     name.get(..FAMILY.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))
 }
 
-/// Adds a name to `Vary`: in one field with what is there, since some caches read no second one.
+/// Adds a name to `Vary`. All names stand in one field, since some caches read only one.
 fn add_vary(answer: &mut Fields, name: &str) {
     let is_told = |known: &[u8]| known == b"*" || known.eq_ignore_ascii_case(name.as_bytes());
     if answer.all("vary").flat_map(list).any(is_told) {
         return;
     }
-    let mut merged: Vec<u8> = answer.all("vary").collect::<Vec<_>>().join(b", ".as_slice());
-    if !merged.is_empty() {
-        // One field with all of it.
-        answer.retain(|field| !field.is("vary"));
-        merged.extend_from_slice(b", ");
+    let mut names: Vec<&[u8]> = answer.all("vary").filter(|known| !known.is_empty()).collect();
+    if names.is_empty() {
+        answer.push(b"Vary", name.as_bytes());
+        return;
     }
-    merged.extend_from_slice(name.as_bytes());
+    names.push(name.as_bytes());
+    let merged = names.join(b", ".as_slice());
+    answer.retain(|field| !field.is("vary"));
     answer.push(b"Vary", &merged);
 }

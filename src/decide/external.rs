@@ -42,7 +42,7 @@ pub struct ExternalRules {
     pub max_token: usize,
     /// Claims that become headers.
     pub claim_headers: Vec<ClaimHeader>,
-    /// How lists become headers.
+    /// How lists among those claims are written.
     pub claim_lists: ClaimLists,
 }
 
@@ -220,7 +220,7 @@ impl ExternalRules {
         // An issuer's clock may be ahead of ours, and nobody gains by a later beginning.
         let latest = now.plus(MAX_SKEW);
         let (expires_at, issued_at) = read_times(|name| claims.find(name).map(read_time), (latest, latest))?;
-        let scopes = read_foreign_scopes(claims.find_claim(&issuer.scopes_claim))?;
+        let scopes = read_foreign_scopes(claims.find_claim(&issuer.scopes_claim), issuer.scopes.as_ref())?;
         let subject = claims.find_claim(&issuer.subject_claim).ok_or(TokenFault::NoSubject)?;
         let subject = subject.text().and_then(|text| Subject::parse(text).ok());
         Ok(TokenClaims {
@@ -232,10 +232,7 @@ impl ExternalRules {
                 None => expires_at,
             },
             issued_at,
-            scopes: Some(match &issuer.scopes {
-                Some(bound) => scopes.intersection(bound),
-                None => scopes,
-            }),
+            scopes: Some(scopes),
             headers: self
                 .claim_headers
                 .iter()

@@ -28,13 +28,13 @@ pub struct Extracted<'h> {
 ///
 /// The rules, in order:
 /// 1. Headers that carry a credential on *any* configured surface are looked at. One of them twice,
-///    or two of them (but the halves of one pair), is ambiguous, whatever they hold (hardening H9).
+///    or two of them (but the halves of one pair), is ambiguous, whatever they hold.
 /// 2. An explicit header beats every cookie. `Authorization` counts only with a scheme that some surface uses;
 ///    another scheme is no credential of ours, but still one too many next to another header.
-/// 3. Without a header, the cookies of the accepted surfaces are looked at (hardening K8).
+/// 3. Without a header, the cookies of the accepted surfaces are looked at.
 /// 4. The text must be of an accepted surface: by the longest key prefix among all surfaces that use
 ///    the carrier, or by the shape of a token. Length, alphabet and, for generated keys, the
-///    checksum are checked here, so that what cannot exist costs no look-up (hardening K2).
+///    checksum are checked here, so that what cannot exist costs no look-up.
 ///
 /// # Errors
 /// [`Denial::MissingCredential`], [`Denial::AmbiguousCredentials`], [`Denial::MalformedCredential`],
@@ -138,7 +138,7 @@ fn behind_scheme(rest: &[u8]) -> Result<&[u8], Denial> {
 }
 
 /// One credential and nothing else: a list is several (RFC 9110, section 5.3), white space inside is
-/// none. How long it may be says its kind, so that it can be told which bound was hit; a head bounds it anyway.
+/// none. The kind of credential bounds the length, so that the access line can tell which bound was exceeded.
 fn check_single(value: &[u8]) -> Result<&[u8], Denial> {
     if !every(value, |b| b != b',') {
         return Err(Denial::AmbiguousCredentials);

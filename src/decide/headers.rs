@@ -1,4 +1,4 @@
-//! Header hygiene: what is refused, what is dropped, what is set, in both directions (hardening 1.2).
+//! Header hygiene: what is refused, what is dropped, what is set, in both directions.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,8 +69,8 @@ impl IdentityNames {
 pub enum Role {
     /// Forwarded as it is.
     Plain,
-    /// Dropped always: hop-by-hop, identity, override and forwarding headers, these in disguise, and odd
-    /// names where they are dropped.
+    /// Dropped always: hop-by-hop, identity, override and forwarding headers, other spellings of these, and odd
+    /// names if [`OddNames::Dropped`] applies.
     Dropped,
     /// Carries a credential on some surface: dropped unless the route forwards credentials.
     Credential,
@@ -92,7 +92,7 @@ pub struct Screened {
 }
 
 impl Screened {
-    /// For a request of the gateway's own on behalf of another one: no field of that one passes.
+    /// For a request that the gateway itself makes on behalf of a client: no field of the client's request passes.
     #[must_use]
     pub const fn nothing() -> Self {
         Self {
@@ -151,7 +151,7 @@ pub enum OddNames {
     Forwarded,
     /// The request is 400.
     Refused,
-    /// Left out, and counted.
+    /// Not forwarded, and counted in access line and metrics.
     Dropped,
 }
 

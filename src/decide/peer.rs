@@ -32,16 +32,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// How the client sent its request: as a trusted proxy tells by these fields, else as the connection is.
+    /// The scheme by which the client sent its request: what a trusted proxy says in these fields, else the connection's.
     #[must_use]
     pub fn scheme(&self, fields: &Fields, connection: Scheme) -> Scheme {
         let told = if self.trusted { told_scheme(fields) } else { None };
         told.unwrap_or(connection)
     }
-}
 
-impl Origin {
-    /// The authority that the client asked for: as a trusted proxy tells in `X-Forwarded-Host`, else the request's own.
+    /// The authority that the client asked for: what a trusted proxy says in `X-Forwarded-Host`, else the request's own.
     #[must_use]
     pub fn authority<'f>(&self, fields: &'f Fields, own: &'f str) -> &'f str {
         let told = || {
@@ -81,9 +79,9 @@ impl PeerPolicy {
     }
 }
 
-/// The scheme that a trusted proxy tells: every value of `X-Forwarded-Proto` if all are the same, and without that
-/// field the `proto` of the last element of `Forwarded`, which is the proxy's own. Values that differ, and values that
-/// are no scheme of HTTP or WebSocket, tell nothing.
+/// The scheme that a trusted proxy says: the value of `X-Forwarded-Proto`, if all its values are the same; without that
+/// field the `proto` of the last element of `Forwarded`, which the proxy itself added. `None` if values differ or are no
+/// scheme of HTTP or WebSocket.
 fn told_scheme(fields: &Fields) -> Option<Scheme> {
     let mut told = fields.all("x-forwarded-proto").flat_map(|value| value.split(|b| *b == b','));
     if let Some(first) = told.next() {
@@ -100,7 +98,7 @@ fn told_scheme(fields: &Fields) -> Option<Scheme> {
     parse_scheme(quoted.unwrap_or(value))
 }
 
-/// Some proxies tell the scheme of a WebSocket's address.
+/// `wss` and `ws` count too: some proxies send the scheme of a WebSocket's address.
 fn parse_scheme(text: &[u8]) -> Option<Scheme> {
     let is = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
     if is("https") || is("wss") {

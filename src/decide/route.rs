@@ -129,7 +129,7 @@ pub struct RouteOptions {
     pub response_timeout: Duration,
     /// How long either body may stand still.
     pub idle_timeout: Duration,
-    /// Spellings of a path that are refused elsewhere.
+    /// Spellings of a path that this route takes, and other routes refuse.
     pub path_forms: PathForms,
     /// Whether trailers are forwarded (both ways, protected names never).
     pub trailers: Trailers,
@@ -169,8 +169,8 @@ pub enum Named {
     Word(TenantId),
 }
 
-/// The route that has `id` as a literal where another route's path names a tenant: it would take the requests that name
-/// this tenant.
+/// A route that has `id` as a literal where another route's path names a tenant. Requests that name this tenant would go
+/// to it.
 #[must_use]
 pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&'r Route> {
     let naming = routes

@@ -1,4 +1,4 @@
-//! The request-target: parsed once, canonical, matched *and* forwarded (hardening 1.1).
+//! The request-target: parsed once, canonical, matched *and* forwarded.
 
 use std::borrow::Cow;
 
@@ -20,8 +20,8 @@ mod path;
 ///
 /// The path has one spelling for each meaning: every path that a common service would read as
 /// something else than what is matched here is refused, or (escapes of characters that need none)
-/// rewritten before it is matched, and the service gets the rewritten one. What some services read
-/// otherwise and others need is told apart ([`Self::forms`]): a route takes it only if it says so. A
+/// rewritten before it is matched, and the service gets the rewritten one. Spellings that some services
+/// need and others misread are noted in [`Self::forms`]; a route takes them only if it opts in. A
 /// single trailing slash is kept and forwarded; routes match `/x/` like `/x`, so that a slash never
 /// changes the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct RequestTarget<'h> {
     pub host: Cow<'h, str>,
     /// Host and port as validated, to be forwarded.
     pub authority: Cow<'h, str>,
-    /// What of its spelling only routes that opt in may take.
+    /// Spellings in it that only routes which opt in take.
     pub forms: PathForms,
 }
 
@@ -80,7 +80,7 @@ impl<'h> RequestTarget<'h> {
         })
     }
 
-    /// The path that routes are found by: without its parameters, if it has some.
+    /// The path by which the route is found: without path parameters. Allocates only if there are some.
     #[must_use]
     pub fn route_path(&self) -> Cow<'_, str> {
         if !self.forms.contains(PathForms::PARAMETER) {

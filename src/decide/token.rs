@@ -1,4 +1,4 @@
-//! Session tokens: HS256 JWTs verified by rules of our own around `jsonwebtoken` (hardening 1.4).
+//! Session tokens: HS256 JWTs verified by rules of our own around `jsonwebtoken`.
 
 use std::fmt;
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl TokenKeys {
         if keys.is_empty() { Err(WeakSecret) } else { Ok(Self(keys)) }
     }
 
-    /// Whether the two have a secret in common. Two kinds of session must not (hardening J4): then
+    /// Whether the two have a secret in common. Two kinds of session must not: then
     /// only their `kind` would keep them apart.
     #[must_use]
     pub fn shares_secret_with(&self, other: &Self) -> bool {

@@ -55,7 +55,7 @@ impl Handshake {
     #[must_use]
     pub fn is_met_by(&self, head: &ResponseHead) -> bool {
         let fields = &head.fields;
-        // A 101 has no body whatever it declares (RFC 9112, section 6.3). One that declares some is not believed.
+        // A 101 has no body (RFC 9112, section 6.3). One that declares a body is not taken for an upgrade.
         let bodiless = fields.all("transfer-encoding").next().is_none() && fields.all("content-length").all(|length| length == b"0");
         head.status == 101 && bodiless && names_websocket(fields) && one(fields, "sec-websocket-accept") == Some(&self.accept[..])
     }

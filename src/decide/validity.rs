@@ -94,7 +94,7 @@ fn is_idle_too_long(record: &CredentialRecord, now: UnixMillis) -> bool {
 }
 
 /// Whether a verified token is in force at `now` and hangs on this record. Asked on every request,
-/// since claims may be remembered longer than the token lives (hardening J15).
+/// since claims may be remembered longer than the token lives.
 ///
 /// # Errors
 /// [`Denial::ExpiredCredential`] at `exp` + `skew` or after it; [`Denial::RevokedCredential`] when

@@ -52,13 +52,14 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     }
 }
 
-/// Refuses a key that nobody made: to whoever presents it, and in metrics, one that nobody has.
+/// Refuses a key whose MAC is wrong. Its caller and the metrics are told what they are told of an unknown key; the
+/// access line tells the cause.
 pub(super) fn forged(exchange: &mut Exchange) -> Denial {
     exchange.note_cause("wrong_mac");
     Denial::UnknownCredential
 }
 
-/// The authority that a page of this very origin names in `Origin`.
+/// The authority that the client asked for, with which `Origin` is compared.
 fn asked_authority<'a>(asked: Asked<'a>, examined: &'a Examined<'_>) -> &'a str {
     examined.origin.authority(&asked.head.fields, &examined.target.authority)
 }
@@ -98,9 +99,12 @@ pub(super) fn admit(
     let Resolved { principal, proof, now } = resolved;
     exchange.note_principal(&principal);
     let fields = &asked.head.fields;
-    let scheme = examined.origin.scheme(fields, asked.connection.scheme);
+    let own = || {
+        let scheme = examined.origin.scheme(fields, asked.connection.scheme);
+        (asked_authority(asked, examined), scheme)
+    };
     let pages = asked.view.snapshot.cors.of(exchange.cors());
-    let carried = Carried::of(&extracted.credential, fields, (asked_authority(asked, examined), scheme), pages);
+    let carried = Carried::of(&extracted.credential, fields, own, pages);
     let request = AccessRequest {
         route: examined.route,
         surface_index: extracted.surface,
@@ -125,13 +129,13 @@ pub(super) fn admit(
     Ok(permit)
 }
 
-/// What the path says where it may name a tenant; nothing on routes whose path names none.
+/// What stands in the path where the route expects a tenant's id; `None` on routes without such a place.
 fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<Named> {
     let segment = examined.route.options.tenant_segment?;
     Some(segment.read(&examined.target.path, &principal.facts.credential.tenant))
 }
 
-/// The word of an admitted caller's path that may be another tenant's id: whether it is one, only the store knows.
+/// The word in an admitted caller's path that may be another tenant's id. Only the store knows whether it is one.
 pub(super) fn doubtful_tenant(examined: &Examined<'_>, permit: &Permit) -> Option<TenantId> {
     match named_tenant(examined, permit.principal()?)? {
         Named::Word(word) => Some(word),
@@ -139,7 +143,7 @@ pub(super) fn doubtful_tenant(examined: &Examined<'_>, permit: &Permit) -> Optio
     }
 }
 
-/// What an admitted caller is asked that may have to wait: the limits of the route, and whether its path names another
+/// The checks of an admitted caller that may have to wait: the limits of the route, and whether the path names another
 /// tenant.
 pub(super) async fn admit_further(
     asked: Asked<'_>,
@@ -147,7 +151,7 @@ pub(super) async fn admit_further(
     (permit, doubtful): (&Permit, Option<TenantId>),
     exchange: &mut Exchange,
 ) -> Result<(), Denial> {
-    // The limits first: they bound what a caller's words cost the store.
+    // The limits come first: they bound how many words a caller can have looked up in the store.
     limits::admit_caller(asked, examined.route, permit, exchange).await?;
     let Some(word) = doubtful else { return Ok(()) };
     let is_tenant = asked

@@ -7,21 +7,16 @@ use std::time::Instant;
 
 use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::denial::Denial;
-use crate::base::ids::{Subject, is_valid_id};
-use crate::base::principal::{Facts, Principal};
-use crate::base::token_fault::{TokenFault, Unproven};
+use crate::base::ids::Subject;
+use crate::base::principal::Facts;
+use crate::base::token_fault::TokenFault;
 use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
-use crate::decide::method::Method;
-use crate::decide::peer::Origin;
-use crate::decide::route::{RouteIndex, UpstreamIndex};
-use crate::decide::surface::SurfaceIndex;
-use crate::decide::target::RequestTarget;
+use crate::decide::route::UpstreamIndex;
 use crate::limit::Standing;
 use crate::telemetry::{StreamEnd, StreamKind};
+use crate::upstream::Cause;
 use crate::upstream::holders::{Caller, Holder, Ticket};
-use crate::upstream::{Cause, Trace};
-use crate::wire::fields::Fields;
 use crate::wire::head::{ResponseHead, Version};
 
 use self::line::line;
@@ -30,6 +25,7 @@ use super::live::{AskedFor, Lifeline, Live};
 use super::worker::{View, Worker};
 
 mod line;
+mod notes;
 
 /// Collects what the access line says; written when finished, or as aborted when dropped unfinished.
 /// One pointer to a reused record, so that handing it along with a reply costs nothing.
@@ -60,17 +56,17 @@ pub(super) struct Record {
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
-    /// What was found to be wrong, for the log.
+    /// What was wrong with the credential, for the access line alone.
     cause: Option<&'static str>,
     status: u16,
     upstream: Option<UpstreamIndex>,
     endpoint: Option<usize>,
     attempts: u32,
-    /// Why the last attempt failed.
+    /// Why the last attempt at an endpoint failed.
     failure: Option<Cause>,
     /// How the caller stands under the limits that were asked.
     standings: Vec<Standing>,
-    /// Whose rules for pages of other origins its answer follows.
+    /// Whose CORS policy its answer follows.
     cors: CorsOf,
     bytes_in: Option<u64>,
     dropped_fields: u32,
@@ -307,153 +303,6 @@ impl Exchange {
             record.ended = record.ended.or(why);
         });
         self.record(bytes_out, Completion::Aborted, instant());
-    }
-
-    /// The id every answer and the upstream are told.
-    #[must_use]
-    pub fn request_id(&self) -> &str {
-        self.record.as_ref().map_or("", |record| &record.request_id)
-    }
-
-    pub(super) fn route(&self) -> Option<RouteIndex> {
-        self.record.as_ref()?.live.asked.borrow().route
-    }
-
-    pub(super) fn surface(&self) -> Option<SurfaceIndex> {
-        self.record.as_ref()?.live.asked.borrow().surface
-    }
-
-    /// A trusted proxy's request id is kept, if it is an identifier; anybody else's is not.
-    pub(super) fn note_origin(&mut self, origin: Origin, fields: &Fields) {
-        self.note(|record| record.client = origin.client);
-        if !origin.trusted {
-            return;
-        }
-        let Ok(Some(id)) = fields.one("x-request-id") else {
-            return;
-        };
-        if let Some(id) = std::str::from_utf8(id).ok().filter(|id| is_valid_id(id)) {
-            self.note(|record| {
-                record.request_id.clear();
-                record.request_id.push_str(id);
-            });
-        }
-    }
-
-    /// So many of the request's fields are left out.
-    pub(super) fn note_dropped_fields(&mut self, fields: u32) {
-        self.note(|record| record.dropped_fields = fields);
-    }
-
-    pub(super) fn note_method(&mut self, method: Method) {
-        self.note_asked(|asked| asked.method = Some(method));
-    }
-
-    pub(super) fn note_target(&mut self, target: &RequestTarget<'_>) {
-        self.note_asked(|asked| {
-            asked.host.push_str(&target.host);
-            asked.path.push_str(&target.path);
-        });
-    }
-
-    /// Whose rules for pages of other origins its answer follows.
-    pub(super) fn cors(&self) -> CorsOf {
-        self.record.as_ref().map_or(CorsOf::Nobody, |record| record.cors)
-    }
-
-    /// Its answer follows these.
-    pub(super) fn note_cors(&mut self, whose: CorsOf) {
-        self.note(|record| record.cors = whose);
-    }
-
-    /// The fields that a listed origin needs to read its answer, by the configuration that answered it.
-    pub(super) fn mark_for_pages(&self, request: &Fields, answer: &mut Fields) {
-        let Some(record) = &self.record else { return };
-        let Some(view) = &record.view else { return };
-        if let Some(policy) = view.snapshot.cors.of(record.cors) {
-            policy.mark(request, answer);
-        }
-    }
-
-    pub(super) fn note_route(&mut self, route: RouteIndex) {
-        self.note_cors(CorsOf::Route(route));
-        self.note_asked(|asked| asked.route = Some(route));
-    }
-
-    pub(super) fn note_surface(&mut self, surface: SurfaceIndex) {
-        self.note_asked(|asked| asked.surface = Some(surface));
-    }
-
-    pub(super) fn note_principal(&mut self, principal: &Principal) {
-        self.note(|record| {
-            record.subject = principal.token.as_ref().map(|token| token.subject.clone());
-            record.facts = Some(principal.facts.clone());
-        });
-    }
-
-    pub(super) fn note_standing(&mut self, standing: Standing) {
-        self.note(|record| record.standings.push(standing));
-    }
-
-    /// How the caller stands under the limits that were asked.
-    pub(super) fn standings(&self) -> &[Standing] {
-        self.record.as_ref().map_or(&[], |record| &record.standings)
-    }
-
-    pub(super) fn note_upstream(&mut self, upstream: UpstreamIndex) {
-        self.note(|record| record.upstream = Some(upstream));
-    }
-
-    pub(super) fn note_forwarded(&mut self, upstream: UpstreamIndex, endpoint: usize, attempts: u32) {
-        self.note(|record| {
-            record.upstream = Some(upstream);
-            record.endpoint = Some(endpoint);
-            record.attempts = attempts;
-        });
-    }
-
-    /// No endpoint answered.
-    pub(super) fn note_unanswered(&mut self, upstream: UpstreamIndex, trace: Trace) {
-        self.note(|record| {
-            record.upstream = Some(upstream);
-            (record.endpoint, record.attempts, record.failure) = (trace.endpoint, trace.attempts, trace.cause);
-        });
-    }
-
-    /// What an issuer did, and to which records.
-    pub(super) fn note_done(&mut self, done: &str) {
-        self.note(|record| record.done.push_str(done));
-    }
-
-    /// The client's address, behind trusted proxies.
-    pub(super) fn client(&self) -> IpAddr {
-        self.record
-            .as_ref()
-            .map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |record| record.client)
-    }
-
-    pub(super) fn note_status(&mut self, status: u16) {
-        self.note(|record| record.status = status);
-    }
-
-    /// Notes what was wrong, where the denial, which the caller is told too, does not say it.
-    pub(super) fn note_cause(&mut self, cause: &'static str) {
-        self.note(|record| record.cause = Some(cause));
-    }
-
-    /// Why a credential proved nothing, for the access line; what the caller is told goes on.
-    pub(super) fn blame(&mut self, why: Unproven) -> Denial {
-        if let Some(fault) = why.fault {
-            self.note_cause(fault.label());
-        }
-        why.denial
-    }
-
-    pub(super) fn note_denial(&mut self, denial: Denial) {
-        self.note(|record| {
-            record.denial = Some(denial);
-            record.live.release();
-        });
     }
 
     fn record(&mut self, bytes_out: u64, completion: Completion, at: Instant) {

@@ -1,4 +1,4 @@
-//! The route of a request, by a path that has one reading there.
+//! Finds the route of a request, and refuses spellings of its path that the route does not take.
 
 use crate::base::denial::Denial;
 use crate::decide::method::Method;
@@ -8,9 +8,8 @@ use crate::snapshot::Snapshot;
 
 use super::Refused;
 
-/// Finds the route. A path with parameters is matched without them. If the table has another route for
-/// the whole of it, a service that does not know parameters would serve what that route is for:
-/// [`check_forms`] refuses it.
+/// Finds the route. A path with parameters (`;v=1`) is matched without them; [`check_forms`] refuses it if the path
+/// with its parameters has another route, since a service that does not cut parameters off would serve that one.
 pub(super) fn find(snapshot: &Snapshot, target: &RequestTarget<'_>, method: Method) -> Result<RouteIndex, NotFound> {
     snapshot.router.find(&target.host, method, &target.route_path())
 }
@@ -31,7 +30,7 @@ pub(super) fn check_forms(snapshot: &Snapshot, target: &RequestTarget<'_>, metho
     })
 }
 
-/// Whether the path with its parameters finds no other route, and has them behind the prefix that is rewritten.
+/// Whether the path with its parameters finds no other route, and no parameter stands within a prefix that is rewritten.
 fn is_found_alike(snapshot: &Snapshot, target: &RequestTarget<'_>, method: Method, index: RouteIndex) -> bool {
     let whole = snapshot.router.find(&target.host, method, &target.path);
     let rewritten = match &snapshot.routes[index.0].rewrite {

@@ -29,13 +29,13 @@ use crate::wire::framing::Framing;
 use super::worker::{View, Worker};
 use super::{Asked, Examined, Exchange};
 
-/// Calls of one worker whose service is to be told, at a time: as many as the process runs calls of issuers.
+/// Most calls at a time of one worker that have a hook after the step: as many as the process runs calls of issuers.
 const MAX_TELLINGS: usize = 256;
 
-/// Asks the service of a hook before anything is made: what its answer lets the template use.
+/// Asks the service of a hook before anything is made. Returns the values of its answer that the template may use.
 ///
 /// # Errors
-/// What the service's no means, or its failure where that refuses.
+/// The denial that the service's refusal means; and the one that its failure means, if the hook refuses on failure.
 pub(super) async fn ask(
     asked: Asked<'_>,
     examined: &Examined<'_>,
@@ -43,14 +43,15 @@ pub(super) async fn ask(
     (hook, call): (&Hook, &Call),
     exchange: &mut Exchange,
 ) -> Result<Json, Denial> {
-    let sent = match hook::question(hook, call) {
-        Ok(errand) => Sent::write(asked, examined, permit, (hook, errand), exchange)?,
-        // A path that cannot be written names nothing.
+    let errand = match hook::question(hook, call) {
+        Ok(errand) => errand,
+        // A value of the call cannot stand in the path, so the service has nothing of that name.
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => return Ok(hook::nothing(&hook.fields)),
         Err(denial) => return Err(denial),
     };
+    let template = Template::write(asked, examined, permit, hook, exchange)?;
     exchange.note_upstream(hook.upstream);
-    let heard = sent.run(permit, exchange.holder()).await;
+    let heard = template.run(&errand, permit, exchange.holder()).await;
     if let Ok(heard) = &heard {
         exchange.note_forwarded(hook.upstream, heard.endpoint, heard.attempts);
     }
@@ -71,11 +72,11 @@ pub(super) async fn ask(
     }
 }
 
-/// Takes the step, then tells the service. Both are done to their end, also when the client leaves meanwhile.
+/// Takes the step of the issuer, then tells the service. Both run to their end even if the client leaves meanwhile.
 ///
 /// # Errors
-/// As [`Engine::serve`](crate::issue::engine::Engine::serve); and what the service's no or its failure means where
-/// that refuses: what was made is ended again then.
+/// As [`Engine::serve`](crate::issue::engine::Engine::serve). If the hook refuses on failure, also the denial that
+/// the service's refusal or failure means; what was made is ended again then.
 pub(super) async fn serve_and_tell(
     asked: Asked<'_>,
     examined: &Examined<'_>,
@@ -83,50 +84,46 @@ pub(super) async fn serve_and_tell(
     (hook, call): (&Hook, Call),
     exchange: &Exchange,
 ) -> Result<Served, Stop> {
-    let blank = Errand {
-        target: String::new(),
-        body: None,
-    };
-    // Everything but path and body is written now: the request may be gone when they are known.
-    let sent = Sent::write(asked, examined, &permit, (hook, blank), exchange)?;
+    // Written now, since the client's request may be gone when path and body are known.
+    let template = Template::write(asked, examined, &permit, hook, exchange)?;
     let telling = Telling {
         worker: asked.worker.clone(),
         request_id: exchange.request_id().to_owned(),
         on_failure: hook.on_failure,
         permit,
-        sent,
+        template,
     };
     asked.worker.tellings.run(telling, call).await
 }
 
-/// What became of a call, and the permit that it was made by.
+/// The outcome of a call, and the permit under which it was made.
 pub(super) type Served = (Result<Issued, Stop>, Permit);
 
-/// A call that is made, and told, by itself.
+/// A call that runs in a task of its own: it is made, then its service is told.
 struct Telling {
     worker: Rc<Worker>,
     request_id: String,
     on_failure: OnFailure,
     permit: Permit,
-    sent: Sent,
+    template: Template,
 }
 
-/// Calls whose service is told, and what becomes of them; owned by their worker, which waits for them when it ends.
+/// The tasks of calls whose service is told. Their worker owns them, and waits for them when it ends.
 #[derive(Default)]
 pub(super) struct Tellings {
     tasks: RefCell<JoinSet<()>>,
-    /// How many there are.
+    /// How many tasks run; at most [`MAX_TELLINGS`].
     open: Rc<Cell<usize>>,
 }
 
 impl Tellings {
-    /// Forgets those that are over.
+    /// Drops the tasks that have ended.
     pub(super) fn reap(&self) {
         let mut tasks = self.tasks.borrow_mut();
         while tasks.try_join_next().is_some() {}
     }
 
-    /// Waits for all of them. No new one comes while it waits: the worker has no connection any more.
+    /// Waits for all tasks. No new one is started meanwhile: the worker has no connection any more.
     pub(super) async fn settle(&self) {
         let mut tasks = self.tasks.take();
         while tasks.join_next().await.is_some() {}
@@ -141,14 +138,14 @@ impl Tellings {
         self.tasks.borrow_mut().spawn_local(async move {
             let _place = place;
             let issued = telling.take_step(call).await;
-            // Nobody waits any more if the client is gone.
+            // If the client is gone, nobody waits for this.
             let _ = tell.send((issued, telling.permit));
         });
         told.await.map_err(|_| Denial::Internal.into())
     }
 }
 
-/// One of [`MAX_TELLINGS`].
+/// One of the [`MAX_TELLINGS`] places; given back when dropped.
 struct Place(Rc<Cell<usize>>);
 
 impl Place {
@@ -171,7 +168,7 @@ impl Telling {
             return Ok(issued);
         };
         let told = match errand {
-            Some(errand) => self.sent.with(errand).run(&self.permit, None).await.map(drop),
+            Some(errand) => self.template.run(&errand, &self.permit, None).await.map(drop),
             None => Err((Verdict::Failed(Denial::NotFound), "its path cannot be written")),
         };
         let Err((Verdict::No(denial) | Verdict::Failed(denial), why)) = told else {
@@ -194,9 +191,8 @@ fn note_failure(worker: &Worker, request_id: &str, (denial, why): (Denial, &str)
     tracing::warn!(%request_id, denial = denial.label(), reason = why, "a hook failed");
 }
 
-/// A request of a hook, with everything that it says of its caller.
-#[derive(Clone)]
-struct Sent {
+/// A request to a hook's service with everything but path and body, which the [`Errand`] has.
+struct Template {
     view: Rc<View>,
     upstream: UpstreamIndex,
     method: Method,
@@ -204,39 +200,32 @@ struct Sent {
     fields: Vec<u8>,
     host: Vec<u8>,
     used: Used,
-    errand: Errand,
 }
 
-/// Whether the body of the answer is read.
+/// Whether values of the answer's body are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Used {
     Yes,
     No,
 }
 
-/// A service's yes.
+/// The answer of a service that agreed.
 struct Heard {
     body: Vec<u8>,
     endpoint: usize,
     attempts: u32,
 }
 
-/// A service's no, or its failure, with its reason in words.
+/// A service's refusal or failure, and the reason for the log.
 type Unheard = (Verdict, &'static str);
 
-impl Sent {
-    /// The request as this caller's forwarded ones would be: the same identity, id and origin, and none of the
-    /// client's own fields.
+impl Template {
+    /// Writes what a forwarded request of this caller would have: the same identity, request id and origin. None of the
+    /// client's own fields is among it.
     ///
     /// # Errors
     /// As [`HeaderPolicy::write_outgoing`](crate::decide::headers::HeaderPolicy::write_outgoing).
-    fn write(
-        asked: Asked<'_>,
-        examined: &Examined<'_>,
-        permit: &Permit,
-        (hook, errand): (&Hook, Errand),
-        exchange: &Exchange,
-    ) -> Result<Self, Denial> {
+    fn write(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, hook: &Hook, exchange: &Exchange) -> Result<Self, Denial> {
         let snapshot = &asked.view.snapshot;
         let surface = exchange.surface().and_then(|index| snapshot.surfaces.get(index.0));
         let facts = OutgoingHead {
@@ -264,31 +253,26 @@ impl Sent {
             fields,
             host: examined.target.authority.as_bytes().to_vec(),
             used: if hook.fields == HookFields::Unused { Used::No } else { Used::Yes },
-            errand,
         })
     }
 
-    fn with(&self, errand: Errand) -> Self {
-        Self { errand, ..self.clone() }
-    }
-
-    /// Sends it and reads the answer.
-    async fn run(&self, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+    /// Sends the request and reads the answer, within the hook's deadline.
+    async fn run(&self, errand: &Errand, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
         let late = (Verdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
-        tokio::time::timeout(self.deadline, self.send(permit, holder))
+        tokio::time::timeout(self.deadline, self.send(errand, permit, holder))
             .await
             .unwrap_or(Err(late))
     }
 
-    async fn send(&self, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+    async fn send(&self, errand: &Errand, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
         let gone = (Verdict::Failed(Denial::Internal), "there is no such service");
         let pool = self.view.upstreams.get(self.upstream.0).ok_or(gone)?;
-        let body = self.errand.body.as_deref().unwrap_or_default();
+        let body = errand.body.as_deref().unwrap_or_default();
         let outgoing = Outgoing {
             now: instant(),
             holder,
             method: self.method,
-            target: self.errand.target.as_bytes(),
+            target: errand.target.as_bytes(),
             client_host: &self.host,
             fields: &self.fields,
             framing: match (body.len(), self.method) {
@@ -301,7 +285,7 @@ impl Sent {
             upgrade: None,
         };
         let answered = pool.forward(permit, outgoing, WholeBody::new(body)).await;
-        let forwarded = answered.map_err(|(error, _)| (Verdict::Failed(error.error.denial()), "it could not be reached, or broke off"))?;
+        let forwarded = answered.map_err(|(none, _)| (Verdict::Failed(none.error.denial()), "it could not be reached, or broke off"))?;
         match hook::verdict(forwarded.head.status) {
             Verdict::Yes => {}
             no => return Err((no, "its status says so")),
@@ -334,7 +318,7 @@ async fn read_body(mut forwarded: Forwarded<WholeBody>) -> Result<Vec<u8>, Unhea
     Ok(read)
 }
 
-/// A body that is there as a whole.
+/// A request body that is known as a whole.
 struct WholeBody(Option<Bytes>);
 
 impl WholeBody {

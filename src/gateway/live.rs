@@ -1,5 +1,5 @@
 //! Streams that outlive the moment they were admitted in: judged again as long as they are open, and cut
-//! off when their credential would not be admitted any more (design 6.3, hardening C8).
+//! off when their credential would not be admitted any more.
 //!
 //! An ordinary request pays nothing but the move of its permit to where this file finds it. What each
 //! worker looks at, on its own tick, are the records its requests are collected in anyway: those in use

@@ -1,4 +1,4 @@
-//! Pages of other origins: their preflights, and whose policy answers without a route follow.
+//! CORS: preflights of pages of other origins, and which policy an answer without a route follows.
 
 use crate::decide::cors::{CorsOf, Preflight};
 use crate::decide::method::Method;
@@ -11,17 +11,16 @@ use crate::wire::head::RequestHead;
 use super::{Exchange, Refused, Reply};
 
 impl<B> Reply<B> {
-    /// Writes into the head what lets pages of listed origins read the answer. Every answer passes here once, whoever
-    /// made it.
+    /// Writes the CORS fields into the head. Every answer passes here once, whoever made it.
     pub fn mark_for_pages(&mut self, request: &RequestHead) {
         self.exchange.mark_for_pages(&request.fields, &mut self.head.fields);
     }
 }
 
-/// Why a request gets no further than its examination.
+/// Why a request is answered as soon as it is examined.
 pub(super) enum Stopped {
     Refused(Refused),
-    /// It asks what a page may do, and may do it: the fields that say so.
+    /// It is a preflight that is granted; these are the CORS fields of its answer.
     Preflight(Fields),
 }
 
@@ -31,8 +30,8 @@ impl<R: Into<Refused>> From<R> for Stopped {
     }
 }
 
-/// Answers a preflight, by the route of the method that the page wants: before anybody is asked who they are, since
-/// browsers send no credential with it. `None` where no policy stands.
+/// Answers a preflight by the policy of the route that takes the method which the page wants. No credential is asked for:
+/// browsers send none with a preflight. `None` if no policy applies; the request is then treated like any other.
 pub(super) fn grant(
     snapshot: &Snapshot,
     preflight: &Preflight<'_>,
@@ -52,7 +51,7 @@ pub(super) fn grant(
     })
 }
 
-/// A path that does not take a method follows the policy of the methods that it takes.
+/// Chooses the policy for a 405: that of a route which takes another method on the same path.
 pub(super) fn note_neighbour(snapshot: &Snapshot, why: NotFound, target: &RequestTarget<'_>, exchange: &mut Exchange) {
     if let NotFound::Method { .. } = why {
         let neighbour = snapshot.cors.neighbour(|method| find(snapshot, method, target));

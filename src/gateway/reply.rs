@@ -170,7 +170,7 @@ pub(super) fn server_options<B>(mut exchange: Exchange) -> Reply<B> {
     bodiless(exchange, fields)
 }
 
-/// Answers a preflight that was granted with these fields.
+/// Answers a granted preflight with these CORS fields.
 pub(super) fn preflight<B>(mut exchange: Exchange, mut fields: Fields) -> Reply<B> {
     exchange.note_status(204);
     fields.push(REQUEST_ID, exchange.request_id().as_bytes());

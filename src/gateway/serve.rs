@@ -76,8 +76,8 @@ async fn issue<B: RequestBody + Unpin>(
     }
     let body = Arc::new(*body);
     let told = ask_first(asked, examined, &permit, (issuer, &body), exchange).await?;
-    // Body, limits, queue and the service that was asked took their time: what happens is permitted by what is true
-    // now, and the store compares it again in the step of the write.
+    // Time has passed: the body was read, limits were asked, the call waited in the queue, a service was asked. So the
+    // caller is judged again by what is true now, and the store compares once more in the step of the write.
     let mut newest = Newest::Known;
     for _ in 0..JUDGEMENTS {
         permit = judge_again(asked, examined, permit, (newest, &body), exchange).await?;
@@ -93,7 +93,7 @@ async fn issue<B: RequestBody + Unpin>(
     Err(Denial::Overloaded.into())
 }
 
-/// What the service said that is asked before; nothing where none is.
+/// Asks the service of a hook before the step; `null` if the issuer has no such hook.
 async fn ask_first(
     asked: Asked<'_>,
     examined: &Examined<'_>,
@@ -188,7 +188,7 @@ async fn admit<B: RequestBody + Unpin>(
     Ok((permit, checked))
 }
 
-/// Asks the issuer, and tells the service that is told.
+/// Asks the issuer, and tells the service of a hook after the step, if the issuer has one.
 async fn answer(asked: Asked<'_>, examined: &Examined<'_>, permit: Permit, call: Call, exchange: &Exchange) -> Result<hook::Served, Stop> {
     match hook_of(asked, call.issuer, When::After) {
         None => Ok((asked.worker.engine.serve(call).await, permit)),
@@ -196,7 +196,7 @@ async fn answer(asked: Asked<'_>, examined: &Examined<'_>, permit: Permit, call:
     }
 }
 
-/// A call as this caller makes it now.
+/// The call of this caller, under this permit.
 fn make_call(
     asked: Asked<'_>,
     examined: &Examined<'_>,
@@ -294,7 +294,7 @@ const fn denial_of(error: BodyError) -> Denial {
 type Wanted<'w> = (&'w Route, SurfaceIndex, Method);
 
 /// A pair in two fields goes the way of a pair in two headers, with the same work for an unknown half
-/// and a wrong one (hardening K5).
+/// and a wrong one.
 async fn permit_pair(
     asked: Asked<'_>,
     wanted: Wanted<'_>,
@@ -352,7 +352,7 @@ fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option
 }
 
 /// The session whose cookie a new one is about to replace, if it is a good one with a record of its
-/// own (hardening B8).
+/// own.
 fn replaced_session(asked: Asked<'_>, issuer: &Issuer, exchange: &Exchange) -> Option<CredentialId> {
     let Action::Mint {
         mints,

@@ -1,4 +1,4 @@
-//! Trailers pass only where a route asks for them, and never under a protected name (hardening H4).
+//! Trailers pass only where a route asks for them, and never under a protected name.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};

@@ -41,7 +41,7 @@ pub struct Worker {
     pub(super) watch: Watch,
     /// Who has the requests in flight.
     pub(super) places: Holders,
-    /// Calls whose service is told afterwards: they go on when their client leaves.
+    /// Calls whose service is told after the step. They go on when their client leaves.
     pub(super) tellings: Tellings,
     scratch: RefCell<Vec<Scratch>>,
     #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
@@ -74,7 +74,7 @@ pub struct WorkerParts {
     /// This worker's part of the requests in flight, and what one caller may have of them and of an endpoint's
     /// connections.
     pub places: (usize, Shares),
-    /// Most connections of this worker to services: for more there are no descriptors.
+    /// Most connections of this worker to services, by its share of the file descriptors.
     pub upstream_connections: usize,
     /// A number no other worker or process has, for request ids.
     pub seed: [u64; 2],
@@ -164,7 +164,7 @@ impl Worker {
         }
     }
 
-    /// Waits until every service that is to be told something was told, or could not be.
+    /// Waits until every service that is to be told of a call was told, or could not be reached.
     pub async fn settle(&self) {
         self.tellings.settle().await;
     }
@@ -239,7 +239,7 @@ struct Sources {
     /// This worker's counters by upstream name: an upstream that changes or comes back goes on counting.
     counters: RefCell<HashMap<Arc<str>, Arc<UpstreamCounters>>>,
     shares: Shares,
-    /// Most connections in all.
+    /// Most connections to services, over all endpoints.
     connections: usize,
 }
 
@@ -275,7 +275,7 @@ impl Sources {
     }
 }
 
-/// An upstream with at most so many connections to each endpoint.
+/// The upstream with `max_connections` bounded by `most`.
 fn at_most(spec: &Arc<UpstreamSpec>, most: usize) -> Arc<UpstreamSpec> {
     if spec.max_connections <= most {
         return Arc::clone(spec);

@@ -20,7 +20,7 @@ use crate::decide::external::{Addresses, KeySet, KeySetError, KeyUrl};
 
 use super::guard::is_public;
 
-/// From the name to the last byte (hardening B1). An issuer's file comes from a cache in
+/// From the name to the last byte. An issuer's file comes from a cache in
 /// milliseconds; one that drips is not worth waiting for.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address is one that anybody on the internet could be asked at. Everything that leads
 /// back into the operator's own networks is not: a name under somebody else's control would make the
-/// gateway ask there (hardening B1). Checked on what a name resolved to, and that very address is
+/// gateway ask there. Checked on what a name resolved to, and that very address is
 /// connected to, so that a second answer of the resolver changes nothing.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {

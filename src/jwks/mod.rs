@@ -32,7 +32,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Fetches of all issuers together that tokens with unknown keys may cause: whoever makes up `kid`s
-/// for every issuer causes no more (hardening J5).
+/// for every issuer causes no more.
 const BUDGET: (u32, Duration) = (20, Duration::from_secs(60));
 
 /// Requests for a fetch that may wait to be taken; further ones are answered without.
@@ -167,7 +167,7 @@ impl KeyRenewal {
                 if before > 0 || keys.version() == 0 {
                     tracing::info!(%url, keys = set.len(), skipped = set.ignored().len(), "issuer keys fetched");
                 }
-                // Told when it changes, not whenever the issuer is asked.
+                // Logged when the warning changes, not at every fetch.
                 if let Some(ignored) = set.warning().filter(|ignored| keys.warning().as_ref() != Some(ignored)) {
                     tracing::warn!(%url, %ignored, "keys of an issuer are left out; the others are used");
                 }

@@ -11,9 +11,9 @@ use super::drain::DrainSignal;
 use super::service::Service;
 use crate::snapshot::Limits;
 
-/// Connections of one worker that read on for long after their last answer. Each may cost 64 MiB of reading: so
-/// many at a time are more refused uploads than honest clients have, and leave an attacker little. Others end
-/// as before, and may lose the answer.
+/// Most connections of one worker that are read for up to 30 seconds after their last answer. Each may cost 64 MiB of
+/// reading. Honest clients do not cause so many refused uploads at a time, and an attacker gains little by them. Further
+/// connections end after a second, and their clients may lose the answer.
 const MAX_LINGERING: usize = 64;
 
 /// One worker's service, limits, figures and signals.
@@ -55,7 +55,7 @@ impl<S> Context<S> {
         Some(InFlight(Some(Rc::clone(&self.in_flight))))
     }
 
-    /// A place among those that wait for long until their clients have sent all; `None` if all are taken.
+    /// Takes one of the [`MAX_LINGERING`] places; `None` if all are taken.
     pub(super) fn linger(&self) -> Option<Lingering> {
         let others = self.lingering.get();
         if others >= MAX_LINGERING {
@@ -112,7 +112,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A connection that reads on for long; leaves when dropped.
+/// One of the [`MAX_LINGERING`] places; given back when dropped.
 pub(super) struct Lingering(Rc<Cell<usize>>);
 
 impl Drop for Lingering {

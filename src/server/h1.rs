@@ -35,10 +35,10 @@ mod render;
 pub(super) mod socket;
 mod tunnel;
 
-/// The draining of an unread body, and the end of a tunnel, take no longer.
+/// Longest time for draining an unread body, and for the end of a tunnel.
 const DRAIN: Duration = Duration::from_secs(1);
-/// A connection that was opened before a drain may still bring its first request so long after it was accepted:
-/// the request of an honest client follows at once.
+/// How long after a connection was accepted its first request is waited for although the gateway drains. The request of
+/// an honest client follows at once.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Serves one connection until it ends. `accepted_at` is what the first deadline counts from.
@@ -68,7 +68,7 @@ struct Conversation<Io, S> {
     context: Rc<Context<S>>,
     connection: Connection,
     retire_at: Instant,
-    /// Until then the first request is waited for whatever happens.
+    /// Until then the first request is waited for, even while the gateway drains.
     expected_until: Instant,
     idle: Duration,
     /// What cuts the current request off ...
@@ -82,7 +82,7 @@ struct Conversation<Io, S> {
 struct Waiting {
     /// When the head must be whole, once it has begun.
     deadline: Option<Instant>,
-    /// Until when it is waited for although the gateway is leaving.
+    /// Until when it is waited for even while the gateway drains; `None` after the first request.
     expected_until: Option<Instant>,
     empty_line: EmptyLine,
 }
@@ -186,9 +186,10 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
                 Poll::Pending => {}
             }
             if socket.input.is_empty() {
-                let until = match waiting.expected_until {
-                    _ if !self.context.drain.is_closing() => Some(idle_deadline),
-                    expected => expected,
+                let until = if self.context.drain.is_closing() {
+                    waiting.expected_until
+                } else {
+                    Some(idle_deadline)
                 };
                 if let Some(until) = until {
                     ready!(socket.alarm.poll_until(cx, until));

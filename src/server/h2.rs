@@ -34,7 +34,7 @@ mod meter;
 mod streams;
 mod wire;
 
-/// Windows of a stream and of the connection (hardening 3.2): what Envoy's edge guide advises.
+/// Windows of a stream and of the connection: what Envoy's edge guide advises.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Sent but not yet taken, for each stream.

@@ -23,7 +23,7 @@ use crate::base::clock;
 /// must not be refused. The kernel lowers it to `somaxconn` (4,096 by default).
 const BACKLOG: i32 = 4_096;
 /// First and longest pause after an accept failed for want of descriptors or memory: long enough
-/// not to spin, short enough to be back within a second of their release (hardening D11).
+/// not to spin, short enough to be back within a second of their release.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Most that the kernel takes for a client beyond what the client has room for. By default it takes megabytes, and a

@@ -33,7 +33,7 @@ pub trait Service: Clone + 'static {
     /// Answers a request that does not get as far as [`Service::handle`].
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<Self::Body<B>, Self::Outcome>;
 
-    /// Answers a request whose head is known, without asking what it wants.
+    /// Refuses a request without handling it. `head` has what could be read of its head.
     fn refuse_request<B: RequestBody + Unpin + 'static>(
         &self,
         connection: &Connection,
@@ -52,8 +52,7 @@ pub trait Service: Clone + 'static {
     /// Called about every [`super::worker::TICK`] on the worker's thread, for what is done in batches.
     fn tick(&self);
 
-    /// Waits for what requests have begun and nobody waits for any more. Called when the last connection has
-    /// ended.
+    /// Waits for work that requests have started and that outlives them. Called when the last connection has ended.
     fn settle(&self) -> impl Future<Output = ()> {
         std::future::ready(())
     }

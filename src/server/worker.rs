@@ -30,8 +30,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// runtime's 61, a request cost a twentieth more. 256 tasks take a millisecond or two, more when they
 /// move large bodies; a deadline may be late by that.
 const EVENT_INTERVAL: u32 = 256;
-/// How long a worker that has no connection any more waits for what its requests have begun: the longest deadline
-/// of a hook.
+/// How long a worker without connections waits for work that its requests have started: the longest deadline that a
+/// hook may have.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Connections on their way to one worker. A worker that is this far behind is stuck.
 const MAX_ARRIVALS: usize = 1_024;
@@ -146,7 +146,7 @@ async fn work<S: Service, F: FnOnce() -> S>(plan: Plan, factory: F, mut arrivals
     let aborted = connections.len();
     connections.shutdown().await;
     if tokio::time::timeout(SETTLE, context.service.settle()).await.is_err() {
-        tracing::warn!("not every service could be told what was made");
+        tracing::warn!("the worker ends before every hook after a step has been sent");
     }
     context.refresh();
     context.service.tick();

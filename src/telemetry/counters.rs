@@ -200,12 +200,12 @@ impl Totals {
         DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i))).collect()
     }
 
-    /// Request fields that were left out for their odd names.
+    /// Request fields that were not forwarded because of their names (`limits.odd_names`).
     pub(crate) fn dropped_fields(&self) -> u64 {
         self.sum(|w| &w.dropped_fields)
     }
 
-    /// Hooks that failed.
+    /// Calls of hooks whose service could not be asked or told.
     pub(crate) fn failed_hooks(&self) -> u64 {
         self.sum(|w| &w.failed_hooks)
     }

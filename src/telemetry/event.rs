@@ -1,4 +1,4 @@
-//! Writes events of `tracing` as lines of the shape that access lines have.
+//! Writes events of `tracing` as lines in the format of access lines.
 
 use std::fmt::{self, Write as _};
 
@@ -14,8 +14,8 @@ use super::diagnostics::Format;
 use super::line::{Style, escape};
 use super::stamp::Stamp;
 
-/// One line for each event: in JSON `ts`, `level`, `message`, what it is about, and `target`; for a terminal the time
-/// of day, the level, the message, and `name=value`.
+/// Writes one line for each event: in JSON `ts`, `level`, `message`, the event's fields and `target`; for a terminal the
+/// time of day, the level, the message, and each field as `name=value`.
 pub(super) struct EventFormat(pub(super) Format);
 
 impl<S, N> FormatEvent<S, N> for EventFormat
@@ -34,7 +34,7 @@ where
     }
 }
 
-/// What an event says.
+/// Message and fields of an event.
 #[derive(Debug, Default)]
 struct Told {
     message: String,
@@ -43,7 +43,7 @@ struct Told {
 
 #[derive(Debug)]
 enum Value {
-    /// A number or a truth value, as JSON has it.
+    /// A number or boolean as JSON.
     Plain(String),
     Text(String),
 }
@@ -84,7 +84,7 @@ impl Told {
         out.push(b' ');
         out.extend_from_slice(word(level).as_bytes());
         out.push(b' ');
-        // A message is a sentence of ours, with blanks; what it repeats of others is escaped like their values.
+        // The spaces of a message are kept. Everything else is escaped as in a value, since a message may quote foreign text.
         for (i, word) in self.message.split(' ').enumerate() {
             if i > 0 {
                 out.push(b' ');

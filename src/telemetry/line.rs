@@ -201,7 +201,7 @@ pub(super) enum Style {
 
 /// Appends `value` with everything outside printable ASCII escaped: quotes and controls, but also
 /// C1 controls (0x9B alone starts a terminal command), U+2028 and U+2029 (line ends to some
-/// readers), bidirectional overrides and look-alikes (hardening K9). Nothing a client sends can end
+/// readers), bidirectional overrides and look-alikes. Nothing a client sends can end
 /// a line, move a cursor, or look like another name.
 pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
     if all_plain(value.as_bytes(), style) {

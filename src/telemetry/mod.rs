@@ -67,7 +67,7 @@ pub struct AccessLine<'a> {
     pub facts_age: Option<Duration>,
     /// Why it was refused.
     pub denial: Option<Denial>,
-    /// What was found to be wrong, where the denial does not say it: for the log alone.
+    /// What was wrong with the credential, where the denial does not say it. The caller is not told.
     pub cause: Option<&'static str>,
     /// The status sent (or that would have been sent).
     pub status: u16,
@@ -83,7 +83,7 @@ pub struct AccessLine<'a> {
     pub bytes_out: u64,
     /// Bytes from the client through a tunnel.
     pub bytes_in: Option<u64>,
-    /// Fields of the request that were left out for their odd names.
+    /// Fields of the request that were not forwarded because of their names (`limits.odd_names`).
     pub dropped_fields: u32,
     /// Why a stream ended that did not end by itself.
     pub ended: Option<(StreamKind, StreamEnd)>,

@@ -84,7 +84,7 @@ pub(super) async fn forward<B: BodySource + Unpin>(
     Err((trace.with(UpstreamError::Unreachable), sending.into_body()))
 }
 
-/// When an attempt begins, and its part of the time of all.
+/// When an attempt begins, and how much of the time for all attempts is left for it.
 fn time_of(request: &Outgoing<'_>, attempt: u32, now: Instant) -> Time {
     let spent = match attempt {
         1 => Duration::ZERO,
@@ -96,7 +96,7 @@ fn time_of(request: &Outgoing<'_>, attempt: u32, now: Instant) -> Time {
     }
 }
 
-/// An answer whose head has arrived.
+/// The result of an attempt whose response head has arrived.
 fn answered<B: BodySource + Unpin>(
     exchange: Box<Exchange<B>>,
     (head, framing): (ResponseHead, Framing),

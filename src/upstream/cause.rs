@@ -7,13 +7,13 @@ use rustix::io::Errno;
 /// What went wrong with the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Its name has no address, or nobody could say.
+    /// Its name has no address, or no resolver answered.
     Dns,
-    /// Nobody listens there.
+    /// Nothing listens on its port.
     ConnectRefused,
     /// No connection within `connect_timeout`, TLS included.
     ConnectTimedOut,
-    /// There is no way to its network or its host.
+    /// No route leads to its network or its host.
     ConnectUnreachable,
     /// This process, or the machine, has no descriptor or no memory left for a connection.
     NoDescriptors,
@@ -23,15 +23,15 @@ pub enum Cause {
     ConnectFailed,
     /// It closed the connection before a byte of the answer.
     Closed,
-    /// It reset the connection.
+    /// It reset the connection before the answer was whole.
     Reset,
     /// It gave no answer within `response_timeout`, or stood still.
     AnswerTimedOut,
-    /// What it sent is no answer.
+    /// What it sent is not an HTTP response.
     AnswerMalformed,
-    /// Its answer ended before its end.
+    /// The connection ended within the answer.
     AnswerCutShort,
-    /// Its answer is larger than this gateway takes.
+    /// The answer is over `response_head` or `response_fields`, or too many interim answers came before it.
     AnswerTooLarge,
     /// No connection to it came free in time.
     NoFreeConnection,
@@ -59,10 +59,10 @@ impl Cause {
         }
     }
 
-    /// What a TCP connection failed with.
+    /// The cause for the error of an attempt to connect.
     #[must_use]
     pub(super) fn of_connect(error: &io::Error) -> Self {
-        if is_a_lack_of_ours(error) {
+        if is_out_of_resources(error) {
             return Self::NoDescriptors;
         }
         match error.kind() {
@@ -75,7 +75,7 @@ impl Cause {
     }
 }
 
-fn is_a_lack_of_ours(error: &io::Error) -> bool {
+fn is_out_of_resources(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)

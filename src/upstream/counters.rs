@@ -41,11 +41,11 @@ pub struct UpstreamCounters {
     pub stale: Count,
     /// Answers or bodies that did not come in time.
     pub timeouts: Count,
-    /// Answers that were none: broken, cut off, an unasked 101.
+    /// Answers that were not HTTP responses: malformed, cut off, or a 101 that nobody asked for.
     pub invalid: Count,
-    /// Answers over `response_head` or `response_fields`, or behind too many interim ones.
+    /// Answers over `response_head` or `response_fields`, or after too many interim answers.
     pub oversized: Count,
-    /// Connections given up because bytes followed the answer (hardening S7).
+    /// Connections given up because bytes followed the answer.
     pub surplus: Count,
     /// Requests refused because no connection came free in time or too many waited.
     pub busy: Count,

@@ -19,7 +19,7 @@ use crate::wire::chunked::{BodyDecoder, Decoded, LAST_CHUNK};
 use crate::wire::framing::Framing;
 use crate::wire::head::{Asked, Progress, ResponseError, ResponseHead};
 
-/// Most interim answers before the final one (hardening S14): one 100 and a few 103 are sane.
+/// Most interim answers before the final one: one 100 and a few 103 are sane.
 const MAX_INTERIM: u32 = 5;
 
 /// An attempt whose answer has not ended.
@@ -39,7 +39,7 @@ pub(super) struct Exchange<B> {
     interim: u32,
     /// Whether any byte of an answer has come.
     heard: Heard,
-    /// How the connection ended before the answer did, if it has.
+    /// How the connection ended, if it ended before the answer was whole.
     broken: Option<Cause>,
 }
 
@@ -76,7 +76,7 @@ enum Reuse {
 }
 
 /// Some services do not read a body where they expect none and take it for the next request
-/// (hardening S7: CL.0, TE.0); its answer would then be given to somebody else.
+/// (a request smuggled past a service); its answer would then be given to somebody else.
 fn risks_desync(request: &Outgoing<'_>) -> bool {
     let unexpected = matches!(request.method, Method::Get | Method::Head | Method::Delete | Method::Options);
     unexpected && !matches!(request.framing, Framing::None | Framing::Length(0))
@@ -95,7 +95,7 @@ pub(super) enum Fault {
     Closed,
     /// What came is not an answer, or not a whole one.
     Invalid,
-    /// What came is over a limit of ours, which says nothing about the endpoint.
+    /// The answer is over a limit of this gateway, which says nothing about the endpoint's health.
     Oversized,
     /// The endpoint stood still for too long.
     Timeout,
@@ -260,7 +260,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
             };
             input.advance(length);
             match head.status {
-                // Whatever follows is not HTTP any more: only for who asked for exactly this (hardening S8, S14).
+                // What follows is not HTTP any more: it is passed on only to a client that asked for this protocol.
                 101 if self.is_upgraded_by(&head) => {
                     self.lease.succeeded();
                     return Ok(Some((head, Framing::None)));
@@ -272,7 +272,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
                     let framing = head.framing(self.asked);
                     self.lease.succeeded();
                     // An answer before the end of the request may be to a part of it only; what is
-                    // still sent may be taken for another request (hardening S7, S13).
+                    // still sent may be taken for another request.
                     if self.sending.stage() != Stage::Sent {
                         self.reuse = Reuse::Never;
                     }
@@ -284,9 +284,9 @@ impl<B: BodySource + Unpin> Exchange<B> {
         Ok(None)
     }
 
-    /// Whether the connection has ended already within the answer's body: then there is no answer, and the client
-    /// can still be told so. Of a body that is not whole the next bytes are read ahead, which costs nothing: they
-    /// would be read next.
+    /// Whether the connection has already ended within the answer's body. Nothing of the answer has been passed on
+    /// yet, so the client can be told that there is none. To see the end, the bytes that come next are read here: the
+    /// body would read them next anyway.
     fn is_cut_short(&mut self, cx: &mut Context<'_>, framing: Framing) -> bool {
         let input = &self.lease.connection.input;
         let missing = match framing {
@@ -318,7 +318,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
     }
 
     /// Ends an attempt that failed: closes its connection, tells health and counters, and says
-    /// whether there may be another, and what was wrong.
+    /// whether there may be another, and what was wrong with the endpoint.
     pub(super) fn fail(mut self, fault: &Fault) -> (Sending<B>, Retry, Option<Cause>) {
         let unheard = self.heard == Heard::Nothing;
         let repeatable = self.sending.begun() == Begun::No || self.repeatable == Repeatable::Yes;
@@ -361,8 +361,8 @@ impl<B: BodySource + Unpin> Exchange<B> {
     }
 
     /// Ends an exchange whose answer is complete. The connection is kept only if nothing of either
-    /// message is left anywhere: the request wholly sent, the answer wholly taken, no byte behind it
-    /// (hardening S7, S13), and the endpoint willing.
+    /// message is left anywhere: the request is wholly sent, the answer is wholly taken, no byte
+    /// follows it, and the endpoint lets the connection carry another request.
     #[expect(clippy::boxed_local, reason = "taken out of its box it would be copied")]
     pub(super) fn finish(mut self: Box<Self>, keep_alive: KeepAlive) {
         if !self.lease.connection.input.is_empty() {
@@ -385,7 +385,7 @@ impl<B: BodySource + Unpin> Exchange<B> {
     }
 }
 
-/// How a connection ended: in order, or not.
+/// How a connection ended: closed, or reset.
 fn how_it_ended(read: &std::io::Result<usize>) -> Cause {
     match read {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Cause::Reset,
@@ -393,7 +393,7 @@ fn how_it_ended(read: &std::io::Result<usize>) -> Cause {
     }
 }
 
-/// Whether a body is all there.
+/// Whether the whole body has arrived. Copies what has: called only when the connection has ended.
 fn is_whole(input: &[u8], framing: Framing) -> bool {
     let (mut input, mut decoder) = (BytesMut::from(input), BodyDecoder::new(framing));
     loop {

@@ -82,23 +82,23 @@ pub struct Forwarded<B> {
     pub endpoint: usize,
 }
 
-/// What is known of attempts that gave no answer.
+/// The last of the attempts that gave no answer, for the access line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// How many there were.
+    /// How many attempts were made.
     pub attempts: u32,
     /// Index of the endpoint that was tried last.
     pub endpoint: Option<usize>,
-    /// What went wrong with the last one; `None` where the client was to blame.
+    /// What went wrong with it; `None` where the client was to blame.
     pub cause: Option<Cause>,
 }
 
-/// A request without an answer.
+/// Why a request got no answer from its upstream.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// Why.
+    /// What the caller is told, as a denial.
     pub error: UpstreamError,
-    /// For the access line.
+    /// What the access line tells.
     pub trace: Trace,
 }
 

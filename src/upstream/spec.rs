@@ -22,7 +22,7 @@ pub struct UpstreamSpec {
     pub max_connections: usize,
     /// What the `Host` field says upstream.
     pub host: HostHeader,
-    /// How large heads of answers may be.
+    /// How large the head of an answer may be (`response_head`, `response_fields`).
     pub answers: ResponseLimits,
     /// Passive ejection.
     pub ejection: Ejection,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Most fields in a head (hardening 3.2): what linkerd, Envoy and hyper use; cookie crumbs count.
+/// Most fields in a head: what linkerd, Envoy and hyper use; cookie crumbs count.
 pub const MAX_FIELDS: usize = 100;
 
 /// Header fields in the order they were received. Names are kept as received; compare them with

@@ -10,11 +10,11 @@ use super::fields::{Fields, MAX_FIELDS, Span};
 use super::framing::{Declared, Framing, FramingError, Speaker, is_token};
 use crate::base::denial::Denial;
 
-/// Largest head in bytes: nginx allows 33 KB, HAProxy 15 KB. 16 KiB hold any sane set of cookies and fields, and 16 more
-/// the token of a provider beside them.
+/// Largest head in bytes: nginx allows 33 KB, HAProxy 15 KB. 16 KiB hold any usual set of cookies and fields, and another
+/// 16 KiB the largest token that is accepted.
 pub const MAX_HEAD: usize = 32 * 1024;
-/// Largest single field, name and value together: a token of 16 KiB, the largest that is taken, with its scheme and
-/// whatever the field is called.
+/// Largest single field, name and value together: the largest token that is accepted has 16 KiB, and 1 KiB is left for
+/// its scheme and the field's name.
 pub const MAX_FIELD: usize = 17 * 1024;
 /// Longest request-target.
 pub const MAX_TARGET: usize = 8 * 1024;
@@ -25,7 +25,7 @@ pub const MAX_METHOD: usize = 24;
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Most fields of a response head, for the same reason twice a request's.
 pub const MAX_RESPONSE_FIELDS: usize = 2 * MAX_FIELDS;
-/// Most that [`ResponseLimits::fields`] may say: a thousand fields are 32 KiB of the stack while they are read.
+/// Largest value of [`ResponseLimits::fields`]: 1,000 fields take 32 KiB of the stack while they are parsed.
 pub const MOST_RESPONSE_FIELDS: usize = 1_000;
 
 /// How large the head of an answer may be. A single field may be as large as the head.
@@ -46,8 +46,8 @@ impl Default for ResponseLimits {
     }
 }
 
-/// The empty line that may stand before a request line: some clients send one behind a body (RFC 9112, section
-/// 2.2). One is taken: more are no client's, and would be a way to say nothing for ever.
+/// The empty line that may stand before a request line: some clients send one after a body (RFC 9112, section 2.2).
+/// Only one is taken: no client sends more, and empty lines must not keep a connection open.
 pub const EMPTY_LINE: [u8; 2] = *b"\r\n";
 
 /// What a head ends with. Prepared once: the preparation costs more than most searches.
@@ -186,8 +186,8 @@ impl FramingError {
     }
 }
 
-/// The one `Origin` among the lines of a head that could not be read, or not to its end: only good for letting the page
-/// behind it read the refusal.
+/// The value of `Origin` in a head that is malformed or incomplete; `None` unless there is exactly one. It serves only to
+/// let a page of a listed origin read the refusal.
 #[must_use]
 pub fn origin_of_unread(buf: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = b"origin:";
@@ -345,10 +345,10 @@ pub enum Asked {
 }
 
 impl ResponseHead {
-    /// Reads a head within the default limits.
+    /// [`Self::parse_within`] with the default limits.
     ///
     /// # Errors
-    /// See [`Self::parse_within`].
+    /// As [`Self::parse_within`].
     pub fn parse(&mut self, buf: &[u8]) -> Result<Progress, ResponseError> {
         self.parse_within(buf, ResponseLimits::default())
     }

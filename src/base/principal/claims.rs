@@ -117,7 +117,7 @@ impl Claims {
     }
 }
 
-/// Visible ASCII and inner spaces: no control character, so no second header line (hardening H8).
+/// Visible ASCII and inner spaces: no control character, so no second header line.
 fn is_header_text(text: &str) -> bool {
     (1..=MAX_CLAIM_VALUE).contains(&text.len())
         && text.bytes().all(|b| (b' '..=b'~').contains(&b))

@@ -259,7 +259,7 @@ impl CredentialRecord {
         self.extras.as_ref()?.login.as_deref()
     }
 
-    /// What it is for.
+    /// What it is for, in its maker's words.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.extras.as_ref()?.description.as_deref()

@@ -13,12 +13,12 @@ pub enum Provenance {
     Proven,
     /// Nothing tells it from a guess: an imported key, one without a MAC, the name of an account.
     Unproven,
-    /// It has the form of a key with a MAC, which is wrong under every pepper: nobody made it.
+    /// It has the form of a key with a MAC, but its MAC is wrong under every pepper: no gateway made it.
     Forged,
 }
 
-/// Where a credential comes from, as far as that is known without a store. Asked only when memory does not hold its
-/// record; the same work is done whatever comes out.
+/// Where a credential comes from, as far as its text shows. Asked only when memory does not hold its record. The same
+/// work is done whatever the result is.
 #[must_use]
 pub fn provenance(surface: &Surface, credential: Credential<'_>, peppers: &Peppers) -> Provenance {
     match surface.kind.maker(credential) {

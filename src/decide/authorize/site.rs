@@ -1,4 +1,4 @@
-//! Proof that a request with a cookie was not sent by another site (hardening B10).
+//! Proof that a request with a cookie was not sent by another site.
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::cors::CorsPolicy;
@@ -19,20 +19,29 @@ pub enum Carried {
 }
 
 impl Carried {
-    /// How this credential was carried. `authority` and `scheme` are the request's own, `pages` is what pages of other
-    /// origins may do on its route.
+    /// How this credential was carried. `own` tells the request's authority and scheme, which are asked for only if a
+    /// cookie carried it; `pages` is the CORS policy of its route.
     #[must_use]
-    pub fn of(credential: &Credential<'_>, fields: &Fields, (authority, scheme): (&str, Scheme), pages: Option<&CorsPolicy>) -> Self {
-        match credential.origin() {
-            TokenOrigin::Header => Self::Explicitly,
-            TokenOrigin::Cookie if cross_site_proof(fields, authority, scheme) => Self::ByBrowserProven,
-            TokenOrigin::Cookie => pages.map_or(Self::ByBrowserUnproven, |pages| Self::by_page(fields, authority, pages)),
+    pub fn of<'r>(
+        credential: &Credential<'_>,
+        fields: &'r Fields,
+        own: impl FnOnce() -> (&'r str, Scheme),
+        pages: Option<&CorsPolicy>,
+    ) -> Self {
+        if credential.origin() == TokenOrigin::Header {
+            return Self::Explicitly;
         }
+        let (authority, scheme) = own();
+        if cross_site_proof(fields, authority, scheme) {
+            return Self::ByBrowserProven;
+        }
+        pages.map_or(Self::ByBrowserUnproven, |pages| Self::by_page(fields, authority, pages))
     }
 
-    /// What a policy says about a cookie that came without proof of this very origin. An origin whose cookies are used
-    /// is proof, whatever `Sec-Fetch-Site` says of the two sites. Any other, `null` included, may not even read:
-    /// the cookie is not used for it. A link or an image tells no `Origin`, and no page can read what it gets.
+    /// How a cookie was carried that came without proof of the request's own origin, by the policy of the route. An
+    /// origin whose cookies the policy uses is proof, whatever `Sec-Fetch-Site` says. For any other origin, `null`
+    /// included, the cookie is not used at all: its page must not even read the answer. The request of a link or an
+    /// image has no `Origin`; no page can read its answer.
     fn by_page(fields: &Fields, authority: &str, pages: &CorsPolicy) -> Self {
         match (fields.one("origin"), fields.one("sec-fetch-site")) {
             (Ok(None), _) => Self::ByBrowserUnproven,
@@ -43,9 +52,9 @@ impl Carried {
     }
 }
 
-/// Whether a page may open a WebSocket where anybody may, and this policy stands: browsers let any page open one to
-/// anywhere and read what comes, so whoever is not listed would get there what no answer gives him. A program tells no
-/// `Origin`, or the server's own.
+/// Whether a WebSocket may be opened on a public route with this CORS policy. Browsers let a page of any origin open a
+/// WebSocket and read what it sends, so a page whose origin is not listed would read there what CORS keeps from it.
+/// Programs that are no browsers send no `Origin`, or the server's own.
 #[must_use]
 pub fn may_open(fields: &Fields, authority: &str, pages: &CorsPolicy) -> bool {
     match fields.one("origin") {

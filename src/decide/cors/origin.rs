@@ -11,9 +11,9 @@ pub const MAX_ORIGIN: usize = 300;
 #[derive(Debug, Clone, Copy)]
 pub struct PageOrigin<'o> {
     scheme: &'o str,
-    /// Brackets of an IPv6 address count as part of it.
+    /// With the brackets of an IPv6 address.
     host: &'o str,
-    /// The scheme's own where none was told.
+    /// The scheme's default if none is given; `None` if the scheme has no default.
     port: Option<u16>,
 }
 
@@ -61,12 +61,12 @@ impl ListedOrigin {
     }
 }
 
-/// Which origins an operator lists by one text.
+/// One entry of an operator's list of origins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginRule {
     /// `*`: every origin.
     Any,
-    /// One origin.
+    /// One origin: scheme, host and port.
     Exact(ListedOrigin),
     /// `https://*.example.com`: hosts with one label in front of this one's.
     OneLabel(ListedOrigin),
@@ -99,7 +99,7 @@ pub enum OriginMistake {
     /// `https://app.*.com`, `https://*`, `https://*.com`.
     #[error("`*` stands for one whole label in front of a domain")]
     Wildcard,
-    /// Anything else.
+    /// Any other text that is not an origin.
     #[error("this is not an origin")]
     Malformed,
 }
@@ -108,7 +108,7 @@ impl OriginRule {
     /// Reads what an operator lists.
     ///
     /// # Errors
-    /// What is wrong, and what to write in its place where that can be told.
+    /// What is wrong, and what to write instead if that is known.
     pub fn parse(text: &str) -> Result<Self, (OriginMistake, Option<String>)> {
         let instead = |mistake, text: String| Err((mistake, Self::parse(&text).is_ok().then_some(text)));
         match text {
@@ -142,12 +142,12 @@ impl OriginRule {
         let parent = format!("{scheme}://{}", authority.strip_prefix("*.")?);
         let parent = PageOrigin::parse(parent.as_bytes())?;
         let host = parent.host;
-        // Every company's host would be one label before `com`.
+        // `*.com` would list a host of every company, so the domain needs a dot.
         let is_domain = host.contains('.') && host.bytes().any(|b| b.is_ascii_alphabetic()) && !host.starts_with('[');
         is_domain.then(|| Self::OneLabel(parent.to_listed()))
     }
 
-    /// Whether this origin is among them.
+    /// Whether this entry lists the origin.
     #[must_use]
     pub fn takes(&self, origin: &PageOrigin<'_>) -> bool {
         match self {
@@ -170,7 +170,7 @@ impl OriginRule {
     }
 }
 
-/// RFC 3986, section 3.1.
+/// Whether this is a scheme (RFC 3986, section 3.1).
 fn is_scheme(text: &str) -> bool {
     let begins = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
     begins && every(text.as_bytes(), |b| b.is_ascii_alphanumeric() | matches!(b, b'+' | b'-' | b'.'))

@@ -28,7 +28,7 @@ const RSA_BITS: (usize, usize) = (2048, 4096);
 /// Smallest RSA exponent: 3 and its like have a long record of forgeries (FIPS 186-5, A.1.1).
 const MIN_EXPONENT: u32 = 65_537;
 
-/// Characters of a `kid` that are told of a key that is left out.
+/// Most characters of a `kid` in the warning about a key that is left out.
 const TOLD: usize = 64;
 
 /// A key of a set that is not used (RFC 7517, section 5: such keys are ignored, and the rest is used).
@@ -38,7 +38,7 @@ pub struct Ignored {
     pub place: usize,
     /// Its `kid`, if it is a text; at most 64 characters of it.
     pub kid: Option<String>,
-    /// Why.
+    /// Why it is not used.
     pub why: KeyFault,
 }
 
@@ -58,7 +58,7 @@ pub enum KeyFault {
     /// A number, a text, a list or `null` where a key should stand.
     #[error("it is not an object")]
     NotAnObject,
-    /// One member twice.
+    /// One member stands twice: two readers could take different ones.
     #[error("a member stands twice in it")]
     Repeated,
     /// A member of another JSON type than RFC 7517 and RFC 7518 give it.
@@ -67,7 +67,7 @@ pub enum KeyFault {
     /// A member that keys of its type have.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// A name that tokens could not give.
+    /// A `kid` that no token can name.
     #[error("`kid` is empty, or longer than 128 bytes")]
     Kid,
     /// For encryption, or another use.
@@ -88,14 +88,14 @@ pub enum KeyFault {
 }
 
 impl KeyFault {
-    /// Whether it is as it should be: many issuers publish keys for encryption beside those for signatures.
+    /// Whether the operator need not be warned: many issuers publish keys for encryption beside those for signatures.
     #[must_use]
     pub const fn is_usual(self) -> bool {
         matches!(self, Self::OtherUse)
     }
 }
 
-/// A key as it was written; whatever is wrong with it is wrong with it alone.
+/// An entry of `keys` in a set, as it was published. A fault in it concerns no other entry.
 pub(super) enum Written {
     Object(Vec<(String, Value)>),
     Other,
@@ -195,7 +195,7 @@ impl Written {
         })
     }
 
-    /// What is told of it when it is left out.
+    /// What is reported of the key if it is left out.
     pub(super) fn ignore(&self, place: usize, why: KeyFault) -> Ignored {
         let kid = self.member("kid").and_then(Value::as_str);
         Ignored {

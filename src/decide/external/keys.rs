@@ -11,7 +11,7 @@ use crate::base::token_fault::TokenFault;
 pub(super) use super::jwk::MAX_KID_LEN;
 use super::jwk::{Ignored, KeyFault, Written};
 
-/// Longest JWK Set: a hundred RSA keys with their certificates (hardening B1).
+/// Longest JWK Set: a hundred RSA keys with their certificates.
 pub const MAX_SET_LEN: usize = 64 * 1024;
 
 /// Most keys of a set that are used. Issuers publish two or three, and a few of other kinds.
@@ -222,7 +222,8 @@ impl KeySet {
         &self.ignored
     }
 
-    /// What an operator should hear of: what was not understood, a few of them, in one text.
+    /// A warning for the operator about keys that are left out; names at most eight of them. `None` if there is no reason
+    /// to warn.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let odd: Vec<String> = self

@@ -94,7 +94,7 @@ pub struct Published {
 }
 
 /// At most one fetch in this time because of keys nobody knows, whatever became of the last one: with
-/// an empty set or a failing issuer too (hardening J5).
+/// an empty set or a failing issuer too.
 pub const ASK_PAUSE: Duration = Duration::from_secs(30);
 
 impl Published {
@@ -160,7 +160,7 @@ impl Published {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// What was to be told of the set in force.
+    /// The warning about the set in force, see [`KeySet::warning`].
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);

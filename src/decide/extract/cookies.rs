@@ -1,4 +1,4 @@
-//! Cookies as bytes on the wire: split at `;`, compared exactly, never interpreted (hardening K8).
+//! Cookies as bytes on the wire: split at `;`, compared exactly, never interpreted.
 
 use crate::base::denial::Denial;
 use crate::wire::fields::Fields;

@@ -1,4 +1,4 @@
-//! What extraction admits and refuses, by the ids of the hardening list.
+//! What extraction admits and refuses.
 
 use proptest::prelude::*;
 

@@ -71,7 +71,7 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Appends a field whose value is one identifier, or says that the value is none: never a request
-/// without a header that should be there (hardening H8).
+/// without a header that should be there.
 fn push_id(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
     if !is_valid_id(value) {
         return Err(Denial::CorruptRecord);
@@ -160,7 +160,7 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         if !is_header_text(&value) {
             return Err(Denial::CorruptRecord);
         }
-        // Encoded as a token's is, so that whoever reads the header need not know whose claim it was.
+        // Encoded like a claim of a token, so that a service decodes both alike.
         out.extend_from_slice(wanted.header.as_bytes());
         out.extend_from_slice(b": ");
         push_encoded_words(out, &value);

@@ -50,7 +50,7 @@ pub(super) fn screen(policy: &HeaderPolicy, head: &RequestHead) -> Result<Screen
 }
 
 /// Only `100-continue` is an expectation that can be met; lists and embellishments of it are how
-/// servers are brought out of step (hardening S7).
+/// servers are brought out of step.
 fn check_expectation(field: Field<'_>) -> Result<(), Denial> {
     if field.value.eq_ignore_ascii_case(b"100-continue") {
         Ok(())

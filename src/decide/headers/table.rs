@@ -76,7 +76,7 @@ impl Kind {
         )
     }
 
-    /// What a disguise of this name is, which is not protected.
+    /// What another spelling of this name is, if the name is not protected.
     fn masked(self) -> Found {
         match self.role() {
             Role::Plain => Found::Odd,
@@ -224,11 +224,14 @@ pub(super) enum Found {
     Unknown,
     /// Not one of ours, with characters that some service folds into others (`_`, `.`, …).
     Odd,
-    /// In disguise, a name that is dropped without one.
+    /// Another spelling (`_` or `.` for `-`) of a name that is dropped but not protected.
     Masked,
-    /// A protected name in disguise.
+    /// Another spelling of a protected name.
     Disguised,
 }
+
+/// Names up to this length are brought into their normal form without an allocation: nearly all of them.
+const SHORT: usize = 64;
 
 impl NameTable {
     /// The fixed names, the identity names and every name a surface mentions. Where a name has two
@@ -274,10 +277,19 @@ impl NameTable {
         if is_ordinary(name) {
             return self.probe_ordinary(name);
         }
-        // Rare beside ordinary names.
-        let normal: Vec<u8> = name.iter().map(|b| normal(*b)).collect();
-        match self.probe(name, &normal) {
-            Found::Unknown => match prefixed(&normal) {
+        let (mut short, long);
+        let normal: &[u8] = if name.len() <= SHORT {
+            short = [0; SHORT];
+            for (to, from) in short.iter_mut().zip(name) {
+                *to = normal(*from);
+            }
+            short.get(..name.len()).unwrap_or_default()
+        } else {
+            long = name.iter().map(|b| normal(*b)).collect::<Vec<u8>>();
+            &long
+        };
+        match self.probe(name, normal) {
+            Found::Unknown => match prefixed(normal) {
                 Some(kind) if kind.is_protected() => Found::Disguised,
                 Some(kind) => kind.masked(),
                 None => Found::Odd,

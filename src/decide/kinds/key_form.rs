@@ -20,7 +20,7 @@ pub struct KeyForm<'s> {
     pub prefixes: &'s [KeyPrefix],
     /// Base62 characters of their random part ([`DEFAULT_RANDOM`] to [`MAX_RANDOM`]).
     pub random: usize,
-    /// The longest there may be.
+    /// Most bytes of a key with its prefix.
     pub longest: usize,
 }
 
@@ -34,7 +34,7 @@ impl<'s> KeyForm<'s> {
         })
     }
 
-    /// Makes one. It has a MAC, unless that makes it longer than there may be.
+    /// Makes a key. It has a MAC unless the key would then be longer than [`Self::longest`].
     ///
     /// # Errors
     /// [`NoRandomness`].

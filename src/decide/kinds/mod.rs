@@ -190,19 +190,19 @@ pub enum FindBy {
     },
 }
 
-/// What tells, before anything is looked up, that a credential was made by somebody who may make some. It says nothing
-/// of whether the credential is in force.
+/// What shows, before any look-up, that a credential was made by somebody who may make credentials. It does not show
+/// whether the credential is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Maker {
     /// A signature, which is verified before a look-up.
     BySignature,
     /// The MAC in a key.
     ByMac {
-        /// Whether every key that looks so is durward's. Where keys of others are known too, one of them may look
-        /// the same.
+        /// Whether durward made every key of this form. If the surface has imported keys too, one of them may have the
+        /// same form.
         only: bool,
     },
-    /// Nothing: whoever guesses presents the same.
+    /// Nothing: a guess looks the same.
     Untold,
 }
 
@@ -246,7 +246,7 @@ pub enum Recipe<'s> {
     Account,
     /// A signed token.
     Session(&'s Session),
-    /// A secret to sign with, derived from the pepper and the id of its record; it begins so, by mode.
+    /// A secret to sign with, derived from the pepper and the id of its record; with its prefixes by mode.
     Signing(&'s [KeyPrefix]),
     /// Others make it.
     Elsewhere,

@@ -5,7 +5,7 @@
 pub struct PathForms(u8);
 
 impl PathForms {
-    /// No unusual spelling.
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// `%2F` in a segment.
     pub const ENCODED_SLASH: Self = Self(1);
@@ -16,7 +16,7 @@ impl PathForms {
     /// A path parameter: what follows a `;` in a segment.
     pub const PARAMETER: Self = Self(8);
 
-    /// Both together.
+    /// Those of both sets.
     #[must_use]
     pub const fn with(self, more: Self) -> Self {
         Self(self.0 | more.0)

@@ -1,4 +1,4 @@
-//! What a service finds in a decoded segment that normalises it, decodes it again, or both.
+//! What a service finds in a decoded segment if it normalises the text, decodes it again, or both.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use super::lookalike::{Lookalike, narrow};
 /// keeps a segment of `%25252525…` from costing its length for each of its thousands of layers.
 const MAX_LAYERS: u32 = 8;
 
-/// Whether some reader finds a dot segment, or a delimiter that was not one of the segment, in a segment
-/// that was decoded once: by normalising its text, by decoding it again, or by both in any order.
+/// Whether some service finds a dot segment or a further delimiter in a segment that was decoded once: by normalising its
+/// text, by decoding it again, or by both in any order.
 ///
 /// Decoding again may give letters: `50%2520off` is the name `50%20off`. It may not give `.`, `/`, `\`
 /// or a control character, however often it is done.
@@ -29,8 +29,8 @@ pub(super) fn has_second_reading(decoded: &[u8]) -> bool {
     true
 }
 
-/// Whether some reader takes a decoded segment for `.` or `..`: split at an encoded slash or
-/// backslash, cut at a `;`, spaces trimmed as Windows does, and three dots and more, which old ones shorten.
+/// Whether some service takes a decoded segment for `.` or `..`: after splitting it at an encoded slash or backslash,
+/// cutting it at `;`, or trimming spaces as Windows does. Three dots and more count too: old services shorten them.
 fn is_dot_segment(decoded: &[u8]) -> bool {
     decoded.split(|b| matches!(b, b'/' | b'\\')).any(|part| {
         let name = part.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
@@ -65,7 +65,7 @@ enum Again {
     Nothing,
     /// A `.`, `/`, `\` or control character.
     Delimiter,
-    /// Another text.
+    /// The text after one more decoding.
     Text(Vec<u8>),
 }
 

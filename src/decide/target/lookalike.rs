@@ -14,7 +14,7 @@ use Lookalike::{Delimiter, Text};
 /// First and last of each run of characters whose compatibility or canonical normalisation (NFKC,
 /// NFC; Unicode 14) is `.` or `\`, or holds `/`; of the slashes that Windows' best-fit tables turn
 /// into `/` or `\`; of the C1 controls, the line and the paragraph separator; and of those that
-/// become several dots, `%` or `;`, with what they become. Sorted.
+/// become several dots, `%` or `;`. Each run has what it becomes. Sorted.
 /// Fullwidth forms of other ASCII characters are not here: see [`narrow`].
 ///
 /// Other characters that become `#`, `?`, or a dot between letters (`㏂`) are not here: so escaped, `#`
@@ -44,7 +44,7 @@ const LOOKALIKES: [(char, char, Lookalike); 21] = [
 ];
 
 impl Lookalike {
-    /// What a decoded character may become behind us, if it matters.
+    /// What a decoded character may become in a service, if that matters.
     pub(super) fn of(c: char) -> Option<Self> {
         if c.is_ascii() {
             return None;

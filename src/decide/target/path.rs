@@ -104,7 +104,7 @@ impl Writer {
             if octet == Octet::Raw(b';') {
                 name_len.get_or_insert(self.decoded.len());
             }
-            // Cut off by who cuts before decoding, the end of a segment to who decodes first.
+            // A service that cuts parameters before it decodes drops this slash; one that decodes first ends the segment here.
             if name_len.is_some() && matches!(octet.byte(), b'/' | b'\\') {
                 return Err(Denial::MalformedTarget);
             }
@@ -148,7 +148,7 @@ impl Writer {
 enum Octet {
     Raw(u8),
     Escaped(u8),
-    /// As itself, although it should have been escaped.
+    /// Sent as it is, although RFC 3986 wants it escaped.
     Unescaped(u8),
 }
 

@@ -72,10 +72,14 @@ pub(in crate::decide) fn read_scopes(value: Option<&Value<'_>>) -> Result<ScopeS
     }
 }
 
-/// Scopes of others' tokens. They may come from a list of groups or roles, of which some are no scopes (`Domain
-/// Users`, an object): no route can ask for those, so they do not count, and the person is not turned away for them.
-pub(in crate::decide) fn read_foreign_scopes(value: Option<&Value<'_>>) -> Result<ScopeSet, TokenFault> {
-    let parse = |word: &str| Scope::parse(word).ok();
+/// Scopes of others' tokens, at most those of `bound`. They may come from a list of groups or roles, of which some are
+/// no scopes (`Domain Users`, an object): no route can ask for those, so they do not count, and the person is not
+/// refused because of them.
+pub(in crate::decide) fn read_foreign_scopes(value: Option<&Value<'_>>, bound: Option<&ScopeSet>) -> Result<ScopeSet, TokenFault> {
+    let parse = |word: &str| match bound {
+        Some(bound) => bound.find(word).cloned(),
+        None => Scope::parse(word).ok(),
+    };
     match value {
         None | Some(Value::Null) => Ok(ScopeSet::default()),
         Some(Value::Text(text)) => Ok(text.split(' ').filter_map(parse).collect()),

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::base::token_fault::TokenFault;
 
-/// How deep objects and lists may stand in each other. Providers nest three or four levels (`resource_access` of
+/// How deep objects and lists may be nested. Providers nest three or four levels (`resource_access` of
 /// Keycloak, `kubernetes.io`); 32 bounds the stack that reading one takes. How many members and items there are is bounded by
 /// the bytes of the token alone: a directory puts a person's two hundred groups into it.
 pub(in crate::decide) const MAX_DEPTH: u32 = 32;
@@ -23,7 +23,7 @@ pub(in crate::decide) struct Members<'t>(Vec<Member<'t>>);
 /// A name and its value.
 pub(in crate::decide) type Member<'t> = (Cow<'t, str>, Value<'t>);
 
-/// A JSON value.
+/// A JSON value that borrows its texts from the token where they have no escapes.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::decide) enum Value<'t> {
     Null,
@@ -38,10 +38,10 @@ pub(in crate::decide) enum Value<'t> {
 }
 
 impl<'t> Members<'t> {
-    /// Reads an object.
+    /// Reads one JSON object.
     ///
     /// # Errors
-    /// [`TokenFault::Json`] for anything else, and for what follows it; [`TokenFault::RepeatedMember`],
+    /// [`TokenFault::Json`] for any other value, and if something follows the object; [`TokenFault::RepeatedMember`],
     /// [`TokenFault::TooDeep`].
     pub(in crate::decide) fn parse(json: &'t [u8]) -> Result<Self, TokenFault> {
         let fault = Cell::new(TokenFault::Json);
@@ -120,7 +120,7 @@ struct Seed<'f> {
 }
 
 impl Seed<'_> {
-    /// For what stands within.
+    /// The seed for values within this one.
     fn deeper<E: Error>(self) -> Result<Self, E> {
         match self.left.checked_sub(1) {
             Some(left) => Ok(Self { left, ..self }),

@@ -1,4 +1,4 @@
-//! What tokens are admitted and refused, by the ids of the hardening list.
+//! What tokens are admitted and refused.
 
 use serde_json::json;
 

@@ -8,7 +8,7 @@ use crate::wire::body::BodyError;
 use crate::wire::chunked::{BodyDecoder, Decoded};
 use crate::wire::head::{RequestHead, Version};
 
-/// Of an unread body at most this much is read and forgotten to keep the connection (hardening S13).
+/// Of an unread body at most this much is read and forgotten to keep the connection.
 pub(super) const MAX_DRAINED: u64 = 256 * 1024;
 
 /// Whether a `100 Continue` is owed.

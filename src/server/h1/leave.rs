@@ -1,5 +1,5 @@
-//! The orderly end of a connection: what the client still sends is read and forgotten for a while, so that a reset
-//! caused by unread bytes does not destroy the answer on its way (RFC 9112, section 9.6).
+//! The orderly end of a connection. What the client still sends is read and discarded for a while: unread bytes would
+//! cause a reset, which destroys an answer that the client has not read yet (RFC 9112, section 9.6).
 
 use std::future::poll_fn;
 use std::task::{Context as TaskContext, Poll};
@@ -12,23 +12,25 @@ use crate::base::clock;
 use crate::server::context::Lingering;
 use crate::server::service::Service;
 
-/// So long a client may send nothing, and so long is it waited for in all at first.
+/// How long a client may be silent. A client without a [`Lingering`] place is waited for no longer than this in all.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What a client may send, and how long, that goes on sending and finds a place: clients that write a whole upload
-/// before they read its refusal.
+/// Bytes that are read, and time in all, for a client that goes on sending and has a [`Lingering`] place: some clients
+/// write a whole upload before they read its refusal.
 const LONG: (u64, Duration) = (64 * 1024 * 1024, Duration::from_secs(30));
 
 /// How much longer a client is waited for.
 struct Patience {
     began: Instant,
+    /// When bytes last arrived.
     heard: Option<Instant>,
+    /// Bytes that are still read.
     left: u64,
-    /// While it is waited for longer than others.
+    /// The place of a client that is waited for longer.
     long: Option<Lingering>,
 }
 
 impl<Io: Stream, S: Service> Conversation<Io, S> {
-    /// Closes in an orderly way: says so, then gives the client time to read.
+    /// Ends its own side of the connection, then gives the client time to read.
     pub(super) async fn linger(&self) {
         let mut patience = Patience {
             began: clock::instant(),
@@ -58,7 +60,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         .await;
     }
 
-    /// Whether more is read after so many bytes.
+    /// Counts bytes that were read: whether more are read.
     fn goes_on(&self, patience: &mut Patience, bytes: u64) -> bool {
         patience.heard = Some(clock::instant());
         if patience.left < bytes && !self.wait_longer(patience) {
@@ -82,7 +84,7 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         }
     }
 
-    /// Whether a client that is still sending is waited for longer than before.
+    /// Waits longer for a client that is still sending, if it has no place yet and finds one.
     fn wait_longer(&self, patience: &mut Patience) -> bool {
         if patience.long.is_some() {
             return false;

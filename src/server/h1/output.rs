@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 /// Pieces up to this size are copied beside what waits already: cheaper than another vector entry,
 /// and several events of a stream leave in one packet.
 const COPIED: usize = 4 * 1024;
-/// With this much waiting, the answer's body is not read on (hardening 3.2: no more than 64 KiB buffered).
+/// With this much waiting, the answer's body is not read on (no more than 64 KiB are buffered).
 const FULL: usize = 64 * 1024;
 
 /// Order on the wire: `small`, `large`, `tail`.

@@ -17,7 +17,7 @@ use crate::wire::fields::Fields;
 use crate::wire::framing::Framing;
 
 /// Largest piece handed over at a time. The library holds one for each stream until the client's
-/// window takes it: a hundred stalled streams then hold 1.6 MB (hardening D4).
+/// window takes it: a hundred stalled streams then hold 1.6 MB.
 const PIECE: usize = 16 * 1024;
 
 /// Why a stream is reset in place of an answer, or within one.

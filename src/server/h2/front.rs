@@ -1,9 +1,11 @@
-//! Stands between a client and the HTTP/2 library, for heads that the library cannot refuse as we want.
+//! Reads the header blocks of a client before the HTTP/2 library does, since the library cannot refuse some of them as
+//! this gateway has to.
 //!
-//! It ends a whole connection for one malformed field, answers a head over its limit with a bare 431, cuts trailers off
-//! there, and a target at `#`. So header blocks are read here first, beside the library. Nearly all are passed on
-//! untouched. In the place of others stands a block that leaves the library's table as the client thinks it is, and that
-//! is refused: by us, with [`REFUSED`] among its fields, or by the library, which resets the stream.
+//! The library ends the whole connection because of one malformed field. It answers a head over its limit with a 431 of
+//! its own, cuts trailers at that limit, and cuts a target at `#`. So each header block is decoded here as well. Nearly
+//! all blocks are passed on unchanged. Any other is replaced by a block that leaves the library's dynamic table as the
+//! client expects it, and that is refused: by this gateway, which finds the reason in the field [`REFUSED`], or by the
+//! library, which resets the stream.
 
 pub use self::replay::tables_agree;
 
@@ -18,12 +20,16 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-/// The field that says why a request is refused. From a client it means the same.
+/// The field of a replaced block that says why its request is refused. A client that sends the field is refused too.
 pub(super) const REFUSED: &str = "durward-refused";
 
 /// Most bytes of a header block that are held until its end: two heads of the largest size that is served. A larger
 /// one is left to the library, which ends the connection.
 const MAX_HELD: usize = 64 * 1024;
+/// Most frames of a header block; four of the largest size hold [`MAX_HELD`] bytes. The heads of all of them are read
+/// again whenever bytes arrive, so thousands of small frames must not be held. A block of more is left to the library,
+/// which ends the connection.
+const MAX_FRAMES: usize = 64;
 /// Largest frame that the library takes (RFC 9113, section 6.5.2).
 const MAX_FRAME: usize = 16 * 1024;
 /// Length of a frame's head.
@@ -38,7 +44,7 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 
-/// What a value of [`REFUSED`] stands for.
+/// The denial that a value of [`REFUSED`] stands for.
 pub(super) fn denial_of(value: &[u8]) -> Denial {
     match value {
         block::TARGET => Denial::MalformedTarget,
@@ -46,12 +52,12 @@ pub(super) fn denial_of(value: &[u8]) -> Denial {
     }
 }
 
-/// What becomes of bytes that came.
+/// What becomes of bytes that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passed {
     /// They pass as they are.
     Unchanged,
-    /// What [`Front::take_ready`] gives passes instead; it may be nothing yet.
+    /// They do not pass. The library gets the bytes of [`Front::take_ready`] instead; there may be none yet.
     Instead,
 }
 
@@ -60,15 +66,18 @@ pub(super) enum Passed {
 pub(super) struct Front {
     decoder: Decoder,
     judge: Judge,
-    /// Bytes of the frame at hand that pass without a look.
+    /// Bytes of the current frame that pass unexamined.
     skip: usize,
-    /// The beginning of a frame or header block whose end has not come.
+    /// The beginning of a frame's head or of a header block whose end has not arrived.
     held: Vec<u8>,
-    /// What passes instead of what came, and how much of it has been taken.
+    /// Bytes for the library that differ from those that arrived.
     ready: Vec<u8>,
+    /// How many of `ready` the library has taken.
     taken: usize,
+    /// Highest stream with a header block so far: a block of a higher one is a request, any other is trailers.
     last_stream: u32,
-    /// Whether the client broke the rules of the connection: the library is to say so, and sees everything.
+    /// Whether the client made an error of the whole connection. Then everything passes unexamined, and the library
+    /// ends the connection.
     broken: bool,
 }
 
@@ -93,22 +102,22 @@ impl Frame {
     }
 }
 
-/// What stands at the beginning of some bytes.
+/// What some bytes begin with.
 enum Found {
-    /// A frame of another kind, with so many bytes.
+    /// A frame without a header block, of so many bytes.
     Other(usize),
-    /// A header block, or a frame's head, without its end.
+    /// A part of a header block or of a frame's head.
     Partial,
-    /// What the library ends the connection for.
+    /// Frames because of which the library ends the connection.
     Broken,
-    /// A header block in frames of so many bytes.
+    /// A whole header block; its frames have so many bytes.
     Block(usize),
 }
 
-/// How much of some bytes was dealt with.
+/// What becomes of some bytes, and how many of them were examined.
 struct Walked {
     passed: Passed,
-    /// Where those begin that have to wait for more.
+    /// Where the bytes begin that are held until more arrive.
     held_from: usize,
 }
 
@@ -126,7 +135,7 @@ impl Front {
         }
     }
 
-    /// Takes what passes instead of what came, at most so much.
+    /// Takes at most `most` of the bytes that pass instead of those that arrived; `None` if there are none.
     pub(super) fn take_ready(&mut self, most: usize) -> Option<&[u8]> {
         if self.taken == self.ready.len() {
             self.ready.clear();
@@ -138,7 +147,7 @@ impl Front {
         self.ready.get(from..self.taken)
     }
 
-    /// Looks at what came.
+    /// Examines bytes that arrived.
     pub(super) fn look(&mut self, new: &[u8]) -> Passed {
         if self.held.is_empty() {
             let walked = self.walk(new);
@@ -195,7 +204,7 @@ impl Front {
         }
     }
 
-    /// Judges a whole block. If it cannot pass, what stands `before` it and another block are made ready.
+    /// Judges a whole block. If it may not pass, the bytes `before` it and the block that replaces it are made ready.
     fn judge(&mut self, frames: &[u8], before: &[u8]) -> Passed {
         let Some(parts) = Parts::of(frames) else {
             self.broken = true;
@@ -228,14 +237,15 @@ impl Front {
     }
 }
 
-/// Finds the end of a header block by the heads of its frames alone: bytes that come one by one cost no more than that.
+/// Finds the end of a header block by the heads of its frames. Nothing is decoded before the end has arrived, so a client
+/// that sends single bytes does not have a block decoded again and again.
 fn find(bytes: &[u8]) -> Found {
     let Some(first) = Frame::at(bytes) else { return Found::Partial };
     if first.kind != HEADERS {
         return Found::Other(FRAME_HEAD + first.length);
     }
     let (mut at, mut frame) = (0, first);
-    loop {
+    for _ in 0..MAX_FRAMES {
         if frame.length > MAX_FRAME || frame.stream != first.stream || frame.stream == 0 || at > MAX_HELD {
             return Found::Broken;
         }
@@ -254,6 +264,7 @@ fn find(bytes: &[u8]) -> Found {
         }
         frame = next;
     }
+    Found::Broken
 }
 
 /// The parts of a header block's first frame, and the frames behind it.
@@ -289,7 +300,8 @@ impl<'b> Parts<'b> {
     }
 }
 
-/// A block of several frames in one piece. Rare: heads of more than one frame, and clients that cut smaller ones.
+/// Joins the fragments of a block of several frames. That is rare: a head larger than one frame, or a client that cuts
+/// smaller ones.
 fn join(first: &[u8], mut rest: &[u8]) -> Vec<u8> {
     let mut block = first.to_vec();
     while let Some(frame) = Frame::at(rest) {

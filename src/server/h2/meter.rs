@@ -1,6 +1,6 @@
 //! Watches the frames of an HTTP/2 connection go by and says when they are an attack: floods of
 //! resets and control frames cost the peer nothing and are invisible above the library that
-//! answers them (hardening D1, D2, D7).
+//! answers them.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Both directions at once: uploads, early answers, back-pressure, failing clients (hardening S7, S13).
+//! Both directions at once: uploads, early answers, back-pressure, failing clients.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! Upstreams that break, lie, stall or babble (hardening S14, S27).
+//! Upstreams that break, lie, stall or babble.
 
 use super::*;
 

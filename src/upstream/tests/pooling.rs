@@ -1,4 +1,4 @@
-//! Which connections are used again, and which never (hardening S7).
+//! Which connections are used again, and which never.
 
 use super::*;
 use crate::base::clock;

@@ -1,5 +1,5 @@
 //! Every credential on every route, through extraction, verification, look-up and decision: a
-//! credential of one surface never works on a route of another (hardening 1.4, the baseline matrix).
+//! credential of one surface never works on a route of another.
 
 use std::collections::HashMap;
 

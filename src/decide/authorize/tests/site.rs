@@ -77,7 +77,7 @@ fn default_ports_are_left_out_on_either_side() {
 
 #[test]
 fn only_a_cookie_is_carried_by_the_browser() {
-    let carried = |credential, lines| Carried::of(&credential, &fields(lines), ("app.test", Scheme::Https), None);
+    let carried = |credential, lines| Carried::of(&credential, &fields(lines), || ("app.test", Scheme::Https), None);
     let jwt = |origin| Credential::Jwt { token: b"a.b.c", origin };
     assert_eq!(carried(Credential::Key(b"k"), &[]), Carried::Explicitly);
     assert_eq!(carried(jwt(TokenOrigin::Header), &[]), Carried::Explicitly);
@@ -100,7 +100,7 @@ fn by_cookie(origins: &[&str], cookies: Cookies, lines: &[(&str, &str)]) -> Carr
         token: b"a.b.c",
         origin: TokenOrigin::Cookie,
     };
-    Carried::of(&cookie, &fields(lines), ("api.test", Scheme::Https), Some(&policy))
+    Carried::of(&cookie, &fields(lines), || ("api.test", Scheme::Https), Some(&policy))
 }
 
 #[test]

@@ -54,6 +54,14 @@ fn h2_other_names_with_odd_characters_pass_or_are_counted_or_refused() {
         assert_eq!(by(OddNames::Forwarded, name), Ok((Role::Dropped, 1)), "{name}");
         assert_eq!(by(OddNames::Refused, name), Err(Denial::MalformedRequest), "{name}");
     }
+    for length in [63, 64, 65, 1_000] {
+        let (plain, forged) = (
+            format!("a_{:x<1$}", "", length - 2),
+            format!("x_forwarded_{:x<1$}", "", length - 12),
+        );
+        assert_eq!(by(OddNames::Forwarded, &plain), Ok((Role::Plain, 0)), "{length}");
+        assert_eq!(by(OddNames::Forwarded, &forged), Err(Denial::ForgedHeader), "{length}");
+    }
     assert_eq!(by(OddNames::Refused, "X-Plain"), Ok((Role::Plain, 0)));
     assert_eq!(by(OddNames::Forwarded, "X-Original-URL"), Ok((Role::Dropped, 0)));
 }

@@ -1,27 +1,27 @@
-//! Whether a header block may pass, and what stands in its place if not.
+//! Whether a header block may pass, and the block that replaces it if not.
 
 use super::REFUSED;
 use super::hpack::{Decoder, Field, Indexing, OVERHEAD, TABLE, Unreadable, push_field, push_update};
 use crate::wire::framing::is_token;
 use crate::wire::head::{MAX_HEAD, MAX_TARGET};
 
-/// Values of [`REFUSED`].
+/// Values of [`REFUSED`]: the head is over its limit, or the target has a fragment.
 pub(super) const HEAD: &[u8] = b"head";
 pub(super) const TARGET: &[u8] = b"target";
 
-/// Most pseudo-fields of a request: there are five, and some clients repeat one.
+/// Most pseudo-fields that are kept of a block. Requests have up to five, and a repeated one has to be kept too.
 const MAX_PSEUDO: usize = 8;
-/// So much of a target is kept: enough to see that it is too long, and any that is an entry of the table.
+/// Bytes of a target that are kept: enough to see that it is too long. A target that fits into the table is kept whole.
 const KEPT_TARGET: usize = MAX_TARGET + 1;
-/// So much of another one that is no entry; an authority has at most 255.
+/// Bytes of a value that is no entry of the table in a replaced block. An authority has at most 255.
 const KEPT: usize = 512;
 
-/// Collects what decides about a block; reused for the next.
+/// What is known of the current block. Its buffers are reused for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     /// The size of the list, as the library counts it (RFC 9113, section 6.5.2).
     list: usize,
-    /// Fields that became entries of the table.
+    /// How many fields became entries of the table.
     added: usize,
     updates: Vec<usize>,
     /// The pseudo-fields, one after the other, each name with its value.
@@ -46,7 +46,7 @@ enum Order {
     Regular,
 }
 
-/// The worst that was met.
+/// The worst fault of a block: a later variant is worse than an earlier one.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     #[default]
@@ -55,7 +55,7 @@ enum Fault {
     Fragment,
     /// Something that is no field (RFC 9113, section 8.2.1), or no pseudo-field of a request.
     Malformed,
-    /// A field without a name became an entry: the library has no place for it, and ends the connection.
+    /// A field with an empty name became an entry. The library cannot represent it and ends the connection.
     Nameless,
 }
 
@@ -67,7 +67,7 @@ impl Judge {
         self.spans.clear();
     }
 
-    /// Reads a block.
+    /// Decodes a block and judges its fields.
     ///
     /// # Errors
     /// [`Unreadable`], and then the connection cannot go on.
@@ -122,7 +122,7 @@ impl Judge {
         });
     }
 
-    /// What stands in the place of the block that was read, if it may not pass.
+    /// The block that replaces the one that was read; `None` if that one may pass.
     pub(super) fn instead(&self, is_request: bool, decoder: &Decoder) -> Option<Vec<u8>> {
         let why = match self.fault {
             Fault::Malformed | Fault::Nameless => None,
@@ -137,8 +137,8 @@ impl Judge {
         if why.is_some() {
             self.push_pseudo(&mut block, decoder.newest(self.added).count());
         }
-        // The entries that are still there go in again, so that the table is the client's; before them it may have
-        // more, which the client has forgotten.
+        // The entries of this block that are still in the table are added again, so that the library's table begins as
+        // the client's does. The library's may have older entries besides, which the client has evicted.
         for (name, value) in decoder.newest(self.added) {
             if why.is_none() || name.first() != Some(&b':') {
                 let (name, value) = harmless(name, value);
@@ -152,7 +152,7 @@ impl Judge {
                 );
             }
         }
-        // A field of the connection makes the message malformed, and the library resets its stream.
+        // `Connection` makes the message malformed (RFC 9113, section 8.2.2), and the library resets its stream.
         let (name, value) = why.map_or(("connection", b"close".as_slice()), |why| (REFUSED, why));
         push_field(
             &mut block,
@@ -165,8 +165,9 @@ impl Judge {
         Some(block)
     }
 
-    /// Appends the pseudo-fields. So many of the entries that the block made are still there: of what is none any more
-    /// a part will do, except of the first target. All of it fits into one frame, also where a target is repeated.
+    /// Appends the pseudo-fields. The last `remain` entries that the block added are still in the table. A value that is
+    /// not among them is cut to [`KEPT`] bytes, unless it is the first target; so all of them fit into one frame, even if
+    /// a target is repeated.
     fn push_pseudo(&self, block: &mut Vec<u8>, remain: usize) {
         let (mut rest, mut made, mut has_target) = (self.pseudo.as_slice(), 0, false);
         for span in &self.spans {
@@ -195,7 +196,7 @@ impl Judge {
     }
 }
 
-/// A pseudo-field of requests with a value that the library can hold.
+/// Whether this is a pseudo-field of requests, with a value that the library accepts.
 fn is_pseudo(name: &[u8], value: &[u8]) -> bool {
     match name {
         b":method" => !value.is_empty() && value.iter().all(|b| is_token(*b)),
@@ -212,7 +213,7 @@ const fn is_of_value(b: u8) -> bool {
     b == b'\t' || (b >= b' ' && b != 0x7f)
 }
 
-/// A field of the same size that the library can hold.
+/// A field of the same size that the library accepts, so that its table evicts what the client's evicts.
 fn harmless(name: &[u8], value: &[u8]) -> (Vec<u8>, Vec<u8>) {
     if name.first() == Some(&b':') {
         let known = is_pseudo(name, b"x") && (name != b":method" || !value.is_empty());

@@ -1,4 +1,4 @@
-//! Header blocks of HTTP/2 (RFC 7541), read beside the library that serves the connection.
+//! HPACK (RFC 7541): the header blocks of HTTP/2, decoded in addition to the library that serves the connection.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use super::huffman;
 
 /// Size of the dynamic table: the default, which the library keeps (RFC 9113, section 6.5.2).
 pub(super) const TABLE: usize = 4_096;
-/// What each entry counts beside its text (RFC 7541, section 4.1).
+/// Bytes that an entry counts in addition to its text (RFC 7541, section 4.1).
 pub(super) const OVERHEAD: usize = 32;
 
-/// RFC 7541, appendix A.
+/// The static table (RFC 7541, appendix A).
 const STATIC: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),
@@ -93,14 +93,14 @@ pub(super) struct Field<'a> {
     pub(super) indexing: Indexing,
 }
 
-/// The client's table as of the blocks so far.
+/// The client's dynamic table after the blocks that were decoded.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// The newest first; name and value in one, with the length of the name.
+    /// The newest first. Each is a name with its value behind it, and the length of the name.
     entries: VecDeque<(Box<[u8]>, usize)>,
     size: usize,
     max: usize,
-    /// The text of the field at hand.
+    /// Name and value of the current field; kept for its allocation.
     text: Vec<u8>,
 }
 
@@ -116,7 +116,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Reads a block. `update` is told of new sizes of the table, `each` of every field.
+    /// Decodes a block. Calls `update` with each new size of the table, and `each` with every field.
     ///
     /// # Errors
     /// [`Unreadable`].
@@ -186,7 +186,7 @@ impl Decoder {
         }
     }
 
-    /// Makes room for so much.
+    /// Evicts the oldest entries until `room` bytes fit (RFC 7541, section 4.4).
     fn evict(&mut self, room: usize) {
         while self.size + room > self.max
             && let Some((text, _)) = self.entries.pop_back()
@@ -212,14 +212,14 @@ impl Decoder {
         self.entry(STATIC.len() + 1 + at).unwrap_or_default()
     }
 
-    /// The newest entries, at most so many, from the oldest of them on.
+    /// The newest entries, at most `most` of them, the oldest of these first.
     pub(super) fn newest(&self, most: usize) -> impl Iterator<Item = (&[u8], &[u8])> {
         let newest = self.entries.iter().take(most).rev();
         newest.filter_map(|(text, name_len)| text.split_at_checked(*name_len))
     }
 }
 
-/// An integer (RFC 7541, section 5.1), of at most five octets as the library takes them.
+/// Reads an integer (RFC 7541, section 5.1) of at most five octets, which is the library's limit.
 fn take_int(rest: &mut &[u8], prefix: u32) -> Result<usize, Unreadable> {
     let mask = (1_usize << prefix) - 1;
     let (first, mut after) = rest.split_first().ok_or(Unreadable)?;
@@ -243,7 +243,7 @@ fn take_int(rest: &mut &[u8], prefix: u32) -> Result<usize, Unreadable> {
     Ok(value)
 }
 
-/// A text (RFC 7541, section 5.2).
+/// Appends a string literal (RFC 7541, section 5.2) to `out`.
 fn take_text(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable> {
     let coded = rest.first().ok_or(Unreadable)? & 0x80 != 0;
     let length = take_int(rest, 7)?;
@@ -256,7 +256,7 @@ fn take_text(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// Appends an integer behind the bits that `flags` sets.
+/// Appends an integer with a prefix of `prefix` bits; `flags` has the bits before the prefix.
 pub(super) fn push_int(out: &mut Vec<u8>, flags: u8, prefix: u32, value: usize) {
     let mask = (1_usize << prefix) - 1;
     let low = |n: usize| u8::try_from(n & 0xff).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The Huffman code of header blocks (RFC 7541, appendix B), which is canonical: its lengths are all of it.
+//! The Huffman code of header blocks (RFC 7541, appendix B). It is canonical: the lengths of its codes determine them.
 
 /// Bits of the code of each octet.
 const LENGTHS: [u8; 256] = [
@@ -17,9 +17,9 @@ const LONGEST: usize = 30;
 /// The codes of one length.
 #[derive(Clone, Copy)]
 struct Row {
-    /// The first code, as the highest bits of 32.
+    /// The first code, left-aligned in 32 bits.
     first: u64,
-    /// One more than the last, the same way.
+    /// The code after the last one, in the same form.
     end: u64,
     /// Where the octets of this length begin in [`OCTETS`].
     at: usize,
@@ -70,7 +70,7 @@ const ROWS: [Row; LONGEST + 1] = {
     rows
 };
 
-/// Appends what a coded text says; `None` if it is no such text (RFC 7541, section 5.2).
+/// Appends the decoded text; `None` if `coded` is not valid (RFC 7541, section 5.2).
 pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (mut word, mut bits, mut rest) = (0_u64, 0_usize, coded.iter());
     loop {
@@ -85,7 +85,7 @@ pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Option<()> {
             (window >= row.first && window < row.end).then_some((length, row))
         });
         let Some((length, row)) = found else {
-            // What is left must be the beginning of the end mark, which has only ones, and less than an octet.
+            // What is left must be padding: fewer than eight bits, all of them ones.
             let ones = bits < 8 && (word >> 56) as u8 | (0xff >> bits) == 0xff;
             return (bits == 0 || ones).then_some(());
         };

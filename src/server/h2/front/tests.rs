@@ -182,6 +182,16 @@ fn a_target_with_a_fragment_is_refused_by_us() {
 }
 
 #[test]
+fn a_block_in_many_small_frames_passes() {
+    let get = block(&GET, Indexing::None);
+    let small = frame(CONTINUATION, 0, 1, b"").repeat(MAX_FRAMES - 2);
+    let bytes = [frame(HEADERS, 0, 1, &get), small, frame(CONTINUATION, END_HEADERS, 1, b"")].concat();
+    let mut pair = Pair::new();
+    assert_eq!(pair.pass(&bytes, 1), bytes);
+    assert!(!pair.front.broken);
+}
+
+#[test]
 fn what_breaks_the_connection_reaches_the_library_whole() {
     let get = block(&GET, Indexing::None);
     for bad in [
@@ -192,6 +202,7 @@ fn what_breaks_the_connection_reaches_the_library_whole() {
         frame(HEADERS, END_HEADERS, 1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
         frame(HEADERS, END_HEADERS | PADDED, 1, &[200, 0x82]),
         [frame(HEADERS, 0, 1, &get), frame(CONTINUATION, 0, 1, &[0; MAX_FRAME]).repeat(5)].concat(),
+        [frame(HEADERS, 0, 1, &get), frame(CONTINUATION, 0, 1, b"").repeat(MAX_FRAMES)].concat(),
     ] {
         let bytes = [bad, request(9, &get)].concat();
         let mut pair = Pair::new();
