@@ -8,6 +8,7 @@ use crate::base::ids::CredentialId;
 use crate::base::key::GeneratedKey;
 use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
 use crate::base::scope::ScopeSet;
+use crate::dialect::answer::put;
 
 use super::body::Member;
 use super::call::{Call, Issued, News};
@@ -106,13 +107,24 @@ fn body(call: &Call) -> Result<Json, Denial> {
     for field in &schema.fields {
         let value = call.body.value(&field.name);
         match (&field.kind, value) {
-            (FieldKind::Secret { .. }, _) => hook::remove(&mut shown, &field.name),
+            (FieldKind::Secret { .. }, _) => remove(&mut shown, &field.name),
             (FieldKind::Object, Some(_)) if kept => {}
-            (FieldKind::Object, _) => hook::put(&mut shown, &field.name, Map::new().into()),
-            (_, value) => hook::put(&mut shown, &field.name, value.map(Member::to_json).unwrap_or_default()),
+            (FieldKind::Object, _) => put(&mut shown, &field.name, Map::new().into()),
+            (_, value) => put(&mut shown, &field.name, value.map(Member::to_json).unwrap_or_default()),
         }
     }
     Ok(shown)
+}
+
+/// Takes away what stands at the end of a path of members.
+fn remove(object: &mut Json, path: &str) {
+    match path.rsplit_once('.') {
+        None => drop(object.as_object_mut().and_then(|members| members.remove(path))),
+        Some((of, member)) => {
+            let of = of.split('.').try_fold(object, |at, name| at.get_mut(name));
+            drop(of.and_then(|of| of.as_object_mut()?.remove(member)));
+        }
+    }
 }
 
 fn caller(call: &Call) -> Json {

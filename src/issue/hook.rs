@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value as Json};
 
 use crate::base::denial::Denial;
+use crate::dialect::answer::{SECRETS, put};
 
 use super::answer::{self, Told};
 use super::call::Call;
@@ -56,7 +57,7 @@ pub fn news(hook: &Hook, call: &Call, mut context: Json) -> Result<Errand, Denia
 
 fn strip_secrets(record: Option<&mut Json>) {
     if let Some(record) = record.and_then(Json::as_object_mut) {
-        for name in crate::dialect::answer::SECRETS {
+        for name in SECRETS {
             record.remove(name);
         }
     }
@@ -153,29 +154,6 @@ pub fn nothing(fields: &HookFields) -> Json {
     match fields {
         HookFields::Unused | HookFields::Whole => Json::Null,
         HookFields::Named(_) => read(fields, b"").unwrap_or_default(),
-    }
-}
-
-/// Puts a value at the end of a path of members.
-pub(super) fn put(object: &mut Json, path: &str, value: Json) {
-    let (member, rest) = path.split_once('.').map_or((path, None), |(member, rest)| (member, Some(rest)));
-    let Some(members) = object.as_object_mut() else { return };
-    match rest {
-        None => {
-            members.insert(member.to_owned(), value);
-        }
-        Some(rest) => put(members.entry(member).or_insert_with(|| Map::new().into()), rest, value),
-    }
-}
-
-/// Takes away what stands at the end of a path of members.
-pub(super) fn remove(object: &mut Json, path: &str) {
-    match path.rsplit_once('.') {
-        None => drop(object.as_object_mut().and_then(|members| members.remove(path))),
-        Some((of, member)) => {
-            let of = of.split('.').try_fold(object, |at, name| at.get_mut(name));
-            drop(of.and_then(|of| of.as_object_mut()?.remove(member)));
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which part of a list a caller asks for: `?limit=` and `?after=`.
 
 use crate::base::field_errors::FieldErrors;
+use crate::base::percent::{decode, push_query};
 use crate::store::MAX_LIST;
 
 /// Longest `after`, in bytes: as long as any id or scope.
@@ -8,20 +9,20 @@ const MAX_AFTER: usize = 255;
 
 const BAD_AFTER: &str = "The after field is not valid.";
 
-/// Which part of a list is asked for.
+/// The part of a list that a query asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageAsked {
-    /// At most this many, from 1 to [`MAX_LIST`], which is what is told to those who do not ask.
+    /// At most this many items, from 1 to [`MAX_LIST`], which is the default.
     pub limit: usize,
-    /// What follows the item of this id.
+    /// The id of the last item before this part; `None` for the first part.
     pub after: Option<String>,
 }
 
 impl PageAsked {
-    /// Reads a query. `unknown` is what a parameter is told that lists do not have, with `{field}` for its name.
+    /// Reads a query. `unknown` is the message for a parameter that lists do not have, with `{field}` for its name.
     ///
     /// # Errors
-    /// [`FieldErrors`] by parameter: one that is unknown, bad, or there twice.
+    /// [`FieldErrors`] by parameter: unknown ones, bad ones, and ones that are there twice.
     pub fn parse(query: Option<&str>, unknown: Option<&str>) -> Result<Self, FieldErrors> {
         let mut errors = FieldErrors::default();
         let (mut limit, mut after) = (None, None);
@@ -56,7 +57,7 @@ impl PageAsked {
         }
     }
 
-    /// This part of a list that is whole, and where the next part begins.
+    /// Cuts this part out of a whole list. Answers it with the id after which the next part begins, if one follows.
     ///
     /// # Errors
     /// [`FieldErrors`] when no item has the id that was named.
@@ -71,7 +72,7 @@ impl PageAsked {
         Ok((items, next))
     }
 
-    /// What is said of an `after` that can be no item's id.
+    /// The errors for an `after` that is no item's id.
     #[must_use]
     pub fn bad_after(&self) -> FieldErrors {
         let mut errors = FieldErrors::default();
@@ -83,39 +84,10 @@ impl PageAsked {
     /// 5.2.2).
     #[must_use]
     pub fn link(&self, next: &str) -> String {
-        format!("<?after={}&limit={}>; rel=\"next\"", encode(next), self.limit)
+        let mut after = Vec::new();
+        push_query(&mut after, next);
+        format!("<?after={}&limit={}>; rel=\"next\"", String::from_utf8_lossy(&after), self.limit)
     }
-}
-
-/// A text as a part of a query, with what no reader of a query or of a `Link` field takes for anything else.
-fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-/// The text of a part of a query (RFC 3986, section 2.1); nothing for what is no text.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            let digits = std::str::from_utf8(&digits)
-                .ok()
-                .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 
 use super::events::ReaderState;
-use super::filter::{Collecting, Onward};
+use super::filter::read_page;
 use super::peppers::stamp;
 use super::{
     Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
@@ -52,13 +52,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// events reach the subscribers before the change is acknowledged. Cancel-safe throughout: a dropped
 /// future leaves a queued read undone, and a queued change may or may not be made.
 ///
-/// When the file cannot be written, the store goes on with what it can: it looks up, with some room left it changes what
-/// there is, and it opens its file again until everything works ([`writes`](CredentialStore::writes)).
+/// When the file cannot be written, the store does what is still possible: it looks credentials up, and as long as some
+/// room is left it changes records that exist. Meanwhile it opens its file again, until everything works
+/// ([`writes`](CredentialStore::writes)).
 ///
 /// Dropping the store waits for the change that is being written.
 pub struct EmbeddedStore {
     lanes: RwLock<Option<Lanes>>,
-    /// What says that nobody can tell whether this store is the first, while that is so.
+    /// The mark on disk ([`beginning::unconfirmed`]), as long as no operator has said that this empty store is meant.
     unconfirmed: Mutex<Option<PathBuf>>,
     health: Arc<Health>,
     shared: Arc<Shared>,
@@ -122,8 +123,8 @@ impl EmbeddedStore {
         })
     }
 
-    /// Makes look-ups fail until an operator makes a tenant: an empty store that may have taken the place of another one
-    /// must call nobody unknown. A tenant that signs itself up does not count.
+    /// Makes look-ups fail until an operator makes a tenant. An empty store may have taken the place of another one, and then
+    /// it must not answer that a credential is unknown. A tenant that signs itself up does not count.
     pub fn await_confirmation(&mut self, path: &Path) {
         self.unconfirmed = Mutex::new(Some(beginning::unconfirmed(path)));
     }
@@ -233,25 +234,11 @@ impl CredentialStore for EmbeddedStore {
 
     fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
         Box::pin(async move {
-            let mut collecting = Collecting::new(&filter);
-            let mut after = filter.begin().to_owned();
-            let mut full = true;
-            while full {
-                let (tenant, from) = (filter.tenant.clone(), after.clone());
-                let part = self.read(move |tables| tables.read_part(tenant.as_ref(), &from)).await?;
-                full = part.len() == PART;
-                for (id, read) in part {
-                    match collecting.take(&id, read)? {
-                        Onward::Next => after = id,
-                        Onward::After(skipped) => {
-                            (after, full) = (skipped, true);
-                            break;
-                        }
-                        Onward::Nothing => return Ok(collecting.finish()),
-                    }
-                }
-            }
-            Ok(collecting.finish())
+            read_page(&filter, PART, |after| {
+                let tenant = filter.tenant.clone();
+                self.read(move |tables| tables.read_part(tenant.as_ref(), &after))
+            })
+            .await
         })
     }
 

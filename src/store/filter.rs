@@ -1,5 +1,7 @@
 //! Which credentials a list holds: one rule that every store applies.
 
+use std::future::Future;
+
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, State};
@@ -9,8 +11,8 @@ use crate::decide::authority::mode_reaches;
 use super::peppers::{UnderPepper, pepper_of};
 use super::{MAX_LIST, StoreError};
 
-/// Most records that one page reads ([`CredentialStore::page_credentials`](super::CredentialStore::page_credentials)): a
-/// fraction of a second, however many records a tenant has of which few belong into the list.
+/// Most records that are read for one page ([`CredentialStore::page_credentials`](super::CredentialStore::page_credentials)).
+/// So a page takes a fraction of a second, even if a tenant has many records and few of them belong into the list.
 pub const MAX_READ: usize = 10_000;
 
 /// Selects credentials to list.
@@ -43,9 +45,8 @@ pub struct CredentialFilter {
 }
 
 impl CredentialFilter {
-    /// After which id the list is read from.
-    #[must_use]
-    pub(super) fn begin(&self) -> &str {
+    /// The text after which the list begins.
+    fn begin(&self) -> &str {
         let after = self.after.as_ref().map_or("", CredentialId::as_str);
         match self.ids {
             Ids::Beginning(prefix) => after.max(prefix),
@@ -81,12 +82,12 @@ fn is_live(record: &CredentialRecord, now: UnixMillis) -> bool {
 pub struct CredentialPage {
     /// In order of id.
     pub records: Vec<CredentialRecord>,
-    /// Where the next page begins ([`CredentialFilter::after`]); none after the last. The page may be short, or empty,
-    /// although more follow: then [`MAX_READ`] records were read.
+    /// Where the next page begins ([`CredentialFilter::after`]); `None` on the last page. A page that has a next one may still
+    /// be short or empty: then [`MAX_READ`] records were read for it.
     pub next: Option<CredentialId>,
 }
 
-/// Which ids a list is about, so that it need not read a million sessions to find ten keys.
+/// Which ids a list is about. A list of keys need not read a million sessions then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ids {
     /// All.
@@ -98,8 +99,40 @@ pub enum Ids {
     NotBeginning(&'static str),
 }
 
+/// An id, and the record as it was read.
+pub(super) type ReadRecord = (String, Result<CredentialRecord, StoreError>);
+
+/// Reads one page. `read` answers the records that follow a text in the order of ids, all if the text is empty; with fewer
+/// than `part` records it says that no more follow.
+///
+/// # Errors
+/// Those of `read`, and of a record that cannot be read, unless the filter passes over such ones.
+pub(super) async fn read_page<R>(filter: &CredentialFilter, part: usize, read: impl Fn(String) -> R) -> Result<CredentialPage, StoreError>
+where
+    R: Future<Output = Result<Vec<ReadRecord>, StoreError>>,
+{
+    let mut collecting = Collecting::new(filter);
+    let mut after = filter.begin().to_owned();
+    let mut more = true;
+    while more {
+        let records = read(after.clone()).await?;
+        more = records.len() == part;
+        for (id, record) in records {
+            match collecting.take(&id, record)? {
+                Onward::Next => after = id,
+                Onward::After(skipped) => {
+                    (after, more) = (skipped, true);
+                    break;
+                }
+                Onward::Nothing => return Ok(collecting.page),
+            }
+        }
+    }
+    Ok(collecting.page)
+}
+
 /// Collects a page from records in order of id.
-pub(super) struct Collecting<'f> {
+struct Collecting<'f> {
     filter: &'f CredentialFilter,
     limit: usize,
     read: usize,
@@ -107,19 +140,19 @@ pub(super) struct Collecting<'f> {
     page: CredentialPage,
 }
 
-/// Whether a list needs what follows.
+/// What a page needs besides the records that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Onward {
-    /// The next one.
+enum Onward {
+    /// The next record.
     Next,
-    /// What comes after this text.
+    /// The records that follow this text.
     After(String),
-    /// Nothing more.
+    /// No more.
     Nothing,
 }
 
 impl<'f> Collecting<'f> {
-    pub(super) fn new(filter: &'f CredentialFilter) -> Self {
+    fn new(filter: &'f CredentialFilter) -> Self {
         Self {
             filter,
             limit: filter.limit.clamp(1, MAX_LIST),
@@ -130,10 +163,10 @@ impl<'f> Collecting<'f> {
     }
 
     /// Takes the next record as it was read.
-    pub(super) fn take(&mut self, id: &str, read: Result<CredentialRecord, StoreError>) -> Result<Onward, StoreError> {
+    fn take(&mut self, id: &str, read: Result<CredentialRecord, StoreError>) -> Result<Onward, StoreError> {
         match self.filter.ids {
             Ids::Beginning(prefix) if !id.starts_with(prefix) => return Ok(Onward::Nothing),
-            // No id has a `~`, and it comes after everything that ids have.
+            // No id has a `~`, which sorts after every character of ids.
             Ids::NotBeginning(prefix) if id.starts_with(prefix) => return Ok(Onward::After(format!("{prefix}~"))),
             Ids::All | Ids::Beginning(_) | Ids::NotBeginning(_) => {}
         }
@@ -160,10 +193,6 @@ impl<'f> Collecting<'f> {
         self.page.records.push(record);
         Ok(Onward::Next)
     }
-
-    pub(super) fn finish(self) -> CredentialPage {
-        self.page
-    }
 }
 
 #[cfg(test)]
@@ -181,7 +210,7 @@ mod tests {
                 break;
             }
         }
-        (collecting.finish(), needs)
+        (collecting.page, needs)
     }
 
     #[test]

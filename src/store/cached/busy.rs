@@ -1,8 +1,9 @@
-//! What is in use is told to the store, and read ahead by a gateway that starts, so that its first callers find
-//! their facts in memory.
+//! Gateways tell the store which credentials are in use. A gateway that starts reads their facts ahead, so that its first
+//! callers find them in memory.
 //!
-//! The list holds fingerprints, never credentials, and says nothing about them: facts are read from the store like any
-//! others. Whoever forges it makes a gateway read what nobody uses; one that is out of date costs reads.
+//! The list holds fingerprints, never credentials, and it decides nothing: the facts are read from the store like any
+//! others. Somebody who forges the list makes a gateway read facts that nobody uses; a list that is out of date only costs
+//! reads.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,27 +19,32 @@ use crate::store::Again;
 use super::flights::Flights;
 use super::gathered::read_whole;
 
-/// How often it is told of one credential that it is in use still: a third of the time for which the list is good.
+/// How often the store is told that one credential is still in use: a third of the time for which an entry of the list
+/// is good.
 const TELL_EVERY: Duration = Duration::from_secs(300);
 
-/// How often what was not told yet is told: what a gateway that is killed had in use for so long is on the list.
+/// How often the store is told of new ones. A gateway that is killed leaves off the list only what it began to use within
+/// this time.
 pub(super) const TELL_AFTER: Duration = Duration::from_secs(5);
 
-/// Told in one call: less than a millisecond of the store.
+/// Most credentials of one call to the store: it costs the store less than a millisecond.
 const TOLD_TOGETHER: usize = 4_096;
 
-/// Read ahead together, and how many of such reads are on their way: with callers beside them, who come first.
+/// Credentials of one read ahead.
 const READ_TOGETHER: usize = 64;
+
+/// Reads ahead that are on their way at a time: few, since callers wait for the same store meanwhile.
 const READS_AT_ONCE: usize = 4;
 
-/// How long it counts that somebody had it in use before this gateway started: as long as the list is good.
+/// How long after the start a credential of the list counts as no guess: as long as an entry of the list is good.
 const LISTED_FOR: Duration = Duration::from_secs(900);
 
-/// Pause before the store is asked again that did not answer while a gateway starts.
+/// Pause between two questions for the list to a store that does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What was seen to be in use, and when the store was told.
+/// Which credentials were seen to be in use, and when the store was told.
 pub(super) struct Busy {
+    /// Most credentials that are remembered here, and most that a start reads ahead.
     most: usize,
     seen: Mutex<Seen>,
     /// What was on the list when this gateway started, and until when that counts.
@@ -47,7 +53,9 @@ pub(super) struct Busy {
 
 #[derive(Default)]
 struct Seen {
-    told: HashMap<Fingerprint, BootMillis>,
+    /// When each was noted last.
+    noted: HashMap<Fingerprint, BootMillis>,
+    /// Those of which the store is to be told.
     to_tell: Vec<Fingerprint>,
 }
 
@@ -60,8 +68,7 @@ impl Busy {
         }
     }
 
-    /// Whether somebody had it in use before this gateway started: then it is no guess, also where the time to read ahead
-    /// was not enough.
+    /// Whether the list had it when this gateway started. Then it is no guess, even if there was no time to read it ahead.
     pub(super) fn was_listed(&self, fingerprint: &Fingerprint, now: BootMillis) -> bool {
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
         now < listed.0 && listed.1.contains(fingerprint)
@@ -71,46 +78,47 @@ impl Busy {
         *self.listed.write().unwrap_or_else(PoisonError::into_inner) = (until, busy.iter().copied().collect());
     }
 
-    /// Frees the memory of a list that does not count any more.
-    fn drop_old_list(&self, now: BootMillis) {
+    /// Forgets what does not count any more: the list of the start when its time is over, and, where nothing more can be
+    /// noted, what was not noted lately.
+    fn drop_old(&self, now: BootMillis) {
         let is_old = |listed: &(BootMillis, HashSet<Fingerprint>)| now >= listed.0 && !listed.1.is_empty();
         if is_old(&self.listed.read().unwrap_or_else(PoisonError::into_inner)) {
             self.listed.write().unwrap_or_else(PoisonError::into_inner).1 = HashSet::new();
         }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.noted.len() >= self.most {
+            // What is still in use was noted again within one of these times.
+            seen.noted.retain(|_, at| now.since(*at) < TELL_EVERY * 2);
+        }
     }
 
-    /// Facts were read because somebody uses them. More than a gateway that starts would read are left out.
+    /// Facts were read because somebody uses them. When `most` are noted, or wait to be told, others are left out: a start
+    /// would not read more.
     pub(super) fn note(&self, fingerprint: Fingerprint, now: BootMillis) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match seen.told.get(&fingerprint) {
+        let has_room = match seen.noted.get(&fingerprint) {
             Some(at) if now.since(*at) < TELL_EVERY => return,
-            Some(_) => {}
-            None if seen.told.len() >= self.most => {
-                // What is in use was told of within two of these times.
-                if seen.to_tell.len() < self.most / 2 {
-                    seen.told.retain(|_, at| now.since(*at) < TELL_EVERY * 2);
-                }
-                if seen.told.len() >= self.most {
-                    return;
-                }
-            }
-            None => {}
+            Some(_) => true,
+            None => seen.noted.len() < self.most,
+        };
+        if has_room && seen.to_tell.len() < self.most {
+            seen.noted.insert(fingerprint, now);
+            seen.to_tell.push(fingerprint);
         }
-        seen.told.insert(fingerprint, now);
-        seen.to_tell.push(fingerprint);
     }
 
+    /// The next ones of which the store is told.
     fn take(&self) -> Vec<Fingerprint> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let left = seen.to_tell.len().saturating_sub(TOLD_TOGETHER);
         seen.to_tell.split_off(left)
     }
 
-    /// The store was not told: whoever uses them is noted again.
+    /// The store was not told of these: their next use notes them again.
     fn take_back(&self, untold: &[Fingerprint]) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for fingerprint in untold {
-            seen.told.remove(fingerprint);
+            seen.noted.remove(fingerprint);
         }
     }
 }
@@ -134,7 +142,7 @@ impl std::fmt::Display for ReadAhead {
 impl Flights {
     /// Tells the store what was seen to be in use.
     pub(super) async fn tell_busy(&self) {
-        self.busy.drop_old_list(self.clock.now().boot);
+        self.busy.drop_old(self.clock.now().boot);
         loop {
             let busy = self.busy.take();
             if busy.is_empty() {
@@ -147,14 +155,14 @@ impl Flights {
         }
     }
 
-    /// Reads what was in use lately, the newest first, until the last of it or the end of `within`. What is on the list is no
-    /// guess, read or not.
+    /// Reads the credentials that were in use lately, the latest first, until all are read or `within` is over. Whatever is on
+    /// the list is no guess from then on, whether it was read or not.
     pub(super) async fn read_ahead(self: &Arc<Self>, within: Duration, progress: &ReadAhead) {
         let reading = async {
             let busy = loop {
                 match self.store().busy(self.busy.most).await {
                     Ok(busy) => break busy,
-                    // It answers, but not this: whoever waited longer would wait in vain.
+                    // It answers other questions, but not this one: to wait longer would not help.
                     Err(error) if self.store().probe(self.lookup_timeout).await.is_ok() => {
                         tracing::warn!(%error, "which credentials were in use lately cannot be read: the gateway starts without them");
                         break Vec::new();
@@ -181,7 +189,7 @@ impl Flights {
         }
     }
 
-    /// Reads part after part, the next one that nobody has taken.
+    /// Reads parts of the list until none is left; several of these run at a time and share `next`, where the next part begins.
     async fn read_parts(&self, busy: &[Fingerprint], next: &AtomicUsize, progress: &ReadAhead) {
         loop {
             let from = next.fetch_add(READ_TOGETHER, Ordering::Relaxed);
@@ -240,11 +248,26 @@ mod tests {
         assert_eq!(busy.take().len(), 4);
         busy.note(fingerprint(9), at(599));
         assert_eq!(busy.take().len(), 0);
+        busy.drop_old(at(599));
+        busy.note(fingerprint(9), at(600));
+        assert_eq!(busy.take().len(), 0);
+        busy.drop_old(at(600));
         busy.note(fingerprint(9), at(600));
         assert_eq!(busy.take(), [fingerprint(9)]);
         let none = Busy::new(0);
         none.note(fingerprint(1), at(0));
         assert_eq!(none.take().len(), 0);
+    }
+
+    #[test]
+    fn no_more_wait_to_be_told_than_a_start_would_read() {
+        let busy = Busy::new(4);
+        for second in [0, 300, 600, 900] {
+            (0..4).for_each(|number| busy.note(fingerprint(number), at(second)));
+        }
+        assert_eq!(busy.take().len(), 4);
+        busy.note(fingerprint(0), at(900));
+        assert_eq!(busy.take(), [fingerprint(0)], "what had no room is noted at its next use");
     }
 
     #[test]
@@ -255,9 +278,9 @@ mod tests {
         assert!(busy.was_listed(&fingerprint(1), at(899)));
         assert!(!busy.was_listed(&fingerprint(2), at(899)));
         assert!(!busy.was_listed(&fingerprint(1), at(900)));
-        busy.drop_old_list(at(899));
+        busy.drop_old(at(899));
         assert!(busy.was_listed(&fingerprint(1), at(0)));
-        busy.drop_old_list(at(900));
+        busy.drop_old(at(900));
         assert!(!busy.was_listed(&fingerprint(1), at(0)));
     }
 }

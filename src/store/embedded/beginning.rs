@@ -1,5 +1,5 @@
-//! Whether an empty store may be made: one that vanished must not be replaced without a word, or every caller is told that
-//! its key is invalid.
+//! Whether an empty store may be made. If an empty one silently took the place of a store that is lost, every caller would
+//! be told that its key is invalid.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,14 +7,14 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// What stands beside a store that may be begun; empty. Made together with the first pepper and by `durward new-store`, and
-/// taken away once the store is there.
+/// An empty file beside the store that permits to begin an empty one. It is made together with the first pepper and by
+/// `durward new-store`, and removed once the store is there.
 #[must_use]
 pub fn permission(store: &Path) -> PathBuf {
     beside(store, ".new")
 }
 
-/// What stands beside a store that was begun by itself, until an operator makes a tenant in it; empty.
+/// An empty file beside a store that was begun without such a permission. It stays until an operator makes a tenant.
 #[must_use]
 pub fn unconfirmed(store: &Path) -> PathBuf {
     beside(store, ".unconfirmed")
@@ -38,31 +38,31 @@ pub fn mark(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Where the pepper is, as seen from the store.
+/// Where the pepper is: this decides whether a missing store was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PepperPlace {
-    /// In a file of the store's directory. Made at the first start, so that it says that there was one.
+    /// In a file of the store's directory. The first start made both, so the store was there.
     Beside,
-    /// In a variable or in a file of another directory: it was there before the first start, too.
+    /// In a variable or in a file of another directory. It may be there before the first start, so it says nothing.
     Elsewhere,
 }
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beginning {
-    /// It is there.
+    /// The store is there.
     Goes,
-    /// An empty one is made, which is permitted.
+    /// An empty store is made, and there is a permission for it.
     Permitted,
-    /// Nobody can tell whether an empty one is the first or has taken the place of one that is lost, until an operator
-    /// makes a tenant in it.
+    /// The store is empty and has no permission: it may be the first one, or stand in the place of one that is lost. So
+    /// look-ups fail until an operator makes a tenant in it.
     Unconfirmed,
 }
 
-/// What stands where a store should.
+/// What is at the path of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// Something.
+    /// A file that is not empty.
     Store,
     /// An empty file.
     Empty,
@@ -70,10 +70,10 @@ pub enum Found {
     Nothing,
 }
 
-/// What stands there.
+/// What is at the path of a store.
 ///
 /// # Errors
-/// When that cannot be known.
+/// When the system does not tell.
 pub fn found(store: &Path) -> io::Result<Found> {
     match std::fs::metadata(store) {
         Ok(about) if about.len() == 0 => Ok(Found::Empty),
@@ -86,7 +86,7 @@ pub fn found(store: &Path) -> io::Result<Found> {
 /// How a store is to be opened.
 ///
 /// # Errors
-/// Why it must not be: it is not there, and nobody said that an empty one may be made. With what to do.
+/// Why it must not be opened, and what to do: the store is missing, and nothing permits to make an empty one.
 pub fn check(store: &Path, pepper: PepperPlace) -> Result<Beginning, String> {
     let path = store.display();
     let failed = |error: io::Error| format!("{path}: {error}");
@@ -113,7 +113,8 @@ pub fn check(store: &Path, pepper: PepperPlace) -> Result<Beginning, String> {
     ))
 }
 
-/// Empties a file that was being made when the machine stopped: the first bytes of a store are written last.
+/// Empties a file that was being made when the machine stopped. redb writes the first bytes of a file last, so that half of a
+/// store begins with zeros.
 fn forget_half(store: &Path) -> io::Result<()> {
     let mut first = [0; 8];
     let mut file = File::options().read(true).write(true).open(store)?;
@@ -123,10 +124,10 @@ fn forget_half(store: &Path) -> io::Result<()> {
     file.set_len(0)
 }
 
-/// Takes a mark away.
+/// Removes a mark, if it is there.
 ///
 /// # Errors
-/// When it stays.
+/// When it cannot be removed.
 pub fn unmark(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,7 +1,7 @@
 //! The store's file: one descriptor and one lock for the life of the process, under any number of redb's views of it.
 //!
-//! After a failed write redb answers every later call with an error until its database is opened again. So a database is
-//! thrown away and another one opened over the same file, whose lock is never given up meanwhile.
+//! After a failed write redb answers every later call with an error until its database is opened again. So the database is
+//! thrown away and another one is opened over the same file. The lock of the file is kept meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -17,11 +17,11 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 use super::overlay::Overlay;
 
-/// Files up to this length have space of the file system for all they hold and for growing once more: about a million
-/// credentials. Above it, that would take too much of the disk.
+/// For files up to this length, about a million credentials, space of the file system is reserved: for all that they hold,
+/// and for growing once more. For longer files that would take too much of the disk.
 const MAX_RESERVED: u64 = 256 * 1024 * 1024;
 
-/// Most space for growing once more; a file grows by doubling.
+/// Most space that is reserved for growing once more. A file grows by doubling.
 const MAX_AHEAD: u64 = 64 * 1024 * 1024;
 
 /// What a store lies on.
@@ -35,10 +35,11 @@ pub(super) trait Medium: std::fmt::Debug + Send + Sync {
     /// When there is none, or the file system knows no such thing.
     fn reserve(&self, from: u64, length: u64) -> io::Result<()>;
 
-    /// Forgets what memory has of the file, so that it is read from the disk: after a failed `fsync` the two may differ.
+    /// Drops what the kernel has of the file in memory, so that it is read from the disk: after a failed `fsync` the two may
+    /// differ.
     fn forget_memory(&self);
 
-    /// Whether it is still what stands at its path: what is written to a file that was removed is lost at the next start.
+    /// Whether the file still stands at its path. If it was removed, what is written to it is lost at the next start.
     fn is_in_place(&self) -> bool;
 }
 
@@ -101,14 +102,14 @@ pub(super) struct Fault {
 #[derive(Debug)]
 pub(super) struct Disk {
     medium: Box<dyn Medium>,
-    /// Set once redb has locked the file; from then on it stays locked until the process lets go of it.
+    /// Set once redb has locked the file, which then stays locked until the process closes it.
     locked: AtomicBool,
     fault: Mutex<Option<Fault>>,
-    /// How long the file was made.
+    /// The length that the file was given last.
     length: AtomicU64,
-    /// The length for which there was no space; 0 for none.
+    /// The length for which there was no space; 0 if there was.
     wanted: AtomicU64,
-    /// Whether something has failed, so that only what needs little is written.
+    /// Whether the file may grow into the reserved space: while something is wrong, for what should not fail.
     frugal: AtomicBool,
 }
 
@@ -120,7 +121,7 @@ impl Disk {
             fault: Mutex::default(),
             length: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
-            // Opening must succeed on a full disk, too.
+            // A store must open on a full disk, too.
             frugal: AtomicBool::new(true),
         })
     }
@@ -128,13 +129,13 @@ impl Disk {
     /// A view that reads and writes the file.
     ///
     /// # Errors
-    /// When the file's length is not to be had.
+    /// When the length of the file cannot be read.
     pub(super) fn view(self: &Arc<Self>) -> io::Result<(View, Arc<Gate>)> {
         let length = self.medium.bytes().len()?;
         Ok(self.make_view(Written::ToFile(AtomicU64::new(length))))
     }
 
-    /// A view that reads the file and keeps to itself what is written.
+    /// A view that reads the file, and writes to memory only.
     ///
     /// # Errors
     /// As [`view`](Self::view).
@@ -153,7 +154,7 @@ impl Disk {
         (view, gate)
     }
 
-    /// The file is locked and stays so.
+    /// The file is locked, and no view unlocks it.
     pub(super) fn keep_lock(&self) {
         self.locked.store(true, Ordering::Release);
         self.length.store(self.medium.bytes().len().unwrap_or(0), Ordering::Relaxed);
@@ -191,14 +192,14 @@ impl Disk {
         result
     }
 
-    /// Whether the file is as long as it was made: what is missing was cut off by somebody else.
+    /// Whether the file is as long as it was made. If it is shorter, somebody else has cut it off.
     pub(super) fn is_whole(&self) -> bool {
         let length = self.length.load(Ordering::Relaxed);
         self.medium.bytes().len().is_ok_and(|now| now >= length)
     }
 
-    /// Lengthens the file. While all is well, only if it has space to grow once more after that: so what meets the full disk
-    /// is something new, and what is left is for revocations.
+    /// Lengthens the file. While all is well, this fails unless there is space to grow once more after that. So on a full disk
+    /// a creation fails first, and some space is left for revocations.
     fn lengthen(&self, length: u64) -> io::Result<()> {
         if !self.frugal.load(Ordering::Relaxed) {
             self.wanted.store(length, Ordering::Relaxed);
@@ -210,10 +211,10 @@ impl Disk {
         Ok(())
     }
 
-    /// Sees to it that the file has space to grow once more, and as it was to grow when there was none.
+    /// Reserves space to grow once more, from the present length or from the one for which there was no space last.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the file system has none.
     pub(super) fn reserve(&self) -> io::Result<()> {
         let length = self.medium.bytes().len()?.max(self.wanted.load(Ordering::Relaxed));
         self.note("keep space for", self.reserve_for(length))
@@ -225,17 +226,17 @@ impl Disk {
         }
         match self.medium.reserve(0, length.saturating_add(length.min(MAX_AHEAD))) {
             Err(error) if is_full(error.kind()) => Err(error),
-            // Not every file system can; that is no lack of space.
+            // Not every file system can reserve space. That is no lack of it.
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// Whether the file may grow into the space that is kept, for what should not fail.
+    /// Sets whether the file may grow into the reserved space.
     pub(super) fn set_frugal(&self, frugal: bool) {
         self.frugal.store(frugal, Ordering::Relaxed);
     }
 
-    /// Cuts off what redb does not use, unless space is short: a file that is shorter has given its space away.
+    /// Cuts off what redb does not use. Not while space is short: a file that is cut gives its space away.
     fn cut(&self, length: u64) -> io::Result<()> {
         if self.frugal.load(Ordering::Relaxed) || self.medium.bytes().len()? <= length {
             return Ok(());
@@ -252,12 +253,12 @@ const fn is_full(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Closes a view for good: what redb still does with a database that was replaced must not reach the file.
+/// Closes a view for good, so that a database that was replaced does not reach the file any more.
 #[derive(Debug, Default)]
 pub(super) struct Gate(RwLock<bool>);
 
 impl Gate {
-    /// Waits for what is on its way, then lets nothing through.
+    /// Waits for calls that are under way, then lets none through.
     pub(super) fn shut(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
@@ -266,9 +267,9 @@ impl Gate {
 /// Where a view's writes go.
 #[derive(Debug)]
 enum Written {
-    /// Into the file, of which redb uses so many bytes: it may be longer.
+    /// Into the file. The number is the length that redb sees; the file may be longer.
     ToFile(AtomicU64),
-    /// Nowhere else.
+    /// Into memory.
     Kept(Mutex<Overlay>),
 }
 

@@ -9,12 +9,12 @@ use crate::store::{StoreError, Writes};
 
 use super::disk::Fault;
 
-/// What a store that met a failure still does.
+/// What a store still does after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
-    /// Looks up, and changes what there is.
+    /// Look-ups, and changes of records that exist.
     Endings,
-    /// Looks up.
+    /// Look-ups.
     Reads,
     /// Nothing.
     Nothing,
@@ -31,7 +31,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// After a failure of the system, if it was one.
+    /// The trouble after a failure: in the words of the system if it was one of the system, and in `otherwise` if not.
     pub(super) fn after(fault: Option<&Fault>, otherwise: &str) -> Self {
         match fault {
             Some(fault) => Self {
@@ -71,7 +71,7 @@ const fn advice(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Told by the writing thread, asked by everybody.
+/// Whether changes are made. The writing thread says so, and everybody may ask.
 #[derive(Debug)]
 pub(super) struct Health {
     path: PathBuf,
@@ -90,7 +90,7 @@ impl Health {
         }
     }
 
-    /// A change, or the try that would show that changes can be made, failed.
+    /// A change failed, or a trial of whether changes can be made.
     pub(super) fn count_failure(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
@@ -101,8 +101,7 @@ impl Health {
     }
 
     /// No change is made from now on, or only some. Logged when all was well before.
-    pub(super) fn fell(&self, trouble: Trouble, left: Left) {
-        let trouble = Trouble { left, ..trouble };
+    pub(super) fn fell(&self, trouble: Trouble) {
         let before = self.lock().replace(trouble.clone());
         if before.is_none() {
             tracing::error!(
@@ -114,21 +113,21 @@ impl Health {
         }
     }
 
-    /// The same trouble, and this is left.
-    pub(super) fn is_left(&self, left: Left) {
+    /// The trouble is the same, and this is what the store still does.
+    pub(super) fn set_left(&self, left: Left) {
         if let Some(trouble) = self.lock().as_mut() {
             trouble.left = left;
         }
     }
 
-    /// A change was made, or could be. Logged when it could not be before.
+    /// Changes are made again. Logged when they were not before.
     pub(super) fn recovered(&self) {
         if self.lock().take().is_some() {
             tracing::warn!(path = %self.path.display(), "the store takes changes again");
         }
     }
 
-    /// For whoever wanted a change, which was not made.
+    /// The error of a change that was not made.
     pub(super) fn refusal(&self) -> StoreError {
         let path = self.path.display();
         StoreError::Unavailable(match &*self.lock() {

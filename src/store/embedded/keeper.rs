@@ -19,23 +19,23 @@ use super::tables::{self, ReadTables};
 /// hold the records of about 100,000 credentials.
 const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The first and the longest.
+/// The first and the longest pause between two tries to open a store that failed.
 pub(super) type Pauses = (Duration, Duration);
 
-/// First and longest pause between two tries to open a store that failed: soon, since nothing can be revoked meanwhile,
-/// and no load on a disk that is in trouble.
+/// Short, since nothing can be revoked meanwhile; long enough to put no load on a disk that is in trouble.
 pub(super) const PAUSES: Pauses = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// A try reads the whole file: at most a tenth of the time goes by with that.
+/// A try reads the whole file. The pause after it is at least so many times as long as the try took, so that tries fill
+/// less than a tenth of the time.
 const COST_FACTOR: u32 = 10;
 
-/// A store that was well for so long begins with the first pause when it fails again.
+/// When a store fails that was well for so long, its tries begin again with the first pause.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// What is written to see whether there is room: more than any change.
+/// Bytes of a trial, which shows whether there is room: more than any change needs.
 const TRIAL_BYTES: usize = 64 * 1024;
 
-/// Empty but for the moment of a trial.
+/// The table that trials write; empty at all other times.
 const TRIAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("trial");
 
 /// The database that is in use, if there is one.
@@ -57,15 +57,15 @@ impl Slot {
 /// What the store does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Everything.
+    /// Makes every change.
     Well,
-    /// Changes of what there is are tried; there may be no room for more.
+    /// Tries changes of records that exist. There may be no room for new ones.
     Tight,
-    /// No changes.
+    /// Makes no changes.
     Frozen,
 }
 
-/// Whether a group of changes was made whose commit failed.
+/// What became of a group of changes whose commit failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Made,
@@ -73,23 +73,24 @@ pub(super) enum Fate {
     Unknown,
 }
 
-/// Owned by the thread that writes.
+/// Keeps the database open; owned by the thread that writes.
 pub(super) struct Keeper {
     disk: Arc<Disk>,
     slot: Arc<Slot>,
     health: Arc<Health>,
     shared: Arc<Shared>,
     gate: Arc<Gate>,
-    /// Whether the database in use keeps what it writes to itself.
+    /// Whether the database in use writes to memory only ([`Disk::copy`]).
     copy: bool,
     state: State,
     pauses: Pauses,
     pause: Duration,
     tried_at: Option<Instant>,
-    /// Not before this is the next try.
+    /// The next try is not before this.
     due: Instant,
     well_since: Instant,
-    /// With little room a change that failed has cost a reading of the whole file; not before this is the next one tried.
+    /// While the store is tight, no change is tried before this: the last one failed, and opening the file again has read
+    /// all of it.
     rests_until: Instant,
 }
 
@@ -121,7 +122,7 @@ impl Keeper {
         })
     }
 
-    /// Sees to it that the file has space to grow; without any the store begins in trouble.
+    /// Reserves space for the file to grow. Where there is none, the store begins in trouble.
     pub(super) fn begin(&mut self) {
         if self.disk.reserve().is_ok() {
             return self.set(State::Well);
@@ -167,8 +168,8 @@ impl Keeper {
         (self.state != State::Well).then(|| self.due.saturating_duration_since(clock::instant()))
     }
 
-    /// Looks whether the store is well, and does what can be done if not. `eager` does not wait for the longer pauses:
-    /// somebody wants a change.
+    /// Looks whether the store is well, and tries to mend it if not. With `eager`, since somebody wants a change, the try
+    /// comes after the first pause and not after a longer one.
     pub(super) fn look(&mut self, eager: bool) {
         let now = clock::instant();
         if self.state != State::Frozen && !self.disk.is_in_place() {
@@ -188,7 +189,7 @@ impl Keeper {
         }
     }
 
-    /// After a commit that failed: opens the file again, at once the first time.
+    /// Opens the file again after a commit that failed.
     pub(super) fn fail(&mut self, otherwise: &str) {
         self.health.count_failure();
         let now = clock::instant();
@@ -213,18 +214,18 @@ impl Keeper {
 
     fn fell(&self, otherwise: &str) {
         let fault = self.disk.take_fault();
-        self.health.fell(Trouble::after(fault.as_ref(), otherwise), Left::Nothing);
+        self.health.fell(Trouble::after(fault.as_ref(), otherwise));
     }
 
     fn misplaced(&mut self) {
         self.set(State::Frozen);
         self.health.count_failure();
-        self.health.fell(Trouble::misplaced(), Left::Reads);
+        self.health.fell(Trouble::misplaced());
         self.paced(|_| {});
     }
 
-    /// Whether a group of changes was made: the store as it is read now says so. `after` is the position it would have
-    /// led to.
+    /// Whether a group of changes was made, as the position of the store says now. `before` is the position when the group
+    /// began, `after` the one that it would have led to.
     pub(super) fn fate(&self, before: Position, after: Option<Position>) -> Fate {
         let position = self.slot.get().and_then(|database| position_of(&database).ok());
         match (position, after) {
@@ -234,6 +235,7 @@ impl Keeper {
         }
     }
 
+    /// Makes an attempt, and sets when the next one is due.
     fn paced(&mut self, attempt: impl FnOnce(&mut Self)) {
         let began = clock::instant();
         attempt(self);
@@ -251,13 +253,13 @@ impl Keeper {
             return;
         }
         match (self.state, self.copy) {
-            // The copy goes on answering until the file is open: nothing else writes to it.
+            // The copy answers look-ups until the file is open. Nobody else writes to the file meanwhile.
             (State::Frozen, true) => match self.open_file() {
                 Ok((database, gate)) => self.use_file(database, gate),
                 Err(error) => tracing::debug!(%error, "the store could not be opened again"),
             },
             (State::Frozen, false) => self.reopen(),
-            // A read may have failed meanwhile, too.
+            // A read may have failed meanwhile, after which redb answers nothing.
             (State::Tight, _) if !self.is_sound() => self.reopen(),
             _ => {}
         }
@@ -266,11 +268,11 @@ impl Keeper {
         }
     }
 
-    /// Writes something, and so finds out whether there is room for more.
+    /// Writes a trial: if that succeeds, the store is well again.
     fn try_out(&mut self) {
         if self.disk.reserve().is_err() {
             self.fell("no space could be kept");
-            return self.health.is_left(Left::Endings);
+            return self.health.set_left(Left::Endings);
         }
         self.set(State::Well);
         if self.slot.get().is_some_and(|database| guarded(|| trial(&database)).is_ok()) {
@@ -283,7 +285,7 @@ impl Keeper {
         self.reopen();
     }
 
-    /// Replaces the database: by one that writes, else by one that only reads, else by none.
+    /// Replaces the database by one that writes to the file; if there can be none, by one that only reads it; else by none.
     fn reopen(&mut self) {
         self.gate.shut();
         self.set(State::Frozen);
@@ -304,7 +306,7 @@ impl Keeper {
         self.copy = false;
         self.set(State::Tight);
         self.health.count_reopening();
-        self.health.is_left(Left::Endings);
+        self.health.set_left(Left::Endings);
     }
 
     fn use_copy(&mut self) {
@@ -312,7 +314,7 @@ impl Keeper {
         let opened = self.disk.copy().map_err(|e| StoreError::Unavailable(e.to_string()));
         let opened = opened.and_then(|(view, gate)| Ok((self.checked(view, &gate)?, gate)));
         self.copy = opened.is_ok();
-        self.health.is_left(if self.copy { Left::Reads } else { Left::Nothing });
+        self.health.set_left(if self.copy { Left::Reads } else { Left::Nothing });
         match opened {
             Ok((database, gate)) => {
                 self.slot.set(Some(database));
@@ -330,7 +332,7 @@ impl Keeper {
         Ok((self.checked(view, &gate)?, gate))
     }
 
-    /// Opens a database and makes sure that it is the same store, with everything that was acknowledged.
+    /// Opens a database and checks that it has every change that was acknowledged.
     fn checked(&self, view: View, gate: &Gate) -> Result<Arc<Database>, StoreError> {
         if self.disk.length().map_err(|e| StoreError::Unavailable(e.to_string()))? == 0 {
             // redb would make a new store of it.
@@ -340,7 +342,7 @@ impl Keeper {
         match position_of(&database) {
             Ok(position) if position >= self.shared.applied() => Ok(Arc::new(database)),
             position => {
-                // It must not write when it is dropped.
+                // redb writes when a database is dropped, which this one must not do.
                 gate.shut();
                 Err(position
                     .err()
@@ -375,7 +377,7 @@ fn is_sound(database: &Database) -> bool {
     matches!(catch_unwind(AssertUnwindSafe(try_both)), Ok(Ok(())))
 }
 
-/// Writes more than any change does, and takes it away again.
+/// Writes more than any change does, and removes it again.
 fn trial(database: &Database) -> Result<(), redb::Error> {
     let write = |value: Option<&[u8]>| -> Result<(), redb::Error> {
         let transaction = database.begin_write()?;

@@ -28,18 +28,19 @@ const QUEUE: usize = 512;
 /// one; 64 keep the transaction small.
 const GROUP: usize = 64;
 
-/// Answers whether the store did.
+/// Answers whether the store answered.
 type ReadJob = Box<dyn FnOnce(Result<&Database, StoreError>) -> bool + Send>;
 type ChangeJob = Box<dyn Change>;
 
-/// What the writing thread is asked for.
+/// A job of the writing thread.
 enum Job {
+    /// To make a change.
     Change(ChangeJob),
     /// To look whether the store is well.
     Look,
 }
 
-/// At most one request to look waits at a time, so that failing reads do not fill the queue of changes.
+/// Whether a [`Job::Look`] waits: at most one does, so that failing reads do not fill the queue of changes.
 #[derive(Debug, Default, Clone)]
 struct Bell(Arc<AtomicBool>);
 
@@ -55,12 +56,12 @@ impl Bell {
     }
 }
 
-/// What a change does to the room that the store needs.
+/// How much more room the store needs for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// Nothing new is made: tried even where there may be no room.
+    /// Little, since no record is made: the change is tried even where there may be no room.
     Little,
-    /// Records are made.
+    /// Room for new records.
     Room,
 }
 
@@ -69,7 +70,7 @@ pub(super) struct Shared {
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
     applied: AtomicU64,
     clock: Arc<dyn Clock>,
-    /// The latest time that anything in the file was made at, in milliseconds.
+    /// The latest time at which anything in the file was made, in Unix milliseconds.
     made_at: AtomicI64,
 }
 
@@ -83,7 +84,7 @@ impl Shared {
         }
     }
 
-    /// What the file holds when it is opened first.
+    /// Takes over what the file says when it is opened first.
     pub(super) fn begin(&self, position: Position, made_at: UnixMillis) {
         self.applied.store(position.0, Ordering::Release);
         self.made_at.store(made_at.0, Ordering::Release);
@@ -145,7 +146,7 @@ impl Lanes {
         Ok(lanes)
     }
 
-    /// Has the writing thread look whether the store is well; soon, and not at all if it has much to do.
+    /// Asks the writing thread to look whether the store is well. Left out while its queue is full.
     pub(super) fn look(&self) {
         if let Some(writer) = &self.writer {
             self.bell.ring(writer);
@@ -299,7 +300,7 @@ fn write_all(mut keeper: Keeper, queue: &Receiver<Job>, bell: &Bell, shared: &Sh
             Err(RecvTimeoutError::Disconnected) => return,
         }
         keeper.look(!group.is_empty());
-        // What needs room must not spoil it for what needs little.
+        // A change that needs room must not make the commit fail for those that need little.
         let (mut group, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| keeper.takes(change.needs()));
         for change in refused {
             change.acknowledge(Err(ChangeError::NotMade(keeper.health().refusal())));
@@ -313,11 +314,11 @@ fn write_all(mut keeper: Keeper, queue: &Receiver<Job>, bell: &Bell, shared: &Sh
     }
 }
 
-/// How far a group came.
+/// When a group of changes failed.
 enum Failed {
-    /// Nothing was committed.
+    /// Before its commit: nothing of it was made.
     Before(StoreError),
-    /// While it was committed, with what it would have led to.
+    /// During its commit, which would have written this: it may have been made.
     Within(Written),
 }
 
@@ -353,7 +354,7 @@ fn make(keeper: &mut Keeper, group: &mut [ChangeJob], shared: &Shared) -> Result
                 Fate::Unknown => Err(ChangeError::Store(keeper.health().refusal())),
                 Fate::Made => {
                     finish(shared, &written);
-                    // What only a copy has seen may not be on the disk.
+                    // Only a copy in memory has read it, so it may not be on the disk.
                     if keeper.state() == State::Frozen {
                         Err(ChangeError::Store(keeper.health().refusal()))
                     } else {

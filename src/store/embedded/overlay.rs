@@ -1,4 +1,7 @@
-//! What is written over a file that takes no writes: kept in memory, so that redb can open the file for look-ups.
+//! What redb writes to a file that cannot be written: it is kept in memory, so that look-ups go on.
+//!
+//! redb's own read-only mode would not do: it refuses a file that was not closed cleanly, and none is closed cleanly after
+//! a write that failed.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,14 +9,14 @@ use std::ops::Range;
 
 use redb::StorageBackend;
 
-/// Most memory for what a view writes that may not write to the file: redb writes its header and the list of free pages,
-/// some kilobytes for each gigabyte of the file.
+/// Most memory of one overlay. While it opens a file, redb writes its header and the list of free pages: some kilobytes for
+/// each gigabyte of the file.
 const MAX_OVERLAY: usize = 64 * 1024 * 1024;
 
 /// Bytes of one piece of an overlay.
 const PIECE: usize = 4096;
 
-/// What a view wrote, over the file as it is.
+/// The file as it is, with what a view wrote over it.
 #[derive(Debug)]
 pub(super) struct Overlay {
     pub(super) length: u64,
@@ -79,7 +82,8 @@ impl Overlay {
     }
 }
 
-/// The pieces that so many bytes from `offset` touch: its number, where in it, and which of the bytes.
+/// The pieces that `length` bytes from `offset` on touch: for each its number, the range within it, and the range of those
+/// bytes.
 fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

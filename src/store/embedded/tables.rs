@@ -7,6 +7,7 @@ use crate::base::fingerprint::{Fingerprint, PepperChecks};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
 use crate::store::change;
+use crate::store::filter::ReadRecord;
 use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
 
 pub(super) use log::events_after;
@@ -269,7 +270,7 @@ impl ReadTables {
         }
     }
 
-    /// Some records after an id, each as it was read.
+    /// At most [`PART`] records after an id, each as it was read.
     pub(super) fn read_part(&self, tenant: Option<&TenantId>, after: &str) -> Result<Vec<ReadRecord>, StoreError> {
         let read = |id: Result<String, StoreError>| {
             let id = id?;
@@ -333,11 +334,8 @@ impl ReadTables {
     }
 }
 
-/// Most records that a page of a list reads at a time: a fraction of the time a read may take, on a slow machine too.
+/// Most records that are read for a page at a time: they take a fraction of the deadline of a read, also on a slow machine.
 pub(super) const PART: usize = 200;
-
-/// An id, and the record as it was read.
-pub(super) type ReadRecord = (String, Result<CredentialRecord, StoreError>);
 
 /// Everything after an id; after the empty text is everything.
 fn from(after: &str) -> (std::ops::Bound<&str>, std::ops::Bound<&str>) {

@@ -6,7 +6,7 @@ use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::change;
-use crate::store::filter::{Collecting, Onward};
+use crate::store::filter::read_page;
 use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
 
 use super::Shared;
@@ -116,25 +116,17 @@ impl Session {
     }
 
     pub(super) async fn page_credentials(&self, filter: CredentialFilter) -> Result<CredentialPage, StoreError> {
-        let mut collecting = Collecting::new(&filter);
-        let mut after = Some(filter.begin().to_owned()).filter(|after| !after.is_empty());
-        let mut full = true;
-        while full {
-            let page = self.page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE).await?;
-            full = page.len() == PAGE;
-            for (id, stored) in page {
-                let read = change::listed(&id, judge::credential_of(&id, stored));
-                match collecting.take(&id, read)? {
-                    Onward::Next => after = Some(id),
-                    Onward::After(skipped) => {
-                        (after, full) = (Some(skipped), true);
-                        break;
-                    }
-                    Onward::Nothing => return Ok(collecting.finish()),
-                }
-            }
-        }
-        Ok(collecting.finish())
+        let tenant = filter.tenant.as_ref();
+        read_page(&filter, PAGE, |after| async move {
+            let after = Some(after.as_str()).filter(|after| !after.is_empty());
+            let page = self.page(Kind::Credentials, tenant, after, PAGE).await?;
+            let read = |(id, stored): (String, Stored)| {
+                let record = change::listed(&id, judge::credential_of(&id, stored));
+                (id, record)
+            };
+            Ok(page.into_iter().map(read).collect())
+        })
+        .await
     }
 
     pub(super) async fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> Result<Vec<TenantRecord>, StoreError> {

@@ -1,0 +1,112 @@
+//! Samples of what the template of an answer is written from: each template is tried with them when it is loaded.
+
+use serde_json::{Map, json};
+
+use super::{AnswerNames, CALLER, HookNames, MAX_MINTED, NAMED, Presence, Subject};
+
+/// How much of what may be absent a sample has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filling {
+    /// All of it.
+    Full,
+    /// None of it.
+    Sparse,
+}
+
+impl Filling {
+    /// A member as answers have it: lists and ids are always there.
+    fn member(self, name: &str) -> serde_json::Value {
+        match (name, self) {
+            ("scopes" | "roles", Self::Full) => json!(["a", "b"]),
+            ("scopes" | "roles", Self::Sparse) => json!([]),
+            ("expires_in", Self::Full) => json!(60),
+            ("id" | "tenant" | "created_at", _) | (_, Self::Full) => json!(name),
+            (_, Self::Sparse) => serde_json::Value::Null,
+        }
+    }
+
+    fn members<'n>(self, names: impl IntoIterator<Item = &'n str>) -> Map<String, serde_json::Value> {
+        names.into_iter().map(|name| (name.to_owned(), self.member(name))).collect()
+    }
+
+    /// A body of these fields, with dots for members of objects.
+    fn body(self, names: &[String]) -> serde_json::Value {
+        let mut body = json!({});
+        let holds = |name: &str| {
+            names
+                .iter()
+                .any(|other| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+        };
+        for name in names.iter().filter(|name| !holds(name)) {
+            let member = name.rsplit('.').next().unwrap_or(name);
+            put(&mut body, name, self.member(member));
+        }
+        body
+    }
+
+    /// An answer of a service with these members.
+    fn hook(self, names: &HookNames) -> serde_json::Value {
+        match (names, self) {
+            (HookNames::None, _) | (HookNames::Whole, Self::Sparse) => serde_json::Value::Null,
+            (HookNames::Whole, Self::Full) => json!({ "id": "id", "member": { "of": [1, true, null] } }),
+            (HookNames::Named(names), _) => {
+                let mut told = json!({});
+                for name in names {
+                    put(&mut told, name, (self == Self::Full).then_some(name.as_str()).into());
+                }
+                told
+            }
+        }
+    }
+
+    fn record<'n>(self, names: impl IntoIterator<Item = &'n str>, claims: &[String]) -> serde_json::Value {
+        let mut record = self.members(names);
+        record.insert("claims".to_owned(), self.members(claims.iter().map(String::as_str)).into());
+        record.into()
+    }
+}
+
+impl AnswerNames {
+    /// One of `minted` or `items`.
+    pub(super) fn item(&self, filling: Filling) -> serde_json::Value {
+        match self.subject {
+            Subject::Names => filling.members(NAMED).into(),
+            _ => filling.record(self.of_credential(), &self.claims),
+        }
+    }
+
+    /// All that a template may use.
+    pub(super) fn sample(&self, filling: Filling) -> serde_json::Value {
+        let (credential, item) = (filling.record(self.of_credential(), &self.claims), self.item(filling));
+        // What is made is always there; lists may be empty.
+        let items = match (self.subject, filling) {
+            (Subject::Credentials | Subject::Names, Filling::Full) => vec![item; 2],
+            _ => Vec::new(),
+        };
+        let made = matches!(self.subject, Subject::Credential);
+        json!({
+            "request_id": "request",
+            "caller": (self.caller == Presence::Present).then(|| filling.record(CALLER, &self.caller_claims)),
+            "credential": made.then(|| credential.clone()),
+            "minted": if made { vec![credential; MAX_MINTED] } else { Vec::new() },
+            "page": self.is_list().then(|| json!({
+                "next": (filling == Filling::Full).then_some("next"),
+                "more": filling == Filling::Full,
+            })),
+            "items": items,
+            "hook": filling.hook(&self.hook),
+            "path": Filling::Full.members(self.path.iter().map(String::as_str)),
+            "body": filling.body(&self.body),
+        })
+    }
+}
+
+/// Puts a value at the end of a path of members; objects on the way that are not there are made.
+pub(crate) fn put(object: &mut serde_json::Value, path: &str, value: serde_json::Value) {
+    let (member, rest) = path.split_once('.').map_or((path, None), |(member, rest)| (member, Some(rest)));
+    let Some(members) = object.as_object_mut() else { return };
+    match rest {
+        Some(rest) => put(members.entry(member).or_insert_with(|| json!({})), rest, value),
+        None => drop(members.insert(member.to_owned(), value)),
+    }
+}
