@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
-use super::output::Printer;
-use crate::config::{self, Purpose};
+use super::output::{Form, Printer};
+use crate::config::{self, Purpose, Style};
 use crate::snapshot::StoreKind;
 use crate::store::embedded::beginning::{self, Found};
 
@@ -16,7 +16,15 @@ struct Permitted {
 }
 
 pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
-    let loaded = config::load(config, Purpose::Check).map_err(|errors| Failure::new(Exit::Configuration, errors.to_string()))?;
+    let loaded = match config::load(config, Purpose::Check) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            if printer.form() == Form::Text {
+                printer.remark(&errors.problems.render(Style::Plain));
+            }
+            return Err(Failure::of_configuration(config, &errors.problems));
+        }
+    };
     let StoreKind::Embedded { path } = &loaded.settings.store.kind else {
         let why = "a Redis store is begun by the first tenant that is made in it; nothing was changed";
         return Err(Failure::new(Exit::Usage, why));

@@ -203,6 +203,7 @@ fn with_json_every_error_of_every_command_is_json_on_standard_error() {
         (&away, &["reload"], 4, "unavailable"),
         (&wrong, &["check"], 78, "configuration"),
         (&wrong, &["serve"], 78, "configuration"),
+        (&wrong, &["new-store"], 78, "configuration"),
         (&broken, &["keys", "list"], 78, "configuration"),
         (&broken, &["serve"], 78, "configuration"),
     ] {
