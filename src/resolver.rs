@@ -74,7 +74,8 @@ impl Resolver {
     /// proved. Decides nothing: that is [`crate::decide::authorize`]'s. No I/O and no wait.
     ///
     /// # Errors
-    /// [`Denial::UnknownCredential`] only when the credential is certainly absent; what
+    /// [`Denial::UnknownCredential`] only when the credential is certainly absent, [`Unproven::WRONG_MAC`] when no gateway
+    /// made it; what
     /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
     pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Unproven> {
         let token = match surface.kind.verify(extracted.credential, now)? {
@@ -94,7 +95,7 @@ impl Resolver {
                     Provenance::Forged => {
                         // A forged key must take as long as a known one.
                         std::hint::black_box(surface.prove(extracted.credential, token.as_deref(), None, &self.peppers));
-                        return Ok(Recall::Forged);
+                        return Err(Unproven::WRONG_MAC);
                     }
                     provenance => {
                         return Ok(Recall::Unsure(Unsure::Facts {
@@ -161,7 +162,8 @@ impl Resolver {
         Ok(self.conclude(surface, extracted, found, token, now)?)
     }
 
-    /// Both in one, where a nested future does no harm. Cancel-safe.
+    /// [`recall`](Self::recall) and, if memory does not suffice, [`resolve`](Self::resolve): for callers that need not avoid
+    /// a nested future. Cancel-safe.
     ///
     /// # Errors
     /// As [`recall`](Self::recall) and [`resolve`](Self::resolve).
@@ -169,7 +171,6 @@ impl Resolver {
         match self.recall(surface, extracted, now)? {
             Recall::Known(resolved) => Ok(resolved),
             Recall::Unsure(unsure) => self.resolve(surface, (extracted, client), unsure).await,
-            Recall::Forged => Err(Denial::UnknownCredential.into()),
         }
     }
 
@@ -385,8 +386,6 @@ pub enum Recall<'s> {
     Known(Resolved),
     /// Nothing that may be used now.
     Unsure(Unsure<'s>),
-    /// Its MAC is wrong, so no gateway made it. It is unknown without asking the store.
-    Forged,
 }
 
 /// What is missing for an answer from memory.

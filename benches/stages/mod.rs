@@ -184,7 +184,6 @@ impl Bench {
                     .block_on(resolver.resolve(surface, (&extracted, IpAddr::V4(Ipv4Addr::LOCALHOST)), unsure));
                 asked.map_err(|d| d.denial.label())?
             }
-            Recall::Forged => return Err("the key's MAC".into()),
         };
         self.resolved = Some((found.principal, found.proof));
         Ok(())

@@ -45,15 +45,21 @@ pub fn decode(text: &str) -> Option<String> {
         rest = behind;
         bytes.push(match (first, behind) {
             (b'%', [high, low, after @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
                 rest = after;
-                u8::try_from(digit(high)? * 16 + digit(low)?).ok()?
+                hex_pair(*high, *low)?
             }
             (b'%', _) => return None,
             _ => *first,
         });
     }
     String::from_utf8(bytes).ok()
+}
+
+/// The octet of two hexadecimal digits, in either case.
+#[must_use]
+pub fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from((digit(high)? << 4) | digit(low)?).ok()
 }
 
 const fn is_plain(byte: u8) -> bool {

@@ -96,13 +96,22 @@ faults! {
 pub struct Unproven {
     /// What the caller is told.
     pub denial: Denial,
-    /// What the operator is told besides, of tokens.
-    pub fault: Option<TokenFault>,
+    /// What the access line tells besides, as `cause`.
+    pub cause: Option<&'static str>,
+}
+
+impl Unproven {
+    /// A key whose MAC is wrong under every pepper. The caller and the metrics are told what they are told of an unknown
+    /// key.
+    pub const WRONG_MAC: Self = Self {
+        denial: Denial::UnknownCredential,
+        cause: Some("wrong_mac"),
+    };
 }
 
 impl From<Denial> for Unproven {
     fn from(denial: Denial) -> Self {
-        Self { denial, fault: None }
+        Self { denial, cause: None }
     }
 }
 
@@ -115,7 +124,7 @@ impl From<TokenFault> for Unproven {
         };
         Self {
             denial,
-            fault: Some(fault),
+            cause: Some(fault.label()),
         }
     }
 }

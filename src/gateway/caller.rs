@@ -45,18 +45,10 @@ pub(super) fn identify<'a>(asked: Asked<'a>, examined: &Examined<'a>, exchange: 
     exchange.note_surface(extracted.surface);
     let presented = Presented { surface, extracted };
     let recalled = asked.worker.resolver.recall(surface, &extracted, exchange.now());
-    match recalled.map_err(|why| exchange.blame(why))? {
-        Recall::Known(resolved) => Ok(Caller::Known((presented, resolved))),
-        Recall::Unsure(unsure) => Ok(Caller::Unsure((presented, unsure))),
-        Recall::Forged => Err(forged(exchange)),
-    }
-}
-
-/// Refuses a key whose MAC is wrong. Its caller and the metrics are told what they are told of an unknown key; the
-/// access line tells the cause.
-pub(super) fn forged(exchange: &mut Exchange) -> Denial {
-    exchange.note_cause("wrong_mac");
-    Denial::UnknownCredential
+    Ok(match recalled.map_err(|why| exchange.blame(why))? {
+        Recall::Known(resolved) => Caller::Known((presented, resolved)),
+        Recall::Unsure(unsure) => Caller::Unsure((presented, unsure)),
+    })
 }
 
 /// The authority that the client asked for, with which `Origin` is compared.

@@ -22,11 +22,11 @@ use crate::issue::form;
 use crate::issue::path::PathValues;
 use crate::issue::spec::hook::{Hook, When};
 use crate::issue::spec::{Action, BodySchema, Forms, Issuer, Unreadable};
-use crate::resolver::{Recall, Resolved};
+use crate::resolver::Resolved;
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
-use super::caller::{forged, permit};
+use super::caller::permit;
 use super::{Asked, Examined, Exchange, Refused, Reply, hook, limits, log_in, refuse_here, reply};
 
 /// A body of a few kilobytes that is not here by now is not coming: slow bodies hold memory, and the
@@ -307,12 +307,9 @@ async fn permit_pair(
     let (publishable, secret) = halves.ok_or(Denial::MissingCredential)?;
     let extracted = extract_pair(surfaces, wanted.1, publishable.as_bytes(), secret.as_bytes())?;
     let surface = surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
-    let resolver = &asked.worker.resolver;
-    let resolved = match resolver.recall(surface, &extracted, exchange.now())? {
-        Recall::Known(resolved) => resolved,
-        Recall::Unsure(unsure) => resolver.resolve(surface, (&extracted, exchange.client()), unsure).await?,
-        Recall::Forged => return Err(forged(exchange)),
-    };
+    let presented = (&extracted, exchange.client());
+    let proven = asked.worker.resolver.prove(surface, presented, exchange.now()).await;
+    let resolved = proven.map_err(|why| exchange.blame(why))?;
     decide(asked, wanted, resolved, extracted.mode, exchange)
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::base::percent::hex_pair;
+
 use super::lookalike::{Lookalike, narrow};
 
 /// Most decodings that are looked through. Real paths have been encoded twice or three times; a limit
@@ -75,7 +77,7 @@ fn decoded_again(text: &[u8]) -> Again {
     let mut rest = text;
     while let [first, after @ ..] = rest {
         let escaped = match (first, after) {
-            (b'%', [high, low, tail @ ..]) => super::path::hex_pair(*high, *low).map(|byte| (byte, tail)),
+            (b'%', [high, low, tail @ ..]) => hex_pair(*high, *low).map(|byte| (byte, tail)),
             _ => None,
         };
         let (byte, tail) = escaped.unwrap_or((*first, after));

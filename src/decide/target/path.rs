@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::base::denial::Denial;
+use crate::base::percent::hex_pair;
 use crate::base::text::{every, every_pair};
 use crate::decide::method::Method;
 use crate::decide::route::PathForms;
@@ -173,12 +174,6 @@ fn next_byte(segment: &[u8]) -> Result<Option<(Octet, &[u8])>, Denial> {
         0..0x20 | 0x7f => Err(Denial::MalformedTarget),
         _ => Ok(Some((octet, rest))),
     }
-}
-
-/// The octet of two hexadecimal digits.
-pub(super) fn hex_pair(high: u8, low: u8) -> Option<u8> {
-    let digit = |b: u8| char::from(b).to_digit(16);
-    u8::try_from((digit(high)? << 4) | digit(low)?).ok()
 }
 
 /// Whether a character stands raw in a canonical path: what RFC 3986 calls `pchar`, without `;` and

@@ -145,16 +145,9 @@ impl Exchange {
         self.note(|record| record.status = status);
     }
 
-    /// Notes what was wrong where the denial does not say it. The access line tells it, the caller is not told.
-    pub(in crate::gateway) fn note_cause(&mut self, cause: &'static str) {
-        self.note(|record| record.cause = Some(cause));
-    }
-
     /// Notes for the access line why a credential proved nothing; returns what the caller is told.
     pub(in crate::gateway) fn blame(&mut self, why: Unproven) -> Denial {
-        if let Some(fault) = why.fault {
-            self.note_cause(fault.label());
-        }
+        self.note(|record| record.cause = why.cause);
         why.denial
     }
 
