@@ -205,7 +205,7 @@ pub struct Revealed {
     pub id: String,
     /// The secret itself.
     pub secret: String,
-    /// Whose it is.
+    /// The tenant that has it.
     pub tenant: String,
     /// When it ends, RFC 3339.
     pub expires_at: Option<String>,
@@ -345,7 +345,7 @@ pub struct Checks {
     pub configuration: String,
     /// The store answered a moment ago.
     pub store: String,
-    /// What was in use before the start is in memory, or the time for that is over.
+    /// What was in use before the start is in memory, or the time to read it is over.
     #[serde(default)]
     pub warm: String,
     /// The gateway is not shutting down.

@@ -135,7 +135,7 @@ impl Operations {
         Ok(KeyView::from(&self.find_record(id).await?))
     }
 
-    /// Tells the secret that a service signs with by the record of this id, while it is in force.
+    /// Reveals a signing secret, by the id of its record, while it is in force.
     ///
     /// # Errors
     /// [`OperationError::Usage`] for a credential of another kind, whose secret nobody knows;

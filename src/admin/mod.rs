@@ -56,7 +56,7 @@ pub struct Operations {
     pub telemetry: Arc<Telemetry>,
     /// What `/readyz` shows.
     pub readiness: Arc<Readiness>,
-    /// What the process has too few descriptors for, if anything.
+    /// In words, what there are too few descriptors for; `None` if there are enough.
     pub shortage: Option<String>,
     /// Reloads the configuration.
     pub reload: Reload,
@@ -88,7 +88,7 @@ impl Operations {
         {
             checks.store = format!("this gateway is not registered: {why}");
         }
-        // A gateway that cannot revoke must not look well, even though it goes on serving whom it knows.
+        // A gateway that cannot revoke must not look well, even though it goes on serving.
         if let Some(why) = self.store.writes().and_then(|writes| writes.refused)
             && checks.store == "ok"
         {

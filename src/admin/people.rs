@@ -234,13 +234,13 @@ pub struct SessionView {
     pub idle_at: Option<String>,
     /// When it ends in any case, RFC 3339.
     pub expires_at: Option<String>,
-    /// When it ends by all that is known, what it hangs on included, if it is not used before, RFC 3339.
+    /// When it ends if it is not used before, by itself or with what it hangs on, RFC 3339; `None`: it has no end.
     #[serde(default)]
     pub ends_at: Option<String>,
 }
 
 impl SessionView {
-    /// A session that ends then, if it is not used before.
+    /// A session that ends at `ends_at` if it is not used before.
     pub(super) fn new(record: &CredentialRecord, ends_at: Option<UnixMillis>) -> Self {
         let claims = record.claims().into_iter().flat_map(|claims| claims.iter());
         let json = |value: &ClaimValue| match value {

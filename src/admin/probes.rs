@@ -30,10 +30,10 @@ pub struct Readiness {
     draining: AtomicBool,
     /// Boot time of the last good answer, plus one; zero for none.
     store_seen: AtomicU64,
-    /// Why it did not answer when it was last asked; empty if nobody said.
+    /// Why the store did not answer when it was last asked; empty if there is no reason.
     store_failed: Mutex<String>,
     warming: AtomicBool,
-    /// How far what was in use before the start is read.
+    /// How much of what was in use before the start has been read.
     pub ahead: ReadAhead,
 }
 
@@ -43,12 +43,12 @@ impl Readiness {
         self.configured.store(true, Ordering::Relaxed);
     }
 
-    /// What was in use before the start is being read.
+    /// The gateway begins to read what was in use before the start: it is not ready meanwhile.
     pub fn warming(&self) {
         self.warming.store(true, Ordering::Relaxed);
     }
 
-    /// It was, or the time for that is over.
+    /// That is done, or the time for it is over.
     pub fn warm(&self) {
         self.warming.store(false, Ordering::Relaxed);
     }
@@ -63,7 +63,7 @@ impl Readiness {
         self.store_seen.store(at.0.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// The store did not answer, or not well, for this reason.
+    /// The store did not answer, or answered with an error, for this reason.
     pub fn store_failed(&self, why: String) {
         *self.store_failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
@@ -118,7 +118,7 @@ struct Ready {
     /// What should be changed about the store; says nothing about readiness.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     store_concerns: Vec<String>,
-    /// What the process has too few descriptors for; says nothing about readiness.
+    /// What there are too few descriptors for; says nothing about readiness.
     #[serde(skip_serializing_if = "Option::is_none")]
     shortage: Option<String>,
 }

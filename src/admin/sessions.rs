@@ -30,16 +30,24 @@ pub struct SessionQuery {
     pub limit: Option<usize>,
 }
 
-/// Pages of the store that are read for one page of sessions: keys and accounts between them are passed over. 50,000
+/// Most pages of the store that are read for one page of sessions, since keys and accounts stand between them. 50,000
 /// records take about a second.
 const MAX_READ: usize = 50;
 
-/// What sessions hang on, read once for a page.
+/// Records that sessions of a page hang on, each read once; `None` for one that is not there.
 type Above = HashMap<CredentialId, Option<CredentialRecord>>;
 
+/// How long a session lives.
+enum Life {
+    /// It has ended, since something that it hangs on has.
+    Over,
+    /// Until then, if it is not used before; `None`: without an end.
+    Until(Option<UnixMillis>),
+}
+
 impl Operations {
-    /// Lists live sessions: neither revoked nor expired nor idle for too long, and the same of all that they hang on. A page may
-    /// be short although more follow; `next` says so.
+    /// Lists live sessions: neither revoked nor expired nor idle for too long, and neither is anything that they hang on. A page
+    /// may be short although more follow; `next` says so.
     ///
     /// # Errors
     /// [`OperationError::Usage`], or as the store has it.
@@ -68,7 +76,7 @@ impl Operations {
                 }
                 filter.after = Some(record.id.clone());
                 if self.is_session(&record)
-                    && let Some(ends_at) = self.end_of_session(&record, now, &mut above).await?
+                    && let Life::Until(ends_at) = self.life_of(&record, now, &mut above).await?
                 {
                     sessions.push(SessionView::new(&record, ends_at));
                 }
@@ -81,8 +89,8 @@ impl Operations {
         Ok(SessionList { sessions, next })
     }
 
-    /// What somebody began and what ends by itself, unlike keys and accounts: what hangs on something, what slides, and
-    /// every record of a surface of sessions.
+    /// Whether a record is a session, which ends by itself, and not a key or an account. Sessions are what hangs on another
+    /// record, what slides, and every record of a surface of sessions.
     fn is_session(&self, record: &CredentialRecord) -> bool {
         let of_sessions = || {
             let snapshot = self.snapshot.load();
@@ -92,14 +100,8 @@ impl Operations {
         record.parent().is_some() || record.idle().is_some() || of_sessions()
     }
 
-    /// When a session ends if it is not used before, by itself or with what it hangs on; the inner `None`: never. The outer
-    /// `None`: it has ended, since something that it hangs on has.
-    async fn end_of_session(
-        &self,
-        record: &CredentialRecord,
-        now: UnixMillis,
-        above: &mut Above,
-    ) -> Result<Option<Option<UnixMillis>>, OperationError> {
+    /// How long a session lives, by itself and by what it hangs on.
+    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Above) -> Result<Life, OperationError> {
         let mut end = own_end(record);
         let (mut parent, mut oldest) = (record.parent().cloned(), record.created_at);
         for _ in 0..MAX_ANCESTORS {
@@ -108,19 +110,19 @@ impl Operations {
                 let found = self.store.find_credential(named.id.clone()).await?;
                 above.insert(named.id.clone(), found);
             }
-            // One that is not there any more admits nobody.
+            // What hangs on a record that is not there any more admits nobody.
             let Some(Some(ancestor)) = above.get(&named.id) else {
-                return Ok(None);
+                return Ok(Life::Over);
             };
             let ended = matches!(ancestor.state, State::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
-                return Ok(None);
+                return Ok(Life::Over);
             }
             oldest = oldest.min(ancestor.created_at);
             parent = ancestor.parent().cloned();
         }
-        Ok(Some(end))
+        Ok(Life::Until(end))
     }
 
     /// Ends one session for ever, and what hangs on it.

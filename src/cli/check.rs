@@ -1,23 +1,22 @@
 //! `durward check`: every mistake of a configuration at once, with file, line and caret.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::config::error::Weight;
-use crate::config::{self, Problems, Purpose, Style};
+use crate::config::{self, Problems, Purpose};
 
 use super::descriptors::{self, Budget, Wanted};
 use super::failure::Failure;
-use super::output::{Form, Printer};
+use super::output::{Form, Printer, style};
 
 /// The answer in JSON: the same members whether there are mistakes or not.
 #[derive(Serialize)]
 struct Report {
     valid: bool,
     problems: serde_json::Value,
-    /// What a gateway with the limits of this process would have too few descriptors for.
+    /// What there would be too few descriptors for, if a gateway had the limits of this process.
     shortage: Option<String>,
 }
 
@@ -56,18 +55,13 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             })
         }
         Err(errors) => {
-            match printer.form() {
-                Form::Json => printer.print(
-                    &Report {
-                        valid: false,
-                        problems: errors.problems.to_json(),
-                        shortage: None,
-                    },
-                    |_| Ok(()),
-                )?,
-                Form::Text => printer.remark(&errors.problems.render(style())),
-            }
-            Err(Failure::of_configuration(config, &errors.problems))
+            let report = Report {
+                valid: false,
+                problems: errors.problems.to_json(),
+                shortage: None,
+            };
+            printer.print(&report, |_| Ok(()))?;
+            Err(printer.mistakes(config, &errors.problems, style()))
         }
     }
 }
@@ -75,14 +69,6 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
 /// Notes say what will happen; only warnings count.
 fn warnings(problems: &Problems) -> usize {
     problems.iter().filter(|d| d.problem.weight == Weight::Warning).count()
-}
-
-fn style() -> Style {
-    if std::io::stderr().is_terminal() {
-        Style::Coloured
-    } else {
-        Style::Plain
-    }
 }
 
 fn count(number: usize, of: &str) -> String {

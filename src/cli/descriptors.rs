@@ -1,4 +1,5 @@
-//! Descriptors of the process: raised to what may be had, and divided, so that what is accepted can also be served.
+//! Descriptors of the process. Their limit is raised as far as the system allows, and they are divided between clients and
+//! services, so that a client that is accepted can also be served.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -6,45 +7,46 @@ use crate::admin::http::Bounds;
 use crate::config::Loaded;
 use crate::snapshot::{Settings, Snapshot, StoreKind};
 
-/// What a process without a hard limit takes: Linux gives no process more unless its `fs.nr_open` was raised.
+/// The limit that is asked for where there is no hard limit: Linux grants no more unless its `fs.nr_open` was raised.
 const UNLIMITED: u64 = 1_048_576;
 
-/// Standard streams, the store's file, files that a reload reads, look-ups of names, key sets of issuers, signals.
+/// Descriptors of the process itself: standard streams, the store's file, files that a reload reads, look-ups of names, key
+/// sets of issuers, signals.
 const OWN: usize = 64;
 
-/// Of each worker: its poll, its wake-ups, and a connection that is just being accepted or refused.
+/// Descriptors of each worker: its poll, its wake-ups, and a connection that is just being accepted or refused.
 const OF_A_WORKER: usize = 8;
 
-/// Connections to Redis and to sentinels, and those that replace them.
+/// Descriptors for connections to Redis and to sentinels, and for those that replace them.
 const OF_REDIS: usize = 64;
 
 /// What the gateway wants descriptors for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// What must be there in any case.
+    /// All but connections of clients and to services.
     fixed: usize,
     /// `limits.connections`.
     connections: usize,
-    /// As many as all workers may have to all endpoints.
+    /// Connections that all workers together may have to all endpoints.
     upstreams: usize,
 }
 
-/// How many there are, and for what.
+/// How many descriptors there are, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget {
-    /// That the process may have.
+    /// Descriptors that the process may have.
     pub(crate) limit: u64,
     /// Client connections that are accepted at a time.
     pub(crate) connections: usize,
     /// `limits.connections`.
     pub(crate) configured: usize,
-    /// Connections to services that all workers together may have, also after a reload that adds some.
+    /// Connections to services that all workers together may have, also after a reload that adds services.
     pub(crate) upstreams: usize,
-    /// As many as they may have by the configuration.
+    /// Connections to services that the configuration allows at the start.
     configured_upstreams: usize,
 }
 
-/// There are not even enough for one client.
+/// There are not enough descriptors to serve one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("at most {limit} files and sockets may be open, and the gateway needs {needed}: raise the limit (`ulimit -n`, `LimitNOFILE`)")]
 pub(crate) struct TooFew {
@@ -77,8 +79,8 @@ impl Wanted {
 }
 
 impl Budget {
-    /// Divides `limit` descriptors. Where they do not suffice for all that is configured, services get half of what is left
-    /// or what they may need, if that is less: a client of HTTP/1.1 needs one connection to a service at a time.
+    /// Divides `limit` descriptors. Where they do not suffice for all that is configured, services get half of them beside the
+    /// fixed ones, or fewer if fewer are configured: a client of HTTP/1.1 needs one connection to a service at a time.
     ///
     /// # Errors
     /// [`TooFew`] when no client could be served.
@@ -105,7 +107,7 @@ impl Budget {
         })
     }
 
-    /// What is less than configured; `None` when nothing is.
+    /// In words, what there is less of than configured; `None` if there is enough.
     pub(crate) fn shortage(&self) -> Option<String> {
         let connections = (self.connections < self.configured).then(|| {
             format!(
@@ -125,12 +127,12 @@ impl Budget {
     }
 }
 
-/// What this process may have, once raised.
+/// Descriptors that this process may have once the limit is raised.
 pub(crate) fn available() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(UNLIMITED)
 }
 
-/// Raises the limit to what the process may have, and answers it.
+/// Raises the limit as far as the system allows, and answers it.
 pub(crate) fn raise() -> u64 {
     let before = getrlimit(Resource::Nofile);
     let wanted = before.maximum.unwrap_or(UNLIMITED);

@@ -53,15 +53,16 @@ pub struct Failure {
     pub code: String,
     /// What people read; holds no secret.
     pub message: String,
-    /// Where it stands in what was read: a line of an import file.
+    /// The line of the import file that it is about, from 1.
     pub line: Option<u64>,
     /// Mistakes of the configuration, each with its place.
     pub problems: Option<serde_json::Value>,
-    /// The log has told it already.
+    /// Whether the log on standard error has it already, so that people are not told twice.
     pub told: bool,
 }
 
-/// The answer of a failed command, in JSON: these members and no others, the last two only where they belong.
+/// The answer of a failed command, in JSON: these members and no others. `line` is there for a line of an import file,
+/// `problems` for a configuration with mistakes.
 #[derive(Serialize)]
 struct Answer<'a> {
     error: Body<'a>,
@@ -98,9 +99,9 @@ impl Failure {
         }
     }
 
-    /// A configuration with mistakes; people are shown them with their lines.
+    /// A configuration with mistakes, which [`Printer::mistakes`](super::output::Printer::mistakes) shows to people.
     #[must_use]
-    pub(crate) fn of_configuration(config: &Path, problems: &Problems) -> Self {
+    pub(super) fn of_configuration(config: &Path, problems: &Problems) -> Self {
         let number = problems.len();
         let noun = if number == 1 { "mistake" } else { "mistakes" };
         Self {
@@ -139,14 +140,12 @@ impl Failure {
         // Nobody is left to tell when standard error is gone.
         let _ = match form {
             Form::Text if self.told => Ok(()),
-            // A report of mistakes says of each what it is.
-            Form::Text if self.message.starts_with("error: ") => writeln!(io::stderr(), "{}", self.message),
             Form::Text => writeln!(io::stderr(), "error: {}", self.message),
             Form::Json => writeln!(io::stderr(), "{}", self.to_json()),
         };
     }
 
-    /// One line.
+    /// One line of JSON.
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
         let error = Body {

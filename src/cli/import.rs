@@ -1,4 +1,5 @@
-//! `durward keys import`: one key of the command line, or a file of many, each line with a mistake named by its member.
+//! `durward keys import`: one key from the command line, or many from a file. A mistake of a line is told by the member that
+//! has it, never by a value, which may be a key.
 
 use std::io::{self, BufRead, Read as _};
 use std::path::Path;
@@ -15,7 +16,7 @@ use super::output::{self, Form, Printer};
 /// Longest line of an import file; a line with a hundred scopes is a tenth of it.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// Members of a line.
+/// Members that a line may have.
 const MEMBERS: [&str; 11] = [
     "surface",
     "tenant",
@@ -96,7 +97,7 @@ fn import_lines(client: &Client, args: &ImportArgs, file: &Path, printer: &Print
     Ok(())
 }
 
-/// The first line without the mark that some programs begin UTF-8 with.
+/// The first line without the byte order mark with which some programs begin UTF-8.
 fn without_mark(line: &[u8]) -> Result<&[u8], Failure> {
     if line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]) {
         return Err(Failure::new(
@@ -120,7 +121,7 @@ fn import_line(client: &Client, args: &ImportArgs, line: &[u8]) -> Result<KeyVie
     client.post("/v1/keys/import", &request)
 }
 
-/// Reads one line. What is wrong is told by the member; its value, which may be a key, is not repeated.
+/// Reads one line. An error names the member that is wrong and never repeats a value, which may be a key.
 fn read(line: &[u8], args: &ImportArgs) -> Result<ImportKey, String> {
     if line.len() as u64 >= MAX_LINE {
         return Err(format!(
@@ -150,7 +151,7 @@ fn read(line: &[u8], args: &ImportArgs) -> Result<ImportKey, String> {
         expires: text("expires")?,
         name: text("name")?,
     };
-    // Of two members of one name it is not known which was meant; only a reader of the whole form notices.
+    // `Value` keeps the last of two members of one name. Which one was meant is not known.
     match serde_json::from_slice::<Once>(line) {
         Ok(Once) => Ok(request),
         Err(_) => Err("a member is repeated".to_owned()),
@@ -166,7 +167,7 @@ fn text(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Stri
     }
 }
 
-/// A list of texts, or one text with blanks between, as OAuth writes scopes (RFC 6749, section 3.3).
+/// Scopes: a list of texts, or one text with blanks between them, as OAuth writes them (RFC 6749, section 3.3).
 fn scopes(value: Option<&Value>) -> Result<Vec<String>, String> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -207,7 +208,7 @@ fn unknown_member(name: &str) -> String {
     what + &hint
 }
 
-/// An object in which no member stands twice.
+/// Can be read only from an object in which no member stands twice.
 struct Once;
 
 impl<'de> serde::Deserialize<'de> for Once {

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
-use super::output::{Form, Printer};
-use crate::config::{self, Purpose, Style};
+use super::output::{Printer, style};
+use crate::config::{self, Purpose};
 use crate::snapshot::StoreKind;
 use crate::store::embedded::beginning::{self, Found};
 
@@ -16,15 +16,7 @@ struct Permitted {
 }
 
 pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
-    let loaded = match config::load(config, Purpose::Check) {
-        Ok(loaded) => loaded,
-        Err(errors) => {
-            if printer.form() == Form::Text {
-                printer.remark(&errors.problems.render(Style::Plain));
-            }
-            return Err(Failure::of_configuration(config, &errors.problems));
-        }
-    };
+    let loaded = config::load(config, Purpose::Check).map_err(|errors| printer.mistakes(config, &errors.problems, style()))?;
     let StoreKind::Embedded { path } = &loaded.settings.store.kind else {
         let why = "a Redis store is begun by the first tenant that is made in it; nothing was changed";
         return Err(Failure::new(Exit::Usage, why));

@@ -1,10 +1,12 @@
 //! What commands print: exactly the contract's JSON, or tables for people.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::admin::api::{KeyMade, KeyView, Status, TenantView};
+use crate::config::{Problems, Style};
 
 use super::failure::{Exit, Failure};
 
@@ -71,12 +73,31 @@ impl Printer {
         }
     }
 
+    /// Shows people the mistakes of a configuration, each with its line, and answers the failure of the command.
+    #[must_use]
+    pub(crate) fn mistakes(&self, config: &Path, problems: &Problems, style: Style) -> Failure {
+        if self.form == Form::Text {
+            self.remark(&problems.render(style));
+        }
+        Failure::of_configuration(config, problems)
+    }
+
     fn note(&self, name: &str, text: &str) {
         // Nobody is left to tell when standard error is gone.
         let _ = match self.form {
             Form::Json => writeln!(io::stderr(), "{}", serde_json::json!({ name: text })),
             Form::Text => writeln!(io::stderr(), "{text}"),
         };
+    }
+}
+
+/// With colours where standard error is a terminal.
+#[must_use]
+pub(crate) fn style() -> Style {
+    if io::stderr().is_terminal() {
+        Style::Coloured
+    } else {
+        Style::Plain
     }
 }
 

@@ -9,9 +9,9 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Exit, Failure};
-use super::output::{Form, Printer};
+use super::output::Printer;
 use crate::config::error::Weight;
-use crate::config::{self, ConfigErrors, Problems, Purpose, Style};
+use crate::config::{self, Problems, Purpose, Style};
 use crate::snapshot::LogFormat;
 use crate::telemetry::diagnostics::{Diagnostics, Format};
 
@@ -44,41 +44,14 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
-    let running = match start(config, Lines::Stdout) {
-        Ok(running) => running,
-        Err(NotStarted::Configuration(errors)) => {
-            if printer.form() == Form::Text {
-                printer.remark(&errors.problems.render(Style::Plain));
-            }
-            return Err(Failure::of_configuration(config, &errors.problems));
-        }
-        Err(NotStarted::Other(failure)) => return Err(failure),
-    };
+    let running = start(config, Lines::Stdout, printer)?;
     running.process.tell();
     running.wait()
 }
 
-/// Why a gateway does not serve.
-pub(crate) enum NotStarted {
-    /// Its configuration has mistakes.
-    Configuration(ConfigErrors),
-    /// Something is in the way; the log has told it.
-    Other(Failure),
-}
-
-impl From<NotStarted> for Failure {
-    fn from(not: NotStarted) -> Self {
-        match not {
-            NotStarted::Configuration(errors) => Self::new(Exit::Configuration, errors.to_string()),
-            NotStarted::Other(failure) => Self { told: false, ..failure },
-        }
-    }
-}
-
 /// Starts a gateway with this configuration; it serves when this returns.
-pub(crate) fn start(config: &Path, lines: Lines) -> Result<Running, NotStarted> {
-    let failed = |error: io::Error| NotStarted::Other(failed(error));
-    let loaded = config::load(config, Purpose::Serve).map_err(NotStarted::Configuration)?;
+pub(crate) fn start(config: &Path, lines: Lines, printer: &Printer) -> Result<Running, Failure> {
+    let loaded = config::load(config, Purpose::Serve).map_err(|errors| printer.mistakes(config, &errors.problems, Style::Plain))?;
     let format = match loaded.settings.log.format {
         LogFormat::Json => Format::Json,
         LogFormat::Pretty => Format::Pretty,
@@ -99,10 +72,9 @@ pub(crate) fn start(config: &Path, lines: Lines) -> Result<Running, NotStarted> 
         Err(error) => {
             tracing::error!(%error, "the gateway does not start");
             diagnostics.flush(FLUSH_TIME);
-            // Whoever reads the log has one shape of lines; a second telling in another one would be none of them.
+            // Standard error is a log of JSON lines then, and a line of another form would not belong into it.
             let told = format == Format::Json;
-            let failure = Failure::new(Exit::Failed, error.to_string());
-            Err(NotStarted::Other(Failure { told, ..failure }))
+            Err(Failure { told, ..failed(error) })
         }
     }
 }
@@ -157,8 +129,8 @@ fn control_runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Where the size of files is limited, the kernel ends a process that writes beyond it, unless the signal has a handler: then
-/// the write fails, which the store and the log know how to bear.
+/// Where the size of files is limited, the kernel sends SIGXFSZ to a process that writes beyond the limit, which ends it. With
+/// a handler for that signal the write fails instead, and the store and the log can handle that.
 fn survive_long_files() -> io::Result<()> {
     signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }

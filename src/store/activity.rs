@@ -3,9 +3,9 @@
 //! A use is worth a write when the store does not know one of the last interval. So a session costs
 //! each gateway at most one write an interval, however busy it is, and none on the request path. What
 //! is lost by a crash, and what another gateway cannot know yet, is at most an interval of use and
-//! [`ACTIVITY_TICK`]: a session may be thought idle that much too early. The first use after a longer pause
-//! would cost more than that if it were lost, the whole pause: it is written within [`AFTER_PAUSE`]. A session
-//! never lives longer by any of this: the absolute limit is in the record, and no use moves that.
+//! [`ACTIVITY_TICK`]: a session may be thought idle that much too early. If the first use after a longer pause
+//! were lost, that would cost the whole pause, so it is written within [`AFTER_PAUSE`]. None of this makes a session
+//! live longer: its absolute limit is in the record, and no use moves it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,8 +32,8 @@ const PART_OF_TIMEOUT: u32 = 20;
 /// How often due uses are looked for; adds to the interval.
 pub const ACTIVITY_TICK: Duration = Duration::from_secs(1);
 
-/// How soon the first use after a pause is written. Those of a tenth of a second are written together: a write of
-/// the embedded store waits for the disk.
+/// How soon the first use after a pause is written. Uses of this time are written together, since a write of the embedded
+/// store waits for the disk.
 pub const AFTER_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a written use is still remembered: until no cached facts are older than the write, which

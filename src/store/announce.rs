@@ -204,7 +204,7 @@ impl Announcer {
         let identity = &self.identity;
         *self.withdrawn.lock().await = true;
         if self.written.load(Ordering::Relaxed) == 0 {
-            // Nobody has heard of it, so there is nothing to take away and nobody who sees it.
+            // It was never announced, so there is no receipt to take away.
             return;
         }
         let done = timeout(DEADLINE, self.store().withdraw(identity.id.clone(), identity.run)).await;

@@ -231,16 +231,16 @@ pub trait CredentialStore: Send + Sync + 'static {
         Box::pin(join_all(reads))
     }
 
-    /// Notes that these are in use, for gateways that start. It is a hint and nothing else: what is on the list is found like
-    /// everything, and what is not is found when somebody asks.
+    /// Notes that these are in use, for gateways that start. The list is only a hint: it says what to read ahead, and
+    /// everything else is read when somebody asks for it.
     ///
-    /// A store that says nothing else keeps no list.
+    /// The default keeps no list.
     fn note_busy(&self, busy: Vec<Fingerprint>) -> BoxFuture<'_, Result<(), StoreError>> {
         drop(busy);
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Those that gateways noted lately ([`note_busy`](Self::note_busy)), at most `most`, the last ones first.
+    /// Those that gateways noted lately ([`note_busy`](Self::note_busy)), at most `most`, the latest first.
     fn busy(&self, most: usize) -> BoxFuture<'_, Result<Vec<Fingerprint>, StoreError>> {
         let _ = most;
         Box::pin(std::future::ready(Ok(Vec::new())))
@@ -256,8 +256,8 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// Lists credentials in order of id.
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>>;
 
-    /// One page of that list: exactly whether more follow, and at most [`MAX_READ`] records are read for it. What a
-    /// caller's request may ask for.
+    /// One page of that list, for requests of callers: it says exactly whether more follow, and at most [`MAX_READ`] records are
+    /// read for it.
     ///
     /// The default reads without that bound.
     fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
@@ -382,7 +382,7 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// that cannot be closed the sink is told to forget everything.
     fn subscribe(&self, sink: Arc<dyn EventSink>);
 
-    /// Whether it was written under a pepper that this gateway has not got, as far as was heard lately.
+    /// Whether the store said lately that it was written under a pepper that this gateway does not have.
     fn lacks_pepper(&self) -> bool {
         false
     }
@@ -440,7 +440,7 @@ pub trait CredentialStore: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// How changes fare, as this process has seen; `None` for a store that leaves it to its own monitoring.
+    /// Whether changes are made, as this process has seen; `None` for a store that has monitoring of its own.
     fn writes(&self) -> Option<Writes> {
         None
     }

@@ -1,11 +1,11 @@
-//! How well a store does what it is asked.
+//! What a store says of itself, for metrics and readiness.
 
 use crate::base::clock::BootMillis;
 use crate::base::principal::Position;
 
 use super::events;
 
-/// How changes of a store fare.
+/// Whether a store makes changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writes {
     /// Why changes are not made at present, and what to do about it; `None` when they are.

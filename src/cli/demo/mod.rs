@@ -23,7 +23,8 @@ pub(crate) fn run(printer: &Printer) -> Result<(), Failure> {
     }
     let failed = |error| Failure::new(Exit::Failed, format!("the sample upstream cannot be started: {error}"));
     let escrow = Escrow::start(socket).map_err(failed)?;
-    let running = serve::start(&site.config(), Lines::Stderr)?;
+    // The demo's log of a start is for people, and so is its failure.
+    let running = serve::start(&site.config(), Lines::Stderr, printer).map_err(|failure| Failure { told: false, ..failure })?;
     let script = Script::make(&site, &Client::new(site.socket(), Path::new(&site.config())))?;
     printer.print(&script, |out| script.write(out))?;
     let ended = running.wait();

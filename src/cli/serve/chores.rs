@@ -1,4 +1,4 @@
-//! What a gateway does beside requests until it stops.
+//! Tasks that a gateway runs beside requests until it stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::{activity, sweep};
 
-/// How long a gateway that stops tells the store what was in use: much more than it takes, and nothing is lost with it
-/// but reads.
+/// Longest time for which a gateway that stops tells the store what was in use. It takes much less; if the time is over,
+/// the next start only has less to read ahead.
 pub(super) const TELLING_TIME: Duration = Duration::from_secs(1);
 
-/// Reads ahead what was in use before the start, which readiness waits for, and tells the store what is in use until it is
-/// aborted.
+/// Starts two tasks: one reads ahead what was in use before the start, and readiness waits for it; the other one tells the store
+/// what is in use, until it is aborted.
 fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Readiness>) -> Vec<JoinHandle<()>> {
     if store.warm_start == 0 {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The store of a gateway that starts, and the memory before it.
+//! Opens the store of a gateway that starts.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::embedded::beginning::{self, Beginning, PepperPlace};
 use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
 
-/// What a store is, without a password.
+/// Kind and place of a store, for the log; without a password.
 pub(super) fn name_of(store: &StoreKind) -> String {
     let list = |all: &[Endpoint]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     match store {
@@ -61,8 +61,8 @@ pub(super) async fn open_store(settings: &Settings, gateway: &Identity, clock: A
     }
 }
 
-/// Opens the file. An empty one is made where that is permitted, or where it may be the first: then nobody is called
-/// unknown before an operator has made a tenant in it.
+/// Opens the file. An empty one is made where that is permitted, and where it may be the first one. In the second case look-ups
+/// fail until an operator has made a tenant in it.
 fn open_embedded(path: &Path, pepper: PepperPlace, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
     let beginning = beginning::check(path, pepper).map_err(StartError::NoStore)?;
     let mut store = EmbeddedStore::open(path, peppers)?;

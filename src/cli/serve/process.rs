@@ -79,7 +79,7 @@ pub(crate) enum StartError {
     Machine(#[from] std::io::Error),
 }
 
-/// The store's words without a preface that says the same again.
+/// The store's own words: "unavailable" before them would say again that the store cannot be opened.
 fn reason(error: &StoreError) -> String {
     match error {
         StoreError::Unavailable(why) => why.clone(),
@@ -96,13 +96,14 @@ impl Process {
         let mut introduced = None;
         let started = Self::start_introducing(loaded, panics, lines, &mut introduced).await;
         if let (Err(_), Some(announcer)) = (&started, introduced) {
-            // Otherwise the others would wait for one who has never served.
+            // Otherwise changes would wait for the receipt of a gateway that has never served.
             announcer.withdraw().await;
         }
         started
     }
 
-    /// The same; tells who was announced to the other gateways on the way.
+    /// The same. Sets `introduced` as soon as this gateway may be announced to others, so that a start that fails later can be
+    /// taken back.
     async fn start_introducing(
         loaded: Loaded,
         panics: &Panics,
@@ -167,7 +168,7 @@ impl Process {
         })
     }
 
-    /// Tells the log what serves: who reads it later must know which gateway wrote it, and of what.
+    /// Logs what serves, so that somebody who reads the log later knows which gateway wrote it and what it served.
     pub(crate) fn tell(&self) {
         let operations = &self.operations;
         let snapshot = operations.snapshot.load();
@@ -205,7 +206,7 @@ impl Process {
         for chore in &self.chores {
             chore.abort();
         }
-        // Whoever comes in place of this gateway finds what it had in use.
+        // The gateway that takes the place of this one reads ahead what this one had in use.
         let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
         activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
         drop(self.stop);
@@ -261,7 +262,7 @@ fn register_metrics(
     metrics::register(parts.telemetry.metrics(), &sources);
 }
 
-/// What every worker is made of.
+/// What all workers are made from.
 fn worker_parts(
     (settings, shared, budget): (&Settings, &Arc<SharedSnapshot>, &Budget),
     (store, cached, limiter): (&Arc<dyn CredentialStore>, &Arc<CachedStore>, Arc<Limiter>),
@@ -297,7 +298,7 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
     Engine::new(store.clone(), settings.peppers.clone(), clock.clone(), Handle::current(), &limits)
 }
 
-/// Raises the limit on descriptors and says what there are too few for.
+/// Raises the limit on descriptors and divides them. Logs what there are too few for.
 fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
     let budget = Budget::divide(descriptors::raise(), &Wanted::by(loaded))?;
     if let Some(shortage) = budget.shortage() {

@@ -1,4 +1,4 @@
-//! Bounds what guesses may cost the store, so that one address that guesses does not use up what others may ask.
+//! Bounds the look-ups that may be guesses, so that one address that guesses does not use up those of others.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -14,21 +14,23 @@ use super::said::Said;
 /// Pause between two log lines about the same flood.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// What the number is counted in.
+/// The period in which look-ups are counted.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Places that addresses are counted at: 200 KiB. More addresses share places, and whoever shares one has no more than
-/// one alone; the digest that says which is keyed, so that nobody can choose whose place to use up.
+/// Places at which addresses are counted, 200 KiB in all. With more addresses than places, some share a place, and together
+/// have what one address would have alone. The digest that assigns places is keyed, so that nobody can choose whose place to
+/// use up.
 const PLACES: usize = 1_024;
 
-/// Look-ups in any second of what may be a guess and was not met lately.
+/// Bounds look-ups, in any second, of credentials that may be guesses and were not met lately.
 ///
-/// The number goes to whoever asks first. An address that has had less than its part of it (the number by as many
-/// addresses as have asked in this second or the one before) is admitted beyond it too, up to as many again, so that those who
-/// guess leave room for others. Each gateway has its own. A look-up over it is not known, which is 503 and never 401.
+/// The first `per_second` of all addresses are admitted. Beyond that, as many again are admitted of addresses that have had
+/// less than their part, which is `per_second` divided by the number of addresses that asked in this second or the one
+/// before. So whoever guesses leaves room for others. Each gateway counts for itself. The answer to a look-up over the bound
+/// is not known, which is 503 and never 401.
 pub(super) struct Cap {
     per_second: u32,
-    /// None when the number is nought: then nobody is admitted.
+    /// `None` when `per_second` is 0: then nobody is admitted.
     rates: Option<Rates>,
     digest: RandomState,
     lately: Mutex<Lately>,
@@ -37,9 +39,9 @@ pub(super) struct Cap {
 
 #[derive(Clone, Copy)]
 struct Rates {
-    /// The number.
+    /// `per_second`.
     first: Rate,
-    /// All there is: twice that.
+    /// Twice that.
     all: Rate,
 }
 
@@ -52,7 +54,7 @@ struct Lately {
 #[derive(Clone, Default)]
 struct Place {
     window: Window,
-    /// The second in which somebody asked last who is counted here.
+    /// The second in which an address of this place asked last, from 1.
     asked_in: u64,
 }
 
@@ -67,7 +69,7 @@ struct Asking {
 impl Asking {
     /// Counts somebody who asks now, once for each place and second.
     fn count(&mut self, place: &mut Place, now: BootMillis) -> u32 {
-        // Second nought is nobody's.
+        // Second 0 says that nobody has asked yet.
         let second = now.0 / 1_000 + 1;
         if second != self.second {
             self.before = if second == self.second + 1 { self.now } else { 0 };

@@ -1,5 +1,5 @@
-//! Look-ups that somebody waits for: those that come while others are being asked go together, so that many at a time cost the store a
-//! few questions, and a waiting thread few wakes.
+//! Look-ups that somebody waits for. Those that come while the store is being asked are sent together afterwards, so that
+//! many at a time cost the store a few questions, and the thread that waits few wakes.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,14 @@ use crate::store::{Again, Found, FoundAgain, StoreError, watch};
 
 use super::flights::{Flights, Landing, Outcome};
 
-/// Read together: one flight of a pipeline to Redis, and a fraction of a millisecond of the embedded store.
+/// Most look-ups that are sent together: one pipeline to Redis, and a fraction of a millisecond of the embedded store.
 const MAX_BATCH: usize = 64;
 
-/// How long those that come later wait for the answer to those before: so much that a quick store is asked for many at
-/// a time, so little that a slow answer holds up nobody. How many may be on their way is the flights' to say.
+/// How long later look-ups wait for the answer to earlier ones: long enough that a quick store is asked for many at a time,
+/// short enough that a slow answer holds up nobody. How many may be on their way is bounded by their permits.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// Look-ups that are to be sent.
+/// Look-ups that wait to be sent.
 #[derive(Default)]
 pub(super) struct Gathered(Mutex<Waiting>);
 
@@ -36,7 +36,7 @@ enum Reader {
     Running,
 }
 
-/// One that is to be sent. Dropped, it takes its flight off the table and lets those who wait for it go.
+/// A look-up that waits to be sent. When it is dropped, its flight leaves the table, and those who wait for it are told.
 pub(super) struct Asked {
     pub(super) landing: Landing,
     pub(super) permit: OwnedSemaphorePermit,
@@ -48,7 +48,7 @@ impl Gathered {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next to be sent, those that came first; when there are none, the reader ends.
+    /// The next to be sent, the earliest first. When there are none, the reader ends.
     fn take(&self) -> Vec<Asked> {
         let mut waiting = self.lock();
         let count = waiting.asked.len().min(MAX_BATCH);
@@ -58,8 +58,8 @@ impl Gathered {
         waiting.asked.drain(..count).collect()
     }
 
-    /// Whether another reader has to go on for one that waits for an answer. If not, the next one begins with the next
-    /// look-up.
+    /// Whether another reader must take over from one that waits for an answer. If nothing waits, the next look-up begins
+    /// one.
     fn pass_on(&self) -> bool {
         let mut waiting = self.lock();
         if waiting.asked.is_empty() {
@@ -69,11 +69,12 @@ impl Gathered {
     }
 }
 
-/// Whoever sends what waits. One that ends before its time, as with its runtime, takes with it what nobody would send.
+/// Held by the reader. If the reader ends before its time, as with its runtime, all that waits is dropped, since nobody would
+/// send it.
 struct Turn(Option<Arc<Flights>>);
 
 impl Turn {
-    /// What waits is another's, or there is nothing.
+    /// Ends in good order: another reader sends what waits, or nothing does.
     fn end(mut self) {
         self.0 = None;
     }
@@ -85,14 +86,14 @@ impl Drop for Turn {
             let mut waiting = flights.gathered.lock();
             waiting.reader = Reader::None;
             let left = std::mem::take(&mut waiting.asked);
-            // After the lock: what is dropped takes others.
+            // After the lock: dropping a look-up takes other locks.
             drop(waiting);
             drop(left);
         }
     }
 }
 
-/// The answer about what memory does not hold, of which nothing can be unchanged.
+/// The answer to a question that said nothing about what is known, so that it cannot be "unchanged".
 pub(super) fn read_whole(found: FoundAgain) -> Result<Found, StoreError> {
     match found {
         FoundAgain::Read(found) => Ok(found),
@@ -101,7 +102,7 @@ pub(super) fn read_whole(found: FoundAgain) -> Result<Found, StoreError> {
 }
 
 impl Flights {
-    /// Has one sent with the next.
+    /// Has a look-up sent with the next ones.
     pub(super) fn gather(self: &Arc<Self>, asked: Asked) {
         let mut waiting = self.gathered.lock();
         waiting.asked.push(asked);
@@ -136,7 +137,7 @@ impl Flights {
 
     async fn fly(&self, batch: Vec<Asked>) {
         self.counters().loads.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        // Age counts from here at the latest: whatever the store, the network and the queues add makes facts older.
+        // The age of facts counts from here: the time in the store, the network and the queues makes them older.
         let sent_at = self.clock.now().boot;
         let asked = batch.iter().map(|asked| Again::whole(asked.landing.fingerprint)).collect();
         let found = self.read_together(asked).await;

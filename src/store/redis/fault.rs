@@ -25,7 +25,7 @@ pub(super) struct Fault {
     pub(super) retry: Retry,
     /// The rights of which one is missing. A change that was refused for that has changed nothing.
     pub(super) refused: Vec<String>,
-    /// Why the server takes no changes at all. Like a missing right, that has changed nothing.
+    /// Why the server takes no changes at all. A change that was refused for that has changed nothing.
     pub(super) closed: Option<Closed>,
 }
 
@@ -90,7 +90,7 @@ impl Fault {
         }
     }
 
-    /// Whether what was refused has changed nothing: the server looks at these before the first write of a script.
+    /// Whether it is certain that a change was not made: the server checks these before the first write of a script.
     pub(super) fn changed_nothing(&self) -> bool {
         !self.refused.is_empty() || self.closed.is_some()
     }
@@ -202,8 +202,8 @@ pub(super) enum Closed {
 }
 
 impl Closed {
-    /// If that is what it says. A script tells what it met in the words after the code, before Redis 7.0 behind a code of
-    /// its own.
+    /// The reason, if the server said that it takes none. What a script met stands in the words after the code; before
+    /// Redis 7.0 the code is `ERR` then.
     fn of(error: &RedisError) -> Option<Self> {
         const ALL: [(&str, &str, Closed); 3] = [
             ("OOM", "OOM command not allowed", Closed::Full),

@@ -52,7 +52,7 @@ impl Known {
 
 pub(super) struct History {
     known: Mutex<Known>,
-    /// The last entry of the stream that was read, noted before anybody is told of it.
+    /// The last entry of the stream that was read. It is noted before the sinks hear of its event.
     entry: Mutex<Entry>,
     applied: watch::Sender<u64>,
 }
@@ -80,16 +80,16 @@ struct Entry {
     link: String,
 }
 
-/// What of the store's history has been applied here, and an entry of its stream that proves which branch of the
-/// history that was: two branches have the same name, and count on from where they part.
+/// How much of the store's history has been applied here, with an entry of its stream as a proof. Without the proof two
+/// branches could be confused: after data went back, both have the same history id and count on from where they parted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Claim {
     pub(super) standing: Standing,
-    /// The stream id of an entry that contains all of it ...
+    /// The stream id of an entry at or after all that was applied.
     pub(super) entry: String,
-    /// ... its count ...
+    /// The count of that entry.
     pub(super) counter: u64,
-    /// ... and its link in the chain of events.
+    /// The link of that entry in the chain of events.
     pub(super) link: String,
 }
 
@@ -116,7 +116,7 @@ impl History {
         position
     }
 
-    /// This entry of the stream was read, and follows the last one.
+    /// Notes an entry of the stream that was read, and that follows the last one.
     pub(super) fn note_read(&self, entry: &str, counter: u64, link: &str) {
         let mut last = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
         last.id.clear();
@@ -131,9 +131,9 @@ impl History {
         self.applied.send_replace(counter);
     }
 
-    /// Where a position of this process stands in the history of the store. Nothing is claimed for one
-    /// of an earlier generation: its count may be of another history. Nor beyond the entry that proves it, which
-    /// may be read by now: whoever is told of it announces again.
+    /// Where a position of this process stands in the history of the store. Nothing is claimed for a position of an earlier
+    /// generation, whose count may be of another history. Nor is anything claimed beyond the last entry that was noted: a
+    /// later event announces again.
     pub(super) fn claim(&self, position: Position) -> Claim {
         let entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = self.known();

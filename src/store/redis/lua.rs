@@ -51,9 +51,9 @@ local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 
 /// so that it does nothing (`counts`, `HSET` of what is there, `ZADD … XX` and `HDEL` of nothing). So a right that is
 /// missing, or a key of another kind, is an answer that nothing was changed.
 ///
-/// Events are a chain: `l` is the link of the event before (a dash for none) and that of this one, which is the moment
-/// it was made at. Where data went back, the changes after that have the same counts as those that were lost, and,
-/// where a clock was behind, the same ids; they do not have the same links.
+/// Events are a chain. `l` holds two links: that of the event before (a dash if there is none) and that of this one, which is
+/// made of the time and the count. After data went back, new changes have the same counts as those that were lost, and the
+/// same ids too if a clock was behind. Their links differ.
 pub(super) const RECORD_CHANGE: &str = "
 local position, link
 local function change(events, kept, event, ending)

@@ -47,8 +47,7 @@ impl Pace {
         }
     }
 
-    /// Allows so many connects at once from here on: to a server that was not connected to before, which no connect has
-    /// burdened yet.
+    /// Allows so many connects at once from now on, for a server that was not connected to before and is not burdened yet.
     pub(super) fn allow(&self, connects: f64) {
         if let Some((left, _)) = &mut *self.left.lock().unwrap_or_else(PoisonError::into_inner) {
             *left = left.max(connects);

@@ -259,7 +259,7 @@ impl Reader {
             subject: codec::decode_event(&entry.event?).ok()?,
         };
         if let Some(links) = &entry.links {
-            // Of an older gateway, which writes no links, the chain goes on where it was.
+            // An older gateway writes no links: after its entries the chain goes on where it was.
             let (before, link) = links.split_once(' ')?;
             if before != self.link {
                 return None;
@@ -270,7 +270,7 @@ impl Reader {
             // One that cannot be read is an entry that cannot be trusted, not a change without one.
             self.feed.endings.note(Whose::of(&event.subject), Ending::parse(&text)?);
         }
-        // Before anybody is told: whoever announces that this was applied must be able to prove it.
+        // Before the sinks are told: an announcement that this was applied must be able to prove it.
         self.feed.history.note_read(&entry.id, counter, &self.link);
         self.feed.each_sink(|sink| sink.apply(&event));
         // After the sinks: whoever waits for this counter may rely on them.

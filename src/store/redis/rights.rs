@@ -72,7 +72,8 @@ const TRIED: [(&str, &str); 20] = [
 /// are taken back sooner, as soon as an inspection sees that they work.
 const SHOWN_FOR: Duration = Duration::from_secs(150);
 
-/// How long it is shown that the server takes no changes: each gateway announces itself every two seconds, which renews it.
+/// How long a concern shows that the server takes no changes. Each gateway announces itself every two seconds, which renews
+/// it.
 const CLOSED_FOR: Duration = Duration::from_secs(10);
 
 /// The text of each script by its hash: as many as this program has.

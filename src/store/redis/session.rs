@@ -193,7 +193,7 @@ impl Session {
         settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
     }
 
-    /// Settles a change: what a missing right or a full server has refused has changed nothing.
+    /// Settles a change. One that was refused for a missing right, or by a server that takes none, was not made.
     fn settle_change<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, ChangeError> {
         settle(&self.shared.changes, live, result).map_err(|fault| {
             if fault.changed_nothing() {

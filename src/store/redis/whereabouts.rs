@@ -32,8 +32,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 /// Between two questions meanwhile.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(100);
 
-/// Connections that follow the leader: two of look-ups, that of changes and that of events. When it has found another
-/// primary they must not wait because those before used up the pace.
+/// Connections that follow the leader: two for look-ups, one for changes and one for events. When the leader has found another
+/// primary, they must not wait because earlier connects have used up the pace.
 const FOLLOWERS: f64 = 4.0;
 
 /// Where the leader is, for the other connections.
@@ -63,14 +63,15 @@ pub(super) struct Whereabouts {
     /// Grows when a server said that it is not our primary.
     astray: watch::Sender<u64>,
     hint: Mutex<Option<Endpoint>>,
-    /// Where the leader was connected last.
+    /// The server to which the leader was connected last.
     last: Mutex<Option<Endpoint>>,
-    /// When a server said last that the store was written under a pepper that is not among ours: boot time, plus one.
+    /// When a server last said that the store was written under a pepper that is not among ours: boot time in milliseconds,
+    /// plus one; 0 for never.
     foreign_at: AtomicU64,
     clock: Arc<dyn Clock>,
 }
 
-/// How long it counts that the store has a pepper we have not got: the probe of readiness asks twice a second.
+/// How long such an answer counts. The probe of readiness asks twice a second, which renews it.
 const FOREIGN_FOR: Duration = Duration::from_secs(3);
 
 impl Whereabouts {

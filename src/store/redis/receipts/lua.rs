@@ -108,8 +108,8 @@ end
 ";
 
 /// KEYS meta g events; ARGV pepper id run standing rest silent kept most number-known known-at fresh entry counter link. The
-/// standing is kept only if the stream has that entry with that count and link: after data went back, another branch of the same
-/// history counts on from there, and what was applied of the lost one is not of this one. `fresh` (1 or 0) is
+/// standing is kept only if the stream has that entry with that count and link. Otherwise data went back: another branch of the
+/// same history counts on from there, and what was applied of the lost branch says nothing about this one. `fresh` (1 or 0) is
 /// whether this process was never answered yet: such a one is registered beside another of its id until
 /// that one speaks, or is silent and gives way. Answers Redis' time, this gateway's place by name and how
 /// many there are, the number of the list, whether the server hides which process it is, and why the list was

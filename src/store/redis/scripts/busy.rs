@@ -5,13 +5,13 @@ use super::super::fault::Fault;
 use super::{Scripts, run};
 use crate::base::fingerprint::Fingerprint;
 
-/// Hashes that the list is spread over, so that no call is about all of it.
+/// Hashes over which the list is spread, so that no call holds the server up with all of it.
 pub(in super::super) const PARTS: usize = 64;
 
 /// Most entries of one hash: 128,000 in all, some 12 MiB.
 const MOST: usize = 2_000;
 
-/// An entry is good for so long, in seconds: gateways say every five minutes what is in use still.
+/// How long an entry is good, in seconds: gateways say every five minutes what is still in use.
 const GOOD_FOR: u32 = 900;
 
 /// KEYS meta busy; ARGV pepper most, then fingerprints. A hash that is full loses its oldest quarter.
@@ -27,8 +27,8 @@ end
 return 1
 ";
 
-/// KEYS busy; ARGV seconds. Fingerprints with their ages in seconds, those that are good still. Asks for no store: there is none
-/// before the first tenant, and then there is nothing to be read.
+/// KEYS busy; ARGV seconds. Answers the fingerprints that are still good, with their ages in seconds. Does not ask whether the
+/// store has data: it has none before the first tenant, and then the list is empty.
 pub(super) const READ: &str = "
 local now, reply = tonumber(redis.call('TIME')[1]), {}
 local all = redis.call('HGETALL', KEYS[1])

@@ -21,8 +21,8 @@ impl Scripts {
         FindReply::read(run(wire, &call).await?, fingerprint)
     }
 
-    /// Looks all of them up in one message to the server, each as [`find`](Self::find) does, at a moment of its own. Answers in the
-    /// order of the question.
+    /// Looks all of them up in one message to the server, each by a script of its own as [`find`](Self::find) does: together
+    /// they are not one atomic step. Answers are in the order of `asked`.
     ///
     /// # Errors
     /// When the message as a whole was not answered.
@@ -43,7 +43,7 @@ impl Scripts {
     }
 }
 
-/// The command of a look-up up to what is looked up, which is the same for all.
+/// The beginning of the command of a look-up, which is the same for all: what is looked up follows.
 pub(super) fn beginning(script: &redis::Script, keys: &Keys, peppers: &str) -> Cmd {
     let hashes = hashes(keys);
     let mut command = redis::cmd("EVALSHA");
@@ -55,7 +55,7 @@ pub(super) fn beginning(script: &redis::Script, keys: &Keys, peppers: &str) -> C
     command
 }
 
-/// What a look-up reads besides the store's description.
+/// The keys that a look-up reads besides `meta`.
 fn hashes(keys: &Keys) -> [&String; 6] {
     [
         &keys.fingerprints,
@@ -69,7 +69,7 @@ fn hashes(keys: &Keys) -> [&String; 6] {
 
 fn read(reply: Value, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
     let reply = reply.extract_error().map_err(|error| match error.kind() {
-        // A server that was started since: asked alone, it is given the script.
+        // The server was started since. Asked for this one alone, it is given the script.
         ErrorKind::Server(ServerErrorKind::NoScript) => Fault {
             retry: Retry::Elsewhere,
             ..Fault::kept(StoreError::Unavailable("Redis does not know the script yet".into()))

@@ -1,4 +1,4 @@
-//! The list of what was in use lately, which all gateways write and one that starts reads.
+//! The list of credentials that were in use lately: all gateways write it, and a gateway that starts reads it.
 
 use futures_util::future::join_all;
 
@@ -24,7 +24,7 @@ impl Session {
         Ok(())
     }
 
-    /// At most `most`, those that were noted last first.
+    /// At most `most`, the latest first.
     pub(in crate::store::redis) async fn busy(&self, most: usize) -> Result<Vec<Fingerprint>, StoreError> {
         let live = self.writer()?;
         let parts = (0..PARTS).map(|number| self.shared.scripts.read_busy(&live.wire, number));

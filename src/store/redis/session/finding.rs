@@ -42,7 +42,7 @@ impl Session {
         answered.map_err(|fault| fault.error)
     }
 
-    /// What several lead to, asked for together. Those that leave a doubt are asked for once more, each by itself.
+    /// Looks up several together. Those whose answers leave a doubt are looked up once more, each by itself.
     pub(in crate::store::redis) async fn find_all(&self, asked: &[Fingerprint]) -> Vec<Result<Found, StoreError>> {
         if let [one] = asked {
             return vec![self.find(one).await];
@@ -91,8 +91,10 @@ impl Session {
         }
     }
 
+    /// Asks one connection for all of them.
+    ///
     /// # Errors
-    /// Nothing was answered at all.
+    /// When nothing was answered at all.
     async fn find_all_on(&self, link: &Link, live: &Live, asked: &[Fingerprint]) -> Result<Vec<Answered>, StoreError> {
         // Before the question is sent: what is known afterwards may be younger than the answer.
         let primary_at = self.primary_at(live).await?;
