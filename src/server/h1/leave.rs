@@ -73,9 +73,9 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
     /// Ready when the client has been silent for too long, or has had all its time.
     fn poll_silent(&self, cx: &mut TaskContext<'_>, patience: &mut Patience) -> Poll<()> {
         loop {
-            let deadline = match (&patience.long, patience.heard) {
-                (Some(_), heard) => (heard.unwrap_or(patience.began) + PAUSE).min(patience.began + LONG.1),
-                (None, _) => patience.began + PAUSE,
+            let deadline = match patience.long {
+                Some(_) => end_of_long(patience.began, patience.heard),
+                None => patience.began + PAUSE,
             };
             std::task::ready!(self.socket.borrow_mut().alarm.poll_until(cx, deadline));
             if patience.heard.is_none_or(|at| at + PAUSE <= deadline) || !self.wait_longer(patience) {
@@ -92,5 +92,25 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         patience.long = self.context.linger();
         patience.left += LONG.0;
         patience.long.is_some()
+    }
+}
+
+/// When a client with a place among those that are waited for longer is given up, if it sends nothing more.
+fn end_of_long(began: Instant, heard: Option<Instant>) -> Instant {
+    (heard.unwrap_or(began) + PAUSE).min(began + LONG.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_piece_puts_the_end_off_and_none_beyond_the_whole_time() {
+        let began = clock::instant();
+        let at = |millis| began + Duration::from_millis(millis);
+        assert_eq!(end_of_long(began, None), at(1_000));
+        for (heard, end) in [(0, 1_000), (1_500, 2_500), (28_999, 29_999), (29_001, 30_000), (29_999, 30_000)] {
+            assert_eq!(end_of_long(began, Some(at(heard))), at(end), "{heard}");
+        }
     }
 }

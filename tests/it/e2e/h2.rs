@@ -147,7 +147,7 @@ fn a_field_as_large_as_may_be_comes_in_several_frames_and_one_above_is_refused()
     on_a_runtime(async {
         let sender = connect(&gateway, &site).await;
         let large = |n: usize| "x".repeat(n - "authorization".len() - "Bearer ".len());
-        // What no surface has is nobody's credential; the head is what is judged here.
+        // A public route reads no credential, so only the size of the field decides.
         let (most, more) = (large(17 * 1024), large(17 * 1024 + 1));
         assert_eq!(ask(&sender, Method::GET, "/public/1", &most, None).await.0, 200);
         assert_eq!(ask(&sender, Method::GET, "/public/1", &more, None).await.0, 431);

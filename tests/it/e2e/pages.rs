@@ -321,7 +321,7 @@ fn a_cookie_is_used_for_listed_origins_with_credentials_and_for_no_other() {
     let partner = ("Origin", "https://partner.example");
     assert_eq!(scene.with_cookie("GET", "/partner/x", &[partner]), 403);
     assert_eq!(scene.with_cookie("POST", "/partner/x", &[partner]), 403);
-    // What tells no origin is no page's call: it may read, and change nothing.
+    // A request without `Origin` is not from a page of another origin: its cookie reads, and changes nothing.
     assert_eq!(scene.with_cookie("POST", "/change", &[]), 403);
     assert_eq!(scene.handshake(&[]), 403);
     assert_eq!(scene.upstream.count(), 0);
@@ -346,7 +346,7 @@ fn a_page_that_is_not_listed_opens_no_websocket_where_rules_stand() {
     for fields in [&[APP][..], &[("Origin", "http://localhost")], &[]] {
         assert_eq!(scene.open_status("/open/x", fields), 101, "{fields:?}");
     }
-    // No page can send this: it is a program's call.
+    // A page cannot send `Authorization` with a handshake, so a program sent this.
     assert_eq!(scene.open_status("/ws/x", &[EVIL, bearer]), 101);
 }
 

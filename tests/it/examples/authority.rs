@@ -184,7 +184,7 @@ fn portal_session(house: &House, role: &str) -> String {
 
 #[test]
 fn holdyn_a_portal_session_loses_what_the_role_of_the_key_two_levels_above_it_loses() {
-    // Here a key gives only what it holds, and what it gives hangs on it.
+    // Edited so that a key can grant only what it holds itself, and tokens have the key as their parent.
     let edits = [(GRANTS, ""), ("parent = \"tenant\"", "parent = \"caller\"")];
     each_store("holdyn", &edits, |house| {
         let role = role(house, &["access_tokens:write", "view_transaction", "fund_transaction"]);

@@ -1,5 +1,5 @@
 //! Every example call of the five published documents, as it stands there: only host, credential and id are others.
-//! Those that are written for curl are run by the shell; the rest goes the usual way. No example is edited.
+//! Examples that are written for curl are run by the shell; requests are made for the others. No example is edited.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -31,12 +31,13 @@ impl House {
         }
         let gateway = Gateway::start(&site);
         gateway.json(&["tenants", "create", "acme"]);
-        // What the documents leave to the reader: the whole answer is shown, and nothing else.
+        // The documents say nothing of options: these show the whole answer, and nothing else.
         site.write(".curlrc", "silent\nshow-error\ninclude\nhttp1.1\nmax-time = 30\n");
         Self { upstream, site, gateway }
     }
 
-    /// Runs a documented command line. Each of `others` must be in it: the document's word, and what stands for it here.
+    /// Runs a documented command line. Each pair of `others` is a text of the document, which must be in the line, and the
+    /// text that replaces it.
     fn shell(&self, line: &str, host: &str, others: &[(&str, &str)]) -> Response {
         let mut line = line.to_owned();
         let here = format!("http://{}", self.gateway.address("public"));
@@ -157,7 +158,7 @@ fn a_service_that_refuses_a_verification_leaves_no_token_for_it() {
     let sessions = gateway.json(&["sessions", "list", "--tenant", "acme"]);
     assert_eq!(sessions["sessions"], json!([]));
     assert_eq!(refusing.count(), 1);
-    // What is not in order does not reach the service.
+    // A request that is refused does not reach the service.
     assert_eq!(
         (begin("{}").status, call(&gateway, "POST", "/v1/kyc/onfido", &[], "").status),
         (422, 401)

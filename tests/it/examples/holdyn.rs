@@ -64,6 +64,28 @@ pub(super) fn make_portal(gateway: &Gateway, access: &str) -> String {
     text(&answer.json(), "session_token")
 }
 
+/// A credential of each surface, of one business.
+pub(super) struct Credentials {
+    pub(super) session: String,
+    pub(super) key: String,
+    pub(super) access: String,
+    pub(super) portal: String,
+}
+
+/// A business that signs up, with a live key and what a participant of `tx_1` gets by it.
+pub(super) fn make_credentials(gateway: &Gateway, email: &str) -> Credentials {
+    let session = sign_up(gateway, email);
+    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
+    let (_, access) = make_access(gateway, &key, "tx_1", &["view_transaction"]);
+    let portal = make_portal(gateway, &access);
+    Credentials {
+        session,
+        key,
+        access,
+        portal,
+    }
+}
+
 /// What the portal answers to a session.
 pub(super) fn view(gateway: &Gateway, portal: &str) -> Response {
     at(gateway, "GET", "/portal/transaction", &[("X-Portal-Session", portal)], "")
@@ -316,7 +338,7 @@ fn an_access_token_becomes_a_portal_session_that_says_whose_it_is() {
         "{{\"session_token\":\"{portal}\",\"expires_at\":\"{ends}\",\"role\":\"payer\",\n \
          \"permissions\":[\"view_transaction\"],\"transaction\":{{\"id\":\"tx_1\","
     );
-    // Behind the id stands what the service said.
+    // After the id comes what the service said.
     assert!(whole(&answer).starts_with(&format!("200\n{JSON}\n\n{body}")), "{}", whole(&answer));
     assert_eq!(answer.json()["transaction"]["method"], json!("GET"), "here an echo");
     assert_ne!(make_portal(gateway, &access), "", "renewed by exchanging again");

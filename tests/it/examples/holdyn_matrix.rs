@@ -2,7 +2,7 @@
 
 use crate::support::gateway::Gateway;
 
-use super::holdyn::{SCOPES, at, make_access, make_key, make_portal, sign_up, with};
+use super::holdyn::{Credentials, SCOPES, at, make_access, make_credentials, make_key, make_portal, sign_up, with};
 use super::house::{House, text};
 
 const ANN: &str = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;
@@ -172,10 +172,7 @@ fn e_mail_and_password_log_in_and_do_nothing_else() {
 fn two_credentials_at_a_time_are_refused_rather_than_chosen_from() {
     let house = House::open("holdyn");
     let gateway = house.gateway();
-    let session = sign_up(gateway, "ann@acme.example");
-    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
-    let (_, access) = make_access(gateway, &key, "tx_1", &["view_transaction"]);
-    let portal = make_portal(gateway, &access);
+    let Credentials { key, portal, .. } = make_credentials(gateway, "ann@acme.example");
     house.upstream.forget();
     let bearer = format!("Bearer {portal}");
     let both = [("Authorization", bearer.as_str()), ("X-Portal-Session", &portal)];

@@ -84,7 +84,7 @@ pub(super) fn whole(response: &Response) -> String {
             "date" => assert!(value.ends_with(" GMT"), "{value}"),
             "x-request-id" => assert!((16..=64).contains(&value.len()), "{value}"),
             "content-length" => assert_eq!(value, &response.body.len().to_string()),
-            // On every answer of an example that pages may call.
+            // Every answer of an example with CORS rules has it.
             "vary" if value == "Origin" => {}
             _ => lines.push(format!("{name}: {value}")),
         }

@@ -11,6 +11,7 @@ mod heldsway;
 mod holdyn;
 mod holdyn_log_in;
 mod holdyn_matrix;
+mod holdyn_sentences;
 mod holdyn_sessions;
 mod hooks;
 mod house;
@@ -19,7 +20,6 @@ mod matrix;
 mod pages;
 mod portal;
 mod statements;
-mod to_the_letter;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -132,7 +132,7 @@ pub(super) fn expect(response: &Response, status: u16, fields: &[(&str, &str)], 
     wanted.extend(fields);
     wanted.sort_unstable();
     let mut got: Vec<(&str, &str)> = response.fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    // On every answer of an example that pages may call.
+    // Every answer of an example with CORS rules has it.
     got.retain(|field| *field != ("vary", "Origin"));
     got.sort_unstable();
     let names = |all: &[(&str, &str)]| all.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();

@@ -135,7 +135,7 @@ impl Scene {
             .iter()
             .map(|api| format!("MAP {}.example.com {}", api.name, api.address()))
             .collect();
-        // Pages stand on answers of a gateway: whose does not matter.
+        // Every other name leads to the gateway of holdyn, whose answer serves as the page.
         let rules = format!("{}, MAP * {}", rules.join(", "), holdyn.address());
         Self {
             browser: Browser::start_with(&rules),
@@ -321,7 +321,7 @@ fn pages_of_listed_origins_use_the_examples_and_no_others_do() {
     for origin in [SIBLING, STRANGER] {
         nobody(&scene, origin);
     }
-    // The session that nobody else could use or end is still there.
+    // No other page could use or end the session: it still works.
     scene.stand_on(APP);
     read(&dashboard(&scene, "GET", OVERVIEW, &json!({})), 200);
 }

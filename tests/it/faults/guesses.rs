@@ -1,4 +1,5 @@
-//! What guessing keys costs the store: nothing where keys have a MAC, and a share of the guesser's own where they have not.
+//! What guessing keys costs the store: nothing where keys have a MAC; elsewhere a bounded number of look-ups, shared
+//! fairly between addresses.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +56,7 @@ fn k1_a_key_with_a_wrong_mac_costs_the_store_nothing() {
     let spent = commands(&scene) - commands_before;
     eprintln!("K1: {forged} forged keys in {took:?}: no look-up, {spent} commands of Redis' own count");
     assert!(spent as f64 <= 200.0 + took.as_secs_f64() * 200.0, "{spent} commands in {took:?}");
-    // What is said of them is said of any unknown key, and the log alone tells them apart.
+    // A forged key and an unknown one get the same answer; only the log tells them apart.
     let (forged, unknown) = (call(&scene.near, &forge()), call(&scene.near, &Caller::nobody()));
     assert_eq!((forged.status, body(&forged)), (unknown.status, body(&unknown)));
     assert_eq!(scene.proxy.lookups().len(), 1, "of an older key nobody can tell that it is a guess");
@@ -88,10 +89,10 @@ fn guesses_without_a_mac_are_capped_and_another_address_is_still_served() {
         until("the guesser to be over the cap", PATIENCE, || {
             (scene.metric(Which::Near, "durward_store_lookups_avoided_total{reason=\"too_many_unknown\"") > 100).then_some(())
         });
-        // Somebody else's customers, none of whom this gateway has met.
+        // Callers at another address, whose keys this gateway has not looked up yet.
         let mut other = Client::connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), address);
         let statuses: Vec<u16> = older.iter().take(cap / 2).map(|caller| ask(&mut other, caller)).collect();
-        // Those whose keys have a MAC are held up from no address.
+        // Keys with a MAC do not count against the cap, even at the address that guesses.
         let mut same = Client::connect(address);
         let proven: Vec<u16> = newer.iter().map(|caller| ask(&mut same, caller)).collect();
         stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! A gateway that has just started: busy callers are in memory before it says that it is ready, and whoever guesses meanwhile costs nothing.
+//! A gateway that has just started: the facts of busy callers are in memory before it is ready, and keys that are
+//! guessed meanwhile cost no look-up.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -43,7 +44,7 @@ fn drive(gateway: &Gateway, callers: &[Caller], rate: u64, lasts: Duration) -> T
                         return;
                     }
                     wait_until(start + due);
-                    // A stride that shares no factor with any count used here: no two lines ask for neighbours.
+                    // The stride shares no factor with the number of callers, so all callers come in turn.
                     let caller = &callers[usize::try_from(number * 7_919).unwrap() % callers.len()];
                     match line.ask(&caller.request()).status {
                         200 => told.good.fetch_add(1, Ordering::Relaxed),
@@ -83,7 +84,7 @@ fn a_gateway_that_starts_under_load_turns_no_caller_away_and_forged_keys_never_r
     callers.extend(make_keys(&scene.redis, half, Age::Unmarked));
     let before = drive(&scene.near, &callers, rate, Duration::from_secs(count.div_ceil(rate)));
     assert_eq!(before.unavailable.into_inner(), 0);
-    // What is stopped says what it had in use; what is killed said so some seconds before.
+    // A gateway that is stopped writes the list of what it had in use; one that is killed wrote it some seconds before.
     scene.near.signal(Signal::TERM);
     until("the list of what was in use", PATIENCE, || {
         (listed(&scene) >= 2 * half).then_some(())
@@ -112,7 +113,7 @@ fn a_gateway_that_starts_under_load_turns_no_caller_away_and_forged_keys_never_r
         "callers were turned away after the gateway had said that it is ready"
     );
     assert!(good as u64 >= rate * lasts.as_secs() * 9 / 10, "{good} requests");
-    // Facts are read again from twelve seconds on; none is read because somebody asked, unless the time was not enough.
+    // Facts are refreshed from an age of twelve seconds on. No request waits for a look-up, unless reading ahead took too long.
     let asked = metric(&gateway, "durward_store_reads_total{reason=\"request\"");
     assert!(
         asked == 0 || ready >= Duration::from_secs(10),

@@ -113,7 +113,7 @@ fn the_largest_token_is_taken_and_one_byte_more_is_not() {
     let signer = Signer::eddsa("ed");
     let rules = rules(&jwks(&[&signer]));
     let of_length = |length: usize| {
-        // The note grows in steps; the header, which is not signed over lengths, takes the rest.
+        // Base64 makes the note's length jump; blanks in the header make up for the rest.
         (0..4)
             .flat_map(|pad| {
                 let header = format!("{{{}\"alg\":\"EdDSA\",\"kid\":\"ed\"}}", " ".repeat(pad));

@@ -310,7 +310,7 @@ fn a_token_as_large_as_may_be_passes_and_no_other_field_is_hurt_by_it() {
         claims["note"] = json!("x".repeat(note));
         signer.token(&claims)
     };
-    // Three bytes of the note are four of the token.
+    // Base64 makes four characters of the token out of three bytes of the note.
     let most = (16_384 - sized(0).len()) / 4 * 3;
     let large = sized(most);
     assert!((16_380..=16_384).contains(&large.len()), "{}", large.len());

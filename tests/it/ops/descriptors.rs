@@ -1,6 +1,5 @@
 //! A thousand idle clients at the real binary: with enough descriptors all are served, with few those who are admitted.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use durward::base::clock;
@@ -12,11 +11,13 @@ use crate::support::site::{Plan, Site};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
+use super::probe;
+
 const CLIENTS: usize = 1_000;
 const ROUTE: &str = "name = \"main\"\nendpoints = [\"http://{address}\"]\n[[routes]]\npath = \"/open/**\"\naccess = \"public\"\n";
 const GET: &[u8] = b"GET /open/x HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
-/// The test is a thousand clients itself.
+/// The test itself opens a thousand connections.
 fn raise_own_limit() {
     let limit = getrlimit(Resource::Nofile);
     assert!(
@@ -39,14 +40,8 @@ fn site(upstream: &Upstream) -> Site {
     Site::of(&plan, upstream.address)
 }
 
-fn probe(address: SocketAddr, path: &str) -> String {
-    let mut client = Client::connect(address);
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: probe.example\r\n\r\n").as_bytes());
-    String::from_utf8_lossy(&client.response().expect("an answer").body).into_owned()
-}
-
 fn figure(gateway: &Gateway, name: &str) -> usize {
-    let metrics = probe(gateway.probes(), "/metrics");
+    let metrics = probe(gateway, "/metrics").1;
     let line = metrics.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
     line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap()
 }
@@ -92,7 +87,7 @@ fn a_low_soft_limit_is_raised_and_a_thousand_idle_clients_are_served() {
     assert_eq!(ask(&mut clients), CLIENTS);
     assert_eq!(figure(&gateway, "durward_descriptors_limit"), 4_096);
     assert!(figure(&gateway, "durward_descriptors_open") > CLIENTS);
-    let ready = probe(gateway.probes(), "/readyz");
+    let ready = probe(&gateway, "/readyz").1;
     assert!(
         ready.contains("\"ready\":true") && ready.contains("client connections at a time instead of"),
         "{ready}"
@@ -121,7 +116,7 @@ fn with_few_descriptors_those_who_are_admitted_are_served_and_the_others_are_tol
     });
     let log = String::from_utf8_lossy(&gateway.output()).into_owned();
     assert!(log.contains("few_descriptors") && log.contains("LimitNOFILE"), "{log}");
-    assert!(probe(gateway.probes(), "/readyz").contains("at most 300 files and sockets"));
+    assert!(probe(&gateway, "/readyz").1.contains("at most 300 files and sockets"));
     assert!(!log.contains("accepting pauses"), "{log}");
 }
 
@@ -132,11 +127,11 @@ fn without_a_descriptor_for_a_service_the_answer_is_503_and_the_service_is_not_b
     let gateway = Gateway::start(&site);
     let mut clients = [(); 2].map(|()| Client::connect(gateway.address("plain")));
     for client in &mut clients {
-        // Accepted, and no connection to the service yet.
+        // This request shows that the connection is accepted; it opens none to the service.
         client.send(b"GET /nowhere HTTP/1.1\r\nHost: a.example\r\n\r\n");
         assert_eq!(client.response().expect("an answer").status, 404);
     }
-    // No more than it has open now: none is left for a connection to the service.
+    // The process may open nothing more: no descriptor is left for a connection to the service.
     gateway.leave_no_descriptor();
     for _ in 0..10 {
         clients[0].send(GET);

@@ -1,44 +1,35 @@
 //! A disk that takes no writes under the real binary: what is served, what is said, and that it comes back by itself.
 
-use std::net::SocketAddr;
-
 use crate::support::gateway::{Gateway, run};
-use crate::support::raw::Client;
 use crate::support::site::{Plan, Site};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
-fn status(gateway: &Gateway, key: &str) -> u16 {
-    let mut client = Client::connect(gateway.address("plain"));
-    client.send(format!("GET /v1/orders/1 HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer {key}\r\n\r\n").as_bytes());
-    client.response().expect("an answer").status
-}
-
-fn probe(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut client = Client::connect(address);
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: probe.example\r\n\r\n").as_bytes());
-    let answer = client.response().expect("an answer");
-    (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
-}
+use super::{make_key, probe, status};
 
 fn log(gateway: &Gateway, what: &str) -> usize {
     String::from_utf8_lossy(&gateway.output()).matches(what).count()
 }
 
-#[test]
-fn a_store_that_cannot_be_written_says_so_serves_whom_it_knows_and_comes_back_by_itself() {
+/// The usual gateway with the tenant acme.
+fn start() -> (Upstream, Site, Gateway) {
     let upstream = Upstream::echoing();
     let site = Site::usual(upstream.address);
     let gateway = Gateway::start(&site);
     gateway.json(&["tenants", "create", "acme"]);
-    let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
-    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
-    let fresh = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
-    assert_eq!(status(&gateway, key), 200);
-    assert_eq!(probe(gateway.probes(), "/readyz").0, 200);
+    (upstream, site, gateway)
+}
+
+#[test]
+fn a_store_that_cannot_be_written_says_so_serves_whom_it_knows_and_comes_back_by_itself() {
+    let (_upstream, _site, gateway) = start();
+    let (id, key) = make_key(&gateway);
+    let (_, fresh) = make_key(&gateway);
+    assert_eq!(status(&gateway, &key), 200);
+    assert_eq!(probe(&gateway, "/readyz").0, 200);
 
     gateway.limit_files(Some(4096));
-    let refused = gateway.run(&["keys", "revoke", id]);
+    let refused = gateway.run(&["keys", "revoke", &id]);
     assert_eq!(refused.code, 4, "{refused:?}");
     assert!(
         refused.stderr.contains("nothing was changed") && refused.stderr.contains("LimitFSIZE"),
@@ -48,17 +39,17 @@ fn a_store_that_cannot_be_written_says_so_serves_whom_it_knows_and_comes_back_by
         !refused.stderr.contains("repeat") && !refused.stderr.contains("re-open"),
         "{refused:?}"
     );
-    let (ready, said) = probe(gateway.probes(), "/readyz");
+    let (ready, said) = probe(&gateway, "/readyz");
     assert_eq!(ready, 503, "{said}");
     assert!(said.contains("takes no changes") && said.contains("File too large"), "{said}");
-    let metrics = probe(gateway.probes(), "/metrics").1;
+    let metrics = probe(&gateway, "/metrics").1;
     for line in ["durward_store_up 0", "durward_store_writable 0"] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     assert!(!metrics.contains("durward_store_write_failures_total 0"), "{metrics}");
-    // Whom it knows, whom it looks up, and whom nobody knows.
-    assert_eq!(status(&gateway, key), 200);
-    assert_eq!(status(&gateway, fresh["key"].as_str().unwrap()), 200);
+    // A key in memory, a key that is looked up, and an id that does not exist.
+    assert_eq!(status(&gateway, &key), 200);
+    assert_eq!(status(&gateway, &fresh), 200);
     assert_eq!(gateway.run(&["keys", "show", "key_nobody"]).code, 3);
     assert_eq!(
         gateway
@@ -72,15 +63,15 @@ fn a_store_that_cannot_be_written_says_so_serves_whom_it_knows_and_comes_back_by
 
     gateway.limit_files(None);
     until("the store to come back by itself", PATIENCE, || {
-        (probe(gateway.probes(), "/readyz").0 == 200).then_some(())
+        (probe(&gateway, "/readyz").0 == 200).then_some(())
     });
     until("its end in the log", PATIENCE, || {
         (log(&gateway, "takes changes again") == 1).then_some(())
     });
     assert_eq!(log(&gateway, "store_takes_no_changes"), 1, "once, however many were refused");
-    assert_eq!(gateway.run(&["keys", "revoke", id]).code, 0);
-    assert_eq!(status(&gateway, key), 401);
-    let metrics = probe(gateway.probes(), "/metrics").1;
+    assert_eq!(gateway.run(&["keys", "revoke", &id]).code, 0);
+    assert_eq!(status(&gateway, &key), 401);
+    let metrics = probe(&gateway, "/metrics").1;
     for line in ["durward_store_up 1", "durward_store_writable 1"] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
@@ -98,7 +89,10 @@ fn brief_site(upstream: &Upstream) -> Site {
 
 /// Serves until it answers, then ends the process in order.
 fn serve_once(site: &Site) {
-    let mut gateway = Gateway::start(site);
+    end(Gateway::start(site));
+}
+
+fn end(mut gateway: Gateway) {
     gateway.signal(rustix::process::Signal::TERM);
     assert!(gateway.wait_exit(PATIENCE).success());
 }
@@ -176,27 +170,23 @@ fn beside_a_pepper_from_elsewhere_an_empty_store_calls_nobody_unknown_until_a_te
     let unknown = "hlive_nobody-has-this";
     let made = |gateway: &Gateway| {
         gateway.json(&["tenants", "create", "acme"]);
-        let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
-        made["key"].as_str().unwrap().to_owned()
+        make_key(gateway).1
     };
-    let mut gateway = Gateway::start(&site);
+    let gateway = Gateway::start(&site);
     let key = made(&gateway);
     assert_eq!((status(&gateway, &key), status(&gateway, unknown)), (200, 401), "the first start");
-    gateway.signal(rustix::process::Signal::TERM);
-    assert!(gateway.wait_exit(PATIENCE).success());
+    end(gateway);
     assert!(!mark.exists());
-    let mut gateway = Gateway::start(&site);
+    let gateway = Gateway::start(&site);
     assert_eq!(status(&gateway, &key), 200, "a usual start");
-    gateway.signal(rustix::process::Signal::TERM);
-    assert!(gateway.wait_exit(PATIENCE).success());
+    end(gateway);
 
     std::fs::remove_file(&store).unwrap();
     for start in ["the first without it", "the next"] {
-        let mut gateway = Gateway::start(&site);
+        let gateway = Gateway::start(&site);
         assert_eq!(status(&gateway, &key), 503, "{start}");
         assert!(log(&gateway, "store_unconfirmed") == 1 && mark.exists(), "{start}");
-        gateway.signal(rustix::process::Signal::TERM);
-        assert!(gateway.wait_exit(PATIENCE).success());
+        end(gateway);
     }
     let gateway = Gateway::start(&site);
     let other = made(&gateway);
@@ -225,33 +215,29 @@ fn a_first_start_that_was_cut_short_at_any_point_goes_on() {
 
 #[test]
 fn a_store_that_is_taken_away_under_a_running_gateway_acknowledges_nothing_until_it_is_back() {
-    let upstream = Upstream::echoing();
-    let site = Site::usual(upstream.address);
-    let gateway = Gateway::start(&site);
-    gateway.json(&["tenants", "create", "acme"]);
-    let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
-    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let (_upstream, site, gateway) = start();
+    let (id, key) = make_key(&gateway);
     let (store, elsewhere) = (site.folder().join("state/durward.redb"), site.folder().join("elsewhere"));
     std::fs::rename(&store, &elsewhere).unwrap();
     for replaced in [false, true] {
         if replaced {
             std::fs::copy(&elsewhere, &store).unwrap();
         }
-        let refused = gateway.run(&["keys", "revoke", id]);
+        let refused = gateway.run(&["keys", "revoke", &id]);
         assert_eq!(refused.code, 4, "{refused:?}");
         assert!(
             refused.stderr.contains("nothing was changed") && refused.stderr.contains("removed or replaced"),
             "{refused:?}"
         );
-        assert_eq!(status(&gateway, key), 200);
-        assert_eq!(probe(gateway.probes(), "/readyz").0, 503);
+        assert_eq!(status(&gateway, &key), 200);
+        assert_eq!(probe(&gateway, "/readyz").0, 503);
     }
     std::fs::rename(&elsewhere, &store).unwrap();
     until("the store to be well again", PATIENCE, || {
-        (probe(gateway.probes(), "/readyz").0 == 200).then_some(())
+        (probe(&gateway, "/readyz").0 == 200).then_some(())
     });
-    assert_eq!(gateway.run(&["keys", "revoke", id]).code, 0);
-    assert_eq!(status(&gateway, key), 401);
+    assert_eq!(gateway.run(&["keys", "revoke", &id]).code, 0);
+    assert_eq!(status(&gateway, &key), 401);
 }
 
 #[test]
@@ -261,12 +247,12 @@ fn a_log_that_cannot_be_written_holds_nobody_up_and_is_counted() {
     // Each write to this device fails for want of space.
     let gateway = Gateway::start_writing_to(&site, std::path::Path::new("/dev/full"));
     gateway.json(&["tenants", "create", "acme"]);
-    let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
+    let (_, key) = make_key(&gateway);
     for _ in 0..100 {
-        assert_eq!(status(&gateway, made["key"].as_str().unwrap()), 200);
+        assert_eq!(status(&gateway, &key), 200);
     }
     until("lost lines to be counted", PATIENCE, || {
-        let metrics = probe(gateway.probes(), "/metrics").1;
+        let metrics = probe(&gateway, "/metrics").1;
         (!metrics.contains("durward_access_lines_dropped_total 0")).then_some(())
     });
 }

@@ -13,17 +13,13 @@ use crate::support::site::Site;
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
+use super::{probe, status};
+
 fn start() -> (Upstream, Site, Gateway) {
     let upstream = Upstream::echoing();
     let site = Site::usual(upstream.address);
     let gateway = Gateway::start(&site);
     (upstream, site, gateway)
-}
-
-fn status(gateway: &Gateway, key: &str) -> u16 {
-    let mut client = Client::connect(gateway.address("plain"));
-    client.send(format!("GET /v1/orders/1 HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer {key}\r\n\r\n").as_bytes());
-    client.response().expect("an answer").status
 }
 
 fn over_socket(site: &Site, request: &str) -> String {
@@ -259,11 +255,7 @@ fn metrics_are_open_metrics_text_and_count_what_happened() {
     let made = gateway.create_key("api", "acme", &["--scope", "orders:read"]);
     assert_eq!(status(&gateway, made["key"].as_str().unwrap()), 200);
     assert_eq!(status(&gateway, "tlive_unknown"), 401);
-    let read = || {
-        let mut client = Client::connect(gateway.probes());
-        client.send(b"GET /metrics HTTP/1.1\r\nHost: probes\r\n\r\n");
-        String::from_utf8(client.response().expect("an answer").body).unwrap()
-    };
+    let read = || probe(&gateway, "/metrics").1;
     // One scrape is not one instant: a request may end between two families. So all of it is waited for.
     let expected = [
         "durward_request_duration_seconds_count 2\n",

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Answer, Gateway, run};
-use crate::support::raw::Client;
 use crate::support::site::{Plan, Site};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
@@ -30,10 +29,7 @@ fn start() -> (Upstream, Site, Gateway) {
 }
 
 fn status(gateway: &Gateway, key: &Value) -> u16 {
-    let mut client = Client::connect(gateway.address("plain"));
-    let key = key["key"].as_str().unwrap();
-    client.send(format!("GET /v1/orders/1 HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer {key}\r\n\r\n").as_bytes());
-    client.response().expect("an answer").status
+    super::status(gateway, text(key, "key"))
 }
 
 fn becomes(gateway: &Gateway, key: &Value, wanted: u16) {

@@ -14,6 +14,8 @@ use crate::support::site::{Plan, Site};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
+use super::{make_key, status};
+
 /// What every gateway of a group shares.
 pub(super) struct Group {
     upstream: Upstream,
@@ -47,17 +49,6 @@ impl Group {
 
 pub(super) fn start(site: &Site) -> Gateway {
     Gateway::start(site)
-}
-
-pub(super) fn status(gateway: &Gateway, key: &str) -> u16 {
-    let mut client = Client::connect(gateway.address("plain"));
-    client.send(format!("GET /v1/orders/1 HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer {key}\r\n\r\n").as_bytes());
-    client.response().expect("an answer").status
-}
-
-pub(super) fn make_key(gateway: &Gateway) -> (String, String) {
-    let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
-    (made["id"].as_str().unwrap().into(), made["key"].as_str().unwrap().into())
 }
 
 fn names(value: &Value) -> Vec<&str> {

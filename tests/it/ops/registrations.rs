@@ -12,7 +12,8 @@ use crate::support::gateway::{Answer, Gateway};
 use crate::support::site::Site;
 use crate::support::wait::{PATIENCE, until};
 
-use super::receipts::{Group, ids, make_key, row, start, status, wait_for_states};
+use super::receipts::{Group, ids, row, start, wait_for_states};
+use super::{make_key, status};
 
 /// Three gateways of which the last one can be cut off, and a tenant.
 struct Three {

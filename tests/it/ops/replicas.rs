@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::support::redis::RedisServer;
 use crate::support::wait::{PATIENCE, until};
 
-use super::receipts::{Group, make_key, start, status};
-use super::rights::probe;
+use super::receipts::{Group, start};
+use super::{make_key, probe, status};
 
 /// Replicas that have their first copy.
 fn replicas<const N: usize>(primary: &RedisServer) -> [RedisServer; N] {
@@ -50,14 +50,14 @@ fn a_number_below_the_replicas_there_are_is_shown_and_all_is_not() {
     let looked = "durward_store_concerns{concern=\"not_persistent\"} 1";
     let metrics = |gateway: &_| {
         until("the look", PATIENCE, || {
-            Some(probe(gateway, "/metrics")).filter(|text| text.contains(looked))
+            Some(probe(gateway, "/metrics").1).filter(|text| text.contains(looked))
         })
     };
 
     let site = group.site("gw-a", &group.redis.url(), "wait_replicas = 1\n");
     let one = start(&site);
     assert!(metrics(&one).contains(concern));
-    let ready = probe(&one, "/readyz");
+    let ready = probe(&one, "/readyz").1;
     assert!(ready.contains("changes wait for 1 replicas and 2 could be promoted"), "{ready}");
     let log = one.output();
     assert!(String::from_utf8_lossy(&log).contains("\"concern\":\"fewer_than_all\""));

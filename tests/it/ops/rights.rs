@@ -1,11 +1,11 @@
 //! Gateways whose Redis user lacks something, or whose store has lost or broken something: what operators are told.
 
 use crate::support::gateway::Gateway;
-use crate::support::raw::Client;
 use crate::support::redis::{RedisServer, documented_user};
 use crate::support::site::Site;
 use crate::support::wait::{PATIENCE, until};
 
+use super::probe;
 use super::receipts::{Group, ids};
 
 /// The documented user with these words besides.
@@ -20,19 +20,13 @@ fn site(group: &Group, id: &str) -> Site {
     group.site(id, &group.redis.url(), "")
 }
 
-pub(super) fn probe(gateway: &Gateway, path: &str) -> String {
-    let mut client = Client::connect(gateway.probes());
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
-    String::from_utf8(client.response().expect("an answer").body).unwrap()
-}
-
 fn said(gateway: &Gateway, text: &str) -> bool {
     String::from_utf8_lossy(&gateway.output()).contains(text)
 }
 
+/// The id of a new key.
 fn make_key(gateway: &Gateway) -> String {
-    let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
-    made["id"].as_str().unwrap().to_owned()
+    super::make_key(gateway).0
 }
 
 #[test]
@@ -43,8 +37,8 @@ fn a_right_that_receipts_lack_is_shown_until_it_is_given() {
     let mut gateway = Gateway::spawn(&site);
     gateway.wait_listening();
     let row = "durward_store_denied_rights{right=\"hkeys\"} 1";
-    until("the metric", PATIENCE, || probe(&gateway, "/metrics").contains(row).then_some(()));
-    let ready = probe(&gateway, "/readyz");
+    until("the metric", PATIENCE, || probe(&gateway, "/metrics").1.contains(row).then_some(()));
+    let ready = probe(&gateway, "/readyz").1;
     assert!(
         // Without a receipt it admits nobody.
         ready.contains("\"ready\":false") && ready.contains("refuses its user the rights hkeys"),
@@ -62,7 +56,7 @@ fn a_right_that_receipts_lack_is_shown_until_it_is_given() {
     gateway.run(&["keys", "list"]);
     let other = "durward_store_denied_rights{right=\"zcard\"} 1";
     until("the other metric alone", PATIENCE, || {
-        let metrics = probe(&gateway, "/metrics");
+        let metrics = probe(&gateway, "/metrics").1;
         (metrics.contains(other) && !metrics.contains(row)).then_some(())
     });
 }

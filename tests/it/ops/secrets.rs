@@ -1,4 +1,4 @@
-//! Secrets that are broken in every way people break them: no output has any part of one, in any encoding.
+//! Secrets that are broken in the ways in which people break them: no output shows any part of one, in any encoding.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::support::leaks::Secret;
 use crate::support::raw::Client;
 use crate::support::site::{Plan, Site};
 
-/// What everybody knows of a PEM text, and what our own words say about it.
+/// Texts that are no secret: the fixed parts of PEM, and what our own messages say about it.
 const PUBLIC: [&str; 8] = [
     "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
     "-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----\n",
@@ -77,7 +77,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// The ways.
+/// The ways in which people break a secret: cut off, quoted, joined lines, another encoding.
 fn broken(whole: &[u8]) -> Vec<Vec<u8>> {
     let text = String::from_utf8_lossy(whole).into_owned();
     let half = text.len() / 2;
@@ -181,7 +181,7 @@ fn files((kinds, cert): (&[Kind], &[u8]), this: &Kind, value: &str) -> Table {
     table
 }
 
-/// All that can be printed of a load.
+/// Everything that could be printed after loading this configuration.
 fn told(table: &Table) -> String {
     match load_from(Path::new("/c/gateway.toml"), Purpose::Check, table) {
         Ok(loaded) => format!("{loaded:?}{}{}", loaded.warnings.render(Style::Plain), loaded.warnings.to_json()),
@@ -221,12 +221,12 @@ fn no_message_about_a_broken_secret_has_any_part_of_it() {
                 tables.push(files(all, kind, &quoted));
                 tables.push(files(all, kind, &lossy));
                 tables.push(files(all, kind, &format!("\"{lossy}\"")));
-                // Whatever follows `file:` is a path, which messages show, unless no path looks so.
+                // Messages show what follows `file:`, since it is a path; but not where it looks like PEM.
                 if lossy.contains("-----BEGIN ") {
                     tables.push(files(all, kind, &format!("\"file:{}", lossy.replace('"', ""))));
                 }
             }
-            // All ways by a file, every second one in the other places: what is said of them does not depend on the place.
+            // Each way is tried with a file, and every second one with each other place: messages do not depend on the place.
             let kept = tables.iter().enumerate().filter(|(how, _)| *how == 0 || way % 2 == how % 2);
             for (how, table) in kept {
                 let output = told(table);

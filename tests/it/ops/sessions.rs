@@ -1,4 +1,4 @@
-//! Sessions of every make are listed with their true end, and can be ended.
+//! Sessions of every kind are listed with their true end, and can be ended.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::raw::Client;
 use crate::support::site::{Plan, Site};
 use crate::support::upstream::Upstream;
 
-/// Sessions with records of their own that hang on nothing, and others that hang on the key that asked.
+/// Sessions with records of their own: `/visits` makes them without a parent, `/shares` with the calling key as parent.
 const SESSIONS: &str = r#"
 [surfaces.visit]
 kind = "session_jwt"

@@ -9,8 +9,8 @@ use crate::support::leaks::Secret;
 use crate::support::site::{Plan, Site};
 use crate::support::wait::{PATIENCE, until};
 
+use super::probe;
 use super::receipts::Group;
-use super::rights::probe;
 
 fn site_with(tables: &str) -> Site {
     let plan = Plan {
@@ -53,7 +53,7 @@ fn a_full_redis_says_so_in_the_error_in_readiness_and_in_the_log() {
     let site = group.site("gw-a", &group.redis.url(), "");
     let gateway = Gateway::start(&site);
     gateway.json(&["tenants", "create", "acme"]);
-    assert!(!probe(&gateway, "/readyz").contains("takes no changes"));
+    assert!(!probe(&gateway, "/readyz").1.contains("takes no changes"));
     let create = ["keys", "create", "--surface", "api", "--tenant", "acme", "--mode", "live"];
     group.redis.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = gateway.run(&create);
@@ -61,12 +61,12 @@ fn a_full_redis_says_so_in_the_error_in_readiness_and_in_the_log() {
     for words in ["nothing was changed", "Redis is full", "maxmemory"] {
         assert!(answer.stderr.contains(words), "{words}: {answer:?}");
     }
-    let ready = probe(&gateway, "/readyz");
+    let ready = probe(&gateway, "/readyz").1;
     assert!(
         ready.contains("the store takes no changes, revocations included: Redis is full"),
         "{ready}"
     );
-    assert!(probe(&gateway, "/metrics").contains("concern=\"takes_no_changes\""));
+    assert!(probe(&gateway, "/metrics").1.contains("concern=\"takes_no_changes\""));
     assert!(text(&gateway.output()).contains("\"alarm\":\"store_takes_no_changes\",\"why\":\"Redis is full"));
     group.redis.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(gateway.run(&create).code, 0);

@@ -107,7 +107,7 @@ async fn a_connection_accepted_at_the_end_of_the_delay_is_answered() {
     while std::net::TcpStream::connect(address).is_ok() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    // Nothing is accepted any more; these two were.
+    // The listener is closed by now; these two connections were accepted before.
     let (status, head, body) = late.send(GET).answer();
     assert_eq!((status, body.as_str(), field(&head, "connection")), (200, "hello", Some("close")));
     assert_eq!(late.rest(), "");

@@ -108,7 +108,7 @@ async fn a_record_that_could_not_be_read_back_is_not_written(fixture: Fixture) {
 
 async fn pages_are_filtered_before_the_cut_and_say_exactly_whether_more_follow(fixture: Fixture) {
     prepare(&fixture).await;
-    // More than one round trip's worth of each.
+    // Of each kind more than a store reads in one round trip.
     for i in 0..90 {
         let id = match i / 30 {
             0 => format!("key_{i:02}"),

@@ -187,7 +187,7 @@ fn a_sentinel_that_hangs_delays_no_change() {
             let start = clock::instant();
             store.create_credential(record(&format!("key-{number}"), "acme")).await.unwrap();
             let took = start.elapsed();
-            // A change that waited for the one that hangs would take a second.
+            // If this change waited for the one that hangs, it would take a second.
             assert!(took < Duration::from_secs(1), "{took:?}");
         }
         assert!(watched.proxies[0].connects().len() <= 3, "{:?}", watched.proxies[0].connects());

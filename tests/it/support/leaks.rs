@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// As many bytes of a secret as are a leak.
+/// So many bytes of a secret in a row count as a leak.
 pub(crate) const WINDOW: usize = 8;
 
 /// What must not be in an output.

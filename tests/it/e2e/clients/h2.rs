@@ -87,7 +87,7 @@ fn host_names_the_authority_where_there_is_no_other() {
     assert_eq!(code(&ask(&house, &request)), (400, "malformed_host".to_owned()));
 }
 
-/// A service that answers when it is let.
+/// A service that answers once the lock is free.
 fn gated() -> (Upstream, Arc<Mutex<()>>) {
     let gate = Arc::new(Mutex::new(()));
     let waits = Arc::clone(&gate);

@@ -76,9 +76,9 @@ fn a_path_arrives_as_it_was_matched_and_unusual_spellings_only_where_a_route_tak
         "/open/a;x=%2f",
         "/open/\u{ff0e}\u{ff0e}/x",
         "/open/a%2Fb",
-        // Named without its parameter it is a route for keys, with it one for anybody.
+        // Without its parameter this path is on a route that needs a key; with it, it is on a public one.
         "/cars/plans;v=1",
-        // The prefix that is taken off is not there as such.
+        // The prefix `/api` that the route takes off is not a segment of this path.
         "/api;v=1/cars/7",
     ] {
         let (answer, targets) = house.reaches(target, &[]);

@@ -32,7 +32,7 @@ fn one_empty_line_before_a_request_is_nothing() {
         client.send(format!("{before}{get}").as_bytes());
         assert_eq!(client.response().unwrap().status, 200);
     }
-    // Behind a body, in pieces.
+    // The same after a body, where the empty line comes in two pieces.
     client.send(b"POST /public/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nab\r");
     assert_eq!(client.response().unwrap().status, 200);
     client.send(b"\n");

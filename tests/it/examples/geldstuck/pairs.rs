@@ -164,7 +164,7 @@ fn a_caller_manages_its_own_tenant_and_mode_only() {
     for path in ["/v1/tenants", "/v1/tenants/acme", "/v1/tenants/acme/users", "/v1/tenants/%61cme"] {
         assert_eq!(acme.call(gateway, "GET", path, "").status, 200, "{path}");
     }
-    // Nor does what only looks like a word: a service that folds case, trims or decodes again could read it as one.
+    // A text that a service could read as a tenant's id (folding case, trimming, decoding again) is not forwarded either.
     for path in [
         "/v1/tenants/Globex/users",
         "/v1/tenants/globex%20",
@@ -349,7 +349,7 @@ fn words_below_tenants_are_forwarded_unless_a_tenant_has_that_id() {
             assert_eq!(seen.body, body.as_bytes());
         }
     }
-    // Served paths name a tenant and nothing else, and nobody gets here without a pair.
+    // On a served route the segment is always a tenant; and without a pair nobody is admitted.
     expect_foreign(&acme.call(gateway, "GET", "/v1/tenants/settings/api-keys", ""));
     expect_missing(&call(gateway, "POST", "/v1/tenants/add-user", &[], user));
     let count = house.upstream.count();

@@ -90,7 +90,7 @@ fn no_key_signs_and_no_signing_secret_opens_anything() {
     expect_invalid(&call(gateway, "POST", "/v1/auth/login", &[], &login));
     expect_missing(&call(gateway, "GET", "/v1/transactions/t1", &[("x-webhook-secret", &secret)], ""));
     assert_eq!(house.upstream.count(), 0, "nothing of this reaches the service");
-    // Nor does it take what would let it open something.
+    // A scope, which would let it open something, is refused when it is made.
     let create = ["keys", "create", "--tenant", "acme", "--surface", "webhook_secrets", "--scope", "x"];
     assert_eq!(run(&house.site.config(), &create, b"").code, 2);
 }

@@ -1,4 +1,4 @@
-//! What hatchpay's document writes as it writes it: paths without a version, the sample role, descriptions; and long lists.
+//! hatchpay: paths without a version, the sample role and descriptions as its document writes them; and long lists.
 
 use serde_json::{Value, json};
 

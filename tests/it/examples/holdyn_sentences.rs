@@ -1,46 +1,12 @@
-//! Single sentences of the documents, each with its right answer and its twin.
+//! holdyn: single sentences of its document, each with its right answer and its twin.
 
 use serde_json::json;
 
-use crate::support::gateway::Gateway;
-use crate::support::raw::Response;
 use crate::support::wait::{PATIENCE, until};
 
-use super::holdyn::{INVALID, NONE, SCOPES, at, code, make_access, make_key, make_portal, refusal, sign_up, view, with};
+use super::holdyn::{Credentials, INVALID, NONE, SCOPES, at, code, make_credentials, make_key, make_portal, refusal, sign_up, view, with};
 use super::holdyn_sessions::claims;
 use super::house::{House, text, whole};
-use super::{Nobody, call, site};
-
-#[test]
-fn every_code_of_heldsway_is_in_capitals() {
-    const TOKEN: &str = "/api/v1/auth/token";
-    const REPORT: &str = "/api/v1/affiliate/report";
-    let house = House::open("heldsway");
-    let gateway = house.gateway();
-    gateway.json(&["tenants", "create", "acme"]);
-    let pair = gateway.create_key("credentials", "acme", &["--scope", "reports:read"]);
-    let body = |secret: &str| json!({"api_key": text(&pair, "key"), "api_secret": secret}).to_string();
-    let code = |answer: &Response, status: u16| {
-        assert_eq!(answer.status, status, "{answer:?}");
-        text(&answer.json()["error"], "code")
-    };
-    let post = |body: &str| call(gateway, "POST", TOKEN, &[], body);
-    assert_eq!(code(&call(gateway, "GET", "/nothing", &[], ""), 404), "NOT_FOUND");
-    assert_eq!(code(&call(gateway, "GET", TOKEN, &[], ""), 405), "METHOD_NOT_ALLOWED");
-    assert_eq!(code(&post(&body(&"x".repeat(100_000))), 413), "BODY_TOO_LARGE");
-    assert_eq!(code(&call(gateway, "GET", "/%2e%2e/x", &[], ""), 400), "MALFORMED_TARGET");
-    let forged = call(gateway, "GET", REPORT, &[("X_Tenant-Id", "other")], "");
-    assert_eq!(code(&forged, 400), "FORGED_HEADER");
-    assert_eq!(post(&body(&text(&pair, "secret"))).status, 200, "the twin");
-
-    let nobody = Nobody::reserve();
-    let away = site("heldsway", nobody.address, &[]);
-    let gateway = Gateway::start(&away);
-    gateway.json(&["tenants", "create", "acme"]);
-    let token = text(&gateway.create_key("token", "acme", &["--scope", "reports:read"]), "key");
-    let report = call(&gateway, "GET", REPORT, &[("Authorization", &format!("Bearer {token}"))], "");
-    assert_eq!(code(&report, 502), "UPSTREAM_UNREACHABLE");
-}
 
 #[test]
 fn permissions_keep_their_order_in_answers_tokens_and_headers() {
@@ -97,10 +63,12 @@ fn an_access_token_that_has_ended_is_not_told_as_a_session_to_renew() {
 fn an_inactive_business_has_no_valid_credential_of_any_surface() {
     let house = House::open("holdyn");
     let gateway = house.gateway();
-    let session = sign_up(gateway, "ann@acme.example");
-    let (_, key) = make_key(gateway, &session, "live", &SCOPES);
-    let (_, access) = make_access(gateway, &key, "tx_1", &["view_transaction"]);
-    let portal = make_portal(gateway, &access);
+    let Credentials {
+        session,
+        key,
+        access,
+        portal,
+    } = make_credentials(gateway, "ann@acme.example");
     let log_in = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;
     let answers = || {
         [
