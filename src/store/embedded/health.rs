@@ -101,7 +101,7 @@ impl Health {
     }
 
     /// No change is made from now on, or only some. Logged when all was well before.
-    pub(super) fn fell(&self, trouble: Trouble) {
+    pub(super) fn fell(&self, trouble: &Trouble) {
         let before = self.lock().replace(trouble.clone());
         if before.is_none() {
             tracing::error!(

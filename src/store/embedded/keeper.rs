@@ -214,13 +214,13 @@ impl Keeper {
 
     fn fell(&self, otherwise: &str) {
         let fault = self.disk.take_fault();
-        self.health.fell(Trouble::after(fault.as_ref(), otherwise));
+        self.health.fell(&Trouble::after(fault.as_ref(), otherwise));
     }
 
     fn misplaced(&mut self) {
         self.set(State::Frozen);
         self.health.count_failure();
-        self.health.fell(Trouble::misplaced());
+        self.health.fell(&Trouble::misplaced());
         self.paced(|_| {});
     }
 

@@ -76,6 +76,6 @@ fn explained(rules: &ExternalRules, token: &str, now: Now) -> Result<TokenClaims
 }
 
 /// The cause that the operator is told; `None` for a token that is good, or refused without one.
-fn fault(rules: &ExternalRules, token: &str) -> Option<TokenFault> {
-    explained(rules, token, NOW).err().and_then(|why| why.fault)
+fn fault(rules: &ExternalRules, token: &str) -> Option<&'static str> {
+    explained(rules, token, NOW).err().and_then(|why| why.cause)
 }

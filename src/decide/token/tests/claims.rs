@@ -229,8 +229,8 @@ fn scopes_come_from_the_configured_claim_as_list_or_text() {
         json!("a\\b"),
     ] {
         assert_eq!(
-            scopes(bad.clone()).err().and_then(|why| why.fault),
-            Some(TokenFault::MalformedScopes),
+            scopes(bad.clone()).err().and_then(|why| why.cause),
+            Some(TokenFault::MalformedScopes.label()),
             "{bad}"
         );
     }
@@ -299,7 +299,7 @@ fn every_cause_is_told_by_its_name() {
     };
     let token = forge(HEADER, &payload(&good), SECRET);
     let headed = |header: &str| forge(header, &payload(&good), SECRET);
-    let cause = |token: &str| rules.verify(token.as_bytes(), NOW).err().and_then(|why| why.fault);
+    let cause = |token: &str| rules.verify(token.as_bytes(), NOW).err().and_then(|why| why.cause);
     assert_eq!(cause(&token), None);
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));
     for (token, fault) in [
@@ -329,6 +329,6 @@ fn every_cause_is_told_by_its_name() {
         (with("sub", json!("a b")), TokenFault::NoRecord),
         (with("scope", json!(1)), TokenFault::MalformedScopes),
     ] {
-        assert_eq!(cause(&token), Some(fault), "{token:.80}");
+        assert_eq!(cause(&token), Some(fault.label()), "{token:.80}");
     }
 }
