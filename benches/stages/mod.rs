@@ -199,7 +199,7 @@ impl Bench {
             surface,
             method: Method::Get,
             presented_mode: extracted.mode,
-            carried: Carried::of(&extracted.credential, &self.head.fields, ("api.example.com", Scheme::Http), None),
+            carried: Carried::of(&extracted.credential, &self.head.fields, || ("api.example.com", Scheme::Http), None),
             proof,
             authority: &self.snapshot.authority,
         };
