@@ -9,8 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::base::denial::Denial;
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::{Denial, FieldErrors};
 use crate::decide::authorize::{Permit, authorize_public};
 use crate::decide::cors::Preflight;
 use crate::decide::headers::{OutgoingHead, Scheme, Screened};

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::{BootMillis, Clock, Now};
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::TenantId;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
-use crate::base::token_fault::Unproven;
 use crate::decide::authorize::{Proof, Provenance, fingerprints, provenance};
 use crate::decide::external::{ExternalRules, Published, Unverified};
 use crate::decide::extract::Extracted;

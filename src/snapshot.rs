@@ -15,10 +15,14 @@ use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
-use crate::issue::spec::Issuer;
 use crate::store::embedded::beginning::PepperPlace;
 use crate::store::redis::{RedisAccess, WaitReplicas};
 use crate::upstream::spec::UpstreamSpec;
+
+pub mod body_schema;
+pub mod served_route;
+
+use served_route::Issuer;
 
 /// What a reload replaces as a whole. Indices of [`Route`] point into the lists of the same snapshot.
 #[derive(Debug)]

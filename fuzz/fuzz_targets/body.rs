@@ -3,10 +3,10 @@
 
 use std::sync::OnceLock;
 
-use durward::base::field_errors::{MAX_FIELD_ERRORS, MAX_FIELD_NAME};
+use durward::base::denial::{MAX_FIELD_ERRORS, MAX_FIELD_NAME};
 use durward::issue::body::{Body, MAX_ITEMS, MAX_MEMBERS, Member};
 use durward::issue::fields::Checked;
-use durward::issue::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
+use durward::snapshot::body_schema::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
 use libfuzzer_sys::fuzz_target;
 
 const MAX: usize = 12;

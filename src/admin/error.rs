@@ -1,6 +1,6 @@
 //! Why an operation was not done: what the operator API answers and the command line exits with.
 
-use crate::issue::making::MakeError;
+use crate::issue::minting::MakeError;
 use crate::store::{ChangeError, StoreError};
 
 /// Why an operation was not done. Holds no secret.

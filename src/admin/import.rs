@@ -2,7 +2,7 @@
 
 use crate::base::fingerprint::{Fingerprint, Part};
 use crate::decide::surface::KeyOrigin;
-use crate::issue::making::adopt;
+use crate::issue::minting::adopt;
 use crate::store::find_any;
 
 use super::Operations;

@@ -7,9 +7,9 @@ use crate::base::principal::{CredentialRecord, Extras, Parent};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::{Access, Destination};
 use crate::decide::surface::{KeyOrigin, Recipe, Surface, SurfaceIndex};
-use crate::issue::making::{blank, finish, signing_secret};
-use crate::issue::spec::Action;
+use crate::issue::minting::{blank, finish, signing_secret};
 use crate::snapshot::Snapshot;
+use crate::snapshot::served_route::Action;
 use crate::store::{CredentialChange, CredentialFilter};
 
 use super::Operations;

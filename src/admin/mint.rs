@@ -2,7 +2,7 @@
 
 use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
-use crate::issue::making::Made;
+use crate::issue::minting::Made;
 use crate::store::{ChangeError, CredentialChange, NewRecords};
 
 use super::Operations;

@@ -11,12 +11,11 @@ use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::store::receipts::MAX_EVENTS;
 use crate::store::{EventPage, EventSubject, Receipt, Receipts, Standing, StoreError, ToldEvent};
 
-use super::Operations;
 use super::api::{KeyView, Rotated, TenantView};
 use super::error::OperationError;
 use super::people::{AccountView, RoleDeleted, RoleView, SessionView, SessionsEnded};
 use super::told::{DepartedView, EventList, EventView, GatewayList, GatewayView, NotRuledOut, Told, Waited};
-use super::{keys, roles, tenants, times};
+use super::{Operations, keys, roles, tenants, times};
 
 /// Longest wait for receipts: within what an operation may take at all.
 pub const MAX_WAIT: Duration = Duration::from_secs(25);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::principal::{CredentialRecord, State};
-use crate::issue::making::successor;
+use crate::issue::minting::successor;
 use crate::store::CredentialChange;
 
 use super::Operations;

@@ -7,16 +7,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::base::clock::{Now, UnixMillis};
+use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, TenantId};
 use crate::base::principal::{KeyMark, TokenClaims};
 use crate::base::scope::ScopeSet;
-use crate::base::token_fault::{TokenFault, Unproven};
 
 use super::surface::MAX_SKEW;
-use super::token::claims::{check_audience, read_foreign_scopes, read_time, read_times};
-use super::token::header_value::header_value;
-use super::token::members::{Members, Value};
+use super::token::claims::{check_audience, header_value, read_foreign_scopes, read_time, read_times};
+use super::token::json::{Members, Value};
 use super::token::{ClaimHeader, ClaimLists, UNSUPPORTED, split};
 
 mod jwk;

@@ -9,23 +9,21 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use subtle::ConstantTimeEq;
 
 use crate::base::clock::UnixMillis;
+use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject};
 use crate::base::principal::{KeyMark, TokenClaims};
-use crate::base::token_fault::{TokenFault, Unproven};
 
 use super::surface::MAX_SKEW;
 
 pub(super) mod claims;
-pub(super) mod header_value;
-pub(super) mod members;
+pub(super) mod json;
 #[cfg(test)]
 mod tests;
 
-use claims::{check_audience, read_scopes, read_time, read_times};
-use header_value::header_value;
-pub use header_value::{ClaimLists, MAX_HEADER_VALUE};
-use members::{Members, Value};
+pub use claims::{ClaimLists, MAX_HEADER_VALUE};
+use claims::{check_audience, header_value, read_scopes, read_time, read_times};
+use json::{Members, Value};
 
 /// Longest session token. Documented sessions have 400 to 900 characters; 4 KiB is what a cookie may hold
 /// (RFC 6265, section 6.1), and bounds the work before the signature is known to be good.

@@ -20,7 +20,7 @@ use crate::decide::method::Method;
 use crate::decide::route::{CredentialForwarding, Trailers, UpstreamIndex};
 use crate::issue::call::{Call, Issued, News, Stop};
 use crate::issue::hook::{self, Errand, MAX_ANSWER, Verdict};
-use crate::issue::spec::hook::{Hook, HookFields, OnFailure};
+use crate::snapshot::served_route::{Hook, HookFields, OnFailure};
 use crate::upstream::holders::{Caller, Holder};
 use crate::upstream::{Forwarded, Outgoing};
 use crate::wire::body::{BodyError, BodySource, Chunk};

@@ -16,13 +16,12 @@ use crate::decide::method::Method;
 use crate::decide::route::{Access, IssuerIndex, Route};
 use crate::decide::surface::{AccountFields, BodyField, Carry, SessionRecord, Surface, SurfaceIndex};
 use crate::issue::body::{Body, Media, check_media_type};
-use crate::issue::call::{Call, Caller, Issued, Stop};
+use crate::issue::call::{Call, Caller, Issued, PathValues, Stop};
 use crate::issue::fields::Checked;
 use crate::issue::form;
-use crate::issue::path::PathValues;
-use crate::issue::spec::hook::{Hook, When};
-use crate::issue::spec::{Action, BodySchema, Forms, Issuer, Unreadable};
 use crate::resolver::Resolved;
+use crate::snapshot::body_schema::{BodySchema, Forms, Unreadable};
+use crate::snapshot::served_route::{Action, Hook, Issuer, When};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 

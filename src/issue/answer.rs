@@ -13,10 +13,10 @@ use crate::dialect::answer::put;
 use super::body::Member;
 use super::call::{Call, Issued, News};
 use super::hook;
-use super::making::Made;
+use super::minting::Made;
 use super::page::PageAsked;
-use super::spec::hook::{Hook, OnFailure, When};
-use super::spec::{FieldKind, UnknownFields, Value};
+use crate::snapshot::body_schema::{FieldKind, UnknownFields};
+use crate::snapshot::served_route::{Hook, OnFailure, Value, When};
 
 /// What an action has to say beside caller, path, body and request id.
 #[derive(Debug, Default)]
@@ -128,7 +128,7 @@ fn remove(object: &mut Json, path: &str) {
 }
 
 fn caller(call: &Call) -> Json {
-    use super::spec::Fact;
+    use crate::snapshot::served_route::Fact;
     let Some(caller) = &call.caller else {
         return Json::Null;
     };

@@ -20,8 +20,8 @@ use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, N
 use super::call::{Call, Issued, Stop};
 use super::fields::Rule;
 use super::password::{PasswordError, Passwords, Side};
-use super::spec::{Action, Source};
 use super::throttle::Throttle;
+use crate::snapshot::served_route::{Action, Source};
 
 mod accounts;
 mod mint;

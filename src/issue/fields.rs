@@ -2,12 +2,12 @@
 
 use zeroize::Zeroizing;
 
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::FieldErrors;
 use crate::base::ids::is_valid_id;
 use crate::base::login::is_email;
 
 use super::body::{Body, Member};
-use super::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat, UnknownFields};
+use crate::snapshot::body_schema::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat, UnknownFields};
 
 /// A body that fits its schema. Fields that are absent, `null` or an empty text are not in it.
 #[derive(Debug, Default)]

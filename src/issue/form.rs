@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use crate::base::denial::Denial;
 
 use super::body::{Body, MAX_ITEMS, MAX_MEMBERS, Member};
-use super::spec::{BodySchema, FieldKind};
+use crate::snapshot::body_schema::{BodySchema, FieldKind};
 
 /// Most pairs of a form: as many as a body has members, and one list.
 const MAX_PAIRS: usize = MAX_MEMBERS + MAX_ITEMS;
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
     use crate::issue::fields::Checked;
-    use crate::issue::spec::{Field, FieldMessages, Presence, TextFormat};
+    use crate::snapshot::body_schema::{Field, FieldMessages, Presence, TextFormat};
 
     fn schema() -> BodySchema {
         let field = |name: &str, kind| Field {

@@ -9,7 +9,7 @@ use crate::dialect::answer::{SECRETS, put};
 
 use super::answer::{self, Told};
 use super::call::Call;
-use super::spec::hook::{Hook, HookFields, HookValue, PathPart};
+use crate::snapshot::served_route::{Hook, HookFields, HookValue, PathPart};
 
 /// Longest answer of a service that is read, in bytes: it is held in memory, and written into an answer of ours.
 pub const MAX_ANSWER: usize = 64 * 1024;

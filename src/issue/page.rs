@@ -1,6 +1,6 @@
 //! Which part of a list a caller asks for: `?limit=` and `?after=`.
 
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::FieldErrors;
 use crate::base::percent::{decode, push_query};
 use crate::store::MAX_LIST;
 

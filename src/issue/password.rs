@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::snapshot::HashPlaces;
 
-use super::queue::{FairQueue, Full, Party, Place};
+use super::hash_queue::{FairQueue, Full, Party, Place};
 use crate::base::network::Network;
 
 /// Memory of one hash in KiB, passes and lanes: the OWASP password storage recommendation for

@@ -6,7 +6,7 @@
 //! - **Network**, to any account: somebody who tries one password on many accounts.
 //! - **Account**, from everywhere: somebody who guesses from thousands of addresses. Alone it would let
 //!   anybody who knows an e-mail address keep its holder out. So networks from which the right password
-//!   came are remembered ([`known`]): they are bound by their own count for this account and by nothing
+//!   came are remembered ([`known_networks`]): they are bound by their own count for this account and by nothing
 //!   else, and their tries bring the ceiling no nearer. What the ceiling costs: while it is reached, the
 //!   holder cannot log in from a network where he never did before.
 //!
@@ -26,10 +26,10 @@ use crate::snapshot::LogInSettings;
 use crate::base::network::Network;
 
 use counts::{Charge, Counted, Counts};
-use known::KnownNetworks;
+use known_networks::KnownNetworks;
 
 mod counts;
-mod known;
+mod known_networks;
 #[cfg(test)]
 mod tests;
 

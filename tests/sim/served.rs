@@ -21,16 +21,15 @@ use durward::decide::route::{DialectIndex, IssuerIndex, Route, Router};
 use durward::decide::surface::SurfaceIndex;
 use durward::dialect::answer::{AnswerNames, AnswerTemplate, Presence as Called, Subject};
 use durward::issue::body::Body;
-use durward::issue::call::{Call, Caller};
+use durward::issue::call::{Call, Caller, PathValues};
 use durward::issue::engine::Engine;
 use durward::issue::fields::Checked;
-use durward::issue::path::PathValues;
-use durward::issue::spec::{
-    Action, AnswerSpec, BodySchema, Extent, Field, FieldKind, FieldMessages, Issuer, Lifetime, Mint, ModeSource, ParentSource, Presence,
-    Reach, ScopeSource, Source, TenantSource, TextFormat,
-};
 use durward::resolver::{Remembered, Resolver};
 use durward::snapshot::Snapshot;
+use durward::snapshot::body_schema::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
+use durward::snapshot::served_route::{
+    Action, AnswerSpec, Extent, Issuer, Lifetime, Mint, ModeSource, ParentSource, Reach, ScopeSource, Source, TenantSource,
+};
 
 use crate::cast::{ACCOUNT_SURFACE, Cast, KEY_SURFACE, email};
 use crate::parts::CLIENT;

@@ -9,10 +9,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
-use super::metrics;
 use super::opening::{cache_settings, name_of, open_store};
 use super::reload::Reloader;
-use super::{FLUSH_TIME, Lines, Panics};
+use super::{FLUSH_TIME, Lines, Panics, metrics};
 use crate::admin::Operations;
 use crate::admin::api::ListenerView;
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
@@ -29,10 +28,9 @@ use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
-use crate::store::activity;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
-use crate::store::{CredentialStore, RecordLimits, StoreError};
+use crate::store::{CredentialStore, RecordLimits, StoreError, activity};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 use crate::upstream::holders::Shares;
 

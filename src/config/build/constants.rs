@@ -7,8 +7,8 @@ use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::{Located, Place};
 use crate::config::written::{WrittenMint, WrittenMode, WrittenScopes, WrittenServe};
-use crate::issue::making::MAX_NAME;
-use crate::issue::spec::{Mint, ParentSource, ScopeSource, Source, Value};
+use crate::issue::minting::MAX_NAME;
+use crate::snapshot::served_route::{Mint, ParentSource, ScopeSource, Source, Value};
 
 use super::Builder;
 use super::scene::{Parents, Scene};

@@ -3,7 +3,7 @@
 use crate::config::source::Located;
 use crate::config::written::{WrittenField, WrittenRoute, WrittenServe};
 use crate::decide::surface::{BodyField, Carry, Surface};
-use crate::issue::spec::{
+use crate::snapshot::body_schema::{
     BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Forms, Presence, TextFormat, UnknownFields, Unreadable,
 };
 

@@ -7,8 +7,8 @@ use crate::config::written::{WrittenHook, WrittenServe, source};
 use crate::decide::method::Method;
 use crate::decide::route::UpstreamIndex;
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, HookNames, Secrets, Subject};
-use crate::issue::spec::hook::{Hook, HookFields, HookValue, OnFailure, PathPart, When};
-use crate::issue::spec::{Action, AnswerSpec, FieldKind, Source};
+use crate::snapshot::body_schema::FieldKind;
+use crate::snapshot::served_route::{Action, AnswerSpec, Hook, HookFields, HookValue, OnFailure, PathPart, Source, When};
 
 use super::Builder;
 use super::issuers::answer_names;

@@ -9,7 +9,8 @@ use crate::decide::route::{Access, Destination, IssuerIndex, UpstreamIndex};
 use crate::decide::surface::{Carry, Recipe, Records, SurfaceIndex};
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, HookNames, Presence, Subject};
 use crate::dialect::template::TemplateError;
-use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
+use crate::snapshot::body_schema::FieldKind;
+use crate::snapshot::served_route::{Action, AnswerSpec, Extent, Issuer, Mint, Reach, Sessions, Source, TenantSource};
 
 use super::Builder;
 use super::hooks::{hook_names, is_of_hook};

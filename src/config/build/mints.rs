@@ -8,7 +8,7 @@ use crate::config::source::Located;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
 use crate::decide::surface::{Minting, Recipe, Session, SessionRecord, Surface, SurfaceIndex};
-use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
+use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
 
 use super::Builder;
 use super::scene::{Parents, Scene, Wanted};

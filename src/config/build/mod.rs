@@ -8,7 +8,7 @@ use crate::base::principal::Roles;
 use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
-use crate::issue::spec::Issuer;
+use crate::snapshot::served_route::Issuer;
 use crate::snapshot::{Settings, Snapshot};
 
 use super::Purpose;

@@ -8,7 +8,8 @@ use crate::config::source::{Located, Place};
 use crate::config::written::{WrittenGateway, WrittenRoute};
 use crate::decide::route::Access;
 use crate::decide::surface::{Recipe, Surface, SurfaceIndex};
-use crate::issue::spec::{Fact, Field, FieldKind, Source};
+use crate::snapshot::body_schema::{Field, FieldKind};
+use crate::snapshot::served_route::{Fact, Source};
 
 use super::Builder;
 

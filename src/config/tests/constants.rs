@@ -2,7 +2,7 @@
 
 use super::cases::served::SERVED;
 use super::*;
-use crate::issue::spec::{Action, Source, Value};
+use crate::snapshot::served_route::{Action, Source, Value};
 
 const ROLES: &str = "[roles.full]\nscopes = [\"orders:read\", \"orders:write\"]\n[roles.reader]\nscopes = [\"orders:read\"]\n";
 

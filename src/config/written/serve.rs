@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
-use crate::issue::spec::Source;
+use crate::snapshot::served_route::Source;
 
 use super::body::{self, WrittenField};
 use super::hook::{self, WrittenHook};

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 use crate::config::reader::{Section, shorten};
 use crate::config::report::suggest;
 use crate::config::source::Located;
-use crate::issue::spec::{Fact, Source, Value};
+use crate::snapshot::served_route::{Fact, Source, Value};
 
 /// How a source is written, for schemas.
 pub const SOURCE: &str = "source: `path.<parameter>`, `body.<field>`, `caller.<fact>`, `parent.<fact>`, `=<text>`, or a list of texts";

@@ -13,6 +13,7 @@ use crate::decide::surface::{Carrier, KeyOrigin, KeyPair, SurfaceKind};
 
 mod lookup;
 mod matrix;
+mod reauthorize;
 mod site;
 
 const NOW: UnixMillis = UnixMillis(1_000_000_000);

@@ -5,8 +5,8 @@ use std::fmt;
 use aws_lc_rs::signature::ParsedPublicKey;
 use serde::Deserialize;
 
+use crate::base::credential::TokenFault;
 use crate::base::principal::KeyMark;
-use crate::base::token_fault::TokenFault;
 
 pub(super) use super::jwk::MAX_KID_LEN;
 use super::jwk::{Ignored, KeyFault, Written};

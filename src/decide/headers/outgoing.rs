@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 
 use crate::base::denial::Denial;
-use crate::base::digits::push_address;
 use crate::base::ids::is_valid_id;
 use crate::base::percent::{push_encoded, push_encoded_words};
 use crate::base::principal::{ClaimValue, Principal};
 use crate::base::scope::is_scope;
+use crate::base::text::push_address;
 use crate::decide::peer::{MAX_HOPS, hops};
 use crate::decide::route::{CredentialForwarding, Trailers};
 use crate::decide::surface::Surface;

@@ -7,13 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::{ExternalIssuer, ExternalRules, Published, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 

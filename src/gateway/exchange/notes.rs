@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::base::credential::Unproven;
 use crate::base::denial::Denial;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::Principal;
-use crate::base::token_fault::Unproven;
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
 use crate::decide::peer::Origin;

@@ -9,12 +9,12 @@ use crate::base::scope::ScopeSet;
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Caller, Issued, Stop};
-use crate::issue::cookie;
 use crate::issue::fields::Rule;
 use crate::issue::narrow::check_scopes;
 use crate::issue::password::Side;
-use crate::issue::spec::{Extent, Sessions, Source};
 use crate::issue::throttle::Door;
+use crate::issue::token;
+use crate::snapshot::served_route::{Extent, Sessions, Source};
 use crate::store::CredentialChange;
 
 use super::{Engine, done, refused_hash, unavailable};
@@ -152,5 +152,5 @@ fn find_account<'c>(caller: &'c Caller, surface: &Surface) -> Option<(&'c Creden
 fn removed_cookie(surface: &Surface) -> Vec<String> {
     let minting = surface.kind.session().and_then(|session| session.minting.as_ref());
     let spec = minting.and_then(|minting| minting.cookie.as_ref());
-    spec.map(cookie::remove).into_iter().collect()
+    spec.map(token::removed_cookie).into_iter().collect()
 }

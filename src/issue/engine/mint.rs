@@ -8,9 +8,9 @@ use crate::base::principal::CredentialRecord;
 use crate::decide::token::MAX_AHEAD;
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Issued, Stop};
-use crate::issue::cookie;
-use crate::issue::making::{Base, Kept, Made, Ready, make, mint_tenant};
-use crate::issue::spec::{Mint, ParentSource, Reach, TenantSource};
+use crate::issue::minting::{Base, Kept, Made, Ready, make, mint_tenant};
+use crate::issue::token;
+use crate::snapshot::served_route::{Mint, ParentSource, Reach, TenantSource};
 use crate::store::{CredentialChange, NewRecords, RestsOn, find_any};
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, refused_change, unavailable};
@@ -160,5 +160,9 @@ fn session_cookie(call: &Call, mints: &[Mint], made: &[Made], index: usize, now:
     let spec = minting.and_then(|minting| minting.cookie.as_ref()).ok_or(Denial::Internal)?;
     let end = made.record.expires_at.unwrap_or(token.expires_at);
     let remaining = u64::try_from(end.0.saturating_sub(now.0)).unwrap_or(0);
-    Ok(cookie::set(spec, &token.text, std::time::Duration::from_millis(remaining)))
+    Ok(token::session_cookie(
+        spec,
+        &token.text,
+        std::time::Duration::from_millis(remaining),
+    ))
 }

@@ -16,10 +16,10 @@ use crate::decide::route::Access;
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::issue::answer::{self, Told};
 use crate::issue::call::{Call, Issued, Stop};
-use crate::issue::making::{id_kind, successor};
+use crate::issue::minting::{id_kind, successor};
 use crate::issue::narrow::check_scopes;
 use crate::issue::page::PageAsked;
-use crate::issue::spec::{Reach, Source};
+use crate::snapshot::served_route::{Reach, Source};
 use crate::store::{CredentialChange, CredentialFilter, FoundFacts, Ids, NewRecords, RestsOn};
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};

@@ -22,14 +22,13 @@ use crate::decide::surface::{
 };
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence as Caller_, Subject};
 use crate::issue::body::Body;
-use crate::issue::call::Caller;
+use crate::issue::call::{Caller, PathValues};
 use crate::issue::fields::Checked;
-use crate::issue::path::PathValues;
-use crate::issue::spec::{
-    AnswerSpec, BodySchema, Extent, Fact, Field, FieldKind, FieldMessages, Issuer, Lifetime, Mint, ModeSource, ParentSource, Presence,
-    Reach, ScopeSource, Sessions, TenantSource, TextFormat, Value,
-};
 use crate::snapshot::Snapshot;
+use crate::snapshot::body_schema::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
+use crate::snapshot::served_route::{
+    AnswerSpec, Extent, Fact, Issuer, Lifetime, Mint, ModeSource, ParentSource, Reach, ScopeSource, Sessions, TenantSource, Value,
+};
 use crate::store::embedded::EmbeddedStore;
 
 mod keys;

@@ -5,16 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
-use crate::store::change;
 use crate::store::filter::read_page;
-use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, codec};
+use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, change, codec};
 
-use super::Shared;
 use super::access::Endpoint;
 use super::fault::Fault;
-use super::judge;
 use super::link::{Link, Live};
 use super::scripts::{Kind, Stored};
+use super::{Shared, judge};
 
 mod busy;
 mod changes;

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{BootMillis, Now, UnixMillis};
+use durward::base::credential::Unproven;
 use durward::base::denial::Denial;
 use durward::base::principal::TokenClaims;
-use durward::base::token_fault::Unproven;
 use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, Published, Tenants, Unverified};
 use durward::decide::token::ClaimLists;
 

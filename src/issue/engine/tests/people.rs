@@ -152,7 +152,10 @@ async fn a_session_made_under_a_retired_secret_is_renewed_under_the_present_one_
     let account = bench.record("account", "acc_1", |_| ()).await;
     let mut mint = log_in(SESSION);
     if let Action::Mint { mints, .. } = &mut mint {
-        mints[0].claims = vec![("plan".into(), Source::Constant(crate::issue::spec::Value::Text("gold".into())))];
+        mints[0].claims = vec![(
+            "plan".into(),
+            Source::Constant(crate::snapshot::served_route::Value::Text("gold".into())),
+        )];
     }
     let (_, told) = bench.run(mint, by(&account)).await.unwrap();
     let token = told[0]["token"].as_str().unwrap();

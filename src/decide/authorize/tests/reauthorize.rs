@@ -1,6 +1,8 @@
 //! What ends a permit that was granted before.
 
-use super::*;
+use std::sync::Arc;
+
+use super::super::*;
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::credential::Credential;
 use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::base::token_fault::TokenFault;
+use crate::base::credential::TokenFault;
 
 /// How deep objects and lists may be nested. Providers nest three or four levels (`resource_access` of
 /// Keycloak, `kubernetes.io`); 32 bounds the stack that reading one takes. How many members and items there are is bounded by

@@ -19,8 +19,8 @@ use crate::store::codec::MAX_DESCRIPTION;
 use super::call::{Call, Stop};
 use super::fields::Rule;
 use super::narrow::{check_scopes, end_of, resolve_mode};
-use super::spec::{Lifetime, Mint, ModeSource, ScopeSource, Source};
 use super::token::{SignedToken, TokenFacts, sign};
+use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ScopeSource, Source};
 
 /// Longest name for people, in bytes: one line of a list.
 pub const MAX_NAME: usize = 200;
