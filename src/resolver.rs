@@ -13,7 +13,7 @@ use crate::base::ids::TenantId;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
 use crate::decide::authorize::{Proof, Provenance, fingerprints, provenance};
-use crate::decide::external::{ExternalRules, Published, Unverified};
+use crate::decide::external::{ExternalRules, PublishedKeys, Unverified};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{Surface, Verified};
 use crate::decide::validity;
@@ -291,7 +291,7 @@ impl Resolver {
     async fn verify_anew(
         &self,
         rules: &ExternalRules,
-        keys: &Arc<Published>,
+        keys: &Arc<PublishedKeys>,
         extracted: &Extracted<'_>,
         otherwise: Unproven,
     ) -> Result<Option<Box<TokenClaims>>, Unproven> {
@@ -405,7 +405,7 @@ pub enum Unsure<'s> {
         /// How its tokens are verified.
         rules: &'s ExternalRules,
         /// Whose key.
-        keys: &'s Arc<Published>,
+        keys: &'s Arc<PublishedKeys>,
         /// What is to be said if there are no newer ones.
         otherwise: Unproven,
     },

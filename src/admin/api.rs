@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::key::GeneratedKey;
-use crate::base::principal::{CredentialRecord, State, TenantRecord};
+use crate::base::principal::{CredentialRecord, CredentialState, TenantRecord};
 use crate::base::scope::{Mode, ScopeSet};
 
 use super::people::role_words;
@@ -296,9 +296,9 @@ pub struct KeyView {
 impl From<&CredentialRecord> for KeyView {
     fn from(record: &CredentialRecord) -> Self {
         let (state, revoked_at) = match record.state {
-            State::Active => ("active", None),
-            State::Disabled => ("disabled", None),
-            State::Revoked { at } => ("revoked", Some(at)),
+            CredentialState::Active => ("active", None),
+            CredentialState::Disabled => ("disabled", None),
+            CredentialState::Revoked { at } => ("revoked", Some(at)),
         };
         Self {
             id: record.id.as_str().into(),

@@ -330,7 +330,7 @@ fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<S
             let (Access::Surfaces { surfaces, .. }, Destination::Served(issuer)) = (&route.access, route.destination) else {
                 continue;
             };
-            let Some(Action::Mint { mints, .. }) = snapshot.issuers.get(issuer.0).map(|issuer| &issuer.action) else {
+            let Some(Action::Mint { mints, .. }) = snapshot.served_routes.get(issuer.0).map(|issuer| &issuer.action) else {
                 continue;
             };
             if surfaces.iter().any(|index| reached.contains(index)) {

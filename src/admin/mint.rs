@@ -2,7 +2,7 @@
 
 use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
-use crate::issue::minting::Made;
+use crate::issue::minting::MintedCredential;
 use crate::store::{ChangeError, CredentialChange, NewRecords};
 
 use super::Operations;
@@ -21,7 +21,11 @@ pub(crate) struct Minted {
 
 impl Operations {
     /// Stores a new credential and changes others in the same step.
-    pub(crate) async fn store_made(&self, made: Made, changes: Vec<(CredentialId, CredentialChange)>) -> Result<Minted, OperationError> {
+    pub(crate) async fn store_made(
+        &self,
+        made: MintedCredential,
+        changes: Vec<(CredentialId, CredentialChange)>,
+    ) -> Result<Minted, OperationError> {
         let key = made.key.ok_or_else(|| OperationError::Unavailable("no key was made".into()))?;
         let now = made.record.created_at;
         let new = NewRecords {

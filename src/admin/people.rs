@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::base::clock::UnixMillis;
-use crate::base::principal::{ClaimValue, CredentialRecord, RoleRecord, State};
+use crate::base::principal::{ClaimValue, CredentialRecord, CredentialState, RoleRecord};
 
 use super::api::{mode_word, scope_words};
 use super::times;
@@ -284,11 +284,11 @@ pub struct SessionsEnded {
     pub valid_after: Option<String>,
 }
 
-pub(crate) const fn state_word(state: State) -> &'static str {
+pub(crate) const fn state_word(state: CredentialState) -> &'static str {
     match state {
-        State::Active => "active",
-        State::Disabled => "disabled",
-        State::Revoked { .. } => "revoked",
+        CredentialState::Active => "active",
+        CredentialState::Disabled => "disabled",
+        CredentialState::Revoked { .. } => "revoked",
     }
 }
 

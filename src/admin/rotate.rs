@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::issue::minting::successor;
 use crate::store::CredentialChange;
 
@@ -69,10 +69,10 @@ impl Operations {
 
 pub(super) fn refuse_unused(old: &CredentialRecord, expired: bool) -> Result<(), OperationError> {
     let why = match old.state {
-        State::Revoked { .. } => "is revoked",
-        State::Disabled => "is disabled",
-        State::Active if expired => "has expired",
-        State::Active => return Ok(()),
+        CredentialState::Revoked { .. } => "is revoked",
+        CredentialState::Disabled => "is disabled",
+        CredentialState::Active if expired => "has expired",
+        CredentialState::Active => return Ok(()),
     };
     Err(OperationError::Conflict(format!(
         "credential `{}` {why}; make a new one with `durward keys create`",

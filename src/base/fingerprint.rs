@@ -108,7 +108,7 @@ impl fmt::Debug for Fingerprint {
 
 /// Which half or form of a credential a fingerprint is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum CredentialPart {
     /// An API key, or the publishable half of a pair: found by it.
     Key,
     /// The secret half of a pair: compared, never looked up.
@@ -140,20 +140,20 @@ impl Pepper {
 
     /// The fingerprint of a credential that durward generated.
     #[must_use]
-    pub fn fingerprint(&self, surface: &SurfaceName, part: Part, secret: &[u8]) -> Fingerprint {
+    pub fn fingerprint(&self, surface: &SurfaceName, part: CredentialPart, secret: &[u8]) -> Fingerprint {
         let label: &[u8] = match part {
-            Part::Key => b"key\0",
-            Part::Secret => b"secret\0",
+            CredentialPart::Key => b"key\0",
+            CredentialPart::Secret => b"secret\0",
         };
         self.mac(label, surface, secret)
     }
 
     /// The fingerprint of an imported credential of which only the SHA-256 is known.
     #[must_use]
-    pub fn fingerprint_of_sha256(&self, surface: &SurfaceName, part: Part, sha256: &[u8; 32]) -> Fingerprint {
+    pub fn fingerprint_of_sha256(&self, surface: &SurfaceName, part: CredentialPart, sha256: &[u8; 32]) -> Fingerprint {
         let label: &[u8] = match part {
-            Part::Key => b"sha256 key\0",
-            Part::Secret => b"sha256 secret\0",
+            CredentialPart::Key => b"sha256 key\0",
+            CredentialPart::Secret => b"sha256 secret\0",
         };
         self.mac(label, surface, sha256)
     }
@@ -369,12 +369,12 @@ mod tests {
         let pepper = Pepper::new(&[7; 32]).unwrap();
         let (a, b) = (SurfaceName::parse("a").unwrap(), SurfaceName::parse("b").unwrap());
         let all = [
-            pepper.fingerprint(&a, Part::Key, b"s"),
-            pepper.fingerprint(&b, Part::Key, b"s"),
-            pepper.fingerprint(&a, Part::Secret, b"s"),
-            pepper.fingerprint_of_sha256(&a, Part::Key, &sha256(b"s")),
-            pepper.fingerprint_of_sha256(&a, Part::Secret, &sha256(b"s")),
-            Pepper::new(&[8; 32]).unwrap().fingerprint(&a, Part::Key, b"s"),
+            pepper.fingerprint(&a, CredentialPart::Key, b"s"),
+            pepper.fingerprint(&b, CredentialPart::Key, b"s"),
+            pepper.fingerprint(&a, CredentialPart::Secret, b"s"),
+            pepper.fingerprint_of_sha256(&a, CredentialPart::Key, &sha256(b"s")),
+            pepper.fingerprint_of_sha256(&a, CredentialPart::Secret, &sha256(b"s")),
+            Pepper::new(&[8; 32]).unwrap().fingerprint(&a, CredentialPart::Key, b"s"),
             Fingerprint::of_id(&a, &CredentialId::parse("s").unwrap()),
         ];
         for (i, x) in all.iter().enumerate() {
@@ -382,7 +382,7 @@ mod tests {
                 assert!(!x.ct_eq(y));
             }
         }
-        assert!(all[0].ct_eq(&pepper.fingerprint(&a, Part::Key, b"s")));
+        assert!(all[0].ct_eq(&pepper.fingerprint(&a, CredentialPart::Key, b"s")));
     }
 
     /// What is stored under a pepper must be found by every later version: values of another implementation.
@@ -391,10 +391,10 @@ mod tests {
         let (pepper, surface) = (Pepper::new(&[7; 32]).unwrap(), SurfaceName::parse(&"a".repeat(MAX_ID_LEN)).unwrap());
         let of_sha256 = |part| pepper.fingerprint_of_sha256(&surface, part, &sha256(b"s"));
         let made = [
-            pepper.fingerprint(&surface, Part::Key, b"s"),
-            pepper.fingerprint(&surface, Part::Secret, b"s"),
-            of_sha256(Part::Key),
-            of_sha256(Part::Secret),
+            pepper.fingerprint(&surface, CredentialPart::Key, b"s"),
+            pepper.fingerprint(&surface, CredentialPart::Secret, b"s"),
+            of_sha256(CredentialPart::Key),
+            of_sha256(CredentialPart::Secret),
         ];
         let hex = [
             "96c7c92fd3a65242891a9f60ec8a6503ef6b12024b6ecf3c9d0ee03634b8b1cb",

@@ -6,7 +6,7 @@ use crate::base::scope::Mode;
 use crate::base::text::every;
 use crate::wire::fields::Fields;
 
-use super::surface::{KeyPrefix, Place, Scheme, Surface, SurfaceIndex};
+use super::surface::{AuthScheme, HeaderLocation, KeyPrefix, Surface, SurfaceIndex};
 use super::token::{MAX_TOKEN_LEN, is_token_shaped};
 
 #[cfg(test)]
@@ -41,15 +41,15 @@ pub struct Extracted<'h> {
 pub fn extract<'h>(fields: &'h Fields, surfaces: &[Surface], accepted: &[SurfaceIndex]) -> Result<Extracted<'h>, Denial> {
     let request = Request { surfaces, accepted };
     match find_explicit(fields, surfaces)? {
-        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => match Scheme::split(value) {
-            Some((scheme, rest)) if request.is_used(Place::Authorization(scheme)) => {
-                let place = Place::Authorization(scheme);
+        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => match AuthScheme::split(value) {
+            Some((scheme, rest)) if request.is_used(HeaderLocation::Authorization(scheme)) => {
+                let place = HeaderLocation::Authorization(scheme);
                 request.classify(place, request.excuse_elsewhere(place, behind_scheme(rest))?)
             }
             _ => request.extract_cookie(fields),
         },
         Explicit::One { name, value } => {
-            let place = Place::Header(name);
+            let place = HeaderLocation::Header(name);
             request.classify(place, request.excuse_elsewhere(place, check_single(value))?)
         }
         Explicit::Pair {
@@ -166,16 +166,16 @@ impl<'s> Request<'s> {
     }
 
     /// Every surface whose credentials, or a half of them, stand in this place.
-    fn users_of(self, place: Place<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
+    fn users_of(self, place: HeaderLocation<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
         self.each().filter(move |(_, s)| s.kind.carry().is_at(place))
     }
 
-    fn is_used(self, place: Place<'_>) -> bool {
+    fn is_used(self, place: HeaderLocation<'_>) -> bool {
         self.users_of(place).next().is_some()
     }
 
     /// Decides whose credential a header's text is.
-    fn classify<'h>(self, place: Place<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+    fn classify<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
         let Some((index, surface, prefix)) = longest_owner(self.users_of(place), text) else {
             return self.classify_unprefixed(place, text);
         };
@@ -186,7 +186,7 @@ impl<'s> Request<'s> {
     }
 
     /// A text without the prefix of any key that belongs in its place: a token, or nothing good.
-    fn classify_unprefixed<'h>(self, place: Place<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+    fn classify_unprefixed<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
         let mut sessions = self.users_of(place).filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
         if is_token_shaped(text)
             && let Some((surface, _)) = sessions.next()
@@ -203,7 +203,7 @@ impl<'s> Request<'s> {
     }
 
     /// What has no form at all is malformed where the route looks, and nothing of ours elsewhere.
-    fn excuse_elsewhere<T>(self, place: Place<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
+    fn excuse_elsewhere<T>(self, place: HeaderLocation<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
         read.map_err(|denial| match denial {
             Denial::MalformedCredential if !self.is_accepted_in(place) => Denial::MissingCredential,
             other => other,
@@ -211,13 +211,13 @@ impl<'s> Request<'s> {
     }
 
     /// Whether a surface of the route has its credential in this place.
-    fn is_accepted_in(self, place: Place<'_>) -> bool {
+    fn is_accepted_in(self, place: HeaderLocation<'_>) -> bool {
         self.users_of(place).any(|(index, _)| self.accepts(index))
     }
 
     /// What a credential of another surface is, by the place it came in: to a caller whose API
     /// documents one place only, a credential elsewhere may count as none.
-    fn foreign_in(self, place: Place<'_>) -> Denial {
+    fn foreign_in(self, place: HeaderLocation<'_>) -> Denial {
         if self.is_accepted_in(place) {
             Denial::WrongSurface
         } else {
@@ -234,7 +234,7 @@ impl<'s> Request<'s> {
         let surface = self.surfaces.get(index.0).ok_or(Denial::AmbiguousCredentials)?;
         if !self.accepts(index) {
             return Err(match surface.kind.carry().half_headers() {
-                Some([key, _]) => self.foreign_in(Place::Header(key.as_bytes())),
+                Some([key, _]) => self.foreign_in(HeaderLocation::Header(key.as_bytes())),
                 None => Denial::WrongSurface,
             });
         }

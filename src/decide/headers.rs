@@ -8,7 +8,7 @@ use crate::base::principal::Principal;
 use crate::wire::fields::{Fields, MAX_FIELDS};
 use crate::wire::head::RequestHead;
 
-use super::peer::Origin;
+use super::peer::ClientOrigin;
 use super::route::{CredentialForwarding, Route, Trailers};
 use super::surface::Surface;
 use super::target::RequestTarget;
@@ -117,11 +117,11 @@ pub struct OutgoingHead<'a> {
     /// Who was admitted, with the surface; `None` on public routes: identity headers are absent.
     pub principal: Option<(&'a Principal, &'a Surface)>,
     /// The client.
-    pub origin: Origin,
+    pub origin: ClientOrigin,
     /// The address the connection came from.
     pub peer: IpAddr,
     /// Whether the client's connection was TLS.
-    pub scheme: Scheme,
+    pub scheme: UriScheme,
     /// The request's id.
     pub request_id: &'a str,
     /// The target.
@@ -134,7 +134,7 @@ pub struct OutgoingHead<'a> {
 
 /// How the client's request arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub enum UriScheme {
     /// Plain.
     Http,
     /// TLS.

@@ -28,7 +28,7 @@ pub struct UpstreamIndex(pub usize);
 
 /// Index of an issuer in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct IssuerIndex(pub usize);
+pub struct ServedRouteIndex(pub usize);
 
 /// Who answers an admitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,7 +36,7 @@ pub enum Destination {
     /// A service behind.
     Upstream(UpstreamIndex),
     /// The gateway itself.
-    Served(IssuerIndex),
+    Served(ServedRouteIndex),
 }
 
 /// Index of a dialect in the snapshot.
@@ -151,13 +151,13 @@ pub struct TenantSegment {
 pub enum UnknownTenant {
     /// It is refused as another tenant is.
     Refused,
-    /// A word ([`Named::Word`]) is forwarded.
+    /// A word ([`NamedTenant::Word`]) is forwarded.
     Forwarded,
 }
 
 /// What a path says where it may name a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum NamedTenant {
     /// The caller's own tenant, or nothing.
     Own,
     /// Another tenant, or what could be read as one.
@@ -188,12 +188,14 @@ pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&
 impl TenantSegment {
     /// What a canonical path names, for a caller of the tenant `own`.
     #[must_use]
-    pub fn read(self, path: &str, own: &TenantId) -> Named {
+    pub fn read(self, path: &str, own: &TenantId) -> NamedTenant {
         let is_word = |text: &str| text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
         match (path.split('/').nth(self.at), self.unknown) {
-            (Some(named), _) if named == own.as_str() => Named::Own,
-            (Some(named), UnknownTenant::Forwarded) if is_word(named) => TenantId::parse(named).map_or(Named::Other, Named::Word),
-            _ => Named::Other,
+            (Some(named), _) if named == own.as_str() => NamedTenant::Own,
+            (Some(named), UnknownTenant::Forwarded) if is_word(named) => {
+                TenantId::parse(named).map_or(NamedTenant::Other, NamedTenant::Word)
+            }
+            _ => NamedTenant::Other,
         }
     }
 }

@@ -57,7 +57,7 @@ impl Surface {
         record: Option<&CredentialRecord>,
         peppers: &Peppers,
     ) -> Proof {
-        let presented = Presented {
+        let presented = PresentedCredential {
             surface: &self.name,
             credential,
             claims,

@@ -4,7 +4,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::authorize::Permit;
 use crate::decide::extract::extract;
-use crate::decide::surface::{Session, SessionRecord, SurfaceIndex};
+use crate::decide::surface::{SessionRecord, SessionSurface, SurfaceIndex};
 use crate::issue::token::{renew, session_cookie};
 use crate::wire::fields::Fields;
 use crate::wire::head::RequestHead;
@@ -29,7 +29,7 @@ pub(super) fn refresh(
     let found = surface.and_then(|index| Some((index, surfaces.get(index.0)?.kind.session()?)));
     let Some((
         index,
-        Session {
+        SessionSurface {
             rules,
             record: SessionRecord::Own,
             minting: Some(minting),

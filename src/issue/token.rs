@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
+use crate::base::principal::{ClaimValue, CredentialRecord, RecordClaims};
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::CookieSpec;
 use crate::decide::token::TokenRules;
@@ -33,7 +33,7 @@ pub struct TokenFacts<'t> {
     /// Of a session with a record of its own.
     id: Option<&'t str>,
     scopes: &'t ScopeSet,
-    claims: Option<&'t Claims>,
+    claims: Option<&'t RecordClaims>,
     now: UnixMillis,
     expires_at: UnixMillis,
     /// Tokens issued before this are dead.
@@ -86,7 +86,7 @@ impl<'t> TokenFacts<'t> {
 /// [`Denial::Internal`] when the claims make it longer than any gateway takes.
 pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, Denial> {
     let mut claims = Map::new();
-    for (name, value) in facts.claims.into_iter().flat_map(Claims::iter) {
+    for (name, value) in facts.claims.into_iter().flat_map(RecordClaims::iter) {
         let value = match value {
             ClaimValue::Text(text) => Json::from(text.as_str()),
             ClaimValue::List(words) => Json::from(words.as_slice()),

@@ -6,7 +6,7 @@ use crate::wire::fields::{Field, Fields, MAX_FIELDS};
 use crate::wire::framing::list;
 use crate::wire::head::RequestHead;
 
-use super::table::{Found, Kind};
+use super::table::{HeaderKind, NameMatch};
 use super::{HeaderPolicy, OddNames, Role, Screened, TrailersAsked};
 
 /// Most options in all `Connection` fields together. Real ones have one to three; each unknown one
@@ -25,19 +25,21 @@ pub(super) fn screen(policy: &HeaderPolicy, head: &RequestHead) -> Result<Screen
     let mut connection = false;
     for (field, role) in head.fields.iter().zip(&mut screened.roles) {
         *role = match policy.table.find(field.name) {
-            Found::Unknown => Role::Plain,
-            Found::Odd if policy.odd_names == OddNames::Forwarded => Role::Plain,
-            Found::Odd | Found::Masked if policy.odd_names == OddNames::Refused => return Err(Denial::MalformedRequest),
-            Found::Odd | Found::Masked => {
+            NameMatch::Unknown => Role::Plain,
+            NameMatch::Odd if policy.odd_names == OddNames::Forwarded => Role::Plain,
+            NameMatch::Odd | NameMatch::Masked if policy.odd_names == OddNames::Refused => return Err(Denial::MalformedRequest),
+            NameMatch::Odd | NameMatch::Masked => {
                 screened.odd_dropped += 1;
                 Role::Dropped
             }
-            Found::Disguised => return Err(Denial::ForgedHeader),
-            Found::Known(kind) => {
+            NameMatch::Disguised => return Err(Denial::ForgedHeader),
+            NameMatch::Known(kind) => {
                 match kind {
-                    Kind::Connection => connection = true,
-                    Kind::Expect => check_expectation(field)?,
-                    Kind::Te if list(field.value).any(|t| t.eq_ignore_ascii_case(b"trailers")) => screened.trailers = TrailersAsked::Yes,
+                    HeaderKind::Connection => connection = true,
+                    HeaderKind::Expect => check_expectation(field)?,
+                    HeaderKind::Te if list(field.value).any(|t| t.eq_ignore_ascii_case(b"trailers")) => {
+                        screened.trailers = TrailersAsked::Yes
+                    }
                     _ => {}
                 }
                 kind.role()
@@ -70,10 +72,10 @@ fn drop_nominated(policy: &HeaderPolicy, head: &RequestHead, screened: &mut Scre
             return Err(Denial::MalformedRequest);
         }
         match policy.table.find(option) {
-            Found::Disguised => return Err(Denial::ForgedHeader),
-            Found::Known(kind) if kind.is_protected() => return Err(Denial::ForgedHeader),
+            NameMatch::Disguised => return Err(Denial::ForgedHeader),
+            NameMatch::Known(kind) if kind.is_protected() => return Err(Denial::ForgedHeader),
             // Dropped already, or (`close`) no field at all.
-            Found::Known(kind) if kind.role() == Role::Dropped => {}
+            NameMatch::Known(kind) if kind.role() == Role::Dropped => {}
             _ if option.eq_ignore_ascii_case(b"close") => {}
             _ => {
                 let nominated = head
@@ -92,11 +94,11 @@ pub(super) fn filter_returning(policy: &HeaderPolicy, fields: &mut Fields, route
     let nominated = nominated(fields);
     fields.retain(|field| {
         let passes = match policy.table.find(field.name) {
-            Found::Known(Kind::SetCookie) => !sets_session_cookie(policy, field.value),
-            Found::Known(Kind::Trailer) => route.options.trailers == Trailers::Forwarded,
-            Found::Known(kind) => kind.may_return(),
-            Found::Unknown | Found::Odd | Found::Masked => true,
-            Found::Disguised => false,
+            NameMatch::Known(HeaderKind::SetCookie) => !sets_session_cookie(policy, field.value),
+            NameMatch::Known(HeaderKind::Trailer) => route.options.trailers == Trailers::Forwarded,
+            NameMatch::Known(kind) => kind.may_return(),
+            NameMatch::Unknown | NameMatch::Odd | NameMatch::Masked => true,
+            NameMatch::Disguised => false,
         };
         passes && !nominated.iter().any(|name| name.eq_ignore_ascii_case(field.name))
     });
@@ -104,9 +106,9 @@ pub(super) fn filter_returning(policy: &HeaderPolicy, fields: &mut Fields, route
 
 pub(super) fn filter_trailers(policy: &HeaderPolicy, received: &Fields, out: &mut Fields) {
     let passes = |name| match policy.table.find(name) {
-        Found::Unknown => true,
-        Found::Odd => policy.odd_names == OddNames::Forwarded,
-        Found::Known(_) | Found::Masked | Found::Disguised => false,
+        NameMatch::Unknown => true,
+        NameMatch::Odd => policy.odd_names == OddNames::Forwarded,
+        NameMatch::Known(_) | NameMatch::Masked | NameMatch::Disguised => false,
     };
     for field in received.iter().filter(|field| passes(field.name)) {
         out.push(field.name, field.value);

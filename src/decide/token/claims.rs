@@ -9,7 +9,7 @@ use crate::base::percent::{push_encoded_item, push_encoded_words};
 use crate::base::scope::{Scope, ScopeSet};
 use crate::base::text::push_decimal;
 
-use super::json::{Member, Value};
+use super::json::{JsonMember, JsonValue};
 
 /// Most audiences of one token. Tokens are made for a few services; a list of thousands is made to be compared.
 const MAX_AUDIENCES: usize = 64;
@@ -18,15 +18,15 @@ const MAX_AUDIENCES: usize = 64;
 const MAX_TIME: i64 = 253_402_300_799;
 
 /// A `NumericDate` (RFC 7519, section 2) in range, whole or with a fraction.
-pub(in crate::decide) fn read_time(value: &Value<'_>) -> Result<UnixMillis, TokenFault> {
+pub(in crate::decide) fn read_time(value: &JsonValue<'_>) -> Result<UnixMillis, TokenFault> {
     match value {
-        Value::Integer(seconds) if (0..=MAX_TIME).contains(seconds) => Ok(UnixMillis(seconds * 1000)),
+        JsonValue::Integer(seconds) if (0..=MAX_TIME).contains(seconds) => Ok(UnixMillis(seconds * 1000)),
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_precision_loss,
             reason = "in range, and a millisecond is fine enough"
         )]
-        Value::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Ok(UnixMillis((seconds * 1000.0).round() as i64)),
+        JsonValue::Fraction(seconds) if (0.0..=MAX_TIME as f64).contains(seconds) => Ok(UnixMillis((seconds * 1000.0).round() as i64)),
         _ => Err(TokenFault::MalformedTime),
     }
 }
@@ -48,11 +48,11 @@ pub(in crate::decide) fn read_times(
 }
 
 /// Whether a token is for this audience: a text, or a list of nothing but texts that has it, of at most [`MAX_AUDIENCES`].
-pub(in crate::decide) fn check_audience(value: Option<&Value<'_>>, audience: &str) -> Result<(), TokenFault> {
+pub(in crate::decide) fn check_audience(value: Option<&JsonValue<'_>>, audience: &str) -> Result<(), TokenFault> {
     let named = match value {
         None => return Err(TokenFault::NoAudience),
-        Some(Value::Text(text)) => text == audience,
-        Some(Value::List(items)) => {
+        Some(JsonValue::Text(text)) => text == audience,
+        Some(JsonValue::List(items)) => {
             items.len() <= MAX_AUDIENCES
                 && items.iter().all(|item| item.text().is_some())
                 && items.iter().any(|item| item.text() == Some(audience))
@@ -64,12 +64,12 @@ pub(in crate::decide) fn check_audience(value: Option<&Value<'_>>, audience: &st
 
 /// Scopes of our own tokens, as a list of strings or as one string with spaces (RFC 8693, section 4.2). Without the
 /// claim there is no scope; with one that is malformed there is no token.
-pub(in crate::decide) fn read_scopes(value: Option<&Value<'_>>) -> Result<ScopeSet, TokenFault> {
+pub(in crate::decide) fn read_scopes(value: Option<&JsonValue<'_>>) -> Result<ScopeSet, TokenFault> {
     let parse = |word: &str| Scope::parse(word).map_err(|_| TokenFault::MalformedScopes);
     match value {
         None => Ok(ScopeSet::default()),
-        Some(Value::Text(text)) => text.split(' ').filter(|word| !word.is_empty()).map(parse).collect(),
-        Some(Value::List(items)) => items
+        Some(JsonValue::Text(text)) => text.split(' ').filter(|word| !word.is_empty()).map(parse).collect(),
+        Some(JsonValue::List(items)) => items
             .iter()
             .map(|item| parse(item.text().ok_or(TokenFault::MalformedScopes)?))
             .collect(),
@@ -80,15 +80,15 @@ pub(in crate::decide) fn read_scopes(value: Option<&Value<'_>>) -> Result<ScopeS
 /// Scopes of others' tokens, at most those of `bound`. They may come from a list of groups or roles, of which some are
 /// no scopes (`Domain Users`, an object): no route can ask for those, so they do not count, and the person is not
 /// refused because of them.
-pub(in crate::decide) fn read_foreign_scopes(value: Option<&Value<'_>>, bound: Option<&ScopeSet>) -> Result<ScopeSet, TokenFault> {
+pub(in crate::decide) fn read_foreign_scopes(value: Option<&JsonValue<'_>>, bound: Option<&ScopeSet>) -> Result<ScopeSet, TokenFault> {
     let parse = |word: &str| match bound {
         Some(bound) => bound.find(word).cloned(),
         None => Scope::parse(word).ok(),
     };
     match value {
-        None | Some(Value::Null) => Ok(ScopeSet::default()),
-        Some(Value::Text(text)) => Ok(text.split(' ').filter_map(parse).collect()),
-        Some(Value::List(items)) => Ok(items.iter().filter_map(|item| parse(item.text()?)).collect()),
+        None | Some(JsonValue::Null) => Ok(ScopeSet::default()),
+        Some(JsonValue::Text(text)) => Ok(text.split(' ').filter_map(parse).collect()),
+        Some(JsonValue::List(items)) => Ok(items.iter().filter_map(|item| parse(item.text()?)).collect()),
         Some(_) => Err(TokenFault::MalformedScopes),
     }
 }
@@ -111,23 +111,23 @@ pub enum ClaimLists {
 
 /// The value of the header, or `None` where it is left out: for `null`, the empty text, a list without items, what no
 /// header can say, and what would be longer than [`MAX_HEADER_VALUE`].
-pub(in crate::decide) fn header_value(value: &Value<'_>, lists: ClaimLists) -> Option<Arc<str>> {
+pub(in crate::decide) fn header_value(value: &JsonValue<'_>, lists: ClaimLists) -> Option<Arc<str>> {
     let mut out = Vec::new();
     match (value, lists) {
-        (Value::Null, _) => {}
-        (Value::Text(text), _) => push_encoded_words(&mut out, text),
-        (Value::List(_) | Value::Object(_), ClaimLists::Json) => push_json(&mut out, value),
-        (Value::List(items), ClaimLists::Spaces) => push_items(&mut out, items, b' ')?,
-        (Value::List(items), ClaimLists::Commas) => push_items(&mut out, items, b',')?,
-        (Value::Object(_), _) => {}
-        (Value::Bool(_) | Value::Integer(_) | Value::Large(_) | Value::Fraction(_), _) => push_json(&mut out, value),
+        (JsonValue::Null, _) => {}
+        (JsonValue::Text(text), _) => push_encoded_words(&mut out, text),
+        (JsonValue::List(_) | JsonValue::Object(_), ClaimLists::Json) => push_json(&mut out, value),
+        (JsonValue::List(items), ClaimLists::Spaces) => push_items(&mut out, items, b' ')?,
+        (JsonValue::List(items), ClaimLists::Commas) => push_items(&mut out, items, b',')?,
+        (JsonValue::Object(_), _) => {}
+        (JsonValue::Bool(_) | JsonValue::Integer(_) | JsonValue::Large(_) | JsonValue::Fraction(_), _) => push_json(&mut out, value),
     }
     let text = String::from_utf8(out).ok()?;
     (1..=MAX_HEADER_VALUE).contains(&text.len()).then(|| text.into())
 }
 
 /// The items; empty texts are none. `None` if one of them is `null`, a list or an object: half a list would say something else.
-fn push_items(out: &mut Vec<u8>, items: &[Value<'_>], separator: u8) -> Option<()> {
+fn push_items(out: &mut Vec<u8>, items: &[JsonValue<'_>], separator: u8) -> Option<()> {
     for item in items {
         let before = out.len();
         if before > 0 {
@@ -135,8 +135,8 @@ fn push_items(out: &mut Vec<u8>, items: &[Value<'_>], separator: u8) -> Option<(
         }
         let start = out.len();
         match item {
-            Value::Text(text) => push_encoded_item(out, text, separator),
-            Value::Null | Value::List(_) | Value::Object(_) => return None,
+            JsonValue::Text(text) => push_encoded_item(out, text, separator),
+            JsonValue::Null | JsonValue::List(_) | JsonValue::Object(_) => return None,
             _ => push_json(out, item),
         }
         if out.len() == start {
@@ -147,21 +147,21 @@ fn push_items(out: &mut Vec<u8>, items: &[Value<'_>], separator: u8) -> Option<(
 }
 
 /// Appends JSON without white space between its parts; in its strings everything but visible ASCII and spaces is `\uXXXX`.
-fn push_json(out: &mut Vec<u8>, value: &Value<'_>) {
+fn push_json(out: &mut Vec<u8>, value: &JsonValue<'_>) {
     match value {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Integer(number) => {
+        JsonValue::Null => out.extend_from_slice(b"null"),
+        JsonValue::Bool(true) => out.extend_from_slice(b"true"),
+        JsonValue::Bool(false) => out.extend_from_slice(b"false"),
+        JsonValue::Integer(number) => {
             if *number < 0 {
                 out.push(b'-');
             }
             push_decimal(out, number.unsigned_abs());
         }
-        Value::Large(number) => push_decimal(out, *number),
-        Value::Fraction(number) => push_fraction(out, *number),
-        Value::Text(text) => push_string(out, text),
-        Value::List(items) => {
+        JsonValue::Large(number) => push_decimal(out, *number),
+        JsonValue::Fraction(number) => push_fraction(out, *number),
+        JsonValue::Text(text) => push_string(out, text),
+        JsonValue::List(items) => {
             out.push(b'[');
             for (i, item) in items.iter().enumerate() {
                 push_separator(out, i);
@@ -169,11 +169,11 @@ fn push_json(out: &mut Vec<u8>, value: &Value<'_>) {
             }
             out.push(b']');
         }
-        Value::Object(members) => push_object(out, members),
+        JsonValue::Object(members) => push_object(out, members),
     }
 }
 
-fn push_object(out: &mut Vec<u8>, members: &[Member<'_>]) {
+fn push_object(out: &mut Vec<u8>, members: &[JsonMember<'_>]) {
     out.push(b'{');
     for (i, (name, value)) in members.iter().enumerate() {
         push_separator(out, i);
@@ -217,11 +217,11 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::token::json::Members;
+    use crate::decide::token::json::JsonObject;
 
     fn value(json: &str, lists: ClaimLists) -> Option<String> {
         let json = format!("{{\"c\":{json}}}");
-        let members = Members::parse(json.as_bytes()).unwrap();
+        let members = JsonObject::parse(json.as_bytes()).unwrap();
         header_value(members.find("c").unwrap(), lists).map(|text| text.to_string())
     }
 
