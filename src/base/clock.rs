@@ -1,6 +1,7 @@
 //! The only place that reads a clock. Decisions take [`Now`] as an argument.
 
 use std::cell::Cell;
+#[cfg(any(test, feature = "internals"))]
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -98,10 +99,12 @@ fn read_wall(before: i64) -> i64 {
     wall
 }
 
+#[cfg(any(test, feature = "internals"))]
 /// A clock for tests and simulations: it stands still until it is moved.
 #[derive(Debug, Default)]
 pub struct ManualClock(Mutex<Now>);
 
+#[cfg(any(test, feature = "internals"))]
 impl ManualClock {
     /// Starts at `now`.
     #[must_use]
@@ -124,6 +127,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(any(test, feature = "internals"))]
 impl Clock for ManualClock {
     fn now(&self) -> Now {
         *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -70,7 +70,7 @@ macro_rules! faults {
         }
 
         impl TokenFault {
-            /// Every cause, for tests and documentation.
+            #[cfg(test)]
             pub const ALL: &'static [Self] = &[$(Self::$fault,)*];
 
             /// Its word in access lines, which stays the same between versions.

@@ -78,6 +78,7 @@ pub struct GeneratedKey {
 }
 
 impl GeneratedKey {
+    #[cfg(any(test, feature = "internals"))]
     /// Makes `<prefix><43 base62 characters = 256 random bits><6 base62 characters = CRC-32 of what
     /// precedes>`. Blocks only while the system's generator is not seeded yet.
     ///
@@ -167,6 +168,7 @@ impl fmt::Debug for GeneratedKey {
     }
 }
 
+#[cfg(test)]
 /// Both halves of a pair, made together.
 #[derive(Debug)]
 pub struct GeneratedPair {
@@ -176,6 +178,7 @@ pub struct GeneratedPair {
     pub secret: GeneratedKey,
 }
 
+#[cfg(test)]
 impl GeneratedPair {
     /// Makes two keys with nothing in common but the moment.
     ///
@@ -195,6 +198,7 @@ pub fn last4(key: &str) -> &str {
     key.len().checked_sub(4).and_then(|at| key.get(at..)).unwrap_or_default()
 }
 
+#[cfg(any(test, feature = "internals"))]
 /// Whether a text has the exact form of a key that was generated with this prefix. Asked before any
 /// I/O: of texts with the right prefix, length and alphabet, one in four thousand million passes.
 ///
@@ -204,7 +208,8 @@ pub fn checksum_holds(text: &[u8], prefix: &str) -> Result<(), KeyFormError> {
     shape_of(text, prefix, RANDOM_LEN).map(drop)
 }
 
-/// [`checksum_holds`] for keys with this many random characters, and what they consist of.
+/// What a text consists of if it has the exact form of a generated key: this prefix, this many random characters, and
+/// a checksum that holds. Asked before any I/O.
 ///
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
@@ -295,17 +300,6 @@ impl IdKind {
             Self::Signing => "sig_",
         }
     }
-}
-
-/// A new pepper: 256 random bits as 43 base62 characters, so that a file of it survives editors and
-/// secret managers that think in text. Give its bytes to [`super::fingerprint::Pepper::new`].
-///
-/// # Errors
-/// [`NoRandomness`].
-pub fn generate_pepper() -> Result<Zeroizing<String>, NoRandomness> {
-    let mut text = Zeroizing::new(String::with_capacity(RANDOM_LEN));
-    push_random::<32>(&mut text, RANDOM_LEN)?;
-    Ok(text)
 }
 
 fn checksum(text: &[u8]) -> u32 {

@@ -11,7 +11,7 @@ mod claims;
 mod records;
 mod roles;
 
-pub use claims::{ClaimValue, InvalidClaims, MAX_CLAIM_NAME, MAX_CLAIM_VALUE, MAX_CLAIMS, RecordClaims};
+pub use claims::{ClaimValue, RecordClaims};
 pub use records::{
     CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, Parent, PasswordHash, TENANT_SURFACE, TenantRecord,
 };

@@ -81,12 +81,6 @@ impl ScopeSet {
         self.given.iter().chain(other.given.iter()).cloned().collect()
     }
 
-    /// Every scope of `self` that `other` lacks.
-    #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
-        self.given.iter().filter(|s| !other.contains(s)).cloned().collect()
-    }
-
     /// Whether this scope is in the set.
     #[must_use]
     pub fn contains(&self, scope: &Scope) -> bool {
@@ -235,7 +229,6 @@ mod tests {
         let given = set(&["view", "fund", "view", "admin"]);
         assert_eq!(given.joined(), "view fund admin");
         assert_eq!(given.iter().map(Scope::as_str).collect::<Vec<_>>(), ["view", "fund", "admin"]);
-        assert_eq!(given.without(&set(&["fund"])).joined(), "view admin");
         assert_eq!(given.union(&set(&["b", "view", "a"])).joined(), "view fund admin b a");
         assert_eq!(given.find("fund").map(Scope::as_str), Some("fund"));
         assert_eq!((given.find("fun"), set(&[]).find("fund")), (None, None));

@@ -18,7 +18,7 @@ mod site;
 
 pub use super::surface::Proof;
 pub use lookup::{Provenance, fingerprints, provenance};
-pub use site::{Carried, cross_site_proof, may_open};
+pub use site::{Carried, may_open};
 
 /// Proof that a request may be forwarded. Only this module can make one; forwarding demands it.
 #[must_use]

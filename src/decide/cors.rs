@@ -14,7 +14,7 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-pub use origin::{MAX_ORIGIN, OriginMistake, OriginRule, PageOrigin};
+pub use origin::{OriginRule, PageOrigin};
 
 /// Request headers that pages may send on every route. Credentials need `authorization`, and bodies `content-type`. For
 /// the others a browser asks only if their values are unusual (Fetch, "CORS-safelisted request-header").

@@ -22,9 +22,8 @@ mod jwk;
 pub mod keys;
 mod published;
 
-pub use jwk::{IgnoredKey, KeyFault};
-pub use keys::{IssuerAlgorithm, IssuerKey, KeyMiss, KeySet, KeySetError};
-pub use published::{ASK_PAUSE, FetchAddresses, KeySource, KeyUrl, PublishedKeys};
+pub use keys::{IssuerAlgorithm, KeyMiss, KeySet, KeySetError};
+pub use published::{FetchAddresses, KeyUrl, PublishedKeys};
 
 /// Largest token that may be configured, and what is taken unless the operator says less: a head has room for it
 /// ([`MAX_FIELD`](crate::wire::head::MAX_FIELD)). A token of Entra ID with its two hundred groups has about 11 KiB.

@@ -72,12 +72,6 @@ impl Rate {
         self.count
     }
 
-    /// The period in whole seconds.
-    #[must_use]
-    pub const fn seconds(self) -> u32 {
-        self.seconds
-    }
-
     /// The period in milliseconds.
     #[must_use]
     pub const fn period_millis(self) -> u64 {
@@ -369,12 +363,6 @@ impl RouteLimits {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
-    }
-
-    /// Whether one is counted in the store.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.before.iter().chain(&self.after).any(|limit| limit.counted != CountedIn::Here)
     }
 
     /// All of them, in the order they are asked.

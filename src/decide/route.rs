@@ -15,8 +15,7 @@ mod router;
 #[cfg(test)]
 mod tests;
 
-pub use pattern::{MAX_SEGMENTS, Pattern, PatternError, Segment, Tail};
-pub use router::{RouteConflict, Router, Shadow, shadows};
+pub use router::{RouteConflict, Router, shadows};
 
 /// Index of a route in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

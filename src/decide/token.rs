@@ -21,7 +21,7 @@ pub(super) mod json;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{ClaimLists, MAX_HEADER_VALUE};
+pub use claims::ClaimLists;
 use claims::{check_audience, header_value, read_scopes, read_time, read_times};
 use json::{JsonObject, JsonValue};
 
@@ -100,9 +100,8 @@ impl TokenKeys {
         if keys.is_empty() { Err(WeakSecret) } else { Ok(Self(keys)) }
     }
 
-    /// Whether the two have a secret in common. Two kinds of session must not: then
-    /// only their `kind` would keep them apart.
-    #[must_use]
+    /// Whether both have a secret in common.
+    #[cfg(test)]
     pub fn shares_secret_with(&self, other: &Self) -> bool {
         self.0.iter().any(|(_, a)| other.trusts(*a))
     }

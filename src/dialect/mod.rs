@@ -64,6 +64,7 @@ pub struct RefusalContext<'a> {
     pub retry_after: Option<u64>,
 }
 
+#[cfg(test)]
 impl<'a> RefusalContext<'a> {
     /// A context with a request id and nothing else.
     #[must_use]
@@ -136,12 +137,6 @@ impl Dialect {
             fields,
             body: splice(body, context.request_id, details),
         }
-    }
-
-    /// The status a denial is answered with.
-    #[must_use]
-    pub fn status(&self, denial: Denial) -> u16 {
-        self.refusals.get(denial as usize).map_or(500, |p| p.status)
     }
 }
 

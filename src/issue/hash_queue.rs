@@ -108,7 +108,7 @@ impl FairQueue {
     }
 
     /// How many wait.
-    #[must_use]
+    #[cfg(test)]
     pub fn waiting(&self) -> usize {
         self.0.lock().waiting
     }

@@ -17,8 +17,6 @@ use super::body_schema::BodySchema;
 /// What a served route does: reads a body, acts, answers.
 #[derive(Debug)]
 pub struct ServedRoute {
-    /// How logs call it: the route's name.
-    pub name: String,
     /// What it does.
     pub action: Action,
     /// What its body may hold.

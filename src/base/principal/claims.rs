@@ -109,12 +109,6 @@ impl RecordClaims {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ClaimValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// Visible ASCII and inner spaces: no control character, so no second header line.

@@ -272,6 +272,7 @@ impl CredentialRecord {
     }
 
     /// An account's password.
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn password(&self) -> Option<&PasswordHash> {
         self.extras.as_ref()?.password.as_ref()

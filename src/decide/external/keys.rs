@@ -161,6 +161,7 @@ struct WireSet {
 }
 
 impl KeySet {
+    #[cfg(any(test, feature = "internals"))]
     /// Reads a set whose RSA keys without `alg` are for RS256, as [`parse_with`](Self::parse_with) does.
     ///
     /// # Errors

@@ -124,12 +124,6 @@ impl PublishedKeys {
         }
     }
 
-    /// Where they come from.
-    #[must_use]
-    pub const fn source(&self) -> &KeySource {
-        &self.source
-    }
-
     /// How they are fetched, if they are.
     #[must_use]
     pub fn url(&self) -> Option<&KeyUrl> {

@@ -269,7 +269,6 @@ impl Bench {
             AnswerTemplate::parse("{{ items }}", &listing)
         };
         let issuer = ServedRoute {
-            name: "tested".into(),
             action,
             body: BodySchema {
                 fields: fields(),
