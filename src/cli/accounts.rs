@@ -4,7 +4,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::admin::people::{AccountList, AccountView, CreateAccount, SetPassword};
+use crate::admin::accounts::{AccountList, AccountView, CreateAccount, SetPassword};
 
 use super::args::{AccountArgs, AccountCommand, WaitArgs};
 use super::client::Client;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::admin::api;
+use crate::admin::error;
 
 use super::failure::{Exit, Failure};
 
@@ -85,7 +85,7 @@ impl Client {
         if (200..300).contains(&status) {
             return serde_json::from_slice(&body).map_err(|_| garbled());
         }
-        let told: api::Failure = serde_json::from_slice(&body).map_err(|_| garbled())?;
+        let told: error::Failure = serde_json::from_slice(&body).map_err(|_| garbled())?;
         Err(Failure::told(told.error))
     }
 

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::admin::api::KeyView;
 use crate::admin::drill::{BeginDrill, Canary, DrillEnded, EndDrill};
-use crate::admin::told::{NotRuledOut, Told, Waited};
+use crate::admin::keys::KeyView;
+use crate::admin::receipts::{NotRuledOut, Told, Waited};
 
 use super::args::DrillArgs;
 use super::client::Client;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::admin::told::{EventList, EventView, GatewayList, GatewayView};
+use crate::admin::receipts::{EventList, EventView, GatewayList, GatewayView};
 
 use super::args::EventArgs;
 use super::client::Client;

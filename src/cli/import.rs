@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::admin::api::{ImportKey, KeyView};
+use crate::admin::import::ImportKey;
+use crate::admin::keys::KeyView;
 
 use super::args::ImportArgs;
 use super::client::Client;

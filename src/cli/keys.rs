@@ -2,8 +2,9 @@
 
 use std::io;
 
-use crate::admin::api::{CreateKey, Created, KeyList, KeyMade, KeyView, Replaced, Revealed, RotateKey, Rotated};
-use crate::admin::told::Waited;
+use crate::admin::keys::{CreateKey, Created, KeyList, KeyMade, KeyView, Revealed};
+use crate::admin::receipts::Waited;
+use crate::admin::rotate::{Replaced, RotateKey, Rotated};
 use crate::base::ids::is_valid_id;
 use crate::base::percent;
 

@@ -68,11 +68,11 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Drill(args) => drill::run(&locate::client(&cli.config)?, args, printer),
         Command::Events(args) => events::run(&locate::client(&cli.config)?, args, printer),
         Command::Reload => {
-            let done: crate::admin::api::Reloaded = locate::client(&cli.config)?.post("/v1/reload", &())?;
+            let done: crate::admin::Reloaded = locate::client(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
         }
         Command::Status => {
-            let status: crate::admin::api::Status = locate::client(&cli.config)?.get("/v1/status")?;
+            let status: crate::admin::Status = locate::client(&cli.config)?.get("/v1/status")?;
             printer.print(&status, |out| output::status(out, &status))
         }
         Command::SampleUpstream { listen } => demo::escrow::run(*listen),

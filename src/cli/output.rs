@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::admin::api::{KeyMade, KeyView, Status, TenantView};
+use crate::admin::Status;
+use crate::admin::keys::{KeyMade, KeyView};
+use crate::admin::tenants::TenantView;
 use crate::config::{Problems, Style};
 
 use super::failure::{Exit, Failure};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::admin::people::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
+use crate::admin::roles::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
 
 use super::args::RoleCommand;
 use super::client::Client;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::admin::people::{SessionList, SessionView, SessionsEnded};
+use crate::admin::sessions::{SessionList, SessionView, SessionsEnded};
 
 use super::args::SessionCommand;
 use super::client::Client;

@@ -1,6 +1,6 @@
 //! `durward tenants …`.
 
-use crate::admin::api::{CreateTenant, TenantList, TenantView};
+use crate::admin::tenants::{CreateTenant, TenantList, TenantView};
 
 use super::args::{TenantCommand, WaitArgs};
 use super::client::Client;

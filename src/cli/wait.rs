@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::told::{NotRuledOut, Told, Waited};
+use crate::admin::receipts::{NotRuledOut, Told, Waited};
 
 use super::args::WaitArgs;
 use super::client::Client;

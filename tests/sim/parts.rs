@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::admin::Operations;
-use durward::admin::probes::Readiness;
+use durward::admin::readiness::Readiness;
 use durward::admin::receipts::Doubtful;
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::credential::Credential;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::admin::api::{CreateKey, CreateTenant};
+use crate::admin::keys::CreateKey;
+use crate::admin::tenants::CreateTenant;
 use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};

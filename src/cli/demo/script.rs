@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::admin::api::{CreateKey, CreateTenant, Created, KeyMade, TenantView};
+use crate::admin::keys::{CreateKey, Created, KeyMade};
+use crate::admin::tenants::{CreateTenant, TenantView};
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};

@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::reload::Reloader;
 use crate::admin::Operations;
-use crate::admin::probes::{Readiness, watch_store};
+use crate::admin::probes::watch_store;
+use crate::admin::readiness::Readiness;
 use crate::base::clock::SystemClock;
 use crate::snapshot::StoreSettings;
 use crate::store::announce::Announcer;

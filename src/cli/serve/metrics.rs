@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Panics;
 use super::reload::Reloader;
-use crate::admin::probes::Readiness;
+use crate::admin::readiness::Readiness;
 use crate::base::clock::Clock;
 use crate::cli::descriptors::Budget;
 use crate::gateway::UpstreamRegistry;

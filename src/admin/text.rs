@@ -1,10 +1,22 @@
-//! Times as operators write them: `30d`, `90m`, or a date and time of RFC 3339.
+//! Between the domain's values and their texts: what operators write is parsed, and values are rendered for the JSON.
 
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
+use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
+use crate::base::principal::{CredentialRecord, State};
+use crate::base::scope::{Mode, Scope, ScopeSet};
 
 use super::error::OperationError;
+
+/// Most entries of one page; stores cap lists at the same number.
+pub(crate) const PAGE: usize = 1_000;
+
+/// Longest name for people, in bytes: one line of a list.
+const MAX_NAME: usize = 200;
+
+/// Longest description, in bytes: a paragraph, and what stores take.
+const MAX_DESCRIPTION: usize = 1024;
 
 /// Reads `45s`, `90m`, `12h`, `30d`, `2w` or `0`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, OperationError> {
@@ -53,6 +65,50 @@ pub(crate) fn parse_expiry(text: &str, now: UnixMillis) -> Result<UnixMillis, Op
     Ok(at)
 }
 
+pub(crate) fn parse_id(id: &str) -> Result<CredentialId, OperationError> {
+    CredentialId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a credential id: {e}", printable(id))))
+}
+
+pub(crate) fn parse_surface(name: &str) -> Result<SurfaceName, OperationError> {
+    SurfaceName::parse(name).map_err(|e| OperationError::Usage(format!("`{}` is not a surface name: {e}", printable(name))))
+}
+
+pub(crate) fn parse_subject(subject: &str) -> Result<Subject, OperationError> {
+    Subject::parse(subject).map_err(|e| OperationError::Usage(format!("`{}` is not a subject: {e}", printable(subject))))
+}
+
+pub(crate) fn parse_scopes(words: &[String]) -> Result<ScopeSet, OperationError> {
+    let parse = |word: &String| Scope::parse(word).map_err(|e| OperationError::Usage(format!("`{}` is not a scope: {e}", printable(word))));
+    words.iter().map(parse).collect()
+}
+
+pub(crate) fn parse_name(name: &str) -> Result<String, OperationError> {
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(OperationError::Usage(format!(
+            "`{}` is not a name: 1 to {MAX_NAME} bytes without control characters",
+            printable(name)
+        )));
+    }
+    Ok(name.to_owned())
+}
+
+pub(crate) fn parse_tenant(id: &str) -> Result<TenantId, OperationError> {
+    TenantId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a tenant id: {e}", printable(id))))
+}
+
+pub(crate) fn parse_role_id(id: &str) -> Result<RoleId, OperationError> {
+    RoleId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a role id: {e}", printable(id))))
+}
+
+pub(crate) fn parse_description(text: &str) -> Result<String, OperationError> {
+    if text.len() > MAX_DESCRIPTION || text.chars().any(char::is_control) {
+        return Err(OperationError::Usage(format!(
+            "a description has at most {MAX_DESCRIPTION} bytes and no control characters"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
 /// Writes RFC 3339 in UTC.
 pub(crate) fn write(at: UnixMillis) -> String {
     jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| format!("{} ms", at.0), |t| t.to_string())
@@ -61,6 +117,26 @@ pub(crate) fn write(at: UnixMillis) -> String {
 /// What an operator typed, safe to print again.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_default).collect()
+}
+
+pub(crate) fn mode_word(mode: Option<Mode>) -> Option<String> {
+    mode.map(|m| m.as_str().to_owned())
+}
+
+pub(crate) fn scope_words(scopes: &ScopeSet) -> Vec<String> {
+    scopes.iter().map(|s| s.as_str().to_owned()).collect()
+}
+
+pub(crate) fn role_words(record: &CredentialRecord) -> Vec<String> {
+    record.roles().iter().map(|role| role.as_str().to_owned()).collect()
+}
+
+pub(crate) const fn state_word(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Disabled => "disabled",
+        State::Revoked { .. } => "revoked",
+    }
 }
 
 #[cfg(test)]
