@@ -65,6 +65,13 @@ impl Printer {
         self.note("remark", text);
     }
 
+    /// Says how to see the rest of a list.
+    pub(crate) fn more(&self, next: Option<&str>) {
+        if let Some(next) = next {
+            self.remark(&format!("there may be more: --after {next}"));
+        }
+    }
+
     /// Writes warnings to standard error: with `--json` lines `{"warning":"…"}`.
     pub(crate) fn warn(&self, warnings: &[String]) {
         for warning in warnings {

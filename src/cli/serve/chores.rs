@@ -40,7 +40,8 @@ fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Rea
 pub(super) fn start_chores(
     operations: &Arc<Operations>,
     reloader: &Arc<Reloader>,
-    (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
+    cached: &Arc<CachedStore>,
+    announcer: &Arc<Announcer>,
     store: &StoreSettings,
 ) -> Vec<JoinHandle<()>> {
     let mut chores = warm_up(store, cached, &operations.readiness);
