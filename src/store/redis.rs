@@ -21,55 +21,22 @@ use super::{
     Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
     Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
 };
-pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
-use confirmations::{Confirmations, Confirmer, confirm_for_ever};
-pub use counts::SharedCounts;
-pub use dial::{ByteStream, Network, Surroundings};
-use inspection::Concerns;
-pub use judge::judge_bytes;
-use link::{Duty, Link, LinkState, Live};
-pub use parsers::parse_bytes;
-use reader::Feed;
-use receipts::ReceiptScripts;
-pub use registration::Registered;
-use registration::Registration;
-pub use replicas::WaitReplicas;
+pub use fuzzing::parse_bytes;
+use operations::{ReceiptScripts, Session, restore_for_ever};
+pub use operations::{SharedCounts, judge_bytes};
 use scripts::Scripts;
-use session::Session;
-pub use settings::RedisSettings;
-use whereabouts::Whereabouts;
+use stream::{Confirmations, Confirmer, Feed, confirm_for_ever, follow_for_ever};
+pub use topology::{
+    ByteStream, Endpoint, Network, RedisAccess, RedisSettings, RedisTls, RedisUrl, RedisUser, Registered, Scheme, SentinelAccess, Servers,
+    Surroundings, WaitReplicas,
+};
+use topology::{CONNECT_TIMEOUT, Concerns, Duty, Link, LinkState, Live, Registration, Whereabouts, inspect_for_ever};
 
-mod access;
-mod cluster;
-mod confirmations;
-mod counts;
-mod dial;
-mod endings;
-mod fault;
-mod guard;
-mod history;
-mod inspection;
-mod judge;
-mod keys;
-mod link;
-mod lua;
-mod pace;
-mod parsers;
-mod reader;
-mod receipts;
-mod registration;
-mod replicas;
-mod restoration;
-mod rights;
+mod fuzzing;
+mod operations;
 mod scripts;
-mod sentinel;
-mod session;
-mod settings;
-mod survey;
-mod turn;
-mod vouching;
-mod whereabouts;
-mod witness;
+mod stream;
+mod topology;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only.
 const READ_LINKS: usize = 2;
@@ -182,9 +149,9 @@ impl RedisStore {
         if whereabouts.has_witnesses() {
             tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());
         }
-        tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
-        tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());
-        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
+        tasks.push(control.spawn(inspect_for_ever(Arc::clone(&shared))).abort_handle());
+        tasks.push(control.spawn(restore_for_ever(Arc::clone(&shared))).abort_handle());
+        let follow = follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
         let store = Self { shared, control, tasks };
         // The supervisor bounds its attempt; this cannot wait longer.
@@ -212,7 +179,7 @@ impl RedisStore {
             }
             self.shared.feed.started().await;
         };
-        let _ = tokio::time::timeout(dial::CONNECT_TIMEOUT, all).await;
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT, all).await;
     }
 
     /// Runs on the control runtime, whichever runtime asks; goes on if the asker goes away.
