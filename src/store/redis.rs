@@ -18,8 +18,8 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
-    Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
+    Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
 };
 pub use fuzzing::parse_bytes;
 use operations::{ReceiptScripts, Session, restore_for_ever};
@@ -250,7 +250,7 @@ impl Shared {
     }
 }
 
-impl CredentialStore for RedisStore {
+impl FactStore for RedisStore {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         let session = self.session();
         self.run(async move { session.find(&fingerprint).await })
@@ -275,6 +275,49 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.busy(most).await })
     }
 
+    fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.shared.feed.subscribe(sink);
+    }
+
+    fn unregistered(&self) -> Option<String> {
+        self.shared.registration.missing()
+    }
+
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move {
+            tokio::time::timeout(deadline, session.probe())
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
+        })
+    }
+
+    fn lacks_pepper(&self) -> bool {
+        self.shared.whereabouts.is_foreign()
+    }
+
+    fn concerns(&self) -> Vec<Concern> {
+        let mut concerns = self.shared.concerns.now();
+        concerns.extend(self.shared.registration.concern());
+        concerns.extend(self.shared.whereabouts.rights().closed().map(|why| Concern::Closed { why }));
+        let rights = self.shared.whereabouts.rights().missing();
+        if !rights.is_empty() {
+            concerns.push(Concern::RightsRefused { rights });
+        }
+        concerns
+    }
+
+    fn status(&self) -> StoreStatus {
+        let status = &self.shared.feed.status;
+        StoreStatus {
+            reader: status.state(),
+            applied: status.applied(),
+            heard_at: status.heard_at(),
+        }
+    }
+}
+
+impl RecordStore for RedisStore {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let session = self.session();
         self.run(async move { session.time().await })
@@ -375,11 +418,9 @@ impl CredentialStore for RedisStore {
         let session = self.session();
         self.run(async move { session.list_roles(&tenant).await })
     }
+}
 
-    fn subscribe(&self, sink: Arc<dyn EventSink>) {
-        self.shared.feed.subscribe(sink);
-    }
-
+impl ReceiptStore for RedisStore {
     fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let session = self.session();
         self.run(async move { session.announce(&gateway).await })
@@ -387,10 +428,6 @@ impl CredentialStore for RedisStore {
 
     fn wants_announcement(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.registration.wanted())
-    }
-
-    fn unregistered(&self) -> Option<String> {
-        self.shared.registration.missing()
     }
 
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -406,38 +443,5 @@ impl CredentialStore for RedisStore {
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
         let session = self.session();
         self.run(async move { session.events_after(after, limit).await })
-    }
-
-    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        let session = self.session();
-        self.run(async move {
-            tokio::time::timeout(deadline, session.probe())
-                .await
-                .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
-        })
-    }
-
-    fn lacks_pepper(&self) -> bool {
-        self.shared.whereabouts.is_foreign()
-    }
-
-    fn concerns(&self) -> Vec<Concern> {
-        let mut concerns = self.shared.concerns.now();
-        concerns.extend(self.shared.registration.concern());
-        concerns.extend(self.shared.whereabouts.rights().closed().map(|why| Concern::Closed { why }));
-        let rights = self.shared.whereabouts.rights().missing();
-        if !rights.is_empty() {
-            concerns.push(Concern::RightsRefused { rights });
-        }
-        concerns
-    }
-
-    fn status(&self) -> StoreStatus {
-        let status = &self.shared.feed.status;
-        StoreStatus {
-            reader: status.state(),
-            applied: status.applied(),
-            heard_at: status.heard_at(),
-        }
     }
 }

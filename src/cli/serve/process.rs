@@ -208,7 +208,7 @@ impl Process {
         }
         // The gateway that takes the place of this one reads ahead what this one had in use.
         let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
-        activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
+        activity::flush_all(self.cached.activity(), &*self.operations.store, &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
         let telemetry = self.telemetry;
@@ -230,7 +230,7 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
     let (store, shared_counts) = open_store(settings, &identity, clock.clone()).await?;
     let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
     // After the cache: what is announced, it must have been told before.
-    let announcer = Announcer::new(&cached, identity, clock.clone());
+    let announcer = Announcer::new(&cached, store.clone(), identity, clock.clone());
     announcer.introduce().await;
     Ok(Kept {
         store,
