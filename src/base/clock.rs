@@ -49,17 +49,13 @@ impl BootMillis {
 pub struct Now {
     /// Wall clock, for expiry times.
     pub wall: UnixMillis,
-    /// Boot clock, for ages.
     pub boot: BootMillis,
 }
 
-/// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
-    /// Reads both clocks.
     fn now(&self) -> Now;
 }
 
-/// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -112,7 +108,6 @@ impl ManualClock {
         Self(Mutex::new(now))
     }
 
-    /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *now = Now {

@@ -307,7 +307,6 @@ impl PepperCheck {
 pub struct PepperMark([u8; 4]);
 
 impl PepperMark {
-    /// Reads what is shown.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 4];
@@ -341,7 +340,6 @@ impl PepperChecks {
         Self { first, others: Vec::new() }
     }
 
-    /// With another one behind.
     #[must_use]
     pub fn and(mut self, other: PepperCheck) -> Self {
         self.others.push(other);

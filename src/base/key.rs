@@ -109,7 +109,7 @@ impl GeneratedKey {
     /// The secret that a service signs with, by the record of this surface and id: `<prefix><43 base62 characters>` of
     /// HMAC-SHA-256 under a key derived from the pepper. It is nowhere but here, and the same each time.
     #[must_use]
-    pub fn derive(prefix: &str, pepper: &Pepper, (surface, id): (&SurfaceName, &CredentialId)) -> Self {
+    pub fn derive(prefix: &str, pepper: &Pepper, surface: &SurfaceName, id: &CredentialId) -> Self {
         let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_LEN));
         text.push_str(prefix);
         let mut secret = Zeroizing::new(pepper.signing_secret(surface, id));
@@ -172,7 +172,6 @@ impl fmt::Debug for GeneratedKey {
 /// Both halves of a pair, made together.
 #[derive(Debug)]
 pub struct GeneratedPair {
-    /// The publishable half.
     pub publishable: GeneratedKey,
     /// The secret half; not derivable from the other.
     pub secret: GeneratedKey,
@@ -276,9 +275,7 @@ pub fn mint_tenant_id() -> Result<TenantId, NoRandomness> {
 /// What an id is of; its prefix tells operators what they look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdKind {
-    /// An API key.
     Key,
-    /// A key pair.
     Pair,
     /// A session with a record of its own.
     Session,

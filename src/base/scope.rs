@@ -34,7 +34,6 @@ impl Scope {
         if is_scope(text) { Ok(Self(text.into())) } else { Err(InvalidScope) }
     }
 
-    /// The scope as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -111,7 +110,6 @@ impl ScopeSet {
         &self.joined
     }
 
-    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
@@ -162,14 +160,11 @@ impl fmt::Debug for ScopeSet {
 /// `test` or `live`; never mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
-    /// Sandbox money.
     Test,
-    /// Real money.
     Live,
 }
 
 impl Mode {
-    /// The mode's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

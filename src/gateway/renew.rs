@@ -60,7 +60,7 @@ pub(super) fn refresh(
     };
     // What cannot be signed now is tried again with the next request; the old one still works.
     let (record, parent) = (&principal.facts.credential, principal.facts.ancestors.first());
-    let Ok(Some(renewed)) = renew(rules, record, parent, (claims.expires_at, end)) else {
+    let Ok(Some(renewed)) = renew(rules, record, parent, claims.expires_at, end) else {
         return;
     };
     let mut told = false;

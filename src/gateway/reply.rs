@@ -35,7 +35,7 @@ pub(super) fn returning<B: BodySource + Unpin>(
         Method::Head => declared_length(&head.fields),
         _ => Framing::None,
     };
-    view.snapshot.headers.filter_returning(&mut head.fields, route);
+    view.snapshot.headers.filter_response(&mut head.fields, route);
     head.fields.push(REQUEST_ID, exchange.request_id().as_bytes());
     if !route.limits.is_empty() {
         limit::push_fields(&route.limits, exchange.standings(), &mut head.fields);

@@ -10,7 +10,6 @@ use super::{FindBy, Maker};
 /// Random characters of a key unless configured: 43 of base62 have 256 bits.
 pub const DEFAULT_RANDOM: usize = 43;
 
-/// How new keys look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyForm<'s> {
     /// How they begin, by mode; never empty.

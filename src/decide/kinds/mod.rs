@@ -76,7 +76,6 @@ macro_rules! kinds {
 }
 
 kinds! { $
-    /// One opaque key.
     ApiKey(ApiKeySurface);
     /// A publishable and a secret half.
     KeyPair(KeyPairSurface);
@@ -199,9 +198,7 @@ pub trait CredentialKind {
 /// What a record is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindBy {
-    /// Nothing: it has none.
     Nothing,
-    /// This fingerprint.
     Exactly(Fingerprint),
     /// The keyed hash of the presented key or publishable half, in the forms that can exist.
     Hash {
@@ -233,7 +230,6 @@ pub enum Maker {
 pub struct PresentedCredential<'p> {
     /// The surface it was presented for.
     pub surface: &'p SurfaceName,
-    /// The credential.
     pub credential: Credential<'p>,
     /// What a verified token claims.
     pub claims: Option<&'p TokenClaims>,
@@ -259,18 +255,15 @@ pub enum Recipe<'s> {
         id: IdKind,
         /// The key, or the publishable half.
         key: KeyForm<'s>,
-        /// The secret half.
         secret: Option<KeyForm<'s>>,
         /// Whether keys that were made elsewhere may be taken over.
         origin: KeyOrigin,
     },
     /// A record with a password, or with nothing.
     Account,
-    /// A signed token.
     Session(&'s SessionSurface),
     /// A secret to sign with, derived from the pepper and the id of its record; with its prefixes by mode.
     Signing(&'s [KeyPrefix]),
-    /// Others make it.
     Elsewhere,
 }
 
