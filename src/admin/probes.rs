@@ -8,7 +8,7 @@ use http::Request;
 use hyper::body::Incoming;
 
 use crate::base::clock::BootMillis;
-use crate::store::cached::ReadAhead;
+use crate::store::cached::ReadAheadProgress;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
 use super::Operations;
@@ -34,7 +34,7 @@ pub struct Readiness {
     store_failed: Mutex<String>,
     warming: AtomicBool,
     /// How much of what was in use before the start has been read.
-    pub ahead: ReadAhead,
+    pub ahead: ReadAheadProgress,
 }
 
 impl Readiness {
