@@ -8,7 +8,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Printer, style};
 use crate::config::{self, Purpose};
 use crate::snapshot::StoreKind;
-use crate::store::embedded::beginning::{self, Found};
+use crate::store::embedded::first_start::{self, StoreFileState};
 
 #[derive(Serialize)]
 struct Permitted {
@@ -22,11 +22,11 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, why));
     };
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("{}: {error}", path.display()));
-    if beginning::found(path).map_err(failed)? == Found::Store {
+    if first_start::inspect(path).map_err(failed)? == StoreFileState::Store {
         let why = format!("the store {} is there: move it away first; nothing was changed", path.display());
         return Err(Failure::new(Exit::Failed, why));
     }
-    beginning::mark(&beginning::permission(path)).map_err(failed)?;
+    first_start::create_marker(&first_start::permission_marker(path)).map_err(failed)?;
     let permitted = Permitted {
         store: path.display().to_string(),
     };

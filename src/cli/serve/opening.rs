@@ -14,7 +14,7 @@ use crate::store::CredentialStore;
 use crate::store::announce::Identity;
 use crate::store::cached::CacheSettings;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::embedded::beginning::{self, Beginning, PepperPlace};
+use crate::store::embedded::first_start::{self, PepperLocation, StoreStart};
 use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
 
 /// Kind and place of a store, for the log; without a password.
@@ -63,19 +63,19 @@ pub(super) async fn open_store(settings: &Settings, gateway: &Identity, clock: A
 
 /// Opens the file. An empty one is made where that is permitted, and where it may be the first one. In the second case look-ups
 /// fail until an operator has made a tenant in it.
-fn open_embedded(path: &Path, pepper: PepperPlace, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
-    let beginning = beginning::check(path, pepper).map_err(StartError::NoStore)?;
+fn open_embedded(path: &Path, pepper: PepperLocation, peppers: &PepperChecks) -> Result<EmbeddedStore, StartError> {
+    let start = first_start::check(path, pepper).map_err(StartError::NoStore)?;
     let mut store = EmbeddedStore::open(path, peppers)?;
-    match beginning {
-        Beginning::Goes => {}
-        Beginning::Permitted => {
+    match start {
+        StoreStart::Existing => {}
+        StoreStart::Permitted => {
             tracing::info!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
             unmark(
-                &beginning::unconfirmed(path),
+                &first_start::unconfirmed_marker(path),
                 "as long as it is there, callers get 503 after a start",
             );
         }
-        Beginning::Unconfirmed => {
+        StoreStart::Unconfirmed => {
             tracing::warn!(
                 alarm = "store_unconfirmed",
                 path = %path.display(),
@@ -86,14 +86,14 @@ fn open_embedded(path: &Path, pepper: PepperPlace, peppers: &PepperChecks) -> Re
         }
     }
     unmark(
-        &beginning::permission(path),
+        &first_start::permission_marker(path),
         "as long as it is there, a store that is lost is replaced by an empty one",
     );
     Ok(store)
 }
 
 fn unmark(mark: &Path, otherwise: &str) {
-    if let Err(error) = beginning::unmark(mark) {
+    if let Err(error) = first_start::remove_marker(mark) {
         tracing::warn!(%error, file = %mark.display(), "cannot be removed: {otherwise}");
     }
 }
