@@ -1,5 +1,5 @@
-//! The world of the model: a store, the reads on their way, and what one process knows; small, so that
-//! all of its states can be listed.
+//! The world of the model: a store, the reads in flight, and what one process knows. It is small, so that all of its states can
+//! be listed.
 
 use std::fmt;
 
@@ -50,47 +50,47 @@ impl Sight {
     }
 }
 
-/// A change in the store; its position is its place in the list, from one.
+/// A change in the store. Its position is its number in the list, from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Change {
-    /// What it made of our credential, and how long ago.
+pub(super) enum ModelChange {
+    /// It left our credential in this state, so many ticks ago.
     Ours { left: Sight, age: u8 },
-    /// Of another credential.
+    /// It changed another credential.
     Other,
 }
 
-/// What a read has seen: the changes up to `position`. Its age counts from when it was sent.
+/// The answer of a read: it contains the changes up to `position`. Its age counts from when the read was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Seen {
+pub(super) struct ReadAnswer {
     pub(super) position: u8,
     pub(super) age: u8,
     pub(super) sight: Sight,
 }
 
-/// A read on its way.
+/// A read in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Flight {
+pub(super) enum ReadInFlight {
     Landed,
     Sent { age: u8 },
-    Read(Seen),
+    Read(ReadAnswer),
 }
 
-/// What events have told this process of our credential.
+/// The events about our credential that have reached this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Marks {
-    /// The newest position heard of, whatever it was about.
+    /// The position of the newest event, whatever it is about.
     pub(super) heard: u8,
-    /// That of the newest event about our credential.
+    /// The position of the newest event about our credential.
     pub(super) own: u8,
     /// The end of the newest gap.
     pub(super) floor: u8,
 }
 
-/// What is in the two memories, usable or not.
+/// What is in the cache, usable or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct Held {
-    pub(super) present: Option<Seen>,
-    pub(super) absent: Option<Seen>,
+pub(super) struct ModelCache {
+    pub(super) present: Option<ReadAnswer>,
+    pub(super) absent: Option<ReadAnswer>,
 }
 
 /// Everything that decides what can happen next. Time is in it as ages only, and an age that has
@@ -98,16 +98,16 @@ pub(super) struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct World {
     first: Sight,
-    changes: [Option<Change>; CHANGES],
+    changes: [Option<ModelChange>; CHANGES],
     pub(super) marks: Marks,
     /// Sorted: which of them is which does not matter.
-    flights: [Flight; FLIGHTS],
-    pub(super) held: Held,
+    flights: [ReadInFlight; FLIGHTS],
+    pub(super) cache: ModelCache,
 }
 
-/// What can happen, in the words of a trace.
+/// What can happen. The texts appear in traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ModelStep {
     Start(Sight),
     Tick,
     Changed(Sight, Sight),
@@ -121,7 +121,7 @@ pub(super) enum Step {
     Evicted,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ModelStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Start(first) => first.as_str(),
@@ -141,14 +141,14 @@ impl fmt::Display for Step {
     }
 }
 
-/// Which rule somebody was answered against.
+/// The rule that an answer breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// Who asked had heard of a change, and the answer is from before it.
+pub(super) enum BrokenRule {
+    /// The caller asked after the event of a change, and the answer is from before that change.
     AfterTheEvent,
-    /// The store has said otherwise for as long as an answer may be used.
+    /// The answer has been wrong for as long as an answer may be used.
     AfterTheBound,
-    /// Memory answered newer things before this read landed.
+    /// The cache had a newer answer before this read landed.
     WentBack,
 }
 
@@ -162,8 +162,8 @@ impl World {
                 own: 0,
                 floor: 0,
             },
-            flights: [Flight::Landed; FLIGHTS],
-            held: Held {
+            flights: [ReadInFlight::Landed; FLIGHTS],
+            cache: ModelCache {
                 present: None,
                 absent: None,
             },
@@ -175,27 +175,27 @@ impl World {
         u8::try_from(self.changes.iter().flatten().count()).unwrap()
     }
 
-    /// The reads on their way and the places for more, of two alike only one.
-    fn distinct_flights(&self) -> impl Iterator<Item = (usize, Flight)> + use<> {
+    /// The reads in flight and the free slots for more; of two that are equal, only one.
+    fn distinct_flights(&self) -> impl Iterator<Item = (usize, ReadInFlight)> + use<> {
         let [first, second] = self.flights;
         let second = Some((1, second)).filter(|_| first != second);
         std::iter::once((0, first)).chain(second)
     }
 
     /// The reads whose answer is on its way.
-    pub(super) fn answers(&self) -> impl Iterator<Item = (usize, Seen)> + use<> {
+    pub(super) fn answers(&self) -> impl Iterator<Item = (usize, ReadAnswer)> + use<> {
         self.distinct_flights().filter_map(|(i, flight)| match flight {
-            Flight::Read(seen) => Some((i, seen)),
-            Flight::Landed | Flight::Sent { .. } => None,
+            ReadInFlight::Read(seen) => Some((i, seen)),
+            ReadInFlight::Landed | ReadInFlight::Sent { .. } => None,
         })
     }
 
-    /// What the store says after the changes up to `position`.
+    /// The state in the store after the changes up to `position`.
     fn stored(&self, position: u8) -> Sight {
         self.states(position).last().unwrap_or(self.first)
     }
 
-    /// What it should say: revoked is the end.
+    /// The state that the store should have: nothing follows a revocation.
     fn rightful(&self, position: u8) -> Sight {
         let revoked = self.states(position).find(|sight| *sight == Sight::Revoked);
         revoked.unwrap_or_else(|| self.stored(position))
@@ -204,82 +204,87 @@ impl World {
     fn states(&self, position: u8) -> impl Iterator<Item = Sight> {
         let until = self.changes.iter().take(position.into()).flatten();
         until.filter_map(|change| match change {
-            Change::Ours { left, .. } => Some(*left),
-            Change::Other => None,
+            ModelChange::Ours { left, .. } => Some(*left),
+            ModelChange::Other => None,
         })
     }
 
-    /// The promise, for somebody who had heard of `heard` when they asked: what they are told was so
-    /// after some change not before `heard`, and was still so less than its age limit ago.
-    pub(super) fn broken_by(&self, told: Sight, heard: u8) -> Option<Broken> {
+    /// The promise to a caller that asked after the event `heard`: the answer was right after some change that is not before
+    /// `heard`, and was still right less than its age limit ago.
+    pub(super) fn broken_by(&self, answer: Sight, heard: u8) -> Option<BrokenRule> {
         let mut was_so = (heard..=self.newest())
-            .filter(|at| self.rightful(*at).is_answered_as(told))
+            .filter(|at| self.rightful(*at).is_answered_as(answer))
             .peekable();
         if was_so.peek().is_none() {
-            return Some(Broken::AfterTheEvent);
+            return Some(BrokenRule::AfterTheEvent);
         }
         let young = was_so.any(|at| match self.changes.get(usize::from(at)) {
-            Some(Some(Change::Ours { age, .. })) => *age < told.age_limit(),
-            // What it said before the change of another it says after it too.
-            Some(Some(Change::Other)) => false,
+            Some(Some(ModelChange::Ours { age, .. })) => *age < answer.age_limit(),
+            // The change of another credential leaves the answer as right as it was.
+            Some(Some(ModelChange::Other)) => false,
             Some(None) | None => true,
         });
-        (!young).then_some(Broken::AfterTheBound)
+        (!young).then_some(BrokenRule::AfterTheBound)
     }
 
-    /// All that can happen without the memory's doing. `possible` are the states that a change can
-    /// leave, by the rules of the store.
-    pub(super) fn steps(&self, possible: &[(Sight, Sight)], mut to: impl FnMut(Step, Self)) {
-        to(Step::Tick, self.a_tick_later());
+    /// All that can happen outside of the cache. `possible` are the states that a change can leave, by the rules of the store.
+    pub(super) fn steps(&self, possible: &[(Sight, Sight)], mut to: impl FnMut(ModelStep, Self)) {
+        to(ModelStep::Tick, self.a_tick_later());
         let newest = self.newest();
         if usize::from(newest) < CHANGES {
-            to(Step::OtherChanged, self.with_change(Change::Other));
+            to(ModelStep::OtherChanged, self.with_change(ModelChange::Other));
             let now = self.stored(newest);
             for (_, left) in possible.iter().filter(|(from, _)| *from == now) {
                 let age = if now.is_answered_as(*left) { MAX_AGE } else { 0 };
-                to(Step::Changed(now, *left), self.with_change(Change::Ours { left: *left, age }));
+                to(
+                    ModelStep::Changed(now, *left),
+                    self.with_change(ModelChange::Ours { left: *left, age }),
+                );
             }
         }
-        if self.held.present.is_some() {
-            let held = Held {
+        if self.cache.present.is_some() {
+            let cache = ModelCache {
                 present: None,
-                ..self.held
+                ..self.cache
             };
-            to(Step::Evicted, Self { held, ..*self });
+            to(ModelStep::Evicted, Self { cache, ..*self });
         }
-        if self.held.absent.is_some() {
-            let held = Held { absent: None, ..self.held };
-            to(Step::Evicted, Self { held, ..*self });
+        if self.cache.absent.is_some() {
+            let cache = ModelCache {
+                absent: None,
+                ..self.cache
+            };
+            to(ModelStep::Evicted, Self { cache, ..*self });
         }
         for (i, flight) in self.distinct_flights() {
             match flight {
-                Flight::Landed => to(Step::Sent, self.with_flight(i, Flight::Sent { age: 0 })),
-                Flight::Sent { age } => {
+                ReadInFlight::Landed => to(ModelStep::Sent, self.with_flight(i, ReadInFlight::Sent { age: 0 })),
+                ReadInFlight::Sent { age } => {
                     let sight = self.stored(newest);
-                    let seen = Seen {
+                    let seen = ReadAnswer {
                         position: newest,
                         age,
                         sight,
                     };
-                    to(Step::Read, self.with_flight(i, Flight::Read(seen)));
+                    to(ModelStep::Read, self.with_flight(i, ReadInFlight::Read(seen)));
                 }
-                Flight::Read(_) => {}
+                ReadInFlight::Read(_) => {}
             }
         }
     }
 
-    /// What the next event tells, and whether it is about our credential.
-    pub(super) fn next_event(&self) -> Option<(Marks, Change)> {
+    /// What is known after the next event, and the change that it is about.
+    pub(super) fn next_event(&self) -> Option<(Marks, ModelChange)> {
         let change = (*self.changes.get(usize::from(self.marks.heard))?)?;
         let heard = self.marks.heard + 1;
         let own = match change {
-            Change::Ours { .. } => heard,
-            Change::Other => self.marks.own,
+            ModelChange::Ours { .. } => heard,
+            ModelChange::Other => self.marks.own,
         };
         Some((Marks { heard, own, ..self.marks }, change))
     }
 
-    /// What a reader of events tells that starts again, at any change it has not told of yet.
+    /// What is known after the reader of events has started again, at any change whose event has not arrived yet.
     pub(super) fn next_gaps(&self) -> impl Iterator<Item = Marks> {
         let marks = self.marks;
         let points = marks.heard.max(marks.floor + 1)..=self.newest();
@@ -290,11 +295,11 @@ impl World {
         })
     }
 
-    pub(super) const fn with(&self, marks: Marks, held: Held) -> Self {
-        Self { marks, held, ..*self }
+    pub(super) const fn with(&self, marks: Marks, cache: ModelCache) -> Self {
+        Self { marks, cache, ..*self }
     }
 
-    pub(super) fn with_flight(&self, i: usize, flight: Flight) -> Self {
+    pub(super) fn with_flight(&self, i: usize, flight: ReadInFlight) -> Self {
         let mut after = *self;
         after.flights[i] = flight;
         if after.flights[0] > after.flights[1] {
@@ -303,8 +308,8 @@ impl World {
         after
     }
 
-    /// Of an attempt that leaves what a caller is answered, nobody asks how long ago it was.
-    fn with_change(&self, change: Change) -> Self {
+    /// How long ago a change was matters only if the change alters what a caller is answered.
+    fn with_change(&self, change: ModelChange) -> Self {
         let mut after = *self;
         after.changes[usize::from(self.newest())] = Some(change);
         after
@@ -315,9 +320,9 @@ impl World {
         let mut after = *self;
         let mut before = self.first;
         for change in after.changes.iter_mut().flatten() {
-            if let Change::Ours { left, age } = change {
+            if let ModelChange::Ours { left, age } = change {
                 older(age);
-                // Only how long ago `before` ended is ever asked.
+                // Only how long ago the state `before` ended matters.
                 if *age >= before.age_limit() {
                     *age = MAX_AGE;
                 }
@@ -326,11 +331,11 @@ impl World {
         }
         for flight in &mut after.flights {
             match flight {
-                Flight::Sent { age } | Flight::Read(Seen { age, .. }) => older(age),
-                Flight::Landed => {}
+                ReadInFlight::Sent { age } | ReadInFlight::Read(ReadAnswer { age, .. }) => older(age),
+                ReadInFlight::Landed => {}
             }
         }
-        for seen in [&mut after.held.present, &mut after.held.absent].into_iter().flatten() {
+        for seen in [&mut after.cache.present, &mut after.cache.absent].into_iter().flatten() {
             older(&mut seen.age);
         }
         if after.flights[0] > after.flights[1] {

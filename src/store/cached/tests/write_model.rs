@@ -1,5 +1,5 @@
-//! Every order in which a call, the changes of what it rests on, and its write can meet: nothing is made after
-//! what its caller rests on has ended.
+//! Every order in which a call, the changes of the records that its caller depends on, and its write can meet: nothing is made
+//! after one of these records has ended.
 //!
 //! # What is real and what is a model
 //!
@@ -46,7 +46,7 @@ const NOW: UnixMillis = UnixMillis(1_000_000);
 
 /// What can happen to what a call rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Step {
+enum RecordChange {
     RevokeSession,
     DisableSession,
     EnableSession,
@@ -65,27 +65,27 @@ enum Step {
     RenameRole,
 }
 
-const STEPS: [Step; 15] = [
-    Step::RevokeSession,
-    Step::DisableSession,
-    Step::EnableSession,
-    Step::RevokeAccount,
-    Step::DisableAccount,
-    Step::EnableAccount,
-    Step::EndSessions,
-    Step::SetPassword,
-    Step::TakeRoles,
-    Step::SuspendTenant,
-    Step::ResumeTenant,
-    Step::NarrowRole,
-    Step::WidenRole,
-    Step::DeleteRole,
-    Step::RenameRole,
+const ALL_CHANGES: [RecordChange; 15] = [
+    RecordChange::RevokeSession,
+    RecordChange::DisableSession,
+    RecordChange::EnableSession,
+    RecordChange::RevokeAccount,
+    RecordChange::DisableAccount,
+    RecordChange::EnableAccount,
+    RecordChange::EndSessions,
+    RecordChange::SetPassword,
+    RecordChange::TakeRoles,
+    RecordChange::SuspendTenant,
+    RecordChange::ResumeTenant,
+    RecordChange::NarrowRole,
+    RecordChange::WidenRole,
+    RecordChange::DeleteRole,
+    RecordChange::RenameRole,
 ];
 
-/// Which guard is left out, to see that it is missed.
+/// The guard that is left out, to show that the exploration notices it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Without {
+enum WithoutCheck {
     Nothing,
     /// The store compares nothing.
     Precondition,
@@ -104,7 +104,7 @@ enum Without {
 
 /// What the store holds.
 #[derive(Debug, Clone)]
-struct Stored {
+struct StoreState {
     session: CredentialRecord,
     account: CredentialRecord,
     tenant: TenantRecord,
@@ -119,7 +119,7 @@ fn password(text: &str) -> PasswordHash {
     PasswordHash::parse(text).unwrap()
 }
 
-impl Stored {
+impl StoreState {
     fn first() -> Self {
         let session = sample();
         let tenant = facts_of(session.clone()).tenant;
@@ -165,24 +165,24 @@ impl Stored {
     }
 
     /// As it is after a change, by the rules of every store; nothing where it changes nothing.
-    fn after(&self, step: Step) -> Option<Self> {
+    fn after(&self, step: RecordChange) -> Option<Self> {
         let mut after = self.clone();
         let (session, account) = (&mut after.session, &mut after.account);
         match step {
-            Step::RevokeSession => apply(session, &CredentialChange::Revoke)?,
-            Step::DisableSession => apply(session, &CredentialChange::Disable)?,
-            Step::EnableSession => apply(session, &CredentialChange::Enable)?,
-            Step::RevokeAccount => apply(account, &CredentialChange::Revoke)?,
-            Step::DisableAccount => apply(account, &CredentialChange::Disable)?,
-            Step::EnableAccount => apply(account, &CredentialChange::Enable)?,
-            Step::EndSessions => apply(account, &CredentialChange::EndIssued)?,
-            Step::SetPassword => apply(account, &CredentialChange::SetPassword(password("$new")))?,
-            Step::TakeRoles => apply(account, &CredentialChange::SetRoles(Vec::new()))?,
-            Step::SuspendTenant => after.tenant = changed(change::change_tenant(&self.tenant, TenantState::Inactive))?,
-            Step::ResumeTenant => after.tenant = changed(change::change_tenant(&self.tenant, TenantState::Active))?,
-            Step::NarrowRole => after.role = Some(self.role_with(ScopeSet::default())?),
-            Step::WidenRole => after.role = Some(self.role_with(scope())?),
-            Step::RenameRole => {
+            RecordChange::RevokeSession => apply(session, &CredentialChange::Revoke)?,
+            RecordChange::DisableSession => apply(session, &CredentialChange::Disable)?,
+            RecordChange::EnableSession => apply(session, &CredentialChange::Enable)?,
+            RecordChange::RevokeAccount => apply(account, &CredentialChange::Revoke)?,
+            RecordChange::DisableAccount => apply(account, &CredentialChange::Disable)?,
+            RecordChange::EnableAccount => apply(account, &CredentialChange::Enable)?,
+            RecordChange::EndSessions => apply(account, &CredentialChange::EndIssued)?,
+            RecordChange::SetPassword => apply(account, &CredentialChange::SetPassword(password("$new")))?,
+            RecordChange::TakeRoles => apply(account, &CredentialChange::SetRoles(Vec::new()))?,
+            RecordChange::SuspendTenant => after.tenant = changed(change::change_tenant(&self.tenant, TenantState::Inactive))?,
+            RecordChange::ResumeTenant => after.tenant = changed(change::change_tenant(&self.tenant, TenantState::Active))?,
+            RecordChange::NarrowRole => after.role = Some(self.role_with(ScopeSet::default())?),
+            RecordChange::WidenRole => after.role = Some(self.role_with(scope())?),
+            RecordChange::RenameRole => {
                 let role = self.role.as_ref()?;
                 let rename = RoleChange::Rename {
                     name: format!("{} again", role.name),
@@ -190,9 +190,9 @@ impl Stored {
                 };
                 after.role = Some(changed(change::change_role(role, &rename))?);
             }
-            Step::DeleteRole => after.role = None,
+            RecordChange::DeleteRole => after.role = None,
         }
-        (step != Step::DeleteRole || self.role.is_some()).then_some(after)
+        (step != RecordChange::DeleteRole || self.role.is_some()).then_some(after)
     }
 
     fn role_with(&self, scopes: ScopeSet) -> Option<RoleRecord> {
@@ -213,10 +213,10 @@ impl Stored {
     }
 
     /// What the gateway says of a caller who presented the old password, by the product's own rules.
-    fn admits(&self, without: Without) -> bool {
+    fn admits(&self, without: WithoutCheck) -> bool {
         let facts = self.facts();
         let may = match without {
-            Without::Derivation => self.session.scopes.clone(),
+            WithoutCheck::Derivation => self.session.scopes.clone(),
             _ => ScopeGrants::default()
                 .effective_scopes(&facts)
                 .unwrap_or_else(|| self.session.scopes.clone()),
@@ -238,25 +238,25 @@ impl Stored {
     }
 
     /// Whether the store makes what rests on these facts, in the step of the write.
-    fn takes(&self, facts: &Facts, without: Without) -> bool {
-        if without == Without::Precondition {
+    fn takes(&self, facts: &Facts, without: WithoutCheck) -> bool {
+        if without == WithoutCheck::Precondition {
             return true;
         }
         let rests_on = RestsOn::facts(facts);
         let credentials = rests_on.credentials.iter().filter(|(id, _)| match without {
-            Without::Session => *id != self.session.id,
-            Without::Account => *id != self.account.id,
+            WithoutCheck::Session => *id != self.session.id,
+            WithoutCheck::Account => *id != self.account.id,
             _ => true,
         });
-        let tenants = rests_on.tenants.iter().filter(|_| without != Without::Tenant);
-        let roles = rests_on.roles.iter().filter(|_| without != Without::Roles);
+        let tenants = rests_on.tenants.iter().filter(|_| without != WithoutCheck::Tenant);
+        let roles = rests_on.roles.iter().filter(|_| without != WithoutCheck::Roles);
         let of_credential = |id: &CredentialId| [&self.session, &self.account].into_iter().find(|record| record.id == *id);
         let epochs = credentials
             .map(|(id, judged)| (*judged, of_credential(id).map(|record| record.epoch)))
             .chain(tenants.map(|(_, judged)| (*judged, Some(self.tenant.epoch))))
             .chain(roles.map(|(_, judged)| (*judged, self.role.as_ref().map(|role| role.epoch))));
         epochs
-            .filter(|(_, stored)| without != Without::Absence || stored.is_some())
+            .filter(|(_, stored)| without != WithoutCheck::Absence || stored.is_some())
             .all(|(judged, stored)| check_epoch(judged, stored).is_ok())
     }
 }
@@ -274,9 +274,9 @@ fn changed<T>(outcome: Result<Outcome<T>, ChangeError>) -> Option<T> {
     }
 }
 
-/// Where a call is. Facts are named by the number of changes that they contain.
+/// The stage of a call. Facts are named by the number of changes that they contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Place {
+enum CallStage {
     /// Before this judgement, from 0.
     Waits {
         judgement: u8,
@@ -294,68 +294,68 @@ enum Place {
 }
 
 /// A state of the world: the changes so far, and the call.
-type World = (Vec<Step>, Place);
+type CallState = (Vec<RecordChange>, CallStage);
 
 /// What went wrong, and the shortest way to it.
 #[derive(Debug, PartialEq, Eq)]
-enum Broken {
+enum BrokenPromise {
     /// The caller had ended, or may not do it any more.
-    MadeAfterTheEnd(Vec<Step>),
+    MadeAfterTheEnd(Vec<RecordChange>),
     /// Fewer changes than judgements.
-    GivenUpUnharmed(Vec<Step>),
+    GivenUpUnharmed(Vec<RecordChange>),
 }
 
 /// Explores every order, breadth first, to the end or to the first broken rule; answers how many states there are,
 /// and how many calls were made, refused and given up.
-fn explore(without: Without) -> Result<(usize, [usize; 3]), Broken> {
-    let start = (Vec::new(), Place::Waits { judgement: 0, known: 0 });
+fn explore(without: WithoutCheck) -> Result<(usize, [usize; 3]), BrokenPromise> {
+    let start = (Vec::new(), CallStage::Waits { judgement: 0, known: 0 });
     let (mut known, mut next) = (HashSet::from([start.clone()]), VecDeque::from([start]));
     let mut ends = [0; 3];
     while let Some((changes, place)) = next.pop_front() {
         let states = states(&changes);
         let now = states.last().unwrap();
-        let mut found: Vec<World> = Vec::new();
+        let mut found: Vec<CallState> = Vec::new();
         match place {
-            Place::Made => ends[0] += 1,
-            Place::Refused => ends[1] += 1,
-            Place::GivenUp => ends[2] += 1,
-            Place::Waits { judgement, known } => {
+            CallStage::Made => ends[0] += 1,
+            CallStage::Refused => ends[1] += 1,
+            CallStage::GivenUp => ends[2] += 1,
+            CallStage::Waits { judgement, known } => {
                 // First by facts of any age; whoever came too late by what the store has now.
-                let from = if judgement == 0 || without == Without::Freshness {
+                let from = if judgement == 0 || without == WithoutCheck::Freshness {
                     known
                 } else {
                     changes.len()
                 };
                 for (facts, state) in states.iter().enumerate().skip(from) {
                     let place = if state.admits(without) {
-                        Place::Admitted { judgement, facts }
+                        CallStage::Admitted { judgement, facts }
                     } else {
-                        Place::Refused
+                        CallStage::Refused
                     };
                     found.push((changes.clone(), place));
                 }
             }
-            Place::Admitted { judgement, facts } => {
+            CallStage::Admitted { judgement, facts } => {
                 let place = if now_takes(&states, facts, without) {
                     if !now.is_right() {
-                        return Err(Broken::MadeAfterTheEnd(changes));
+                        return Err(BrokenPromise::MadeAfterTheEnd(changes));
                     }
-                    Place::Made
+                    CallStage::Made
                 } else if judgement + 1 < JUDGEMENTS {
-                    Place::Waits {
+                    CallStage::Waits {
                         judgement: judgement + 1,
                         known: facts,
                     }
                 } else if changes.len() < usize::from(JUDGEMENTS) {
-                    return Err(Broken::GivenUpUnharmed(changes));
+                    return Err(BrokenPromise::GivenUpUnharmed(changes));
                 } else {
-                    Place::GivenUp
+                    CallStage::GivenUp
                 };
                 found.push((changes.clone(), place));
             }
         }
-        if changes.len() < CHANGES && matches!(place, Place::Waits { .. } | Place::Admitted { .. }) {
-            for step in STEPS {
+        if changes.len() < CHANGES && matches!(place, CallStage::Waits { .. } | CallStage::Admitted { .. }) {
+            for step in ALL_CHANGES {
                 if now.after(step).is_some() {
                     let mut changes = changes.clone();
                     changes.push(step);
@@ -368,8 +368,8 @@ fn explore(without: Without) -> Result<(usize, [usize; 3]), Broken> {
     Ok((known.len(), ends))
 }
 
-fn states(changes: &[Step]) -> Vec<Stored> {
-    let mut states = vec![Stored::first()];
+fn states(changes: &[RecordChange]) -> Vec<StoreState> {
+    let mut states = vec![StoreState::first()];
     for step in changes {
         let after = states.last().unwrap().after(*step);
         states.push(after.expect("only what changes something is a change"));
@@ -377,13 +377,13 @@ fn states(changes: &[Step]) -> Vec<Stored> {
     states
 }
 
-fn now_takes(states: &[Stored], facts: usize, without: Without) -> bool {
+fn now_takes(states: &[StoreState], facts: usize, without: WithoutCheck) -> bool {
     states.last().unwrap().takes(&states[facts].facts(), without)
 }
 
 #[test]
 fn nothing_is_made_after_what_it_rests_on_has_ended() {
-    let (states, [made, refused, given_up]) = explore(Without::Nothing).unwrap();
+    let (states, [made, refused, given_up]) = explore(WithoutCheck::Nothing).unwrap();
     let _ = std::io::Write::write_fmt(
         &mut std::io::stdout(),
         format_args!("{states} states; {made} ways to make it, {refused} to refuse it, {given_up} to give it up\n"),
@@ -393,18 +393,18 @@ fn nothing_is_made_after_what_it_rests_on_has_ended() {
 
 #[test]
 fn without_any_one_guard_something_is_made_after_an_end_or_somebody_is_given_up() {
-    use Broken::{GivenUpUnharmed, MadeAfterTheEnd};
+    use BrokenPromise::{GivenUpUnharmed, MadeAfterTheEnd};
     for (without, broken) in [
-        (Without::Precondition, MadeAfterTheEnd(vec![Step::RevokeSession])),
-        (Without::Session, MadeAfterTheEnd(vec![Step::RevokeSession])),
-        (Without::Account, MadeAfterTheEnd(vec![Step::RevokeAccount])),
-        (Without::Tenant, MadeAfterTheEnd(vec![Step::SuspendTenant])),
-        (Without::Roles, MadeAfterTheEnd(vec![Step::NarrowRole])),
-        (Without::Absence, MadeAfterTheEnd(vec![Step::DeleteRole])),
-        (Without::Derivation, MadeAfterTheEnd(vec![Step::TakeRoles])),
+        (WithoutCheck::Precondition, MadeAfterTheEnd(vec![RecordChange::RevokeSession])),
+        (WithoutCheck::Session, MadeAfterTheEnd(vec![RecordChange::RevokeSession])),
+        (WithoutCheck::Account, MadeAfterTheEnd(vec![RecordChange::RevokeAccount])),
+        (WithoutCheck::Tenant, MadeAfterTheEnd(vec![RecordChange::SuspendTenant])),
+        (WithoutCheck::Roles, MadeAfterTheEnd(vec![RecordChange::NarrowRole])),
+        (WithoutCheck::Absence, MadeAfterTheEnd(vec![RecordChange::DeleteRole])),
+        (WithoutCheck::Derivation, MadeAfterTheEnd(vec![RecordChange::TakeRoles])),
     ] {
         assert_eq!(explore(without), Err(broken), "without {without:?}");
     }
     // Harmless changes, such as a role that is given the same scopes in another step, overtake it for ever.
-    assert!(matches!(explore(Without::Freshness), Err(GivenUpUnharmed(_))));
+    assert!(matches!(explore(WithoutCheck::Freshness), Err(GivenUpUnharmed(_))));
 }

@@ -13,60 +13,60 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::principal::Position;
 use crate::store::{ChangeError, Event, EventSink, StoreError};
 
-use super::health::Health;
-use super::keeper::{Fate, Keeper, Slot, State};
-use super::tables::{self, WriteTables, Written};
+use super::health::WriteHealth;
+use super::recovery::{CommitOutcome, DatabaseKeeper, OpenDatabase, WriteState};
+use super::tables::{self, WriteTables, WrittenChanges};
 
 /// Threads that read. A read takes microseconds; the second one keeps look-ups moving while the
 /// first walks a long list.
 const READERS: usize = 2;
 
-/// Jobs that may wait on each lane: as many as look-ups may be in flight by default.
+/// Jobs that may wait on each reader: as many as look-ups may be in flight by default.
 const QUEUE: usize = 512;
 
 /// Most changes of one commit. A commit costs an `fsync` whatever it holds, so waiting changes share
 /// one; 64 keep the transaction small.
-const GROUP: usize = 64;
+const MAX_GROUP: usize = 64;
 
 /// Answers whether the store answered.
 type ReadJob = Box<dyn FnOnce(Result<&Database, StoreError>) -> bool + Send>;
-type ChangeJob = Box<dyn Change>;
+type ChangeJob = Box<dyn QueuedChange>;
 
 /// A job of the writing thread.
-enum Job {
+enum WriterJob {
     /// To make a change.
     Change(ChangeJob),
     /// To look whether the store is well.
-    Look,
+    CheckHealth,
 }
 
-/// Whether a [`Job::Look`] waits: at most one does, so that failing reads do not fill the queue of changes.
+/// Whether a [`WriterJob::CheckHealth`] waits: at most one does, so that failing reads do not fill the queue of changes.
 #[derive(Debug, Default, Clone)]
-struct Bell(Arc<AtomicBool>);
+struct HealthCheckFlag(Arc<AtomicBool>);
 
-impl Bell {
-    fn ring(&self, writer: &SyncSender<Job>) {
-        if !self.0.swap(true, Ordering::AcqRel) && writer.try_send(Job::Look).is_err() {
-            self.answered();
+impl HealthCheckFlag {
+    fn request(&self, writer: &SyncSender<WriterJob>) {
+        if !self.0.swap(true, Ordering::AcqRel) && writer.try_send(WriterJob::CheckHealth).is_err() {
+            self.clear();
         }
     }
 
-    fn answered(&self) {
+    fn clear(&self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
 /// How much more room the store needs for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(super) enum SpaceNeed {
     /// Little, since no record is made: the change is tried even where there may be no room.
     Little,
     /// Room for new records.
-    Room,
+    NewRecords,
 }
 
 /// What the threads and the store share.
-pub(super) struct Shared {
+pub(super) struct StoreProgress {
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
     applied: AtomicU64,
     clock: Arc<dyn Clock>,
@@ -74,7 +74,7 @@ pub(super) struct Shared {
     made_at: AtomicI64,
 }
 
-impl Shared {
+impl StoreProgress {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             sinks: RwLock::new(Vec::new()),
@@ -115,19 +115,19 @@ impl Shared {
 }
 
 /// The queues into the threads. Dropping it finishes what is queued and joins the threads.
-pub(super) struct Lanes {
-    writer: Option<SyncSender<Job>>,
-    bell: Bell,
+pub(super) struct StoreThreads {
+    writer: Option<SyncSender<WriterJob>>,
+    health_check: HealthCheckFlag,
     readers: Vec<SyncSender<ReadJob>>,
     next_reader: AtomicUsize,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Lanes {
-    pub(super) fn start(keeper: Keeper, shared: Arc<Shared>) -> std::io::Result<Self> {
-        let mut lanes = Self {
+impl StoreThreads {
+    pub(super) fn start(keeper: DatabaseKeeper, progress: Arc<StoreProgress>) -> std::io::Result<Self> {
+        let mut store_threads = Self {
             writer: None,
-            bell: Bell::default(),
+            health_check: HealthCheckFlag::default(),
             readers: Vec::new(),
             next_reader: AtomicUsize::new(0),
             threads: Vec::new(),
@@ -135,21 +135,23 @@ impl Lanes {
         let (changes, changes_queue) = sync_channel(QUEUE);
         for _ in 0..READERS {
             let (jobs, queue) = sync_channel(QUEUE);
-            lanes.readers.push(jobs);
-            let (slot, health) = (Arc::clone(keeper.slot()), Arc::clone(keeper.health()));
-            let (bell, writer) = (lanes.bell.clone(), changes.clone());
-            lanes.spawn("store-read", move || read_all(&slot, &health, &queue, &bell, &writer))?;
+            store_threads.readers.push(jobs);
+            let (database_slot, health) = (Arc::clone(keeper.database()), Arc::clone(keeper.health()));
+            let (health_check, writer) = (store_threads.health_check.clone(), changes.clone());
+            store_threads.spawn("store-read", move || {
+                read_all(&database_slot, &health, &queue, &health_check, &writer)
+            })?;
         }
-        lanes.writer = Some(changes);
-        let bell = lanes.bell.clone();
-        lanes.spawn("store-write", move || write_all(keeper, &changes_queue, &bell, &shared))?;
-        Ok(lanes)
+        store_threads.writer = Some(changes);
+        let health_check = store_threads.health_check.clone();
+        store_threads.spawn("store-write", move || write_all(keeper, &changes_queue, &health_check, &progress))?;
+        Ok(store_threads)
     }
 
     /// Asks the writing thread to look whether the store is well. Left out while its queue is full.
-    pub(super) fn look(&self) {
+    pub(super) fn check_health(&self) {
         if let Some(writer) = &self.writer {
-            self.bell.ring(writer);
+            self.health_check.request(writer);
         }
     }
 
@@ -174,9 +176,9 @@ impl Lanes {
             let _ = reply.send(result);
             answered
         });
-        let lane = self.next_reader.fetch_add(1, Ordering::Relaxed) % READERS;
-        let lane = self.readers.get(lane).ok_or_else(super::closed)?;
-        lane.try_send(job).map_err(|_| busy())?;
+        let reader = self.next_reader.fetch_add(1, Ordering::Relaxed) % READERS;
+        let reader = self.readers.get(reader).ok_or_else(super::closed)?;
+        reader.try_send(job).map_err(|_| busy())?;
         Ok(answer)
     }
 
@@ -184,23 +186,23 @@ impl Lanes {
     /// written nothing, because the transaction it ran in may still be committed for others.
     pub(super) fn change<T: Send + 'static>(
         &self,
-        needs: Needs,
+        needs: SpaceNeed,
         change: impl FnOnce(&mut WriteTables<'_>) -> Result<T, ChangeError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, ChangeError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Pending {
+        let job = PendingChange {
             needs,
             change: Some(change),
             result: None,
             reply,
         };
         let writer = self.writer.as_ref().ok_or_else(super::closed)?;
-        writer.try_send(Job::Change(Box::new(job))).map_err(|_| busy())?;
+        writer.try_send(WriterJob::Change(Box::new(job))).map_err(|_| busy())?;
         Ok(answer)
     }
 }
 
-impl Drop for Lanes {
+impl Drop for StoreThreads {
     fn drop(&mut self) {
         self.writer = None;
         self.readers.clear();
@@ -215,24 +217,24 @@ fn busy() -> StoreError {
 }
 
 /// A change that waits for its commit.
-trait Change: Send {
+trait QueuedChange: Send {
     /// Makes the change in an open transaction. An error means that the transaction must not be committed.
     fn make(&mut self, tables: &mut WriteTables<'_>) -> Result<(), StoreError>;
 
-    fn needs(&self) -> Needs;
+    fn needs(&self) -> SpaceNeed;
 
     /// Tells the caller, after the commit and after the events.
     fn acknowledge(self: Box<Self>, committed: Result<(), ChangeError>);
 }
 
-struct Pending<T, F> {
-    needs: Needs,
+struct PendingChange<T, F> {
+    needs: SpaceNeed,
     change: Option<F>,
     result: Option<Result<T, ChangeError>>,
     reply: oneshot::Sender<Result<T, ChangeError>>,
 }
 
-impl<T: Send, F> Change for Pending<T, F>
+impl<T: Send, F> QueuedChange for PendingChange<T, F>
 where
     F: FnOnce(&mut WriteTables<'_>) -> Result<T, ChangeError> + Send,
 {
@@ -250,7 +252,7 @@ where
         }
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self) -> SpaceNeed {
         self.needs
     }
 
@@ -266,47 +268,53 @@ where
     }
 }
 
-fn read_all(slot: &Slot, health: &Health, queue: &Receiver<ReadJob>, bell: &Bell, writer: &SyncSender<Job>) {
+fn read_all(
+    database_slot: &OpenDatabase,
+    health: &WriteHealth,
+    queue: &Receiver<ReadJob>,
+    health_check: &HealthCheckFlag,
+    writer: &SyncSender<WriterJob>,
+) {
     for job in queue {
-        let database = slot.get();
+        let database = database_slot.get();
         let open = database.as_deref().ok_or_else(|| health.refusal());
-        // A panic ends one read, whose caller hears that the reply was dropped; not the lane.
+        // A panic ends one read, whose caller hears that the reply was dropped; not the reader.
         let answered = catch_unwind(AssertUnwindSafe(|| job(open))).unwrap_or(false);
         if !answered {
-            bell.ring(writer);
+            health_check.request(writer);
         }
     }
 }
 
-fn write_all(mut keeper: Keeper, queue: &Receiver<Job>, bell: &Bell, shared: &Shared) {
+fn write_all(mut keeper: DatabaseKeeper, queue: &Receiver<WriterJob>, health_check: &HealthCheckFlag, progress: &StoreProgress) {
     loop {
-        let next = match keeper.until_due() {
+        let next = match keeper.until_next_try() {
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(wait) => queue.recv_timeout(wait),
         };
         let mut group: Vec<ChangeJob> = Vec::new();
         match next {
-            Ok(Job::Change(first)) => {
+            Ok(WriterJob::Change(first)) => {
                 group.push(first);
-                let waiting = queue.try_iter().take(GROUP - 1);
+                let waiting = queue.try_iter().take(MAX_GROUP - 1);
                 group.extend(waiting.filter_map(|job| match job {
-                    Job::Change(change) => Some(change),
-                    Job::Look => None,
+                    WriterJob::Change(change) => Some(change),
+                    WriterJob::CheckHealth => None,
                 }));
-                bell.answered();
+                health_check.clear();
             }
-            Ok(Job::Look) => bell.answered(),
+            Ok(WriterJob::CheckHealth) => health_check.clear(),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        keeper.look(!group.is_empty());
+        keeper.check(!group.is_empty());
         // A change that needs room must not make the commit fail for those that need little.
-        let (mut group, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| keeper.takes(change.needs()));
+        let (mut group, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| keeper.admits(change.needs()));
         for change in refused {
             change.acknowledge(Err(ChangeError::NotMade(keeper.health().refusal())));
         }
         if !group.is_empty() {
-            let outcome = make(&mut keeper, &mut group, shared);
+            let outcome = commit_group(&mut keeper, &mut group, progress);
             for change in group {
                 change.acknowledge(outcome.clone());
             }
@@ -315,47 +323,47 @@ fn write_all(mut keeper: Keeper, queue: &Receiver<Job>, bell: &Bell, shared: &Sh
 }
 
 /// When a group of changes failed.
-enum Failed {
+enum GroupFailure {
     /// Before its commit: nothing of it was made.
-    Before(StoreError),
+    BeforeCommit(StoreError),
     /// During its commit, which would have written this: it may have been made.
-    Within(Written),
+    DuringCommit(WrittenChanges),
 }
 
 /// Makes a group of changes and delivers its events, or finds out what became of it.
-fn make(keeper: &mut Keeper, group: &mut [ChangeJob], shared: &Shared) -> Result<(), ChangeError> {
-    let before = shared.applied();
-    let Some(database) = keeper.slot().get() else {
+fn commit_group(keeper: &mut DatabaseKeeper, group: &mut [ChangeJob], progress: &StoreProgress) -> Result<(), ChangeError> {
+    let before = progress.applied();
+    let Some(database) = keeper.database().get() else {
         return Err(ChangeError::NotMade(keeper.health().refusal()));
     };
-    let done = catch_unwind(AssertUnwindSafe(|| prepare(&database, group, shared)))
+    let done = catch_unwind(AssertUnwindSafe(|| apply_group(&database, group, progress)))
         .unwrap_or_else(|_| Err(StoreError::Unavailable("a change failed inside".into())))
-        .map_err(Failed::Before)
+        .map_err(GroupFailure::BeforeCommit)
         .and_then(|(transaction, written)| commit(transaction, written));
     drop(database);
     match done {
         Ok(written) => {
-            finish(shared, &written);
+            deliver(progress, &written);
             Ok(())
         }
-        Err(Failed::Before(error)) if keeper.is_sound() => Err(match error {
+        Err(GroupFailure::BeforeCommit(error)) if keeper.is_sound() => Err(match error {
             StoreError::Unavailable(_) => ChangeError::NotMade(error),
             untrusted => untrusted.into(),
         }),
-        Err(Failed::Before(_)) => {
+        Err(GroupFailure::BeforeCommit(_)) => {
             keeper.fail("the store could not make a change");
             Err(ChangeError::NotMade(keeper.health().refusal()))
         }
-        Err(Failed::Within(written)) => {
+        Err(GroupFailure::DuringCommit(written)) => {
             keeper.fail("the store could not commit a change");
             let after = written.events.last().map(|event| event.position);
-            match keeper.fate(before, after) {
-                Fate::NotMade => Err(ChangeError::NotMade(keeper.health().refusal())),
-                Fate::Unknown => Err(ChangeError::Store(keeper.health().refusal())),
-                Fate::Made => {
-                    finish(shared, &written);
+            match keeper.outcome_of(before, after) {
+                CommitOutcome::NotMade => Err(ChangeError::NotMade(keeper.health().refusal())),
+                CommitOutcome::Unknown => Err(ChangeError::Store(keeper.health().refusal())),
+                CommitOutcome::Made => {
+                    deliver(progress, &written);
                     // Only a copy in memory has read it, so it may not be on the disk.
-                    if keeper.state() == State::Frozen {
+                    if keeper.state() == WriteState::NoChanges {
                         Err(ChangeError::Store(keeper.health().refusal()))
                     } else {
                         Ok(())
@@ -366,20 +374,24 @@ fn make(keeper: &mut Keeper, group: &mut [ChangeJob], shared: &Shared) -> Result
     }
 }
 
-fn finish(shared: &Shared, written: &Written) {
-    shared.made_at.fetch_max(written.clock.0, Ordering::AcqRel);
-    shared.deliver(&written.events);
+fn deliver(progress: &StoreProgress, written: &WrittenChanges) {
+    progress.made_at.fetch_max(written.clock.0, Ordering::AcqRel);
+    progress.deliver(&written.events);
 }
 
 /// Makes all changes of a group in one transaction. Nothing of the group is kept if one of them meets a failure of the
 /// store.
-fn prepare(database: &Database, group: &mut [ChangeJob], shared: &Shared) -> Result<(WriteTransaction, Written), StoreError> {
+fn apply_group(
+    database: &Database,
+    group: &mut [ChangeJob],
+    progress: &StoreProgress,
+) -> Result<(WriteTransaction, WrittenChanges), StoreError> {
     let mut transaction = database.begin_write().map_err(|e| tables::failed(e.into()))?;
     transaction
         .set_durability(redb::Durability::Immediate)
         .map_err(|e| tables::failed(e.into()))?;
     let written = {
-        let mut tables = WriteTables::open(&transaction, shared.clock.now().wall)?;
+        let mut tables = WriteTables::open(&transaction, progress.clock.now().wall)?;
         for change in group {
             change.make(&mut tables)?;
         }
@@ -389,13 +401,15 @@ fn prepare(database: &Database, group: &mut [ChangeJob], shared: &Shared) -> Res
 }
 
 /// Makes it durable.
-fn commit(transaction: WriteTransaction, written: Written) -> Result<Written, Failed> {
+fn commit(transaction: WriteTransaction, written: WrittenChanges) -> Result<WrittenChanges, GroupFailure> {
     if written.writes == 0 {
         let aborted = transaction.abort();
-        return aborted.map(|()| written).map_err(|e| Failed::Before(tables::failed(e.into())));
+        return aborted
+            .map(|()| written)
+            .map_err(|e| GroupFailure::BeforeCommit(tables::failed(e.into())));
     }
     match catch_unwind(AssertUnwindSafe(|| transaction.commit())) {
         Ok(Ok(())) => Ok(written),
-        Ok(Err(_)) | Err(_) => Err(Failed::Within(written)),
+        Ok(Err(_)) | Err(_) => Err(GroupFailure::DuringCommit(written)),
     }
 }

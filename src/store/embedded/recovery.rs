@@ -10,20 +10,20 @@ use crate::base::clock;
 use crate::base::principal::Position;
 use crate::store::StoreError;
 
-use super::disk::{Disk, Gate, View};
-use super::health::{Health, Left, Trouble};
-use super::lanes::{Needs, Shared};
+use super::file::{FileView, StoreFile, ViewGate};
+use super::health::{RemainingService, WriteFailure, WriteHealth};
 use super::tables::{self, ReadTables};
+use super::threads::{SpaceNeed, StoreProgress};
 
 /// Memory redb may use for pages. Its own default of 1 GiB is sized for a database server; 64 MiB
 /// hold the records of about 100,000 credentials.
 const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The first and the longest pause between two tries to open a store that failed.
-pub(super) type Pauses = (Duration, Duration);
+pub(super) type RetryPauses = (Duration, Duration);
 
 /// Short, since nothing can be revoked meanwhile; long enough to put no load on a disk that is in trouble.
-pub(super) const PAUSES: Pauses = (Duration::from_secs(1), Duration::from_secs(5));
+pub(super) const RETRY_PAUSES: RetryPauses = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// A try reads the whole file. The pause after it is at least so many times as long as the try took, so that tries fill
 /// less than a tenth of the time.
@@ -40,9 +40,9 @@ const TRIAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("trial");
 
 /// The database that is in use, if there is one.
 #[derive(Default)]
-pub(super) struct Slot(RwLock<Option<Arc<Database>>>);
+pub(super) struct OpenDatabase(RwLock<Option<Arc<Database>>>);
 
-impl Slot {
+impl OpenDatabase {
     pub(super) fn get(&self) -> Option<Arc<Database>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -56,127 +56,132 @@ impl Slot {
 
 /// What the store does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum WriteState {
     /// Makes every change.
-    Well,
+    Normal,
     /// Tries changes of records that exist. There may be no room for new ones.
-    Tight,
+    NoNewRecords,
     /// Makes no changes.
-    Frozen,
+    NoChanges,
 }
 
 /// What became of a group of changes whose commit failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum CommitOutcome {
     Made,
     NotMade,
     Unknown,
 }
 
 /// Keeps the database open; owned by the thread that writes.
-pub(super) struct Keeper {
-    disk: Arc<Disk>,
-    slot: Arc<Slot>,
-    health: Arc<Health>,
-    shared: Arc<Shared>,
-    gate: Arc<Gate>,
-    /// Whether the database in use writes to memory only ([`Disk::copy`]).
-    copy: bool,
-    state: State,
-    pauses: Pauses,
+pub(super) struct DatabaseKeeper {
+    file: Arc<StoreFile>,
+    database: Arc<OpenDatabase>,
+    health: Arc<WriteHealth>,
+    progress: Arc<StoreProgress>,
+    gate: Arc<ViewGate>,
+    /// Whether the database in use writes to memory only ([`StoreFile::copy`]).
+    is_copy: bool,
+    state: WriteState,
+    pauses: RetryPauses,
     pause: Duration,
     tried_at: Option<Instant>,
     /// The next try is not before this.
-    due: Instant,
+    next_try: Instant,
     well_since: Instant,
     /// While the store is tight, no change is tried before this: the last one failed, and opening the file again has read
     /// all of it.
-    rests_until: Instant,
+    no_change_before: Instant,
 }
 
-impl Keeper {
+impl DatabaseKeeper {
     /// Opens the file, or makes a store of an empty one.
     ///
     /// # Errors
     /// As redb says.
-    pub(super) fn open(disk: Arc<Disk>, health: Arc<Health>, shared: Arc<Shared>, pauses: Pauses) -> Result<Self, DatabaseError> {
-        let (view, gate) = disk.view().map_err(StorageError::from)?;
-        let database = open_database(view)?;
-        disk.keep_lock();
-        let (slot, now) = (Arc::<Slot>::default(), clock::instant());
-        slot.set(Some(Arc::new(database)));
+    pub(super) fn open(
+        file: Arc<StoreFile>,
+        health: Arc<WriteHealth>,
+        progress: Arc<StoreProgress>,
+        pauses: RetryPauses,
+    ) -> Result<Self, DatabaseError> {
+        let (view, gate) = file.view().map_err(StorageError::from)?;
+        let opened = open_database(view)?;
+        file.keep_lock();
+        let (database, now) = (Arc::<OpenDatabase>::default(), clock::instant());
+        database.set(Some(Arc::new(opened)));
         Ok(Self {
-            disk,
-            slot,
+            file,
+            database,
             health,
-            shared,
+            progress,
             gate,
-            copy: false,
-            state: State::Well,
+            is_copy: false,
+            state: WriteState::Normal,
             pauses,
             pause: pauses.0,
             tried_at: None,
-            due: now,
+            next_try: now,
             well_since: now,
-            rests_until: now,
+            no_change_before: now,
         })
     }
 
     /// Reserves space for the file to grow. Where there is none, the store begins in trouble.
-    pub(super) fn begin(&mut self) {
-        if self.disk.reserve().is_ok() {
-            return self.set(State::Well);
+    pub(super) fn start(&mut self) {
+        if self.file.reserve().is_ok() {
+            return self.set(WriteState::Normal);
         }
         self.health.count_failure();
-        self.set(State::Tight);
-        self.paced(Self::try_out);
+        self.set(WriteState::NoNewRecords);
+        self.attempt(Self::run_trial);
     }
 
-    fn set(&mut self, state: State) {
+    fn set(&mut self, state: WriteState) {
         self.state = state;
-        self.disk.set_frugal(state != State::Well);
+        self.file.set_may_use_reserve(state != WriteState::Normal);
     }
 
-    pub(super) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
+    pub(super) fn database(&self) -> &Arc<OpenDatabase> {
+        &self.database
     }
 
-    pub(super) const fn state(&self) -> State {
+    pub(super) const fn state(&self) -> WriteState {
         self.state
     }
 
     /// Whether a change that needs this is tried now.
-    pub(super) fn takes(&self, needs: Needs) -> bool {
+    pub(super) fn admits(&self, needs: SpaceNeed) -> bool {
         match self.state {
-            State::Well => true,
-            State::Tight => needs == Needs::Little && clock::instant() >= self.rests_until,
-            State::Frozen => false,
+            WriteState::Normal => true,
+            WriteState::NoNewRecords => needs == SpaceNeed::Little && clock::instant() >= self.no_change_before,
+            WriteState::NoChanges => false,
         }
     }
 
     /// Whether redb still works with its database.
     pub(super) fn is_sound(&self) -> bool {
-        self.slot.get().is_some_and(|database| is_sound(&database))
+        self.database.get().is_some_and(|database| is_sound(&database))
     }
 
-    pub(super) fn health(&self) -> &Arc<Health> {
+    pub(super) fn health(&self) -> &Arc<WriteHealth> {
         &self.health
     }
 
     /// How long until the next try; `None` while all is well.
-    pub(super) fn until_due(&self) -> Option<Duration> {
-        (self.state != State::Well).then(|| self.due.saturating_duration_since(clock::instant()))
+    pub(super) fn until_next_try(&self) -> Option<Duration> {
+        (self.state != WriteState::Normal).then(|| self.next_try.saturating_duration_since(clock::instant()))
     }
 
     /// Looks whether the store is well, and tries to mend it if not. With `eager`, since somebody wants a change, the try
     /// comes after the first pause and not after a longer one.
-    pub(super) fn look(&mut self, eager: bool) {
+    pub(super) fn check(&mut self, eager: bool) {
         let now = clock::instant();
-        if self.state != State::Frozen && !self.disk.is_in_place() {
-            return self.misplaced();
+        if self.state != WriteState::NoChanges && !self.file.is_in_place() {
+            return self.file_missing();
         }
-        if self.state == State::Well {
-            if !self.disk.is_whole() {
+        if self.state == WriteState::Normal {
+            if !self.file.is_whole() {
                 self.fail("its file was cut off");
             } else if !self.is_sound() {
                 self.fail("the store could not be read");
@@ -184,8 +189,8 @@ impl Keeper {
             return;
         }
         let soonest = self.tried_at.map_or(now, |at| at + self.pauses.0);
-        if now >= self.due || eager && now >= soonest {
-            self.paced(Self::retry);
+        if now >= self.next_try || eager && now >= soonest {
+            self.attempt(Self::retry);
         }
     }
 
@@ -193,104 +198,108 @@ impl Keeper {
     pub(super) fn fail(&mut self, otherwise: &str) {
         self.health.count_failure();
         let now = clock::instant();
-        if self.state == State::Well {
+        if self.state == WriteState::Normal {
             if now.saturating_duration_since(self.well_since) >= SETTLED {
                 self.pause = self.pauses.0;
             }
-            self.fell(otherwise);
+            self.record_failure(otherwise);
         }
         let (at_once, was) = (self.pause == self.pauses.0, self.state);
-        self.paced(|keeper| {
+        self.attempt(|keeper| {
             keeper.reopen();
-            if at_once && keeper.state == State::Tight {
-                keeper.try_out();
+            if at_once && keeper.state == WriteState::NoNewRecords {
+                keeper.run_trial();
             }
         });
-        if was == State::Tight {
+        if was == WriteState::NoNewRecords {
             let ended = clock::instant();
-            self.rests_until = ended + ended.saturating_duration_since(now) * COST_FACTOR;
+            self.no_change_before = ended + ended.saturating_duration_since(now) * COST_FACTOR;
         }
     }
 
-    fn fell(&self, otherwise: &str) {
-        let fault = self.disk.take_fault();
-        self.health.fell(&Trouble::after(fault.as_ref(), otherwise));
+    fn record_failure(&self, otherwise: &str) {
+        let fault = self.file.take_fault();
+        self.health.record_failure(&WriteFailure::after(fault.as_ref(), otherwise));
     }
 
-    fn misplaced(&mut self) {
-        self.set(State::Frozen);
+    fn file_missing(&mut self) {
+        self.set(WriteState::NoChanges);
         self.health.count_failure();
-        self.health.fell(&Trouble::misplaced());
-        self.paced(|_| {});
+        self.health.record_failure(&WriteFailure::file_missing());
+        self.attempt(|_| {});
     }
 
     /// Whether a group of changes was made, as the position of the store says now. `before` is the position when the group
     /// began, `after` the one that it would have led to.
-    pub(super) fn fate(&self, before: Position, after: Option<Position>) -> Fate {
-        let position = self.slot.get().and_then(|database| position_of(&database).ok());
+    pub(super) fn outcome_of(&self, before: Position, after: Option<Position>) -> CommitOutcome {
+        let position = self.database.get().and_then(|database| position_of(&database).ok());
         match (position, after) {
-            (Some(now), Some(after)) if after > before && now >= after => Fate::Made,
-            (Some(now), Some(after)) if after > before && now < after => Fate::NotMade,
-            _ => Fate::Unknown,
+            (Some(now), Some(after)) if after > before && now >= after => CommitOutcome::Made,
+            (Some(now), Some(after)) if after > before && now < after => CommitOutcome::NotMade,
+            _ => CommitOutcome::Unknown,
         }
     }
 
     /// Makes an attempt, and sets when the next one is due.
-    fn paced(&mut self, attempt: impl FnOnce(&mut Self)) {
+    fn attempt(&mut self, step: impl FnOnce(&mut Self)) {
         let began = clock::instant();
-        attempt(self);
+        step(self);
         let ended = clock::instant();
         self.tried_at = Some(ended);
-        if self.state != State::Well {
+        if self.state != WriteState::Normal {
             let cost = ended.saturating_duration_since(began) * COST_FACTOR;
-            self.due = ended + self.pause.max(cost);
+            self.next_try = ended + self.pause.max(cost);
             self.pause = (self.pause * 2).min(self.pauses.1);
         }
     }
 
     fn retry(&mut self) {
-        if !self.disk.is_in_place() {
+        if !self.file.is_in_place() {
             return;
         }
-        match (self.state, self.copy) {
+        match (self.state, self.is_copy) {
             // The copy answers look-ups until the file is open. Nobody else writes to the file meanwhile.
-            (State::Frozen, true) => match self.open_file() {
+            (WriteState::NoChanges, true) => match self.open_file() {
                 Ok((database, gate)) => self.use_file(database, gate),
                 Err(error) => tracing::debug!(%error, "the store could not be opened again"),
             },
-            (State::Frozen, false) => self.reopen(),
+            (WriteState::NoChanges, false) => self.reopen(),
             // A read may have failed meanwhile, after which redb answers nothing.
-            (State::Tight, _) if !self.is_sound() => self.reopen(),
+            (WriteState::NoNewRecords, _) if !self.is_sound() => self.reopen(),
             _ => {}
         }
-        if self.state == State::Tight {
-            self.try_out();
+        if self.state == WriteState::NoNewRecords {
+            self.run_trial();
         }
     }
 
     /// Writes a trial: if that succeeds, the store is well again.
-    fn try_out(&mut self) {
-        if self.disk.reserve().is_err() {
-            self.fell("no space could be kept");
-            return self.health.set_left(Left::Endings);
+    fn run_trial(&mut self) {
+        if self.file.reserve().is_err() {
+            self.record_failure("no space could be kept");
+            return self.health.set_remaining(RemainingService::ReadsAndChanges);
         }
-        self.set(State::Well);
-        if self.slot.get().is_some_and(|database| guarded(|| trial(&database)).is_ok()) {
+        self.set(WriteState::Normal);
+        if self
+            .database
+            .get()
+            .is_some_and(|database| without_panic(|| trial(&database)).is_ok())
+        {
             self.well_since = clock::instant();
             self.health.recovered();
             return;
         }
         self.health.count_failure();
-        self.fell("a trial of the store failed");
+        self.record_failure("a trial of the store failed");
         self.reopen();
     }
 
     /// Replaces the database by one that writes to the file; if there can be none, by one that only reads it; else by none.
     fn reopen(&mut self) {
         self.gate.shut();
-        self.set(State::Frozen);
+        self.set(WriteState::NoChanges);
         // After a failed sync the kernel may hold as written what the disk does not have.
-        self.disk.forget_memory();
+        self.file.forget_memory();
         match self.open_file() {
             Ok((database, gate)) => self.use_file(database, gate),
             Err(error) => {
@@ -300,47 +309,51 @@ impl Keeper {
         }
     }
 
-    fn use_file(&mut self, database: Arc<Database>, gate: Arc<Gate>) {
-        self.slot.set(Some(database));
+    fn use_file(&mut self, database: Arc<Database>, gate: Arc<ViewGate>) {
+        self.database.set(Some(database));
         std::mem::replace(&mut self.gate, gate).shut();
-        self.copy = false;
-        self.set(State::Tight);
+        self.is_copy = false;
+        self.set(WriteState::NoNewRecords);
         self.health.count_reopening();
-        self.health.set_left(Left::Endings);
+        self.health.set_remaining(RemainingService::ReadsAndChanges);
     }
 
     fn use_copy(&mut self) {
-        self.set(State::Frozen);
-        let opened = self.disk.copy().map_err(|e| StoreError::Unavailable(e.to_string()));
+        self.set(WriteState::NoChanges);
+        let opened = self.file.copy().map_err(|e| StoreError::Unavailable(e.to_string()));
         let opened = opened.and_then(|(view, gate)| Ok((self.checked(view, &gate)?, gate)));
-        self.copy = opened.is_ok();
-        self.health.set_left(if self.copy { Left::Reads } else { Left::Nothing });
+        self.is_copy = opened.is_ok();
+        self.health.set_remaining(if self.is_copy {
+            RemainingService::Reads
+        } else {
+            RemainingService::Nothing
+        });
         match opened {
             Ok((database, gate)) => {
-                self.slot.set(Some(database));
+                self.database.set(Some(database));
                 self.gate = gate;
             }
             Err(error) => {
                 tracing::debug!(%error, "the store could not be opened for reading either");
-                self.slot.set(None);
+                self.database.set(None);
             }
         }
     }
 
-    fn open_file(&self) -> Result<(Arc<Database>, Arc<Gate>), StoreError> {
-        let (view, gate) = self.disk.view().map_err(|e| StoreError::Unavailable(e.to_string()))?;
+    fn open_file(&self) -> Result<(Arc<Database>, Arc<ViewGate>), StoreError> {
+        let (view, gate) = self.file.view().map_err(|e| StoreError::Unavailable(e.to_string()))?;
         Ok((self.checked(view, &gate)?, gate))
     }
 
     /// Opens a database and checks that it has every change that was acknowledged.
-    fn checked(&self, view: View, gate: &Gate) -> Result<Arc<Database>, StoreError> {
-        if self.disk.length().map_err(|e| StoreError::Unavailable(e.to_string()))? == 0 {
+    fn checked(&self, view: FileView, gate: &ViewGate) -> Result<Arc<Database>, StoreError> {
+        if self.file.length().map_err(|e| StoreError::Unavailable(e.to_string()))? == 0 {
             // redb would make a new store of it.
             return Err(StoreError::Corrupt("the file was emptied".into()));
         }
         let database = open_database(view).map_err(|e| StoreError::Unavailable(e.to_string()))?;
         match position_of(&database) {
-            Ok(position) if position >= self.shared.applied() => Ok(Arc::new(database)),
+            Ok(position) if position >= self.progress.applied() => Ok(Arc::new(database)),
             position => {
                 // redb writes when a database is dropped, which this one must not do.
                 gate.shut();
@@ -352,7 +365,7 @@ impl Keeper {
     }
 }
 
-fn open_database(view: View) -> Result<Database, DatabaseError> {
+fn open_database(view: FileView) -> Result<Database, DatabaseError> {
     let open = || {
         Builder::new()
             .set_cache_size(PAGE_CACHE_BYTES)
@@ -393,6 +406,6 @@ fn trial(database: &Database) -> Result<(), redb::Error> {
     write(Some(&[0; TRIAL_BYTES])).and_then(|()| write(None))
 }
 
-fn guarded(what: impl FnOnce() -> Result<(), redb::Error>) -> Result<(), redb::Error> {
+fn without_panic(what: impl FnOnce() -> Result<(), redb::Error>) -> Result<(), redb::Error> {
     catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|_| Err(redb::Error::Corrupted("redb failed inside".into())))
 }

@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::{BackendError, StorageBackend};
 
-use super::super::disk::Medium;
+use super::super::file::BackingFile;
 
 const BLOCK: u64 = 4096;
 
 /// What the disk is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Call {
+pub(super) enum DiskCall {
     Read,
     Write,
     Length,
     Sync,
 }
 
-pub(super) const CHANGING: [Call; 3] = [Call::Write, Call::Length, Call::Sync];
+pub(super) const CHANGING: [DiskCall; 3] = [DiskCall::Write, DiskCall::Length, DiskCall::Sync];
 
 #[derive(Debug, Default)]
-struct State {
+struct FakeDiskState {
     /// As reads see it.
     bytes: Vec<u8>,
     /// As it is after a power cut.
@@ -32,7 +32,7 @@ struct State {
     /// Blocks that are left; no bound if `None`.
     free: Option<usize>,
     /// Calls that fail, with this error, after so many of them.
-    failing: Option<(Vec<Call>, i32, usize)>,
+    failing: Option<(Vec<DiskCall>, i32, usize)>,
     missing: bool,
     reserves: bool,
     owned: bool,
@@ -40,9 +40,9 @@ struct State {
 
 /// A disk, and the hand that breaks it.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Fake(Arc<Mutex<State>>);
+pub(super) struct FakeDisk(Arc<Mutex<FakeDiskState>>);
 
-impl Fake {
+impl FakeDisk {
     pub(super) fn new() -> Self {
         let fake = Self::default();
         fake.state().reserves = true;
@@ -61,12 +61,12 @@ impl Fake {
         fake
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FakeDiskState> {
         self.0.lock().unwrap()
     }
 
     /// Calls of these kinds fail with this error number, after `good` more.
-    pub(super) fn fail(&self, calls: &[Call], errno: i32, good: usize) {
+    pub(super) fn fail(&self, calls: &[DiskCall], errno: i32, good: usize) {
         self.state().failing = Some((calls.to_vec(), errno, good));
     }
 
@@ -100,8 +100,8 @@ impl Fake {
     }
 }
 
-impl State {
-    fn call(&mut self, call: Call) -> io::Result<()> {
+impl FakeDiskState {
+    fn call(&mut self, call: DiskCall) -> io::Result<()> {
         match &mut self.failing {
             Some((calls, errno, good)) if calls.contains(&call) => {
                 if *good == 0 {
@@ -130,14 +130,14 @@ impl State {
     }
 }
 
-impl StorageBackend for Fake {
+impl StorageBackend for FakeDisk {
     fn len(&self) -> io::Result<u64> {
         Ok(self.state().bytes.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut state = self.state();
-        state.call(Call::Read)?;
+        state.call(DiskCall::Read)?;
         let from = usize::try_from(offset).unwrap();
         let bytes = state.bytes.get(from..from + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -146,7 +146,7 @@ impl StorageBackend for Fake {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.state();
-        state.call(Call::Length)?;
+        state.call(DiskCall::Length)?;
         if length < state.bytes.len() as u64 {
             let kept = state.blocks.len();
             state.blocks.retain(|block| block * BLOCK < length);
@@ -159,14 +159,14 @@ impl StorageBackend for Fake {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
-        state.call(Call::Sync)?;
+        state.call(DiskCall::Sync)?;
         state.synced = state.bytes.clone();
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        state.call(Call::Write)?;
+        state.call(DiskCall::Write)?;
         state.take_blocks(offset, data.len() as u64)?;
         let from = usize::try_from(offset).unwrap();
         if state.bytes.len() < from + data.len() {
@@ -187,7 +187,7 @@ impl StorageBackend for Fake {
     }
 }
 
-impl Medium for Fake {
+impl BackingFile for FakeDisk {
     fn bytes(&self) -> &dyn StorageBackend {
         self
     }
@@ -197,13 +197,13 @@ impl Medium for Fake {
         if !state.reserves {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        state.call(Call::Length)?;
+        state.call(DiskCall::Length)?;
         state.take_blocks(from, length)
     }
 
     fn forget_memory(&self) {
         let mut state = self.state();
-        if state.failing.as_ref().is_some_and(|(calls, ..)| calls.contains(&Call::Sync)) {
+        if state.failing.as_ref().is_some_and(|(calls, ..)| calls.contains(&DiskCall::Sync)) {
             state.bytes = state.synced.clone();
         }
     }

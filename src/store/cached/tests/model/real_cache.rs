@@ -1,13 +1,19 @@
-//! The real memory on the bench: set to what a state of the model says, asked one question, read back.
+//! The real cache under the model: put into a state of the model, asked one question, and read back.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::super::*;
-use super::world::{ABSENT_AGE, Held, MAX_AGE, Marks, Seen, Sight};
-use crate::base::clock::UnixMillis;
+use super::world::{ABSENT_AGE, MAX_AGE, Marks, ModelCache, ReadAnswer, Sight};
+use crate::base::clock::{BootMillis, UnixMillis};
+use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, CredentialState, Reading};
+use crate::base::principal::{CredentialRecord, CredentialState, Facts, Position, Reading};
+use crate::store::cached::CacheSettings;
+use crate::store::cached::entries::{Absence, CacheEntry, FactsCache, Recalled};
 use crate::store::codec::tests::{facts_of, sample};
+use crate::store::events::{Positions, Slots};
 use crate::store::{CredentialChange, Event, EventSink, change};
 
 /// A tick in milliseconds. Any would do: only comparisons count.
@@ -22,35 +28,35 @@ const AT: change::At = change::At {
     watermark: UnixMillis(1),
 };
 
-/// What the memory is asked. Its answer depends on nothing else: it is put into this state each time.
+/// A question to the real cache. The answer depends on nothing else: the cache is put into this state each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Question {
-    /// What is known?
-    Recall(Marks, Held),
-    /// May this be given to somebody who had heard of so much?
-    Answer(Marks, Seen, u8),
-    /// What is remembered after this has landed?
-    Land(Marks, Held, Seen),
-    /// What is remembered after it was told that nothing has changed since?
-    Confirm(Marks, Held, Seen),
+    /// What may be used now?
+    Recall(Marks, ModelCache),
+    /// May this answer be given to a caller that asked after the event of this position?
+    Answer(Marks, ReadAnswer, u8),
+    /// What is in the cache after this answer has landed?
+    Land(Marks, ModelCache, ReadAnswer),
+    /// What is in the cache after the store has said that nothing has changed since this read?
+    Confirm(Marks, ModelCache, ReadAnswer),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Reply {
-    Recalled(Option<Seen>),
+    Recalled(Option<ReadAnswer>),
     MayAnswer(bool),
-    Holds(Held),
+    Holds(ModelCache),
 }
 
-/// Each distinct question is put to the real code once; its reply is kept.
-pub(super) struct Bench {
-    memory: Memory,
+/// The real cache. Each distinct question is put to it once; its reply is kept.
+pub(super) struct RealCache {
+    cache: FactsCache,
     record: CredentialRecord,
     other: CredentialRecord,
     replies: HashMap<Question, Reply, BuildHasherDefault<super::Mixer>>,
 }
 
-impl Bench {
+impl RealCache {
     pub(super) fn new() -> Self {
         let settings = CacheSettings {
             max_age: Duration::from_millis(u64::from(MAX_AGE) * TICK),
@@ -63,7 +69,7 @@ impl Bench {
         other.fingerprint = Fingerprint::from_bytes([9; 32]);
         other.secret_fingerprint = None;
         Self {
-            memory: Memory::new(&settings, Arc::default()),
+            cache: FactsCache::new(&settings, Arc::default()),
             record,
             other,
             replies: HashMap::default(),
@@ -75,28 +81,28 @@ impl Bench {
         self.replies.len()
     }
 
-    pub(super) fn recall(&mut self, marks: Marks, held: Held) -> Option<Seen> {
+    pub(super) fn recall(&mut self, marks: Marks, held: ModelCache) -> Option<ReadAnswer> {
         match self.ask(Question::Recall(marks, held)) {
             Reply::Recalled(seen) => seen,
             reply => panic!("{reply:?}"),
         }
     }
 
-    pub(super) fn may_answer(&mut self, marks: Marks, seen: Seen, heard: u8) -> bool {
+    pub(super) fn may_answer(&mut self, marks: Marks, seen: ReadAnswer, heard: u8) -> bool {
         match self.ask(Question::Answer(marks, seen, heard)) {
             Reply::MayAnswer(may) => may,
             reply => panic!("{reply:?}"),
         }
     }
 
-    pub(super) fn land(&mut self, marks: Marks, held: Held, seen: Seen) -> Held {
+    pub(super) fn land(&mut self, marks: Marks, held: ModelCache, seen: ReadAnswer) -> ModelCache {
         match self.ask(Question::Land(marks, held, seen)) {
             Reply::Holds(held) => held,
             reply => panic!("{reply:?}"),
         }
     }
 
-    pub(super) fn confirm(&mut self, marks: Marks, held: Held, seen: Seen) -> Held {
+    pub(super) fn confirm(&mut self, marks: Marks, held: ModelCache, seen: ReadAnswer) -> ModelCache {
         match self.ask(Question::Confirm(marks, held, seen)) {
             Reply::Holds(held) => held,
             reply => panic!("{reply:?}"),
@@ -110,43 +116,43 @@ impl Bench {
         let reply = match question {
             Question::Recall(marks, held) => {
                 self.set(marks, held);
-                Reply::Recalled(match self.memory.recall(&self.record.fingerprint, NOW) {
+                Reply::Recalled(match self.cache.recall(&self.record.fingerprint, NOW) {
                     Recalled::Present(entry) => Some(seen_in(&entry.facts)),
-                    Recalled::Absent => self.memory.absent.get(&self.record.fingerprint).map(seen_of),
+                    Recalled::Absent => self.cache.absent.get(&self.record.fingerprint).map(seen_of),
                     Recalled::Nothing => None,
                 })
             }
             Question::Answer(marks, seen, heard) => {
-                self.set(marks, Held::default());
+                self.set(marks, ModelCache::default());
                 let heard = Position(heard.into());
                 Reply::MayAnswer(match self.facts(seen) {
-                    Some(facts) => self.memory.may_answer(&facts, heard, NOW),
-                    None => self.memory.may_answer_absent(&self.record.fingerprint, absence(seen), heard, NOW),
+                    Some(facts) => self.cache.may_answer(&facts, heard, NOW),
+                    None => self.cache.may_answer_absent(&self.record.fingerprint, absence(seen), heard, NOW),
                 })
             }
             Question::Land(marks, held, seen) => {
                 self.set(marks, held);
                 match self.facts(seen) {
-                    Some(facts) => self.memory.remember(self.record.fingerprint, &facts),
-                    None => self.memory.remember_absent(self.record.fingerprint, absence(seen)),
+                    Some(facts) => self.cache.remember(self.record.fingerprint, &facts),
+                    None => self.cache.remember_absent(self.record.fingerprint, absence(seen)),
                 };
-                Reply::Holds(self.held())
+                Reply::Holds(self.contents())
             }
             Question::Confirm(marks, held, seen) => {
                 self.set(marks, held);
                 let position = Position(seen.position.into());
-                self.memory.confirm(&self.record.fingerprint, position, sent_at(seen.age));
-                Reply::Holds(self.held())
+                self.cache.confirm(&self.record.fingerprint, position, sent_at(seen.age));
+                Reply::Holds(self.contents())
             }
         };
         self.replies.insert(question, reply);
         reply
     }
 
-    /// Puts the real memory into this state: the events by applying them, the rest directly.
-    fn set(&mut self, marks: Marks, held: Held) {
+    /// Puts the real cache into this state: the events by applying them, the rest directly.
+    fn set(&mut self, marks: Marks, held: ModelCache) {
         let positions = Positions::with_slots(1_024);
-        let tell = |position: u8, record: &CredentialRecord| {
+        let apply = |position: u8, record: &CredentialRecord| {
             positions.apply(&Event {
                 position: Position(position.into()),
                 at: None,
@@ -154,39 +160,39 @@ impl Bench {
             });
         };
         if marks.own > 0 {
-            tell(marks.own, &self.record);
+            apply(marks.own, &self.record);
         }
         if marks.floor > 0 {
             positions.forget_before(Position(marks.floor.into()));
         }
         if marks.heard > marks.own.max(marks.floor) {
-            tell(marks.heard, &self.other);
+            apply(marks.heard, &self.other);
         }
         assert_eq!(positions.newest(), Position(marks.heard.into()));
-        self.memory.positions = Arc::new(positions);
-        self.memory.present.invalidate(&self.record.fingerprint);
-        self.memory.absent.invalidate(&self.record.fingerprint);
+        self.cache.positions = Arc::new(positions);
+        self.cache.present.invalidate(&self.record.fingerprint);
+        self.cache.absent.invalidate(&self.record.fingerprint);
         if let Some(facts) = held.present.and_then(|seen| self.facts(seen)) {
             let slots = Slots::of(&facts);
-            let entry = crate::store::cached::Held::new(self.record.fingerprint, facts, slots, u64::MAX);
-            self.memory.present.insert(self.record.fingerprint, Arc::new(entry));
+            let entry = CacheEntry::new(self.record.fingerprint, facts, slots, u64::MAX);
+            self.cache.present.insert(self.record.fingerprint, Arc::new(entry));
         }
         if let Some(seen) = held.absent {
-            self.memory.absent.insert(self.record.fingerprint, absence(seen));
+            self.cache.absent.insert(self.record.fingerprint, absence(seen));
         }
-        assert_eq!(self.held(), held, "the real memory is not in the state of the model");
+        assert_eq!(self.contents(), held, "the real cache is not in the state of the model");
     }
 
-    /// What the real memory holds, used or not.
-    fn held(&self) -> Held {
-        Held {
-            present: self.memory.present.get(&self.record.fingerprint).map(|entry| seen_in(&entry.facts)),
-            absent: self.memory.absent.get(&self.record.fingerprint).map(seen_of),
+    /// What the real cache holds, usable or not.
+    fn contents(&self) -> ModelCache {
+        ModelCache {
+            present: self.cache.present.get(&self.record.fingerprint).map(|entry| seen_in(&entry.facts)),
+            absent: self.cache.absent.get(&self.record.fingerprint).map(seen_of),
         }
     }
 
-    /// The facts of a sight; none for an absence.
-    fn facts(&self, seen: Seen) -> Option<Arc<Facts>> {
+    /// The facts that a read has brought; none for an absence.
+    fn facts(&self, seen: ReadAnswer) -> Option<Arc<Facts>> {
         let mut credential = self.record.clone();
         credential.state = state(seen.sight)?;
         Some(Arc::new(Facts {
@@ -229,23 +235,23 @@ const fn sight(state: CredentialState) -> Sight {
     }
 }
 
-fn seen_in(facts: &Facts) -> Seen {
-    Seen {
+fn seen_in(facts: &Facts) -> ReadAnswer {
+    ReadAnswer {
         position: u8::try_from(facts.position().0).unwrap(),
         age: age(facts.sent_at()),
         sight: sight(facts.credential.state),
     }
 }
 
-fn seen_of(absence: Absence) -> Seen {
-    Seen {
+fn seen_of(absence: Absence) -> ReadAnswer {
+    ReadAnswer {
         position: u8::try_from(absence.position.0).unwrap(),
         age: age(absence.sent_at),
         sight: Sight::Absent,
     }
 }
 
-fn absence(seen: Seen) -> Absence {
+fn absence(seen: ReadAnswer) -> Absence {
     Absence {
         sent_at: sent_at(seen.age),
         position: Position(seen.position.into()),

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 /// An empty file beside the store that permits to begin an empty one. It is made together with the first pepper and by
 /// `durward new-store`, and removed once the store is there.
 #[must_use]
-pub fn permission(store: &Path) -> PathBuf {
+pub fn permission_marker(store: &Path) -> PathBuf {
     beside(store, ".new")
 }
 
 /// An empty file beside a store that was begun without such a permission. It stays until an operator makes a tenant.
 #[must_use]
-pub fn unconfirmed(store: &Path) -> PathBuf {
+pub fn unconfirmed_marker(store: &Path) -> PathBuf {
     beside(store, ".unconfirmed")
 }
 
@@ -30,7 +30,7 @@ fn beside(store: &Path, ending: &str) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn mark(path: &Path) -> io::Result<()> {
+pub fn create_marker(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
@@ -40,7 +40,7 @@ pub fn mark(path: &Path) -> io::Result<()> {
 
 /// Where the pepper is: this decides whether a missing store was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PepperPlace {
+pub enum PepperLocation {
     /// In a file of the store's directory. The first start made both, so the store was there.
     Beside,
     /// In a variable or in a file of another directory. It may be there before the first start, so it says nothing.
@@ -49,9 +49,9 @@ pub enum PepperPlace {
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beginning {
+pub enum StoreStart {
     /// The store is there.
-    Goes,
+    Existing,
     /// An empty store is made, and there is a permission for it.
     Permitted,
     /// The store is empty and has no permission: it may be the first one, or stand in the place of one that is lost. So
@@ -61,7 +61,7 @@ pub enum Beginning {
 
 /// What is at the path of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum StoreFileState {
     /// A file that is not empty.
     Store,
     /// An empty file.
@@ -74,11 +74,11 @@ pub enum Found {
 ///
 /// # Errors
 /// When the system does not tell.
-pub fn found(store: &Path) -> io::Result<Found> {
+pub fn inspect(store: &Path) -> io::Result<StoreFileState> {
     match std::fs::metadata(store) {
-        Ok(about) if about.len() == 0 => Ok(Found::Empty),
-        Ok(_) => Ok(Found::Store),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Ok(about) if about.len() == 0 => Ok(StoreFileState::Empty),
+        Ok(_) => Ok(StoreFileState::Store),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StoreFileState::Nothing),
         Err(error) => Err(error),
     }
 }
@@ -87,26 +87,34 @@ pub fn found(store: &Path) -> io::Result<Found> {
 ///
 /// # Errors
 /// Why it must not be opened, and what to do: the store is missing, and nothing permits to make an empty one.
-pub fn check(store: &Path, pepper: PepperPlace) -> Result<Beginning, String> {
+pub fn check(store: &Path, pepper: PepperLocation) -> Result<StoreStart, String> {
     let path = store.display();
     let failed = |error: io::Error| format!("{path}: {error}");
-    let found = found(store).map_err(failed)?;
-    let permitted = permission(store).exists();
-    if found == Found::Store {
+    let found = inspect(store).map_err(failed)?;
+    let permitted = permission_marker(store).exists();
+    if found == StoreFileState::Store {
         if permitted {
-            forget_half(store).map_err(failed)?;
+            truncate_unfinished(store).map_err(failed)?;
         }
-        let is_confirmed = permitted || !unconfirmed(store).exists();
-        return Ok(if is_confirmed { Beginning::Goes } else { Beginning::Unconfirmed });
+        let is_confirmed = permitted || !unconfirmed_marker(store).exists();
+        return Ok(if is_confirmed {
+            StoreStart::Existing
+        } else {
+            StoreStart::Unconfirmed
+        });
     }
     if permitted {
-        return Ok(Beginning::Permitted);
+        return Ok(StoreStart::Permitted);
     }
-    if found == Found::Nothing && pepper == PepperPlace::Elsewhere {
-        mark(&unconfirmed(store)).map_err(failed)?;
-        return Ok(Beginning::Unconfirmed);
+    if found == StoreFileState::Nothing && pepper == PepperLocation::Elsewhere {
+        create_marker(&unconfirmed_marker(store)).map_err(failed)?;
+        return Ok(StoreStart::Unconfirmed);
     }
-    let what = if found == Found::Empty { "is empty" } else { "is not there" };
+    let what = if found == StoreFileState::Empty {
+        "is empty"
+    } else {
+        "is not there"
+    };
     Err(format!(
         "the store {path} {what}, though its pepper is there; if its volume is not mounted, mount it, and if the file was lost, bring back \
          a copy: with an empty store every key would be invalid. To begin with an empty store on purpose, run `durward new-store` first"
@@ -115,7 +123,7 @@ pub fn check(store: &Path, pepper: PepperPlace) -> Result<Beginning, String> {
 
 /// Empties a file that was being made when the machine stopped. redb writes the first bytes of a file last, so that half of a
 /// store begins with zeros.
-fn forget_half(store: &Path) -> io::Result<()> {
+fn truncate_unfinished(store: &Path) -> io::Result<()> {
     let mut first = [0; 8];
     let mut file = File::options().read(true).write(true).open(store)?;
     if file.read_exact(&mut first).is_ok() && first != [0; 8] {
@@ -128,7 +136,7 @@ fn forget_half(store: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be removed.
-pub fn unmark(path: &Path) -> io::Result<()> {
+pub fn remove_marker(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Bounds the look-ups that may be guesses, so that one address that guesses does not use up those of others.
+//! Caps the look-ups that may be guesses, so that one address that guesses does not use up the look-ups of others.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -9,81 +9,80 @@ use crate::base::clock::BootMillis;
 use crate::base::network::ClientNetwork;
 use crate::decide::rate::{MAX_COUNT, Rate, RateVerdict, Window};
 
-use super::said::Said;
+use super::log_throttle::LogThrottle;
 
 /// Pause between two log lines about the same flood.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The period in which look-ups are counted.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Places at which addresses are counted, 200 KiB in all. With more addresses than places, some share a place, and together
-/// have what one address would have alone. The digest that assigns places is keyed, so that nobody can choose whose place to
-/// use up.
-const PLACES: usize = 1_024;
+/// Slots in which addresses are counted, 200 KiB in all. With more addresses than slots, some share a slot, and together have
+/// what one address would have alone. The digest that assigns slots is keyed, so that nobody can choose whose slot to use up.
+const ADDRESS_SLOTS: usize = 1_024;
 
-/// Bounds look-ups, in any second, of credentials that may be guesses and were not met lately.
+/// Caps the look-ups, in any second, of credentials that may be guesses and were not found lately.
 ///
-/// The first `per_second` of all addresses are admitted. Beyond that, as many again are admitted of addresses that have had
-/// less than their part, which is `per_second` divided by the number of addresses that asked in this second or the one
-/// before. So whoever guesses leaves room for others. Each gateway counts for itself. The answer to a look-up over the bound
-/// is not known, which is 503 and never 401.
-pub(super) struct Cap {
+/// The first `per_second` look-ups are admitted, whatever their address. Beyond that, as many again are admitted of addresses
+/// that have had less than their share: `per_second` divided by the number of addresses that asked in this second or the one
+/// before. So an address that guesses leaves room for others. Each gateway counts for itself. A look-up over the cap is
+/// answered with 503 and never with 401, since the gateway does not know whether the credential exists.
+pub(super) struct GuessCap {
     per_second: u32,
     /// `None` when `per_second` is 0: then nobody is admitted.
     rates: Option<Rates>,
     digest: RandomState,
-    lately: Mutex<Lately>,
-    said: Said,
+    counts: Mutex<Counts>,
+    log: LogThrottle,
 }
 
 #[derive(Clone, Copy)]
 struct Rates {
     /// `per_second`.
     first: Rate,
-    /// Twice that.
+    /// Twice `per_second`.
     all: Rate,
 }
 
-struct Lately {
+struct Counts {
     all: Window,
-    places: Vec<Place>,
-    asking: Asking,
+    slots: Vec<AddressSlot>,
+    active: ActiveSlots,
 }
 
 #[derive(Clone, Default)]
-struct Place {
+struct AddressSlot {
     window: Window,
-    /// The second in which an address of this place asked last, from 1.
+    /// The second in which an address of this slot asked last, from 1.
     asked_in: u64,
 }
 
-/// How many places somebody asked from in this second, and in the one before.
+/// How many slots had an address that asked in this second, and in the one before.
 #[derive(Default)]
-struct Asking {
+struct ActiveSlots {
     second: u64,
     now: u32,
     before: u32,
 }
 
-impl Asking {
-    /// Counts somebody who asks now, once for each place and second.
-    fn count(&mut self, place: &mut Place, now: BootMillis) -> u32 {
-        // Second 0 says that nobody has asked yet.
+impl ActiveSlots {
+    /// Counts an address that asks now, once for each slot and second; answers the number of active slots.
+    fn count(&mut self, slot: &mut AddressSlot, now: BootMillis) -> u32 {
+        // Second 0 means that nobody has asked yet.
         let second = now.0 / 1_000 + 1;
         if second != self.second {
             self.before = if second == self.second + 1 { self.now } else { 0 };
             (self.second, self.now) = (second, 0);
         }
-        if place.asked_in != second {
-            place.asked_in = second;
+        if slot.asked_in != second {
+            slot.asked_in = second;
             self.now += 1;
         }
         self.now.max(self.before).max(1)
     }
 }
 
-impl Cap {
+impl GuessCap {
     pub(super) fn new(per_second: u32) -> Self {
         let rate = |count: u32| Rate::new(count.min(MAX_COUNT), SECOND).ok();
         Self {
@@ -92,23 +91,23 @@ impl Cap {
                 .zip(rate(per_second.saturating_mul(2)))
                 .map(|(first, all)| Rates { first, all }),
             digest: RandomState::new(),
-            lately: Mutex::new(Lately {
+            counts: Mutex::new(Counts {
                 all: Window::default(),
-                places: vec![Place::default(); PLACES],
-                asking: Asking::default(),
+                slots: vec![AddressSlot::default(); ADDRESS_SLOTS],
+                active: ActiveSlots::default(),
             }),
-            said: Said::default(),
+            log: LogThrottle::default(),
         }
     }
 
-    /// Whether one more may be asked for now by this address.
+    /// Whether one more look-up of this address is admitted now.
     pub(super) fn admits(&self, address: IpAddr, now: BootMillis) -> bool {
         let admitted = self.rates.is_some_and(|rates| self.takes(rates, address, now));
-        if !admitted && self.said.may_say(now, SAY_EVERY) {
+        if !admitted && self.log.admits(now, LOG_INTERVAL) {
             tracing::warn!(
                 alarm = "unknown_lookups",
                 per_second = self.per_second,
-                "more unknown credentials are presented than the store may be asked for; the rest gets 503"
+                "callers present more unknown credentials than the store may be asked for; the rest gets 503"
             );
         }
         admitted
@@ -116,16 +115,16 @@ impl Cap {
 
     fn takes(&self, rates: Rates, address: IpAddr, now: BootMillis) -> bool {
         let digest = self.digest.hash_one(ClientNetwork::of(address).bits());
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        let Lately { all, places, asking } = &mut *lately;
-        let at = usize::try_from(digest % PLACES as u64).unwrap_or(0);
-        let Some(place) = places.get_mut(at) else { return false };
-        let part = (self.per_second / asking.count(place, now)).max(1);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counts { all, slots, active } = &mut *counts;
+        let at = usize::try_from(digest % ADDRESS_SLOTS as u64).unwrap_or(0);
+        let Some(slot) = slots.get_mut(at) else { return false };
+        let share = (self.per_second / active.count(slot, now)).max(1);
         let first = all.used(rates.first, now) < self.per_second;
         let takes =
-            (first || place.window.used(rates.first, now) < part) && matches!(all.admit(rates.all, now), RateVerdict::Admitted { .. });
+            (first || slot.window.used(rates.first, now) < share) && matches!(all.admit(rates.all, now), RateVerdict::Admitted { .. });
         if takes {
-            let _ = place.window.admit(rates.all, now);
+            let _ = slot.window.admit(rates.all, now);
         }
         takes
     }
@@ -140,17 +139,17 @@ mod tests {
     }
 
     /// How many of so many look-ups of one address are admitted at a time.
-    fn admitted_of(cap: &Cap, number: u32, at: u64, asked: usize) -> usize {
+    fn admitted_of(cap: &GuessCap, number: u32, at: u64, asked: usize) -> usize {
         (0..asked).filter(|_| cap.admits(address(number), BootMillis(at))).count()
     }
 
-    fn admitted(cap: &Cap, at: u64, asked: usize) -> usize {
+    fn admitted(cap: &GuessCap, at: u64, asked: usize) -> usize {
         admitted_of(cap, 1, at, asked)
     }
 
     #[test]
     fn a_second_admits_its_number_and_no_more() {
-        let cap = Cap::new(100);
+        let cap = GuessCap::new(100);
         assert_eq!(admitted(&cap, 5_050, 60), 60);
         assert_eq!(admitted(&cap, 5_420, 1_000), 40);
         assert_eq!(admitted(&cap, 6_049, 10), 0, "the first sixty are less than a second ago");
@@ -162,7 +161,7 @@ mod tests {
 
     #[test]
     fn no_second_of_a_flood_admits_more() {
-        let cap = Cap::new(50);
+        let cap = GuessCap::new(50);
         let admitted: Vec<u64> = (0..60_000)
             .step_by(7)
             .filter(|at| cap.admits(address(1), BootMillis(*at)))
@@ -176,7 +175,7 @@ mod tests {
 
     #[test]
     fn whoever_guesses_leaves_their_part_to_others() {
-        let cap = Cap::new(100);
+        let cap = GuessCap::new(100);
         assert_eq!(admitted_of(&cap, 1, 5_000, 1_000), 100, "all of it while nobody else asks");
         assert_eq!(admitted_of(&cap, 2, 5_010, 30), 30);
         assert_eq!(admitted_of(&cap, 2, 5_020, 1_000), 20, "half of it by two addresses");
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_flood_that_goes_on_never_takes_what_another_address_needs() {
-        let cap = Cap::new(100);
+        let cap = GuessCap::new(100);
         let (mut served, mut guessed) = (0, 0);
         // Every millisecond a guess, every 25 ms somebody who has a key: 40 a second, and the half is 50.
         for at in 1..=30_000 {
@@ -201,7 +200,7 @@ mod tests {
 
     #[test]
     fn however_many_addresses_guess_no_second_admits_more_than_twice_the_number() {
-        let cap = Cap::new(100);
+        let cap = GuessCap::new(100);
         let mut admitted: Vec<u64> = Vec::new();
         for at in 1..=5_000_u64 {
             for number in 0..20 {
@@ -218,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let cap = Cap::new(10);
+        let cap = GuessCap::new(10);
         let of = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
         let admitted = (0..100).filter(|last| cap.admits(of(*last), BootMillis(5_000))).count();
         assert_eq!(admitted, 10);
@@ -226,12 +225,12 @@ mod tests {
 
     #[test]
     fn a_number_of_nought_admits_nobody() {
-        assert_eq!(admitted(&Cap::new(0), 5_000, 10), 0);
+        assert_eq!(admitted(&GuessCap::new(0), 5_000, 10), 0);
     }
 
     #[test]
     fn a_clock_that_does_not_move_admits_nothing_more() {
-        let cap = Cap::new(2);
+        let cap = GuessCap::new(2);
         assert_eq!(admitted(&cap, 7, 5), 2);
         assert_eq!(admitted(&cap, 3, 5), 0);
     }
