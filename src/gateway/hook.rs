@@ -43,15 +43,15 @@ pub(super) async fn ask(
     (hook, call): (&Hook, &ServedCall),
     exchange: &mut Exchange,
 ) -> Result<Json, Denial> {
-    let errand = match hook::question(hook, call) {
-        Ok(errand) => errand,
+    let request = match hook::before_request(hook, call) {
+        Ok(request) => request,
         // A value of the call cannot stand in the path, so the service has nothing of that name.
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => return Ok(hook::nothing(&hook.fields)),
         Err(denial) => return Err(denial),
     };
     let template = Template::write(asked, examined, permit, hook, exchange)?;
     exchange.note_upstream(hook.upstream);
-    let heard = template.run(&errand, permit, exchange.holder()).await;
+    let heard = template.run(&request, permit, exchange.holder()).await;
     if let Ok(heard) = &heard {
         exchange.note_forwarded(hook.upstream, heard.endpoint, heard.attempts);
     }
@@ -164,11 +164,11 @@ impl Drop for Place {
 impl Telling {
     async fn take_step(&self, call: ServedCall) -> Result<Issued, IssueError> {
         let mut issued = self.worker.engine.serve(call).await?;
-        let Some(HookNotification { errand, made }) = issued.news.take() else {
+        let Some(HookNotification { request, made }) = issued.notification.take() else {
             return Ok(issued);
         };
-        let told = match errand {
-            Some(errand) => self.template.run(&errand, &self.permit, None).await.map(drop),
+        let told = match request {
+            Some(request) => self.template.run(&request, &self.permit, None).await.map(drop),
             None => Err((HookVerdict::Failed(Denial::NotFound), "its path cannot be written")),
         };
         let Err((HookVerdict::No(denial) | HookVerdict::Failed(denial), why)) = told else {
@@ -257,22 +257,22 @@ impl Template {
     }
 
     /// Sends the request and reads the answer, within the hook's deadline.
-    async fn run(&self, errand: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+    async fn run(&self, request: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
         let late = (HookVerdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
-        tokio::time::timeout(self.deadline, self.send(errand, permit, holder))
+        tokio::time::timeout(self.deadline, self.send(request, permit, holder))
             .await
             .unwrap_or(Err(late))
     }
 
-    async fn send(&self, errand: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+    async fn send(&self, request: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
         let gone = (HookVerdict::Failed(Denial::Internal), "there is no such service");
         let pool = self.view.upstreams.get(self.upstream.0).ok_or(gone)?;
-        let body = errand.body.as_deref().unwrap_or_default();
+        let body = request.body.as_deref().unwrap_or_default();
         let outgoing = Outgoing {
             now: instant(),
             holder,
             method: self.method,
-            target: errand.target.as_bytes(),
+            target: request.target.as_bytes(),
             client_host: &self.host,
             fields: &self.fields,
             framing: match (body.len(), self.method) {
