@@ -27,20 +27,20 @@ use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
-use crate::server::{self, Running, Setup};
+use crate::server::{self, RunningServer, ServerSetup};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
 use crate::store::activity;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::{CredentialStore, RecordLimits, StoreError};
 use crate::telemetry::{LineFormat, Output, Telemetry};
-use crate::upstream::holders::Shares;
+use crate::upstream::quota::QuotaShares;
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
 pub(crate) struct Process {
     operations: Arc<Operations>,
     reloader: Arc<Reloader>,
-    running: Running,
+    running: RunningServer,
     telemetry: Arc<Telemetry>,
     stop: watch::Sender<()>,
     admin: JoinSet<()>,
@@ -67,7 +67,7 @@ pub(crate) enum StartError {
     NoStore(String),
     /// The public side cannot be started.
     #[error("{0}")]
-    Server(#[from] server::StartError),
+    Server(#[from] server::ServerStartError),
     /// The operator socket cannot be made.
     #[error("{0}")]
     Socket(#[from] SocketError),
@@ -241,7 +241,7 @@ async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, Start
 
 fn register_metrics(
     parts: &WorkerParts,
-    (announcer, running): (&Arc<Announcer>, &Running),
+    (announcer, running): (&Arc<Announcer>, &RunningServer),
     (reloader, readiness): (&Arc<Reloader>, &Arc<Readiness>),
     panics: &Panics,
     budget: Budget,
@@ -279,7 +279,7 @@ fn worker_parts(
         limiter,
         stream_check: settings.stream_check,
         upstreams: Arc::<UpstreamRegistry>::default(),
-        places: places_in_flight(settings),
+        in_flight: places_in_flight(settings),
         upstream_connections: budget.upstreams / settings.workers.max(1),
         seed: [0; 2],
     }
@@ -312,8 +312,8 @@ fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
     Ok(budget)
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> Setup {
-    Setup {
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> ServerSetup {
+    ServerSetup {
         listeners: settings.listeners.clone(),
         limits: Limits {
             connections: budget.connections,
@@ -337,9 +337,9 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
 }
 
 /// What each worker has of the requests in flight, and each caller of that.
-fn places_in_flight(settings: &Settings) -> (usize, Shares) {
+fn places_in_flight(settings: &Settings) -> (usize, QuotaShares) {
     let limits = &settings.limits;
-    let shares = Shares {
+    let shares = QuotaShares {
         address: limits.address_share,
         credential: limits.credential_share,
     };
