@@ -9,13 +9,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::base::denial::Denial;
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::{Denial, FieldErrors};
 use crate::decide::authorize::{Permit, authorize_public};
 use crate::decide::cors::Preflight;
-use crate::decide::headers::{OutgoingHead, Scheme, Screened};
+use crate::decide::headers::{OutgoingHead, Screened, UriScheme};
 use crate::decide::method::Method;
-use crate::decide::peer::Origin;
+use crate::decide::peer::ClientOrigin;
 use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
@@ -53,7 +52,7 @@ use self::worker::{HeadBuffers, SnapshotView};
 pub struct ConnectionInfo {
     /// Address and port of the other end of the socket.
     pub peer: SocketAddr,
-    pub scheme: Scheme,
+    pub scheme: UriScheme,
     /// The server name the client asked for in its TLS handshake, lower case.
     pub sni: Option<Box<str>>,
     /// Index of the listener in the settings.
@@ -74,7 +73,7 @@ struct Examined<'a> {
     route: &'a Route,
     method: Method,
     target: RequestTarget<'a>,
-    origin: Origin,
+    origin: ClientOrigin,
     screened: Screened,
     /// The WebSocket handshake, if the request is a well-formed one and its route allows upgrades.
     upgrade: Option<Handshake>,
@@ -271,7 +270,7 @@ fn refuse_on_route<B>(mut access: AccessRecord, context: RequestContext<'_>, ref
     }
 }
 
-/// Refuses a request without examining it. If the head could not be read, `head` is empty or has `Origin` alone.
+/// Refuses a request without examining it. If the head could not be read, `head` is empty or has `ClientOrigin` alone.
 #[must_use]
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &ConnectionInfo, head: &RequestHead, denial: Denial) -> GatewayResponse<B> {
     let view = worker.view();

@@ -5,7 +5,7 @@ use crate::base::ids::TenantId;
 use crate::base::principal::Principal;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public, may_open};
 use crate::decide::extract::{Extracted, extract};
-use crate::decide::route::{Access, Named};
+use crate::decide::route::{Access, NamedTenant};
 use crate::decide::surface::Surface;
 use crate::resolver::{Recall, Resolved, Unsure};
 
@@ -110,7 +110,7 @@ pub(super) fn admit(
         presented_mode: extracted.mode,
         carried,
         proof,
-        authority: &context.view.snapshot.authority,
+        scope_grants: &context.view.snapshot.scope_grants,
     };
     let permit = authorize(&request, principal, now.wall)?;
     // A browser lets any page open a WebSocket to any host, sends the cookies with it, and lets the page read what
@@ -119,7 +119,7 @@ pub(super) fn admit(
         return Err(Denial::CrossSite);
     }
     if let Some(principal) = permit.principal() {
-        if named_tenant(examined, principal) == Some(Named::Other) {
+        if named_tenant(examined, principal) == Some(NamedTenant::Other) {
             return Err(Denial::ForeignTenant);
         }
         context.worker.resolver.note_use(&principal.facts, now);
@@ -128,7 +128,7 @@ pub(super) fn admit(
 }
 
 /// The word in the path where the route expects a tenant's id. `None` on routes without such a segment.
-fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<Named> {
+fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<NamedTenant> {
     let segment = examined.route.options.tenant_segment?;
     Some(segment.read(&examined.target.path, &principal.facts.credential.tenant))
 }
@@ -136,8 +136,8 @@ fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<Named>
 /// The word in the path of an admitted caller that may be another tenant's id. Only the store knows whether it is one.
 pub(super) fn unverified_tenant(examined: &Examined<'_>, permit: &Permit) -> Option<TenantId> {
     match named_tenant(examined, permit.principal()?)? {
-        Named::Word(word) => Some(word),
-        Named::Own | Named::Other => None,
+        NamedTenant::Word(word) => Some(word),
+        NamedTenant::Own | NamedTenant::Other => None,
     }
 }
 

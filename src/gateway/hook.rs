@@ -18,9 +18,9 @@ use crate::decide::authorize::Permit;
 use crate::decide::headers::{OutgoingHead, Screened};
 use crate::decide::method::Method;
 use crate::decide::route::{CredentialForwarding, Trailers, UpstreamIndex};
-use crate::issue::call::{Call, Issued, News, Stop};
-use crate::issue::hook::{self, Errand, MAX_ANSWER, Verdict};
-use crate::issue::spec::hook::{Hook, HookFields, OnFailure};
+use crate::issue::call::{HookNotification, IssueError, Issued, ServedCall};
+use crate::issue::hook::{self, HookRequest, HookVerdict, MAX_ANSWER};
+use crate::snapshot::served_route::{Hook, HookFields, OnFailure};
 use crate::upstream::quota::{QuotaHolder, QuotaKey};
 use crate::upstream::{Forwarded, Outgoing};
 use crate::wire::body::{BodyError, BodySource, Chunk};
@@ -45,35 +45,35 @@ pub(super) async fn ask_before(
     examined: &Examined<'_>,
     permit: &Permit,
     hook: &Hook,
-    call: &Call,
+    call: &ServedCall,
     access: &mut AccessRecord,
 ) -> Result<Json, Denial> {
-    let errand = match hook::question(hook, call) {
-        Ok(errand) => errand,
+    let request = match hook::question(hook, call) {
+        Ok(request) => request,
         // A value of the call that cannot stand in the path names nothing that the service could have.
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => return Ok(hook::nothing(&hook.fields)),
         Err(denial) => return Err(denial),
     };
-    let hook_request = HookRequest::write(context, examined, permit, hook, access)?;
+    let client = HookClient::new(context, examined, permit, hook, access)?;
     access.note_upstream(hook.upstream);
-    let answer = hook_request.run(&errand, permit, access.holder()).await;
+    let answer = client.call(&request, permit, access.holder()).await;
     if let Ok(answer) = &answer {
         access.note_forwarded(hook.upstream, answer.endpoint, answer.attempts);
     }
     let read = |answer: HookAnswer| {
-        hook::read(&hook.fields, &answer.body).map_err(|denial| (Verdict::Failed(denial), "what it answered is no JSON object"))
+        hook::read(&hook.fields, &answer.body).map_err(|denial| (HookVerdict::Failed(denial), "what it answered is no JSON object"))
     };
     match answer.and_then(read) {
         Ok(values) => Ok(values),
-        Err((Verdict::Failed(denial), why)) => {
+        Err((HookVerdict::Failed(denial), why)) => {
             note_failure(context.worker, access.request_id(), (denial, why));
             match hook.on_failure {
                 OnFailure::Refuse => Err(denial),
                 OnFailure::GoOn => Ok(hook::nothing(&hook.fields)),
             }
         }
-        Err((Verdict::No(denial), _)) => Err(denial),
-        Err((Verdict::Yes, _)) => Err(Denial::Internal),
+        Err((HookVerdict::No(denial), _)) => Err(denial),
+        Err((HookVerdict::Yes, _)) => Err(Denial::Internal),
     }
 }
 
@@ -89,24 +89,24 @@ pub(super) async fn serve_and_notify(
     examined: &Examined<'_>,
     permit: Permit,
     hook: &Hook,
-    call: Call,
+    call: ServedCall,
     access: &AccessRecord,
-) -> Result<ServedCall, Stop> {
+) -> Result<CallOutcome, IssueError> {
     // The request to the service is prepared now, since the client's request may be gone when its path and body are
     // known.
-    let hook_request = HookRequest::write(context, examined, &permit, hook, access)?;
+    let client = HookClient::new(context, examined, &permit, hook, access)?;
     let task = NotifyTask {
         worker: context.worker.clone(),
         request_id: access.request_id().to_owned(),
         on_failure: hook.on_failure,
         permit,
-        hook_request,
+        client,
     };
     context.worker.notify_tasks.run(task, call).await
 }
 
 /// The result of a call, and the permit under which it was made.
-pub(super) type ServedCall = (Result<Issued, Stop>, Permit);
+pub(super) type CallOutcome = (Result<Issued, IssueError>, Permit);
 
 /// A call that runs in a task of its own: the issuer's step, then the notification of the service.
 struct NotifyTask {
@@ -114,7 +114,7 @@ struct NotifyTask {
     request_id: String,
     on_failure: OnFailure,
     permit: Permit,
-    hook_request: HookRequest,
+    client: HookClient,
 }
 
 /// The tasks of calls that notify a service. Their worker owns them and waits for them when it ends.
@@ -138,7 +138,7 @@ impl NotifyTasks {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn run(&self, task: NotifyTask, call: Call) -> Result<ServedCall, Stop> {
+    async fn run(&self, task: NotifyTask, call: ServedCall) -> Result<CallOutcome, IssueError> {
         if self.open.get() >= MAX_NOTIFY_TASKS {
             return Err(Denial::Overloaded.into());
         }
@@ -171,16 +171,16 @@ impl Drop for TaskSlot {
 }
 
 impl NotifyTask {
-    async fn run_step(&self, call: Call) -> Result<Issued, Stop> {
+    async fn run_step(&self, call: ServedCall) -> Result<Issued, IssueError> {
         let mut issued = self.worker.engine.serve(call).await?;
-        let Some(News { errand, made }) = issued.news.take() else {
+        let Some(HookNotification { errand: request, made }) = issued.news.take() else {
             return Ok(issued);
         };
-        let outcome = match errand {
-            Some(errand) => self.hook_request.run(&errand, &self.permit, None).await.map(drop),
-            None => Err((Verdict::Failed(Denial::NotFound), "its path cannot be written")),
+        let outcome = match request {
+            Some(request) => self.client.call(&request, &self.permit, None).await.map(drop),
+            None => Err((HookVerdict::Failed(Denial::NotFound), "its path cannot be written")),
         };
-        let Err((Verdict::No(denial) | Verdict::Failed(denial), why)) = outcome else {
+        let Err((HookVerdict::No(denial) | HookVerdict::Failed(denial), why)) = outcome else {
             return Ok(issued);
         };
         note_failure(&self.worker, &self.request_id, (denial, why));
@@ -200,8 +200,8 @@ fn note_failure(worker: &Worker, request_id: &str, (denial, why): (Denial, &str)
     tracing::warn!(%request_id, denial = denial.label(), reason = why, "a hook failed");
 }
 
-/// A request to the service of a hook, without path and body, which the [`Errand`] has.
-struct HookRequest {
+/// A request to the service of a hook, without path and body, which the [`HookRequest`] has.
+struct HookClient {
     view: Rc<SnapshotView>,
     upstream: UpstreamIndex,
     method: Method,
@@ -226,9 +226,9 @@ struct HookAnswer {
 }
 
 /// What the service's refusal or failure stands for, and the reason for the log.
-type HookFailure = (Verdict, &'static str);
+type HookFailure = (HookVerdict, &'static str);
 
-impl HookRequest {
+impl HookClient {
     /// Writes the fields that a forwarded request of this caller would have: the same identity, request id and origin.
     /// The client's own fields are left out.
     ///
@@ -236,7 +236,7 @@ impl HookRequest {
     /// # Errors
     ///
     /// As [`HeaderPolicy::write_outgoing`](crate::decide::headers::HeaderPolicy::write_outgoing).
-    fn write(
+    fn new(
         context: RequestContext<'_>,
         examined: &Examined<'_>,
         permit: &Permit,
@@ -278,32 +278,32 @@ impl HookRequest {
     }
 
     /// Sends the request and reads the answer, within the hook's deadline.
-    async fn run(
+    async fn call(
         &self,
-        errand: &Errand,
+        request: &HookRequest,
         permit: &Permit,
         holder: Option<(QuotaKey, &Rc<dyn QuotaHolder>)>,
     ) -> Result<HookAnswer, HookFailure> {
-        let late = (Verdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
-        tokio::time::timeout(self.deadline, self.send(errand, permit, holder))
+        let late = (HookVerdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
+        tokio::time::timeout(self.deadline, self.send(request, permit, holder))
             .await
             .unwrap_or(Err(late))
     }
 
     async fn send(
         &self,
-        errand: &Errand,
+        request: &HookRequest,
         permit: &Permit,
         holder: Option<(QuotaKey, &Rc<dyn QuotaHolder>)>,
     ) -> Result<HookAnswer, HookFailure> {
-        let gone = (Verdict::Failed(Denial::Internal), "there is no such service");
+        let gone = (HookVerdict::Failed(Denial::Internal), "there is no such service");
         let pool = self.view.upstreams.get(self.upstream.0).ok_or(gone)?;
-        let body = errand.body.as_deref().unwrap_or_default();
+        let body = request.body.as_deref().unwrap_or_default();
         let outgoing = Outgoing {
             now: instant(),
             holder,
             method: self.method,
-            target: errand.target.as_bytes(),
+            target: request.target.as_bytes(),
             client_host: &self.host,
             fields: &self.fields,
             framing: match (body.len(), self.method) {
@@ -316,9 +316,10 @@ impl HookRequest {
             upgrade: None,
         };
         let answered = pool.forward(permit, outgoing, WholeBody::new(body)).await;
-        let forwarded = answered.map_err(|(none, _)| (Verdict::Failed(none.error.denial()), "it could not be reached, or broke off"))?;
+        let forwarded =
+            answered.map_err(|(none, _)| (HookVerdict::Failed(none.error.denial()), "it could not be reached, or broke off"))?;
         match hook::verdict(forwarded.head.status) {
-            Verdict::Yes => {}
+            HookVerdict::Yes => {}
             no => return Err((no, "its status says so")),
         }
         let (endpoint, attempts) = (forwarded.endpoint, forwarded.attempts);
@@ -339,11 +340,11 @@ async fn read_body(mut forwarded: Forwarded<WholeBody>) -> Result<Vec<u8>, HookF
     while let Some(chunk) = poll_fn(|cx| forwarded.body.poll_chunk(cx)).await {
         match chunk {
             Ok(Chunk::Data(data)) if data.len() > MAX_ANSWER - read.len() => {
-                return Err((Verdict::Failed(Denial::UpstreamInvalid), "its answer is larger than 64 KiB"));
+                return Err((HookVerdict::Failed(Denial::UpstreamInvalid), "its answer is larger than 64 KiB"));
             }
             Ok(Chunk::Data(data)) => read.extend_from_slice(&data),
             Ok(Chunk::Trailers(_)) => {}
-            Err(_) => return Err((Verdict::Failed(Denial::UpstreamInvalid), "its answer broke off")),
+            Err(_) => return Err((HookVerdict::Failed(Denial::UpstreamInvalid), "its answer broke off")),
         }
     }
     Ok(read)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
-use crate::decide::rate::{By, Limit, LimitKey, Verdict};
+use crate::decide::rate::{LimitBy, LimitKey, RateLimit, RateVerdict};
 use crate::decide::route::Route;
 use crate::limit::Standing;
 use crate::upstream::quota::QuotaKey;
@@ -42,15 +42,15 @@ pub(super) async fn admit_caller(
     Ok(())
 }
 
-fn key_of_caller(limit: &Limit, permit: &Permit) -> Result<LimitKey, Denial> {
-    if limit.by == By::Route {
+fn key_of_caller(limit: &RateLimit, permit: &Permit) -> Result<LimitKey, Denial> {
+    if limit.by == LimitBy::Route {
         return Ok(limit.key_of_route());
     }
     // The configuration allows such a limit only on routes that ask for a credential.
     let principal = permit.principal().ok_or(Denial::Internal)?;
     let record = &principal.facts.credential;
     Ok(match limit.by {
-        By::Tenant => limit.key_of_tenant(&record.tenant),
+        LimitBy::Tenant => limit.key_of_tenant(&record.tenant),
         // Tokens without a record of their own share the record of their tenant. Their subjects tell them apart.
         _ => {
             let subject = principal.token.as_ref().map_or("", |token| token.subject.as_str());
@@ -59,7 +59,13 @@ fn key_of_caller(limit: &Limit, permit: &Permit) -> Result<LimitKey, Denial> {
     })
 }
 
-async fn admit(context: RequestContext<'_>, limit: &Limit, key: LimitKey, number: usize, access: &mut AccessRecord) -> Result<(), Denial> {
+async fn admit(
+    context: RequestContext<'_>,
+    limit: &RateLimit,
+    key: LimitKey,
+    number: usize,
+    access: &mut AccessRecord,
+) -> Result<(), Denial> {
     let worker = context.worker;
     let verdict = worker
         .limiter
@@ -69,8 +75,8 @@ async fn admit(context: RequestContext<'_>, limit: &Limit, key: LimitKey, number
     access.note_wait();
     access.note_standing(Standing { limit: number, verdict });
     match verdict {
-        Verdict::Admitted { .. } => Ok(()),
-        Verdict::Refused { .. } => Err(Denial::RateLimited),
+        RateVerdict::Admitted { .. } => Ok(()),
+        RateVerdict::Refused { .. } => Err(Denial::RateLimited),
     }
 }
 

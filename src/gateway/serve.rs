@@ -10,19 +10,18 @@ use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
 use crate::base::scope::Mode;
-use crate::decide::authorize::{AccessRequest, Again, Carried, Permit, authorize, authorize_again, ends_at};
+use crate::decide::authorize::{AccessRequest, Carried, Permit, Reauthorization, authorize, ends_at, reauthorize};
 use crate::decide::extract::{Extracted, extract, extract_pair};
 use crate::decide::method::Method;
-use crate::decide::route::{Access, IssuerIndex, Route};
+use crate::decide::route::{Access, Route, ServedRouteIndex};
 use crate::decide::surface::{AccountFields, BodyField, Carry, SessionRecord, Surface, SurfaceIndex};
-use crate::issue::body::{Body, Media, check_media_type};
-use crate::issue::call::{Call, Caller, Issued, Stop};
-use crate::issue::fields::Checked;
+use crate::issue::body::{Media, ParsedBody, check_media_type};
+use crate::issue::call::{AdmittedCaller, IssueError, Issued, PathValues, ServedCall};
+use crate::issue::fields::CheckedBody;
 use crate::issue::form;
-use crate::issue::path::PathValues;
-use crate::issue::spec::hook::{Hook, When};
-use crate::issue::spec::{Action, BodySchema, Forms, Issuer, Unreadable};
 use crate::resolver::Resolved;
+use crate::snapshot::body_schema::{BodySchema, Forms, UnreadableBody};
+use crate::snapshot::served_route::{Action, Hook, ServedRoute, When};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
@@ -33,8 +32,8 @@ use super::{AccessRecord, Examined, GatewayResponse, RequestContext, RequestRefu
 /// made for large bodies.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-impl From<Stop> for RequestRefusal {
-    fn from(stop: Stop) -> Self {
+impl From<IssueError> for RequestRefusal {
+    fn from(stop: IssueError) -> Self {
         Self {
             details: stop.details,
             // Rounded up, so that a client that waits this long is not refused again.
@@ -49,7 +48,7 @@ impl From<Stop> for RequestRefusal {
 pub(super) async fn serve<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    issuer: IssuerIndex,
+    issuer: ServedRouteIndex,
     mut body: B,
     mut access: AccessRecord,
 ) -> GatewayResponse<B> {
@@ -66,7 +65,7 @@ const MAX_AUTHORIZATIONS: usize = 3;
 async fn issue<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    issuer: IssuerIndex,
+    issuer: ServedRouteIndex,
     body: &mut B,
     access: &mut AccessRecord,
 ) -> Result<Issued, RequestRefusal> {
@@ -80,7 +79,7 @@ async fn issue<B: RequestBody + Unpin>(
     // caller is authorized again by what is true now, and the store compares once more in the step of the write.
     let mut facts_source = FactsSource::Cached;
     for _ in 0..MAX_AUTHORIZATIONS {
-        permit = reauthorize(context, examined, permit, (facts_source, &body), access).await?;
+        permit = reauthorize_caller(context, examined, permit, (facts_source, &body), access).await?;
         let call = make_call(context, examined, &permit, (issuer, &body, &hook_values), access);
         let (result, permit_back) = call_issuer(context, examined, permit, call, access).await?;
         permit = permit_back;
@@ -98,7 +97,7 @@ async fn ask_hook(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body): (IssuerIndex, &Arc<Checked>),
+    (issuer, body): (ServedRouteIndex, &Arc<CheckedBody>),
     access: &mut AccessRecord,
 ) -> Result<Arc<serde_json::Value>, Denial> {
     match hook_of(context, issuer, When::Before) {
@@ -110,8 +109,8 @@ async fn ask_hook(
     }
 }
 
-fn hook_of<'a>(context: RequestContext<'a>, issuer: IssuerIndex, when: When) -> Option<&'a Hook> {
-    let hook = context.view.snapshot.issuers.get(issuer.0)?.hook.as_ref()?;
+fn hook_of<'a>(context: RequestContext<'a>, issuer: ServedRouteIndex, when: When) -> Option<&'a Hook> {
+    let hook = context.view.snapshot.served_routes.get(issuer.0)?.hook.as_ref()?;
     (hook.when == when).then_some(hook)
 }
 
@@ -126,11 +125,11 @@ enum FactsSource {
 
 /// Authorizes again a caller who was admitted before, as the same request would be authorized now. A log-in whose
 /// password has been changed meanwhile is proven again from the start.
-async fn reauthorize(
+async fn reauthorize_caller(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: Permit,
-    (facts_source, body): (FactsSource, &Checked),
+    (facts_source, body): (FactsSource, &CheckedBody),
     access: &mut AccessRecord,
 ) -> Result<Permit, RequestRefusal> {
     let Some((principal, index)) = permit.principal().zip(access.surface()) else {
@@ -142,16 +141,16 @@ async fn reauthorize(
         .worker
         .newest_facts_of(principal, facts_source == FactsSource::Stored)
         .await?;
-    let again = Again {
+    let again = Reauthorization {
         permit: &permit,
         was: surface,
         method: examined.method,
         route,
         surface_index: index,
         surface,
-        authority: &snapshot.authority,
+        scope_grants: &snapshot.scope_grants,
     };
-    match (authorize_again(&again, facts, context.worker.clock.now()), surface.kind.carry()) {
+    match (reauthorize(&again, facts, context.worker.clock.now()), surface.kind.carry()) {
         (Err(Denial::WrongSecret), Carry::Login(fields)) => {
             permit_account(context, (route, index, examined.method), fields, body, access).await
         }
@@ -165,13 +164,13 @@ async fn reauthorize(
 async fn admit<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    issuer: IssuerIndex,
+    issuer: ServedRouteIndex,
     body: &mut B,
     access: &mut AccessRecord,
-) -> Result<(Permit, Box<Checked>), RequestRefusal> {
+) -> Result<(Permit, Box<CheckedBody>), RequestRefusal> {
     let (route, method) = (examined.route, examined.method);
     let snapshot = &context.view.snapshot;
-    let issuer = snapshot.issuers.get(issuer.0).ok_or(Denial::Internal)?;
+    let issuer = snapshot.served_routes.get(issuer.0).ok_or(Denial::Internal)?;
     if method.is_safe() && issuer.action.changes() {
         // A page of another site can send such requests without proof. The configuration refuses such routes.
         return Err(Denial::MethodNotAllowed.into());
@@ -196,10 +195,10 @@ async fn call_issuer(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: Permit,
-    call: Call,
+    call: ServedCall,
     access: &AccessRecord,
-) -> Result<hook::ServedCall, Stop> {
-    match hook_of(context, call.issuer, When::After) {
+) -> Result<hook::CallOutcome, IssueError> {
+    match hook_of(context, call.served_route, When::After) {
         None => Ok((context.worker.engine.serve(call).await, permit)),
         Some(hook) => hook::serve_and_notify(context, examined, permit, hook, call, access).await,
     }
@@ -210,19 +209,19 @@ fn make_call(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body, hook_values): (IssuerIndex, &Arc<Checked>, &Arc<serde_json::Value>),
+    (issuer, body, hook_values): (ServedRouteIndex, &Arc<CheckedBody>, &Arc<serde_json::Value>),
     access: &AccessRecord,
-) -> Call {
+) -> ServedCall {
     let snapshot = &context.view.snapshot;
     let caller = permit.principal().zip(access.surface());
     let replaced = snapshot
-        .issuers
+        .served_routes
         .get(issuer.0)
         .and_then(|issuer| replaced_session(context, issuer, access));
-    Call {
+    ServedCall {
         snapshot: snapshot.clone(),
-        issuer,
-        caller: caller.map(|(principal, surface)| Caller {
+        served_route: issuer,
+        caller: caller.map(|(principal, surface)| AdmittedCaller {
             surface,
             principal: principal.clone(),
             ends_at: snapshot.surfaces.get(surface.0).and_then(|surface| ends_at(surface, principal)),
@@ -249,27 +248,27 @@ fn body_surface<'s>(surfaces: &'s [Surface], route: &Route) -> Option<(SurfaceIn
 
 async fn read_checked<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
-    issuer: &Issuer,
+    issuer: &ServedRoute,
     body: &mut B,
-) -> Result<Box<Checked>, RequestRefusal> {
+) -> Result<Box<CheckedBody>, RequestRefusal> {
     let bytes = tokio::time::timeout(BODY_DEADLINE, read(context, issuer.body.max, body))
         .await
         .map_err(|_| Denial::RequestTimeout)??;
-    let checked = Checked::check(&issuer.body, parse(context, &issuer.body, &bytes)?);
-    Ok(Box::new(checked.map_err(Stop::from)?))
+    let checked = CheckedBody::check(&issuer.body, parse(context, &issuer.body, &bytes)?);
+    Ok(Box::new(checked.map_err(IssueError::from)?))
 }
 
-fn parse(context: RequestContext<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<Body, Denial> {
+fn parse(context: RequestContext<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<ParsedBody, Denial> {
     if bytes.is_empty() {
-        return Ok(Body::default());
+        return Ok(ParsedBody::default());
     }
     let parsed = check_media_type(&context.head.fields).and_then(|media| match (media, schema.forms) {
-        (Media::Json, _) => Body::parse(bytes),
+        (Media::Json, _) => ParsedBody::parse(bytes),
         (Media::Form, Forms::Taken) => form::parse(schema, bytes),
         (Media::Form, Forms::Refused) => Err(Denial::WrongMediaType),
     });
     match (parsed, schema.unreadable) {
-        (Err(_), Unreadable::Empty) => Ok(Body::default()),
+        (Err(_), UnreadableBody::Empty) => Ok(ParsedBody::default()),
         (parsed, _) => parsed,
     }
 }
@@ -312,7 +311,7 @@ async fn permit_pair(
     context: RequestContext<'_>,
     target: AccessTarget<'_>,
     (key, secret): (&BodyField, &BodyField),
-    body: &Checked,
+    body: &CheckedBody,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
     let surfaces = &context.view.snapshot.surfaces;
@@ -331,7 +330,7 @@ async fn permit_account(
     context: RequestContext<'_>,
     target: AccessTarget<'_>,
     fields: &AccountFields,
-    body: &Checked,
+    body: &CheckedBody,
     access: &mut AccessRecord,
 ) -> Result<Permit, RequestRefusal> {
     let surface = context.view.snapshot.surfaces.get(target.1.0).ok_or(Denial::Internal)?;
@@ -358,7 +357,7 @@ fn decide(
         // A page of another site cannot send JSON without a preflight.
         carried: Carried::Explicitly,
         proof: resolved.proof,
-        authority: &snapshot.authority,
+        scope_grants: &snapshot.scope_grants,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
     if let Some(principal) = permit.principal() {
@@ -368,7 +367,7 @@ fn decide(
 }
 
 /// The session whose cookie is about to be replaced by a new one, if it is valid and has a record of its own.
-fn replaced_session(context: RequestContext<'_>, issuer: &Issuer, access: &AccessRecord) -> Option<CredentialId> {
+fn replaced_session(context: RequestContext<'_>, issuer: &ServedRoute, access: &AccessRecord) -> Option<CredentialId> {
     let Action::Mint {
         mints,
         cookie: Some(cookie),

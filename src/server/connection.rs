@@ -9,10 +9,9 @@ use super::context::Context;
 use super::counters::WorkerCounters;
 use super::listener::AcceptedConnection;
 use super::service::Service;
-use super::tls::ClientStream;
-use super::tls::{HandshakeError, TlsListener};
+use super::tls::{ClientStream, HandshakeError, TlsListener};
 use super::{h1, h2};
-use crate::decide::headers::Scheme;
+use crate::decide::headers::UriScheme;
 use crate::gateway::ConnectionInfo;
 
 /// Serves an accepted connection to its end. `tls` belongs to its listener, if that has TLS.
@@ -29,7 +28,7 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     let Ok(tcp) = TcpStream::from_std(stream) else { return };
     let mut connection = ConnectionInfo {
         peer,
-        scheme: Scheme::Http,
+        scheme: UriScheme::Http,
         sni: None,
         listener,
     };
@@ -46,7 +45,7 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
         }
     };
     context.counters.handshakes.add_one();
-    connection.scheme = Scheme::Https;
+    connection.scheme = UriScheme::Https;
     let (_, session) = stream.get_ref();
     connection.sni = session.server_name().map(|name| name.to_ascii_lowercase().into());
     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);

@@ -8,7 +8,7 @@ use crate::base::clock::{BootMillis, Now, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, Principal};
-use crate::decide::authorize::{Again, authorize_again};
+use crate::decide::authorize::{Reauthorization, reauthorize};
 use crate::decide::route::{Access, Destination, Route, RouteIndex, Upgrade};
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::decide::validity;
@@ -74,17 +74,17 @@ impl Worker {
             return Ok(FactsPending::Yes);
         };
         let was = stream.view.snapshot.surfaces.get(stream.surface.0).ok_or(Denial::Internal)?;
-        let again = Again {
+        let again = Reauthorization {
             permit: &stream.permit,
             was,
             method: summary.method.ok_or(Denial::Internal)?,
             route,
             surface_index,
             surface,
-            authority: &view.snapshot.authority,
+            scope_grants: &view.snapshot.scope_grants,
         };
         // The new permit proves that the stream may go on. The stream keeps the permit under which it was admitted.
-        let _permit = authorize_again(&again, facts.clone(), now)?;
+        let _permit = reauthorize(&again, facts.clone(), now)?;
         *evaluation = Evaluation {
             due_at: self.next_check(principal, &facts, now),
             facts,

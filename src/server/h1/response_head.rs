@@ -1,6 +1,6 @@
 //! Writes response heads: status line, the gateway's fields, `Date`, framing, `Connection`.
 
-use crate::base::digits::push_decimal;
+use crate::base::text::push_decimal;
 use crate::gateway::Persistence;
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead, Version};

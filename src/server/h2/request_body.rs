@@ -7,8 +7,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::base::clock;
-use crate::server::deadline::DeadlineTimer;
-use crate::server::deadline::TransferTimeout;
+use crate::server::deadline::{DeadlineTimer, TransferTimeout};
 use crate::snapshot::Limits;
 use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
 use crate::wire::fields::Fields;
