@@ -8,8 +8,7 @@ use serde::Serialize;
 use crate::admin::accounts::{AccountList, AccountView, CreateAccount, SetPassword};
 
 use super::args::{Page, RoleArgs, WaitArgs};
-use super::client::Client;
-use super::client::path_id;
+use super::client::{Client, path_id};
 use super::failure::Failure;
 use super::output::{self, Printer};
 use super::password;

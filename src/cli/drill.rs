@@ -12,8 +12,7 @@ use crate::admin::keys::KeyView;
 use crate::admin::receipts::{NotRuledOut, Told, Waited};
 
 use super::args::{DEFAULT_WAIT, parse_wait};
-use super::client::Client;
-use super::client::path_id;
+use super::client::{Client, path_id};
 use super::failure::{Exit, Failure};
 use super::output::{self, Printer};
 use super::wait::{self, Gateway};

@@ -9,8 +9,7 @@ use crate::admin::receipts::Waited;
 use crate::admin::rotate::{Replaced, RotateKey, Rotated};
 
 use super::args::{KeyArgs, Page, RoleArgs, WaitArgs};
-use super::client::Client;
-use super::client::path_id;
+use super::client::{Client, path_id};
 use super::failure::Failure;
 use super::import::{self, ImportArgs};
 use super::output::{self, Form, Printer};

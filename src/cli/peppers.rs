@@ -6,8 +6,7 @@ use clap::Subcommand;
 
 use crate::admin::peppers::{Moved, PepperUses, PepperView};
 
-use super::client::Client;
-use super::client::path_id;
+use super::client::{Client, path_id};
 use super::failure::{Exit, Failure};
 use super::output::{self, Printer};
 

@@ -7,8 +7,7 @@ use clap::Subcommand;
 use crate::admin::roles::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
 
 use super::args::WaitArgs;
-use super::client::Client;
-use super::client::path_id;
+use super::client::{Client, path_id};
 use super::failure::Failure;
 use super::output::{self, Printer};
 use super::wait::Change;

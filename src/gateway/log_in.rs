@@ -74,7 +74,7 @@ async fn judge(
     (side, address): (Requester, IpAddr),
 ) -> Result<(Option<Arc<Facts>>, bool), Denial> {
     let worker = context.worker;
-    let place = worker.engine.passwords().place(side, address).await;
+    let place = worker.engine.passwords().acquire(side, address).await;
     let place = place.map_err(denial_of)?;
     let facts = worker
         .resolver
