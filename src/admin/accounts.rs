@@ -36,7 +36,7 @@ pub struct CreateAccount {
     pub email: Option<String>,
     /// Its password; needed where accounts log in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<Password>,
+    pub password: Option<PlainPassword>,
     /// `test` or `live`, for surfaces with a mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
@@ -57,15 +57,15 @@ pub struct CreateAccount {
 #[serde(deny_unknown_fields, default)]
 pub struct SetPassword {
     /// The new one.
-    pub password: Password,
+    pub password: PlainPassword,
 }
 
 /// A password on its way to its hash. `Debug` shows nothing; wiped when dropped.
 #[derive(Clone, Default, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(transparent)]
-pub struct Password(String);
+pub struct PlainPassword(String);
 
-impl Password {
+impl PlainPassword {
     /// Wraps it.
     #[must_use]
     pub const fn new(text: String) -> Self {
@@ -79,9 +79,9 @@ impl Password {
     }
 }
 
-impl fmt::Debug for Password {
+impl fmt::Debug for PlainPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
+        f.write_str("PlainPassword(..)")
     }
 }
 
@@ -301,7 +301,7 @@ fn logs_in(surface: &Surface) -> bool {
     matches!(surface.kind.carry(), Carry::Login(_))
 }
 
-fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r Password), OperationError> {
+fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r PlainPassword), OperationError> {
     let (Some(email), Some(password)) = (&request.email, &request.password) else {
         return Err(OperationError::Usage(format!(
             "accounts of surface `{}` log in: an e-mail address and a password are needed",
@@ -315,15 +315,15 @@ fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(
     Ok((email, password))
 }
 
-fn resolve_mode(surface: &Surface, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
-    let Some(asked) = asked else { return Ok(surface.mode) };
-    let mode = Mode::parse(asked).filter(|mode| surface.mode.is_none_or(|pinned| pinned == *mode));
+fn resolve_mode(surface: &Surface, name: Option<&str>) -> Result<Option<Mode>, OperationError> {
+    let Some(name) = name else { return Ok(surface.mode) };
+    let mode = Mode::parse(name).filter(|mode| surface.mode.is_none_or(|pinned| pinned == *mode));
     mode.map(Some)
-        .ok_or_else(|| OperationError::Usage(format!("surface `{}` has no mode `{}`", surface.name, printable(asked))))
+        .ok_or_else(|| OperationError::Usage(format!("surface `{}` has no mode `{}`", surface.name, printable(name))))
 }
 
 /// Hashes off the control runtime's threads: it takes some 20 ms of a core.
-async fn hash(password: &Password) -> Result<PasswordHash, OperationError> {
+async fn hash(password: &PlainPassword) -> Result<PasswordHash, OperationError> {
     let text = password.expose();
     if text.is_empty() || text.len() > MAX_PASSWORD || text.chars().any(char::is_control) {
         return Err(OperationError::Usage(format!(

@@ -98,14 +98,14 @@ impl From<MakeError> for OperationError {
 
 /// Why an operation was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct ErrorBody {
     /// The reason.
-    pub error: FailureBody,
+    pub error: ErrorDetail,
 }
 
 /// The reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailureBody {
+pub struct ErrorDetail {
     /// One of the codes of `OperationError`.
     pub code: String,
     /// For people.

@@ -125,7 +125,7 @@ impl std::fmt::Debug for KeyMade {
 
 /// A signing secret, for the service that signs with it.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Revealed {
+pub struct RevealedSecret {
     /// Its id.
     pub id: String,
     /// The secret itself.
@@ -136,15 +136,15 @@ pub struct Revealed {
     pub expires_at: Option<String>,
 }
 
-impl std::fmt::Debug for Revealed {
+impl std::fmt::Debug for RevealedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Revealed").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("RevealedSecret").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 /// The answer to a creation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Created {
+pub struct CreatedKey {
     /// What was made.
     pub credential: KeyMade,
     /// What an operator may want to know; nothing failed.
@@ -243,7 +243,7 @@ pub(crate) struct KeyWords<'r> {
 }
 
 /// A credential that was made.
-pub(crate) struct Minted {
+pub(crate) struct StoredKey {
     /// What is shown this once.
     pub(crate) credential: KeyMade,
     /// Those changed in the same step, as they are then; empty when that is in doubt.
@@ -258,7 +258,7 @@ impl Operations {
     /// # Errors
     /// [`OperationError::Usage`] with what would have been right, [`OperationError::NotFound`] without
     /// the tenant, or as the store has it.
-    pub async fn create_key(&self, request: &CreateKey) -> Result<Created, OperationError> {
+    pub async fn create_key(&self, request: &CreateKey) -> Result<CreatedKey, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, &request.surface)?;
         let mode = surface.resolve_mode(request.mode.as_deref())?;
@@ -295,9 +295,9 @@ impl Operations {
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
         let at = record.created_at;
         let made = finish(surface.surface, record, (None, at), self.peppers.first())?;
-        let Minted { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
+        let StoredKey { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
         tracing::info!(credential = %credential.id, surface = %surface.name(), tenant = %credential.tenant, "credential created");
-        Ok(Created {
+        Ok(CreatedKey {
             credential,
             warnings,
             doubt,
@@ -344,7 +344,7 @@ impl Operations {
     /// # Errors
     /// [`OperationError::Usage`] for a credential of another kind, whose secret nobody knows;
     /// [`OperationError::Conflict`] for one that is not in force, [`OperationError::NotFound`], or as the store has it.
-    pub async fn reveal_key(&self, id: &str) -> Result<Revealed, OperationError> {
+    pub async fn reveal_key(&self, id: &str) -> Result<RevealedSecret, OperationError> {
         let record = self.find_record(id).await?;
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, record.surface.as_str())?;
@@ -360,7 +360,7 @@ impl Operations {
             ))
         })?;
         tracing::info!(credential = %record.id, "signing secret revealed");
-        Ok(Revealed {
+        Ok(RevealedSecret {
             id: record.id.as_str().into(),
             secret: secret.expose().to_owned(),
             tenant: record.tenant.as_str().into(),
@@ -424,7 +424,7 @@ impl Operations {
 
 impl Operations {
     /// Stores a new credential and changes others in the same step.
-    pub(crate) async fn store_made(&self, made: Made, changes: Vec<(CredentialId, CredentialChange)>) -> Result<Minted, OperationError> {
+    pub(crate) async fn store_made(&self, made: Made, changes: Vec<(CredentialId, CredentialChange)>) -> Result<StoredKey, OperationError> {
         let key = made.key.ok_or_else(|| OperationError::Unavailable("no key was made".into()))?;
         let now = made.record.created_at;
         let new = NewRecords {
@@ -441,7 +441,7 @@ impl Operations {
         let mut written = written.into_iter();
         let stored = written.next();
         let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
-        Ok(Minted {
+        Ok(StoredKey {
             credential: KeyMade::new(&stored, &key, made.secret.as_ref()),
             changed: written.collect(),
             doubt,

@@ -35,7 +35,7 @@ pub mod tenants;
 mod text;
 
 pub use error::OperationError;
-use readiness::{Checks, Readiness};
+use readiness::{Readiness, ReadinessChecks};
 
 /// Reads the configuration again and puts it in force, or answers why not with file, line and caret.
 pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -79,7 +79,7 @@ impl Operations {
     }
 
     /// What readiness rests on. A gateway that is not registered can admit nobody whom it has to look up.
-    fn checks(&self) -> Checks {
+    fn checks(&self) -> ReadinessChecks {
         let mut checks = self.readiness.checks(self.clock.now().boot);
         if let Some(why) = self.store.unregistered()
             && checks.store == "ok"
@@ -97,10 +97,10 @@ impl Operations {
 
     /// What runs, and how it is.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> GatewayStatus {
         let snapshot = self.snapshot.load();
         let checks = self.checks();
-        Status {
+        GatewayStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             configuration: self.snapshot.version(),
             ready: checks.all_pass(),
@@ -130,7 +130,7 @@ pub struct Reloaded {
 
 /// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct GatewayStatus {
     /// The gateway's version.
     pub version: String,
     /// Counts the configurations since the start.
@@ -138,7 +138,7 @@ pub struct Status {
     /// Whether it is ready.
     pub ready: bool,
     /// Why, or why not.
-    pub checks: Checks,
+    pub checks: ReadinessChecks,
     /// Names of the surfaces.
     pub surfaces: Vec<String>,
     /// Names of the upstreams.

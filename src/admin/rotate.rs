@@ -9,7 +9,7 @@ use crate::store::CredentialChange;
 
 use super::Operations;
 use super::error::OperationError;
-use super::keys::{KeyMade, Minted, refuse_unused};
+use super::keys::{KeyMade, StoredKey, refuse_unused};
 use super::receipts::Doubtful;
 use super::surfaces::{find_key_surface, unused_scopes};
 use super::text::{parse_duration, parse_expiry, write};
@@ -31,11 +31,11 @@ pub struct RotateKey {
 
 /// The answer to a rotation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Rotated {
+pub struct RotatedKey {
     /// What was made.
     pub credential: KeyMade,
     /// What it replaces.
-    pub replaces: Replaced,
+    pub replaces: ReplacedKey,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
     /// What is not known: whether the end of the old one outlives a failure of the store.
@@ -45,14 +45,14 @@ pub struct Rotated {
 
 /// The old half of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replaced {
+pub struct ReplacedKey {
     /// Its id.
     pub id: String,
     /// When it stops working, RFC 3339.
     pub expires_at: Option<String>,
 }
 
-impl Doubtful for Rotated {
+impl Doubtful for RotatedKey {
     fn doubt(&self) -> Option<String> {
         self.doubt.clone()
     }
@@ -66,7 +66,7 @@ impl Operations {
     /// # Errors
     /// [`OperationError::NotFound`], [`OperationError::Conflict`] for one that is not in use,
     /// [`OperationError::Usage`], or as the store has it.
-    pub async fn rotate_key(&self, id: &str, request: &RotateKey) -> Result<Rotated, OperationError> {
+    pub async fn rotate_key(&self, id: &str, request: &RotateKey) -> Result<RotatedKey, OperationError> {
         let grace = request.grace.as_deref().map_or(Ok(GRACE), parse_duration)?;
         let now = self.clock.now().wall;
         let old = self.find_record(id).await?;
@@ -86,7 +86,7 @@ impl Operations {
         }
         let end = CredentialChange::ExpireAt(now.plus(grace));
         let made = self.store_made(made, vec![(old.id.clone(), end)]).await?;
-        let Minted {
+        let StoredKey {
             credential,
             changed,
             doubt,
@@ -97,9 +97,9 @@ impl Operations {
             None => Some(old.expires_at.map_or(now.plus(grace), |at| at.min(now.plus(grace)))),
         };
         tracing::info!(credential = %credential.id, replaces = %old.id, mode = ?credential.mode, "credential rotated");
-        Ok(Rotated {
+        Ok(RotatedKey {
             credential,
-            replaces: Replaced {
+            replaces: ReplacedKey {
                 id: old.id.as_str().into(),
                 expires_at: expires_at.map(write),
             },

@@ -119,10 +119,10 @@ pub struct SessionQuery {
 const MAX_READ: usize = 50;
 
 /// Records that sessions of a page hang on, each read once; `None` for one that is not there.
-type Above = HashMap<CredentialId, Option<CredentialRecord>>;
+type Ancestors = HashMap<CredentialId, Option<CredentialRecord>>;
 
 /// How long a session lives.
-enum Life {
+enum Lifetime {
     /// It has ended, since something that it hangs on has.
     Over,
     /// Until then, if it is not used before; `None`: without an end.
@@ -149,7 +149,7 @@ impl Operations {
             limit: PAGE,
             ..CredentialFilter::default()
         };
-        let (mut sessions, mut above) = (Vec::new(), Above::new());
+        let (mut sessions, mut above) = (Vec::new(), Ancestors::new());
         for _ in 0..MAX_READ {
             let found = self.store.list_credentials(filter.clone()).await?;
             let last = found.len() < PAGE;
@@ -160,7 +160,7 @@ impl Operations {
                 }
                 filter.after = Some(record.id.clone());
                 if self.is_session(&record)
-                    && let Life::Until(ends_at) = self.life_of(&record, now, &mut above).await?
+                    && let Lifetime::Until(ends_at) = self.life_of(&record, now, &mut above).await?
                 {
                     sessions.push(SessionView::new(&record, ends_at));
                 }
@@ -185,7 +185,7 @@ impl Operations {
     }
 
     /// How long a session lives, by itself and by what it hangs on.
-    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Above) -> Result<Life, OperationError> {
+    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Ancestors) -> Result<Lifetime, OperationError> {
         let mut end = own_end(record);
         let (mut parent, mut oldest) = (record.parent().cloned(), record.created_at);
         for _ in 0..MAX_ANCESTORS {
@@ -196,17 +196,17 @@ impl Operations {
             }
             // What hangs on a record that is not there any more admits nobody.
             let Some(Some(ancestor)) = above.get(&named.id) else {
-                return Ok(Life::Over);
+                return Ok(Lifetime::Over);
             };
             let ended = matches!(ancestor.state, State::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
-                return Ok(Life::Over);
+                return Ok(Lifetime::Over);
             }
             oldest = oldest.min(ancestor.created_at);
             parent = ancestor.parent().cloned();
         }
-        Ok(Life::Until(end))
+        Ok(Lifetime::Until(end))
     }
 
     /// Ends one session for ever, and what hangs on it.

@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::admin::accounts::{AccountList, AccountView, CreateAccount, SetPassword};
 
 use super::args::{Page, RoleArgs, WaitArgs};
-use super::client::Client;
+use super::client::OperatorClient;
 use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
 use super::password;
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
 /// Accounts.
 #[derive(Debug, Subcommand)]
@@ -100,7 +100,7 @@ pub(crate) struct AccountArgs {
     pub(crate) name: Option<String>,
 }
 
-pub(crate) fn run(client: &Client, command: &AccountCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &AccountCommand, printer: &Printer) -> Result<(), Failure> {
     let account: AccountView = match command {
         AccountCommand::Create(args) => client.post("/v1/accounts", &creation(args, printer)?)?,
         AccountCommand::Show { id } => client.get(&format!("/v1/accounts/{}", path_id(id)?))?,
@@ -123,8 +123,8 @@ pub(crate) fn run(client: &Client, command: &AccountCommand, printer: &Printer) 
     printer.print(&account, |out| show(out, &account))
 }
 
-fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str, body: &impl Serialize) -> Result<(), Failure> {
-    let change = Change {
+fn change(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str, body: &impl Serialize) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::admin::receipts::{EventList, EventView, GatewayList, GatewayView};
 
-use super::client::Client;
+use super::client::OperatorClient;
 use super::failure::Failure;
 use super::output::{self, Printer};
 
@@ -36,7 +36,7 @@ const PAGE: u64 = 1_000;
 
 /// Events that are not kept any more, between those before and after this line.
 #[derive(Serialize)]
-struct Gap {
+struct TrimmedEvents {
     gap: (u64, u64),
 }
 
@@ -46,7 +46,7 @@ struct NewHistory<'a> {
     history: &'a str,
 }
 
-pub(crate) fn run(client: &Client, args: &EventArgs, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) -> Result<(), Failure> {
     let mut after = args.after;
     let mut history: Option<String> = None;
     loop {
@@ -82,7 +82,7 @@ pub(crate) fn run(client: &Client, args: &EventArgs, printer: &Printer) -> Resul
 }
 
 fn say_gap(gap: (u64, u64), printer: &Printer) -> Result<(), Failure> {
-    printer.print(&Gap { gap }, |out| {
+    printer.print(&TrimmedEvents { gap }, |out| {
         writeln!(out, "events {} to {} are not kept any more", gap.0, gap.1)
     })
 }
@@ -98,7 +98,7 @@ fn show(out: &mut dyn io::Write, event: &EventView) -> io::Result<()> {
     writeln!(out, "{:>8}  {at:<24}  {:<10}  {}", event.position, event.kind, event.id)
 }
 
-pub(crate) fn gateways(client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn gateways(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {
     let list: GatewayList = client.get("/v1/gateways")?;
     printer.print(&list, |out| {
         let rows: Vec<_> = list.gateways.iter().map(row).collect();

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::admin::OperationError;
-use crate::admin::error::FailureBody;
+use crate::admin::error::ErrorDetail;
 use crate::config::Problems;
 
 use super::output::Form;
@@ -57,19 +57,19 @@ pub struct Failure {
     pub line: Option<u64>,
     /// Mistakes of the configuration, each with its place.
     pub problems: Option<serde_json::Value>,
-    /// Whether the log on standard error has it already, so that people are not told twice.
-    pub told: bool,
+    /// Whether the log on standard error has it already, so that people do not read it twice.
+    pub logged: bool,
 }
 
 /// The answer of a failed command, in JSON: these members and no others. `line` is there for a line of an import file,
 /// `problems` for a configuration with mistakes.
 #[derive(Serialize)]
-struct Answer<'a> {
-    error: Body<'a>,
+struct ErrorLine<'a> {
+    error: ErrorMembers<'a>,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ErrorMembers<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ impl Failure {
             message: message.into(),
             line: None,
             problems: None,
-            told: false,
+            logged: false,
         }
     }
 
@@ -119,9 +119,9 @@ impl Failure {
         }
     }
 
-    /// What the gateway told.
+    /// What the gateway answered.
     #[must_use]
-    pub fn told(body: FailureBody) -> Self {
+    pub fn of_gateway(body: ErrorDetail) -> Self {
         let exit = match body.code.as_str() {
             "usage" => Exit::Usage,
             "not_found" => Exit::NotFound,
@@ -139,7 +139,7 @@ impl Failure {
     pub(crate) fn print(&self, form: Form) {
         // Nobody is left to tell when standard error is gone.
         let _ = match form {
-            Form::Text if self.told => Ok(()),
+            Form::Text if self.logged => Ok(()),
             Form::Text => writeln!(io::stderr(), "error: {}", self.message),
             Form::Json => writeln!(io::stderr(), "{}", self.to_json()),
         };
@@ -148,19 +148,19 @@ impl Failure {
     /// One line of JSON.
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
-        let error = Body {
+        let error = ErrorMembers {
             code: &self.code,
             message: &self.message,
             line: self.line,
             problems: self.problems.as_ref(),
         };
-        serde_json::to_string(&Answer { error }).unwrap_or_default()
+        serde_json::to_string(&ErrorLine { error }).unwrap_or_default()
     }
 }
 
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
-        Self::told(FailureBody {
+        Self::of_gateway(ErrorDetail {
             code: error.code().into(),
             message: error.to_string(),
         })

@@ -4,17 +4,17 @@ use std::io;
 
 use clap::{Args, Subcommand};
 
-use crate::admin::keys::{CreateKey, Created, KeyList, KeyMade, KeyView, Revealed};
-use crate::admin::receipts::Waited;
-use crate::admin::rotate::{Replaced, RotateKey, Rotated};
+use crate::admin::keys::{CreateKey, CreatedKey, KeyList, KeyMade, KeyView, RevealedSecret};
+use crate::admin::receipts::Confirmation;
+use crate::admin::rotate::{ReplacedKey, RotateKey, RotatedKey};
 
 use super::args::{KeyArgs, Page, RoleArgs, WaitArgs};
-use super::client::Client;
+use super::client::OperatorClient;
 use super::client::path_id;
 use super::failure::Failure;
 use super::import::{self, ImportArgs};
 use super::output::{self, Form, Printer};
-use super::wait::{self, Change};
+use super::wait::{self, ChangeRequest};
 
 /// Keys.
 #[derive(Debug, Subcommand)]
@@ -116,7 +116,7 @@ pub(crate) struct CreateArgs {
 struct RotatedAnswer<'a> {
     #[serde(flatten)]
     credential: &'a KeyMade,
-    replaces: &'a Replaced,
+    replaces: &'a ReplacedKey,
 }
 
 /// The contract's answer to `revoke --wait`; the gateways are added to it.
@@ -127,7 +127,7 @@ struct RevokedAnswer<'a> {
     revoked_at: Option<&'a str>,
 }
 
-pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &KeyCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
         KeyCommand::Create(args) => create(client, args, printer),
         KeyCommand::List {
@@ -147,7 +147,7 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
             Ok(())
         }
         KeyCommand::Reveal { id } => {
-            let revealed: Revealed = client.get(&format!("/v1/keys/{}/secret", path_id(id)?))?;
+            let revealed: RevealedSecret = client.get(&format!("/v1/keys/{}/secret", path_id(id)?))?;
             printer.print(&revealed, |out| writeln!(out, "{}", revealed.secret))
         }
         KeyCommand::Show { id } => {
@@ -168,7 +168,7 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
     }
 }
 
-fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
+fn create(client: &OperatorClient, args: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
     let request = CreateKey {
         surface: args.surface.clone(),
         tenant: args.tenant.clone(),
@@ -181,7 +181,7 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
         name: args.key.name.clone(),
         description: args.description.clone(),
     };
-    let made: Created = client.post("/v1/keys", &request)?;
+    let made: CreatedKey = client.post("/v1/keys", &request)?;
     printer.warn(&made.warnings);
     printer.print(&made.credential, |out| output::key_made(out, &made.credential))?;
     shown_once(printer);
@@ -194,8 +194,8 @@ fn shown_once(printer: &Printer) {
     }
 }
 
-fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, how: &str) -> Result<(), Failure> {
-    let change = Change {
+fn change(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, how: &str) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
@@ -205,18 +205,18 @@ fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, how: &s
     change.make(&(), |out, key: &KeyView| output::key(out, key))
 }
 
-fn revoke(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str) -> Result<(), Failure> {
+fn revoke(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str) -> Result<(), Failure> {
     let Some(millis) = wait.millis()? else {
         return change(client, printer, wait, id, "revoke");
     };
-    let change = Change {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
         path: format!("/v1/keys/{}/revoke", path_id(id)?),
         id,
     };
-    let waited: Waited<KeyView> = change.ask(millis, &())?;
+    let waited: Confirmation<KeyView> = change.ask(millis, &())?;
     let key = waited.result.as_ref();
     let answer = RevokedAnswer {
         id,
@@ -228,18 +228,18 @@ fn revoke(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str) -> Resu
     })
 }
 
-fn rotate(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, request: &RotateKey) -> Result<(), Failure> {
-    let change = Change {
+fn rotate(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, request: &RotateKey) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
         path: format!("/v1/keys/{}/rotate", path_id(id)?),
         id,
     };
-    let waited: Waited<Rotated> = match wait.millis()? {
+    let waited: Confirmation<RotatedKey> = match wait.millis()? {
         Some(millis) => change.ask(millis, request)?,
         None => {
-            let done: Rotated = client.post(&change.path, request)?;
+            let done: RotatedKey = client.post(&change.path, request)?;
             show_rotated(&done, printer, |answer, out| printer.print(answer, out))?;
             return done.doubt.map_or(Ok(()), |doubt| Err(Failure::unconfirmed(doubt)));
         }
@@ -252,7 +252,7 @@ fn rotate(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, request
 
 /// Prints a rotation by `print`; a failure of that to confirm comes after what was shown once.
 fn show_rotated<'d>(
-    done: &'d Rotated,
+    done: &'d RotatedKey,
     printer: &Printer,
     print: impl FnOnce(&RotatedAnswer<'d>, &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {

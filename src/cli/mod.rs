@@ -32,7 +32,7 @@ pub use failure::{Exit, Failure};
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
-use client::Client;
+use client::OperatorClient;
 use drill::DrillArgs;
 use events::EventArgs;
 use keys::KeyCommand;
@@ -104,7 +104,7 @@ pub(crate) enum Command {
     /// Let the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway does.
-    Status,
+    GatewayStatus,
     /// The demo's upstream alone: answers with what it was sent.
     #[command(hide = true)]
     SampleUpstream {
@@ -140,21 +140,21 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Check => check::run(&cli.config, printer),
         Command::NewStore => serve::permit_new_store(&cli.config, printer),
         Command::Demo => demo::run(printer),
-        Command::Tenants(command) => tenants::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Keys(command) => keys::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Accounts(command) => accounts::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Roles(command) => roles::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Sessions(command) => sessions::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Peppers { command } => peppers::run(&Client::of_config(&cli.config)?, command.as_ref(), printer),
-        Command::Gateways => events::gateways(&Client::of_config(&cli.config)?, printer),
-        Command::Drill(args) => drill::run(&Client::of_config(&cli.config)?, args, printer),
-        Command::Events(args) => events::run(&Client::of_config(&cli.config)?, args, printer),
+        Command::Tenants(command) => tenants::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Keys(command) => keys::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Accounts(command) => accounts::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Roles(command) => roles::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Sessions(command) => sessions::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Peppers { command } => peppers::run(&OperatorClient::of_config(&cli.config)?, command.as_ref(), printer),
+        Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),
+        Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Reload => {
-            let done: crate::admin::Reloaded = Client::of_config(&cli.config)?.post("/v1/reload", &())?;
+            let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
         }
-        Command::Status => {
-            let status: crate::admin::Status = Client::of_config(&cli.config)?.get("/v1/status")?;
+        Command::GatewayStatus => {
+            let status: crate::admin::GatewayStatus = OperatorClient::of_config(&cli.config)?.get("/v1/status")?;
             printer.print(&status, |out| output::status(out, &status))
         }
         Command::SampleUpstream { listen } => demo::sample_upstream::run(*listen),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::admin::Status;
+use crate::admin::GatewayStatus;
 use crate::admin::keys::{KeyMade, KeyView};
 use crate::admin::tenants::TenantView;
 use crate::config::{Problems, Style};
@@ -191,7 +191,7 @@ pub(crate) fn key(out: &mut dyn Write, key: &KeyView) -> io::Result<()> {
     )
 }
 
-pub(crate) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
+pub(crate) fn status(out: &mut dyn Write, status: &GatewayStatus) -> io::Result<()> {
     let (surfaces, upstreams) = (status.surfaces.join(", "), status.upstreams.join(", "));
     fields(
         out,

@@ -7,11 +7,11 @@ use clap::Subcommand;
 use crate::admin::roles::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
 
 use super::args::WaitArgs;
-use super::client::Client;
+use super::client::OperatorClient;
 use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
 /// Roles.
 #[derive(Debug, Subcommand)]
@@ -72,7 +72,7 @@ pub(crate) enum RoleCommand {
     },
 }
 
-pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &RoleCommand, printer: &Printer) -> Result<(), Failure> {
     let role: RoleView = match command {
         RoleCommand::Create {
             tenant,
@@ -102,7 +102,7 @@ pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> 
                 description: description.clone(),
                 scopes: (*no_scopes || !scopes.is_empty()).then(|| scopes.clone()),
             };
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,
@@ -112,7 +112,7 @@ pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> 
             return change.make(&request, |out, role: &RoleView| show(out, role));
         }
         RoleCommand::Delete { id, wait } => {
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,

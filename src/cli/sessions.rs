@@ -7,11 +7,11 @@ use clap::Subcommand;
 use crate::admin::sessions::{SessionList, SessionView, SessionsEnded};
 
 use super::args::{Page, WaitArgs};
-use super::client::Client;
+use super::client::OperatorClient;
 use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
 /// Sessions.
 #[derive(Debug, Subcommand)]
@@ -48,7 +48,7 @@ pub(crate) enum SessionCommand {
     },
 }
 
-pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &SessionCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
         SessionCommand::List {
             tenant,
@@ -71,7 +71,7 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
         SessionCommand::Revoke {
             all_of: Some(id), wait, ..
         } => {
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,
@@ -85,7 +85,7 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
         }
         SessionCommand::Revoke { id, wait, .. } => {
             let id = id.as_deref().unwrap_or_default();
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,

@@ -5,11 +5,11 @@ use clap::Subcommand;
 use crate::admin::tenants::{CreateTenant, TenantList, TenantView};
 
 use super::args::{Page, WaitArgs};
-use super::client::Client;
+use super::client::OperatorClient;
 use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
 /// Tenants.
 #[derive(Debug, Subcommand)]
@@ -39,7 +39,7 @@ pub(crate) enum TenantCommand {
     },
 }
 
-pub(crate) fn run(client: &Client, command: &TenantCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &TenantCommand, printer: &Printer) -> Result<(), Failure> {
     let tenant: TenantView = match command {
         TenantCommand::Create { id } => client.post("/v1/tenants", &CreateTenant { id: id.clone() })?,
         TenantCommand::Enable { id, wait } => return switch(client, printer, wait, id, "enable"),
@@ -60,8 +60,8 @@ pub(crate) fn run(client: &Client, command: &TenantCommand, printer: &Printer) -
     printer.print(&tenant, |out| output::tenant(out, &tenant))
 }
 
-fn switch(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str) -> Result<(), Failure> {
-    let change = Change {
+fn switch(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
