@@ -8,7 +8,7 @@ use crate::base::fingerprint::{Fingerprint, Part, sha256};
 use crate::base::ids::SurfaceName;
 use crate::base::scope::Scope;
 use crate::config::{Purpose, load};
-use crate::store::CredentialChange;
+use crate::store::{CredentialChange, FactStore};
 
 use super::import::ImportKey;
 use super::keys::CreateKey;

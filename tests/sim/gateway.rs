@@ -11,8 +11,8 @@ use durward::admin::receipts::{ChangeSubject, Confirmation};
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::denial::Denial;
 use durward::base::ids::CredentialId;
-use durward::store::CredentialStore;
 use durward::store::redis::{Surroundings, WaitReplicas};
+use durward::store::{FactStore, RecordStore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
 

@@ -10,7 +10,7 @@ use crate::base::fingerprint::{Fingerprint, Pepper, Peppers, sha256};
 use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{CredentialChange, CredentialStore};
+use crate::store::{CredentialChange, RecordStore};
 
 use super::fixture::{NOW, key, operations, pepper, with_acme};
 

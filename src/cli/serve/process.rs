@@ -225,7 +225,7 @@ impl Process {
         }
         // The gateway that takes the place of this one reads ahead what this one had in use.
         let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
-        activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
+        activity::flush_all(self.cached.activity(), &*self.operations.store, &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
         let telemetry = self.telemetry;
@@ -247,7 +247,7 @@ async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Store
     let OpenedStore { store, shared_counts } = open_store(settings, &identity, clock.clone()).await?;
     let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
     // The announcer comes after the cache, since it announces only what the cache has applied.
-    let announcer = Announcer::new(&cached, identity, clock.clone());
+    let announcer = Announcer::new(&cached, store.clone(), identity, clock.clone());
     announcer.introduce().await;
     Ok(StoreParts {
         store,
