@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body::Frame;
+use hyper::body::Frame;
 
 use super::streams::Offer;
 use crate::base::clock;
@@ -151,7 +151,7 @@ impl<B: BodySource + Unpin, O: Outcome> AnswerBody<B, O> {
     }
 }
 
-impl<B: BodySource + Unpin + 'static, O: Outcome> http_body::Body for AnswerBody<B, O> {
+impl<B: BodySource + Unpin + 'static, O: Outcome> hyper::body::Body for AnswerBody<B, O> {
     type Data = Bytes;
     type Error = Broken;
 
