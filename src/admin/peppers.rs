@@ -144,7 +144,8 @@ impl Operations {
     pub async fn list_keys_under(
         &self,
         mark: &str,
-        (tenant, surface): (Option<&str>, Option<&str>),
+        tenant: Option<&str>,
+        surface: Option<&str>,
         after: Option<&str>,
         limit: Option<usize>,
     ) -> Result<KeyList, OperationError> {

@@ -65,8 +65,12 @@ async fn operate_keys(operations: &Operations, call: &AdminCall, path: &[&str], 
             change(operations, query, &about, operations.set_tenant(id, TenantState::Inactive)).await
         }
         ["v1", "keys"] if get && let Some(mark) = &query.pepper => {
-            let of = (query.tenant.as_deref(), query.surface.as_deref());
-            done(&operations.list_keys_under(mark, of, query.after.as_deref(), query.limit).await?)
+            let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());
+            done(
+                &operations
+                    .list_keys_under(mark, tenant, surface, query.after.as_deref(), query.limit)
+                    .await?,
+            )
         }
         ["v1", "keys"] if get => {
             let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());

@@ -54,13 +54,13 @@ pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) 
         let query = after.map(|after| format!("&after={after}")).unwrap_or_default();
         let page: EventList = client.get(&format!("/v1/events?limit={limit}{query}"))?;
         if history.as_ref().is_some_and(|known| *known != page.history) {
-            say_new_history(&page, printer)?;
+            show_new_history(&page, printer)?;
             history = Some(page.history);
             after = Some(0);
             continue;
         }
-        if let Some(gap) = page.trimmed {
-            say_gap(gap, printer)?;
+        if let Some((first, last)) = page.trimmed {
+            show_trimmed(first, last, printer)?;
         }
         for event in &page.events {
             printer.print(event, |out| show(out, event))?;
@@ -81,13 +81,13 @@ pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) 
     }
 }
 
-fn say_gap(gap: (u64, u64), printer: &Printer) -> Result<(), Failure> {
-    printer.print(&TrimmedEvents { gap }, |out| {
-        writeln!(out, "events {} to {} are not kept any more", gap.0, gap.1)
+fn show_trimmed(first: u64, last: u64, printer: &Printer) -> Result<(), Failure> {
+    printer.print(&TrimmedEvents { gap: (first, last) }, |out| {
+        writeln!(out, "events {first} to {last} are not kept any more")
     })
 }
 
-fn say_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> {
+fn show_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> {
     printer.print(&NewHistory { history: &page.history }, |out| {
         writeln!(out, "the store lost its data and counts anew; what follows is of another history")
     })
