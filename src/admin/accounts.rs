@@ -9,7 +9,7 @@ use crate::base::login::{is_email, login_fingerprint};
 use crate::base::principal::{CredentialRecord, Extras, PasswordHash};
 use crate::base::scope::Mode;
 use crate::decide::surface::{Carry, Recipe, Surface, SurfaceKind};
-use crate::issue::making::blank;
+use crate::issue::minting::blank;
 use crate::issue::password::{MAX_PASSWORD, hash_password};
 use crate::snapshot::Snapshot;
 use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords, find_any};
@@ -22,14 +22,12 @@ use super::text::{
     PAGE, mode_word, parse_expiry, parse_id, parse_name, parse_scopes, parse_tenant, printable, role_words, scope_words, state_word, write,
 };
 
-/// Makes an account.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateAccount {
     /// Its surface; may be left out when there is only one for accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub surface: Option<String>,
-    /// Whose it is.
     pub tenant: String,
     /// Its e-mail address; needed where accounts log in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,23 +38,19 @@ pub struct CreateAccount {
     /// `test` or `live`, for surfaces with a mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Its roles, by id or name.
     pub roles: Vec<String>,
     /// `30d`, or RFC 3339; without it, it does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// Replaces a password.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SetPassword {
-    /// The new one.
     pub password: PlainPassword,
 }
 
@@ -66,7 +60,6 @@ pub struct SetPassword {
 pub struct PlainPassword(String);
 
 impl PlainPassword {
-    /// Wraps it.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
@@ -92,19 +85,16 @@ pub struct AccountView {
     pub id: String,
     /// Its e-mail address, which is not its identity.
     pub email: Option<String>,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// The ids of its roles.
     pub roles: Vec<String>,
-    /// A name for people.
     pub name: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
@@ -135,10 +125,9 @@ impl From<&CredentialRecord> for AccountView {
 
 impl Doubtful for AccountView {}
 
-/// A page of accounts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AccountList {
-    /// In order of id.
+    /// In the order of their ids.
     pub accounts: Vec<AccountView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -267,7 +256,7 @@ impl Operations {
         changed
             .first()
             .map(AccountView::from)
-            .ok_or_else(|| OperationError::Unavailable("what was changed is not there".into()))
+            .ok_or_else(|| OperationError::Unavailable("the store did not return the account that was changed".into()))
     }
 
     async fn find_account(&self, id: &str) -> Result<CredentialRecord, OperationError> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::issue::making::MakeError;
+use crate::issue::minting::MakeError;
 use crate::store::{ChangeError, StoreError};
 
 /// Why an operation was not done. Holds no secret.
@@ -46,7 +46,6 @@ impl OperationError {
         }
     }
 
-    /// The answer's status.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
@@ -99,15 +98,12 @@ impl From<MakeError> for OperationError {
 /// Why an operation was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// The reason.
     pub error: ErrorDetail,
 }
 
-/// The reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorDetail {
     /// One of the codes of `OperationError`.
     pub code: String,
-    /// For people.
     pub message: String,
 }

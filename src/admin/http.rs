@@ -22,7 +22,6 @@ use tokio::time::timeout;
 use super::error::{ErrorBody, ErrorDetail};
 use super::text::printable;
 
-/// Largest request body.
 pub const MAX_BODY: usize = 64 * 1024;
 
 /// From accept, or from the last answer, to the end of the next head: local peers need milliseconds.
@@ -43,27 +42,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// One request, its body read.
 #[derive(Debug)]
 pub struct AdminCall {
-    /// The method.
     pub method: Method,
-    /// The target.
     pub uri: Uri,
     /// The body, at most [`MAX_BODY`] bytes.
     pub body: Bytes,
 }
 
-/// One answer.
 #[derive(Debug)]
 pub struct AdminReply {
-    /// The status.
     pub status: u16,
-    /// `Content-Type`.
     pub content_type: &'static str,
-    /// The body.
     pub body: Bytes,
 }
 
 impl AdminReply {
-    /// An answer in JSON.
     #[must_use]
     pub fn json(status: u16, value: &impl serde::Serialize) -> Self {
         Self {
@@ -74,12 +66,10 @@ impl AdminReply {
     }
 }
 
-/// Where connections come from.
 #[derive(Debug)]
 pub enum Listener {
     /// A Unix socket; peers other than our user and root are turned away.
     Unix(UnixListener),
-    /// TCP.
     Tcp(TcpListener),
 }
 
@@ -100,7 +90,6 @@ impl Bounds {
     };
 }
 
-/// Answers requests.
 pub trait AdminService: Send + Sync + 'static {
     /// Answers one request; [`read`] reads its body.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = AdminReply> + Send;
@@ -198,7 +187,7 @@ pub async fn read(request: Request<Incoming>) -> Result<AdminCall, AdminReply> {
     let (head, body) = request.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return Err(fail(413, "usage", "the body is larger than 64 KiB, or broke off")),
+        Ok(Err(_)) => return Err(fail(413, "usage", "the body is larger than 64 KiB, or ended too early")),
         Err(_) => return Err(fail(408, "usage", "the body did not arrive in time")),
     };
     Ok(AdminCall {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::fingerprint::{Fingerprint, Part};
+use crate::base::fingerprint::{CredentialPart, Fingerprint};
 use crate::decide::surface::KeyOrigin;
-use crate::issue::making::adopt;
+use crate::issue::minting::adopt;
 use crate::store::find_any;
 
 use super::Operations;
@@ -19,7 +19,6 @@ use super::text::{parse_expiry, parse_id};
 pub struct ImportKey {
     /// The surface it is for; it must accept imported keys.
     pub surface: String,
-    /// Whose it is.
     pub tenant: String,
     /// SHA-256 of the key (or of the publishable half), 64 hexadecimal digits.
     pub sha256: String,
@@ -35,15 +34,13 @@ pub struct ImportKey {
     /// `test` or `live`; needed when the surface has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Who acts within the tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// `30d`, or RFC 3339.
+    /// When it ends: `30d`, or RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -87,7 +84,7 @@ impl Operations {
             record.id = parse_id(id)?;
         }
         let older = self.peppers.older();
-        let older = older.map(|pepper| pepper.fingerprint_of_sha256(surface.name(), Part::Key, key.as_bytes()));
+        let older = older.map(|pepper| pepper.fingerprint_of_sha256(surface.name(), CredentialPart::Key, key.as_bytes()));
         if find_any(&*self.store, older).await? {
             // Also one that was revoked: it must not come back under another pepper.
             return Err(OperationError::Conflict("a credential with this key exists already".into()));

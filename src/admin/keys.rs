@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::CredentialId;
 use crate::base::key::GeneratedKey;
-use crate::base::principal::{CredentialRecord, Extras, Parent, State};
+use crate::base::principal::{CredentialRecord, CredentialState, Extras, Parent};
 use crate::base::scope::{Mode, ScopeSet};
 use crate::decide::surface::Recipe;
-use crate::issue::making::{Made, blank, finish, signing_secret};
+use crate::issue::minting::{MintedCredential, blank, finish, signing_secret};
 use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords};
 
 use super::Operations;
@@ -25,12 +25,10 @@ use super::text::{
 pub struct CreateKey {
     /// The surface it is for.
     pub surface: String,
-    /// Whose it is.
     pub tenant: String,
     /// `test` or `live`; needed when the surface has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Its roles, by id or name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -44,10 +42,8 @@ pub struct CreateKey {
     /// `30d`, or RFC 3339; without it, it does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -62,30 +58,23 @@ pub struct KeyMade {
     /// The secret half of a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// The visible beginning.
     pub prefix: String,
-    /// The last four characters.
     pub last4: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     #[serde(default)]
     pub subject: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its roles.
     pub roles: Vec<String>,
     /// The id of the record it hangs on, which ends it.
     #[serde(default)]
     pub parent: Option<String>,
-    /// A name for people.
     #[serde(default)]
     pub name: Option<String>,
-    /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When it ends, RFC 3339.
@@ -126,9 +115,7 @@ impl std::fmt::Debug for KeyMade {
 /// A signing secret, for the service that signs with it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct RevealedSecret {
-    /// Its id.
     pub id: String,
-    /// The secret itself.
     pub secret: String,
     /// The tenant that has it.
     pub tenant: String,
@@ -145,7 +132,6 @@ impl std::fmt::Debug for RevealedSecret {
 /// The answer to a creation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CreatedKey {
-    /// What was made.
     pub credential: KeyMade,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
@@ -157,32 +143,24 @@ pub struct CreatedKey {
 /// A credential as operators see it: no secret, no fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
-    /// Its id.
     pub id: String,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// The visible beginning.
     pub prefix: String,
-    /// The last four characters.
     pub last4: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     pub subject: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its roles.
     pub roles: Vec<String>,
     /// The id of the record it hangs on, which ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// A name for people.
     pub name: Option<String>,
-    /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When it was made, RFC 3339.
@@ -198,9 +176,9 @@ pub struct KeyView {
 impl From<&CredentialRecord> for KeyView {
     fn from(record: &CredentialRecord) -> Self {
         let (state, revoked_at) = match record.state {
-            State::Active => ("active", None),
-            State::Disabled => ("disabled", None),
-            State::Revoked { at } => ("revoked", Some(at)),
+            CredentialState::Active => ("active", None),
+            CredentialState::Disabled => ("disabled", None),
+            CredentialState::Revoked { at } => ("revoked", Some(at)),
         };
         Self {
             id: record.id.as_str().into(),
@@ -226,10 +204,9 @@ impl From<&CredentialRecord> for KeyView {
 
 impl Doubtful for KeyView {}
 
-/// A page of credentials.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeyList {
-    /// In order of id.
+    /// In the order of their ids.
     pub keys: Vec<KeyView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -248,7 +225,6 @@ pub(crate) struct StoredKey {
     pub(crate) credential: KeyMade,
     /// Those changed in the same step, as they are then; empty when that is in doubt.
     pub(crate) changed: Vec<CredentialRecord>,
-    /// What is not known.
     pub(crate) doubt: Option<String>,
 }
 
@@ -350,13 +326,13 @@ impl Operations {
         let surface = find_key_surface(&snapshot, record.surface.as_str())?;
         if !matches!(surface.surface.kind.recipe(), Recipe::Signing(_)) {
             return Err(OperationError::Usage(format!(
-                "`{id}` is no signing secret: of other credentials only the hash is kept"
+                "`{id}` is not a signing secret: of other credentials only the hash is stored"
             )));
         }
         refuse_unused(&record, record.expires_at.is_some_and(|end| end <= self.clock.now().wall))?;
         let secret = signing_secret(surface.surface, &record, &self.peppers).ok_or_else(|| {
             OperationError::Conflict(format!(
-                "`{id}` was made under a pepper or a prefix that this gateway has not any more"
+                "`{id}` was made under a pepper or a prefix that this gateway does not have any more"
             ))
         })?;
         tracing::info!(credential = %record.id, "signing secret revealed");
@@ -424,7 +400,11 @@ impl Operations {
 
 impl Operations {
     /// Stores a new credential and changes others in the same step.
-    pub(crate) async fn store_made(&self, made: Made, changes: Vec<(CredentialId, CredentialChange)>) -> Result<StoredKey, OperationError> {
+    pub(crate) async fn store_made(
+        &self,
+        made: MintedCredential,
+        changes: Vec<(CredentialId, CredentialChange)>,
+    ) -> Result<StoredKey, OperationError> {
         let key = made.key.ok_or_else(|| OperationError::Unavailable("no key was made".into()))?;
         let now = made.record.created_at;
         let new = NewRecords {
@@ -440,7 +420,7 @@ impl Operations {
         };
         let mut written = written.into_iter();
         let stored = written.next();
-        let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
+        let stored = stored.ok_or_else(|| OperationError::Unavailable("the store did not return the credential that was made".into()))?;
         Ok(StoredKey {
             credential: KeyMade::new(&stored, &key, made.secret.as_ref()),
             changed: written.collect(),
@@ -451,10 +431,10 @@ impl Operations {
 
 pub(super) fn refuse_unused(old: &CredentialRecord, expired: bool) -> Result<(), OperationError> {
     let why = match old.state {
-        State::Revoked { .. } => "is revoked",
-        State::Disabled => "is disabled",
-        State::Active if expired => "has expired",
-        State::Active => return Ok(()),
+        CredentialState::Revoked { .. } => "is revoked",
+        CredentialState::Disabled => "is disabled",
+        CredentialState::Active if expired => "has expired",
+        CredentialState::Active => return Ok(()),
     };
     Err(OperationError::Conflict(format!(
         "credential `{}` {why}; make a new one with `durward keys create`",

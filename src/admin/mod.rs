@@ -46,17 +46,12 @@ pub struct Operations {
     pub store: Arc<dyn CredentialStore>,
     /// What new fingerprints are made with.
     pub peppers: Peppers,
-    /// The configuration in force.
     pub snapshot: Arc<SharedSnapshot>,
-    /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// What `/metrics` shows.
     pub telemetry: Arc<Telemetry>,
-    /// What `/readyz` shows.
     pub readiness: Arc<Readiness>,
     /// In words, what there are too few descriptors for; `None` if there are enough.
     pub shortage: Option<String>,
-    /// Reloads the configuration.
     pub reload: Reload,
     /// Where the public side listens.
     pub listeners: Vec<ListenerView>,
@@ -128,24 +123,17 @@ pub struct Reloaded {
     pub version: u64,
 }
 
-/// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayStatus {
-    /// The gateway's version.
     pub version: String,
     /// Counts the configurations since the start.
     pub configuration: u64,
-    /// Whether it is ready.
     pub ready: bool,
-    /// Why, or why not.
     pub checks: ReadinessChecks,
-    /// Names of the surfaces.
     pub surfaces: Vec<String>,
-    /// Names of the upstreams.
     pub upstreams: Vec<String>,
     /// How many routes there are.
     pub routes: usize,
-    /// Requests in flight.
     pub in_flight: u64,
     /// Where the public side listens.
     pub listeners: Vec<ListenerView>,
@@ -154,10 +142,8 @@ pub struct GatewayStatus {
     pub probes: Option<String>,
 }
 
-/// One public listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerView {
-    /// Its name.
     pub name: String,
     /// Where it listens; the real port where the configuration says 0.
     pub address: String,

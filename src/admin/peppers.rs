@@ -8,7 +8,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::PepperMark;
 use crate::base::key::{IdKind, mint_id};
 use crate::base::login::login_fingerprint;
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::store::{ChangeError, CredentialFilter, Listed, MAX_LIST, PepperList, UnderPepper, pepper_of};
 
 use super::Operations;
@@ -23,7 +23,7 @@ const MOVING: Duration = Duration::from_secs(10);
 /// What depends on each pepper.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PepperUses {
-    /// Oldest first.
+    /// The oldest one stands first.
     pub peppers: Vec<PepperView>,
     /// Credentials in force under a pepper that the store does not list: nobody finds them.
     pub unlisted: u64,
@@ -39,7 +39,6 @@ pub struct PepperView {
     pub first: bool,
     /// Whether it is being dropped.
     pub leaving: bool,
-    /// Keys and pairs.
     pub credentials: u64,
     /// Accounts, which move by themselves (`durward peppers move`).
     pub accounts: u64,
@@ -107,7 +106,7 @@ impl Operations {
         loop {
             let page = self.page_of(after).await?;
             let in_force = |record: &&CredentialRecord| {
-                !matches!(record.state, State::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
+                !matches!(record.state, CredentialState::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
             };
             for record in page.iter().filter(in_force) {
                 let Some(mark) = pepper_of(record, oldest) else { continue };

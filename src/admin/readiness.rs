@@ -91,7 +91,6 @@ impl Readiness {
     }
 }
 
-/// What `/readyz` checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadinessChecks {
     /// A configuration is in force.
@@ -106,7 +105,6 @@ pub struct ReadinessChecks {
 }
 
 impl ReadinessChecks {
-    /// Whether every check passes.
     #[must_use]
     pub fn all_pass(&self) -> bool {
         [&self.configuration, &self.store, &self.warm, &self.serving]

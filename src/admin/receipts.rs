@@ -33,11 +33,8 @@ const SEARCHED: usize = 200;
 /// What a change was about, as its event tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeSubject {
-    /// A credential.
     Credential(CredentialId),
-    /// A tenant.
     Tenant(TenantId),
-    /// A role.
     Role(RoleId),
 }
 
@@ -125,7 +122,6 @@ impl std::fmt::Display for NotRuledOut {
 /// What one gateway says of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayReceipt {
-    /// Its id.
     pub id: String,
     /// It has said that it applied the change.
     pub confirmed: bool,
@@ -143,9 +139,8 @@ pub struct GatewayReceipt {
 /// The gateways of this store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayList {
-    /// The store's position.
     pub position: u64,
-    /// In order of id.
+    /// In the order of their ids.
     pub gateways: Vec<GatewayView>,
     /// Who is no longer registered and may still act on what it read before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -167,14 +162,11 @@ pub struct DepartedView {
     pub stopped_by: String,
 }
 
-/// One gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayView {
-    /// Its id.
     pub id: String,
     /// It is the one that answers.
     pub this: bool,
-    /// Its version.
     pub version: String,
     /// `current`: it has applied everything. `behind`: it has not. `silent`: it was not heard of for
     /// six seconds.
@@ -187,24 +179,22 @@ pub struct GatewayView {
     pub behind: Option<u64>,
     /// When it was last heard of, RFC 3339, by the store's clock.
     pub last_heard_at: String,
-    /// The same as milliseconds.
+    /// Milliseconds since then, by the clock of the store.
     pub heard_ms_ago: u64,
     /// How long after a change it may at most act on what was before, in milliseconds.
     pub bound_ms: u64,
 }
 
-/// A page of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventList {
     /// The name of the store's history: positions count within one.
     pub history: String,
-    /// The store's position.
     pub position: u64,
-    /// The oldest event kept.
+    /// The position of the oldest event that is still in the store.
     pub oldest: Option<u64>,
     /// First and last of those asked for that are not kept any more.
     pub trimmed: Option<(u64, u64)>,
-    /// Oldest first.
+    /// The oldest one stands first.
     pub events: Vec<EventView>,
 }
 
@@ -250,7 +240,7 @@ impl From<&ToldEvent> for EventView {
 /// What gateways must have applied, and since when.
 struct AwaitedChange {
     standing: Standing,
-    /// By the store's clock.
+    /// As the clock of the store counts it.
     since: UnixMillis,
 }
 

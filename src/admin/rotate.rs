@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::issue::making::successor;
+use crate::issue::minting::successor;
 use crate::store::CredentialChange;
 
 use super::Operations;
@@ -17,7 +17,6 @@ use super::text::{parse_duration, parse_expiry, write};
 /// How long the old credential goes on working if nothing is said: time to roll a deployment.
 const GRACE: Duration = Duration::from_secs(3_600);
 
-/// Replaces a credential.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotateKey {
@@ -32,9 +31,7 @@ pub struct RotateKey {
 /// The answer to a rotation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RotatedKey {
-    /// What was made.
     pub credential: KeyMade,
-    /// What it replaces.
     pub replaces: ReplacedKey,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
@@ -46,7 +43,6 @@ pub struct RotatedKey {
 /// The old half of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplacedKey {
-    /// Its id.
     pub id: String,
     /// When it stops working, RFC 3339.
     pub expires_at: Option<String>,
@@ -80,7 +76,7 @@ impl Operations {
         let mut warnings = unused_scopes(&snapshot, &surface, &made.record.scopes);
         if let (None, Some(end)) = (&request.expires, made.record.expires_at) {
             warnings.push(format!(
-                "the new credential ends when the old one would have, at {}; --expires sets another time",
+                "the new credential ends at {}, when the old one would have ended; --expires sets another time",
                 write(end)
             ));
         }

@@ -238,11 +238,10 @@ struct Query {
 }
 
 impl Query {
-    /// `after` as a position.
     fn position(&self) -> Result<Option<u64>, OperationError> {
         let parse = |text: &String| {
             text.parse()
-                .map_err(|_| OperationError::Usage("after is a position, a number".into()))
+                .map_err(|_| OperationError::Usage("`after` must be a position, which is a whole number".into()))
         };
         self.after.as_ref().map(parse).transpose()
     }
@@ -257,19 +256,20 @@ impl Query {
                 "surface" => query.surface = value_text,
                 "parent" => query.parent = value_text,
                 "subject" => {
-                    let subject =
-                        percent::decode(value).ok_or_else(|| OperationError::Usage("subject is not percent-encoded right".into()))?;
+                    let subject = percent::decode(value)
+                        .ok_or_else(|| OperationError::Usage("the subject is not percent-encoded correctly".into()))?;
                     query.subject = Some(subject);
                 }
                 "pepper" => query.pepper = value_text,
                 "after" => query.after = value_text,
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=1_000).contains(limit));
-                    query.limit = Some(limit.ok_or_else(|| OperationError::Usage("limit is a number from 1 to 1000".into()))?);
+                    query.limit = Some(limit.ok_or_else(|| OperationError::Usage("`limit` must be a number from 1 to 1000".into()))?);
                 }
                 "wait" => {
                     let wait = value.parse().ok().map(Duration::from_millis).filter(|wait| *wait <= MAX_WAIT);
-                    query.wait = Some(wait.ok_or_else(|| OperationError::Usage("wait is milliseconds, at most 25000".into()))?);
+                    query.wait =
+                        Some(wait.ok_or_else(|| OperationError::Usage("`wait` must be a number of milliseconds, at most 25000".into()))?);
                 }
                 _ => {
                     return Err(OperationError::Usage(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject};
-use crate::base::principal::{ClaimValue, CredentialRecord, Idle, MAX_ANCESTORS, State};
+use crate::base::principal::{ClaimValue, CredentialRecord, CredentialState, IdleTimeout, MAX_ANCESTORS};
 use crate::store::{CredentialChange, CredentialFilter};
 
 use super::Operations;
@@ -17,23 +17,19 @@ use super::text::{PAGE, mode_word, parse_id, parse_subject, parse_surface, parse
 /// A session as operators see it: a record that hangs on another, or that slides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionView {
-    /// Its id.
     pub id: String,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     pub subject: Option<String>,
     /// The id of the record it hangs on, which ends it.
     pub parent: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its claims.
     pub claims: serde_json::Map<String, serde_json::Value>,
     /// When it was made, RFC 3339.
     pub created_at: String,
@@ -77,10 +73,9 @@ impl SessionView {
 
 impl Doubtful for SessionView {}
 
-/// A page of sessions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionList {
-    /// In order of id.
+    /// In the order of their ids.
     pub sessions: Vec<SessionView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -97,20 +92,14 @@ pub struct SessionsEnded {
 
 impl Doubtful for SessionsEnded {}
 
-/// Which sessions are listed.
 #[derive(Debug, Clone, Default)]
 pub struct SessionQuery {
-    /// Of this tenant.
     pub tenant: Option<String>,
-    /// Of this surface.
     pub surface: Option<String>,
     /// Hanging on the record of this id: an account, a key, a token.
     pub parent: Option<String>,
-    /// Of this subject.
     pub subject: Option<String>,
-    /// After this id.
     pub after: Option<String>,
-    /// At most this many.
     pub limit: Option<usize>,
 }
 
@@ -198,7 +187,8 @@ impl Operations {
             let Some(Some(ancestor)) = above.get(&named.id) else {
                 return Ok(Lifetime::Over);
             };
-            let ended = matches!(ancestor.state, State::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
+            let ended =
+                matches!(ancestor.state, CredentialState::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
                 return Ok(Lifetime::Over);
@@ -245,7 +235,7 @@ impl Operations {
 
 /// When a record ends by itself if it is not used before.
 fn own_end(record: &CredentialRecord) -> Option<UnixMillis> {
-    earlier(record.expires_at, record.idle().map(Idle::ends_at))
+    earlier(record.expires_at, record.idle().map(IdleTimeout::ends_at))
 }
 
 fn earlier(one: Option<UnixMillis>, other: Option<UnixMillis>) -> Option<UnixMillis> {

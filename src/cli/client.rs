@@ -100,7 +100,10 @@ impl OperatorClient {
         let garbled = || {
             Failure::new(
                 Exit::Failed,
-                format!("the gateway at {} gave an answer of another version", self.socket.display()),
+                format!(
+                    "the gateway at {} gave an answer that this version of durward cannot read",
+                    self.socket.display()
+                ),
             )
         };
         if (200..300).contains(&status) {

@@ -25,7 +25,7 @@ const OF_REDIS: usize = 64;
 pub(crate) struct DescriptorDemand {
     /// All but connections of clients and to services.
     fixed: usize,
-    /// `limits.connections`.
+    /// As `limits.connections` has it in the configuration.
     connections: usize,
     /// Connections that all workers together may have to all endpoints.
     upstreams: usize,
@@ -38,7 +38,7 @@ pub(crate) struct DescriptorBudget {
     pub(crate) limit: u64,
     /// Client connections that are accepted at a time.
     pub(crate) connections: usize,
-    /// `limits.connections`.
+    /// As `limits.connections` has it in the configuration.
     pub(crate) configured: usize,
     /// Connections to services that all workers together may have, also after a reload that adds services.
     pub(crate) upstreams: usize,

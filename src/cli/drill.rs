@@ -19,7 +19,6 @@ use super::output::{self, Printer};
 use super::wait::{self, ReceiptJson};
 use visits::{DrillTarget, UrlReport};
 
-/// `durward drill`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DrillArgs {
     /// The surface of the canary; needed when there is more than one for API keys.

@@ -13,7 +13,6 @@ use super::client::OperatorClient;
 use super::failure::Failure;
 use super::output::{self, Printer};
 
-/// `durward events`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EventArgs {
     /// Begin after this position; without it, the newest are shown.
@@ -89,7 +88,10 @@ fn show_trimmed(first: u64, last: u64, printer: &Printer) -> Result<(), Failure>
 
 fn show_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> {
     printer.print(&NewHistory { history: &page.history }, |out| {
-        writeln!(out, "the store lost its data and counts anew; what follows is of another history")
+        writeln!(
+            out,
+            "the store lost its data and counts from zero again; the events below belong to a new history"
+        )
     })
 }
 

@@ -14,22 +14,19 @@ use super::output::Form;
 /// Exit codes: a stable contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
     Done,
-    /// Failed.
     Failed,
     /// Wrong usage; the message says what would have been right.
     Usage,
     /// There is no such thing.
     NotFound,
-    /// Unavailable, or not confirmed.
+    /// The gateway or the store is not available, or a change is not confirmed.
     Unavailable,
     /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
     Configuration,
 }
 
 impl Exit {
-    /// The process's exit code.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -47,9 +44,7 @@ impl Exit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// How the process ends.
     pub exit: Exit,
-    /// A code for programs.
     pub code: String,
     /// What people read; holds no secret.
     pub message: String,
@@ -119,7 +114,6 @@ impl Failure {
         }
     }
 
-    /// What the gateway answered.
     #[must_use]
     pub fn of_gateway(body: ErrorDetail) -> Self {
         let exit = match body.code.as_str() {
@@ -145,7 +139,6 @@ impl Failure {
         };
     }
 
-    /// One line of JSON.
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
         let error = ErrorMembers {

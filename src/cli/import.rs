@@ -15,7 +15,6 @@ use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
 use super::output::{self, Form, Printer};
 
-/// `keys import`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
     /// JSON lines with the names of these options as members (`scopes` is a list, or one text with spaces); `-` is standard input.
@@ -39,7 +38,6 @@ pub(crate) struct ImportArgs {
     /// Its last four characters, for lists.
     #[arg(long, value_name = "TEXT")]
     pub(crate) last4: Option<String>,
-    /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,
 }

@@ -16,63 +16,58 @@ use super::import::{self, ImportArgs};
 use super::output::{self, Form, Printer};
 use super::wait::{self, ChangeRequest};
 
-/// Keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Make a key or a key pair; its secret is shown this once.
     Create(CreateArgs),
     /// List keys: prefix and last four characters, never a secret.
     List {
-        /// Of this tenant.
+        /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Of this surface.
+        /// Only those of this surface.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
         /// In force and found only with this pepper, whose mark `durward peppers` shows.
         #[arg(long, value_name = "MARK")]
         pepper: Option<String>,
-        /// Which part.
         #[command(flatten)]
         page: Page,
     },
-    /// Show one key.
+    /// Show the key with this id.
     Show {
-        /// Its id.
+        /// The id of the key.
         id: String,
     },
     /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
     Reveal {
-        /// Its id.
+        /// The id of the key.
         id: String,
     },
     /// Switch a key off; `enable` switches it on again.
     Disable {
-        /// Its id.
+        /// The id of the key.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// Switch a key on again.
     Enable {
-        /// Its id.
+        /// The id of the key.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// End a key for ever; for a leaked one say `--wait`, which shows on which gateways it has stopped.
     Revoke {
-        /// Its id.
+        /// The id of the key.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// Make a key like this one and let this one end after a grace.
     Rotate {
-        /// Its id.
+        /// The id of the key.
         id: String,
         /// How long the old one goes on working: 45s, 90m, 12h, 30d, 2w, or 0.
         #[arg(long, value_name = "TIME", default_value = "1h")]
@@ -80,7 +75,6 @@ pub(crate) enum KeyCommand {
         /// When the new one ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old one would have.
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -88,25 +82,22 @@ pub(crate) enum KeyCommand {
     Import(ImportArgs),
 }
 
-/// `keys create`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CreateArgs {
     /// The surface it is for.
     #[arg(long, value_name = "NAME")]
     pub(crate) surface: String,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: String,
-    /// Which roles.
     #[command(flatten)]
     pub(crate) roles: RoleArgs,
     /// The id of the record it hangs on: when that ends, it ends.
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
-    /// What it is for.
+    /// What it is used for.
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
-    /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,
 }
@@ -190,7 +181,7 @@ fn create(client: &OperatorClient, args: &CreateArgs, printer: &Printer) -> Resu
 
 fn shown_once(printer: &Printer) {
     if printer.form() == Form::Text {
-        printer.remark("warning: this is the only time the key is shown; only its hash is kept");
+        printer.remark("warning: the key is shown only now; only its hash is stored");
     }
 }
 

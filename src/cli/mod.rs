@@ -52,21 +52,19 @@ use tenants::TenantCommand;
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {
-    /// The configuration file.
+    /// The configuration file of the gateway.
     #[arg(long, global = true, value_name = "FILE", default_value = "gateway.toml")]
     pub(crate) config: PathBuf,
-    /// Answer in JSON.
+    /// Answer in JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the gateway.
+    /// Run the gateway until SIGINT or SIGTERM.
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
@@ -86,7 +84,7 @@ pub(crate) enum Command {
     /// Make, list and change roles.
     #[command(subcommand)]
     Roles(RoleCommand),
-    /// List and end sessions.
+    /// List sessions, and end them.
     #[command(subcommand)]
     Sessions(SessionCommand),
     /// Show what depends on each pepper, and when one can be dropped.
@@ -108,7 +106,7 @@ pub(crate) enum Command {
     /// The demo's upstream alone: answers with what it was sent.
     #[command(hide = true)]
     SampleUpstream {
-        /// Where it listens.
+        /// The address on which it listens.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },

@@ -12,16 +12,12 @@ use crate::config::{Problems, Style};
 
 use super::failure::{Exit, Failure};
 
-/// How answers look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// One JSON value.
     Json,
-    /// For people.
     Text,
 }
 
-/// Prints answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     form: Form,
@@ -34,7 +30,6 @@ impl Printer {
         Self { form }
     }
 
-    /// Which form it prints.
     #[must_use]
     pub(crate) const fn form(&self) -> Form {
         self.form

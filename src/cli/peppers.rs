@@ -11,7 +11,6 @@ use super::client::path_id;
 use super::failure::{Exit, Failure};
 use super::output::{self, Printer};
 
-/// Peppers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PepperCommand {
     /// Let accounts that log in be found under the first pepper, so that none depends on an older one.

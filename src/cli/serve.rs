@@ -29,10 +29,8 @@ pub(crate) use store::permit_new_store;
 /// Diagnostics and access lines get this long to be written when the process ends.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
-/// Where access lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AccessLines {
-    /// Standard output.
     Stdout,
     /// Standard error: standard output belongs to the demo.
     Stderr,

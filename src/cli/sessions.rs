@@ -13,36 +13,33 @@ use super::failure::Failure;
 use super::output::{self, Printer};
 use super::wait::ChangeRequest;
 
-/// Sessions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
     /// List live sessions: what hangs on an account, a key or a token, and what slides.
     List {
-        /// Of this tenant.
+        /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Of this surface.
+        /// Only those of this surface.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
         /// Hanging on the record of this id.
         #[arg(long, value_name = "ID")]
         parent: Option<String>,
-        /// Of this subject.
+        /// Only those of this subject.
         #[arg(long, value_name = "SUBJECT")]
         subject: Option<String>,
-        /// Which part.
         #[command(flatten)]
         page: Page,
     },
     /// End one session for ever, or all that hang on a record.
     Revoke {
-        /// The session's id.
+        /// The id of the session.
         #[arg(required_unless_present = "all_of", conflicts_with = "all_of")]
         id: Option<String>,
         /// End all sessions that hang on the record of this id, which itself goes on.
         #[arg(long, value_name = "ID")]
         all_of: Option<String>,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },

@@ -11,29 +11,26 @@ use super::failure::Failure;
 use super::output::{self, Printer};
 use super::wait::ChangeRequest;
 
-/// Tenants.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
-    /// Make an active tenant.
+    /// Make a tenant whose credentials are admitted.
     Create {
         /// Your word for it; becomes the tenant header.
         id: String,
     },
-    /// List tenants.
+    /// List tenants in the order of their ids.
     List(Page),
-    /// Admit a tenant's credentials.
+    /// Admit the credentials of a tenant again.
     Enable {
-        /// The tenant.
+        /// The id of the tenant.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
     /// Refuse a tenant's credentials; `--wait` shows on which gateways they are refused.
     Disable {
-        /// The tenant.
+        /// The id of the tenant.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },

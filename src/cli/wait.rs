@@ -59,7 +59,6 @@ pub(crate) struct ChangeRequest<'c> {
     pub(crate) client: &'c OperatorClient,
     pub(crate) wait: &'c WaitArgs,
     pub(crate) printer: &'c Printer,
-    /// Path of the operation.
     pub(crate) path: String,
     /// The id given on the command line.
     pub(crate) id: &'c str,
@@ -138,10 +137,9 @@ pub(crate) fn doubts<T>(waited: &Confirmation<T>) -> Option<String> {
     Some(words.join("; "))
 }
 
-/// Gateways for people.
 pub(crate) fn table(out: &mut dyn Write, receipts: Option<&[GatewayReceipt]>) -> io::Result<()> {
     let Some(receipts) = receipts else {
-        return writeln!(out, "\nwhich gateways have applied it is not known");
+        return writeln!(out, "\nit is not known which gateways have applied the change");
     };
     writeln!(out)?;
     let rows = receipts.iter().map(|receipt| {

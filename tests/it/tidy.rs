@@ -152,6 +152,16 @@ fn an_arrow_that_points_up_is_caught() {
 }
 
 #[test]
+fn a_date_read_elsewhere_is_caught() {
+    tells_apart(
+        rules::no_date_is_read_from_the_library,
+        "src/a.rs",
+        "jiff::Timestamp::now()",
+        "clock.now()",
+    );
+}
+
+#[test]
 fn waiting_in_a_pure_layer_is_caught() {
     tells_apart(rules::only_async_layers_await, "src/decide/a.rs", "f().await", "f().awaited");
     let there = Source::parse("src/store/a.rs", "f().await");
@@ -191,9 +201,13 @@ fn a_tuple_of_arguments_is_caught() {
 
 #[test]
 fn a_type_name_in_two_files_is_caught() {
-    let file = |path, text| Source::parse(path, text);
-    let one = || file("src/a.rs", "pub(crate) struct Key;");
-    let found = |other: &str| rules::each_type_name_stands_in_one_file(&[one(), file("src/b.rs", other)]).len();
+    let found = |other: &str| {
+        let files = [
+            Source::parse("src/a.rs", "pub(crate) struct Key;"),
+            Source::parse("src/b.rs", other),
+        ];
+        rules::each_type_name_stands_in_one_file(&files).len()
+    };
     assert_eq!(found("pub enum Key {}"), 1);
     assert_eq!(found("struct Key; pub struct Keys; #[cfg(test)] mod tests { pub struct Key; }"), 0);
 }

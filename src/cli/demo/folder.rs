@@ -10,7 +10,6 @@ use crate::cli::failure::{Exit, Failure};
 
 /// The configuration as shipped, for a binary that stands alone.
 const GATEWAY: &str = include_str!("../../../gateway.toml");
-/// Its service.
 const ESCROW: &str = include_str!("../../../upstreams/escrow.toml");
 
 /// The documented ports, as they stand in the shipped files.
@@ -63,17 +62,14 @@ impl DemoFolder {
         Ok((site, upstream))
     }
 
-    /// The configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.join("gateway.toml")
     }
 
-    /// The operator socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("state/admin.sock")
     }
 
-    /// The development certificate.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join("state/tls/cert.pem")
     }

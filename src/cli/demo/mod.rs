@@ -125,7 +125,6 @@ impl DemoScript {
         })
     }
 
-    /// The script for people.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "durward guards a sample escrow service at {} and {}", self.http, self.https)?;
         writeln!(out, "configuration {} (fresh state, gone when the demo ends)\n", self.config)?;

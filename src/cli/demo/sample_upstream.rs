@@ -1,6 +1,6 @@
 //! The sample upstream: an escrow service that answers with what it was sent.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -64,7 +64,8 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let escrow = SampleUpstream::start(listener).map_err(failed)?;
-    eprintln!("sample upstream on http://{address}");
+    // Whoever started it reads this line or does not need it.
+    let _ = writeln!(io::stderr(), "sample upstream on http://{address}");
     let waited = wait_for_signal().map_err(failed);
     drop(escrow);
     waited

@@ -62,10 +62,8 @@ pub(crate) struct DrillTarget {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// What an address did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct UrlReport {
-    /// The address.
     pub(crate) url: String,
     /// Requests made since the revocation began.
     pub(crate) requests: u64,
