@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use crate::base::clock::{Now, UnixMillis};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::store::receipts::MAX_EVENTS;
-use crate::store::{EventPage, EventSubject, Receipt, Receipts, Standing, StoreError, ToldEvent};
+use crate::store::{EventPage, EventSubject, HistoryPoint, LoggedEvent, Receipt, Receipts, StoreError};
 
 use super::Operations;
 use super::api::{KeyView, Rotated, TenantView};
@@ -60,7 +60,7 @@ impl About {
         roles::parse_role_id(id).map(Self::Role)
     }
 
-    fn is_told_by(&self, event: &ToldEvent) -> bool {
+    fn is_told_by(&self, event: &LoggedEvent) -> bool {
         match (self, &event.subject) {
             (Self::Credential(id), EventSubject::Credential { id: told, .. }) => id == told,
             (Self::Tenant(id), EventSubject::Tenant { id: told }) => id == told,
@@ -93,7 +93,7 @@ impl Doubtful for Rotated {
 
 /// What gateways must have applied, and since when.
 struct Target {
-    standing: Standing,
+    standing: HistoryPoint,
     /// By the store's clock.
     since: UnixMillis,
 }
@@ -234,7 +234,7 @@ impl Operations {
         Ok(match event {
             Some(event) => Target {
                 since: event.at.map_or(begun, |at| at.max(begun)),
-                standing: Standing {
+                standing: HistoryPoint {
                     history: page.head.history.clone(),
                     count: event.count,
                 },

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Departed, EventSubject, Receipts, ToldEvent};
+use crate::store::{DepartedGateway, EventSubject, LoggedEvent, Receipts};
 
 use super::times;
 
@@ -151,8 +151,8 @@ pub struct EventView {
     pub id: String,
 }
 
-impl From<&Departed> for DepartedView {
-    fn from(departed: &Departed) -> Self {
+impl From<&DepartedGateway> for DepartedView {
+    fn from(departed: &DepartedGateway) -> Self {
         Self {
             id: departed.shown.clone(),
             last_heard_at: departed.heard_at.map(times::write),
@@ -161,8 +161,8 @@ impl From<&Departed> for DepartedView {
     }
 }
 
-impl From<&ToldEvent> for EventView {
-    fn from(event: &ToldEvent) -> Self {
+impl From<&LoggedEvent> for EventView {
+    fn from(event: &LoggedEvent) -> Self {
         let (kind, id) = match &event.subject {
             EventSubject::Credential { id, .. } => ("credential", id.as_str()),
             EventSubject::Tenant { id } => ("tenant", id.as_str()),

@@ -4,7 +4,7 @@ use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::base::clock::UnixMillis;
 use crate::store::receipts::MAX_EVENTS;
-use crate::store::{EventPage, Standing, StoreError, ToldEvent, codec};
+use crate::store::{EventPage, HistoryPoint, LoggedEvent, StoreError, codec};
 
 use super::super::receipts::HISTORY;
 use super::{COUNTERS, EVENT_TIMES, EVENTS, failed, position_in};
@@ -22,14 +22,14 @@ pub(in super::super) fn events_after(transaction: &ReadTransaction, after: Optio
     for entry in events.range(after.saturating_add(1)..).map_err(|e| failed(e.into()))?.take(limit) {
         let (key, bytes) = entry.map_err(|e| failed(e.into()))?;
         let at = times.get(key.value()).map_err(|e| failed(e.into()))?;
-        told.push(ToldEvent {
+        told.push(LoggedEvent {
             count: key.value(),
             at: at.map(|at| UnixMillis(at.value())),
             subject: codec::decode_event(bytes.value())?,
         });
     }
     Ok(EventPage {
-        head: Standing {
+        head: HistoryPoint {
             history: HISTORY.into(),
             count,
         },
