@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::reload::Reloader;
 use crate::admin::Operations;
-use crate::admin::probes::{Readiness, watch_store};
+use crate::admin::probes::watch_store;
+use crate::admin::readiness::Readiness;
 use crate::base::clock::SystemClock;
 use crate::snapshot::StoreSettings;
 use crate::store::announce::Announcer;
@@ -39,7 +40,8 @@ fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Rea
 pub(super) fn start_chores(
     operations: &Arc<Operations>,
     reloader: &Arc<Reloader>,
-    (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
+    cached: &Arc<CachedStore>,
+    announcer: &Arc<Announcer>,
     store: &StoreSettings,
 ) -> Vec<JoinHandle<()>> {
     let mut chores = warm_up(store, cached, &operations.readiness);
