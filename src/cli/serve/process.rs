@@ -222,7 +222,7 @@ impl Process {
             chore.abort();
         }
         // The gateway that takes the place of this one reads ahead what this one had in use.
-        let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
+        let _ = tokio::time::timeout(TELLING_TIME, self.cached.report_in_use()).await;
         activity::flush_all(self.cached.activity(), &*self.operations.store, &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
