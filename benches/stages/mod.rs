@@ -19,7 +19,7 @@ use durward::decide::route::Access;
 use durward::decide::target::RequestTarget;
 use durward::resolver::{Recall, Resolver};
 use durward::snapshot::Snapshot;
-use durward::store::CredentialStore;
+use durward::store::RecordStore;
 use durward::store::cached::{CacheSettings, CachedStore};
 use durward::store::embedded::EmbeddedStore;
 use durward::wire::head::{RequestHead, ResponseHead};

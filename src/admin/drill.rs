@@ -10,10 +10,11 @@ use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter, TenantState};
 
 use super::Operations;
-use super::api::{CreateKey, CreateTenant};
 use super::error::OperationError;
+use super::keys::CreateKey;
 use super::surfaces::find_surface_of;
-use super::tenants::{PAGE, parse_tenant};
+use super::tenants::CreateTenant;
+use super::text::{PAGE, parse_tenant};
 
 /// The tenant of all canaries: one that is used again, so that drills leave no tenants behind.
 pub const DRILL_TENANT: &str = "durward-drill";

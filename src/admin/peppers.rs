@@ -12,11 +12,9 @@ use crate::base::principal::{CredentialRecord, State};
 use crate::store::{ChangeError, CredentialFilter, Listed, MAX_LIST, PepperList, UnderPepper, pepper_of};
 
 use super::Operations;
-use super::api::{KeyList, KeyView};
 use super::error::OperationError;
-use super::keys::{parse_id, parse_surface};
-use super::tenants::{PAGE, parse_tenant};
-use super::times::{printable, write};
+use super::keys::{KeyList, KeyView};
+use super::text::{PAGE, parse_id, parse_surface, parse_tenant, printable, write};
 
 /// How long one call goes on moving accounts before it answers where to go on: well within what an
 /// operation may take, with a disk that needs milliseconds for each.

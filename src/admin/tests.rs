@@ -8,10 +8,13 @@ use crate::base::fingerprint::{Fingerprint, Part, sha256};
 use crate::base::ids::SurfaceName;
 use crate::base::scope::Scope;
 use crate::config::{Purpose, load};
-use crate::store::CredentialChange;
+use crate::store::{CredentialChange, FactStore};
 
-use super::api::{CreateKey, CreateTenant, ImportKey, RotateKey};
-use super::keys::{find_key_surface, unused_scopes};
+use super::import::ImportKey;
+use super::keys::CreateKey;
+use super::rotate::RotateKey;
+use super::surfaces::{find_key_surface, unused_scopes};
+use super::tenants::CreateTenant;
 use super::*;
 
 mod fixture;

@@ -12,7 +12,7 @@ use crate::base::principal::Facts;
 
 use super::activity::Activity;
 use super::events::{EVENT_SLOTS, Positions};
-use super::{Again, CredentialStore, StoreError};
+use super::{Again, FactStore, StoreError};
 use entries::FactsCache;
 use flights::Flights;
 
@@ -101,7 +101,7 @@ impl std::fmt::Debug for CachedStore {
 impl CachedStore {
     /// Puts a cache in front of `store` and subscribes it to the store's events. Look-ups run on the runtime `control`.
     #[must_use]
-    pub fn new(store: Arc<dyn CredentialStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle) -> Arc<Self> {
+    pub fn new(store: Arc<dyn FactStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle) -> Arc<Self> {
         let positions = Arc::new(Positions::with_slots(settings.event_slots));
         store.subscribe(positions.clone());
         let cache = FactsCache::new(settings, positions);
@@ -209,7 +209,7 @@ impl CachedStore {
 
     /// The store behind the cache, for changes and lists.
     #[must_use]
-    pub fn store(&self) -> &Arc<dyn CredentialStore> {
+    pub fn store(&self) -> &Arc<dyn FactStore> {
         self.flights.store()
     }
 

@@ -11,7 +11,7 @@ use crate::decide::authority::mode_reaches;
 use super::peppers::{UnderPepper, pepper_of};
 use super::{MAX_LIST, StoreError};
 
-/// Most records that are read for one page ([`CredentialStore::page_credentials`](super::CredentialStore::page_credentials)).
+/// Most records that are read for one page ([`RecordStore::page_credentials`](super::RecordStore::page_credentials)).
 /// So a page takes a fraction of a second, even if a tenant has many records and few of them belong into the list.
 pub const MAX_READ: usize = 10_000;
 

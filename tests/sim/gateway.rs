@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use durward::admin::OperationError;
 use durward::admin::receipts::About;
-use durward::admin::told::Waited;
+use durward::admin::receipts::Waited;
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::denial::Denial;
 use durward::base::ids::CredentialId;
-use durward::store::CredentialStore;
 use durward::store::redis::{Surroundings, WaitReplicas};
+use durward::store::{FactStore, RecordStore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
 

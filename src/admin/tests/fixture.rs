@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::admin::api::{CreateKey, CreateTenant};
+use crate::admin::keys::CreateKey;
+use crate::admin::tenants::CreateTenant;
 use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
@@ -24,8 +25,8 @@ use crate::decide::surface::{
 use crate::snapshot::Snapshot;
 use crate::store::announce::Identity;
 use crate::store::{
-    ChangeError, CredentialChange, CredentialFilter, EventSink, Found, FoundFacts, NewRecords, RoleChange, StoreError, StoreStatus,
-    TenantState,
+    ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, Found, FoundFacts, NewRecords, ReceiptStore, RecordStore,
+    RoleChange, StoreError, StoreStatus, TenantState,
 };
 use crate::telemetry::LineFormat;
 
@@ -113,7 +114,7 @@ pub(super) fn down() -> StoreError {
     StoreError::Unavailable("the test says so".into())
 }
 
-impl CredentialStore for Memory {
+impl FactStore for Memory {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         let found = self
             .credentials
@@ -139,6 +140,22 @@ impl CredentialStore for Memory {
         })
     }
 
+    fn subscribe(&self, _: Arc<dyn EventSink>) {}
+
+    fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus {
+            reader: crate::store::events::ReaderState::Live,
+            applied: Position(1),
+            heard_at: BootMillis(0),
+        }
+    }
+}
+
+impl RecordStore for Memory {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         Box::pin(async { Ok(UnixMillis(NOW)) })
     }
@@ -246,21 +263,9 @@ impl CredentialStore for Memory {
         let found = all.values().filter(|role| role.tenant.as_ref() == Some(&tenant)).cloned().collect();
         Box::pin(async move { Ok(found) })
     }
-
-    fn subscribe(&self, _: Arc<dyn EventSink>) {}
-
-    fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn status(&self) -> StoreStatus {
-        StoreStatus {
-            reader: crate::store::events::ReaderState::Live,
-            applied: Position(1),
-            heard_at: BootMillis(0),
-        }
-    }
 }
+
+impl ReceiptStore for Memory {}
 
 pub(super) const NOW: i64 = 1_795_307_838_000;
 

@@ -10,7 +10,7 @@ use durward::base::key::GeneratedKey;
 use durward::base::principal::{CredentialRecord, State};
 use durward::base::scope::{Mode, Scope};
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, WaitReplicas};
-use durward::store::{CredentialStore as _, NewRecords};
+use durward::store::{NewRecords, RecordStore as _};
 use futures_util::{StreamExt as _, stream};
 
 use crate::support::redis::RedisServer;

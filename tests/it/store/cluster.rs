@@ -3,7 +3,7 @@
 use durward::base::clock;
 use durward::base::principal::State;
 use durward::store::redis::{Endpoint, RedisAccess, RedisUser, Servers};
-use durward::store::{CredentialChange, CredentialStore, StoreError};
+use durward::store::{CredentialChange, FactStore, RecordStore, StoreError};
 
 use super::fixture::{NOW, PEPPER, Recorder, credential_id, fingerprint, open_access, record, run, tenant, until};
 use crate::support::redis_sets::Cluster;

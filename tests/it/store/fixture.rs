@@ -202,12 +202,7 @@ impl Fixture {
     }
 
     fn with_cache(mut self) -> Self {
-        self.cache = Some(CachedStore::new(
-            Arc::clone(&self.store),
-            &settings(),
-            self.clock.clone(),
-            control(),
-        ));
+        self.cache = Some(CachedStore::new(self.store.clone(), &settings(), self.clock.clone(), control()));
         self
     }
 

@@ -13,7 +13,8 @@ use durward::store::cached::CachedStore;
 use durward::store::embedded::EmbeddedStore;
 use durward::store::redis::RedisStore;
 use durward::store::{
-    ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSubject, PepperList, StoreError, UnderPepper, codec,
+    ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSubject, FactStore, PepperList, RecordStore, StoreError,
+    UnderPepper, codec,
 };
 
 use super::fixture::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::store::redis::RedisStore;
-use durward::store::{ChangeError, CredentialFilter, CredentialStore, NewRecords, StoreError};
+use durward::store::{ChangeError, CredentialFilter, FactStore, NewRecords, RecordStore, StoreError};
 
 use super::fixture::{NOW, credential_id, fingerprint, open_redis, record, run, tenant, until};
 use crate::support::redis::RedisServer;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::principal::State;
 use durward::store::events::ReaderState;
-use durward::store::{ChangeError, CredentialChange, CredentialStore, StoreError, TenantState};
+use durward::store::{ChangeError, CredentialChange, CredentialStore, FactStore, RecordStore, StoreError, TenantState};
 
 use super::fixture::{
     Backend, Fixture, NOW, Recorder, credential_id, fingerprint, open_redis, open_redis_with, peppers, record, run, tenant, until,

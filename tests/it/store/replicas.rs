@@ -6,7 +6,7 @@ use std::sync::Arc;
 use durward::base::principal::State;
 use durward::store::concerns::Concern;
 use durward::store::redis::{Endpoint, RedisAccess, RedisUser, Servers, WaitReplicas};
-use durward::store::{ChangeError, CredentialChange, CredentialStore, TenantState};
+use durward::store::{ChangeError, CredentialChange, CredentialStore, FactStore, RecordStore, TenantState};
 use futures_util::future::join_all;
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, open_redis, record, run, tenant, until};

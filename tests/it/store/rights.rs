@@ -13,7 +13,8 @@ use durward::decide::rate::{By, Counted, Limit, Rate, WhenUnavailable};
 use durward::store::events::ReaderState;
 use durward::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUrl, SentinelAccess, Servers};
 use durward::store::{
-    Announcement, ChangeError, CredentialChange, CredentialFilter, CredentialStore, NewRecords, RoleChange, StoreError, TenantState,
+    Announcement, ChangeError, CredentialChange, CredentialFilter, FactStore, NewRecords, ReceiptStore, RecordStore, RoleChange,
+    StoreError, TenantState,
 };
 
 use super::fixture::{NOW, PEPPER, control, credential_id, fingerprint, record, run, surface, tenant, until};
