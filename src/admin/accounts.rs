@@ -9,7 +9,7 @@ use crate::base::login::{is_email, login_fingerprint};
 use crate::base::principal::{CredentialRecord, Extras, PasswordHash};
 use crate::base::scope::Mode;
 use crate::decide::surface::{Carry, Recipe, Surface, SurfaceKind};
-use crate::issue::making::blank;
+use crate::issue::minting::blank;
 use crate::issue::password::{MAX_PASSWORD, hash_password};
 use crate::snapshot::Snapshot;
 use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords, find_any};

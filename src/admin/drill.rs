@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::principal::State;
+use crate::base::principal::CredentialState;
 use crate::decide::surface::Surface;
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter, TenantState};
@@ -135,7 +135,7 @@ impl Operations {
             ..CredentialFilter::default()
         };
         let now = self.clock.now().wall;
-        let in_use = |state: State, ends: Option<_>| state == State::Active && ends.is_none_or(|end| end > now);
+        let in_use = |state: CredentialState, ends: Option<_>| state == CredentialState::Active && ends.is_none_or(|end| end > now);
         let all = self.store.list_credentials(filter).await?;
         let tenant_in_use = all.iter().any(|record| in_use(record.state, record.expires_at));
         if !tenant_in_use {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::issue::making::MakeError;
+use crate::issue::minting::MakeError;
 use crate::store::{ChangeError, StoreError};
 
 /// Why an operation was not done. Holds no secret.

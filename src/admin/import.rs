@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::fingerprint::{Fingerprint, Part};
+use crate::base::fingerprint::{CredentialPart, Fingerprint};
 use crate::decide::surface::KeyOrigin;
-use crate::issue::making::adopt;
+use crate::issue::minting::adopt;
 use crate::store::find_any;
 
 use super::Operations;
@@ -87,7 +87,7 @@ impl Operations {
             record.id = parse_id(id)?;
         }
         let older = self.peppers.older();
-        let older = older.map(|pepper| pepper.fingerprint_of_sha256(surface.name(), Part::Key, key.as_bytes()));
+        let older = older.map(|pepper| pepper.fingerprint_of_sha256(surface.name(), CredentialPart::Key, key.as_bytes()));
         if find_any(&*self.store, older).await? {
             // Also one that was revoked: it must not come back under another pepper.
             return Err(OperationError::Conflict("a credential with this key exists already".into()));

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::CredentialId;
 use crate::base::key::GeneratedKey;
-use crate::base::principal::{CredentialRecord, Extras, Parent, State};
+use crate::base::principal::{CredentialRecord, CredentialState, Extras, Parent};
 use crate::base::scope::{Mode, ScopeSet};
 use crate::decide::surface::Recipe;
-use crate::issue::making::{Made, blank, finish, signing_secret};
+use crate::issue::minting::{MintedCredential, blank, finish, signing_secret};
 use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords};
 
 use super::Operations;
@@ -198,9 +198,9 @@ pub struct KeyView {
 impl From<&CredentialRecord> for KeyView {
     fn from(record: &CredentialRecord) -> Self {
         let (state, revoked_at) = match record.state {
-            State::Active => ("active", None),
-            State::Disabled => ("disabled", None),
-            State::Revoked { at } => ("revoked", Some(at)),
+            CredentialState::Active => ("active", None),
+            CredentialState::Disabled => ("disabled", None),
+            CredentialState::Revoked { at } => ("revoked", Some(at)),
         };
         Self {
             id: record.id.as_str().into(),
@@ -424,7 +424,11 @@ impl Operations {
 
 impl Operations {
     /// Stores a new credential and changes others in the same step.
-    pub(crate) async fn store_made(&self, made: Made, changes: Vec<(CredentialId, CredentialChange)>) -> Result<Minted, OperationError> {
+    pub(crate) async fn store_made(
+        &self,
+        made: MintedCredential,
+        changes: Vec<(CredentialId, CredentialChange)>,
+    ) -> Result<Minted, OperationError> {
         let key = made.key.ok_or_else(|| OperationError::Unavailable("no key was made".into()))?;
         let now = made.record.created_at;
         let new = NewRecords {
@@ -451,10 +455,10 @@ impl Operations {
 
 pub(super) fn refuse_unused(old: &CredentialRecord, expired: bool) -> Result<(), OperationError> {
     let why = match old.state {
-        State::Revoked { .. } => "is revoked",
-        State::Disabled => "is disabled",
-        State::Active if expired => "has expired",
-        State::Active => return Ok(()),
+        CredentialState::Revoked { .. } => "is revoked",
+        CredentialState::Disabled => "is disabled",
+        CredentialState::Active if expired => "has expired",
+        CredentialState::Active => return Ok(()),
     };
     Err(OperationError::Conflict(format!(
         "credential `{}` {why}; make a new one with `durward keys create`",

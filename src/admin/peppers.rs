@@ -8,7 +8,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::PepperMark;
 use crate::base::key::{IdKind, mint_id};
 use crate::base::login::login_fingerprint;
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::store::{ChangeError, CredentialFilter, Listed, MAX_LIST, PepperList, UnderPepper, pepper_of};
 
 use super::Operations;
@@ -107,7 +107,7 @@ impl Operations {
         loop {
             let page = self.page_of(after).await?;
             let in_force = |record: &&CredentialRecord| {
-                !matches!(record.state, State::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
+                !matches!(record.state, CredentialState::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
             };
             for record in page.iter().filter(in_force) {
                 let Some(mark) = pepper_of(record, oldest) else { continue };

@@ -123,7 +123,7 @@ impl Operations {
     /// [`OperationError`], as the store has it.
     pub async fn list_roles(&self, tenant: Option<&str>) -> Result<RoleList, OperationError> {
         let snapshot = self.snapshot.load();
-        let mut roles: Vec<RoleView> = snapshot.authority.roles.iter().map(RoleView::from).collect();
+        let mut roles: Vec<RoleView> = snapshot.scope_grants.roles.iter().map(RoleView::from).collect();
         if let Some(tenant) = tenant {
             let stored = self.store.list_roles(parse_tenant(tenant)?).await?;
             roles.extend(stored.iter().map(RoleView::from));
@@ -137,7 +137,7 @@ impl Operations {
     /// [`OperationError::NotFound`], or as the store has it.
     pub async fn show_role(&self, id: &str) -> Result<RoleView, OperationError> {
         let id = parse_role_id(id)?;
-        if let Some(role) = self.snapshot.load().authority.roles.find(&id) {
+        if let Some(role) = self.snapshot.load().scope_grants.roles.find(&id) {
             return Ok(RoleView::from(role));
         }
         let found = self.store.find_role(id.clone()).await?;
@@ -208,7 +208,7 @@ impl Operations {
         }
         let stored = self.store.list_roles(tenant.clone()).await?;
         let usable = |word: &String| {
-            let mut all = snapshot.authority.roles.iter().chain(&stored);
+            let mut all = snapshot.scope_grants.roles.iter().chain(&stored);
             let found = all.find(|role| role.id.as_str() == word || role.name == *word);
             found.map(|role| role.id.clone()).ok_or_else(|| {
                 OperationError::NotFound(format!(
@@ -224,7 +224,7 @@ impl Operations {
     async fn refuse_name(&self, tenant: &TenantId, role: &RoleRecord) -> Result<(), OperationError> {
         let snapshot = self.snapshot.load();
         let stored = self.store.list_roles(tenant.clone()).await?;
-        let mut others = snapshot.authority.roles.iter().chain(&stored);
+        let mut others = snapshot.scope_grants.roles.iter().chain(&stored);
         if others.any(|other| other.id != role.id && other.name == role.name) {
             return Err(OperationError::Conflict(format!(
                 "tenant `{tenant}` has a role `{}` already",
@@ -236,7 +236,7 @@ impl Operations {
 
     fn parse_stored_role(&self, id: &str) -> Result<RoleId, OperationError> {
         let id = parse_role_id(id)?;
-        if self.snapshot.load().authority.roles.find(&id).is_some() {
+        if self.snapshot.load().scope_grants.roles.find(&id).is_some() {
             return Err(OperationError::Conflict(format!(
                 "role `{id}` stands in the configuration and is changed there"
             )));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::issue::making::successor;
+use crate::issue::minting::successor;
 use crate::store::CredentialChange;
 
 use super::Operations;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject};
-use crate::base::principal::{ClaimValue, CredentialRecord, Idle, MAX_ANCESTORS, State};
+use crate::base::principal::{ClaimValue, CredentialRecord, CredentialState, IdleTimeout, MAX_ANCESTORS};
 use crate::store::{CredentialChange, CredentialFilter};
 
 use super::Operations;
@@ -198,7 +198,8 @@ impl Operations {
             let Some(Some(ancestor)) = above.get(&named.id) else {
                 return Ok(Life::Over);
             };
-            let ended = matches!(ancestor.state, State::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
+            let ended =
+                matches!(ancestor.state, CredentialState::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
                 return Ok(Life::Over);
@@ -245,7 +246,7 @@ impl Operations {
 
 /// When a record ends by itself if it is not used before.
 fn own_end(record: &CredentialRecord) -> Option<UnixMillis> {
-    earlier(record.expires_at, record.idle().map(Idle::ends_at))
+    earlier(record.expires_at, record.idle().map(IdleTimeout::ends_at))
 }
 
 fn earlier(one: Option<UnixMillis>, other: Option<UnixMillis>) -> Option<UnixMillis> {

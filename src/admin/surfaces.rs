@@ -6,8 +6,8 @@ use crate::base::ids::SurfaceName;
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::decide::route::{Access, Destination};
 use crate::decide::surface::{KeyOrigin, Recipe, Surface, SurfaceIndex, SurfaceKind};
-use crate::issue::spec::Action;
 use crate::snapshot::Snapshot;
+use crate::snapshot::served_route::Action;
 
 use super::error::OperationError;
 use super::text::{parse_surface, printable};
@@ -169,7 +169,7 @@ fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<S
             let (Access::Surfaces { surfaces, .. }, Destination::Served(issuer)) = (&route.access, route.destination) else {
                 continue;
             };
-            let Some(Action::Mint { mints, .. }) = snapshot.issuers.get(issuer.0).map(|issuer| &issuer.action) else {
+            let Some(Action::Mint { mints, .. }) = snapshot.served_routes.get(issuer.0).map(|issuer| &issuer.action) else {
                 continue;
             };
             if surfaces.iter().any(|index| reached.contains(index)) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 
 use super::error::OperationError;
@@ -131,11 +131,11 @@ pub(crate) fn role_words(record: &CredentialRecord) -> Vec<String> {
     record.roles().iter().map(|role| role.as_str().to_owned()).collect()
 }
 
-pub(crate) const fn state_word(state: State) -> &'static str {
+pub(crate) const fn state_word(state: CredentialState) -> &'static str {
     match state {
-        State::Active => "active",
-        State::Disabled => "disabled",
-        State::Revoked { .. } => "revoked",
+        CredentialState::Active => "active",
+        CredentialState::Disabled => "disabled",
+        CredentialState::Revoked { .. } => "revoked",
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, Facts, Idle};
+use crate::base::principal::{CredentialRecord, Facts, IdleTimeout};
 
 use super::{MAX_TOUCHED, RecordStore, StoreError};
 
@@ -119,7 +119,7 @@ impl Activity {
         }
     }
 
-    fn note_one(&self, record: &CredentialRecord, idle: Idle, now: Now) {
+    fn note_one(&self, record: &CredentialRecord, idle: IdleTimeout, now: Now) {
         let mut uses = self.shard(&record.id);
         if let Some(known) = uses.get_mut(&record.id) {
             if !known.is_pending() && now.boot >= known.due {

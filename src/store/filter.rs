@@ -4,9 +4,9 @@ use std::future::Future;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::base::scope::Mode;
-use crate::decide::authority::mode_reaches;
+use crate::decide::scope_grants::mode_reaches;
 
 use super::peppers::{UnderPepper, pepper_of};
 use super::{MAX_LIST, StoreError};
@@ -72,7 +72,7 @@ impl CredentialFilter {
 }
 
 fn is_live(record: &CredentialRecord, now: UnixMillis) -> bool {
-    !matches!(record.state, State::Revoked { .. })
+    !matches!(record.state, CredentialState::Revoked { .. })
         && record.expires_at.is_none_or(|end| now < end)
         && record.idle().is_none_or(|idle| now < idle.ends_at())
 }

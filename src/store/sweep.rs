@@ -32,7 +32,7 @@ const MOST: usize = 100_000;
 /// so that the same key is never made or imported again.
 #[must_use]
 pub(super) fn natural_end(record: &CredentialRecord) -> Option<UnixMillis> {
-    let idle = record.idle().map(crate::base::principal::Idle::ends_at);
+    let idle = record.idle().map(crate::base::principal::IdleTimeout::ends_at);
     match (record.expires_at, idle) {
         (Some(expiry), Some(idle)) => Some(expiry.min(idle)),
         (one, other) => one.or(other),

@@ -158,7 +158,7 @@ pub(crate) async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedCl
         presented_mode: None,
         carried: Carried::Explicitly,
         proof: resolved.proof,
-        authority: &cast.snapshot.authority,
+        scope_grants: &cast.snapshot.scope_grants,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
     let credential = &permit.principal().ok_or(Denial::Internal)?.facts.credential;

@@ -10,17 +10,18 @@ use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Position, RoleRecord, State, TenantRecord};
+use crate::base::principal::{CredentialRecord, CredentialState, Position, RoleRecord, TenantRecord};
 use crate::base::scope::{Mode, Scope};
-use crate::decide::authority::Authority;
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::method::Method;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
 };
+use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::surface::{
-    ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind,
+    ApiKeySurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, SessionRecord, SessionSurface, Surface,
+    SurfaceIndex, SurfaceKind,
 };
 use crate::snapshot::Snapshot;
 use crate::store::announce::Identity;
@@ -94,13 +95,13 @@ impl Memory {
 }
 
 fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMillis) -> Result<(), ChangeError> {
-    if matches!(record.state, State::Revoked { .. }) && change != CredentialChange::Revoke {
+    if matches!(record.state, CredentialState::Revoked { .. }) && change != CredentialChange::Revoke {
         return Err(ChangeError::Conflict("it is revoked".into()));
     }
     match change {
-        CredentialChange::Disable => record.state = State::Disabled,
-        CredentialChange::Enable => record.state = State::Active,
-        CredentialChange::Revoke => record.state = State::Revoked { at: now },
+        CredentialChange::Disable => record.state = CredentialState::Disabled,
+        CredentialChange::Enable => record.state = CredentialState::Active,
+        CredentialChange::Revoke => record.state = CredentialState::Revoked { at: now },
         CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
         CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
         CredentialChange::EndIssued => record.valid_after = Some(now),
@@ -295,7 +296,7 @@ pub(super) fn surfaces() -> Vec<Surface> {
     vec![
         surface(
             "api",
-            SurfaceKind::ApiKey(ApiKey {
+            SurfaceKind::ApiKey(ApiKeySurface {
                 carriers: vec![Carrier::BEARER],
                 prefixes: both("htst_", "hlive_"),
                 keys: KeyOrigin::Generated,
@@ -305,8 +306,8 @@ pub(super) fn surfaces() -> Vec<Surface> {
         ),
         surface(
             "pair",
-            SurfaceKind::KeyPair(KeyPair {
-                halves: Halves::Headers {
+            SurfaceKind::KeyPair(KeyPairSurface {
+                halves: HalfCarriers::Headers {
                     key: "x-api-key".into(),
                     secret: "x-api-secret".into(),
                 },
@@ -317,7 +318,7 @@ pub(super) fn surfaces() -> Vec<Surface> {
         ),
         surface(
             "old",
-            SurfaceKind::ApiKey(ApiKey {
+            SurfaceKind::ApiKey(ApiKeySurface {
                 carriers: vec![Carrier::BEARER],
                 prefixes: vec![prefix("old_", None)],
                 keys: KeyOrigin::Imported,
@@ -327,7 +328,7 @@ pub(super) fn surfaces() -> Vec<Surface> {
         ),
         surface(
             "portal",
-            SurfaceKind::Session(Session {
+            SurfaceKind::Session(SessionSurface {
                 carriers: vec![Carrier::BEARER],
                 rules: Box::new(rules),
                 record: SessionRecord::Sub(SurfaceName::parse("api").unwrap()),
@@ -367,8 +368,8 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
 pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let surfaces = surfaces();
     let snapshot = Snapshot {
-        issuers: Vec::new(),
-        authority: Authority::default(),
+        served_routes: Vec::new(),
+        scope_grants: ScopeGrants::default(),
         cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,

@@ -9,10 +9,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
-use super::metrics;
 use super::reload::Reloader;
 use super::store::{OpenError, OpenedStore, cache_settings, name_of, open_store};
-use super::{FLUSH_TIME, Lines, Panics};
+use super::{FLUSH_TIME, Lines, Panics, metrics};
 use crate::admin::ListenerView;
 use crate::admin::Operations;
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
@@ -30,10 +29,9 @@ use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
-use crate::store::activity;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
-use crate::store::{CredentialStore, RecordLimits};
+use crate::store::{CredentialStore, RecordLimits, activity};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 use crate::upstream::holders::Shares;
 

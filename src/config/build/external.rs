@@ -12,9 +12,9 @@ use crate::config::source::Located;
 use crate::config::written::WrittenSurface;
 use crate::config::written::surface::{WrittenExternal, WrittenIssuer};
 use crate::decide::external::{
-    Addresses, ExternalIssuer, ExternalRules, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, Published, Tenants,
+    ExternalIssuer, ExternalRules, FetchAddresses, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants,
 };
-use crate::decide::surface::{External, SurfaceKind};
+use crate::decide::surface::{ExternalSurface, SurfaceKind};
 use crate::decide::token::ClaimLists;
 use crate::snapshot::Snapshot;
 
@@ -57,7 +57,7 @@ impl Builder<'_> {
         if rules.issuers.is_empty() {
             return None;
         }
-        Some(SurfaceKind::External(External {
+        Some(SurfaceKind::External(ExternalSurface {
             carriers: carriers?,
             rules: Box::new(rules),
             record_surface: SurfaceName::parse(TENANT_SURFACE).ok()?,
@@ -113,7 +113,7 @@ impl Builder<'_> {
 
     fn external_issuer(&self, written: &WrittenIssuer) -> Option<ExternalIssuer> {
         let keys = if written.jwks.value.contains("://") {
-            self.key_url(written).map(|url| Published::of_url(Box::new(url)))
+            self.key_url(written).map(|url| PublishedKeys::of_url(Box::new(url)))
         } else {
             self.key_file(written)
         };
@@ -138,7 +138,7 @@ impl Builder<'_> {
         })
     }
 
-    fn key_file(&self, written: &WrittenIssuer) -> Option<Published> {
+    fn key_file(&self, written: &WrittenIssuer) -> Option<PublishedKeys> {
         for (name, at) in &written.of_url {
             self.report
                 .error(at, format!("`{name}` is about keys that are fetched from a URL"), None);
@@ -163,7 +163,7 @@ impl Builder<'_> {
                         Some("it needs RSA keys of 2048 to 4096 bits, P-256, P-384 or Ed25519 keys, for signatures".to_owned()),
                     );
                 }
-                Some(Published::of_file(self.resolve(&written.jwks.value), keys))
+                Some(PublishedKeys::of_file(self.resolve(&written.jwks.value), keys))
             }
             Err(error) => {
                 self.report
@@ -216,9 +216,9 @@ impl Builder<'_> {
             tls: Arc::new(tls),
             trust: Self::digest(trust.as_ref().map_or(&b"system"[..], |pem| pem)),
             addresses: if written.insecure_private_address.as_ref().is_some_and(|flag| flag.value) {
-                Addresses::InsecureAny
+                FetchAddresses::InsecureAny
             } else {
-                Addresses::Public
+                FetchAddresses::Public
             },
             unnamed_rsa: unnamed_rsa(written),
             refresh: written.refresh.value,
@@ -280,7 +280,7 @@ fn unnamed_rsa(written: &WrittenIssuer) -> IssuerAlgorithm {
 /// reload must not make anybody wait for keys.
 pub(in crate::config) fn keep_keys(snapshot: &mut Snapshot, current: &Snapshot) {
     let all = current.surfaces.iter().flat_map(|surface| surface.kind.issuers());
-    let known: Vec<&Arc<Published>> = all.map(|issuer| &issuer.keys).collect();
+    let known: Vec<&Arc<PublishedKeys>> = all.map(|issuer| &issuer.keys).collect();
     for surface in &mut snapshot.surfaces {
         for issuer in surface.kind.issuers_mut() {
             if let Some(same) = known.iter().find(|keys| keys.is_same(&issuer.keys)) {

@@ -3,8 +3,8 @@
 use crate::config::source::Located;
 use crate::config::written::{WrittenField, WrittenRoute, WrittenServe};
 use crate::decide::surface::{BodyField, Carry, Surface};
-use crate::issue::spec::{
-    BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Forms, Presence, TextFormat, UnknownFields, Unreadable,
+use crate::snapshot::body_schema::{
+    BodySchema, DEFAULT_MAX_BODY, FieldKind, FieldMessages, FieldPresence, FieldSpec, Forms, TextFormat, UnknownFields, UnreadableBody,
 };
 
 use super::Builder;
@@ -33,19 +33,19 @@ const DEFAULT_DEPTH: usize = 8;
 
 impl Builder<'_> {
     /// All fields: of credentials first, then as written.
-    pub(super) fn fields(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Vec<Field> {
-        let mut fields: Vec<Field> = scene.callers().flat_map(credential_fields).collect();
+    pub(super) fn fields(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Vec<FieldSpec> {
+        let mut fields: Vec<FieldSpec> = scene.callers().flat_map(credential_fields).collect();
         self.add_fields(&mut fields, &serve.body, None);
         fields
     }
 
     /// Adds fields in their order, an object before its own. `of` is the path of the object they belong to.
-    fn add_fields(&self, fields: &mut Vec<Field>, written: &[WrittenField], of: Option<&str>) {
+    fn add_fields(&self, fields: &mut Vec<FieldSpec>, written: &[WrittenField], of: Option<&str>) {
         for one in written {
             if !self.check_field_name(&one.name) {
                 continue;
             }
-            let field = Field {
+            let field = FieldSpec {
                 name: of.map_or_else(|| one.name.value.clone(), |of| format!("{of}.{}", one.name.value)),
                 ..self.field(one)
             };
@@ -66,7 +66,7 @@ impl Builder<'_> {
         }
     }
 
-    fn check_members(&self, written: &WrittenField, field: &Field) {
+    fn check_members(&self, written: &WrittenField, field: &FieldSpec) {
         let first = written.fields.first().map(|first| &first.name.at);
         match (&field.kind, first) {
             (FieldKind::Object, None) => self.report.error(
@@ -118,25 +118,29 @@ impl Builder<'_> {
     }
 
     /// Without a field that must be there, a body that nobody could read would pass for one that asks for nothing.
-    fn unreadable(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Unreadable {
+    fn unreadable(&self, scene: &Scene<'_>, serve: &WrittenServe) -> UnreadableBody {
         if serve.unreadable_body.value != "empty" {
-            return Unreadable::Refused;
+            return UnreadableBody::Refused;
         }
-        if scene.fields.iter().all(|field| field.presence == Presence::Optional) {
+        if scene.fields.iter().all(|field| field.presence == FieldPresence::Optional) {
             self.report.error(
                 &serve.unreadable_body.at,
                 "no field is required: any body that cannot be read would be accepted",
                 Some("remove it, or make a field `required`".to_owned()),
             );
         }
-        Unreadable::Empty
+        UnreadableBody::Empty
     }
 
-    fn field(&self, written: &WrittenField) -> Field {
-        Field {
+    fn field(&self, written: &WrittenField) -> FieldSpec {
+        FieldSpec {
             name: written.name.value.clone(),
             kind: self.field_kind(written),
-            presence: if written.required { Presence::Required } else { Presence::Optional },
+            presence: if written.required {
+                FieldPresence::Required
+            } else {
+                FieldPresence::Optional
+            },
             one_of: written.one_of.iter().map(|v| v.value.clone()).collect(),
             messages: messages(written),
         }
@@ -246,7 +250,7 @@ fn messages(written: &WrittenField) -> FieldMessages {
 }
 
 /// Fields in which a surface's credentials are presented.
-fn credential_fields(surface: &Surface) -> Vec<Field> {
+fn credential_fields(surface: &Surface) -> Vec<FieldSpec> {
     let text = |field: &BodyField| {
         let kind = FieldKind::Text {
             min: 0,
@@ -263,11 +267,11 @@ fn credential_fields(surface: &Surface) -> Vec<Field> {
     }
 }
 
-fn required(field: &BodyField, kind: FieldKind) -> Field {
-    Field {
+fn required(field: &BodyField, kind: FieldKind) -> FieldSpec {
+    FieldSpec {
         name: field.name.clone(),
         kind,
-        presence: Presence::Required,
+        presence: FieldPresence::Required,
         one_of: Vec::new(),
         messages: FieldMessages::default(),
     }

@@ -5,11 +5,12 @@ use crate::config::report::suggest;
 use crate::config::source::Located;
 use crate::config::written::{WrittenAccess, WrittenReach, WrittenRoute, WrittenServe};
 use crate::decide::method::Method;
-use crate::decide::route::{Access, Destination, IssuerIndex, UpstreamIndex};
+use crate::decide::route::{Access, Destination, ServedRouteIndex, UpstreamIndex};
 use crate::decide::surface::{Carry, Recipe, Records, SurfaceIndex};
-use crate::dialect::answer::{AnswerNames, AnswerTemplate, HookNames, Presence, Subject};
+use crate::dialect::answer::{AnswerNames, AnswerSubject, AnswerTemplate, CallerPresence, HookNames};
 use crate::dialect::template::TemplateError;
-use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource};
+use crate::snapshot::body_schema::FieldKind;
+use crate::snapshot::served_route::{Action, AnswerSpec, Extent, Mint, Reach, ServedRoute, Sessions, TenantSource, ValueSource};
 
 use super::Builder;
 use super::hooks::{hook_names, is_of_hook};
@@ -32,14 +33,14 @@ impl Builder<'_> {
     ) -> Destination {
         if serve.action.value.is_empty() {
             // An unknown word, which was reported: nothing more can be said of it.
-            return Destination::Served(IssuerIndex(0));
+            return Destination::Served(ServedRouteIndex(0));
         }
         let mut scene = Scene::new(shared.surfaces, shared.claims, access, written);
         scene.fields = self.fields(&scene, serve);
         self.check_served(shared, &scene, (access, written), serve);
         self.check_messages(serve);
         let Some(action) = self.action(&scene, serve) else {
-            return Destination::Served(IssuerIndex(0));
+            return Destination::Served(ServedRouteIndex(0));
         };
         let hook = self.hook(shared, upstream, &scene, (serve, &action));
         self.check_forms(serve, &action);
@@ -48,14 +49,14 @@ impl Builder<'_> {
         let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
         let body = self.body_schema(&mut scene, written, serve);
         let mut issuers = self.issuers.borrow_mut();
-        issuers.push(Issuer {
+        issuers.push(ServedRoute {
             name: name.to_owned(),
             action,
             body,
             answer,
             hook,
         });
-        Destination::Served(IssuerIndex(issuers.len() - 1))
+        Destination::Served(ServedRouteIndex(issuers.len() - 1))
     }
 
     /// Whether every surface of the route can be asked: a body is read for one kind of credential, and what is never
@@ -199,7 +200,7 @@ impl Builder<'_> {
 
     fn parameter(&self, scene: &Scene<'_>, at: &Located<String>, name: &str) -> String {
         let source = Located {
-            value: Source::Path(name.to_owned()),
+            value: ValueSource::Path(name.to_owned()),
             at: at.at.clone(),
         };
         self.check_source(scene, &source, Parents::None);
@@ -376,14 +377,14 @@ fn says_something(scene: &Scene<'_>, action: &Action) -> bool {
 }
 
 pub(super) fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
-    let (subject, surfaces): (Subject, Vec<SurfaceIndex>) = match action {
-        Action::Mint { mints, .. } => (Subject::Credential, mints.iter().map(|m| m.surface).collect()),
+    let (subject, surfaces): (AnswerSubject, Vec<SurfaceIndex>) = match action {
+        Action::Mint { mints, .. } => (AnswerSubject::Credential, mints.iter().map(|m| m.surface).collect()),
         Action::Revoke { surface, .. } | Action::Rotate { surface, .. } | Action::SetRoles { surface, .. } => {
-            (Subject::Credential, vec![*surface])
+            (AnswerSubject::Credential, vec![*surface])
         }
-        Action::List { surface, .. } => (Subject::Credentials, vec![*surface]),
-        Action::ListRoles | Action::ListScopes => (Subject::Names, Vec::new()),
-        Action::LogOut { .. } | Action::SetPassword { .. } => (Subject::None, Vec::new()),
+        Action::List { surface, .. } => (AnswerSubject::Credentials, vec![*surface]),
+        Action::ListRoles | Action::ListScopes => (AnswerSubject::Names, Vec::new()),
+        Action::LogOut { .. } | Action::SetPassword { .. } => (AnswerSubject::None, Vec::new()),
     };
     let claims = surfaces
         .iter()
@@ -400,7 +401,11 @@ pub(super) fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
         claims: claims.cloned().collect(),
         caller_claims: scene.caller_claims(),
         subject,
-        caller: if scene.has_caller() { Presence::Present } else { Presence::Absent },
+        caller: if scene.has_caller() {
+            CallerPresence::Present
+        } else {
+            CallerPresence::Absent
+        },
         ..AnswerNames::default()
     }
 }

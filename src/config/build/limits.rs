@@ -1,7 +1,7 @@
 //! Rate limits of routes: their own, or those of all routes.
 
 use crate::config::written::{WrittenGateway, WrittenRateLimit, WrittenStoreKind};
-use crate::decide::rate::{By, Counted, Limit, RouteLimits};
+use crate::decide::rate::{CountedIn, LimitBy, RateLimit, RouteLimits};
 use crate::decide::route::Access;
 
 use super::Builder;
@@ -19,9 +19,9 @@ impl Builder<'_> {
         defaults: &[WrittenRateLimit],
     ) -> RouteLimits {
         let public = matches!(access, Access::Public);
-        let needs_caller = |limit: &WrittenRateLimit| matches!(limit.by.value, By::Credential | By::Tenant);
+        let needs_caller = |limit: &WrittenRateLimit| matches!(limit.by.value, LimitBy::Credential | LimitBy::Tenant);
         let make =
-            |limit: &WrittenRateLimit| Limit::new(route, limit.by.value.as_str().to_owned(), limit.by.value, limit.rate, limit.counted);
+            |limit: &WrittenRateLimit| RateLimit::new(route, limit.by.value.as_str().to_owned(), limit.by.value, limit.rate, limit.counted);
         let Some(own) = own else {
             let fitting = defaults.iter().filter(|limit| !(public && needs_caller(limit)));
             return RouteLimits::new(fitting.map(make).collect());
@@ -48,7 +48,12 @@ impl Builder<'_> {
         if matches!(gateway.store.kind, WrittenStoreKind::Redis(_)) {
             return;
         }
-        for limit in gateway.rate_limits.iter().chain(own).filter(|limit| limit.counted != Counted::Here) {
+        for limit in gateway
+            .rate_limits
+            .iter()
+            .chain(own)
+            .filter(|limit| limit.counted != CountedIn::Here)
+        {
             self.report.warning(
                 &limit.at,
                 "the embedded store belongs to one gateway: this limit is counted in its process",

@@ -10,7 +10,7 @@ use crate::config::reader::shorten;
 use crate::config::source::Located;
 use crate::config::written::{WrittenGateway, WrittenListener};
 use crate::decide::peer::PeerPolicy;
-use crate::snapshot::{AdminSettings, CertificateSet, ListenerSettings, Transport};
+use crate::snapshot::{AdminSettings, CertificateSet, ListenerSettings, ListenerTransport};
 
 use super::Builder;
 
@@ -50,8 +50,8 @@ impl Builder<'_> {
                 name: listener.name.value.clone(),
                 address: listener.address.value,
                 transport: match listener.certificates {
-                    Some(_) => Transport::Tls,
-                    None => Transport::Plain,
+                    Some(_) => ListenerTransport::Tls,
+                    None => ListenerTransport::Plain,
                 },
             })
             .collect()

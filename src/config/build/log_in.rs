@@ -2,8 +2,8 @@
 
 use crate::config::source::Located;
 use crate::config::written::{WrittenLogIn, WrittenRateLimit, WrittenTries};
-use crate::decide::rate::By;
-use crate::snapshot::{HashPlaces, LogInSettings};
+use crate::decide::rate::LimitBy;
+use crate::snapshot::{HashingLimits, LogInSettings};
 
 use super::Builder;
 
@@ -22,7 +22,7 @@ impl Builder<'_> {
             tries_per_address: tries(&written.per_address),
             tries_per_account: tries(&written.per_account),
             known_for: written.known_for,
-            hashes: HashPlaces {
+            hashes: HashingLimits {
                 at_once: written.at_once.map_or_else(half_of_the_cores, size),
                 waiting: size(written.waiting),
             },
@@ -53,7 +53,7 @@ impl Builder<'_> {
     /// tenants.
     pub(super) fn check_sign_up(&self, tenant: &Located<String>, own: Option<&Vec<WrittenRateLimit>>, defaults: &[WrittenRateLimit]) {
         let limits = own.map_or(defaults, Vec::as_slice);
-        if !limits.iter().any(|limit| limit.by.value == By::Address) {
+        if !limits.iter().any(|limit| limit.by.value == LimitBy::Address) {
             self.report.error(
                 &tenant.at,
                 "anybody may make tenants here, and nothing limits how many",

@@ -7,8 +7,8 @@ use crate::config::reader::shorten;
 use crate::config::source::Located;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
-use crate::decide::surface::{Minting, Recipe, Session, SessionRecord, Surface, SurfaceIndex};
-use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
+use crate::decide::surface::{Minting, Recipe, SessionRecord, SessionSurface, Surface, SurfaceIndex};
+use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, ValueSource};
 
 use super::Builder;
 use super::scene::{Parents, Scene, Wanted};
@@ -45,13 +45,13 @@ impl Builder<'_> {
         };
         self.check_mintable(scene, surface, name, written, earlier);
         self.check_constants(scene, written);
-        let source = |s: &Option<Located<Source>>| s.as_ref().map(|s| self.check_source(scene, s, parents));
+        let source = |s: &Option<Located<ValueSource>>| s.as_ref().map(|s| self.check_source(scene, s, parents));
         if let Some(extra) = written.claims.get(MAX_CLAIMS) {
             self.report
                 .error(&extra.0.at, format!("a record has at most {MAX_CLAIMS} claims"), None);
         }
         if let Some(Located {
-            value: Source::Body(field),
+            value: ValueSource::Body(field),
             at,
         }) = &written.roles
         {
@@ -137,7 +137,7 @@ impl Builder<'_> {
         if let (Some(password), true, None) = (&written.password, account, &written.login) {
             self.report.error(&password.at, "a password without a `login` opens nothing", None);
         }
-        let Some(Session {
+        let Some(SessionSurface {
             record, minting, rules, ..
         }) = surface.kind.session()
         else {
@@ -207,10 +207,10 @@ impl Builder<'_> {
         }
     }
 
-    fn password(&self, scene: &Scene<'_>, written: &WrittenMint) -> Option<Source> {
+    fn password(&self, scene: &Scene<'_>, written: &WrittenMint) -> Option<ValueSource> {
         let password = written.password.as_ref()?;
         match &password.value {
-            Source::Body(field) => self.check_field(scene, field, Wanted::Secret, &password.at),
+            ValueSource::Body(field) => self.check_field(scene, field, Wanted::Secret, &password.at),
             _ => self.report.error(
                 &password.at,
                 "a password comes from a body field of type `secret`",
@@ -240,7 +240,7 @@ impl Builder<'_> {
                     value: source.clone(),
                     at: at.clone(),
                 };
-                if let Source::Body(field) = &source.value
+                if let ValueSource::Body(field) = &source.value
                     && let Some(field) = scene.field(field)
                     && (field.one_of.is_empty() || field.one_of.iter().any(|m| m != "live" && m != "test"))
                 {
@@ -277,7 +277,7 @@ impl Builder<'_> {
                 self.check_fixed(scene, list, &written.grants);
                 ScopeSource::Fixed(fixed)
             }
-            WrittenScopes::From(Source::Constant(value)) => self.constant_scopes(scene, value, &scopes.at, written),
+            WrittenScopes::From(ValueSource::Constant(value)) => self.constant_scopes(scene, value, &scopes.at, written),
             WrittenScopes::From(source) => {
                 let source = Located {
                     value: source.clone(),
@@ -349,7 +349,7 @@ impl Builder<'_> {
         Lifetime {
             default: written.lifetime.as_ref().map(|l| l.value).or(of_surface),
             max: written.max_lifetime.as_ref().map(|l| l.value),
-            from: from.map(Source::Body),
+            from: from.map(ValueSource::Body),
         }
     }
 

@@ -8,7 +8,8 @@ use crate::config::source::{Located, Place};
 use crate::config::written::{WrittenGateway, WrittenRoute};
 use crate::decide::route::Access;
 use crate::decide::surface::{Recipe, Surface, SurfaceIndex};
-use crate::issue::spec::{Fact, Field, FieldKind, Source};
+use crate::snapshot::body_schema::{FieldKind, FieldSpec};
+use crate::snapshot::served_route::{RecordFact, ValueSource};
 
 use super::Builder;
 
@@ -24,7 +25,7 @@ pub(super) struct Scene<'s> {
     /// Parameters of the path.
     pub(super) params: Vec<String>,
     /// Fields of the body.
-    pub(super) fields: Vec<Field>,
+    pub(super) fields: Vec<FieldSpec>,
 }
 
 impl<'s> Scene<'s> {
@@ -57,7 +58,7 @@ impl<'s> Scene<'s> {
         !self.accepted.is_empty()
     }
 
-    pub(super) fn field(&self, name: &str) -> Option<&Field> {
+    pub(super) fn field(&self, name: &str) -> Option<&FieldSpec> {
         self.fields.iter().find(|f| f.name == name)
     }
 
@@ -99,15 +100,15 @@ impl Builder<'_> {
     }
 
     /// Reports a source that refers to something that is not there. Answers the source itself.
-    pub(super) fn check_source(&self, scene: &Scene<'_>, source: &Located<Source>, parents: Parents) -> Source {
+    pub(super) fn check_source(&self, scene: &Scene<'_>, source: &Located<ValueSource>, parents: Parents) -> ValueSource {
         match &source.value {
-            Source::Constant(_) => {}
-            Source::Path(name) if !scene.params.contains(name) => self.report.error(
+            ValueSource::Constant(_) => {}
+            ValueSource::Path(name) if !scene.params.contains(name) => self.report.error(
                 &source.at,
                 format!("the path has no parameter `{}`", shorten(name)),
                 Some(suggest(name, scene.params.iter().map(String::as_str), "a parameter")),
             ),
-            Source::Body(name) => match scene.field(name).map(|field| &field.kind) {
+            ValueSource::Body(name) => match scene.field(name).map(|field| &field.kind) {
                 None => self.unknown_field(scene, name, &source.at),
                 Some(FieldKind::Object | FieldKind::Any { .. }) => self.report.error(
                     &source.at,
@@ -116,19 +117,19 @@ impl Builder<'_> {
                 ),
                 Some(_) => {}
             },
-            Source::Path(_) => {}
-            Source::Caller(fact) => {
+            ValueSource::Path(_) => {}
+            ValueSource::Caller(fact) => {
                 if !scene.has_caller() {
                     self.nobody_calls(&source.at);
-                } else if let Fact::Claim(claim) = fact {
+                } else if let RecordFact::Claim(claim) = fact {
                     self.check_claim(claim, &scene.caller_claims(), &source.at);
                 }
             }
-            Source::Parent(_) if parents == Parents::None => {
+            ValueSource::Parent(_) if parents == Parents::None => {
                 self.report
                     .error(&source.at, "there is no parent here", Some("name one with `parent`".to_owned()))
             }
-            Source::Parent(_) => {}
+            ValueSource::Parent(_) => {}
         }
         source.value.clone()
     }

@@ -9,7 +9,7 @@ use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenGateway, WrittenSession, WrittenSurface, WrittenSurfaceKind};
-use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord, SurfaceKind};
+use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, SessionRecord, SessionSurface, SurfaceKind};
 use crate::decide::token::{MIN_SECRET_LEN, TokenKeys, TokenRules};
 
 use super::Builder;
@@ -53,7 +53,7 @@ impl Builder<'_> {
             scopes_claim: session.scopes_claim.clone(),
             claim_headers: claim_headers(surface),
         };
-        Some(SurfaceKind::Session(Session {
+        Some(SurfaceKind::Session(SessionSurface {
             carriers: carriers?,
             rules: Box::new(rules),
             record: match &session.record_surface {

@@ -9,7 +9,8 @@ use crate::config::written::surface::WrittenBasic;
 use crate::config::written::{WrittenAccount, WrittenGateway, WrittenHalves, WrittenPrefixes, WrittenSurface, WrittenSurfaceKind};
 use crate::decide::headers::IdentityNames;
 use crate::decide::surface::{
-    Account, AccountFields, ApiKey, Basic, BodyField, Carrier, Halves, KeyPair, KeyPrefix, Password, SigningSecret, Surface, SurfaceKind,
+    AccountFields, AccountSurface, ApiKeySurface, BasicPassword, BasicSurface, BodyField, Carrier, HalfCarriers, KeyPairSurface, KeyPrefix,
+    SigningSecretSurface, Surface, SurfaceKind,
 };
 use crate::decide::token::ClaimHeader;
 use crate::wire::framing::is_token;
@@ -67,7 +68,7 @@ impl Builder<'_> {
         match &surface.kind {
             WrittenSurfaceKind::ApiKey(key) => {
                 let (carriers, prefixes) = (self.carriers(&key.carriers), self.prefixes(&key.prefixes));
-                Some(SurfaceKind::ApiKey(ApiKey {
+                Some(SurfaceKind::ApiKey(ApiKeySurface {
                     carriers: carriers?,
                     prefixes: prefixes?,
                     keys: key.keys,
@@ -79,7 +80,7 @@ impl Builder<'_> {
                 let halves = self.halves(&pair.halves);
                 let (keys_found, secrets_found) = (self.prefixes(&pair.key_prefixes)?, self.prefixes(&pair.secret_prefixes)?);
                 self.check_pair(&keys_found, &secrets_found, &pair.secret_prefixes);
-                Some(SurfaceKind::KeyPair(KeyPair {
+                Some(SurfaceKind::KeyPair(KeyPairSurface {
                     halves: halves?,
                     key_prefixes: keys_found,
                     secret_prefixes: secrets_found,
@@ -90,7 +91,7 @@ impl Builder<'_> {
             WrittenSurfaceKind::Account(account) => self.account(account),
             WrittenSurfaceKind::Session(session) => self.session(surface, session, gateway, owners),
             WrittenSurfaceKind::External(external) => self.external(surface, external),
-            WrittenSurfaceKind::SigningSecret(secret) => Some(SurfaceKind::SigningSecret(SigningSecret {
+            WrittenSurfaceKind::SigningSecret(secret) => Some(SurfaceKind::SigningSecret(SigningSecretSurface {
                 prefixes: self.prefixes(&secret.prefixes)?,
             })),
         }
@@ -102,21 +103,21 @@ impl Builder<'_> {
         let found = secrets.map(|at| self.prefixes(at).map(|prefixes| (prefixes, at)));
         let key_prefixes = key_prefixes?;
         let password = match found {
-            None => Password::Empty,
+            None => BasicPassword::Empty,
             Some(found) => {
                 let (prefixes, at) = found?;
                 self.check_pair(&key_prefixes, &prefixes, at);
-                Password::Secret { prefixes }
+                BasicPassword::Secret { prefixes }
             }
         };
-        Some(SurfaceKind::Basic(Basic {
+        Some(SurfaceKind::Basic(BasicSurface {
             key_prefixes,
             password,
             keys: written.keys,
         }))
     }
 
-    fn halves(&self, written: &WrittenHalves) -> Option<Halves> {
+    fn halves(&self, written: &WrittenHalves) -> Option<HalfCarriers> {
         match written {
             WrittenHalves::Headers { key, secret } => {
                 let sound = [self.check_request_name(key), self.check_request_name(secret)];
@@ -124,14 +125,14 @@ impl Builder<'_> {
                     self.report
                         .error(&secret.at, "both halves of a pair would be in the same header", None);
                 }
-                sound.iter().all(|ok| *ok).then(|| Halves::Headers {
+                sound.iter().all(|ok| *ok).then(|| HalfCarriers::Headers {
                     key: key.value.to_ascii_lowercase(),
                     secret: secret.value.to_ascii_lowercase(),
                 })
             }
             WrittenHalves::Fields { key, secret } => {
                 let [key, secret] = self.body_fields([key, secret])?;
-                Some(Halves::Body { key, secret })
+                Some(HalfCarriers::Body { key, secret })
             }
         }
     }
@@ -144,7 +145,7 @@ impl Builder<'_> {
                 Some(AccountFields { login, password })
             }
         };
-        Some(SurfaceKind::Account(Account { fields }))
+        Some(SurfaceKind::Account(AccountSurface { fields }))
     }
 
     /// Two fields of a body that together are a credential.

@@ -6,7 +6,7 @@ use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::Located;
 use crate::decide::headers::OddNames;
-use crate::snapshot::{AccessLog, HashPlaces, Limits, LogFormat, LogSettings};
+use crate::snapshot::{AccessLog, HashingLimits, Limits, LogFormat, LogSettings};
 
 use super::cors::{self, CORS, WrittenCors};
 use super::dialect::{self, DIALECT, WrittenDialect};
@@ -298,7 +298,7 @@ pub struct WrittenGateway {
     /// Tries and hashes of log-ins.
     pub log_in: WrittenLogIn,
     /// Hashes of sign-ups.
-    pub sign_up: HashPlaces,
+    pub sign_up: HashingLimits,
     /// Rate limits of routes that name none.
     pub rate_limits: Vec<WrittenRateLimit>,
     /// What pages of other origins may do.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::Place;
-use crate::snapshot::HashPlaces;
+use crate::snapshot::HashingLimits;
 
 /// `[log_in]`.
 pub const LOG_IN: Schema = Schema {
@@ -149,9 +149,9 @@ pub fn read(section: &Section<'_>) -> WrittenLogIn {
 
 /// Reads `[sign_up]`.
 #[must_use]
-pub fn read_sign_up(section: &Section<'_>) -> HashPlaces {
+pub fn read_sign_up(section: &Section<'_>) -> HashingLimits {
     let size = |name| usize::try_from(section.count_or_default(name)).unwrap_or(usize::MAX);
-    HashPlaces {
+    HashingLimits {
         at_once: size("hashes_at_once"),
         waiting: size("hashes_waiting"),
     }

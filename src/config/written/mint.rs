@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::{Located, Place};
-use crate::issue::spec::Source;
+use crate::snapshot::served_route::ValueSource;
 
 use super::source::{self, SOURCE};
 
@@ -163,15 +163,15 @@ pub struct WrittenMint {
     /// Parent.
     pub parent: Option<Located<WrittenParent>>,
     /// Subject.
-    pub subject: Option<Located<Source>>,
+    pub subject: Option<Located<ValueSource>>,
     /// Name.
-    pub name: Option<Located<Source>>,
+    pub name: Option<Located<ValueSource>>,
     /// What it is for.
-    pub description: Option<Located<Source>>,
+    pub description: Option<Located<ValueSource>>,
     /// Login.
-    pub login: Option<Located<Source>>,
+    pub login: Option<Located<ValueSource>>,
     /// Password.
-    pub password: Option<Located<Source>>,
+    pub password: Option<Located<ValueSource>>,
     /// Mode.
     pub mode: Option<Located<WrittenMode>>,
     /// Scopes.
@@ -179,9 +179,9 @@ pub struct WrittenMint {
     /// Grants.
     pub grants: Vec<Located<String>>,
     /// Roles.
-    pub roles: Option<Located<Source>>,
+    pub roles: Option<Located<ValueSource>>,
     /// Claims.
-    pub claims: Vec<(Located<String>, Located<Source>)>,
+    pub claims: Vec<(Located<String>, Located<ValueSource>)>,
     /// Lifetime.
     pub lifetime: Option<Located<Duration>>,
     /// Longest lifetime.
@@ -204,7 +204,7 @@ pub enum WrittenParent {
     /// `minted.<number>`
     Minted(usize),
     /// `{ surface, id }`
-    Record(Located<String>, Located<Source>),
+    Record(Located<String>, Located<ValueSource>),
 }
 
 /// A mode as written.
@@ -217,7 +217,7 @@ pub enum WrittenMode {
     /// `live` or `test`
     Fixed(crate::base::scope::Mode),
     /// A source.
-    From(Source),
+    From(ValueSource),
 }
 
 /// Scopes as written.
@@ -228,7 +228,7 @@ pub enum WrittenScopes {
     /// A list.
     Fixed(Vec<Located<String>>),
     /// A source.
-    From(Source),
+    From(ValueSource),
 }
 
 /// Reads one mint.

@@ -4,7 +4,7 @@ use crate::config::reader::{Section, shorten};
 use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
 use crate::config::units::parse_duration;
-use crate::decide::rate::{By, Counted, Rate, WhenUnavailable};
+use crate::decide::rate::{CountedIn, LimitBy, Rate, WhenUnavailable};
 
 /// One limit.
 pub const RATE_LIMIT: Schema = Schema {
@@ -42,11 +42,11 @@ pub const RATE_LIMIT: Schema = Schema {
 #[derive(Debug)]
 pub struct WrittenRateLimit {
     /// Counted by.
-    pub by: Located<By>,
+    pub by: Located<LimitBy>,
     /// How many in how long.
     pub rate: Rate,
     /// Where it is counted.
-    pub counted: Counted,
+    pub counted: CountedIn,
     /// Where it stands.
     pub at: Place,
 }
@@ -64,10 +64,10 @@ fn read(section: &Section<'_>) -> Option<WrittenRateLimit> {
     section.raw("by")?;
     let word = section.choice("by");
     let by = match word.value {
-        "credential" => By::Credential,
-        "tenant" => By::Tenant,
-        "route" => By::Route,
-        _ => By::Address,
+        "credential" => LimitBy::Credential,
+        "tenant" => LimitBy::Tenant,
+        "route" => LimitBy::Route,
+        _ => LimitBy::Address,
     };
     Some(WrittenRateLimit {
         by: Located { value: by, at: word.at },
@@ -77,7 +77,7 @@ fn read(section: &Section<'_>) -> Option<WrittenRateLimit> {
     })
 }
 
-fn read_counted(section: &Section<'_>) -> Counted {
+fn read_counted(section: &Section<'_>) -> CountedIn {
     let policy = section.choice("when_unavailable");
     if !section.is_set("shared") {
         if section.raw("when_unavailable").is_some() {
@@ -87,9 +87,9 @@ fn read_counted(section: &Section<'_>) -> Counted {
                 Some("add `shared = true`, or remove it".to_owned()),
             );
         }
-        return Counted::Here;
+        return CountedIn::Here;
     }
-    Counted::Together(match policy.value {
+    CountedIn::Together(match policy.value {
         "refuse" => WhenUnavailable::Refuse,
         _ => WhenUnavailable::CountHere,
     })

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
-use crate::issue::spec::Source;
+use crate::snapshot::served_route::ValueSource;
 
 use super::body::{self, WrittenField};
 use super::hook::{self, WrittenHook};
@@ -85,7 +85,7 @@ pub struct WrittenServe {
     /// Surface of the records.
     pub surface: Option<Located<String>>,
     /// Id of the record.
-    pub id: Option<Located<Source>>,
+    pub id: Option<Located<ValueSource>>,
     /// Which records.
     pub reach: Option<Located<WrittenReach>>,
     /// What the record may hold although the caller lacks it.
@@ -126,7 +126,7 @@ pub enum WrittenReach {
     /// `tenant`, `children` or `path.<parameter>`
     Word(String),
     /// `{ claim, from }`
-    Claim(Located<String>, Located<Source>),
+    Claim(Located<String>, Located<ValueSource>),
 }
 
 /// An answer as written.

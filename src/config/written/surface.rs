@@ -5,7 +5,10 @@ use crate::config::reader::Section;
 use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
-use crate::decide::kinds::{Account, ApiKey, Basic, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, SigningSecret, WORDS};
+use crate::decide::kinds::{
+    AccountSurface, ApiKeySurface, BasicSurface, Carrier, CredentialKind as OneKind, ExternalSurface, KeyOrigin, KeyPairSurface,
+    SessionSurface, SigningSecretSurface, WORDS,
+};
 
 mod account;
 mod api_key;
@@ -401,13 +404,13 @@ pub fn read(name: Located<String>, section: &Section<'_>) -> Option<WrittenSurfa
     });
     let kind = section.text("kind")?;
     let kind = match kind.value.as_str() {
-        ApiKey::WORD => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
-        KeyPair::WORD => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
-        Basic::WORD => WrittenSurfaceKind::Basic(basic::read(section)?),
-        Account::WORD => WrittenSurfaceKind::Account(account::read(section)?),
-        Session::WORD => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
-        External::WORD => WrittenSurfaceKind::External(external::read(section)?),
-        SigningSecret::WORD => WrittenSurfaceKind::SigningSecret(signing_secret::read(section)?),
+        ApiKeySurface::WORD => WrittenSurfaceKind::ApiKey(api_key::read(section)?),
+        KeyPairSurface::WORD => WrittenSurfaceKind::KeyPair(key_pair::read(section)?),
+        BasicSurface::WORD => WrittenSurfaceKind::Basic(basic::read(section)?),
+        AccountSurface::WORD => WrittenSurfaceKind::Account(account::read(section)?),
+        SessionSurface::WORD => WrittenSurfaceKind::Session(Box::new(session::read(section)?)),
+        ExternalSurface::WORD => WrittenSurfaceKind::External(external::read(section)?),
+        SigningSecretSurface::WORD => WrittenSurfaceKind::SigningSecret(signing_secret::read(section)?),
         _ => {
             let _ = section.choice("kind");
             return None;

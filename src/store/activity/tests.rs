@@ -132,7 +132,7 @@ impl World {
         session.credential.created_at = now.wall;
         session.credential.expires_at = Some(now.wall.plus(7 * DAY));
         session.credential.extras = Extras {
-            idle: Some(Idle {
+            idle: Some(IdleTimeout {
                 timeout: DAY,
                 last_used: now.wall,
             }),

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::BootMillis;
-use crate::base::network::Network;
-use crate::decide::rate::{MAX_COUNT, Rate, Verdict, Window};
+use crate::base::network::ClientNetwork;
+use crate::decide::rate::{MAX_COUNT, Rate, RateVerdict, Window};
 
 use super::log_throttle::LogThrottle;
 
@@ -114,14 +114,15 @@ impl GuessCap {
     }
 
     fn takes(&self, rates: Rates, address: IpAddr, now: BootMillis) -> bool {
-        let digest = self.digest.hash_one(Network::of(address).bits());
+        let digest = self.digest.hash_one(ClientNetwork::of(address).bits());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { all, slots, active } = &mut *counts;
         let at = usize::try_from(digest % ADDRESS_SLOTS as u64).unwrap_or(0);
         let Some(slot) = slots.get_mut(at) else { return false };
         let share = (self.per_second / active.count(slot, now)).max(1);
         let first = all.used(rates.first, now) < self.per_second;
-        let takes = (first || slot.window.used(rates.first, now) < share) && matches!(all.admit(rates.all, now), Verdict::Admitted { .. });
+        let takes =
+            (first || slot.window.used(rates.first, now) < share) && matches!(all.admit(rates.all, now), RateVerdict::Admitted { .. });
         if takes {
             let _ = slot.window.admit(rates.all, now);
         }

@@ -7,7 +7,7 @@ use crate::base::fingerprint::PepperChecks;
 use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
 use crate::store::peppers::{Admission, PepperList};
-use crate::store::{StoreError, codec};
+use crate::store::{StoreError, change, codec};
 
 pub(super) use reading::{PART, ReadTables, events_after, read_peppers};
 pub(super) use writing::{WriteTables, WrittenChanges};

@@ -9,11 +9,12 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::filter::read_page;
-use crate::store::redis::Shared;
+
 use crate::store::redis::scripts::{Kind, PARTS, Stored, part_of};
 use crate::store::redis::topology::{Endpoint, Fault, Link, Live};
 use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, change, codec};
 
+use super::Shared;
 pub(crate) use lookups::FindReply;
 use lookups::credential_of;
 pub use lookups::judge_bytes;

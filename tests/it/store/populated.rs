@@ -162,7 +162,7 @@ fn what_was_seen_to_end_in_a_flushed_store_says_nothing_of_the_next_one() {
             found.is_ok_and(|found| {
                 found
                     .facts
-                    .is_some_and(|facts| facts.credential.state == durward::base::principal::State::Active)
+                    .is_some_and(|facts| facts.credential.state == durward::base::principal::CredentialState::Active)
             })
         })
         .await;

@@ -2,7 +2,7 @@
 
 use crate::config::reader::Section;
 use crate::config::source::Located;
-use crate::decide::kinds::{Account, Kind};
+use crate::decide::kinds::{AccountSurface, CredentialKind};
 
 use super::{demand, missing, needs, read_count};
 
@@ -14,7 +14,7 @@ pub struct WrittenAccount {
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenAccount> {
-    demand::<Account>(section, &[]);
+    demand::<AccountSurface>(section, &[]);
     let (login, password) = (section.text("login_field"), section.text("password_field"));
     needs(section, &["login_max"], "login_field");
     needs(section, &["password_max"], "password_field");
@@ -25,11 +25,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenAccount> {
         ]),
         (None, None) => None,
         (Some(_), None) => {
-            missing(section, "password_field", Account::WORD);
+            missing(section, "password_field", AccountSurface::WORD);
             return None;
         }
         (None, Some(_)) => {
-            missing(section, "login_field", Account::WORD);
+            missing(section, "login_field", AccountSurface::WORD);
             return None;
         }
     };

@@ -3,7 +3,7 @@
 use crate::config::reader::Section;
 use crate::config::source::Located;
 use crate::config::written::carrier::{Cookies, WrittenPrefixes, read_carriers, read_prefixes};
-use crate::decide::kinds::{ApiKey, Carrier, KeyOrigin};
+use crate::decide::kinds::{ApiKeySurface, Carrier, KeyOrigin};
 
 use super::{demand, read_count, read_origin};
 
@@ -23,7 +23,7 @@ pub struct WrittenApiKey {
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenApiKey> {
-    let own = demand::<ApiKey>(section, &["prefixes"]);
+    let own = demand::<ApiKeySurface>(section, &["prefixes"]);
     let keys = read_origin(section);
     let written = WrittenApiKey {
         carriers: read_carriers(section, Cookies::Refused),

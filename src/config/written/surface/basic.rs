@@ -2,7 +2,7 @@
 
 use crate::config::reader::Section;
 use crate::config::written::carrier::{WrittenPrefixes, read_prefixes};
-use crate::decide::kinds::{Basic, KeyOrigin, Kind};
+use crate::decide::kinds::{BasicSurface, CredentialKind, KeyOrigin};
 
 use super::{demand, missing, read_origin};
 
@@ -18,7 +18,7 @@ pub struct WrittenBasic {
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenBasic> {
-    let own = demand::<Basic>(section, &["key_prefixes"]);
+    let own = demand::<BasicSurface>(section, &["key_prefixes"]);
     let empty = section.choice("password").value == "empty";
     match (empty, section.raw("secret_prefixes").is_some()) {
         (true, true) => {
@@ -30,7 +30,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenBasic> {
             return None;
         }
         (false, false) => {
-            missing(section, "secret_prefixes", Basic::WORD);
+            missing(section, "secret_prefixes", BasicSurface::WORD);
             return None;
         }
         (true, false) | (false, true) => {}

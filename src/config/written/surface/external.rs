@@ -7,7 +7,7 @@ use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
 use crate::config::source::{Located, Place};
 use crate::config::written::carrier::{Cookies, read_carriers};
 use crate::decide::external::MAX_EXTERNAL_TOKEN;
-use crate::decide::kinds::{Carrier, External};
+use crate::decide::kinds::{Carrier, ExternalSurface};
 
 use super::demand;
 
@@ -214,7 +214,7 @@ pub struct WrittenExternal {
 
 /// Reads a surface of this kind.
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenExternal> {
-    let own = demand::<External>(section, &["issuers"]);
+    let own = demand::<ExternalSurface>(section, &["issuers"]);
     let external = WrittenExternal {
         carriers: read_carriers(section, Cookies::Refused),
         issuers: section.some_sections("issuers").iter().filter_map(read_issuer).collect(),

@@ -3,7 +3,7 @@
 use crate::config::reader::Section;
 use crate::config::source::Located;
 use crate::config::written::carrier::{WrittenPrefixes, read_prefixes};
-use crate::decide::kinds::{KeyOrigin, KeyPair};
+use crate::decide::kinds::{KeyOrigin, KeyPairSurface};
 
 use super::{demand, needs, read_count, read_origin};
 
@@ -47,7 +47,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenKeyPair> {
     } else {
         ["key_header", "secret_header"]
     };
-    let own = demand::<KeyPair>(section, &[places[0], places[1], "key_prefixes", "secret_prefixes"]);
+    let own = demand::<KeyPairSurface>(section, &[places[0], places[1], "key_prefixes", "secret_prefixes"]);
     let (key_prefixes, secret_prefixes) = (read_prefixes(section, "key_prefixes"), read_prefixes(section, "secret_prefixes"));
     let keys = read_origin(section);
     needs(section, &["key_max"], "key_field");

@@ -6,7 +6,7 @@ use crate::config::reader::Section;
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 use crate::config::written::carrier::{Cookies, read_carriers};
-use crate::decide::kinds::{Carrier, SameSite, Session};
+use crate::decide::kinds::{Carrier, SameSite, SessionSurface};
 
 use super::{demand, needs};
 
@@ -68,7 +68,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<WrittenSession> {
     } else {
         &["token_kind", "secrets", "record_surface"]
     };
-    let own = demand::<Session>(section, required);
+    let own = demand::<SessionSurface>(section, required);
     let (token_kind, record_surface) = (section.text("token_kind"), section.text("record_surface"));
     let (carriers, secrets) = (read_carriers(section, Cookies::Allowed), Reference::read_list(section, "secrets"));
     let claim = |name| section.text(name).map(|t| t.value);

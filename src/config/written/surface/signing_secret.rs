@@ -2,7 +2,7 @@
 
 use crate::config::reader::Section;
 use crate::config::written::carrier::{WrittenPrefixes, read_prefixes};
-use crate::decide::kinds::SigningSecret;
+use crate::decide::kinds::SigningSecretSurface;
 
 use super::demand;
 
@@ -14,7 +14,7 @@ pub struct WrittenSigningSecret {
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<WrittenSigningSecret> {
-    demand::<SigningSecret>(section, &["prefixes"]).then(|| WrittenSigningSecret {
+    demand::<SigningSecretSurface>(section, &["prefixes"]).then(|| WrittenSigningSecret {
         prefixes: read_prefixes(section, "prefixes"),
     })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::Script;
 use tokio::task::AbortHandle;
 
-use crate::decide::rate::{LimitKey, Rate, Verdict};
+use crate::decide::rate::{LimitKey, Rate, RateVerdict};
 use crate::store::StoreError;
 use crate::store::redis::scripts::{ADMIT, script};
 use crate::store::redis::topology::{Duty, Fault, Link, Live};
@@ -58,7 +58,7 @@ impl SharedCounts {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] when something else stands under the key.
-    pub async fn admit(&self, key: LimitKey, rate: Rate) -> Result<Verdict, StoreError> {
+    pub async fn admit(&self, key: LimitKey, rate: Rate) -> Result<RateVerdict, StoreError> {
         let live = self.link.live().ok_or_else(|| self.link.last_error())?;
         let place = Place::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
         let (link, script) = (Arc::clone(&self.link), Arc::clone(&self.script));
@@ -79,7 +79,7 @@ impl Drop for SharedCounts {
     }
 }
 
-async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -> Result<Verdict, StoreError> {
+async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -> Result<RateVerdict, StoreError> {
     let mut wire = live.wire.connection.clone();
     let answer: Result<(u8, u32, u64), redis::RedisError> = script
         .key(key)
@@ -89,11 +89,11 @@ async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -
         .invoke_async(&mut wire)
         .await;
     match answer {
-        Ok((1, remaining, millis)) => Ok(Verdict::Admitted {
+        Ok((1, remaining, millis)) => Ok(RateVerdict::Admitted {
             remaining,
             reset: Duration::from_millis(millis),
         }),
-        Ok((_, _, millis)) => Ok(Verdict::Refused {
+        Ok((_, _, millis)) => Ok(RateVerdict::Refused {
             // Never longer than the period, whatever stands there.
             retry_after: Duration::from_millis(millis.clamp(1, rate.period_millis())),
         }),

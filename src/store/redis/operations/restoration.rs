@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
-use crate::base::principal::State;
+use crate::base::principal::CredentialState;
 use crate::store::redis::Shared;
 use crate::store::redis::stream::{Ending, Whose};
 use crate::store::{ChangeError, CredentialChange, RoleChange, StoreError, TenantState};
@@ -80,12 +80,12 @@ async fn restore_credential(session: &Session, id: &crate::base::ids::Credential
     let mut now = UnixMillis(0);
     match restricted.state {
         state if state == record.state => {}
-        State::Revoked { at } => {
+        CredentialState::Revoked { at } => {
             now = at;
             changes.push(CredentialChange::Revoke);
         }
-        State::Disabled => changes.push(CredentialChange::Disable),
-        State::Active => {}
+        CredentialState::Disabled => changes.push(CredentialChange::Disable),
+        CredentialState::Active => {}
     }
     for change in changes {
         session.change_credential(id, &change, now).await?;

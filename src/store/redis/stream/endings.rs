@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
-use crate::base::principal::{CredentialRecord, RoleRecord, State, TenantRecord};
+use crate::base::principal::{CredentialRecord, CredentialState, RoleRecord, TenantRecord};
 use crate::base::scope::{Scope, ScopeSet};
 use crate::store::{EventSubject, FoundFacts, watch};
 
@@ -44,7 +44,7 @@ impl Whose {
 pub(crate) enum Ending {
     Credential {
         epoch: u64,
-        state: State,
+        state: CredentialState,
         valid_after: Option<UnixMillis>,
         expires_at: Option<UnixMillis>,
         roles: Vec<RoleId>,
@@ -98,9 +98,9 @@ impl Ending {
                 roles,
             } => {
                 let state = match state {
-                    State::Active => "active".to_owned(),
-                    State::Disabled => "disabled".to_owned(),
-                    State::Revoked { at } => at.0.to_string(),
+                    CredentialState::Active => "active".to_owned(),
+                    CredentialState::Disabled => "disabled".to_owned(),
+                    CredentialState::Revoked { at } => at.0.to_string(),
                 };
                 let mut text = format!("c {epoch} {state} {} {}", time(valid_after), time(expires_at));
                 for role in roles {
@@ -126,9 +126,9 @@ impl Ending {
         match kind {
             "c" => {
                 let state = match words.next()? {
-                    "active" => State::Active,
-                    "disabled" => State::Disabled,
-                    at => State::Revoked {
+                    "active" => CredentialState::Active,
+                    "disabled" => CredentialState::Disabled,
+                    at => CredentialState::Revoked {
                         at: UnixMillis(at.parse().ok()?),
                     },
                 };
@@ -161,7 +161,7 @@ impl Ending {
         match (self, other) {
             (
                 Self::Credential {
-                    state: State::Revoked { .. },
+                    state: CredentialState::Revoked { .. },
                     ..
                 },
                 Self::Credential { .. },
@@ -169,7 +169,7 @@ impl Ending {
             (
                 Self::Credential { .. },
                 Self::Credential {
-                    state: State::Revoked { .. },
+                    state: CredentialState::Revoked { .. },
                     ..
                 },
             ) => false,
@@ -208,7 +208,7 @@ impl Ending {
         }
         Self::Credential {
             epoch: *epoch,
-            state: if *state == State::Active { *was } else { *state },
+            state: if *state == CredentialState::Active { *was } else { *state },
             valid_after: (*valid_after).max(*after),
             expires_at: match (*expires_at, *until) {
                 (Some(one), Some(other)) => Some(one.min(other)),
@@ -236,8 +236,10 @@ impl Ending {
         let older = record.epoch <= *epoch;
         let mut restricted = false;
         match (state, record.state) {
-            (State::Revoked { .. }, State::Active | State::Disabled) => (record.state, restricted) = (*state, true),
-            (State::Disabled, State::Active) if older => (record.state, restricted) = (*state, true),
+            (CredentialState::Revoked { .. }, CredentialState::Active | CredentialState::Disabled) => {
+                (record.state, restricted) = (*state, true)
+            }
+            (CredentialState::Disabled, CredentialState::Active) if older => (record.state, restricted) = (*state, true),
             _ => {}
         }
         if *valid_after > record.valid_after {

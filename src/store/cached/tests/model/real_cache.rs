@@ -9,7 +9,7 @@ use super::world::{ABSENT_AGE, MAX_AGE, Marks, ModelCache, ReadAnswer, Sight};
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, Facts, Position, Reading, State};
+use crate::base::principal::{CredentialRecord, CredentialState, Facts, Position, Reading};
 use crate::store::cached::CacheSettings;
 use crate::store::cached::entries::{Absence, CacheEntry, FactsCache, Recalled};
 use crate::store::codec::tests::{facts_of, sample};
@@ -218,20 +218,20 @@ pub(super) fn possible_changes() -> Vec<(Sight, Sight)> {
     possible
 }
 
-fn state(sight: Sight) -> Option<State> {
+fn state(sight: Sight) -> Option<CredentialState> {
     match sight {
         Sight::Absent => None,
-        Sight::Active => Some(State::Active),
-        Sight::Disabled => Some(State::Disabled),
-        Sight::Revoked => Some(State::Revoked { at: UnixMillis(0) }),
+        Sight::Active => Some(CredentialState::Active),
+        Sight::Disabled => Some(CredentialState::Disabled),
+        Sight::Revoked => Some(CredentialState::Revoked { at: UnixMillis(0) }),
     }
 }
 
-const fn sight(state: State) -> Sight {
+const fn sight(state: CredentialState) -> Sight {
     match state {
-        State::Active => Sight::Active,
-        State::Disabled => Sight::Disabled,
-        State::Revoked { .. } => Sight::Revoked,
+        CredentialState::Active => Sight::Active,
+        CredentialState::Disabled => Sight::Disabled,
+        CredentialState::Revoked { .. } => Sight::Revoked,
     }
 }
 

@@ -7,15 +7,15 @@ fn at(millis: i64) -> Option<UnixMillis> {
     Some(UnixMillis(millis))
 }
 
-fn record(epoch: u64, state: State) -> CredentialRecord {
+fn record(epoch: u64, state: CredentialState) -> CredentialRecord {
     CredentialRecord { epoch, state, ..sample() }
 }
 
-fn ending(epoch: u64, state: State) -> Ending {
+fn ending(epoch: u64, state: CredentialState) -> Ending {
     Ending::of_credential(&record(epoch, state))
 }
 
-const REVOKED: State = State::Revoked { at: UnixMillis(7) };
+const REVOKED: CredentialState = CredentialState::Revoked { at: UnixMillis(7) };
 
 #[test]
 fn what_is_written_beside_an_event_is_read_back() {
@@ -25,8 +25,8 @@ fn what_is_written_beside_an_event_is_read_back() {
     let scopes: ScopeSet = ["a:read", "b:write"].iter().map(|s| Scope::parse(s).unwrap()).collect();
     for ending in [
         Ending::of_credential(&full),
-        ending(1, State::Active),
-        ending(2, State::Disabled),
+        ending(1, CredentialState::Active),
+        ending(2, CredentialState::Disabled),
         Ending::Tenant { epoch: 4, active: false },
         Ending::Tenant { epoch: 5, active: true },
         Ending::Role { epoch: 6, scopes },
@@ -64,7 +64,7 @@ fn f10_what_is_no_ending_is_refused() {
 #[test]
 fn a_revocation_outranks_every_record_that_is_not_revoked() {
     for epoch in [1, 5, 9] {
-        let mut found = record(epoch, State::Active);
+        let mut found = record(epoch, CredentialState::Active);
         assert!(ending(5, REVOKED).restrict_credential(&mut found));
         assert_eq!(found.state, REVOKED);
         assert!(
@@ -76,19 +76,26 @@ fn a_revocation_outranks_every_record_that_is_not_revoked() {
 
 #[test]
 fn a_disabling_outranks_older_records_only() {
-    for (epoch, state) in [(4, State::Disabled), (5, State::Disabled), (6, State::Active)] {
-        let mut found = record(epoch, State::Active);
-        assert_eq!(ending(5, State::Disabled).restrict_credential(&mut found), state != State::Active);
+    for (epoch, state) in [
+        (4, CredentialState::Disabled),
+        (5, CredentialState::Disabled),
+        (6, CredentialState::Active),
+    ] {
+        let mut found = record(epoch, CredentialState::Active);
+        assert_eq!(
+            ending(5, CredentialState::Disabled).restrict_credential(&mut found),
+            state != CredentialState::Active
+        );
         assert_eq!(found.state, state, "epoch {epoch}");
     }
 }
 
 #[test]
 fn nothing_is_ever_given() {
-    let mut found = record(1, State::Disabled);
+    let mut found = record(1, CredentialState::Disabled);
     (found.valid_after, found.expires_at) = (at(100), at(200));
     let before = found.clone();
-    let mut seen = record(9, State::Active);
+    let mut seen = record(9, CredentialState::Active);
     (seen.valid_after, seen.expires_at) = (at(50), at(300));
     seen.extras_mut().roles = vec![RoleId::of_name("a")];
     assert!(!Ending::of_credential(&seen).restrict_credential(&mut found));
@@ -97,9 +104,9 @@ fn nothing_is_ever_given() {
 
 #[test]
 fn expiry_watermark_and_roles_are_taken_at_their_strictest() {
-    let mut found = record(1, State::Active);
+    let mut found = record(1, CredentialState::Active);
     found.extras_mut().roles = vec![RoleId::of_name("a"), RoleId::of_name("b")];
-    let mut seen = record(2, State::Active);
+    let mut seen = record(2, CredentialState::Active);
     (seen.valid_after, seen.expires_at) = (at(50), at(300));
     seen.extras_mut().roles = vec![RoleId::of_name("b"), RoleId::of_name("c")];
     assert!(Ending::of_credential(&seen).restrict_credential(&mut found));
@@ -111,12 +118,16 @@ fn expiry_watermark_and_roles_are_taken_at_their_strictest() {
 fn the_newest_ending_of_a_record_is_kept_and_the_number_of_records_is_bounded() {
     let endings = Endings::default();
     let whose = |name: &str| Whose::Credential(CredentialId::parse(name).unwrap());
-    for (epoch, state) in [(2, State::Disabled), (3, State::Active), (2, State::Disabled)] {
+    for (epoch, state) in [
+        (2, CredentialState::Disabled),
+        (3, CredentialState::Active),
+        (2, CredentialState::Disabled),
+    ] {
         endings.note(whose("key-1"), ending(epoch, state));
     }
-    assert_eq!(endings.all(), [(whose("key-1"), ending(3, State::Active))]);
+    assert_eq!(endings.all(), [(whose("key-1"), ending(3, CredentialState::Active))]);
     endings.note(whose("key-1"), ending(1, REVOKED));
-    endings.note(whose("key-1"), ending(9, State::Active));
+    endings.note(whose("key-1"), ending(9, CredentialState::Active));
     assert_eq!(
         endings.all(),
         [(whose("key-1"), ending(1, REVOKED))],
@@ -134,33 +145,33 @@ fn the_newest_ending_of_a_record_is_kept_and_the_number_of_records_is_bounded() 
 fn two_branches_of_a_history_with_one_number_leave_what_both_took_away() {
     let endings = Endings::default();
     let whose = Whose::Credential(sample().id);
-    endings.note(whose.clone(), ending(2, State::Disabled));
-    let mut other = record(2, State::Active);
+    endings.note(whose.clone(), ending(2, CredentialState::Disabled));
+    let mut other = record(2, CredentialState::Active);
     (other.valid_after, other.expires_at) = (at(50), at(300));
     endings.note(whose.clone(), Ending::of_credential(&other));
     let mut both = other.clone();
-    both.state = State::Disabled;
+    both.state = CredentialState::Disabled;
     assert_eq!(endings.all(), [(whose.clone(), Ending::of_credential(&both))]);
 
     let mut found = facts();
     endings.restrict(&mut found);
-    assert_eq!(found.credential.state, State::Disabled);
+    assert_eq!(found.credential.state, CredentialState::Disabled);
     assert_eq!((found.credential.valid_after, found.credential.expires_at), (at(50), at(300)));
     assert_eq!(found.credential.epoch, 1, "what rests on what was read rests on no change since");
-    let mut written_over = record(1, State::Active);
+    let mut written_over = record(1, CredentialState::Active);
     endings.restrict_credential(&mut written_over);
     assert_eq!(written_over.epoch, 2, "what is written over it gets a number of its own");
 
-    endings.note(whose.clone(), ending(3, State::Active));
+    endings.note(whose.clone(), ending(3, CredentialState::Active));
     assert_eq!(
         endings.all(),
-        [(whose, ending(3, State::Active))],
+        [(whose, ending(3, CredentialState::Active))],
         "a later number knew of the earlier ones"
     );
 }
 
 fn facts() -> FoundFacts {
-    let credential = record(1, State::Active);
+    let credential = record(1, CredentialState::Active);
     let tenant = TenantRecord {
         id: credential.tenant.clone(),
         active: true,

@@ -11,11 +11,11 @@ pub struct BodySchema {
     /// Largest body in bytes ([`DEFAULT_MAX_BODY`]); more is 413.
     pub max: usize,
     /// Its fields, in the order in which their errors are told.
-    pub fields: Vec<Field>,
+    pub fields: Vec<FieldSpec>,
     /// What an unknown field is told; default `The {field} field is not known.`
     pub unknown: Option<String>,
     /// What a body that cannot be read is.
-    pub unreadable: Unreadable,
+    pub unreadable: UnreadableBody,
     /// What becomes of members that are not among the fields.
     pub unknown_fields: UnknownFields,
     /// Whether it may be a form.
@@ -46,7 +46,7 @@ pub enum Forms {
 
 /// What a body is that is not one JSON object, or is said to be of another type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Unreadable {
+pub enum UnreadableBody {
     /// Refused as such: [`Denial::InvalidBody`](crate::base::denial::Denial::InvalidBody) or
     /// [`Denial::WrongMediaType`](crate::base::denial::Denial::WrongMediaType).
     #[default]
@@ -61,7 +61,7 @@ impl Default for BodySchema {
             max: DEFAULT_MAX_BODY,
             fields: Vec::new(),
             unknown: None,
-            unreadable: Unreadable::default(),
+            unreadable: UnreadableBody::default(),
             unknown_fields: UnknownFields::default(),
             forms: Forms::default(),
         }
@@ -70,14 +70,14 @@ impl Default for BodySchema {
 
 /// One field of a body.
 #[derive(Debug, Clone)]
-pub struct Field {
+pub struct FieldSpec {
     /// Its name in the JSON object; of a member of an object, the path to it with dots. An object stands before
     /// its members.
     pub name: String,
     /// What it holds.
     pub kind: FieldKind,
     /// Whether it may be missing (or `null`, or an empty text).
-    pub presence: Presence,
+    pub presence: FieldPresence,
     /// The only values admitted, of the text or of each item; empty: any.
     pub one_of: Vec<String>,
     /// What its errors say, where not the default.
@@ -86,7 +86,7 @@ pub struct Field {
 
 /// Whether a field may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
+pub enum FieldPresence {
     /// It must be there.
     Required,
     /// It may be left out.

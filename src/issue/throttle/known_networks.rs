@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::network::Network;
+use crate::base::network::ClientNetwork;
 
-use super::counts::Count;
+use super::counts::AttemptCount;
 
 /// Networks of one account: home, work, a telephone and its changing providers. Each of them may try
 /// passwords beside the ceiling of its account, so they are few.
@@ -28,14 +28,14 @@ pub(super) struct KnownNetworks {
 }
 
 /// The latest first.
-type Networks = VecDeque<Known>;
+type Networks = VecDeque<KnownNetwork>;
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
-    network: Network,
+struct KnownNetwork {
+    network: ClientNetwork,
     seen: BootMillis,
     /// Tries since the last right password. They are counted here, so that no full table concerns them.
-    tries: Count,
+    tries: AttemptCount,
 }
 
 impl KnownNetworks {
@@ -49,7 +49,7 @@ impl KnownNetworks {
     }
 
     /// The tries of a network from which the right password of this account came.
-    pub(super) fn find(&mut self, account: Fingerprint, network: Network, now: BootMillis) -> Option<&mut Count> {
+    pub(super) fn find(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) -> Option<&mut AttemptCount> {
         let known_for = self.known_for;
         let networks = match self.younger.get_mut(&account) {
             Some(networks) => networks,
@@ -60,16 +60,16 @@ impl KnownNetworks {
     }
 
     /// The right password came from there just now.
-    pub(super) fn remember(&mut self, account: Fingerprint, network: Network, now: BootMillis) {
+    pub(super) fn remember(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) {
         let mut networks = match self.younger.remove(&account) {
             Some(networks) => networks,
             None => self.older.remove(&account).unwrap_or_default(),
         };
         networks.retain(|known| known.network != network);
-        networks.push_front(Known {
+        networks.push_front(KnownNetwork {
             network,
             seen: now,
-            tries: Count::default(),
+            tries: AttemptCount::default(),
         });
         networks.truncate(MAX_NETWORKS);
         if self.younger.len() >= MAX_ACCOUNTS {
@@ -97,8 +97,8 @@ mod tests {
         Fingerprint::from_bytes(bytes)
     }
 
-    fn network(n: u8) -> Network {
-        Network::of(std::net::IpAddr::from([192, 0, 2, n]))
+    fn network(n: u8) -> ClientNetwork {
+        ClientNetwork::of(std::net::IpAddr::from([192, 0, 2, n]))
     }
 
     #[test]

@@ -13,71 +13,74 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::base::network::Network;
+use crate::base::network::ClientNetwork;
 
 /// A bounded number of places, and a bounded number of those who wait for one. Cloned freely.
 #[derive(Debug, Clone)]
-pub struct FairQueue(Arc<Shared>);
+pub struct FairQueue(Arc<QueueShared>);
 
 /// Who asks; those of one party share a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Party {
+pub enum Flow {
     /// Somebody who has proven before who he is.
-    Known(Network),
+    Known(ClientNetwork),
     /// Anybody else.
-    Stranger(Network),
+    Stranger(ClientNetwork),
 }
 
 /// No room to wait in, or somebody took it who has more right to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub struct QueueFull;
 
 /// One place; given to the next when dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Shared>);
+pub struct QueuePermit(Arc<QueueShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct QueueShared {
     max_waiting: usize,
-    lines: Mutex<Lines>,
+    lines: Mutex<QueueState>,
 }
 
 /// Who works and who waits. While a place is free nobody waits.
 #[derive(Debug)]
-struct Lines {
+struct QueueState {
     free: usize,
     waiting: usize,
     /// Those with somebody waiting, in the order of their turns; none is empty, so there are at most as
     /// many as may wait, and searching them is bounded.
-    lines: VecDeque<Line>,
+    lines: VecDeque<FlowQueue>,
     next_number: u64,
 }
 
 #[derive(Debug)]
-struct Line {
-    party: Party,
-    tickets: VecDeque<Ticket>,
+struct FlowQueue {
+    party: Flow,
+    tickets: VecDeque<QueuedWaiter>,
 }
 
 /// Somebody who waits. Dropped without a place, it says that there will be none.
 #[derive(Debug)]
-struct Ticket {
+struct QueuedWaiter {
     number: u64,
-    called: oneshot::Sender<Place>,
+    called: oneshot::Sender<QueuePermit>,
 }
 
-enum Asked {
+enum QueueEntry {
     Free,
-    Waiting { number: u64, called: oneshot::Receiver<Place> },
+    Waiting {
+        number: u64,
+        called: oneshot::Receiver<QueuePermit>,
+    },
 }
 
 impl FairQueue {
     /// So many places (at least one), and so many who may wait for them.
     #[must_use]
     pub fn new(places: usize, max_waiting: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(QueueShared {
             max_waiting,
-            lines: Mutex::new(Lines {
+            lines: Mutex::new(QueueState {
                 free: places.max(1),
                 waiting: 0,
                 lines: VecDeque::new(),
@@ -89,17 +92,17 @@ impl FairQueue {
     /// Waits for a place. Whoever drops the future gives up the room it waited in, or the place.
     ///
     /// # Errors
-    /// [`Full`], at once or while it waits.
-    pub async fn enter(&self, party: Party) -> Result<Place, Full> {
+    /// [`QueueFull`], at once or while it waits.
+    pub async fn enter(&self, party: Flow) -> Result<QueuePermit, QueueFull> {
         match self.0.ask(party)? {
-            Asked::Free => Ok(Place(self.0.clone())),
-            Asked::Waiting { number, called } => {
+            QueueEntry::Free => Ok(QueuePermit(self.0.clone())),
+            QueueEntry::Waiting { number, called } => {
                 let _leaving = Leaving {
                     shared: &self.0,
                     party,
                     number,
                 };
-                called.await.map_err(|_| Full)
+                called.await.map_err(|_| QueueFull)
             }
         }
     }
@@ -111,26 +114,26 @@ impl FairQueue {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+impl QueueShared {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, party: Party) -> Result<Asked, Full> {
+    fn ask(&self, party: Flow) -> Result<QueueEntry, QueueFull> {
         let mut lines = self.lock();
         if lines.free > 0 {
             lines.free -= 1;
-            return Ok(Asked::Free);
+            return Ok(QueueEntry::Free);
         }
         let own = lines.count_of(party);
         // Half, so that an office behind one address is served and others always find room.
         if own >= self.max_waiting.div_ceil(2) {
-            return Err(Full);
+            return Err(QueueFull);
         }
         let pushed_out = if lines.waiting < self.max_waiting {
             None
         } else {
-            Some(lines.make_room(party, own).ok_or(Full)?)
+            Some(lines.make_room(party, own).ok_or(QueueFull)?)
         };
         let asked = lines.push(party);
         // Its ticket is dropped, and so its task woken, outside the lock.
@@ -140,32 +143,32 @@ impl Shared {
     }
 }
 
-impl Lines {
-    fn count_of(&self, party: Party) -> usize {
+impl QueueState {
+    fn count_of(&self, party: Flow) -> usize {
         let line = self.lines.iter().find(|line| line.party == party);
         line.map_or(0, |line| line.tickets.len())
     }
 
-    fn push(&mut self, party: Party) -> Asked {
+    fn push(&mut self, party: Flow) -> QueueEntry {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, called) = oneshot::channel();
-        let ticket = Ticket { number, called: sender };
+        let ticket = QueuedWaiter { number, called: sender };
         match self.lines.iter_mut().find(|line| line.party == party) {
             Some(line) => line.tickets.push_back(ticket),
-            None => self.lines.push_back(Line {
+            None => self.lines.push_back(FlowQueue {
                 party,
                 tickets: VecDeque::from([ticket]),
             }),
         }
         self.waiting += 1;
-        Asked::Waiting { number, called }
+        QueueEntry::Waiting { number, called }
     }
 
     /// The last of the longest line that has less right to wait than one more of a line of `own`.
-    fn make_room(&mut self, newcomer: Party, own: usize) -> Option<Ticket> {
-        let outranked = |line: &Line| newcomer.is_known() && !line.party.is_known();
-        let longer = |line: &Line| newcomer.is_known() == line.party.is_known() && line.tickets.len() > own + 1;
+    fn make_room(&mut self, newcomer: Flow, own: usize) -> Option<QueuedWaiter> {
+        let outranked = |line: &FlowQueue| newcomer.is_known() && !line.party.is_known();
+        let longer = |line: &FlowQueue| newcomer.is_known() == line.party.is_known() && line.tickets.len() > own + 1;
         let lines = self.lines.iter().enumerate();
         let (at, _) = lines
             .filter(|(_, line)| outranked(line) || longer(line))
@@ -177,7 +180,7 @@ impl Lines {
     }
 
     /// Whoever's turn it is; without anybody, the place is free.
-    fn take_next(&mut self) -> Option<Ticket> {
+    fn take_next(&mut self) -> Option<QueuedWaiter> {
         let Some(mut line) = self.lines.pop_front() else {
             self.free += 1;
             return None;
@@ -190,7 +193,7 @@ impl Lines {
         ticket
     }
 
-    fn remove(&mut self, party: Party, number: u64) {
+    fn remove(&mut self, party: Flow, number: u64) {
         let Some(at) = self.lines.iter().position(|line| line.party == party) else {
             return;
         };
@@ -208,13 +211,13 @@ impl Lines {
     }
 }
 
-impl Party {
+impl Flow {
     const fn is_known(self) -> bool {
         matches!(self, Self::Known(_))
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         let next = self.0.lock().take_next();
         if let Some(ticket) = next {
@@ -226,8 +229,8 @@ impl Drop for Place {
 
 /// Takes somebody out of its line when it stops waiting, in whatever way.
 struct Leaving<'q> {
-    shared: &'q Shared,
-    party: Party,
+    shared: &'q QueueShared,
+    party: Flow,
     number: u64,
 }
 

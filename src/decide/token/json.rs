@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::base::token_fault::TokenFault;
+use crate::base::credential::TokenFault;
 
 /// How deep objects and lists may be nested. Providers nest three or four levels (`resource_access` of
 /// Keycloak, `kubernetes.io`); 32 bounds the stack that reading one takes. How many members and items there are is bounded by
@@ -18,14 +18,14 @@ pub(in crate::decide) const MAX_DEPTH: u32 = 32;
 const FEW: usize = 16;
 
 /// The members of one JSON object, in order, each name once.
-pub(in crate::decide) struct Members<'t>(Vec<Member<'t>>);
+pub(in crate::decide) struct JsonObject<'t>(Vec<JsonMember<'t>>);
 
 /// A name and its value.
-pub(in crate::decide) type Member<'t> = (Cow<'t, str>, Value<'t>);
+pub(in crate::decide) type JsonMember<'t> = (Cow<'t, str>, JsonValue<'t>);
 
 /// A JSON value that borrows its texts from the token where they have no escapes.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::decide) enum Value<'t> {
+pub(in crate::decide) enum JsonValue<'t> {
     Null,
     Bool(bool),
     Text(Cow<'t, str>),
@@ -34,10 +34,10 @@ pub(in crate::decide) enum Value<'t> {
     Large(u64),
     Fraction(f64),
     List(Vec<Self>),
-    Object(Vec<Member<'t>>),
+    Object(Vec<JsonMember<'t>>),
 }
 
-impl<'t> Members<'t> {
+impl<'t> JsonObject<'t> {
     /// Reads one JSON object.
     ///
     /// # Errors
@@ -57,14 +57,14 @@ impl<'t> Members<'t> {
     }
 
     /// The value of a member.
-    pub(in crate::decide) fn find(&self, name: &str) -> Option<&Value<'t>> {
+    pub(in crate::decide) fn find(&self, name: &str) -> Option<&JsonValue<'t>> {
         find(&self.0, name)
     }
 
     /// The value of the claim that a setting names: of the member of exactly this name, dots and slashes included
     /// (`https://example.com/roles`, `custom:tenant`). Where there is none, a name that begins with `/` is a JSON Pointer
     /// (RFC 6901: `/kubernetes.io/namespace`), and one with dots a path of members (`realm_access.roles`).
-    pub(in crate::decide) fn find_claim(&self, name: &str) -> Option<&Value<'t>> {
+    pub(in crate::decide) fn find_claim(&self, name: &str) -> Option<&JsonValue<'t>> {
         if let Some(value) = self.find(name) {
             return Some(value);
         }
@@ -75,12 +75,12 @@ impl<'t> Members<'t> {
         is_path.then(|| self.walk(name.split('.').map(Cow::Borrowed)))?
     }
 
-    fn walk<'p>(&self, path: impl Iterator<Item = Cow<'p, str>>) -> Option<&Value<'t>> {
+    fn walk<'p>(&self, path: impl Iterator<Item = Cow<'p, str>>) -> Option<&JsonValue<'t>> {
         let (mut members, mut found) = (Some(&self.0), None);
         for name in path {
             let value = find(members?, &name)?;
             members = match value {
-                Value::Object(inner) => Some(inner),
+                JsonValue::Object(inner) => Some(inner),
                 _ => None,
             };
             found = Some(value);
@@ -89,7 +89,7 @@ impl<'t> Members<'t> {
     }
 }
 
-fn find<'m, 't>(members: &'m [Member<'t>], name: &str) -> Option<&'m Value<'t>> {
+fn find<'m, 't>(members: &'m [JsonMember<'t>], name: &str) -> Option<&'m JsonValue<'t>> {
     members.iter().find(|(own, _)| own == name).map(|(_, value)| value)
 }
 
@@ -102,7 +102,7 @@ fn unescape(step: &str) -> Cow<'_, str> {
     }
 }
 
-impl Value<'_> {
+impl JsonValue<'_> {
     /// The text, if it is one.
     pub(in crate::decide) fn text(&self) -> Option<&str> {
         match self {
@@ -133,9 +133,9 @@ impl Seed<'_> {
         E::custom(fault.label())
     }
 
-    fn read_members<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Member<'de>>, A::Error> {
+    fn read_members<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<JsonMember<'de>>, A::Error> {
         let inner = self.deeper()?;
-        let mut members: Vec<Member<'de>> = Vec::with_capacity(8);
+        let mut members: Vec<JsonMember<'de>> = Vec::with_capacity(8);
         while let Some(name) = map.next_key_seed(Name)? {
             if members.len() < FEW && members.iter().any(|(own, _)| *own == name) {
                 return Err(self.refuse(TokenFault::RepeatedMember));
@@ -150,7 +150,7 @@ impl Seed<'_> {
 }
 
 /// Sorted, names that are the same are neighbours: a token of thousands of members costs no square of them.
-fn has_repeated(members: &[Member<'_>]) -> bool {
+fn has_repeated(members: &[JsonMember<'_>]) -> bool {
     let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
     names.sort_unstable();
     names.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
@@ -187,71 +187,71 @@ impl<'de> Visitor<'de> for Name {
 struct Top<'f>(Seed<'f>);
 
 impl<'de> Visitor<'de> for Top<'_> {
-    type Value = Vec<Member<'de>>;
+    type Value = Vec<JsonMember<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<Member<'de>>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<JsonMember<'de>>, A::Error> {
         self.0.read_members(map)
     }
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Value<'de>;
+    type Value = JsonValue<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Value<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<JsonValue<'de>, D::Error> {
         input.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Value<'de>;
+    type Value = JsonValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Borrowed(text)))
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Text(Cow::Borrowed(text)))
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    fn visit_str<E: Error>(self, text: &str) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Text(Cow::Owned(text.to_owned())))
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Integer(number))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Integer(number))
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(i64::try_from(number).map_or(Value::Large(number), Value::Integer))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<JsonValue<'de>, E> {
+        Ok(i64::try_from(number).map_or(JsonValue::Large(number), JsonValue::Integer))
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Fraction(number))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Fraction(number))
     }
 
-    fn visit_bool<E: Error>(self, truth: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Bool(truth))
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Bool(truth))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Null)
+    fn visit_unit<E: Error>(self) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<JsonValue<'de>, A::Error> {
         let inner = self.deeper()?;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element_seed(inner)? {
             items.push(item);
         }
-        Ok(Value::List(items))
+        Ok(JsonValue::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value<'de>, A::Error> {
-        self.read_members(map).map(Value::Object)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<JsonValue<'de>, A::Error> {
+        self.read_members(map).map(JsonValue::Object)
     }
 }
 
@@ -260,26 +260,30 @@ mod tests {
     use super::*;
 
     fn fault(json: &str) -> Option<TokenFault> {
-        Members::parse(json.as_bytes()).err()
+        JsonObject::parse(json.as_bytes()).err()
     }
 
     #[test]
     fn an_object_is_read_and_its_values_told_apart() {
-        let members =
-            Members::parse(br#"{"a":"x","b":-1,"c":1.5,"d":["y",2],"e":null,"f":18446744073709551615,"\u0067":"z","t":true,"o":{"i":1}}"#)
-                .unwrap();
-        assert_eq!(members.find("a").and_then(Value::text), Some("x"));
-        assert_eq!(members.find("b"), Some(&Value::Integer(-1)));
-        assert_eq!(members.find("c"), Some(&Value::Fraction(1.5)));
+        let members = JsonObject::parse(
+            br#"{"a":"x","b":-1,"c":1.5,"d":["y",2],"e":null,"f":18446744073709551615,"\u0067":"z","t":true,"o":{"i":1}}"#,
+        )
+        .unwrap();
+        assert_eq!(members.find("a").and_then(JsonValue::text), Some("x"));
+        assert_eq!(members.find("b"), Some(&JsonValue::Integer(-1)));
+        assert_eq!(members.find("c"), Some(&JsonValue::Fraction(1.5)));
         assert_eq!(
             members.find("d"),
-            Some(&Value::List(vec![Value::Text("y".into()), Value::Integer(2)]))
+            Some(&JsonValue::List(vec![JsonValue::Text("y".into()), JsonValue::Integer(2)]))
         );
-        assert_eq!(members.find("e"), Some(&Value::Null));
-        assert_eq!(members.find("f"), Some(&Value::Large(u64::MAX)));
-        assert_eq!(members.find("g").and_then(Value::text), Some("z"));
-        assert_eq!(members.find("t"), Some(&Value::Bool(true)));
-        assert_eq!(members.find("o"), Some(&Value::Object(vec![("i".into(), Value::Integer(1))])));
+        assert_eq!(members.find("e"), Some(&JsonValue::Null));
+        assert_eq!(members.find("f"), Some(&JsonValue::Large(u64::MAX)));
+        assert_eq!(members.find("g").and_then(JsonValue::text), Some("z"));
+        assert_eq!(members.find("t"), Some(&JsonValue::Bool(true)));
+        assert_eq!(
+            members.find("o"),
+            Some(&JsonValue::Object(vec![("i".into(), JsonValue::Integer(1))]))
+        );
         assert_eq!(members.find("h"), None);
     }
 
@@ -289,7 +293,7 @@ mod tests {
             "realm_access": {"roles": "of the realm"}, "kubernetes.io": {"namespace": "prod", "a/b~c": "odd"},
             "https://example.com/roles": "of a url", "custom:tenant": "acme", "x.y": "whole", "x": {"y": "inner"}, "n": "text"
         }"#;
-        let members = Members::parse(json).unwrap();
+        let members = JsonObject::parse(json).unwrap();
         for (name, text) in [
             ("realm_access.roles", Some("of the realm")),
             ("/realm_access/roles", Some("of the realm")),
@@ -307,7 +311,7 @@ mod tests {
             (".", None),
             ("", None),
         ] {
-            assert_eq!(members.find_claim(name).and_then(Value::text), text, "{name}");
+            assert_eq!(members.find_claim(name).and_then(JsonValue::text), text, "{name}");
         }
     }
 
@@ -375,6 +379,6 @@ mod tests {
         }
         let list = |n| format!("{{\"a\":[{}]}}", vec!["0"; n].join(","));
         assert_eq!(fault(&list(5_000)), None);
-        assert_eq!(Members::parse(b"{\"a\":\"\xff\"}").err(), Some(TokenFault::Json), "not UTF-8");
+        assert_eq!(JsonObject::parse(b"{\"a\":\"\xff\"}").err(), Some(TokenFault::Json), "not UTF-8");
     }
 }

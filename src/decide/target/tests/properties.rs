@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::super::*;
 
 /// Pieces that confuse somebody, and some that confuse nobody.
 const FRAGMENTS: &[&str] = &[

@@ -1,13 +1,15 @@
 //! What ends a permit that was granted before.
 
-use super::*;
+use std::sync::Arc;
+
+use super::super::*;
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::credential::Credential;
-use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
+use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper, Peppers};
 use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{Extras, PasswordHash, State, TokenClaims};
+use crate::base::principal::{CredentialState, Extras, PasswordHash, TokenClaims};
 use crate::decide::samples::{self, api_key, key_pair, route_for, scopes, session, token_rules};
-use crate::decide::surface::{Account, Carrier, KeyOrigin, Proof, SurfaceKind};
+use crate::decide::surface::{AccountSurface, Carrier, KeyOrigin, Proof, SurfaceKind};
 
 const NOW: Now = Now {
     wall: UnixMillis(1_000_000_000),
@@ -53,7 +55,7 @@ impl Case {
         let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
         let (publishable, secret) = (b"pk_live_x".as_slice(), b"sk_live_x".as_slice());
         let surface = key_pair("pair");
-        facts.credential.secret_fingerprint = Some(peppers.first().fingerprint(&surface.name, Part::Secret, secret));
+        facts.credential.secret_fingerprint = Some(peppers.first().fingerprint(&surface.name, CredentialPart::Secret, secret));
         let pair = Credential::Pair { publishable, secret };
         Self {
             proof: Some(surface.prove(pair, None, Some(&facts.credential), &peppers)),
@@ -67,7 +69,9 @@ impl Case {
         set_password(&mut facts, Some("$argon2id$one"));
         Self {
             proof: Some(Proof::of_password(&facts.credential)),
-            ..Self::of(facts, || samples::surface("people", SurfaceKind::Account(Account { fields: None })))
+            ..Self::of(facts, || {
+                samples::surface("people", SurfaceKind::Account(AccountSurface { fields: None }))
+            })
         }
     }
 
@@ -90,7 +94,7 @@ impl Case {
 
     /// What is said when these facts are all that is known at `now`.
     fn judge_at(&self, newer: Facts, now: Now) -> Result<Permit, Denial> {
-        let authority = Authority::default();
+        let scope_grants = ScopeGrants::default();
         let proven = samples::proven(&self.was, &self.facts.credential, self.token.as_ref());
         let request = AccessRequest {
             route: &route_for(&[0], &["orders:read"]),
@@ -100,7 +104,7 @@ impl Case {
             presented_mode: None,
             carried: Carried::Explicitly,
             proof: self.proof.unwrap_or(proven),
-            authority: &authority,
+            scope_grants: &scope_grants,
         };
         let permit = authorize(
             &request,
@@ -108,16 +112,16 @@ impl Case {
             NOW.wall,
         )
         .unwrap();
-        let again = Again {
+        let again = Reauthorization {
             permit: &permit,
             was: &self.was,
             method: Method::Get,
             route: &self.route,
             surface_index: SurfaceIndex(0),
             surface: &self.is,
-            authority: &authority,
+            scope_grants: &scope_grants,
         };
-        authorize_again(&again, Arc::new(newer), now)
+        reauthorize(&again, Arc::new(newer), now)
     }
 
     fn judge(&self, change: impl FnOnce(&mut Facts)) -> Option<Denial> {
@@ -137,10 +141,10 @@ fn what_did_not_change_is_admitted_again() {
 #[test]
 fn whatever_ends_a_credential_ends_what_it_opened() {
     for case in [Case::key(), Case::pair(), Case::account(), Case::token()] {
-        let revoked = case.judge(|facts| facts.credential.state = State::Revoked { at: UnixMillis(0) });
+        let revoked = case.judge(|facts| facts.credential.state = CredentialState::Revoked { at: UnixMillis(0) });
         assert_eq!(revoked, Some(Denial::RevokedCredential));
         assert_eq!(
-            case.judge(|facts| facts.credential.state = State::Disabled),
+            case.judge(|facts| facts.credential.state = CredentialState::Disabled),
             Some(Denial::DisabledCredential)
         );
         assert_eq!(

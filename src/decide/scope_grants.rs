@@ -10,7 +10,7 @@ use super::surface::Surface;
 
 /// What the configuration adds to facts when authority is derived.
 #[derive(Debug, Clone, Default)]
-pub struct Authority {
+pub struct ScopeGrants {
     /// The roles of the configuration.
     pub roles: Roles,
     /// By surface: every scope that some route gives by `grants` to what it makes there. Records made before
@@ -18,7 +18,7 @@ pub struct Authority {
     grants: Vec<(SurfaceName, ScopeSet)>,
 }
 
-impl Authority {
+impl ScopeGrants {
     /// The roles of a configuration, and what its routes grant: pairs of a surface and the scopes of one mint.
     #[must_use]
     pub fn new<'s>(roles: Roles, granted: impl IntoIterator<Item = (&'s Surface, &'s ScopeSet)>) -> Self {
@@ -40,10 +40,10 @@ impl Authority {
     ///
     /// `None` where that is exactly its own scopes, as it is for every record without roles and parent.
     #[must_use]
-    pub fn of(&self, facts: &Facts) -> Option<ScopeSet> {
+    pub fn effective_scopes(&self, facts: &Facts) -> Option<ScopeSet> {
         let record = &facts.credential;
         record.extras.as_ref()?;
-        match self.of_record(record, &facts.ancestors, &facts.roles) {
+        match self.effective_scopes_of(record, &facts.ancestors, &facts.roles) {
             Cow::Borrowed(_) => None,
             Cow::Owned(scopes) => Some(scopes),
         }
@@ -52,7 +52,12 @@ impl Authority {
     /// The same of a record with what it hangs on, its parent first, and the roles of the store that any of
     /// them names.
     #[must_use]
-    pub fn of_record<'r>(&self, record: &'r CredentialRecord, above: &'r [CredentialRecord], stored: &[RoleRecord]) -> Cow<'r, ScopeSet> {
+    pub fn effective_scopes_of<'r>(
+        &self,
+        record: &'r CredentialRecord,
+        above: &'r [CredentialRecord],
+        stored: &[RoleRecord],
+    ) -> Cow<'r, ScopeSet> {
         let own = self.own_grant(record, stored);
         if record.parent().is_none() {
             return own;
@@ -60,7 +65,7 @@ impl Authority {
         // At most three records stand above one, so the recursion is as deep. Without the parent that it names
         // there is nothing to go by.
         let bound = match above.split_first() {
-            Some((parent, above)) => self.of_record(parent, above, stored),
+            Some((parent, above)) => self.effective_scopes_of(parent, above, stored),
             None => Cow::default(),
         };
         if bound.covers(&own) {

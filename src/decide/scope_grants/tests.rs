@@ -45,14 +45,14 @@ fn record(id: &str, scopes: &str, parent: Option<&str>, granted: Option<&str>, r
 }
 
 /// What the first of these may do, each of which hangs on the next.
-fn may(authority: &Authority, chain: &[CredentialRecord], stored: &[RoleRecord]) -> String {
+fn may(grants: &ScopeGrants, chain: &[CredentialRecord], stored: &[RoleRecord]) -> String {
     let (first, above) = chain.split_first().unwrap();
-    authority.of_record(first, above, stored).joined().to_owned()
+    grants.effective_scopes_of(first, above, stored).joined().to_owned()
 }
 
 #[test]
 fn a_child_may_do_no_more_than_its_parent_may_now() {
-    let nothing = Authority::default();
+    let nothing = ScopeGrants::default();
     for (own, parent, expected) in [
         ("read", "read write", "read"),
         ("read write", "read", "read"),
@@ -77,8 +77,8 @@ fn two_levels_down_the_highest_decides_too() {
             record("key", top, None, None, &[]),
         ]
     };
-    assert_eq!(may(&Authority::default(), &chain("read write"), &[]), "read write");
-    assert_eq!(may(&Authority::default(), &chain("read"), &[]), "read");
+    assert_eq!(may(&ScopeGrants::default(), &chain("read write"), &[]), "read write");
+    assert_eq!(may(&ScopeGrants::default(), &chain("read"), &[]), "read");
 }
 
 #[test]
@@ -87,11 +87,11 @@ fn a_role_that_is_narrowed_or_gone_takes_its_scopes_from_whoever_hangs_on_its_ho
         record("session", "read write", Some("account"), Some(""), &[]),
         record("account", "", None, None, &["clerk"]),
     ];
-    let nothing = Authority::default();
+    let nothing = ScopeGrants::default();
     assert_eq!(may(&nothing, &chain, &[role("clerk", "read write")]), "read write");
     assert_eq!(may(&nothing, &chain, &[role("clerk", "read")]), "read");
     assert_eq!(may(&nothing, &chain, &[]), "");
-    let configured = Authority::new(Roles::new([role("clerk", "write")]), []);
+    let configured = ScopeGrants::new(Roles::new([role("clerk", "write")]), []);
     assert_eq!(may(&configured, &chain, &[]), "write", "a role of the configuration");
 }
 
@@ -101,37 +101,37 @@ fn what_the_route_granted_is_the_records_own_and_nothing_else_is() {
         record("token", "view fund", Some("key"), Some("view"), &[]),
         record("key", "mint", None, None, &[]),
     ];
-    assert_eq!(may(&Authority::default(), &chain, &[]), "view");
+    assert_eq!(may(&ScopeGrants::default(), &chain, &[]), "view");
     // What it was granted and does not hold is not held either.
     let chain = [
         record("token", "fund", Some("key"), Some("view"), &[]),
         record("key", "mint", None, None, &[]),
     ];
-    assert_eq!(may(&Authority::default(), &chain, &[]), "");
+    assert_eq!(may(&ScopeGrants::default(), &chain, &[]), "");
 }
 
 #[test]
 fn a_record_from_before_grants_were_kept_goes_on_with_what_routes_grant_today() {
     let surface = samples::key_pair("key");
     let (view, fund) = (set("view"), set("fund pay"));
-    let authority = Authority::new(Roles::default(), [(&surface, &view), (&surface, &fund)]);
+    let grants = ScopeGrants::new(Roles::default(), [(&surface, &view), (&surface, &fund)]);
     let old = |granted| {
         [
             record("token", "view fund admin", Some("key"), granted, &[]),
             record("key", "mint", None, None, &[]),
         ]
     };
-    assert_eq!(may(&authority, &old(None), &[]), "view fund");
-    assert_eq!(may(&authority, &old(Some("")), &[]), "", "one that was made with nothing");
+    assert_eq!(may(&grants, &old(None), &[]), "view fund");
+    assert_eq!(may(&grants, &old(Some("")), &[]), "", "one that was made with nothing");
     let other = samples::key_pair("other");
-    let authority = Authority::new(Roles::default(), [(&other, &view)]);
-    assert_eq!(may(&authority, &old(None), &[]), "", "granted elsewhere");
+    let grants = ScopeGrants::new(Roles::default(), [(&other, &view)]);
+    assert_eq!(may(&grants, &old(None), &[]), "", "granted elsewhere");
 }
 
 #[test]
 fn without_roles_and_parent_nothing_is_worked_out() {
     let facts = samples::facts("key", "one", "acme");
-    assert_eq!(Authority::default().of(&facts), None);
+    assert_eq!(ScopeGrants::default().effective_scopes(&facts), None);
 }
 
 #[test]

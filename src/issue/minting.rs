@@ -5,33 +5,33 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
+use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper, Peppers};
 use crate::base::ids::{RoleId, Subject, TenantId};
 use crate::base::key::{GeneratedKey, IdKind, MAX_KEY_LEN, NoRandomness, mint_id, mint_tenant_id};
 use crate::base::login::login_fingerprint;
-use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, Parent, PasswordHash, State};
+use crate::base::principal::{ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, Parent, PasswordHash, RecordClaims};
 use crate::base::scope::{Mode, Scope, ScopeSet};
-use crate::decide::authority::mode_reaches;
-use crate::decide::surface::{DEFAULT_RANDOM, KeyForm, KeyPrefix, Recipe, Session, SessionRecord, Surface};
+use crate::decide::scope_grants::mode_reaches;
+use crate::decide::surface::{DEFAULT_RANDOM, KeyForm, KeyPrefix, Recipe, SessionRecord, SessionSurface, Surface};
 
 use crate::store::codec::MAX_DESCRIPTION;
 
-use super::call::{Call, Stop};
-use super::fields::Rule;
+use super::call::{IssueError, ServedCall};
+use super::fields::FieldRule;
 use super::narrow::{check_scopes, end_of, resolve_mode};
-use super::spec::{Lifetime, Mint, ModeSource, ScopeSource, Source};
 use super::token::{SignedToken, TokenFacts, sign};
+use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ScopeSource, ValueSource};
 
 /// Longest name for people, in bytes: one line of a list.
 pub const MAX_NAME: usize = 200;
 
 /// A credential that was made and not stored yet.
 #[derive(Debug)]
-pub struct Made {
+pub struct MintedCredential {
     /// Its record; of a token without one, what its record would say, under its parent's id.
     pub record: CredentialRecord,
     /// Whether the record is to be stored.
-    pub kept: Kept,
+    pub kept: RecordStorage,
     /// A key, or the publishable half of a pair.
     pub key: Option<GeneratedKey>,
     /// The secret half.
@@ -42,7 +42,7 @@ pub struct Made {
 
 /// What a new record hangs on.
 #[derive(Debug, Clone)]
-pub struct Base {
+pub struct ParentRecord {
     /// The record.
     pub record: CredentialRecord,
     /// What it may do now.
@@ -51,7 +51,7 @@ pub struct Base {
 
 /// Whether a credential has a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum RecordStorage {
     /// In the store.
     Stored,
     /// A token that hangs on another's record.
@@ -60,11 +60,11 @@ pub enum Kept {
 
 /// What the engine had to wait for before a credential can be made.
 #[derive(Debug)]
-pub struct Ready<'r> {
+pub struct MintInputs<'r> {
     /// Whose it is.
     pub tenant: &'r TenantId,
     /// What it hangs on.
-    pub parent: Option<&'r Base>,
+    pub parent: Option<&'r ParentRecord>,
     /// Of an account: its hashed password.
     pub password: Option<PasswordHash>,
     /// Its roles, which exist.
@@ -82,10 +82,10 @@ pub struct Ready<'r> {
 /// Makes the credential of one `mint`.
 ///
 /// # Errors
-/// [`Stop`]: [`Denial::InvalidFields`] for a value of the body that cannot be what it is for,
+/// [`IssueError`]: [`Denial::InvalidFields`] for a value of the body that cannot be what it is for,
 /// [`Denial::InsufficientScope`] for more than the caller may give, [`Denial::Internal`] for a
 /// configuration that should not have loaded or a system without randomness.
-pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
+pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<MintedCredential, IssueError> {
     let surface = call.surface(mint.surface)?;
     let parent = ready.parent.map(|base| &base.record);
     let mode = find_mode(call, mint, surface, parent)?;
@@ -101,7 +101,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         check_scopes(&ready.role_scopes, &base.may, &empty)?;
     }
     let blank = blank(surface, ready.tenant.clone(), ready.now)?;
-    let text = |source: &Option<Source>| source.as_ref().and_then(|source| call.find_text(source, parent));
+    let text = |source: &Option<ValueSource>| source.as_ref().and_then(|source| call.find_text(source, parent));
     let login = text(&mint.login);
     let fingerprint = login
         .as_ref()
@@ -113,7 +113,7 @@ pub fn make(call: &Call, mint: &Mint, ready: Ready<'_>) -> Result<Made, Stop> {
         }),
         roles: ready.roles,
         claims: find_claims(call, mint, parent)?,
-        idle: mint.idle.map(|timeout| Idle {
+        idle: mint.idle.map(|timeout| IdleTimeout {
             timeout,
             last_used: ready.now,
         }),
@@ -169,7 +169,7 @@ impl From<MakeError> for Denial {
     }
 }
 
-impl From<MakeError> for Stop {
+impl From<MakeError> for IssueError {
     fn from(error: MakeError) -> Self {
         Denial::from(error).into()
     }
@@ -203,7 +203,7 @@ pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<Cre
         subject: None,
         mode: None,
         scopes: ScopeSet::default(),
-        state: State::Active,
+        state: CredentialState::Active,
         secret_fingerprint: None,
         prefix: String::new(),
         last4: String::new(),
@@ -222,7 +222,7 @@ pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<Cre
 ///
 /// # Errors
 /// [`MakeError`].
-pub fn successor(surface: &Surface, old: &CredentialRecord, now: UnixMillis, pepper: &Pepper) -> Result<Made, MakeError> {
+pub fn successor(surface: &Surface, old: &CredentialRecord, now: UnixMillis, pepper: &Pepper) -> Result<MintedCredential, MakeError> {
     if surface.mode.is_some_and(|pinned| old.mode != Some(pinned)) {
         return Err(MakeError::NoMode);
     }
@@ -246,8 +246,8 @@ pub fn successor(surface: &Surface, old: &CredentialRecord, now: UnixMillis, pep
 
 /// Gives a record the fingerprints of secrets that were made elsewhere, by their SHA-256.
 pub fn adopt(record: &mut CredentialRecord, key: &[u8; 32], secret: Option<&[u8; 32]>, pepper: &Pepper) {
-    record.fingerprint = pepper.fingerprint_of_sha256(&record.surface, Part::Key, key);
-    record.secret_fingerprint = secret.map(|hash| pepper.fingerprint_of_sha256(&record.surface, Part::Secret, hash));
+    record.fingerprint = pepper.fingerprint_of_sha256(&record.surface, CredentialPart::Key, key);
+    record.secret_fingerprint = secret.map(|hash| pepper.fingerprint_of_sha256(&record.surface, CredentialPart::Secret, hash));
 }
 
 /// Gives a record without secrets its secrets, or its token, whose `iat` is not after `latest`.
@@ -259,9 +259,9 @@ pub fn finish(
     mut record: CredentialRecord,
     (parent, latest): (Option<&CredentialRecord>, UnixMillis),
     pepper: &Pepper,
-) -> Result<Made, MakeError> {
-    let mut made = Made {
-        kept: Kept::Stored,
+) -> Result<MintedCredential, MakeError> {
+    let mut made = MintedCredential {
+        kept: RecordStorage::Stored,
         key: None,
         secret: None,
         token: None,
@@ -274,7 +274,7 @@ pub fn finish(
             record.prefix = secret.prefix().to_owned();
             record.last4 = secret.last4().to_owned();
             // By which pepper it was derived is told by this when it is derived again. Nothing is found by it.
-            record.secret_fingerprint = Some(pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
+            record.secret_fingerprint = Some(pepper.fingerprint(&surface.name, CredentialPart::Secret, secret.expose().as_bytes()));
             made.key = Some(secret);
             made.record = record;
             return Ok(made);
@@ -284,7 +284,7 @@ pub fn finish(
             made.key = Some(mint_key(key, record.mode, pepper)?);
             made.secret = secret.map(|secret| mint_key(secret, record.mode, pepper)).transpose()?;
         }
-        Recipe::Session(Session { rules, record: of, .. }) => match of {
+        Recipe::Session(SessionSurface { rules, record: of, .. }) => match of {
             SessionRecord::Own => {
                 let lifetime = token_lifetime(surface).ok_or(MakeError::NoToken)?;
                 made.token = Some(signed(sign(rules, &TokenFacts::own(&record, parent, lifetime, latest)))?);
@@ -294,7 +294,7 @@ pub fn finish(
                 made.token = Some(signed(
                     TokenFacts::alone(&record, parent, latest).and_then(|facts| sign(rules, &facts)),
                 )?);
-                made.kept = Kept::TokenAlone;
+                made.kept = RecordStorage::TokenAlone;
                 record.id = parent.id.clone();
             }
         },
@@ -302,10 +302,10 @@ pub fn finish(
     if let Some(key) = &made.key {
         record.prefix = key.prefix().to_owned();
         record.last4 = key.last4().to_owned();
-        record.fingerprint = pepper.fingerprint(&surface.name, Part::Key, key.expose().as_bytes());
+        record.fingerprint = pepper.fingerprint(&surface.name, CredentialPart::Key, key.expose().as_bytes());
     }
     if let Some(secret) = &made.secret {
-        record.secret_fingerprint = Some(pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes()));
+        record.secret_fingerprint = Some(pepper.fingerprint(&surface.name, CredentialPart::Secret, secret.expose().as_bytes()));
     }
     made.record = record;
     Ok(made)
@@ -331,7 +331,7 @@ pub fn signing_secret(surface: &Surface, record: &CredentialRecord, peppers: &Pe
     let kept = record.secret_fingerprint?;
     peppers.iter().find_map(|pepper| {
         let secret = derive_secret(prefixes, record, pepper)?;
-        let fingerprint = pepper.fingerprint(&surface.name, Part::Secret, secret.expose().as_bytes());
+        let fingerprint = pepper.fingerprint(&surface.name, CredentialPart::Secret, secret.expose().as_bytes());
         (fingerprint == kept).then_some(secret)
     })
 }
@@ -351,7 +351,7 @@ fn token_lifetime(surface: &Surface) -> Option<Duration> {
     Some(minting.lifetime)
 }
 
-fn find_mode(call: &Call, mint: &Mint, surface: &Surface, parent: Option<&CredentialRecord>) -> Result<Option<Mode>, Stop> {
+fn find_mode(call: &ServedCall, mint: &Mint, surface: &Surface, parent: Option<&CredentialRecord>) -> Result<Option<Mode>, IssueError> {
     let own = call.caller.as_ref().and_then(|caller| caller.record().mode);
     let refused = |rule| match &mint.mode {
         ModeSource::From(source) => call.refuse(source, rule, Denial::InsufficientScope),
@@ -363,7 +363,7 @@ fn find_mode(call: &Call, mint: &Mint, surface: &Surface, parent: Option<&Creden
         ModeSource::Unset => None,
         ModeSource::From(source) => match call.find_text(source, parent) {
             None => own,
-            Some(word) => Some(Mode::parse(&word).ok_or_else(|| refused(Rule::OneOf))?),
+            Some(word) => Some(Mode::parse(&word).ok_or_else(|| refused(FieldRule::OneOf))?),
         },
     };
     let modes: Vec<Option<Mode>> = surface
@@ -372,16 +372,16 @@ fn find_mode(call: &Call, mint: &Mint, surface: &Surface, parent: Option<&Creden
         .map(|p| p.mode)
         .filter(|mode| surface.mode.is_none_or(|pinned| *mode == Some(pinned)))
         .collect();
-    let resolved = resolve_mode(asked, &modes).ok_or_else(|| refused(Rule::OneOf))?;
+    let resolved = resolve_mode(asked, &modes).ok_or_else(|| refused(FieldRule::OneOf))?;
     let pinned = surface.mode.is_none_or(|pinned| resolved.is_none_or(|mode| mode == pinned));
     if !pinned || !mode_reaches(own, resolved) {
-        return Err(refused(Rule::OneOf));
+        return Err(refused(FieldRule::OneOf));
     }
     // A surface without prefixes that is pinned to a mode has records of that mode only.
     Ok(resolved.or(surface.mode))
 }
 
-fn find_scopes(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<ScopeSet, Stop> {
+fn find_scopes(call: &ServedCall, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<ScopeSet, IssueError> {
     match &mint.scopes {
         ScopeSource::None => Ok(ScopeSet::default()),
         ScopeSource::Fixed(scopes) => Ok(scopes.clone()),
@@ -389,25 +389,25 @@ fn find_scopes(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> R
         ScopeSource::From(source) => {
             let words = call.find_words(source, parent);
             let scopes: Result<ScopeSet, _> = words.iter().map(|word| Scope::parse(word)).collect();
-            scopes.map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))
+            scopes.map_err(|_| call.refuse(source, FieldRule::Format, Denial::Internal))
         }
     }
 }
 
-fn find_claims(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Claims, Stop> {
+fn find_claims(call: &ServedCall, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<RecordClaims, IssueError> {
     let mut all = Vec::new();
     for (name, source) in &mint.claims {
         let Some(value) = call.find(source, parent).map(ClaimValue::from) else {
             continue;
         };
         // One by one first, so that the field that cannot be a claim is named.
-        Claims::new([(name.clone(), value.clone())]).map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))?;
+        RecordClaims::new([(name.clone(), value.clone())]).map_err(|_| call.refuse(source, FieldRule::Format, Denial::Internal))?;
         all.push((name.clone(), value));
     }
-    Claims::new(all).map_err(|_| Denial::Internal.into())
+    RecordClaims::new(all).map_err(|_| Denial::Internal.into())
 }
 
-fn find_subject(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Option<Subject>, Stop> {
+fn find_subject(call: &ServedCall, mint: &Mint, parent: Option<&CredentialRecord>) -> Result<Option<Subject>, IssueError> {
     let Some(source) = &mint.subject else {
         return Ok(None);
     };
@@ -415,27 +415,33 @@ fn find_subject(call: &Call, mint: &Mint, parent: Option<&CredentialRecord>) -> 
         return Ok(None);
     };
     let subject = Subject::parse(&text);
-    subject.map(Some).map_err(|_| call.refuse(source, Rule::Format, Denial::Internal))
+    subject
+        .map(Some)
+        .map_err(|_| call.refuse(source, FieldRule::Format, Denial::Internal))
 }
 
 /// A text for people of at most so many bytes.
-fn find_line(call: &Call, source: Option<&Source>, (parent, max): (Option<&CredentialRecord>, usize)) -> Result<Option<String>, Stop> {
+fn find_line(
+    call: &ServedCall,
+    source: Option<&ValueSource>,
+    (parent, max): (Option<&CredentialRecord>, usize),
+) -> Result<Option<String>, IssueError> {
     let Some((source, text)) = source.and_then(|source| Some((source, call.find_text(source, parent)?))) else {
         return Ok(None);
     };
     if text.len() > max {
         let max = i64::try_from(max).unwrap_or(i64::MAX);
-        return Err(call.refuse(source, Rule::Max(max), Denial::Internal));
+        return Err(call.refuse(source, FieldRule::Max(max), Denial::Internal));
     }
     if text.chars().any(char::is_control) {
-        return Err(call.refuse(source, Rule::Format, Denial::Internal));
+        return Err(call.refuse(source, FieldRule::Format, Denial::Internal));
     }
     Ok(Some(text))
 }
 
 /// How long it lives: as the caller says, within the longest; otherwise the default.
-fn find_lifetime(call: &Call, lifetime: &Lifetime) -> Result<Option<Duration>, Stop> {
-    let Some(source @ Source::Body(field)) = &lifetime.from else {
+fn find_lifetime(call: &ServedCall, lifetime: &Lifetime) -> Result<Option<Duration>, IssueError> {
+    let Some(source @ ValueSource::Body(field)) = &lifetime.from else {
         return Ok(lifetime.default);
     };
     let Some(seconds) = call.body.integer(field) else {
@@ -443,8 +449,8 @@ fn find_lifetime(call: &Call, lifetime: &Lifetime) -> Result<Option<Duration>, S
     };
     let longest = lifetime.max.map(|max| i64::try_from(max.as_secs()).unwrap_or(i64::MAX));
     match (u64::try_from(seconds), longest) {
-        (Err(_) | Ok(0), _) => Err(call.refuse(source, Rule::Min(1), Denial::Internal)),
-        (_, Some(longest)) if seconds > longest => Err(call.refuse(source, Rule::Max(longest), Denial::Internal)),
+        (Err(_) | Ok(0), _) => Err(call.refuse(source, FieldRule::Min(1), Denial::Internal)),
+        (_, Some(longest)) if seconds > longest => Err(call.refuse(source, FieldRule::Max(longest), Denial::Internal)),
         (Ok(seconds), _) => Ok(Some(Duration::from_secs(seconds))),
     }
 }

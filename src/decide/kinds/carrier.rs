@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Carrier {
     /// `Authorization` with this scheme.
-    Authorization(Scheme),
+    Authorization(AuthScheme),
     /// A header of this lower-case name.
     Header(String),
     /// A cookie of this name.
@@ -13,14 +13,14 @@ pub enum Carrier {
 
 /// An authentication scheme (RFC 9110, section 11.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scheme {
+pub enum AuthScheme {
     /// `Bearer` (RFC 6750).
     Bearer,
     /// `Basic` (RFC 7617).
     Basic,
 }
 
-impl Scheme {
+impl AuthScheme {
     const ALL: [Self; 2] = [Self::Bearer, Self::Basic];
 
     /// As it is written.
@@ -47,16 +47,16 @@ impl Scheme {
 
 /// A place of a request's head.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'n> {
+pub enum HeaderLocation<'n> {
     /// `Authorization`, behind this scheme.
-    Authorization(Scheme),
+    Authorization(AuthScheme),
     /// Another header.
     Header(&'n [u8]),
 }
 
 impl Carrier {
     /// `Authorization: Bearer …`
-    pub const BEARER: Self = Self::Authorization(Scheme::Bearer);
+    pub const BEARER: Self = Self::Authorization(AuthScheme::Bearer);
 
     /// Its header, but for cookies.
     #[must_use]
@@ -79,11 +79,13 @@ impl Carrier {
 
     /// Whether a text in this place is in it.
     #[must_use]
-    pub fn is_at(&self, place: Place<'_>) -> bool {
+    pub fn is_at(&self, place: HeaderLocation<'_>) -> bool {
         match (self, place) {
-            (Self::Authorization(own), Place::Authorization(scheme)) => *own == scheme,
-            (Self::Header(own), Place::Header(name)) => name.eq_ignore_ascii_case(own.as_bytes()),
-            (Self::Authorization(_), Place::Header(_)) | (Self::Header(_), Place::Authorization(_)) | (Self::Cookie(_), _) => false,
+            (Self::Authorization(own), HeaderLocation::Authorization(scheme)) => *own == scheme,
+            (Self::Header(own), HeaderLocation::Header(name)) => name.eq_ignore_ascii_case(own.as_bytes()),
+            (Self::Authorization(_), HeaderLocation::Header(_))
+            | (Self::Header(_), HeaderLocation::Authorization(_))
+            | (Self::Cookie(_), _) => false,
         }
     }
 
@@ -164,11 +166,11 @@ impl<'s> Carry<'s> {
 
     /// Whether a text in this place may be it, or a half of it.
     #[must_use]
-    pub fn is_at(self, place: Place<'_>) -> bool {
+    pub fn is_at(self, place: HeaderLocation<'_>) -> bool {
         match (self, place) {
             (Self::Whole(carriers), place) => carriers.iter().any(|carrier| carrier.is_at(place)),
-            (Self::Halves { .. }, Place::Header(name)) => self.uses_header(name),
-            (Self::Halves { .. }, Place::Authorization(_)) | (Self::BodyHalves { .. } | Self::Login(_) | Self::Never, _) => false,
+            (Self::Halves { .. }, HeaderLocation::Header(name)) => self.uses_header(name),
+            (Self::Halves { .. }, HeaderLocation::Authorization(_)) | (Self::BodyHalves { .. } | Self::Login(_) | Self::Never, _) => false,
         }
     }
 
@@ -176,12 +178,12 @@ impl<'s> Carry<'s> {
     #[must_use]
     pub fn meets(self, other: Carry<'_>) -> bool {
         let whole = self.carriers().iter().any(|carrier| match carrier {
-            Carrier::Authorization(scheme) => other.is_at(Place::Authorization(*scheme)),
-            Carrier::Header(name) => other.is_at(Place::Header(name.as_bytes())),
+            Carrier::Authorization(scheme) => other.is_at(HeaderLocation::Authorization(*scheme)),
+            Carrier::Header(name) => other.is_at(HeaderLocation::Header(name.as_bytes())),
             Carrier::Cookie(_) => false,
         });
         let halves = self.half_headers().into_iter().flatten();
-        whole || halves.into_iter().any(|name| other.is_at(Place::Header(name.as_bytes())))
+        whole || halves.into_iter().any(|name| other.is_at(HeaderLocation::Header(name.as_bytes())))
     }
 
     /// Whether it is presented in a body, so that only served routes can accept it.

@@ -7,17 +7,16 @@
 use std::time::Duration;
 
 use crate::base::scope::{Mode, ScopeSet};
+use crate::decide::method::Method;
+use crate::decide::route::UpstreamIndex;
 use crate::decide::surface::SurfaceIndex;
 use crate::dialect::answer::AnswerTemplate;
 
-mod body;
-pub mod hook;
-
-pub use body::{BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Forms, Presence, TextFormat, UnknownFields, Unreadable};
+use super::body_schema::BodySchema;
 
 /// What a served route does: reads a body, acts, answers.
 #[derive(Debug)]
-pub struct Issuer {
+pub struct ServedRoute {
     /// How logs call it: the route's name.
     pub name: String,
     /// What it does.
@@ -27,7 +26,7 @@ pub struct Issuer {
     /// What it answers.
     pub answer: AnswerSpec,
     /// What it asks a service before, or tells it after.
-    pub hook: Option<hook::Hook>,
+    pub hook: Option<Hook>,
 }
 
 /// What an issuer does.
@@ -54,7 +53,7 @@ pub enum Action {
         /// Of this surface.
         surface: SurfaceIndex,
         /// Its id.
-        id: Source,
+        id: ValueSource,
         /// Which records may be ended.
         reach: Reach,
         /// Scopes that a record may hold although the caller lacks them.
@@ -66,7 +65,7 @@ pub enum Action {
         /// Of this surface.
         surface: SurfaceIndex,
         /// Its id.
-        id: Source,
+        id: ValueSource,
         /// Which records may be rotated.
         reach: Reach,
         /// How long the old one goes on; `None`: until it is revoked.
@@ -79,7 +78,7 @@ pub enum Action {
         /// Of this surface.
         surface: SurfaceIndex,
         /// Its id.
-        id: Source,
+        id: ValueSource,
         /// The body field with the list of role ids.
         roles: String,
         /// Which records may be changed.
@@ -150,22 +149,22 @@ pub enum TenantSource {
 /// Where a value comes from. In TOML: `path.id`, `body.role`, `caller.id`, `caller.claims.tid`,
 /// `parent.login`, or a constant as `"=text"` or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum ValueSource {
     /// The operator's word.
-    Constant(Value),
+    Constant(TextOrList),
     /// A path parameter.
     Path(String),
     /// A body field; nothing when the field is optional and absent.
     Body(String),
     /// The caller's.
-    Caller(Fact),
+    Caller(RecordFact),
     /// That of the record the new one hangs on.
-    Parent(Fact),
+    Parent(RecordFact),
 }
 
 /// What can be asked of a caller or of a parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fact {
+pub enum RecordFact {
     /// The record's id.
     Id,
     /// Its subject (of a token: its `sub`).
@@ -186,7 +185,7 @@ pub enum Fact {
 
 /// A text or a list of texts: what claims, fields and constants hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum TextOrList {
     /// One text.
     Text(String),
     /// Several.
@@ -202,15 +201,15 @@ pub struct Mint {
     /// What it hangs on, and ends with.
     pub parent: ParentSource,
     /// Who acts by it.
-    pub subject: Option<Source>,
+    pub subject: Option<ValueSource>,
     /// Its name for people.
-    pub name: Option<Source>,
+    pub name: Option<ValueSource>,
     /// What it is for.
-    pub description: Option<Source>,
+    pub description: Option<ValueSource>,
     /// Of an account: its e-mail address. Taken within the surface: 409 `taken`.
-    pub login: Option<Source>,
+    pub login: Option<ValueSource>,
     /// Of an account: its password, which is hashed and never shown.
-    pub password: Option<Source>,
+    pub password: Option<ValueSource>,
     /// Its mode. Never another than the caller's, if the caller has one.
     pub mode: ModeSource,
     /// Its scopes, within the caller's and `grants`; otherwise 403 `insufficient_scope`.
@@ -219,9 +218,9 @@ pub struct Mint {
     /// record's own, whatever becomes of its parent.
     pub grants: ScopeSet,
     /// Ids of its roles, whose scopes count as `scopes` do. `None`: no role.
-    pub roles: Option<Source>,
+    pub roles: Option<ValueSource>,
     /// Its claims: kept on the record, and written into a session token.
-    pub claims: Vec<(String, Source)>,
+    pub claims: Vec<(String, ValueSource)>,
     /// How long it lives.
     pub lifetime: Lifetime,
     /// It ends after so long without use; its lifetime is then the absolute limit.
@@ -244,7 +243,7 @@ pub enum ParentSource {
         /// Of this surface.
         surface: SurfaceIndex,
         /// Its id.
-        id: Source,
+        id: ValueSource,
     },
 }
 
@@ -256,7 +255,7 @@ pub enum ModeSource {
     /// The caller's, or this one for a caller without a mode.
     CallerOr(Mode),
     /// From a value, `test` or `live`.
-    From(Source),
+    From(ValueSource),
     /// None.
     Unset,
 }
@@ -267,7 +266,7 @@ pub enum ScopeSource {
     /// All of the caller's.
     Caller,
     /// A list (or one text with spaces) from a value.
-    From(Source),
+    From(ValueSource),
     /// The operator's word; still only what the caller holds or `grants` names.
     Fixed(ScopeSet),
     /// None.
@@ -282,7 +281,7 @@ pub struct Lifetime {
     /// The longest that may be asked for; more is a validation error of the field.
     pub max: Option<Duration>,
     /// Where the caller says it, in whole seconds; must be a body field of kind integer.
-    pub from: Option<Source>,
+    pub from: Option<ValueSource>,
 }
 
 /// Which records an action may touch. What is out of reach looks as if it were not there (404),
@@ -298,7 +297,7 @@ pub enum Reach {
         /// The claim's name.
         claim: String,
         /// The value.
-        from: Source,
+        from: ValueSource,
     },
     /// Those of the caller's tenant that hang on the caller's record.
     Children,
@@ -332,4 +331,72 @@ pub struct AnswerSpec {
     pub body: Option<AnswerTemplate>,
     /// Fields besides, as they are sent.
     pub headers: Vec<(String, String)>,
+}
+
+/// One request to a service, before or after the step of an issuer.
+#[derive(Debug)]
+pub struct Hook {
+    /// When it is sent.
+    pub when: When,
+    /// Where to.
+    pub upstream: UpstreamIndex,
+    /// Its method.
+    pub method: Method,
+    /// Its path.
+    pub path: Vec<PathPart>,
+    /// Its body; `None`: none.
+    pub body: Option<AnswerTemplate>,
+    /// How long the service has, from the wait for a connection to the last byte of its answer.
+    pub deadline: Duration,
+    /// What it means that it failed.
+    pub on_failure: OnFailure,
+    /// Which members of the service's answer are kept.
+    pub fields: HookFields,
+}
+
+/// When a hook is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Before anything is made or changed: the service may refuse, and its answer can be used.
+    Before,
+    /// When it was made or changed: the service is told.
+    After,
+}
+
+/// What the failure of a hook means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The call is refused; what was made already is ended again.
+    Refuse,
+    /// The call goes on as if the service knew nothing.
+    GoOn,
+}
+
+/// A part of a hook's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathPart {
+    /// As it is sent.
+    Fixed(String),
+    /// One whole segment.
+    Value(HookValue),
+}
+
+/// What a segment of a hook's path says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookValue {
+    /// What a source says.
+    Source(ValueSource),
+    /// The id of what was made or changed last.
+    Credential,
+}
+
+/// Which members of a service's answer are kept for the answer's template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookFields {
+    /// None: it is not used.
+    Unused,
+    /// The whole object.
+    Whole,
+    /// These, with dots for members of members; what is not there is `null`.
+    Named(Vec<String>),
 }

@@ -7,18 +7,18 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 
 /// Those from 100 on are known.
-fn party(n: u8) -> Party {
-    let network = Network::of(IpAddr::from([192, 0, 2, n % 100]));
-    if n < 100 { Party::Stranger(network) } else { Party::Known(network) }
+fn party(n: u8) -> Flow {
+    let network = ClientNetwork::of(IpAddr::from([192, 0, 2, n % 100]));
+    if n < 100 { Flow::Stranger(network) } else { Flow::Known(network) }
 }
 
-type Entering = Pin<Box<dyn Future<Output = Result<Place, Full>>>>;
+type Entering = Pin<Box<dyn Future<Output = Result<QueuePermit, QueueFull>>>>;
 
 /// Somebody who asked, and what he was told so far.
 struct Asker {
     party: u8,
     entering: Option<Entering>,
-    told: Option<Result<Place, Full>>,
+    told: Option<Result<QueuePermit, QueueFull>>,
 }
 
 fn ask(queue: &FairQueue, n: u8) -> Asker {
@@ -49,7 +49,7 @@ impl Asker {
 
     fn is_refused(&mut self) -> bool {
         self.look();
-        matches!(self.told, Some(Err(Full)))
+        matches!(self.told, Some(Err(QueueFull)))
     }
 }
 
