@@ -154,7 +154,7 @@ impl Bench {
                 let _ = self.answer.parse(black_box(ANSWER))?;
                 self.snapshot
                     .headers
-                    .filter_returning(&mut self.answer.fields, &self.snapshot.routes[0]);
+                    .filter_response(&mut self.answer.fields, &self.snapshot.routes[0]);
                 black_box(&self.answer.fields);
             }
             other => return Err(format!("there is no stage {other}").into()),

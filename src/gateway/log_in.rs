@@ -75,7 +75,7 @@ async fn check_password(
     address: IpAddr,
 ) -> Result<(Option<Arc<Facts>>, bool), Denial> {
     let worker = context.worker;
-    let slot = worker.engine.passwords().place(requester, address).await;
+    let slot = worker.engine.passwords().acquire(requester, address).await;
     let slot = slot.map_err(denial_of)?;
     let facts = worker
         .resolver

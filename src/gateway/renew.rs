@@ -60,7 +60,7 @@ pub(super) fn refresh(
     };
     // If signing fails, the next request tries again. The present token still works.
     let (record, parent) = (&principal.facts.credential, principal.facts.ancestors.first());
-    let Ok(Some(renewed)) = renew(rules, record, parent, (claims.expires_at, end)) else {
+    let Ok(Some(renewed)) = renew(rules, record, parent, claims.expires_at, end) else {
         return;
     };
     let mut told = false;

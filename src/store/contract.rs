@@ -205,7 +205,7 @@ pub trait RecordStore: Send + Sync + 'static {
 
     /// Writes when sliding credentials were last used, at most [`MAX_TOUCHED`](super::MAX_TOUCHED) of them; later uses win,
     /// unknown ids are left out. Makes no event: it ends no facts, others learn it when they read
-    /// again, and [`Idle::last_used`](crate::base::principal::Idle::last_used) tells it.
+    /// again, and [`Idle::last_used`](crate::base::principal::IdleTimeout::last_used) tells it.
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Forgets those of these credentials that ended by themselves before `before` (expired, or not used

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body::Frame;
+use hyper::body::Frame;
 
 use super::streams::StreamHandle;
 use crate::base::clock;
@@ -154,7 +154,7 @@ impl<B: BodySource + Unpin, O: ResponseObserver> H2ResponseBody<B, O> {
     }
 }
 
-impl<B: BodySource + Unpin + 'static, O: ResponseObserver> http_body::Body for H2ResponseBody<B, O> {
+impl<B: BodySource + Unpin + 'static, O: ResponseObserver> hyper::body::Body for H2ResponseBody<B, O> {
     type Data = Bytes;
     type Error = StreamError;
 
