@@ -15,7 +15,7 @@ use crate::decide::route::{DialectIndex, Route, Router};
 use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
-use crate::store::embedded::beginning::PepperPlace;
+use crate::store::embedded::first_start::PepperLocation;
 use crate::store::redis::{RedisAccess, WaitReplicas};
 use crate::upstream::spec::UpstreamSpec;
 
@@ -184,7 +184,7 @@ pub struct StoreSettings {
     /// Which store.
     pub kind: StoreKind,
     /// Where the first pepper is.
-    pub pepper: PepperPlace,
+    pub pepper: PepperLocation,
     /// Oldest usable fact (default 30 s, at most bound - 5 s).
     pub max_age: Duration,
     /// How long an absence is remembered (default and at most 5 s).

@@ -129,7 +129,6 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Runs one stage once.
     pub(crate) fn run(&mut self, stage: &str) -> Fallible<()> {
         let denied = |denial: durward::base::denial::Denial| denial.label();
         match stage {

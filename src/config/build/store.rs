@@ -10,7 +10,7 @@ use crate::config::source::Place;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenGateway, WrittenStore, WrittenStoreKind};
 use crate::snapshot::{StoreKind, StoreSettings};
-use crate::store::embedded::beginning::{self, PepperPlace};
+use crate::store::embedded::first_start::{self, PepperLocation};
 
 use super::Builder;
 
@@ -83,9 +83,9 @@ impl Builder<'_> {
         written.value
     }
 
-    fn pepper_place(&self, written: &WrittenStore) -> PepperPlace {
+    fn pepper_place(&self, written: &WrittenStore) -> PepperLocation {
         let WrittenStoreKind::Embedded { path } = &written.kind else {
-            return PepperPlace::Elsewhere;
+            return PepperLocation::Elsewhere;
         };
         let store = self.resolve(&path.value);
         let is_beside = |reference: &Reference| match reference {
@@ -93,9 +93,9 @@ impl Builder<'_> {
             Reference::Variable(_) | Reference::Public(_) => false,
         };
         if written.peppers.iter().any(|pepper| is_beside(&pepper.value)) {
-            PepperPlace::Beside
+            PepperLocation::Beside
         } else {
-            PepperPlace::Elsewhere
+            PepperLocation::Elsewhere
         }
     }
 
@@ -169,7 +169,7 @@ impl Builder<'_> {
     /// A store that is not there is begun only together with its first pepper: the permission to begin it is made before the
     /// pepper, so that a first start that was interrupted goes on. A pepper that is there already has lost its store.
     fn note_beginning(&self, written: &WrittenStore, store: &Path, at: &Place) {
-        let permission = beginning::permission(store);
+        let permission = first_start::permission_marker(store);
         let is_missing = |reference: &Reference| match reference {
             Reference::File(path) | Reference::Generate(path) => self.is_absent(&self.resolve(path)),
             Reference::Variable(_) | Reference::Public(_) => false,
@@ -178,11 +178,11 @@ impl Builder<'_> {
             self.will_permit(permission, at);
         } else if self.purpose == Purpose::Check && !permission.exists() {
             let (then, help) = match self.pepper_place(written) {
-                PepperPlace::Beside => (
+                PepperLocation::Beside => (
                     "`durward serve` does not start",
                     "mount its volume or restore a copy; to begin with an empty store, run `durward new-store` first",
                 ),
-                PepperPlace::Elsewhere => (
+                PepperLocation::Elsewhere => (
                     "`durward serve` begins an empty one, and callers get 503 until a tenant is made",
                     "if this is not the first start, mount its volume or restore a copy; if it is, run `durward tenants create` after it",
                 ),
