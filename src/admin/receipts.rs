@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use crate::base::clock::{Now, UnixMillis};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::store::receipts::MAX_EVENTS;
-use crate::store::{Departed, EventPage, EventSubject, Receipt, Receipts, Standing, StoreError, ToldEvent};
+use crate::store::{DepartedGateway, EventPage, EventSubject, HistoryPoint, LoggedEvent, Receipt, Receipts, StoreError};
 
 use super::Operations;
 use super::error::OperationError;
@@ -55,7 +55,7 @@ impl ChangeSubject {
         parse_role_id(id).map(Self::Role)
     }
 
-    fn is_subject_of(&self, event: &ToldEvent) -> bool {
+    fn is_subject_of(&self, event: &LoggedEvent) -> bool {
         match (self, &event.subject) {
             (Self::Credential(id), EventSubject::Credential { id: changed, .. }) => id == changed,
             (Self::Tenant(id), EventSubject::Tenant { id: changed }) => id == changed,
@@ -210,8 +210,8 @@ pub struct EventView {
     pub id: String,
 }
 
-impl From<&Departed> for DepartedView {
-    fn from(departed: &Departed) -> Self {
+impl From<&DepartedGateway> for DepartedView {
+    fn from(departed: &DepartedGateway) -> Self {
         Self {
             id: departed.shown.clone(),
             last_heard_at: departed.heard_at.map(write),
@@ -220,8 +220,8 @@ impl From<&Departed> for DepartedView {
     }
 }
 
-impl From<&ToldEvent> for EventView {
-    fn from(event: &ToldEvent) -> Self {
+impl From<&LoggedEvent> for EventView {
+    fn from(event: &LoggedEvent) -> Self {
         let (kind, id) = match &event.subject {
             EventSubject::Credential { id, .. } => ("credential", id.as_str()),
             EventSubject::Tenant { id } => ("tenant", id.as_str()),
@@ -238,7 +238,7 @@ impl From<&ToldEvent> for EventView {
 
 /// The change that gateways must apply, and since when.
 struct AwaitedChange {
-    standing: Standing,
+    standing: HistoryPoint,
     /// As the clock of the store counts it.
     since: UnixMillis,
 }
@@ -381,7 +381,7 @@ impl Operations {
         Ok(match event {
             Some(event) => AwaitedChange {
                 since: event.at.map_or(begun, |at| at.max(begun)),
-                standing: Standing {
+                standing: HistoryPoint {
                     history: page.head.history.clone(),
                     count: event.count,
                 },

@@ -156,7 +156,7 @@ pub(super) fn forwarded<B: BodySource + Unpin>(
         Method::Head => declared_length(&head.fields),
         _ => Framing::None,
     };
-    view.snapshot.headers.filter_returning(&mut head.fields, route);
+    view.snapshot.headers.filter_response(&mut head.fields, route);
     head.fields.push(REQUEST_ID, access.request_id().as_bytes());
     if !route.limits.is_empty() {
         limit::push_fields(&route.limits, access.standings(), &mut head.fields);

@@ -25,12 +25,12 @@ const MAX_PIECE: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
     /// The head of the service's response cannot be sent.
-    #[error("the answer's head is not one")]
+    #[error("the response head cannot be sent")]
     Head,
-    #[error("the answer's body broke off")]
+    #[error("the response body broke off")]
     Body(#[source] BodyError),
     /// The body was longer or shorter than its head declared.
-    #[error("the answer's body is not as long as declared")]
+    #[error("the response body is not as long as declared")]
     Length,
 }
 
