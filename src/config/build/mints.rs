@@ -8,7 +8,7 @@ use crate::config::source::Located;
 use crate::config::units::write_duration;
 use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
 use crate::decide::surface::{Minting, Recipe, SessionRecord, SessionSurface, Surface, SurfaceIndex};
-use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, ValueSource};
+use crate::snapshot::served_route::{Mint, MintLifetime, ModeSource, ParentSource, ScopeSource, ValueSource};
 
 use super::Builder;
 use super::scene::{Parents, Scene, Wanted};
@@ -323,7 +323,7 @@ impl Builder<'_> {
         }
     }
 
-    fn lifetime(&self, scene: &Scene<'_>, surface: &Surface, written: &WrittenMint) -> Lifetime {
+    fn lifetime(&self, scene: &Scene<'_>, surface: &Surface, written: &WrittenMint) -> MintLifetime {
         let from = written
             .lifetime_from
             .as_ref()
@@ -346,7 +346,7 @@ impl Builder<'_> {
             self.report.error(&own.at, message, None);
         }
         let of_surface = minting(surface).map(|m| m.lifetime);
-        Lifetime {
+        MintLifetime {
             default: written.lifetime.as_ref().map(|l| l.value).or(of_surface),
             max: written.max_lifetime.as_ref().map(|l| l.value),
             from: from.map(ValueSource::Body),
