@@ -13,7 +13,7 @@ use crate::base::principal::Facts;
 use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
 use crate::decide::route::UpstreamIndex;
-use crate::limit::Standing;
+use crate::limit::LimitVerdict;
 use crate::telemetry::{StreamEnd, StreamKind};
 use crate::upstream::Cause;
 use crate::upstream::holders::{Caller, Holder, Ticket};
@@ -65,7 +65,7 @@ pub(super) struct Record {
     /// Why the last attempt at an endpoint failed.
     failure: Option<Cause>,
     /// How the caller stands under the limits that were asked.
-    standings: Vec<Standing>,
+    standings: Vec<LimitVerdict>,
     /// Whose CORS policy its answer follows.
     cors: CorsOf,
     bytes_in: Option<u64>,

@@ -6,7 +6,7 @@ use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
 use crate::decide::rate::{LimitBy, LimitKey, RateLimit, RateVerdict};
 use crate::decide::route::Route;
-use crate::limit::Standing;
+use crate::limit::LimitVerdict;
 
 use super::{Asked, Exchange};
 
@@ -55,7 +55,7 @@ async fn admit(asked: Asked<'_>, limit: &RateLimit, key: LimitKey, number: usize
         .await
         .map_err(|_| Denial::StoreUnavailable)?;
     exchange.note_wait();
-    exchange.note_standing(Standing { limit: number, verdict });
+    exchange.note_standing(LimitVerdict { limit: number, verdict });
     match verdict {
         RateVerdict::Admitted { .. } => Ok(()),
         RateVerdict::Refused { .. } => Err(Denial::RateLimited),

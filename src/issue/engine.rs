@@ -15,7 +15,7 @@ use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::validity;
 use crate::snapshot::{HashingLimits, LogInSettings};
-use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
+use crate::store::{ChangeError, CredentialChange, CredentialStore, NewRecords, RecordLimits, RestsOn, StoreError, StoredFacts};
 
 use super::call::{IssueError, Issued, ServedCall};
 use super::fields::FieldRule;
@@ -279,7 +279,7 @@ impl Engine {
 }
 
 /// What a record that was found may do now.
-pub(super) fn may_do(call: &ServedCall, found: &FoundFacts) -> ScopeSet {
+pub(super) fn may_do(call: &ServedCall, found: &StoredFacts) -> ScopeSet {
     let may = call
         .snapshot
         .scope_grants
@@ -289,7 +289,7 @@ pub(super) fn may_do(call: &ServedCall, found: &FoundFacts) -> ScopeSet {
 
 /// Whether a record may be built upon: it and all it hangs on are in force. What is not looks as if it were not
 /// there.
-pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), IssueError> {
+pub(super) fn check_in_force(found: &StoredFacts, now: UnixMillis) -> Result<(), IssueError> {
     match validity::check_found(&found.credential, &found.ancestors, &found.tenant, now) {
         Ok(()) => Ok(()),
         Err(Denial::InactiveTenant) => Err(Denial::InactiveTenant.into()),

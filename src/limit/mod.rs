@@ -17,7 +17,7 @@ mod fields;
 mod table;
 
 pub use counters::LimitFigures;
-pub use fields::{Standing, push_fields, retry_after};
+pub use fields::{LimitVerdict, push_fields, retry_after};
 
 use counters::Counters;
 use table::Table;

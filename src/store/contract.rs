@@ -14,9 +14,9 @@ use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
 
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, Found,
-    FoundAgain, MAX_LIST, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState, Writes, change, concerns,
-    events, peppers, receipts,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, LookupQuery,
+    LookupReply, MAX_LIST, NewRecords, PepperList, Receipts, RefreshReply, RoleChange, StoreError, StoreStatus, TenantState, Writes,
+    change, concerns, events, peppers, receipts,
 };
 
 /// An engine: it has all three parts, and every type that has them is one. This text is a security contract:
@@ -51,17 +51,17 @@ impl<S: FactStore + RecordStore + ReceiptStore> CredentialStore for S {}
 pub trait FactStore: Send + Sync + 'static {
     /// Looks a credential up by any of its fingerprints (key, or id), or a tenant by its own
     /// ([`Fingerprint::of_tenant`]), which answers [`CredentialRecord::of_tenant`].
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>>;
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>>;
 
     /// Reads several again, each as [`find`](Self::find) does, in about the time of one. Answers in the
     /// order of the question.
     ///
     /// A store whose positions count every change, in one history that cannot be left, may say of those
     /// whose position is known that nothing has changed. One that says nothing else reads.
-    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+    fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let reads = asked
             .into_iter()
-            .map(|again| async move { self.find(again.fingerprint).await.map(FoundAgain::Read) });
+            .map(|again| async move { self.find(again.fingerprint).await.map(RefreshReply::Read) });
         Box::pin(join_all(reads))
     }
 

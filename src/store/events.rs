@@ -188,10 +188,21 @@ impl ReaderState {
     }
 }
 
+/// How well a store's events reach this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// What the event reader is doing.
+    pub reader: ReaderState,
+    /// The position of the last event delivered to the sinks.
+    pub applied: Position,
+    /// When the store was last heard, on the boot clock; zero before that and for stores in-process.
+    pub heard_at: BootMillis,
+}
+
 /// What a store's event reader is doing, readable at any time.
 #[derive(Debug)]
 pub(super) struct ReaderStatus {
-    state: watch::Sender<ReaderState>,
+    state: watch::WatchSender<ReaderState>,
     applied: AtomicU64,
     heard_at: AtomicU64,
 }
@@ -211,7 +222,7 @@ impl ReaderStatus {
     }
 
     /// The state, now and whenever it changes.
-    pub(super) fn watch(&self) -> watch::Receiver<ReaderState> {
+    pub(super) fn watch(&self) -> watch::WatchReceiver<ReaderState> {
         self.state.subscribe()
     }
 

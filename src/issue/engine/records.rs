@@ -20,7 +20,7 @@ use crate::issue::minting::{id_kind, successor};
 use crate::issue::narrow::check_scopes;
 use crate::issue::page::PageRequest;
 use crate::snapshot::served_route::{Reach, ValueSource};
-use crate::store::{CredentialChange, CredentialFilter, FoundFacts, Ids, NewRecords, RestsOn};
+use crate::store::{CredentialChange, CredentialFilter, IdFilter, NewRecords, RestsOn, StoredFacts};
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
 
@@ -200,7 +200,7 @@ impl Engine {
 
     /// The record a route names, if it is within reach, with all that decides about it; what is not within reach is
     /// not there. Another tenant that is named as such is 403, since its name was no secret to the caller.
-    pub(super) async fn find_target(&self, call: &ServedCall, (surface, id, reach): Target<'_>) -> Result<FoundFacts, IssueError> {
+    pub(super) async fn find_target(&self, call: &ServedCall, (surface, id, reach): Target<'_>) -> Result<StoredFacts, IssueError> {
         let caller = call.caller()?.record();
         if let Reach::TenantNamed(parameter) = reach {
             named_tenant(call, parameter)?;
@@ -240,11 +240,11 @@ impl Engine {
 }
 
 /// Which ids records of a surface have. Imported keys have any.
-fn ids_of(surface: &Surface) -> Ids {
+fn ids_of(surface: &Surface) -> IdFilter {
     match id_kind(surface) {
-        Some(kind @ (IdKind::Session | IdKind::Account)) => Ids::Beginning(kind.prefix()),
-        Some(_) => Ids::NotBeginning(IdKind::Session.prefix()),
-        None => Ids::All,
+        Some(kind @ (IdKind::Session | IdKind::Account)) => IdFilter::Beginning(kind.prefix()),
+        Some(_) => IdFilter::NotBeginning(IdKind::Session.prefix()),
+        None => IdFilter::All,
     }
 }
 
@@ -262,7 +262,7 @@ pub(super) fn asked_page(call: &ServedCall) -> Result<PageRequest, IssueError> {
 ///
 /// # Errors
 /// [`Denial::InsufficientScope`].
-fn touch(call: &ServedCall, found: &FoundFacts, grants: &ScopeSet) -> Result<RestsOn, Denial> {
+fn touch(call: &ServedCall, found: &StoredFacts, grants: &ScopeSet) -> Result<RestsOn, Denial> {
     check_scopes(&may_do(call, found), call.caller()?.scopes(), grants)?;
     let mut rests_on = call.rests_on();
     rests_on.add(RestsOn::found(found));

@@ -12,7 +12,7 @@ use crate::base::principal::CredentialRecord;
 use crate::store::redis::scripts::Stored;
 use crate::store::redis::stream::{Endings, History, Known};
 use crate::store::redis::topology::{Fault, Link, Live, Retry, reply_guard};
-use crate::store::{Found, FoundFacts, StoreError, change, codec};
+use crate::store::{LookupReply, StoreError, StoredFacts, change, codec, lookup};
 
 use super::{Session, settle};
 
@@ -26,12 +26,12 @@ const HEDGE_AFTER: Duration = Duration::from_millis(100);
 const PATIENCE_TO_BE_LISTED: f64 = 0.8;
 
 /// What one connection answered.
-type Answered = Result<Found, Fault>;
+type Answered = Result<LookupReply, Fault>;
 
 impl Session {
     /// What one fingerprint leads to. A look-up that finds this gateway not registered waits until it is again, and
     /// asks once more.
-    pub(crate) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+    pub(crate) async fn find(&self, fingerprint: &Fingerprint) -> Result<LookupReply, StoreError> {
         let registration = &self.shared.registration;
         let written = registration.written();
         let answered = match self.find_now(fingerprint).await {
@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// Looks up several together. Those whose answers leave a doubt are looked up once more, each by itself.
-    pub(crate) async fn find_all(&self, asked: &[Fingerprint]) -> Vec<Result<Found, StoreError>> {
+    pub(crate) async fn find_all(&self, asked: &[Fingerprint]) -> Vec<Result<LookupReply, StoreError>> {
         if let [one] = asked {
             return vec![self.find(one).await];
         }
@@ -108,7 +108,7 @@ impl Session {
         };
         let judged = asked.iter().zip(replies).map(|(fingerprint, reply)| {
             let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-            settle(link, live, found).map(|found| Found { primary_at, ..found })
+            settle(link, live, found).map(|found| LookupReply { primary_at, ..found })
         });
         Ok(judged.collect())
     }
@@ -154,7 +154,7 @@ impl Session {
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-        settle(link, live, found).map(|found| Found { primary_at, ..found })
+        settle(link, live, found).map(|found| LookupReply { primary_at, ..found })
     }
 }
 
@@ -268,7 +268,7 @@ impl FindReply {
 ///
 /// # Errors
 /// Whatever is not an answer to exactly this question.
-pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
+pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<StoredFacts>, StoreError> {
     reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
     let value = redis::parse_redis_value(bytes).map_err(|error| Fault::of(&error).error)?;
     let value = value.extract_error().map_err(|error| Fault::of(&error).error)?;
@@ -280,7 +280,7 @@ pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<Fou
 
 /// Turns a reply into facts, with everything seen to end laid over them, or into the reason why it
 /// cannot be trusted.
-pub(crate) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings, reply: FindReply) -> Result<Found, Fault> {
+pub(crate) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings, reply: FindReply) -> Result<LookupReply, Fault> {
     if !known.is_followed_by(&reply.history, reply.position) {
         return Err(Fault::kept(StoreError::Unavailable(
             "it has lost changes this gateway has seen; reading it again".into(),
@@ -290,7 +290,7 @@ pub(crate) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
         .position(reply.position)
         .ok_or_else(|| corrupt("its position is out of range"))?;
     let Some(led_to) = reply.led_to else {
-        return Ok(Found {
+        return Ok(LookupReply {
             position,
             facts: None,
             primary_at: None,
@@ -298,7 +298,7 @@ pub(crate) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
     };
     let ids = led_to.ids.clone();
     let mut facts = facts_of(led_to).map_err(|error| Fault::kept(naming(&ids, error)))?;
-    if !change::answers(&facts.credential, fingerprint) {
+    if !lookup::answers(&facts.credential, fingerprint) {
         // Either the index is wrong or this reply was meant for somebody else (hardening C3).
         return Err(Fault::about_another(StoreError::Corrupt(format!(
             "the index of fingerprints leads to the credential {} of the tenant {}, which is found by another one",
@@ -306,7 +306,7 @@ pub(crate) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
         ))));
     }
     endings.restrict(&mut facts);
-    Ok(Found {
+    Ok(LookupReply {
         position,
         facts: Some(facts),
         primary_at: None,
@@ -323,14 +323,14 @@ fn naming(ids: &str, error: StoreError) -> StoreError {
     }
 }
 
-fn facts_of(led_to: LedTo) -> Result<FoundFacts, StoreError> {
+fn facts_of(led_to: LedTo) -> Result<StoredFacts, StoreError> {
     let tenant = led_to
         .tenant
         .ok_or_else(|| StoreError::Corrupt("the tenant of a credential is missing".into()))?;
     let tenant = codec::decode_tenant(&tenant)?;
     let mut records = led_to.records.into_iter();
     let Some(first) = records.next() else {
-        return change::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new());
+        return lookup::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new());
     };
     let credential = record_of(first)?.ok_or_else(|| StoreError::Corrupt("a fingerprint points to no credential".into()))?;
     let mut ancestors = Vec::new();
@@ -341,7 +341,7 @@ fn facts_of(led_to: LedTo) -> Result<FoundFacts, StoreError> {
     for role in led_to.roles.into_iter().flatten() {
         roles.push(codec::decode_role(&role)?);
     }
-    change::assemble(credential, tenant, ancestors, roles)
+    lookup::assemble(credential, tenant, ancestors, roles)
 }
 
 /// A stored credential with its last use laid over.
@@ -354,7 +354,7 @@ fn record_of((bytes, used): Stored) -> Result<Option<CredentialRecord>, StoreErr
             .map(UnixMillis)
             .ok_or_else(|| StoreError::Corrupt("a last use is not a time".into()))
     });
-    Ok(Some(change::used(record, used.transpose()?)))
+    Ok(Some(change::with_last_use(record, used.transpose()?)))
 }
 
 /// A credential that stands under this id.
@@ -375,7 +375,7 @@ mod tests {
     use crate::base::principal::Position;
 
     fn found() -> Answered {
-        Ok(Found {
+        Ok(LookupReply {
             position: Position(1),
             primary_at: None,
             facts: None,

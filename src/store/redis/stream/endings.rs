@@ -14,7 +14,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState, RoleRecord, TenantRecord};
 use crate::base::scope::{Scope, ScopeSet};
-use crate::store::{EventSubject, FoundFacts, watch};
+use crate::store::{EventSubject, StoredFacts, watch};
 
 /// Most endings kept, the newest of them: at 300 bytes each, 20 MiB, and a day of a revocation a
 /// second. What falls out is as old as no replica should lag.
@@ -291,7 +291,7 @@ fn parse_time(word: &str) -> Option<Option<UnixMillis>> {
 pub(crate) struct Endings {
     kept: Mutex<Kept>,
     /// Grows when the store may have lost some.
-    suspicions: watch::Sender<u64>,
+    suspicions: watch::WatchSender<u64>,
 }
 
 #[derive(Default)]
@@ -332,7 +332,7 @@ impl Endings {
 
     /// Lays everything seen over what a look-up brought; if that took anything away, the store has
     /// lost changes.
-    pub(crate) fn restrict(&self, facts: &mut FoundFacts) {
+    pub(crate) fn restrict(&self, facts: &mut StoredFacts) {
         let kept = self.kept();
         if kept.endings.is_empty() {
             return;
@@ -397,7 +397,7 @@ impl Endings {
     }
 
     /// Changes whenever the store may have lost some.
-    pub(crate) fn suspicions(&self) -> watch::Receiver<u64> {
+    pub(crate) fn suspicions(&self) -> watch::WatchReceiver<u64> {
         self.suspicions.subscribe()
     }
 

@@ -53,7 +53,7 @@ pub(crate) struct History {
     known: Mutex<Known>,
     /// The last entry of the stream that was read. It is noted before the sinks hear of its event.
     entry: Mutex<Entry>,
-    applied: watch::Sender<u64>,
+    applied: watch::WatchSender<u64>,
 }
 
 impl Default for History {

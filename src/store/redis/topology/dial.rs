@@ -136,7 +136,7 @@ impl Caller {
 pub(crate) struct Wire {
     pub(crate) connection: MultiplexedConnection,
     /// Ends with the connection.
-    open: watch::Receiver<()>,
+    open: watch::WatchReceiver<()>,
     _driver: Arc<Driver>,
 }
 

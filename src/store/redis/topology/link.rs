@@ -52,7 +52,7 @@ pub(crate) enum Duty {
     /// Looks for it.
     Lead,
     /// Goes where the leader is, while it is up.
-    Follow(watch::Receiver<LinkState>),
+    Follow(watch::WatchReceiver<LinkState>),
 }
 
 /// One supervised connection.
@@ -62,7 +62,7 @@ pub(crate) struct Link {
     live: Mutex<Option<Live>>,
     last_error: Mutex<StoreError>,
     next_number: AtomicU64,
-    state: watch::Sender<LinkState>,
+    state: watch::WatchSender<LinkState>,
     broken: Notify,
 }
 
@@ -91,7 +91,7 @@ impl Link {
     }
 
     /// What it is doing, now and whenever that changes.
-    pub(crate) fn watch(&self) -> watch::Receiver<LinkState> {
+    pub(crate) fn watch(&self) -> watch::WatchReceiver<LinkState> {
         self.state.subscribe()
     }
 

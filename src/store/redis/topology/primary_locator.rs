@@ -36,7 +36,7 @@ const CONFIRM_AGAIN: Duration = Duration::from_millis(100);
 const FOLLOWERS: f64 = 4.0;
 
 /// Where the leader is, for the other connections.
-pub(crate) type Course = watch::Receiver<Option<Arc<Endpoint>>>;
+pub(crate) type Course = watch::WatchReceiver<Option<Arc<Endpoint>>>;
 
 /// Who knows where the primary is.
 enum Guide {
@@ -58,9 +58,9 @@ pub(crate) struct Whereabouts {
     asking: AsyncMutex<()>,
     caller: Arc<Caller>,
     /// Where the leader found the primary; `None` while nobody may be asked.
-    course: watch::Sender<Option<Arc<Endpoint>>>,
+    course: watch::WatchSender<Option<Arc<Endpoint>>>,
     /// Grows when a server said that it is not our primary.
-    astray: watch::Sender<u64>,
+    astray: watch::WatchSender<u64>,
     hint: Mutex<Option<Endpoint>>,
     /// The server to which the leader was connected last.
     last: Mutex<Option<Endpoint>>,
@@ -332,7 +332,7 @@ impl Whereabouts {
     }
 
     /// What the leader watches while it is connected; seen up to now.
-    pub(crate) fn astray(&self) -> watch::Receiver<u64> {
+    pub(crate) fn astray(&self) -> watch::WatchReceiver<u64> {
         self.astray.subscribe()
     }
 }

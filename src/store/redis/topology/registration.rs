@@ -55,7 +55,7 @@ pub(crate) struct Registration {
     entry: String,
     state: Mutex<State>,
     /// How often it was registered.
-    written: watch::Sender<u64>,
+    written: watch::WatchSender<u64>,
     wanted: Notify,
 }
 
