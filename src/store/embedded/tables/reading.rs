@@ -11,8 +11,8 @@ use crate::store::filter::ReadRecord;
 use crate::store::peppers::PepperList;
 use crate::store::receipts::MAX_EVENTS;
 use crate::store::{
-    CredentialFilter, EventPage, LookupQuery, LookupReply, MAX_LIST, MAX_TENANT_ROLES, RefreshReply, Standing, StoreError, StoredFacts,
-    ToldEvent, codec,
+    CredentialFilter, EventPage, HistoryPoint, LoggedEvent, LookupQuery, LookupReply, MAX_LIST, MAX_TENANT_ROLES, RefreshReply, StoreError,
+    StoredFacts, codec,
 };
 use crate::store::{change, lookup};
 
@@ -231,14 +231,14 @@ pub(in crate::store::embedded) fn events_after(
     for entry in events.range(after.saturating_add(1)..).map_err(|e| failed(e.into()))?.take(limit) {
         let (key, bytes) = entry.map_err(|e| failed(e.into()))?;
         let at = times.get(key.value()).map_err(|e| failed(e.into()))?;
-        told.push(ToldEvent {
+        told.push(LoggedEvent {
             count: key.value(),
             at: at.map(|at| UnixMillis(at.value())),
             subject: codec::decode_event(bytes.value())?,
         });
     }
     Ok(EventPage {
-        head: Standing {
+        head: HistoryPoint {
             history: HISTORY.into(),
             count,
         },
