@@ -12,11 +12,8 @@ use crate::base::principal::Facts;
 
 mod counters;
 pub mod diagnostics;
-mod event;
 mod line;
 pub mod metrics;
-mod own;
-mod stamp;
 mod streams;
 mod writer;
 
@@ -129,7 +126,7 @@ impl Telemetry {
     pub fn new(format: LineFormat, lines: Option<Output>) -> Arc<Self> {
         let totals = Arc::new(Totals::default());
         let metrics = Metrics::default();
-        own::register(&metrics, &totals);
+        counters::register(&metrics, &totals);
         if let Some(output) = &lines {
             let dropped = output.dropped();
             metrics.counter_fn(
@@ -156,7 +153,7 @@ impl Telemetry {
         };
         WorkerTelemetry {
             counters: self.totals.add_worker(),
-            lines: sender.map(|sender| RefCell::new(Lines::new(self.format, sender))),
+            lines: sender.map(|sender| RefCell::new(LineBuffer::new(self.format, sender))),
         }
     }
 
@@ -193,7 +190,7 @@ impl Telemetry {
 #[derive(Debug)]
 pub struct WorkerTelemetry {
     counters: Arc<WorkerCounters>,
-    lines: Option<RefCell<Lines>>,
+    lines: Option<RefCell<LineBuffer>>,
 }
 
 impl WorkerTelemetry {
@@ -243,14 +240,14 @@ pub const TICK: Duration = Duration::from_millis(100);
 const CHUNK: usize = 64 * 1024;
 
 #[derive(Debug)]
-struct Lines {
+struct LineBuffer {
     formatter: LineFormatter,
     sender: LineSender,
     buffer: Vec<u8>,
     count: u64,
 }
 
-impl Lines {
+impl LineBuffer {
     fn new(format: LineFormat, sender: LineSender) -> Self {
         Self {
             formatter: LineFormatter::new(format),
