@@ -1,4 +1,4 @@
-//! Bounds what a Redis server may make this process hold: the client library reads replies of any size.
+//! Bounds the size of replies from Redis: the client library reads replies of any size into memory.
 
 use std::io;
 use std::pin::Pin;
@@ -6,24 +6,23 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Largest single string of a reply: four times the largest record.
+/// Largest single string of a reply: twice the largest record.
 const MAX_BULK: u64 = 64 * 1024;
 
-/// Largest reply. A page of 50 records at their largest is 800 KiB, 256 events are 100 KiB.
+/// Largest reply. A page of 25 records of the largest size is 800 KiB; 256 events are 100 KiB.
 const MAX_REPLY: u64 = 1024 * 1024;
 
-/// Most elements of one array of a reply; ours have at most a few hundred.
+/// Most elements of one array of a reply; ours have a few hundred.
 const MAX_ELEMENTS: u64 = 4_096;
 
 /// Deepest nesting: a stream's entries are five levels deep.
 const MAX_DEPTH: usize = 8;
 
-/// Longest type line. Errors are the longest; Redis cuts its own at about a kilobyte.
+/// Longest type line. Errors are the longest lines; Redis cuts its own at about 1 KiB.
 const MAX_LINE: usize = 4_096;
 
-/// A byte stream that fails as soon as a reply announces more than the bounds allow, before it is
-/// read (docs/threats.md F10). It also refuses every type of reply that RESP2 does not have: we speak
-/// nothing else.
+/// A byte stream that fails as soon as a reply announces more than the bounds allow, before the reply is read
+/// (docs/threats.md F10). It also refuses every type of reply that RESP2 does not have.
 pub(crate) struct GuardedStream<S> {
     inner: S,
     scan: Scan,
@@ -65,15 +64,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     }
 }
 
-/// Whether these bytes stay within the bounds, as a connection would find.
+/// Checks bytes as a connection does.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     Scan::default().admit(bytes)
 }
 
-/// Follows the outline of replies without keeping them.
+/// Follows the structure of replies, and keeps none of their content.
 #[derive(Default)]
 struct Scan {
-    /// The type line being read, without its end.
+    /// The type line that is being read, without its line end.
     line: Vec<u8>,
     /// Bytes of a string (and its line end) still to come.
     bulk: u64,
