@@ -22,51 +22,44 @@ use super::text::{
     PAGE, mode_word, parse_expiry, parse_id, parse_name, parse_scopes, parse_tenant, printable, role_words, scope_words, state_word, write,
 };
 
-/// Makes an account.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateAccount {
     /// Its surface; may be left out when there is only one for accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub surface: Option<String>,
-    /// Whose it is.
     pub tenant: String,
     /// Its e-mail address; needed where accounts log in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// Its password; needed where accounts log in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<Password>,
+    pub password: Option<PlainPassword>,
     /// `test` or `live`, for surfaces with a mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Its roles, by id or name.
     pub roles: Vec<String>,
     /// `30d`, or RFC 3339; without it, it does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// Replaces a password.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SetPassword {
-    /// The new one.
-    pub password: Password,
+    pub password: PlainPassword,
 }
 
 /// A password on its way to its hash. `Debug` shows nothing; wiped when dropped.
 #[derive(Clone, Default, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(transparent)]
-pub struct Password(String);
+pub struct PlainPassword(String);
 
-impl Password {
-    /// Wraps it.
+impl PlainPassword {
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
@@ -79,9 +72,9 @@ impl Password {
     }
 }
 
-impl fmt::Debug for Password {
+impl fmt::Debug for PlainPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
+        f.write_str("PlainPassword(..)")
     }
 }
 
@@ -92,19 +85,16 @@ pub struct AccountView {
     pub id: String,
     /// Its e-mail address, which is not its identity.
     pub email: Option<String>,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// The ids of its roles.
     pub roles: Vec<String>,
-    /// A name for people.
     pub name: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
@@ -135,10 +125,9 @@ impl From<&CredentialRecord> for AccountView {
 
 impl Doubtful for AccountView {}
 
-/// A page of accounts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AccountList {
-    /// In order of id.
+    /// In the order of their ids.
     pub accounts: Vec<AccountView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -267,7 +256,7 @@ impl Operations {
         changed
             .first()
             .map(AccountView::from)
-            .ok_or_else(|| OperationError::Unavailable("what was changed is not there".into()))
+            .ok_or_else(|| OperationError::Unavailable("the store did not return the account that was changed".into()))
     }
 
     async fn find_account(&self, id: &str) -> Result<CredentialRecord, OperationError> {
@@ -301,7 +290,7 @@ fn logs_in(surface: &Surface) -> bool {
     matches!(surface.kind.carry(), Carry::Login(_))
 }
 
-fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r Password), OperationError> {
+fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r PlainPassword), OperationError> {
     let (Some(email), Some(password)) = (&request.email, &request.password) else {
         return Err(OperationError::Usage(format!(
             "accounts of surface `{}` log in: an e-mail address and a password are needed",
@@ -315,15 +304,15 @@ fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(
     Ok((email, password))
 }
 
-fn resolve_mode(surface: &Surface, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
-    let Some(asked) = asked else { return Ok(surface.mode) };
-    let mode = Mode::parse(asked).filter(|mode| surface.mode.is_none_or(|pinned| pinned == *mode));
+fn resolve_mode(surface: &Surface, name: Option<&str>) -> Result<Option<Mode>, OperationError> {
+    let Some(name) = name else { return Ok(surface.mode) };
+    let mode = Mode::parse(name).filter(|mode| surface.mode.is_none_or(|pinned| pinned == *mode));
     mode.map(Some)
-        .ok_or_else(|| OperationError::Usage(format!("surface `{}` has no mode `{}`", surface.name, printable(asked))))
+        .ok_or_else(|| OperationError::Usage(format!("surface `{}` has no mode `{}`", surface.name, printable(name))))
 }
 
 /// Hashes off the control runtime's threads: it takes some 20 ms of a core.
-async fn hash(password: &Password) -> Result<PasswordHash, OperationError> {
+async fn hash(password: &PlainPassword) -> Result<PasswordHash, OperationError> {
     let text = password.expose();
     if text.is_empty() || text.len() > MAX_PASSWORD || text.chars().any(char::is_control) {
         return Err(OperationError::Usage(format!(

@@ -22,7 +22,6 @@ pub const DRILL_TENANT: &str = "durward-drill";
 /// How long a canary lives if a drill is broken off: longer than the longest drill takes.
 const CANARY_LIFE: &str = "10m";
 
-/// Makes a canary.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BeginDrill {
@@ -39,15 +38,11 @@ pub struct BeginDrill {
 /// A canary. `Debug` shows no secret.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Canary {
-    /// Its id.
     pub id: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// The request field that carries it.
     pub field: String,
-    /// That field's value.
     pub value: String,
     /// The same with a key that nobody has.
     pub decoy: String,
@@ -59,11 +54,9 @@ impl fmt::Debug for Canary {
     }
 }
 
-/// Ends a drill.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndDrill {
-    /// The canary's id.
     pub id: String,
 }
 
@@ -101,7 +94,7 @@ impl Operations {
         let secret = made.secret.as_deref();
         let shown = present(&made.key, secret).zip(present(&decoy_of(&made.key), secret));
         let ((field, value), (_, decoy)) =
-            shown.ok_or_else(|| OperationError::Usage("the surface carries its keys in no header".into()))?;
+            shown.ok_or_else(|| OperationError::Usage("the keys of this surface are not sent in a header".into()))?;
         Ok(Canary {
             id: made.id,
             surface: made.surface,
@@ -126,7 +119,7 @@ impl Operations {
     pub async fn end_drill(&self, request: &EndDrill) -> Result<DrillEnded, OperationError> {
         let record = self.find_record(&request.id).await?;
         if record.tenant.as_str() != DRILL_TENANT {
-            return Err(OperationError::Usage(format!("`{}` is no canary of a drill", record.id)));
+            return Err(OperationError::Usage(format!("`{}` is not the canary of a drill", record.id)));
         }
         self.change_key(&request.id, CredentialChange::Revoke).await?;
         let filter = CredentialFilter {

@@ -46,7 +46,6 @@ impl OperationError {
         }
     }
 
-    /// The answer's status.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
@@ -98,16 +97,13 @@ impl From<MakeError> for OperationError {
 
 /// Why an operation was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The reason.
-    pub error: FailureBody,
+pub struct ErrorBody {
+    pub error: ErrorDetail,
 }
 
-/// The reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailureBody {
+pub struct ErrorDetail {
     /// One of the codes of `OperationError`.
     pub code: String,
-    /// For people.
     pub message: String,
 }

@@ -25,12 +25,10 @@ use super::text::{
 pub struct CreateKey {
     /// The surface it is for.
     pub surface: String,
-    /// Whose it is.
     pub tenant: String,
     /// `test` or `live`; needed when the surface has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Its roles, by id or name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -44,10 +42,8 @@ pub struct CreateKey {
     /// `30d`, or RFC 3339; without it, it does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -62,30 +58,23 @@ pub struct KeyMade {
     /// The secret half of a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// The visible beginning.
     pub prefix: String,
-    /// The last four characters.
     pub last4: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     #[serde(default)]
     pub subject: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its roles.
     pub roles: Vec<String>,
     /// The id of the record it hangs on, which ends it.
     #[serde(default)]
     pub parent: Option<String>,
-    /// A name for people.
     #[serde(default)]
     pub name: Option<String>,
-    /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When it ends, RFC 3339.
@@ -125,10 +114,8 @@ impl std::fmt::Debug for KeyMade {
 
 /// A signing secret, for the service that signs with it.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Revealed {
-    /// Its id.
+pub struct RevealedSecret {
     pub id: String,
-    /// The secret itself.
     pub secret: String,
     /// The tenant that has it.
     pub tenant: String,
@@ -136,16 +123,15 @@ pub struct Revealed {
     pub expires_at: Option<String>,
 }
 
-impl std::fmt::Debug for Revealed {
+impl std::fmt::Debug for RevealedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Revealed").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("RevealedSecret").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 /// The answer to a creation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Created {
-    /// What was made.
+pub struct CreatedKey {
     pub credential: KeyMade,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
@@ -157,32 +143,24 @@ pub struct Created {
 /// A credential as operators see it: no secret, no fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
-    /// Its id.
     pub id: String,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// The visible beginning.
     pub prefix: String,
-    /// The last four characters.
     pub last4: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     pub subject: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its roles.
     pub roles: Vec<String>,
     /// The id of the record it hangs on, which ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// A name for people.
     pub name: Option<String>,
-    /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When it was made, RFC 3339.
@@ -226,10 +204,9 @@ impl From<&CredentialRecord> for KeyView {
 
 impl Doubtful for KeyView {}
 
-/// A page of credentials.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeyList {
-    /// In order of id.
+    /// In the order of their ids.
     pub keys: Vec<KeyView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -243,12 +220,11 @@ pub(crate) struct KeyWords<'r> {
 }
 
 /// A credential that was made.
-pub(crate) struct Minted {
+pub(crate) struct StoredKey {
     /// What is shown this once.
     pub(crate) credential: KeyMade,
     /// Those changed in the same step, as they are then; empty when that is in doubt.
     pub(crate) changed: Vec<CredentialRecord>,
-    /// What is not known.
     pub(crate) doubt: Option<String>,
 }
 
@@ -258,7 +234,7 @@ impl Operations {
     /// # Errors
     /// [`OperationError::Usage`] with what would have been right, [`OperationError::NotFound`] without
     /// the tenant, or as the store has it.
-    pub async fn create_key(&self, request: &CreateKey) -> Result<Created, OperationError> {
+    pub async fn create_key(&self, request: &CreateKey) -> Result<CreatedKey, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, &request.surface)?;
         let mode = surface.resolve_mode(request.mode.as_deref())?;
@@ -294,10 +270,10 @@ impl Operations {
         .boxed();
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
         let at = record.created_at;
-        let made = finish(surface.surface, record, (None, at), self.peppers.first())?;
-        let Minted { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
+        let made = finish(surface.surface, record, None, at, self.peppers.first())?;
+        let StoredKey { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
         tracing::info!(credential = %credential.id, surface = %surface.name(), tenant = %credential.tenant, "credential created");
-        Ok(Created {
+        Ok(CreatedKey {
             credential,
             warnings,
             doubt,
@@ -344,23 +320,23 @@ impl Operations {
     /// # Errors
     /// [`OperationError::Usage`] for a credential of another kind, whose secret nobody knows;
     /// [`OperationError::Conflict`] for one that is not in force, [`OperationError::NotFound`], or as the store has it.
-    pub async fn reveal_key(&self, id: &str) -> Result<Revealed, OperationError> {
+    pub async fn reveal_key(&self, id: &str) -> Result<RevealedSecret, OperationError> {
         let record = self.find_record(id).await?;
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, record.surface.as_str())?;
         if !matches!(surface.surface.kind.recipe(), Recipe::Signing(_)) {
             return Err(OperationError::Usage(format!(
-                "`{id}` is no signing secret: of other credentials only the hash is kept"
+                "`{id}` is not a signing secret: of other credentials only the hash is stored"
             )));
         }
         refuse_unused(&record, record.expires_at.is_some_and(|end| end <= self.clock.now().wall))?;
         let secret = signing_secret(surface.surface, &record, &self.peppers).ok_or_else(|| {
             OperationError::Conflict(format!(
-                "`{id}` was made under a pepper or a prefix that this gateway has not any more"
+                "`{id}` was made under a pepper or a prefix that this gateway does not have any more"
             ))
         })?;
         tracing::info!(credential = %record.id, "signing secret revealed");
-        Ok(Revealed {
+        Ok(RevealedSecret {
             id: record.id.as_str().into(),
             secret: secret.expose().to_owned(),
             tenant: record.tenant.as_str().into(),
@@ -428,7 +404,7 @@ impl Operations {
         &self,
         made: MintedCredential,
         changes: Vec<(CredentialId, CredentialChange)>,
-    ) -> Result<Minted, OperationError> {
+    ) -> Result<StoredKey, OperationError> {
         let key = made.key.ok_or_else(|| OperationError::Unavailable("no key was made".into()))?;
         let now = made.record.created_at;
         let new = NewRecords {
@@ -444,8 +420,8 @@ impl Operations {
         };
         let mut written = written.into_iter();
         let stored = written.next();
-        let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
-        Ok(Minted {
+        let stored = stored.ok_or_else(|| OperationError::Unavailable("the store did not return the credential that was made".into()))?;
+        Ok(StoredKey {
             credential: KeyMade::new(&stored, &key, made.secret.as_ref()),
             changed: written.collect(),
             doubt,

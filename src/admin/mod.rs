@@ -35,7 +35,7 @@ pub mod tenants;
 mod text;
 
 pub use error::OperationError;
-use readiness::{Checks, Readiness};
+use readiness::{Readiness, ReadinessChecks};
 
 /// Reads the configuration again and puts it in force, or answers why not with file, line and caret.
 pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -46,17 +46,12 @@ pub struct Operations {
     pub store: Arc<dyn CredentialStore>,
     /// What new fingerprints are made with.
     pub peppers: Peppers,
-    /// The configuration in force.
     pub snapshot: Arc<SharedSnapshot>,
-    /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// What `/metrics` shows.
     pub telemetry: Arc<Telemetry>,
-    /// What `/readyz` shows.
     pub readiness: Arc<Readiness>,
     /// In words, what there are too few descriptors for; `None` if there are enough.
     pub shortage: Option<String>,
-    /// Reloads the configuration.
     pub reload: Reload,
     /// Where the public side listens.
     pub listeners: Vec<ListenerView>,
@@ -79,7 +74,7 @@ impl Operations {
     }
 
     /// What readiness rests on. A gateway that is not registered can admit nobody whom it has to look up.
-    fn checks(&self) -> Checks {
+    fn checks(&self) -> ReadinessChecks {
         let mut checks = self.readiness.checks(self.clock.now().boot);
         if let Some(why) = self.store.unregistered()
             && checks.store == "ok"
@@ -97,10 +92,10 @@ impl Operations {
 
     /// What runs, and how it is.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> GatewayStatus {
         let snapshot = self.snapshot.load();
         let checks = self.checks();
-        Status {
+        GatewayStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             configuration: self.snapshot.version(),
             ready: checks.all_pass(),
@@ -128,24 +123,17 @@ pub struct Reloaded {
     pub version: u64,
 }
 
-/// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The gateway's version.
+pub struct GatewayStatus {
     pub version: String,
     /// Counts the configurations since the start.
     pub configuration: u64,
-    /// Whether it is ready.
     pub ready: bool,
-    /// Why, or why not.
-    pub checks: Checks,
-    /// Names of the surfaces.
+    pub checks: ReadinessChecks,
     pub surfaces: Vec<String>,
-    /// Names of the upstreams.
     pub upstreams: Vec<String>,
     /// How many routes there are.
     pub routes: usize,
-    /// Requests in flight.
     pub in_flight: u64,
     /// Where the public side listens.
     pub listeners: Vec<ListenerView>,
@@ -154,10 +142,8 @@ pub struct Status {
     pub probes: Option<String>,
 }
 
-/// One public listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerView {
-    /// Its name.
     pub name: String,
     /// Where it listens; the real port where the configuration says 0.
     pub address: String,

@@ -23,7 +23,7 @@ const MOVING: Duration = Duration::from_secs(10);
 /// What depends on each pepper.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PepperUses {
-    /// Oldest first.
+    /// The oldest one stands first.
     pub peppers: Vec<PepperView>,
     /// Credentials in force under a pepper that the store does not list: nobody finds them.
     pub unlisted: u64,
@@ -39,7 +39,6 @@ pub struct PepperView {
     pub first: bool,
     /// Whether it is being dropped.
     pub leaving: bool,
-    /// Keys and pairs.
     pub credentials: u64,
     /// Accounts, which move by themselves (`durward peppers move`).
     pub accounts: u64,
@@ -54,7 +53,7 @@ pub struct PepperView {
 
 /// What a move came to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Moved {
+pub struct MovedAccounts {
     /// Accounts that moved to the first pepper.
     pub moved: u64,
     /// Ids of accounts that could not: another account has their address already.
@@ -65,14 +64,14 @@ pub struct Moved {
 
 /// Credentials in force that depend on one pepper.
 #[derive(Debug, Clone, Copy, Default)]
-struct Uses {
+struct PepperUse {
     credentials: u64,
     accounts: u64,
     lasting: u64,
     latest: Option<i64>,
 }
 
-impl Uses {
+impl PepperUse {
     const fn all(&self) -> u64 {
         self.credentials + self.accounts
     }
@@ -100,8 +99,8 @@ impl Operations {
     }
 
     async fn uses_of(&self, list: &PepperList) -> Result<PepperUses, OperationError> {
-        let mut uses = vec![Uses::default(); list.listed().len()];
-        let mut unlisted = Uses::default();
+        let mut uses = vec![PepperUse::default(); list.listed().len()];
+        let mut unlisted = PepperUse::default();
         let (now, oldest) = (self.clock.now().wall, list.oldest());
         let mut after = None;
         loop {
@@ -144,7 +143,8 @@ impl Operations {
     pub async fn list_keys_under(
         &self,
         mark: &str,
-        (tenant, surface): (Option<&str>, Option<&str>),
+        tenant: Option<&str>,
+        surface: Option<&str>,
         after: Option<&str>,
         limit: Option<usize>,
     ) -> Result<KeyList, OperationError> {
@@ -176,27 +176,27 @@ impl Operations {
     ///
     /// # Errors
     /// As the store has it; what was moved until then stays so.
-    pub async fn move_accounts(&self, after: Option<&str>) -> Result<Moved, OperationError> {
-        let mut told = Moved::default();
+    pub async fn move_accounts(&self, after: Option<&str>) -> Result<MovedAccounts, OperationError> {
+        let mut result = MovedAccounts::default();
         let mut after = after.map(parse_id).transpose()?;
         let began = self.clock.now().boot;
         loop {
             let page = self.page_of(after.clone()).await?;
             for record in &page {
                 after = Some(record.id.clone());
-                self.move_account(record, &mut told).await?;
+                self.move_account(record, &mut result).await?;
                 if self.clock.now().boot.since(began) >= MOVING {
-                    told.next = after.map(|id| id.as_str().to_owned());
-                    return Ok(told);
+                    result.next = after.map(|id| id.as_str().to_owned());
+                    return Ok(result);
                 }
             }
             if page.len() < MAX_LIST {
-                return Ok(told);
+                return Ok(result);
             }
         }
     }
 
-    async fn move_account(&self, record: &CredentialRecord, told: &mut Moved) -> Result<(), OperationError> {
+    async fn move_account(&self, record: &CredentialRecord, result: &mut MovedAccounts) -> Result<(), OperationError> {
         let Some(login) = record.login().filter(|_| record.needs_pepper()) else {
             return Ok(());
         };
@@ -205,8 +205,8 @@ impl Operations {
             return Ok(());
         }
         match self.store.move_login(record.id.clone(), fingerprint).await {
-            Ok(_) => told.moved += 1,
-            Err(ChangeError::Taken(_)) => told.taken.push(record.id.as_str().to_owned()),
+            Ok(_) => result.moved += 1,
+            Err(ChangeError::Taken(_)) => result.taken.push(record.id.as_str().to_owned()),
             // It was forgotten meanwhile.
             Err(ChangeError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
@@ -283,7 +283,7 @@ fn find_listed<'l>(list: &'l PepperList, mark: &str) -> Result<&'l Listed, Opera
     listed.ok_or_else(|| OperationError::NotFound(format!("the store has no pepper {mark}; `durward peppers` lists them")))
 }
 
-fn view(listed: &Listed, uses: Uses, first: bool) -> PepperView {
+fn view(listed: &Listed, uses: PepperUse, first: bool) -> PepperView {
     let latest = uses.latest.map(|end| write(crate::base::clock::UnixMillis(end)));
     let droppable = match (first, uses.all(), uses.lasting) {
         (true, ..) => None,

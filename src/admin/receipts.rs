@@ -32,16 +32,13 @@ const SEARCHED: usize = 200;
 
 /// What a change was about, as its event tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum About {
-    /// A credential.
+pub enum ChangeSubject {
     Credential(CredentialId),
-    /// A tenant.
     Tenant(TenantId),
-    /// A role.
     Role(RoleId),
 }
 
-impl About {
+impl ChangeSubject {
     /// A credential of this id.
     ///
     /// # Errors
@@ -58,11 +55,11 @@ impl About {
         parse_role_id(id).map(Self::Role)
     }
 
-    fn is_told_by(&self, event: &LoggedEvent) -> bool {
+    fn is_subject_of(&self, event: &LoggedEvent) -> bool {
         match (self, &event.subject) {
-            (Self::Credential(id), EventSubject::Credential { id: told, .. }) => id == told,
-            (Self::Tenant(id), EventSubject::Tenant { id: told }) => id == told,
-            (Self::Role(id), EventSubject::Role { id: told }) => id == told,
+            (Self::Credential(id), EventSubject::Credential { id: changed, .. }) => id == changed,
+            (Self::Tenant(id), EventSubject::Tenant { id: changed }) => id == changed,
+            (Self::Role(id), EventSubject::Role { id: changed }) => id == changed,
             _ => false,
         }
     }
@@ -78,7 +75,7 @@ pub trait Doubtful {
 
 /// A change, and what the gateways say of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waited<T> {
+pub struct Confirmation<T> {
     /// What the change answers without waiting; none when it was made and cannot be answered.
     pub result: Option<T>,
     /// Every registered gateway has applied it, and nothing is in doubt.
@@ -86,7 +83,7 @@ pub struct Waited<T> {
     /// When the store acknowledged it, RFC 3339, by this machine's clock.
     pub acknowledged_at: String,
     /// The gateways in order of id; none when they are not known.
-    pub gateways: Option<Vec<Told>>,
+    pub gateways: Option<Vec<GatewayReceipt>>,
     /// That gateways may have been lost from the list, if they may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ruled_out: Option<NotRuledOut>,
@@ -124,8 +121,7 @@ impl std::fmt::Display for NotRuledOut {
 
 /// What one gateway says of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    /// Its id.
+pub struct GatewayReceipt {
     pub id: String,
     /// It has said that it applied the change.
     pub confirmed: bool,
@@ -143,9 +139,8 @@ pub struct Told {
 /// The gateways of this store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayList {
-    /// The store's position.
     pub position: u64,
-    /// In order of id.
+    /// In the order of their ids.
     pub gateways: Vec<GatewayView>,
     /// Who is no longer registered and may still act on what it read before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -167,14 +162,11 @@ pub struct DepartedView {
     pub stopped_by: String,
 }
 
-/// One gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayView {
-    /// Its id.
     pub id: String,
     /// It is the one that answers.
     pub this: bool,
-    /// Its version.
     pub version: String,
     /// `current`: it has applied everything. `behind`: it has not. `silent`: it was not heard of for
     /// six seconds.
@@ -187,24 +179,22 @@ pub struct GatewayView {
     pub behind: Option<u64>,
     /// When it was last heard of, RFC 3339, by the store's clock.
     pub last_heard_at: String,
-    /// The same as milliseconds.
+    /// Milliseconds since then, by the clock of the store.
     pub heard_ms_ago: u64,
     /// How long after a change it may at most act on what was before, in milliseconds.
     pub bound_ms: u64,
 }
 
-/// A page of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventList {
     /// The name of the store's history: positions count within one.
     pub history: String,
-    /// The store's position.
     pub position: u64,
-    /// The oldest event kept.
+    /// The position of the oldest event that is still in the store.
     pub oldest: Option<u64>,
     /// First and last of those asked for that are not kept any more.
     pub trimmed: Option<(u64, u64)>,
-    /// Oldest first.
+    /// The oldest one stands first.
     pub events: Vec<EventView>,
 }
 
@@ -248,9 +238,9 @@ impl From<&LoggedEvent> for EventView {
 }
 
 /// What gateways must have applied, and since when.
-struct Target {
+struct AwaitedChange {
     standing: HistoryPoint,
-    /// By the store's clock.
+    /// As the clock of the store counts it.
     since: UnixMillis,
 }
 
@@ -259,13 +249,13 @@ impl Operations {
     ///
     /// # Errors
     /// What the change says when it was not made, or when that is not known. One that was made is
-    /// never an error here: what is not known about it stands in [`Waited::doubts`].
+    /// never an error here: what is not known about it stands in [`Confirmation::doubts`].
     pub async fn confirm<T: Doubtful>(
         &self,
-        about: &About,
+        about: &ChangeSubject,
         wait: Duration,
         change: impl Future<Output = Result<T, OperationError>>,
-    ) -> Result<Waited<T>, OperationError> {
+    ) -> Result<Confirmation<T>, OperationError> {
         let begun = self.clock.now();
         let mut doubts = Vec::new();
         let result = match change.await {
@@ -293,8 +283,8 @@ impl Operations {
             }
         };
         let known = doubts.is_empty() && not_ruled_out.is_none();
-        let confirmed = known && gateways.as_ref().is_some_and(|all| all.iter().all(|told| told.confirmed));
-        Ok(Waited {
+        let confirmed = known && gateways.as_ref().is_some_and(|all| all.iter().all(|receipt| receipt.confirmed));
+        Ok(Confirmation {
             result,
             confirmed,
             acknowledged_at: write(acknowledged),
@@ -308,25 +298,27 @@ impl Operations {
     /// that time comes while it waits.
     async fn gather(
         &self,
-        about: &About,
+        about: &ChangeSubject,
         wait: Duration,
         begun: Now,
         acknowledged: UnixMillis,
-    ) -> Result<(Vec<Told>, Option<NotRuledOut>), StoreError> {
+    ) -> Result<(Vec<GatewayReceipt>, Option<NotRuledOut>), StoreError> {
         let start = self.clock.now().boot;
         let mut latest = self.read_receipts().await?;
         let target = self.find_target(about, begun, &latest).await?;
-        let mut seen = Seen::new();
+        let mut confirmed_after = ConfirmedAfter::new();
         let mut pause = PAUSES.0;
         loop {
             let confirming = latest.gateways.iter().filter(|receipt| latest.confirms(receipt, &target.standing));
             for receipt in confirming {
                 let took = receipt.since.0.saturating_sub(target.since.0);
-                seen.entry(key(receipt)).or_insert_with(|| u64::try_from(took).unwrap_or(0));
+                confirmed_after
+                    .entry(key(receipt))
+                    .or_insert_with(|| u64::try_from(took).unwrap_or(0));
             }
             let left = wait.saturating_sub(self.clock.now().boot.since(start));
-            let all = latest.gateways.iter().all(|receipt| seen.contains_key(&key(receipt)));
-            let own = seen.contains_key(&(self.gateway.id.clone(), self.gateway.run));
+            let all = latest.gateways.iter().all(|receipt| confirmed_after.contains_key(&key(receipt)));
+            let own = confirmed_after.contains_key(&(self.gateway.id.clone(), self.gateway.run));
             // Who is not registered says nothing; the time by which it has stopped may come.
             let unknown = latest.not_ruled_out().map(|(_, stopped)| stopped);
             let stopped = latest.departed.iter().map(|gone| gone.stopped_by).chain(unknown).max();
@@ -341,14 +333,14 @@ impl Operations {
                 latest = receipts;
             }
         }
-        Ok((self.tell(&latest, &seen, acknowledged), NotRuledOut::of(&latest)))
+        Ok((self.summarise(&latest, &confirmed_after, acknowledged), NotRuledOut::of(&latest)))
     }
 
     /// Every gateway that is registered, whoever else may still act on what it read, and this gateway, which runs
     /// whether it is registered or not.
-    fn tell(&self, latest: &Receipts, seen: &Seen, acknowledged: UnixMillis) -> Vec<Told> {
+    fn summarise(&self, latest: &Receipts, confirmed_after: &ConfirmedAfter, acknowledged: UnixMillis) -> Vec<GatewayReceipt> {
         let heard_ago = |heard: UnixMillis| millis_between(heard, latest.now);
-        let unconfirmed = |id: &str, by: UnixMillis, heard: Option<UnixMillis>| Told {
+        let unconfirmed = |id: &str, by: UnixMillis, heard: Option<UnixMillis>| GatewayReceipt {
             id: id.into(),
             confirmed: false,
             ms: None,
@@ -356,11 +348,11 @@ impl Operations {
             heard_ms_ago: heard.map(heard_ago),
         };
         let by_bound = |bound: Duration| acknowledged.plus(bound);
-        let mut told: Vec<Told> = latest
+        let mut all: Vec<GatewayReceipt> = latest
             .gateways
             .iter()
-            .map(|receipt| match seen.get(&key(receipt)) {
-                Some(ms) => Told {
+            .map(|receipt| match confirmed_after.get(&key(receipt)) {
+                Some(ms) => GatewayReceipt {
                     id: receipt.id.as_str().into(),
                     confirmed: true,
                     ms: Some(*ms),
@@ -371,24 +363,24 @@ impl Operations {
             })
             .collect();
         let departed = latest.departed.iter();
-        told.extend(departed.map(|gone| unconfirmed(&gone.shown, gone.stopped_by, gone.heard_at)));
+        all.extend(departed.map(|gone| unconfirmed(&gone.shown, gone.stopped_by, gone.heard_at)));
         let is_this = |receipt: &Receipt| receipt.id == self.gateway.id && receipt.run == self.gateway.run;
         if !latest.gateways.iter().any(is_this) {
-            told.push(unconfirmed(self.gateway.id.as_str(), by_bound(self.gateway.bound()), None));
+            all.push(unconfirmed(self.gateway.id.as_str(), by_bound(self.gateway.bound()), None));
         }
-        told.sort_by(|a, b| a.id.cmp(&b.id));
-        told
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
     /// The event of the change. One from before the command began is that of an earlier change of the
     /// same kind: there was nothing left to change, and time counts from the command.
-    async fn find_target(&self, about: &About, begun: Now, latest: &Receipts) -> Result<Target, StoreError> {
+    async fn find_target(&self, about: &ChangeSubject, begun: Now, latest: &Receipts) -> Result<AwaitedChange, StoreError> {
         let page = self.read_events(None, SEARCHED).await?;
         let waited = self.clock.now().boot.since(begun.boot);
         let begun = UnixMillis(latest.now.0.saturating_sub_unsigned(u64::try_from(waited.as_millis()).unwrap_or(0)));
-        let event = page.events.iter().rev().find(|event| about.is_told_by(event));
+        let event = page.events.iter().rev().find(|event| about.is_subject_of(event));
         Ok(match event {
-            Some(event) => Target {
+            Some(event) => AwaitedChange {
                 since: event.at.map_or(begun, |at| at.max(begun)),
                 standing: HistoryPoint {
                     history: page.head.history.clone(),
@@ -396,7 +388,7 @@ impl Operations {
                 },
             },
             // Whoever has everything there is now has the change too.
-            None => Target {
+            None => AwaitedChange {
                 since: begun,
                 standing: page.head.clone(),
             },
@@ -466,7 +458,7 @@ impl Operations {
 }
 
 /// When each process said that it has applied the change, in milliseconds after it.
-type Seen = BTreeMap<(GatewayId, u64), u64>;
+type ConfirmedAfter = BTreeMap<(GatewayId, u64), u64>;
 
 fn key(receipt: &Receipt) -> (GatewayId, u64) {
     (receipt.id.clone(), receipt.run)

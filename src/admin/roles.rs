@@ -17,11 +17,8 @@ use super::text::{parse_description, parse_name, parse_role_id, parse_scopes, pa
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateRole {
-    /// Whose it is.
     pub tenant: String,
-    /// Its name.
     pub name: String,
-    /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// What its holders may do.
@@ -32,10 +29,8 @@ pub struct CreateRole {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SetRole {
-    /// Replaces its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Replaces its description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Replaces what its holders may do.
@@ -46,11 +41,8 @@ pub struct SetRole {
 /// A role as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleView {
-    /// Its id.
     pub id: String,
-    /// Its name.
     pub name: String,
-    /// What it is for.
     pub description: Option<String>,
     /// Whose it is; none for a role of the configuration, which every tenant may use.
     pub tenant: Option<String>,
@@ -78,14 +70,12 @@ impl Doubtful for RoleView {}
 /// Roles: those of the configuration, then those of the tenant asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RoleList {
-    /// The roles.
     pub roles: Vec<RoleView>,
 }
 
 /// The role that was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleDeleted {
-    /// Its id.
     pub id: String,
 }
 
@@ -152,7 +142,9 @@ impl Operations {
     pub async fn set_role(&self, id: &str, request: &SetRole) -> Result<RoleView, OperationError> {
         let renamed = request.name.is_some() || request.description.is_some();
         if !renamed && request.scopes.is_none() {
-            return Err(OperationError::Usage("say what changes: a name, a description or scopes".into()));
+            return Err(OperationError::Usage(
+                "give at least one change: a name, a description or scopes".into(),
+            ));
         }
         let id = self.parse_stored_role(id)?;
         let role = self.store.find_role(id.clone()).await?.ok_or_else(|| no_role(id.as_str()))?;
@@ -212,7 +204,7 @@ impl Operations {
             let found = all.find(|role| role.id.as_str() == word || role.name == *word);
             found.map(|role| role.id.clone()).ok_or_else(|| {
                 OperationError::NotFound(format!(
-                    "tenant `{tenant}` can use no role `{}`; `durward roles list --tenant {tenant}` shows those it can",
+                    "tenant `{tenant}` cannot use a role `{}`; `durward roles list --tenant {tenant}` shows the roles that it can use",
                     printable(word)
                 ))
             })
@@ -238,7 +230,7 @@ impl Operations {
         let id = parse_role_id(id)?;
         if self.snapshot.load().scope_grants.roles.find(&id).is_some() {
             return Err(OperationError::Conflict(format!(
-                "role `{id}` stands in the configuration and is changed there"
+                "role `{id}` is defined in the configuration and can be changed only there"
             )));
         }
         Ok(id)

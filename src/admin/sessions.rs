@@ -17,23 +17,19 @@ use super::text::{PAGE, mode_word, parse_id, parse_subject, parse_surface, parse
 /// A session as operators see it: a record that hangs on another, or that slides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionView {
-    /// Its id.
     pub id: String,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     pub subject: Option<String>,
     /// The id of the record it hangs on, which ends it.
     pub parent: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its claims.
     pub claims: serde_json::Map<String, serde_json::Value>,
     /// When it was made, RFC 3339.
     pub created_at: String,
@@ -77,10 +73,9 @@ impl SessionView {
 
 impl Doubtful for SessionView {}
 
-/// A page of sessions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionList {
-    /// In order of id.
+    /// In the order of their ids.
     pub sessions: Vec<SessionView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -97,20 +92,14 @@ pub struct SessionsEnded {
 
 impl Doubtful for SessionsEnded {}
 
-/// Which sessions are listed.
 #[derive(Debug, Clone, Default)]
 pub struct SessionQuery {
-    /// Of this tenant.
     pub tenant: Option<String>,
-    /// Of this surface.
     pub surface: Option<String>,
     /// Hanging on the record of this id: an account, a key, a token.
     pub parent: Option<String>,
-    /// Of this subject.
     pub subject: Option<String>,
-    /// After this id.
     pub after: Option<String>,
-    /// At most this many.
     pub limit: Option<usize>,
 }
 
@@ -119,10 +108,10 @@ pub struct SessionQuery {
 const MAX_READ: usize = 50;
 
 /// Records that sessions of a page hang on, each read once; `None` for one that is not there.
-type Above = HashMap<CredentialId, Option<CredentialRecord>>;
+type Ancestors = HashMap<CredentialId, Option<CredentialRecord>>;
 
 /// How long a session lives.
-enum Life {
+enum Lifetime {
     /// It has ended, since something that it hangs on has.
     Over,
     /// Until then, if it is not used before; `None`: without an end.
@@ -149,7 +138,7 @@ impl Operations {
             limit: PAGE,
             ..CredentialFilter::default()
         };
-        let (mut sessions, mut above) = (Vec::new(), Above::new());
+        let (mut sessions, mut above) = (Vec::new(), Ancestors::new());
         for _ in 0..MAX_READ {
             let found = self.store.list_credentials(filter.clone()).await?;
             let last = found.len() < PAGE;
@@ -160,7 +149,7 @@ impl Operations {
                 }
                 filter.after = Some(record.id.clone());
                 if self.is_session(&record)
-                    && let Life::Until(ends_at) = self.life_of(&record, now, &mut above).await?
+                    && let Lifetime::Until(ends_at) = self.life_of(&record, now, &mut above).await?
                 {
                     sessions.push(SessionView::new(&record, ends_at));
                 }
@@ -185,7 +174,7 @@ impl Operations {
     }
 
     /// How long a session lives, by itself and by what it hangs on.
-    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Above) -> Result<Life, OperationError> {
+    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Ancestors) -> Result<Lifetime, OperationError> {
         let mut end = own_end(record);
         let (mut parent, mut oldest) = (record.parent().cloned(), record.created_at);
         for _ in 0..MAX_ANCESTORS {
@@ -196,18 +185,18 @@ impl Operations {
             }
             // What hangs on a record that is not there any more admits nobody.
             let Some(Some(ancestor)) = above.get(&named.id) else {
-                return Ok(Life::Over);
+                return Ok(Lifetime::Over);
             };
             let ended =
                 matches!(ancestor.state, CredentialState::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
-                return Ok(Life::Over);
+                return Ok(Lifetime::Over);
             }
             oldest = oldest.min(ancestor.created_at);
             parent = ancestor.parent().cloned();
         }
-        Ok(Life::Until(end))
+        Ok(Lifetime::Until(end))
     }
 
     /// Ends one session for ever, and what hangs on it.

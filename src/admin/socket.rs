@@ -20,14 +20,8 @@ pub enum SocketError {
     /// Something else has this name.
     #[error("{0} exists and is not a socket")]
     NotASocket(PathBuf),
-    /// The system refuses.
     #[error("the operator socket {path} cannot be made: {source}")]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// Removes the socket's name when the gateway ends, unless somebody else's socket has it by then.

@@ -11,7 +11,6 @@ use super::error::OperationError;
 use super::receipts::Doubtful;
 use super::text::{PAGE, parse_tenant, write};
 
-/// Makes a tenant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
@@ -19,10 +18,8 @@ pub struct CreateTenant {
     pub id: String,
 }
 
-/// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantView {
-    /// Its id.
     pub id: String,
     /// Whether its credentials are admitted.
     pub active: bool,
@@ -42,10 +39,9 @@ impl From<&TenantRecord> for TenantView {
 
 impl Doubtful for TenantView {}
 
-/// A page of tenants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TenantList {
-    /// In order of id.
+    /// In the order of their ids.
     pub tenants: Vec<TenantView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,

@@ -17,7 +17,7 @@ pub(crate) const DEFAULT_WAIT: &str = "5s";
 /// Which part of a list.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Page {
-    /// Begin after this id.
+    /// Begin the list after this id.
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<String>,
     /// At most this many, 1 to 1000.
@@ -45,7 +45,6 @@ impl Page {
     }
 }
 
-/// What describes a key.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct KeyArgs {
     /// `test` or `live`; needed when the surface has both.
@@ -60,12 +59,11 @@ pub(crate) struct KeyArgs {
     /// When it ends: 30d, or 2027-01-31T00:00:00Z. Without it, it lives until revoked.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<String>,
-    /// A name for people.
+    /// A name that helps people to recognise it.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 
-/// Which roles.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RoleArgs {
     /// A role it has, by id or name; may be given several times.

@@ -11,11 +11,10 @@ use crate::admin::import::ImportKey;
 use crate::admin::keys::KeyView;
 
 use super::args::KeyArgs;
-use super::client::Client;
+use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
 use super::output::{self, Form, Printer};
 
-/// `keys import`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
     /// JSON lines with the names of these options as members (`scopes` is a list, or one text with spaces); `-` is standard input.
@@ -39,7 +38,6 @@ pub(crate) struct ImportArgs {
     /// Its last four characters, for lists.
     #[arg(long, value_name = "TEXT")]
     pub(crate) last4: Option<String>,
-    /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,
 }
@@ -62,7 +60,7 @@ const MEMBERS: [&str; 11] = [
     "name",
 ];
 
-pub(crate) fn run(client: &Client, args: &ImportArgs, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, args: &ImportArgs, printer: &Printer) -> Result<(), Failure> {
     if let Some(file) = &args.file {
         return import_lines(client, args, file, printer);
     }
@@ -85,7 +83,7 @@ pub(crate) fn run(client: &Client, args: &ImportArgs, printer: &Printer) -> Resu
 
 /// Imports line by line; a line that fails is named and the rest goes on, except when the gateway
 /// itself is not there.
-fn import_lines(client: &Client, args: &ImportArgs, file: &Path, printer: &Printer) -> Result<(), Failure> {
+fn import_lines(client: &OperatorClient, args: &ImportArgs, file: &Path, printer: &Printer) -> Result<(), Failure> {
     let unreadable = |error: io::Error| Failure::new(Exit::Failed, format!("{} cannot be read: {error}", file.display()));
     let mut input: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(io::stdin().lock())
@@ -147,7 +145,7 @@ fn at_line(failure: Failure, number: u64) -> Failure {
     }
 }
 
-fn import_line(client: &Client, args: &ImportArgs, line: &[u8]) -> Result<KeyView, Failure> {
+fn import_line(client: &OperatorClient, args: &ImportArgs, line: &[u8]) -> Result<KeyView, Failure> {
     let request = read(line, args).map_err(|what| Failure::new(Exit::Usage, what))?;
     client.post("/v1/keys/import", &request)
 }
@@ -183,8 +181,8 @@ fn read(line: &[u8], args: &ImportArgs) -> Result<ImportKey, String> {
         name: text("name")?,
     };
     // `Value` keeps the last of two members of one name. Which one was meant is not known.
-    match serde_json::from_slice::<Once>(line) {
-        Ok(Once) => Ok(request),
+    match serde_json::from_slice::<UniqueMembers>(line) {
+        Ok(UniqueMembers) => Ok(request),
         Err(_) => Err("a member is repeated".to_owned()),
     }
 }
@@ -240,19 +238,19 @@ fn unknown_member(name: &str) -> String {
 }
 
 /// Can be read only from an object in which no member stands twice.
-struct Once;
+struct UniqueMembers;
 
-impl<'de> serde::Deserialize<'de> for Once {
+impl<'de> serde::Deserialize<'de> for UniqueMembers {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Names;
         impl<'de> serde::de::Visitor<'de> for Names {
-            type Value = Once;
+            type Value = UniqueMembers;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers, A::Error> {
                 let mut seen: Vec<String> = Vec::new();
                 while let Some((name, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
                     if seen.contains(&name) {
@@ -260,7 +258,7 @@ impl<'de> serde::Deserialize<'de> for Once {
                     }
                     seen.push(name);
                 }
-                Ok(Once)
+                Ok(UniqueMembers)
             }
         }
         deserializer.deserialize_map(Names)

@@ -32,7 +32,7 @@ pub use failure::{Exit, Failure};
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
-use client::Client;
+use client::OperatorClient;
 use drill::DrillArgs;
 use events::EventArgs;
 use keys::KeyCommand;
@@ -52,21 +52,19 @@ use tenants::TenantCommand;
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {
-    /// The configuration file.
+    /// The configuration file of the gateway.
     #[arg(long, global = true, value_name = "FILE", default_value = "gateway.toml")]
     pub(crate) config: PathBuf,
-    /// Answer in JSON.
+    /// Answer in JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the gateway.
+    /// Run the gateway until SIGINT or SIGTERM.
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
@@ -86,7 +84,7 @@ pub(crate) enum Command {
     /// Make, list and change roles.
     #[command(subcommand)]
     Roles(RoleCommand),
-    /// List and end sessions.
+    /// List sessions, and end them.
     #[command(subcommand)]
     Sessions(SessionCommand),
     /// Show what depends on each pepper, and when one can be dropped.
@@ -104,11 +102,11 @@ pub(crate) enum Command {
     /// Let the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway does.
-    Status,
+    GatewayStatus,
     /// The demo's upstream alone: answers with what it was sent.
     #[command(hide = true)]
     SampleUpstream {
-        /// Where it listens.
+        /// The address on which it listens.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
@@ -140,21 +138,21 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Check => check::run(&cli.config, printer),
         Command::NewStore => serve::permit_new_store(&cli.config, printer),
         Command::Demo => demo::run(printer),
-        Command::Tenants(command) => tenants::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Keys(command) => keys::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Accounts(command) => accounts::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Roles(command) => roles::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Sessions(command) => sessions::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Peppers { command } => peppers::run(&Client::of_config(&cli.config)?, command.as_ref(), printer),
-        Command::Gateways => events::gateways(&Client::of_config(&cli.config)?, printer),
-        Command::Drill(args) => drill::run(&Client::of_config(&cli.config)?, args, printer),
-        Command::Events(args) => events::run(&Client::of_config(&cli.config)?, args, printer),
+        Command::Tenants(command) => tenants::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Keys(command) => keys::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Accounts(command) => accounts::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Roles(command) => roles::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Sessions(command) => sessions::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Peppers { command } => peppers::run(&OperatorClient::of_config(&cli.config)?, command.as_ref(), printer),
+        Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),
+        Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Reload => {
-            let done: crate::admin::Reloaded = Client::of_config(&cli.config)?.post("/v1/reload", &())?;
+            let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
         }
-        Command::Status => {
-            let status: crate::admin::Status = Client::of_config(&cli.config)?.get("/v1/status")?;
+        Command::GatewayStatus => {
+            let status: crate::admin::GatewayStatus = OperatorClient::of_config(&cli.config)?.get("/v1/status")?;
             printer.print(&status, |out| output::status(out, &status))
         }
         Command::SampleUpstream { listen } => demo::sample_upstream::run(*listen),

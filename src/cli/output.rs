@@ -5,23 +5,19 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::admin::Status;
+use crate::admin::GatewayStatus;
 use crate::admin::keys::{KeyMade, KeyView};
 use crate::admin::tenants::TenantView;
 use crate::config::{Problems, Style};
 
 use super::failure::{Exit, Failure};
 
-/// How answers look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// One JSON value.
     Json,
-    /// For people.
     Text,
 }
 
-/// Prints answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     form: Form,
@@ -34,7 +30,6 @@ impl Printer {
         Self { form }
     }
 
-    /// Which form it prints.
     #[must_use]
     pub(crate) const fn form(&self) -> Form {
         self.form
@@ -191,7 +186,7 @@ pub(crate) fn key(out: &mut dyn Write, key: &KeyView) -> io::Result<()> {
     )
 }
 
-pub(crate) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
+pub(crate) fn status(out: &mut dyn Write, status: &GatewayStatus) -> io::Result<()> {
     let (surfaces, upstreams) = (status.surfaces.join(", "), status.upstreams.join(", "));
     fields(
         out,

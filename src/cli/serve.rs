@@ -29,30 +29,28 @@ pub(crate) use store::permit_new_store;
 /// Diagnostics and access lines get this long to be written when the process ends.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
-/// Where access lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lines {
-    /// Standard output.
+pub(crate) enum AccessLines {
     Stdout,
     /// Standard error: standard output belongs to the demo.
     Stderr,
 }
 
 /// A gateway that serves, with its runtime and threads.
-pub(crate) struct Running {
+pub(crate) struct ServingGateway {
     process: Process,
     control: Runtime,
     diagnostics: Diagnostics,
 }
 
 pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
-    let running = start(config, Lines::Stdout, printer)?;
+    let running = start(config, AccessLines::Stdout, printer)?;
     running.process.tell();
     running.wait()
 }
 
 /// Starts a gateway with this configuration; it serves when this returns.
-pub(crate) fn start(config: &Path, lines: Lines, printer: &Printer) -> Result<Running, Failure> {
+pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Result<ServingGateway, Failure> {
     let loaded = config::load(config, Purpose::Serve).map_err(|errors| printer.mistakes(config, &errors.problems, Style::Plain))?;
     let format = match loaded.settings.log.format {
         LogFormat::Json => Format::Json,
@@ -66,7 +64,7 @@ pub(crate) fn start(config: &Path, lines: Lines, printer: &Printer) -> Result<Ru
         Process::start(loaded, &diagnostics.panics(), lines).await
     });
     match started {
-        Ok(process) => Ok(Running {
+        Ok(process) => Ok(ServingGateway {
             process,
             control,
             diagnostics,
@@ -75,13 +73,13 @@ pub(crate) fn start(config: &Path, lines: Lines, printer: &Printer) -> Result<Ru
             tracing::error!(%error, "the gateway does not start");
             diagnostics.flush(FLUSH_TIME);
             // Standard error is a log of JSON lines then, and a line of another form would not belong into it.
-            let told = format == Format::Json;
-            Err(Failure { told, ..failed(error) })
+            let logged = format == Format::Json;
+            Err(Failure { logged, ..failed(error) })
         }
     }
 }
 
-impl Running {
+impl ServingGateway {
     /// Waits for SIGINT or SIGTERM, drains, and ends everything it started.
     pub(crate) fn wait(self) -> Result<(), Failure> {
         let Self {

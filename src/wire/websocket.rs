@@ -1,5 +1,5 @@
-//! WebSocket frames as far as a tunnel must know them (RFC 6455, section 5): where one ends, so that a
-//! Close can be said between two, and that nothing else than frames passes.
+//! WebSocket frames as far as a tunnel needs them (RFC 6455, section 5): where a frame ends, so that a Close can be
+//! sent between two frames, and that nothing but frames passes.
 
 /// Longest head of a frame: two bytes, a length of eight, a mask of four.
 const MAX_HEAD: usize = 14;
@@ -8,196 +8,187 @@ const MAX_CONTROL: u64 = 125;
 /// The opcode of a Close frame.
 const CLOSE: u8 = 8;
 
-/// The policy of whoever speaks was not met (RFC 6455, section 7.4.1): what a credential's end is.
+/// The sender violates a policy (RFC 6455, section 7.4.1). It is sent when a credential is no longer valid.
 pub const POLICY_VIOLATION: u16 = 1008;
-/// The gateway leaves.
 pub const GOING_AWAY: u16 = 1001;
-/// What came was no frame.
+/// The bytes are no frame.
 pub const PROTOCOL_ERROR: u16 = 1002;
 
-/// Who sends the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// Its frames are masked.
+pub enum FrameSender {
     Client,
-    /// Its frames are not.
     Server,
 }
 
 /// Whether the handshake agreed on extensions, which give the reserved bits a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extensions {
-    /// None.
     None,
-    /// Some.
     Agreed,
 }
 
 /// What comes next in a stream of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// A frame.
-    Head,
-    /// So many bytes of a frame.
+enum Expected {
+    FrameHead,
+    /// This many bytes of a frame.
     Payload(u64),
-    /// Nothing: the sender has said Close.
+    /// Nothing, since the sender has sent Close.
     Nothing,
 }
 
 /// Whether a message is in the middle of its fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+enum MessageState {
     Whole,
     Fragmented,
 }
 
-/// One direction's frames. It holds no byte of them.
+/// The state of one direction. It holds no byte of the frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Frames {
-    sender: Sender,
+    sender: FrameSender,
     extensions: Extensions,
-    next: Next,
-    message: Message,
-    /// Whether the frame that is passing is a Close.
-    closing: Closing,
-    /// What has passed of a head, when a write ended within one ...
-    begun: [u8; MAX_HEAD],
-    /// ... and how much that is.
-    begun_len: usize,
+    expected: Expected,
+    message: MessageState,
+    /// Whether the current frame is a Close.
+    close_sent: CloseSent,
+    /// The part of a head that has passed, when a write ended within a head ...
+    partial_head: [u8; MAX_HEAD],
+    /// ... and its length.
+    partial_len: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
+enum CloseSent {
     No,
     Yes,
 }
 
 /// What some bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// Frames, as far as they go.
+pub enum FrameCheck {
+    /// Frames, as far as they are complete.
     Frames,
-    /// Frames, and behind them something that is none.
+    /// Frames, followed by something that is no frame.
     Garbage,
 }
 
 /// The head of a frame.
-struct Head {
+struct FrameHead {
     len: usize,
     payload: u64,
     opcode: u8,
-    message: Message,
+    message: MessageState,
 }
 
 impl Frames {
-    /// Nothing has come yet.
     #[must_use]
-    pub const fn new(sender: Sender, extensions: Extensions) -> Self {
+    pub const fn new(sender: FrameSender, extensions: Extensions) -> Self {
         Self {
             sender,
             extensions,
-            next: Next::Head,
-            message: Message::Whole,
-            closing: Closing::No,
-            begun: [0; MAX_HEAD],
-            begun_len: 0,
+            expected: Expected::FrameHead,
+            message: MessageState::Whole,
+            close_sent: CloseSent::No,
+            partial_head: [0; MAX_HEAD],
+            partial_len: 0,
         }
     }
 
-    /// How many of the bytes may pass, and what follows them. A frame's head passes only when it is there
-    /// wholly, so that what is garbage is never begun.
+    /// How many of the bytes may pass, and what follows them. The head of a frame passes only when it is complete, so
+    /// that no part of an invalid frame is sent.
     #[must_use]
-    pub fn check(self, bytes: &[u8]) -> (usize, Found) {
+    pub fn check(self, bytes: &[u8]) -> (usize, FrameCheck) {
         let mut probe = self;
         probe.run(bytes)
     }
 
-    /// Takes note that these bytes have passed: a beginning, however short, of what
-    /// [`check`](Self::check) lets pass.
+    /// Notes that these bytes have passed. They are a beginning, however short, of what [`check`](Self::check) allows.
     pub fn pass(&mut self, bytes: &[u8]) {
         let (whole, _) = self.run(bytes);
-        for (place, byte) in self.begun.iter_mut().skip(self.begun_len).zip(bytes.iter().skip(whole)) {
+        for (place, byte) in self.partial_head.iter_mut().skip(self.partial_len).zip(bytes.iter().skip(whole)) {
             *place = *byte;
-            self.begun_len += 1;
+            self.partial_len += 1;
         }
     }
 
-    /// Whether a frame may be put in here.
+    /// Whether a frame of the gateway may be put in here.
     #[must_use]
     pub fn is_between(&self) -> bool {
-        self.next == Next::Head && self.begun_len == 0
+        self.expected == Expected::FrameHead && self.partial_len == 0
     }
 
-    /// Whether the sender has said Close.
+    /// Whether the sender has sent Close.
     #[must_use]
     pub fn has_closed(&self) -> bool {
-        self.next == Next::Nothing
+        self.expected == Expected::Nothing
     }
 
-    /// Goes through whole heads and payloads; how many bytes they are.
-    fn run(&mut self, bytes: &[u8]) -> (usize, Found) {
+    /// Goes through complete heads and payloads. Returns how many bytes they have.
+    fn run(&mut self, bytes: &[u8]) -> (usize, FrameCheck) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            match self.next {
-                Next::Nothing => return (at, Found::Garbage),
-                Next::Payload(left) => {
+            match self.expected {
+                Expected::Nothing => return (at, FrameCheck::Garbage),
+                Expected::Payload(left) => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                     at += n;
                     self.count(left - n as u64);
                 }
-                Next::Head => match self.read_on(rest) {
-                    Err(Invalid) => return (at, Found::Garbage),
-                    Ok(None) => return (at, Found::Frames),
+                Expected::FrameHead => match self.read_on(rest) {
+                    Err(InvalidFrame) => return (at, FrameCheck::Garbage),
+                    Ok(None) => return (at, FrameCheck::Frames),
                     Ok(Some(head)) => {
-                        at += head.len.saturating_sub(self.begun_len);
-                        self.begun_len = 0;
+                        at += head.len.saturating_sub(self.partial_len);
+                        self.partial_len = 0;
                         self.message = head.message;
-                        self.closing = if head.opcode == CLOSE { Closing::Yes } else { Closing::No };
+                        self.close_sent = if head.opcode == CLOSE { CloseSent::Yes } else { CloseSent::No };
                         self.count(head.payload);
                     }
                 },
             }
         }
-        (at, Found::Frames)
+        (at, FrameCheck::Frames)
     }
 
     const fn count(&mut self, left: u64) {
-        self.next = match (left, self.closing) {
-            (1.., _) => Next::Payload(left),
-            (0, Closing::Yes) => Next::Nothing,
-            (0, Closing::No) => Next::Head,
+        self.expected = match (left, self.close_sent) {
+            (1.., _) => Expected::Payload(left),
+            (0, CloseSent::Yes) => Expected::Nothing,
+            (0, CloseSent::No) => Expected::FrameHead,
         };
     }
 
-    /// The head that these bytes begin or go on with.
-    fn read_on(&self, bytes: &[u8]) -> Result<Option<Head>, Invalid> {
-        let mut head = self.begun;
-        let mut len = self.begun_len;
-        for (place, byte) in head.iter_mut().skip(self.begun_len).zip(bytes) {
+    /// The head that these bytes begin or continue.
+    fn read_on(&self, bytes: &[u8]) -> Result<Option<FrameHead>, InvalidFrame> {
+        let mut head = self.partial_head;
+        let mut len = self.partial_len;
+        for (place, byte) in head.iter_mut().skip(self.partial_len).zip(bytes) {
             *place = *byte;
             len += 1;
         }
         self.read_head(head.get(..len).unwrap_or_default())
     }
 
-    /// The head at the beginning; `None` when it is not there wholly.
-    fn read_head(&self, bytes: &[u8]) -> Result<Option<Head>, Invalid> {
+    /// The head at the beginning. `None` when it is not complete.
+    fn read_head(&self, bytes: &[u8]) -> Result<Option<FrameHead>, InvalidFrame> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let (last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
         if reserved != 0 && self.extensions == Extensions::None {
-            return Err(Invalid);
+            return Err(InvalidFrame);
         }
         let message = match (opcode, self.message, last) {
-            // Control frames come between fragments and are none.
+            // Control frames may come between fragments and do not belong to the message.
             (8..=10, message, true) => message,
-            (0, Message::Fragmented, true) | (1 | 2, Message::Whole, true) => Message::Whole,
-            (0, Message::Fragmented, false) | (1 | 2, Message::Whole, false) => Message::Fragmented,
-            _ => return Err(Invalid),
+            (0, MessageState::Fragmented, true) | (1 | 2, MessageState::Whole, true) => MessageState::Whole,
+            (0, MessageState::Fragmented, false) | (1 | 2, MessageState::Whole, false) => MessageState::Fragmented,
+            _ => return Err(InvalidFrame),
         };
         let Some(&second) = bytes.get(1) else { return Ok(None) };
         let masked = second & 0x80 != 0;
-        if masked != (self.sender == Sender::Client) {
-            return Err(Invalid);
+        if masked != (self.sender == FrameSender::Client) {
+            return Err(InvalidFrame);
         }
         let (short, extended) = match second & 0x7f {
             126 => (0, 2),
@@ -209,16 +200,16 @@ impl Frames {
             return Ok(None);
         };
         let payload = number.iter().fold(short, |sum, byte| sum << 8 | u64::from(*byte));
-        // The shortest form is the only one, and the highest bit is not used.
+        // Only the shortest form of a length is valid, and the highest bit is not used.
         let shortest = match extended {
             0 => true,
             2 => payload > 125,
             _ => payload > 0xffff && payload >> 63 == 0,
         };
         if !shortest || (opcode >= CLOSE && payload > MAX_CONTROL) {
-            return Err(Invalid);
+            return Err(InvalidFrame);
         }
-        Ok(Some(Head {
+        Ok(Some(FrameHead {
             len,
             payload,
             opcode,
@@ -227,20 +218,20 @@ impl Frames {
     }
 }
 
-/// Not the head of a frame that may come here.
-struct Invalid;
+/// The head of a frame is invalid, or may not come here.
+struct InvalidFrame;
 
-/// A Close frame with this code and a reason of at most 100 bytes, as this sender sends it.
+/// A Close frame of this sender with this code and a reason of at most 100 bytes.
 #[must_use]
-pub fn close_frame(sender: Sender, code: u16, reason: &'static str) -> Vec<u8> {
+pub fn close_frame(sender: FrameSender, code: u16, reason: &'static str) -> Vec<u8> {
     let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
     let length = u8::try_from(payload.len()).unwrap_or(0);
     let mut frame = vec![0x80 | CLOSE];
     match sender {
-        Sender::Server => frame.push(length),
-        // The mask keeps scripts from choosing what goes over the wire; here there is no script, and
-        // one of zeros leaves the payload as it is.
-        Sender::Client => frame.extend_from_slice(&[0x80 | length, 0, 0, 0, 0]),
+        FrameSender::Server => frame.push(length),
+        // The mask keeps scripts from choosing the bytes on the wire. No script is involved here, and a mask of zeros
+        // leaves the payload as it is.
+        FrameSender::Client => frame.extend_from_slice(&[0x80 | length, 0, 0, 0, 0]),
     }
     frame.extend_from_slice(&payload);
     frame

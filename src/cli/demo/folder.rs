@@ -10,7 +10,6 @@ use crate::cli::failure::{Exit, Failure};
 
 /// The configuration as shipped, for a binary that stands alone.
 const GATEWAY: &str = include_str!("../../../gateway.toml");
-/// Its service.
 const ESCROW: &str = include_str!("../../../upstreams/escrow.toml");
 
 /// The documented ports, as they stand in the shipped files.
@@ -20,7 +19,7 @@ const UPSTREAM: u16 = 9_000;
 
 /// A directory with a configuration for the demo; removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct DemoFolder {
     folder: PathBuf,
     /// Port of the plain listener.
     pub(crate) http: u16,
@@ -30,7 +29,7 @@ pub(crate) struct Site {
     pub(crate) remarks: Vec<String>,
 }
 
-impl Site {
+impl DemoFolder {
     /// Writes the configuration of `here` if it is one for a demo, or else the built-in one, and
     /// answers with the socket the sample upstream is to use.
     pub(crate) fn prepare(here: &Path) -> Result<(Self, TcpListener), Failure> {
@@ -63,17 +62,14 @@ impl Site {
         Ok((site, upstream))
     }
 
-    /// The configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.join("gateway.toml")
     }
 
-    /// The operator socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("state/admin.sock")
     }
 
-    /// The development certificate.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join("state/tls/cert.pem")
     }
@@ -85,21 +81,21 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for DemoFolder {
     fn drop(&mut self) {
         // What remains lies in the system's own temporary directory.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-type Files = (String, Vec<(String, String)>);
+type DemoFiles = (String, Vec<(String, String)>);
 
-fn built_in() -> Files {
+fn built_in() -> DemoFiles {
     (GATEWAY.to_owned(), vec![("escrow.toml".to_owned(), ESCROW.to_owned())])
 }
 
 /// The configuration in `here`, if there is one and a demo with it can do no harm.
-fn read_here(here: &Path, remarks: &mut Vec<String>) -> Option<Files> {
+fn read_here(here: &Path, remarks: &mut Vec<String>) -> Option<DemoFiles> {
     let gateway = fs::read_to_string(here.join("gateway.toml")).ok()?;
     if let Err(why) = refuse_real(&gateway) {
         remarks.push(format!(
@@ -224,7 +220,7 @@ mod tests {
     #[test]
     fn the_site_has_the_configuration_on_its_ports_and_is_removed_at_the_end() {
         let empty = std::env::temp_dir().join("durward-no-such-directory");
-        let (site, upstream) = Site::prepare(&empty).unwrap();
+        let (site, upstream) = DemoFolder::prepare(&empty).unwrap();
         let gateway = fs::read_to_string(site.config()).unwrap();
         assert!(gateway.contains(&format!("127.0.0.1:{}\"", site.http)) && gateway.contains(&format!("127.0.0.1:{}\"", site.https)));
         let service = fs::read_to_string(site.folder.join("upstreams/escrow.toml")).unwrap();

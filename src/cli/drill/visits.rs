@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::admin::drill::Canary;
-use crate::admin::receipts::Waited;
+use crate::admin::receipts::Confirmation;
 use crate::base::clock::{Clock as _, SystemClock, UnixMillis, instant};
 use crate::cli::failure::{Exit, Failure};
 
@@ -53,7 +53,7 @@ pub(crate) const CANNOT_TELL: &str = "answers 503: it cannot reach its store, or
 const WATCH: Duration = Duration::from_secs(75);
 
 /// An address to be asked.
-pub(crate) struct Target {
+pub(crate) struct DrillTarget {
     url: String,
     host: String,
     port: u16,
@@ -62,10 +62,8 @@ pub(crate) struct Target {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// What an address did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Seen {
-    /// The address.
+pub(crate) struct UrlReport {
     pub(crate) url: String,
     /// Requests made since the revocation began.
     pub(crate) requests: u64,
@@ -85,7 +83,7 @@ pub(crate) struct Seen {
     quiet: bool,
 }
 
-impl Seen {
+impl UrlReport {
     /// Whether it refused, and went on refusing.
     pub(crate) const fn is_refused(&self) -> bool {
         self.first_refusal_ms.is_some() && self.quiet
@@ -94,7 +92,7 @@ impl Seen {
 
 /// One answer: yes, no, or neither, of which 503 is what a gateway says that cannot know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum VisitOutcome {
     Admitted,
     Refused,
     Unavailable,
@@ -107,10 +105,10 @@ enum Verdict {
 struct Visit {
     sent: UnixMillis,
     answered: UnixMillis,
-    verdict: Verdict,
+    verdict: VisitOutcome,
 }
 
-impl Target {
+impl DrillTarget {
     /// Reads `http://` and `https://` addresses; `ca` is trusted besides the system's roots.
     pub(crate) fn parse_all(urls: &[String], ca: Option<&Path>) -> Result<Vec<Self>, Failure> {
         if urls.len() > MAX_URLS {
@@ -188,7 +186,7 @@ impl Target {
     async fn visit(&self, canary: &Canary, decoy: u16) -> Visit {
         let sent = SystemClock.now().wall;
         let status = self.ask(&canary.field, &canary.value).await;
-        let verdict = status.map_or(Verdict::Unclear, |status| judge(status, decoy));
+        let verdict = status.map_or(VisitOutcome::Unclear, |status| judge(status, decoy));
         Visit {
             sent,
             answered: SystemClock.now().wall,
@@ -210,16 +208,16 @@ impl Target {
         let start = instant();
         loop {
             let status = self.ask(&canary.field, &canary.value).await;
-            if status.as_ref().is_ok_and(|status| judge(*status, decoy) == Verdict::Admitted) {
+            if status.as_ref().is_ok_and(|status| judge(*status, decoy) == VisitOutcome::Admitted) {
                 return Ok(decoy);
             }
             if start.elapsed() >= ADMISSION {
                 if status.as_ref().is_ok_and(|status| *status == 503) {
                     return Err(unavailable(&self.url));
                 }
-                let said = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let outcome = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 return Err(failed(format!(
-                    "the canary was not admitted ({said}); give what the route needs with --scope"
+                    "the canary was not admitted ({outcome}); give what the route needs with --scope"
                 )));
             }
             sleep(PACE).await;
@@ -227,49 +225,49 @@ impl Target {
     }
 
     /// Asks until it has refused for a while after the revocation is over, or for as long as it may.
-    async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> Watched {
+    async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> VisitLog {
         let start = instant();
-        let mut watched = Watched::default();
+        let mut log = VisitLog::default();
         let (mut last_yes, mut refusals, mut last_known) = (instant(), 0, instant());
         while start.elapsed() < WATCH {
             let visit = self.visit(canary, decoy).await;
-            watched.requests += 1;
-            watched.failures += u64::from(matches!(visit.verdict, Verdict::Unclear | Verdict::Unavailable));
+            log.requests += 1;
+            log.failures += u64::from(matches!(visit.verdict, VisitOutcome::Unclear | VisitOutcome::Unavailable));
             refusals += 1;
-            if visit.verdict != Verdict::Refused {
+            if visit.verdict != VisitOutcome::Refused {
                 (last_yes, refusals) = (instant(), 0);
             }
-            if visit.verdict != Verdict::Unavailable {
+            if visit.verdict != VisitOutcome::Unavailable {
                 last_known = instant();
             }
-            keep(&mut watched.kept, visit);
+            record(&mut log.visits, visit);
             let quiet = refusals >= REFUSALS && last_yes.elapsed() >= QUIET;
             if revocation.over.load(Ordering::Acquire) && (quiet || last_known.elapsed() >= UNAVAILABLE) {
                 break;
             }
             sleep(PACE).await;
         }
-        watched
+        log
     }
 }
 
 /// What was seen at one address since the revocation began.
 #[derive(Default)]
-struct Watched {
+struct VisitLog {
     requests: u64,
     failures: u64,
-    kept: Vec<Visit>,
+    visits: Vec<Visit>,
 }
 
 /// Remembers the visits that decide: the changes of verdict and the last of each, at most.
-fn keep(kept: &mut Vec<Visit>, visit: Visit) {
-    match kept.as_slice() {
+fn record(visits: &mut Vec<Visit>, visit: Visit) {
+    match visits.as_slice() {
         [.., before, last] if before.verdict == visit.verdict && last.verdict == visit.verdict => {
-            if let Some(last) = kept.last_mut() {
+            if let Some(last) = visits.last_mut() {
                 *last = visit;
             }
         }
-        _ => kept.push(visit),
+        _ => visits.push(visit),
     }
 }
 
@@ -277,14 +275,14 @@ fn unavailable(url: &str) -> Failure {
     Failure::new(Exit::Unavailable, format!("{url} {CANNOT_TELL}; nothing was measured"))
 }
 
-fn judge(status: u16, decoy: u16) -> Verdict {
+fn judge(status: u16, decoy: u16) -> VisitOutcome {
     match status {
-        401 | 403 => Verdict::Refused,
-        refused if refused == decoy => Verdict::Refused,
-        503 => Verdict::Unavailable,
+        401 | 403 => VisitOutcome::Refused,
+        refused if refused == decoy => VisitOutcome::Refused,
+        503 => VisitOutcome::Unavailable,
         // Too many requests is no word about the credential.
-        429 | 500.. => Verdict::Unclear,
-        _ => Verdict::Admitted,
+        429 | 500.. => VisitOutcome::Unclear,
+        _ => VisitOutcome::Admitted,
     }
 }
 
@@ -299,10 +297,10 @@ struct Revocation {
 /// # Errors
 /// [`Failure`] when an address does not admit it, or as `revoke` fails.
 pub(crate) fn watch<T: Send + 'static>(
-    targets: &[Target],
+    targets: &[DrillTarget],
     canary: &Canary,
-    revoke: impl FnOnce() -> Result<Waited<T>, Failure> + Send + 'static,
-) -> Result<(Waited<T>, Vec<Seen>), Failure> {
+    revoke: impl FnOnce() -> Result<Confirmation<T>, Failure> + Send + 'static,
+) -> Result<(Confirmation<T>, Vec<UrlReport>), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(Exit::Failed, format!("no runtime: {e}")))?;
     runtime.block_on(async {
@@ -329,30 +327,30 @@ pub(crate) fn watch<T: Send + 'static>(
         let watching = join_all(watching.map(|(target, decoy)| target.watch(canary, *decoy, &revocation)));
         let (waited, visits) = tokio::join!(revoking, watching);
         let acknowledged = UnixMillis(revocation.acknowledged.load(Ordering::Acquire));
-        let seen = targets.iter().zip(visits);
-        let seen = seen.map(|(target, watched)| summarise(&target.url, &watched, acknowledged));
-        Ok((waited?, seen.collect()))
+        let reports = targets.iter().zip(visits);
+        let reports = reports.map(|(target, log)| summarise(&target.url, &log, acknowledged));
+        Ok((waited?, reports.collect()))
     })
 }
 
-fn summarise(url: &str, watched: &Watched, acknowledged: UnixMillis) -> Seen {
-    let visits = watched.kept.as_slice();
+fn summarise(url: &str, log: &VisitLog, acknowledged: UnixMillis) -> UrlReport {
+    let visits = log.visits.as_slice();
     let after = |at: UnixMillis| u64::try_from(at.0.saturating_sub(acknowledged.0)).unwrap_or(0);
-    let is = |verdict: Verdict| move |visit: &&Visit| visit.verdict == verdict;
+    let is = |verdict: VisitOutcome| move |visit: &&Visit| visit.verdict == verdict;
     let late = |visit: &&Visit| visit.sent > acknowledged;
-    Seen {
+    UrlReport {
         url: url.to_owned(),
-        requests: watched.requests,
-        failures: watched.failures,
+        requests: log.requests,
+        failures: log.failures,
         last_admission_ms: visits
             .iter()
-            .filter(is(Verdict::Admitted))
+            .filter(is(VisitOutcome::Admitted))
             .filter(late)
             .map(|visit| after(visit.answered))
             .max(),
-        first_refusal_ms: visits.iter().find(is(Verdict::Refused)).map(|visit| after(visit.answered)),
-        unavailable: visits.last().is_some_and(|visit| visit.verdict == Verdict::Unavailable),
-        quiet: visits.last().is_some_and(|visit| visit.verdict == Verdict::Refused),
+        first_refusal_ms: visits.iter().find(is(VisitOutcome::Refused)).map(|visit| after(visit.answered)),
+        unavailable: visits.last().is_some_and(|visit| visit.verdict == VisitOutcome::Unavailable),
+        quiet: visits.last().is_some_and(|visit| visit.verdict == VisitOutcome::Refused),
     }
 }
 

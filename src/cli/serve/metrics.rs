@@ -8,32 +8,32 @@ use super::Panics;
 use super::reload::Reloader;
 use crate::admin::readiness::Readiness;
 use crate::base::clock::Clock;
-use crate::cli::descriptors::Budget;
+use crate::cli::descriptors::DescriptorBudget;
 use crate::gateway::UpstreamRegistry;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
-use crate::server::Running;
+use crate::server::RunningServer;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::events::ReaderState;
 use crate::telemetry::metrics::{HistogramSample, Kind, Metrics, Sample};
 
 /// Where the figures come from.
-pub(super) struct Sources<'a> {
+pub(super) struct MetricSources<'a> {
     pub(super) cached: Arc<CachedStore>,
     pub(super) announcer: Arc<Announcer>,
     pub(super) upstreams: Arc<UpstreamRegistry>,
     pub(super) limiter: Arc<Limiter>,
     pub(super) renewal: Arc<KeyRenewal>,
-    pub(super) running: &'a Running,
+    pub(super) running: &'a RunningServer,
     pub(super) reloader: &'a Arc<Reloader>,
     pub(super) readiness: &'a Arc<Readiness>,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) panics: &'a Panics,
-    pub(super) budget: Budget,
+    pub(super) budget: DescriptorBudget,
 }
 
-pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
+pub(super) fn register(metrics: &Metrics, sources: &MetricSources<'_>) {
     register_receipts(metrics, &sources.cached, &sources.announcer);
     register_cache(metrics, &sources.cached);
     register_trust(metrics, &sources.cached);
@@ -233,7 +233,7 @@ fn register_upstreams(metrics: &Metrics, upstreams: &Arc<UpstreamRegistry>) {
     });
 }
 
-fn register_connections(metrics: &Metrics, running: &Running) {
+fn register_connections(metrics: &Metrics, running: &RunningServer) {
     let accept = running.accept_counters().clone();
     metrics.family_fn(
         Kind::Counter,
@@ -275,7 +275,7 @@ fn register_connections(metrics: &Metrics, running: &Running) {
     );
 }
 
-fn register_descriptors(metrics: &Metrics, budget: Budget) {
+fn register_descriptors(metrics: &Metrics, budget: DescriptorBudget) {
     metrics.gauge_fn(
         "durward_connections_limit",
         "Client connections that are accepted at a time: as configured, or as there are descriptors for",

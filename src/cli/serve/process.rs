@@ -11,35 +11,34 @@ use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
 use super::reload::Reloader;
 use super::store::{OpenError, OpenedStore, cache_settings, name_of, open_store};
-use super::{FLUSH_TIME, Lines, Panics, metrics};
-use crate::admin::ListenerView;
-use crate::admin::Operations;
+use super::{AccessLines, FLUSH_TIME, Panics, metrics};
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
 use crate::admin::probes::Probes;
 use crate::admin::readiness::Readiness;
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
+use crate::admin::{ListenerView, Operations};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
-use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
+use crate::cli::descriptors::{self, DescriptorBudget, DescriptorDemand, TooFewDescriptors};
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
-use crate::server::{self, Running, Setup};
+use crate::server::{self, RunningServer, ServerSetup};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::{CredentialStore, RecordLimits, activity};
 use crate::telemetry::{LineFormat, Output, Telemetry};
-use crate::upstream::holders::Shares;
+use crate::upstream::quota::QuotaShares;
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
 pub(crate) struct Process {
     operations: Arc<Operations>,
     reloader: Arc<Reloader>,
-    running: Running,
+    running: RunningServer,
     telemetry: Arc<Telemetry>,
     stop: watch::Sender<()>,
     admin: JoinSet<()>,
@@ -54,16 +53,16 @@ pub(crate) struct Process {
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
+pub(crate) enum ServeError {
     /// The store cannot be opened.
     #[error("{0}")]
     Store(#[from] OpenError),
     /// The process may not have enough descriptors.
     #[error("{0}")]
-    Descriptors(#[from] TooFew),
+    Descriptors(#[from] TooFewDescriptors),
     /// The public side cannot be started.
     #[error("{0}")]
-    Server(#[from] server::StartError),
+    Server(#[from] server::ServerStartError),
     /// The operator socket cannot be made.
     #[error("{0}")]
     Socket(#[from] SocketError),
@@ -79,8 +78,8 @@ impl Process {
     /// Starts everything; must be called inside the control runtime.
     ///
     /// # Errors
-    /// [`StartError`]; then nothing is left running.
-    pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+    /// [`ServeError`]; then nothing is left running.
+    pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: AccessLines) -> Result<Self, ServeError> {
         let mut introduced = None;
         let started = Self::start_introducing(loaded, panics, lines, &mut introduced).await;
         if let (Err(_), Some(announcer)) = (&started, introduced) {
@@ -95,9 +94,9 @@ impl Process {
     async fn start_introducing(
         loaded: Loaded,
         panics: &Panics,
-        lines: Lines,
+        lines: AccessLines,
         introduced: &mut Option<Arc<Announcer>>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, ServeError> {
         let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -124,7 +123,7 @@ impl Process {
             limiter,
             stream_check: settings.stream_check,
             upstreams: Arc::<UpstreamRegistry>::default(),
-            places: places_in_flight(&settings),
+            in_flight: in_flight_quota(&settings),
             upstream_connections: budget.upstreams / settings.workers.max(1),
             seed: [0; 2],
         };
@@ -134,7 +133,7 @@ impl Process {
         )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
-        let sources = metrics::Sources {
+        let sources = metrics::MetricSources {
             cached: cached.clone(),
             announcer: announcer.clone(),
             upstreams: parts.upstreams.clone(),
@@ -240,7 +239,7 @@ struct StoreParts {
     limiter: Arc<Limiter>,
 }
 
-async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<StoreParts, StartError> {
+async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<StoreParts, ServeError> {
     let identity = identity(settings)?;
     let OpenedStore { store, shared_counts } = open_store(settings, &identity, clock.clone()).await?;
     let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
@@ -269,8 +268,8 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
 }
 
 /// Raises the limit on descriptors and divides them. Logs what there are too few for.
-fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
-    let budget = Budget::divide(descriptors::raise(), &Wanted::by(loaded))?;
+fn divide_descriptors(loaded: &Loaded) -> Result<DescriptorBudget, ServeError> {
+    let budget = DescriptorBudget::divide(descriptors::raise(), &DescriptorDemand::by(loaded))?;
     if let Some(shortage) = budget.shortage() {
         tracing::warn!(
             alarm = "few_descriptors",
@@ -282,8 +281,8 @@ fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
     Ok(budget)
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> Setup {
-    Setup {
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &DescriptorBudget) -> ServerSetup {
+    ServerSetup {
         listeners: settings.listeners.clone(),
         limits: Limits {
             connections: budget.connections,
@@ -307,9 +306,9 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
 }
 
 /// What each worker has of the requests in flight, and each caller of that.
-fn places_in_flight(settings: &Settings) -> (usize, Shares) {
+fn in_flight_quota(settings: &Settings) -> (usize, QuotaShares) {
     let limits = &settings.limits;
-    let shares = Shares {
+    let shares = QuotaShares {
         address: limits.address_share,
         credential: limits.credential_share,
     };
@@ -332,12 +331,12 @@ const fn line_format(log: LogSettings) -> LineFormat {
     }
 }
 
-fn access_output(log: LogSettings, lines: Lines) -> std::io::Result<Option<Output>> {
+fn access_output(log: LogSettings, lines: AccessLines) -> std::io::Result<Option<Output>> {
     match log.access {
         AccessLog::Off => Ok(None),
         AccessLog::On => match lines {
-            Lines::Stdout => Output::start("durward-access", std::io::stdout()).map(Some),
-            Lines::Stderr => Output::start("durward-access", std::io::stderr()).map(Some),
+            AccessLines::Stdout => Output::start("durward-access", std::io::stdout()).map(Some),
+            AccessLines::Stderr => Output::start("durward-access", std::io::stderr()).map(Some),
         },
     }
 }
@@ -359,13 +358,13 @@ fn serve_operators(
     admin
 }
 
-async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::TcpListener>, StartError> {
+async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::TcpListener>, ServeError> {
     match address {
         None => Ok(None),
         Some(address) => tokio::net::TcpListener::bind(address)
             .await
             .map(Some)
-            .map_err(|error| StartError::Probes(address, error)),
+            .map_err(|error| ServeError::Probes(address, error)),
     }
 }
 

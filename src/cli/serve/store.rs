@@ -143,7 +143,7 @@ pub(super) fn cache_settings(store: &StoreSettings) -> CacheSettings {
 }
 
 #[derive(Serialize)]
-struct Permitted {
+struct NewStorePermitted {
     store: String,
 }
 
@@ -160,7 +160,7 @@ pub(crate) fn permit_new_store(config: &Path, printer: &Printer) -> Result<(), F
         return Err(Failure::new(Exit::Failed, why));
     }
     first_start::create_marker(&first_start::permission_marker(path)).map_err(failed)?;
-    let permitted = Permitted {
+    let permitted = NewStorePermitted {
         store: path.display().to_string(),
     };
     printer.print(&permitted, |out| {

@@ -26,7 +26,6 @@ impl Builder<'_> {
     pub(super) fn issuer(
         &self,
         (shared, upstream): (&Shared<'_>, Option<UpstreamIndex>),
-        name: &str,
         access: &Access,
         written: &WrittenRoute,
         serve: &WrittenServe,
@@ -50,7 +49,6 @@ impl Builder<'_> {
         let body = self.body_schema(&mut scene, written, serve);
         let mut issuers = self.issuers.borrow_mut();
         issuers.push(ServedRoute {
-            name: name.to_owned(),
             action,
             body,
             answer,

@@ -55,7 +55,7 @@ impl Builder<'_> {
         let access = self.access(context, written);
         Route {
             limits: self.route_limits(&name, &access, written.limits.as_ref(), context.shared.limits),
-            destination: self.destination(context, &name, &access, written),
+            destination: self.destination(context, &access, written),
             name,
             hosts: written.hosts.iter().map(|h| self.host_pattern(h)).collect(),
             methods: self.methods(written),
@@ -89,9 +89,9 @@ impl Builder<'_> {
             .collect()
     }
 
-    fn destination(&self, context: &Context<'_>, name: &str, access: &Access, written: &WrittenRoute) -> Destination {
+    fn destination(&self, context: &Context<'_>, access: &Access, written: &WrittenRoute) -> Destination {
         if let Some(serve) = &written.serve {
-            return self.issuer((&context.shared, context.upstream), name, access, written, serve);
+            return self.issuer((&context.shared, context.upstream), access, written, serve);
         }
         self.check_presented(context, access, written);
         let Some(upstream) = context.upstream else {

@@ -6,14 +6,13 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
-use crate::store::change;
 use crate::store::embedded::receipts::HISTORY;
 use crate::store::filter::ReadRecord;
 use crate::store::peppers::PepperList;
 use crate::store::receipts::MAX_EVENTS;
 use crate::store::{
     Again, CredentialFilter, EventPage, Found, FoundAgain, FoundFacts, HistoryPoint, LoggedEvent, MAX_LIST, MAX_TENANT_ROLES, StoreError,
-    codec,
+    change, codec,
 };
 
 use super::{
