@@ -287,9 +287,7 @@ async fn ask_on(
             Err(_) => {}
         }
     }
-    let wire = dial(&endpoint, &dialer, CONNECT_TIMEOUT)
-        .await
-        .map_err(StoreFault::kept)?;
+    let wire = dial(&endpoint, &dialer, CONNECT_TIMEOUT).await.map_err(StoreFault::kept)?;
     let answer = question.query_async(&mut wire.connection.clone()).await;
     let answer = answer.map_err(|error| dialer.fault(&error))?;
     *open_connection = Some(wire);
