@@ -24,9 +24,9 @@ use super::{
     Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
     Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
 };
-pub use fuzzing::parse_bytes;
+pub use fuzzing::{judge_bytes, parse_bytes};
+pub use operations::SharedCounts;
 use operations::{ReceiptScripts, StoreCall, restore_for_ever};
-pub use operations::{SharedCounts, judge_bytes};
 use scripts::Scripts;
 use stream::{Confirmations, Confirmer, EventFeed, confirm_for_ever, follow_for_ever};
 pub use topology::{

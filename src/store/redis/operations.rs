@@ -15,9 +15,8 @@ use crate::store::redis::scripts::{PARTS, RecordKind, StoredRecord, part_of};
 use crate::store::redis::topology::{Endpoint, Link, LiveLink, StoreFault};
 use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, change, codec};
 
-pub(crate) use lookups::FindReply;
 use lookups::credential_of;
-pub use lookups::judge_bytes;
+pub(crate) use lookups::{FindReply, judge};
 pub use rate_counts::SharedCounts;
 pub(crate) use receipts::{ReceiptScripts, parse_entry, time_of};
 pub(crate) use restoration::restore_for_ever;

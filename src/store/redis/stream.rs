@@ -229,7 +229,7 @@ impl StreamReader {
         self.read(wire, BEGINNING).await.map(|_| ())
     }
 
-    async fn read(&self, wire: &RedisConnection, cursor: &str) -> Result<Vec<StreamEntry>, StoreFault> {
+    async fn read(&self, wire: &RedisConnection, cursor: &str) -> Result<Vec<EventEntry>, StoreFault> {
         let options = StreamReadOptions::default()
             .count(BATCH)
             .block(usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX));
@@ -241,7 +241,7 @@ impl StreamReader {
         let streams = reply.map(|r| r.keys).unwrap_or_default();
         let entries = streams.into_iter().flat_map(|stream| stream.ids);
         Ok(entries
-            .map(|entry| StreamEntry {
+            .map(|entry| EventEntry {
                 counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
                 event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
                 ending: entry.map.get("x").and_then(|x| String::from_redis_value_ref(x).ok()),
@@ -252,7 +252,7 @@ impl StreamReader {
     }
 
     /// Hands one event to the sinks; `None` when it does not follow the last one or does not decode.
-    fn apply(&mut self, entry: StreamEntry) -> Option<()> {
+    fn apply(&mut self, entry: EventEntry) -> Option<()> {
         let known = self.feed.history.known();
         let counter = entry.counter.filter(|counter| *counter == known.applied + 1)?;
         let event = Event {
@@ -302,7 +302,7 @@ impl StreamReader {
 }
 
 /// One entry of the stream, not checked yet.
-struct StreamEntry {
+struct EventEntry {
     id: String,
     counter: Option<u64>,
     event: Option<Vec<u8>>,

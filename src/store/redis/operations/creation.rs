@@ -5,7 +5,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Parent};
 use crate::store::change::{At, Outcome};
-use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, ChangedCredential, CreateCall, NewCredential, RecordKind};
+use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, NewCredential, RecordKind};
 use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::rests_on::check_epoch;
 use crate::store::{ChangeError, CredentialChange, EventSubject, NewRecords, StoreError, change, codec};
@@ -28,7 +28,7 @@ struct CreationBasis {
 struct ChangedRecords {
     records: Vec<CredentialRecord>,
     /// What is to be written for those that really change.
-    writes: Vec<ChangedCredential>,
+    writes: Vec<CredentialWrite>,
     /// Set if a change ends everything that was made before it.
     watermark: Option<UnixMillis>,
 }
@@ -246,7 +246,7 @@ fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &CreationBasis,
         changed.records.push(match outcome {
             Outcome::Unchanged => record,
             Outcome::Changed(record) => {
-                changed.writes.push(ChangedCredential {
+                changed.writes.push(CredentialWrite {
                     id: record.id.clone(),
                     record: codec::encode_credential(&record).map_err(change::unwritable)?,
                     event: encode_event(&change::credential_event(&record))?,

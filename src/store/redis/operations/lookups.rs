@@ -10,8 +10,8 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::CredentialRecord;
 use crate::store::redis::scripts::StoredRecord;
-use crate::store::redis::stream::{Endings, History, KnownHistory};
-use crate::store::redis::topology::{Link, LiveLink, RetryRead, StoreFault, reply_guard};
+use crate::store::redis::stream::{Endings, KnownHistory};
+use crate::store::redis::topology::{Link, LiveLink, RetryRead, StoreFault};
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
 use super::{StoreCall, settle};
@@ -24,7 +24,7 @@ const HEDGE_AFTER: Duration = Duration::from_millis(100);
 /// reason.
 const PATIENCE_TO_BE_LISTED: f64 = 0.8;
 
-type LookupResult = Result<Found, StoreFault>;
+type ConnectionAnswer = Result<Found, StoreFault>;
 
 impl StoreCall {
     /// Looks one fingerprint up. If this gateway is not registered, the look-up waits until it is registered again, and asks
@@ -63,7 +63,7 @@ impl StoreCall {
     ///
     /// # Errors
     /// There is no connection for look-ups.
-    async fn find_all_now(&self, asked: &[Fingerprint]) -> Result<Vec<LookupResult>, StoreError> {
+    async fn find_all_now(&self, asked: &[Fingerprint]) -> Result<Vec<ConnectionAnswer>, StoreError> {
         let (link, live) = self.shared.reader_soon().await?;
         let mut first = pin!(self.find_all_on(&link, &live, asked));
         let answered = tokio::time::timeout(HEDGE_AFTER, &mut first).await.ok();
@@ -96,7 +96,7 @@ impl StoreCall {
     ///
     /// # Errors
     /// There was no answer.
-    async fn find_all_on(&self, link: &Link, live: &LiveLink, asked: &[Fingerprint]) -> Result<Vec<LookupResult>, StoreError> {
+    async fn find_all_on(&self, link: &Link, live: &LiveLink, asked: &[Fingerprint]) -> Result<Vec<ConnectionAnswer>, StoreError> {
         // Before the question is sent: what is known afterwards may be younger than the answer.
         let primary_at = self.primary_at(live).await?;
         let known = self.shared.feed.history.known();
@@ -113,7 +113,7 @@ impl StoreCall {
 
     /// Asks one connection, and the other one, too, when the first breaks, is slow or answers about another credential. None of
     /// these says anything about the store. Ends within the deadline of the caller.
-    async fn find_now(&self, fingerprint: &Fingerprint) -> LookupResult {
+    async fn find_now(&self, fingerprint: &Fingerprint) -> ConnectionAnswer {
         let (link, live) = self.shared.reader_soon().await.map_err(StoreFault::kept)?;
         let mut first = pin!(self.find_on(&link, &live, fingerprint));
         let doubt = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
@@ -146,7 +146,7 @@ impl StoreCall {
         found
     }
 
-    async fn find_on(&self, link: &Link, live: &LiveLink, fingerprint: &Fingerprint) -> LookupResult {
+    async fn find_on(&self, link: &Link, live: &LiveLink, fingerprint: &Fingerprint) -> ConnectionAnswer {
         // Before the question is sent: what is known afterwards may be younger than the answer.
         let primary_at = self.primary_at(live).await.map_err(StoreFault::kept)?;
         let known = self.shared.feed.history.known();
@@ -158,9 +158,9 @@ impl StoreCall {
 
 /// The first of two answers; if it is a failure, both.
 async fn either(
-    mut one: Pin<&mut impl Future<Output = LookupResult>>,
-    mut other: Pin<&mut impl Future<Output = LookupResult>>,
-) -> (Option<LookupResult>, Option<LookupResult>) {
+    mut one: Pin<&mut impl Future<Output = ConnectionAnswer>>,
+    mut other: Pin<&mut impl Future<Output = ConnectionAnswer>>,
+) -> (Option<ConnectionAnswer>, Option<ConnectionAnswer>) {
     tokio::select! {
         biased;
         first = &mut one => match first {
@@ -179,8 +179,8 @@ async fn either(
 /// An answer about another credential is the fault of the store if both connections bring the same one: then only this
 /// credential is broken. If the other connection brings a good answer, or one about a third credential, a connection is wrong.
 /// If the other connection brings no answer, it is not known which is wrong, and both connections stay in use.
-fn compare(one: Option<LookupResult>, two: Option<LookupResult>) -> (LookupResult, (bool, bool)) {
-    let is_doubtful = |answered: &LookupResult| matches!(answered, Err(fault) if fault.retry == RetryRead::Compare);
+fn compare(one: Option<ConnectionAnswer>, two: Option<ConnectionAnswer>) -> (ConnectionAnswer, (bool, bool)) {
+    let is_doubtful = |answered: &ConnectionAnswer| matches!(answered, Err(fault) if fault.retry == RetryRead::Compare);
     let (one, two) = match (one, two) {
         (Some(one), Some(two)) => (one, two),
         (Some(only), None) | (None, Some(only)) => return (only, (false, false)),
@@ -260,20 +260,6 @@ impl FindReply {
             led_to,
         })
     }
-}
-
-/// Reads and judges the bytes of a server as a look-up does, with all bounds. This is the entry for fuzzing.
-///
-/// # Errors
-/// The bytes are no answer to exactly this question.
-pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
-    reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
-    let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
-    let value = value.extract_error().map_err(|error| StoreFault::of(&error).error)?;
-    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| StoreFault::malformed().error)?;
-    let reply = FindReply::read(words, fingerprint).map_err(|fault| fault.error)?;
-    let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
-    found.map(|found| found.facts).map_err(|fault| fault.error)
 }
 
 /// Turns a reply into facts and applies the endings, or says why the reply cannot be trusted.
@@ -372,7 +358,7 @@ mod tests {
     use super::*;
     use crate::base::principal::Position;
 
-    fn found() -> LookupResult {
+    fn found() -> ConnectionAnswer {
         Ok(Found {
             position: Position(1),
             primary_at: None,
@@ -380,11 +366,11 @@ mod tests {
         })
     }
 
-    fn about(whom: &str) -> LookupResult {
+    fn about(whom: &str) -> ConnectionAnswer {
         Err(StoreFault::about_another(StoreError::Corrupt(whom.into())))
     }
 
-    fn away() -> LookupResult {
+    fn away() -> ConnectionAnswer {
         Err(StoreFault::kept(StoreError::Unavailable("away".into())))
     }
 
@@ -406,33 +392,6 @@ mod tests {
                 None => assert!(answered.is_ok()),
                 Some(whom) => assert!(answered.is_err_and(|fault| fault.error.to_string().contains(whom))),
             }
-        }
-    }
-
-    const ASKED: Fingerprint = Fingerprint::from_bytes([0x11; 32]);
-
-    /// The reply of a server without this credential.
-    fn absence(asked: &Fingerprint) -> Vec<u8> {
-        format!("*3\r\n$64\r\n{}\r\n$7\r\nhistory\r\n$1\r\n7\r\n", asked.to_hex()).into_bytes()
-    }
-
-    #[test]
-    fn an_absence_answers_the_question_that_was_asked_and_no_other() {
-        assert!(matches!(judge_bytes(&ASKED, &absence(&ASKED)), Ok(None)));
-        let other = absence(&Fingerprint::from_bytes([0x12; 32]));
-        assert!(matches!(judge_bytes(&ASKED, &other), Err(StoreError::Corrupt(_))));
-    }
-
-    #[test]
-    fn an_answer_of_another_form_is_none() {
-        for bytes in [
-            &b"*2\r\n$1\r\na\r\n$1\r\n7\r\n"[..],
-            b"*0\r\n",
-            b"+OK\r\n",
-            b"-ERR no\r\n",
-            b"*3\r\n$64",
-        ] {
-            assert!(judge_bytes(&ASKED, bytes).is_err(), "{bytes:?}");
         }
     }
 }

@@ -439,7 +439,7 @@ pub(crate) struct CreateCall {
     /// Records that must still be what was read: those that the call rests on, parents, and those that are to be changed.
     pub(crate) unchanged: Vec<(RecordKind, String, Vec<u8>)>,
     pub(crate) credentials: Vec<NewCredential>,
-    pub(crate) changes: Vec<ChangedCredential>,
+    pub(crate) changes: Vec<CredentialWrite>,
     /// Set if a change ends everything that was made before it.
     pub(crate) watermark: Option<UnixMillis>,
     /// The time of the new records.
@@ -448,7 +448,7 @@ pub(crate) struct CreateCall {
 }
 
 /// One credential that a creation changes.
-pub(crate) struct ChangedCredential {
+pub(crate) struct CredentialWrite {
     pub(crate) id: CredentialId,
     pub(crate) record: Vec<u8>,
     pub(crate) event: Vec<u8>,

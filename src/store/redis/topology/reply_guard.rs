@@ -25,14 +25,14 @@ const MAX_LINE: usize = 4_096;
 /// (docs/threats.md F10). It also refuses every type of reply that RESP2 does not have.
 pub(crate) struct GuardedStream<S> {
     inner: S,
-    scan: Scan,
+    scan: ReplyScan,
 }
 
 impl<S> GuardedStream<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self {
             inner,
-            scan: Scan::default(),
+            scan: ReplyScan::default(),
         }
     }
 }
@@ -66,12 +66,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
 
 /// Checks bytes as a connection does.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
-    Scan::default().admit(bytes)
+    ReplyScan::default().admit(bytes)
 }
 
 /// Follows the structure of replies, and keeps none of their content.
 #[derive(Default)]
-struct Scan {
+struct ReplyScan {
     /// The type line that is being read, without its line end.
     line: Vec<u8>,
     /// Bytes of a string (and its line end) still to come.
@@ -82,7 +82,7 @@ struct Scan {
     reply: u64,
 }
 
-impl Scan {
+impl ReplyScan {
     fn admit(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
         while let Some((first, rest)) = bytes.split_first() {
             if self.bulk > 0 {
@@ -168,9 +168,9 @@ mod tests {
     use super::*;
 
     fn admit(bytes: &[u8]) -> Result<(), &'static str> {
-        let mut whole = Scan::default();
+        let mut whole = ReplyScan::default();
         let outcome = whole.admit(bytes);
-        let mut split = Scan::default();
+        let mut split = ReplyScan::default();
         let bytewise = bytes.chunks(1).try_for_each(|b| split.admit(b));
         assert_eq!(outcome, bytewise, "the outcome must not depend on how bytes arrive");
         outcome
@@ -180,7 +180,7 @@ mod tests {
     fn ordinary_replies_pass_and_leave_nothing_behind() {
         let replies: &[u8] = b"+OK\r\n:12\r\n$5\r\na\r\nbc\r\n$-1\r\n$0\r\n\r\n*0\r\n*-1\r\n*2\r\n*1\r\n:1\r\n$1\r\nx\r\n-ERR no\r\n";
         assert_eq!(admit(replies), Ok(()));
-        let mut scan = Scan::default();
+        let mut scan = ReplyScan::default();
         scan.admit(replies).unwrap();
         assert_eq!((scan.reply, scan.bulk, scan.open.len(), scan.line.len()), (0, 0, 0, 0));
     }
