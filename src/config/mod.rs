@@ -10,7 +10,9 @@ use toml::de::DeTable;
 
 use crate::snapshot::{Settings, Snapshot};
 
-mod build;
+mod by_name;
+mod declare;
+mod environment;
 pub mod error;
 mod reader;
 pub mod reload;
@@ -18,19 +20,20 @@ mod report;
 pub mod schema;
 mod secret;
 pub mod source;
-mod surroundings;
+
+mod tables;
 pub mod units;
 mod watch;
 pub mod written;
 
+pub use environment::{Disk, Environment, InMemory};
 pub use error::{ConfigErrors, Diagnosis, Problem, Problems, Style};
-pub use surroundings::{Disk, Surroundings, Table};
 pub use watch::Watch;
 
-use build::Builder;
 use reader::Section;
 use report::Report;
 use source::{Place, Source, SourceId, Sources};
+use tables::Builder;
 use watch::Recording;
 use written::{WrittenGateway, WrittenUpstream};
 
@@ -67,13 +70,13 @@ pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigErrors> {
     load_from(path, purpose, &Disk)
 }
 
-/// Loads a configuration from these surroundings. With [`Purpose::Check`] and a [`Table`] it
+/// Loads a configuration from this environment. With [`Purpose::Check`] and a [`InMemory`] it
 /// touches nothing outside: the entry for fuzzing.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_from(path: &Path, purpose: Purpose, surroundings: &dyn Surroundings) -> Result<Loaded, ConfigErrors> {
-    let recording = Recording::new(surroundings);
+pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
+    let recording = Recording::new(environment);
     let report = Report::default();
     let texts = read_texts(path, &recording, &report);
     let loaded = {
@@ -125,9 +128,9 @@ impl Texts {
     }
 }
 
-fn read_texts(path: &Path, surroundings: &dyn Surroundings, report: &Report) -> Texts {
+fn read_texts(path: &Path, environment: &dyn Environment, report: &Report) -> Texts {
     let mut texts = Texts::default();
-    let Some(text) = read_text(path, surroundings, report, "name another file with `--config`") else {
+    let Some(text) = read_text(path, environment, report, "name another file with `--config`") else {
         return texts;
     };
     let directory = upstreams_directory(path, &text);
@@ -136,10 +139,10 @@ fn read_texts(path: &Path, surroundings: &dyn Surroundings, report: &Report) -> 
         path: path.to_owned(),
         text,
     });
-    match surroundings.list_toml(&directory) {
+    match environment.list_toml(&directory) {
         Ok(paths) => {
             for path in paths {
-                if let Some(text) = read_text(&path, surroundings, report, "every `*.toml` file of the directory is read") {
+                if let Some(text) = read_text(&path, environment, report, "every `*.toml` file of the directory is read") {
                     texts.upstreams.push(Text {
                         id: SourceId(texts.upstreams.len() + 1),
                         path,
@@ -157,8 +160,8 @@ fn read_texts(path: &Path, surroundings: &dyn Surroundings, report: &Report) -> 
     texts
 }
 
-fn read_text(path: &Path, surroundings: &dyn Surroundings, report: &Report, help: &str) -> Option<String> {
-    match surroundings.read(path) {
+fn read_text(path: &Path, environment: &dyn Environment, report: &Report, help: &str) -> Option<String> {
+    match environment.read(path) {
         Ok(bytes) => match std::str::from_utf8(&bytes) {
             Ok(text) => Some(text.to_owned()),
             Err(error) => {
@@ -179,7 +182,7 @@ fn read_text(path: &Path, surroundings: &dyn Surroundings, report: &Report, help
 fn upstreams_directory(path: &Path, text: &str) -> PathBuf {
     let (document, _) = DeTable::parse_recoverable(text);
     let name = document.get_ref().get("upstreams").and_then(|v| v.get_ref().as_str());
-    build::beside(path, name.unwrap_or("upstreams"))
+    tables::beside(path, name.unwrap_or("upstreams"))
 }
 
 fn read_gateway(text: &Text, report: &Report) -> WrittenGateway {

@@ -40,17 +40,17 @@ access = { surfaces = ["api"], scopes = ["orders:read"] }
 "#;
 
 /// Files beside each other in `/c`.
-pub(super) fn table(files: &[(&str, &str)]) -> Table {
-    Table {
+pub(super) fn table(files: &[(&str, &str)]) -> InMemory {
+    InMemory {
         files: files
             .iter()
             .map(|(n, t)| (Path::new("/c").join(n), t.as_bytes().to_vec()))
             .collect(),
-        ..Table::default()
+        ..InMemory::default()
     }
 }
 
-pub(super) fn check(table: &Table) -> Result<Loaded, ConfigErrors> {
+pub(super) fn check(table: &InMemory) -> Result<Loaded, ConfigErrors> {
     load_from(Path::new("/c/gateway.toml"), Purpose::Check, table)
 }
 
@@ -97,7 +97,7 @@ fn routes_are_found_through_the_built_router() {
 #[test]
 fn the_shipped_configuration_is_right_before_anything_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Table::default();
+    let mut files = InMemory::default();
     for name in ["gateway.toml", "upstreams/escrow.toml"] {
         files
             .files

@@ -8,6 +8,7 @@ use crate::config::source::Located;
 
 /// `access` of a route, as a table.
 pub const ACCESS: Schema = Schema {
+    parts: &[],
     name: "`access`",
     about: "A caller of one of the surfaces who holds all the scopes.",
     keys: &[

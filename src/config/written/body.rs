@@ -6,6 +6,7 @@ use crate::config::source::Located;
 
 /// `[routes.body.<field>]`.
 pub static FIELD: Schema = Schema {
+    parts: &[],
     name: "`[routes.body.<field>]`",
     about: "A body is a JSON object of these fields and no others. What is wrong is told field by field, as `invalid_fields`. Fields of a credential that the route accepts in its body (`key_field`, `login_field`, …) are there by themselves; writing one down changes its messages.",
     keys: &[
@@ -19,7 +20,7 @@ pub static FIELD: Schema = Schema {
         },
         Key {
             name: "required",
-            kind: Kind::Either("`true` or `false`", None),
+            kind: Kind::Either("`true` or `false`", &[]),
             default: Fallback::Absent("`true`"),
             about: "Whether it must be there; `null` and an empty text are absent.",
         },
@@ -76,6 +77,7 @@ pub static FIELD: Schema = Schema {
 
 /// `[routes.body.<field>.messages]`.
 pub const MESSAGES: Schema = Schema {
+    parts: &[],
     name: "`[routes.body.<field>.messages]`",
     about: "`{field}` is the field's name with spaces for `_`; `{min}`, `{max}` and `{values}` are those of its rule.",
     keys: &[

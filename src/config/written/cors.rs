@@ -3,11 +3,13 @@
 use toml::de::DeValue;
 
 use crate::config::reader::{Section, shorten};
-use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
+use crate::config::units::secs;
 
 /// `[cors]`, of all routes or of one.
 pub const CORS: Schema = Schema {
+    parts: &[],
     name: "`[cors]`",
     about: "Which pages may call from a browser, by their origin. The gateway answers preflights itself. Every answer to a listed origin, refusals included, says that its page may read it, and CORS fields of the service are replaced. On routes without these rules the service's fields pass. See [browsers.md](browsers.md).",
     keys: &[

@@ -6,6 +6,7 @@ use crate::config::source::Located;
 
 /// `[dialects.<name>]`.
 pub const DIALECT: Schema = Schema {
+    parts: &[],
     name: "`[dialects.<name>]`",
     about: "Every refusal carries `Cache-Control: no-store` and `X-Request-Id`; 401 and `insufficient_scope` a `WWW-Authenticate`, 429 and 503 a `Retry-After`, 405 an `Allow`.",
     keys: &[
@@ -50,6 +51,7 @@ pub const DIALECT: Schema = Schema {
 
 /// `[dialects.<name>.denials.<denial>]`.
 pub const DENIAL: Schema = Schema {
+    parts: &[],
     name: "`[dialects.<name>.denials.<denial>]`",
     about: "What differs from the dialect's own answer.",
     keys: &[

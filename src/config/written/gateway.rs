@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::Located;
+use crate::config::units::secs;
 use crate::decide::headers::OddNames;
 use crate::snapshot::{AccessLog, HashPlaces, Limits, LogFormat, LogSettings};
 
@@ -21,6 +22,7 @@ use super::surface::{self, SURFACE, WrittenSurface};
 
 /// All of `gateway.toml`.
 pub const GATEWAY: Schema = Schema {
+    parts: &[],
     name: "`gateway.toml`",
     about: "The gateway itself. Services and their routes are in the files of the `upstreams` directory.",
     keys: &[
@@ -149,6 +151,7 @@ pub const GATEWAY: Schema = Schema {
 
 /// The revocation bound.
 pub const REVOCATION: Schema = Schema {
+    parts: &[],
     name: "`[revocation]`",
     about: "A revocation that was acknowledged holds everywhere after this time, whatever fails.",
     keys: &[
@@ -175,6 +178,7 @@ pub const REVOCATION: Schema = Schema {
 
 /// The operator's side.
 pub const ADMIN: Schema = Schema {
+    parts: &[],
     name: "`[admin]`",
     about: "The command line reaches the gateway through a Unix socket that only its owner may open.",
     keys: &[
@@ -201,6 +205,7 @@ pub const ADMIN: Schema = Schema {
 
 /// Logs.
 pub const LOG: Schema = Schema {
+    parts: &[],
     name: "`[log]`",
     about: "No secret, credential header or query string is ever logged.",
     keys: &[
@@ -221,6 +226,7 @@ pub const LOG: Schema = Schema {
 
 /// Identity headers.
 pub const IDENTITY: Schema = Schema {
+    parts: &[],
     name: "`[identity]`",
     about: "What upstreams read. Each is set exactly once or absent.",
     keys: &[
@@ -239,6 +245,7 @@ pub const IDENTITY: Schema = Schema {
 
 /// Trusted proxies.
 pub const PROXIES: Schema = Schema {
+    parts: &[],
     name: "`[proxies]`",
     about: "`X-Forwarded-*`, `Forwarded`, `X-Request-Id` and `traceparent` count only from these peers; from everybody else they are dropped.",
     keys: &[

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
+use crate::config::units::{millis, secs};
 
 /// `[routes.hook]`.
 pub const HOOK: Schema = Schema {
+    parts: &[],
     name: "`[routes.hook]`",
     about: "One request to a service, over the connections that forwarded requests use. It has the identity headers, the `X-Request-Id` and the client's address, scheme and host as a forwarded request of this caller would have, and none of the client's own fields. `before`: after 2xx the call goes on, and its caller is judged again by what is true then. 404 and 410 are answered as `record_not_found`, every other 4xx as `refused_by_service`, and nothing is made or changed. `after`: the record was made or changed already, and any status but 2xx counts as a failure. Otherwise a failure is any other status (also 408, 421, 425 and 429), a service that cannot be reached or is too slow, and, if its answer is used, an answer that is no JSON object of at most 64 KiB. Failures are logged, and counted in `durward_hook_failures_total`.",
     keys: &[

@@ -1,12 +1,14 @@
 //! `[limits]`: bounds of connections, requests and waits, with the defaults of hardening 3.2.
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
+use crate::config::units::secs;
 use crate::decide::headers::OddNames;
 use crate::snapshot::Limits;
 
 /// `[limits]`.
 pub const LIMITS: Schema = Schema {
+    parts: &[],
     name: "`[limits]`",
     about: "Each has a bound on both sides: too small refuses honest clients, too large is no limit.",
     keys: &[

@@ -9,6 +9,7 @@ use crate::config::source::Located;
 
 /// One listener.
 pub const LISTENER: Schema = Schema {
+    parts: &[],
     name: "`[[listeners]]`",
     about: "A socket for clients. With `tls` it speaks HTTP/2 and HTTP/1.1, without it HTTP/1.1 only.",
     keys: &[
@@ -41,6 +42,7 @@ pub const LISTENER: Schema = Schema {
 
 /// TLS of a listener.
 pub const TLS: Schema = Schema {
+    parts: &[],
     name: "`[listeners.tls]`",
     about: "Certificates reload with the rest of the configuration, without dropping a connection.",
     keys: &[Key {
@@ -53,6 +55,7 @@ pub const TLS: Schema = Schema {
 
 /// One certificate.
 pub const CERTIFICATE: Schema = Schema {
+    parts: &[],
     name: "`[[listeners.tls.certificates]]`",
     about: "A certificate chain with its key.",
     keys: &[

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::Place;
+use crate::config::units::secs;
 use crate::snapshot::HashPlaces;
 
 /// `[log_in]`.
 pub const LOG_IN: Schema = Schema {
+    parts: &[],
     name: "`[log_in]`",
     about: "Tries are wrong passwords, counted by this process before they are judged; beyond a limit the answer is 429 with `Retry-After`. An address is the client's as the trusted proxies tell it, an IPv6 client being its /64. See docs/security.md.",
     keys: &[
@@ -69,6 +71,7 @@ pub const LOG_IN: Schema = Schema {
 
 /// `[sign_up]`.
 pub const SIGN_UP: Schema = Schema {
+    parts: &[],
     name: "`[sign_up]`",
     about: "Passwords of people whom nobody knows, on public routes. They have places of their own, so that no number of sign-ups keeps anybody from logging in.",
     keys: &[

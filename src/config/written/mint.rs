@@ -5,8 +5,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
+use crate::config::units::secs;
 use crate::issue::spec::Source;
 
 use super::source::{self, SOURCE};
@@ -16,6 +17,7 @@ const LONGEST: Duration = secs(3_653 * 86_400);
 
 /// `[[routes.mint]]`.
 pub const MINT: Schema = Schema {
+    parts: &[],
     name: "`[[routes.mint]]`",
     about: "One credential that a route with `serve = \"mint\"` makes. Several are made in order, all or none. Scopes, mode, tenant and lifetime are never beyond the caller's, except what `grants` names.",
     keys: &[
@@ -29,38 +31,38 @@ pub const MINT: Schema = Schema {
             name: "parent",
             kind: Kind::Either(
                 "`tenant`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table",
-                Some(&PARENT),
+                &[Kind::Table(&PARENT)],
             ),
             default: Fallback::Absent("`tenant`"),
             about: "What it hangs on: when the parent ends, it ends, and scopes that the parent loses, it loses. With `tenant` (or `none`) it hangs on its tenant alone. It is then given scopes that its caller holds when it is made, or that `grants` names, and keeps them: the end, rotation or narrowing of its caller does not affect it.",
         },
         Key {
             name: "subject",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Absent("none"),
             about: "Who acts by it.",
         },
         Key {
             name: "name",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Absent("none"),
             about: "Its name for people.",
         },
         Key {
             name: "description",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Absent("none"),
             about: "What it is for, at most 1024 bytes; stored, and shown in lists and to operators.",
         },
         Key {
             name: "login",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Absent("none"),
             about: "Of an account: its e-mail address. One that is taken is `taken`.",
         },
         Key {
             name: "password",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Absent("none: nobody can log in"),
             about: "Of an account: its password, from a body field of type `secret`.",
         },
@@ -68,14 +70,14 @@ pub const MINT: Schema = Schema {
             name: "mode",
             kind: Kind::Either(
                 "`caller`, `none`, `live` or `test` (for callers without a mode), or a source of one of these two words",
-                None,
+                &[],
             ),
             default: Fallback::Absent("`caller`; on public routes `none`"),
             about: "Its mode.",
         },
         Key {
             name: "scopes",
-            kind: Kind::Either("`caller` (all of the caller's), a source, or a list of scopes", None),
+            kind: Kind::Either("`caller` (all of the caller's), a source, or a list of scopes", &[]),
             default: Fallback::Absent("none"),
             about: "Its scopes, within the caller's and `grants`; what is asked for beyond them is `insufficient_scope`.",
         },
@@ -87,13 +89,13 @@ pub const MINT: Schema = Schema {
         },
         Key {
             name: "roles",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Absent("none"),
             about: "Ids of its roles. Roles that are written here as constants may be names of roles of the configuration. Their scopes are judged as `scopes` are.",
         },
         Key {
             name: "claims",
-            kind: Kind::Either("table of sources", None),
+            kind: Kind::Either("table of sources", &[]),
             default: Fallback::Absent("none"),
             about: "What is kept with it, and written into a session token; at most 16.",
         },
@@ -135,6 +137,7 @@ pub const MINT: Schema = Schema {
 
 /// `parent` of a mint, as a table.
 pub const PARENT: Schema = Schema {
+    parts: &[],
     name: "`parent`",
     about: "A record of the caller's tenant that is in force; otherwise `record_not_found`.",
     keys: &[
@@ -146,7 +149,7 @@ pub const PARENT: Schema = Schema {
         },
         Key {
             name: "id",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Required,
             about: "Its id.",
         },

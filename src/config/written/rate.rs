@@ -8,6 +8,7 @@ use crate::decide::rate::{By, Counted, Rate, WhenUnavailable};
 
 /// One limit.
 pub const RATE_LIMIT: Schema = Schema {
+    parts: &[],
     name: "`[[routes.limits]]`",
     about: "Beyond it the answer is 429 with `Retry-After` in real seconds; answers of the route carry `RateLimit` and `RateLimit-Policy`. All limits of a route must admit a request; they are asked `address` first, then in the order they are written, and a request that a later one refuses was counted by the earlier ones.",
     keys: &[

@@ -6,6 +6,7 @@ use crate::config::source::Located;
 
 /// `[roles.<name>]`.
 pub const ROLE: Schema = Schema {
+    parts: &[],
     name: "`[roles.<name>]`",
     about: "Records refer to a role by its id. A change reaches every gateway with its configuration.",
     keys: &[

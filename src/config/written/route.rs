@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
+use crate::config::units::{millis, secs};
 use crate::decide::route::PathForms;
 
 use super::access::{self, ACCESS, WrittenAccess};
@@ -18,6 +19,7 @@ use super::source::SOURCE;
 
 /// `[[routes]]`.
 pub const ROUTE: Schema = Schema {
+    parts: &[],
     name: "`[[routes]]`",
     about: "The most specific route wins, wherever it is written: exact host before wildcard before any, literal segment before `{parameter}` before `**`.",
     keys: &[
@@ -47,7 +49,7 @@ pub const ROUTE: Schema = Schema {
         },
         Key {
             name: "access",
-            kind: Kind::Either("`\"public\"`, or a table", Some(&ACCESS)),
+            kind: Kind::Either("`\"public\"`, or a table", &[Kind::Table(&ACCESS)]),
             default: Fallback::Required,
             about: "Who may use it. There is no default: a route that does not say does not load.",
         },
@@ -131,7 +133,7 @@ pub const ROUTE: Schema = Schema {
         },
         Key {
             name: "cors",
-            kind: Kind::Either("`\"none\"`, or a table", Some(&CORS)),
+            kind: Kind::Either("`\"none\"`, or a table", &[Kind::Table(&CORS)]),
             default: Fallback::Absent("`[cors]` of `gateway.toml`"),
             about: "What pages of other origins may do here. With `none` the gateway writes no CORS fields, and those of the service pass.",
         },
@@ -149,7 +151,7 @@ pub const ROUTE: Schema = Schema {
         },
         Key {
             name: "tenant",
-            kind: Kind::Either("`caller`, `new`, or `path.<parameter>`", None),
+            kind: Kind::Either("`caller`, `new`, or `path.<parameter>`", &[]),
             default: Fallback::Absent("`caller`"),
             about: "`mint`: whose it is. `new` makes a tenant with a generated id (sign-up on a public route); a path parameter must name the caller's own, another is `foreign_tenant`.",
         },
@@ -167,13 +169,13 @@ pub const ROUTE: Schema = Schema {
         },
         Key {
             name: "id",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Absent("required for `revoke`, `rotate`, `set_roles`"),
             about: "Which record, for example `path.id`.",
         },
         Key {
             name: "reach",
-            kind: Kind::Either("`tenant`, `children`, `path.<parameter>`, or a table", Some(&REACH)),
+            kind: Kind::Either("`tenant`, `children`, `path.<parameter>`, or a table", &[Kind::Table(&REACH)]),
             default: Fallback::Absent("`tenant`"),
             about: "Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.",
         },
@@ -275,6 +277,7 @@ pub const ROUTE: Schema = Schema {
 
 /// `replace_prefix` of a route.
 pub const REPLACE: Schema = Schema {
+    parts: &[],
     name: "`replace_prefix`",
     about: "A prefix of whole segments for another.",
     keys: &[

@@ -29,6 +29,7 @@ pub const ACTIONS: &[&str] = &[
 
 /// `[routes.answer]`.
 pub const ANSWER: Schema = Schema {
+    parts: &[],
     name: "`[routes.answer]`",
     about: "What is answered when it succeeded, with `Cache-Control: no-store`.",
     keys: &[
@@ -55,6 +56,7 @@ pub const ANSWER: Schema = Schema {
 
 /// `reach` of a route, as a table.
 pub const REACH: Schema = Schema {
+    parts: &[],
     name: "`reach`",
     about: "Records of the caller's tenant whose claim has this value.",
     keys: &[
@@ -66,7 +68,7 @@ pub const REACH: Schema = Schema {
         },
         Key {
             name: "from",
-            kind: Kind::Either(SOURCE, None),
+            kind: Kind::Either(SOURCE, &[]),
             default: Fallback::Required,
             about: "Its value.",
         },

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::secret::Reference;
 use crate::config::source::Located;
+use crate::config::units::{millis, secs};
 
 use super::gateway::sub_or_default;
 pub use redis::{STORE_TLS, WrittenRedis, WrittenRedisPlace, WrittenSentinels};
@@ -14,6 +15,7 @@ mod redis;
 
 /// `[store]`.
 pub const STORE: Schema = Schema {
+    parts: &[],
     name: "`[store]`",
     about: "`embedded` is one file for one gateway; `redis` is shared by several (Redis or Valkey, `noeviction`).",
     keys: &[
@@ -103,7 +105,7 @@ pub const STORE: Schema = Schema {
         },
         Key {
             name: "wait_replicas",
-            kind: Kind::Either("`\"all\"`, or a number, 0 to 8", None),
+            kind: Kind::Either("`\"all\"`, or a number, 0 to 8", &[]),
             default: Fallback::Value("all"),
             about: "`redis`: replicas that must have a change before it is acknowledged: all that could be promoted, or a number. With fewer than all a failover may lose an acknowledged revocation; see [what `wait_replicas` buys](redis.md#what-wait_replicas-buys).",
         },

@@ -2,9 +2,10 @@
 
 use crate::base::scope::Mode;
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
+use crate::config::units::{millis, secs};
 use crate::decide::kinds::{Account, ApiKey, Basic, Carrier, External, KeyOrigin, KeyPair, Kind as OneKind, Session, SigningSecret, WORDS};
 
 mod account;
@@ -25,6 +26,7 @@ pub use signing_secret::WrittenSigningSecret;
 
 /// `[surfaces.<name>]`.
 pub const SURFACE: Schema = Schema {
+    parts: &[],
     name: "`[surfaces.<name>]`",
     about: "A credential of one surface never works on a route of another. Keys marked with a kind belong to that kind only.",
     keys: &[
@@ -48,7 +50,7 @@ pub const SURFACE: Schema = Schema {
         },
         Key {
             name: "prefixes",
-            kind: Kind::Either("table `{ live = \"…\", test = \"…\" }`, or list of texts without modes", None),
+            kind: Kind::Either("table `{ live = \"…\", test = \"…\" }`, or list of texts without modes", &[]),
             default: Fallback::Absent("required for `api_key` and `signing_secret`"),
             about: "`api_key`, `signing_secret`: how keys begin, imported ones too: it is what tells them from other texts. The prefix tells the mode.",
         },
@@ -102,13 +104,13 @@ pub const SURFACE: Schema = Schema {
         },
         Key {
             name: "key_prefixes",
-            kind: Kind::Either("like `prefixes`", None),
+            kind: Kind::Either("like `prefixes`", &[]),
             default: Fallback::Absent("required for `key_pair` and `basic`"),
             about: "`key_pair`: how publishable halves begin. `basic`: how the keys begin that are the user name.",
         },
         Key {
             name: "secret_prefixes",
-            kind: Kind::Either("like `prefixes`", None),
+            kind: Kind::Either("like `prefixes`", &[]),
             default: Fallback::Absent("required for `key_pair`, and for `basic` unless `password = \"empty\"`"),
             about: "`key_pair`, `basic`: how secret halves begin; the same modes as `key_prefixes`.",
         },
@@ -233,6 +235,7 @@ pub const SURFACE: Schema = Schema {
 
 /// `cookie` of a session surface.
 pub const COOKIE: Schema = Schema {
+    parts: &[],
     name: "`[surfaces.<name>.cookie]`",
     about: "Always `HttpOnly` and `Secure`, without `Domain`. A name that begins with `__Host-` keeps other hosts from setting it.",
     keys: &[
@@ -262,6 +265,7 @@ pub const COOKIE: Schema = Schema {
 
 /// `refresh` of a session surface.
 pub const REFRESH: Schema = Schema {
+    parts: &[],
     name: "`[surfaces.<name>.refresh]`",
     about: "A request with a token older than `after` is answered with a new one.",
     keys: &[

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, millis, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
+use crate::config::units::{millis, secs};
 use crate::wire::head::{MOST_RESPONSE_FIELDS, ResponseLimits};
 
 use super::client_tls::{self, WrittenClientTls};
@@ -13,6 +14,7 @@ use super::route::{self, ROUTE, WrittenRoute};
 
 /// One file of the `upstreams` directory.
 pub const UPSTREAM: Schema = Schema {
+    parts: &[],
     name: "`upstreams/*.toml`",
     about: "A service behind the gateway. Requests reach it over HTTP/1.1.",
     keys: &[
@@ -105,6 +107,7 @@ pub const UPSTREAM: Schema = Schema {
 
 /// `[ejection]`.
 pub const EJECTION: Schema = Schema {
+    parts: &[],
     name: "`[ejection]`",
     about: "Failures are refused connections, broken answers and missed deadlines. One endpoint is always kept.",
     keys: &[
@@ -128,6 +131,7 @@ pub const EJECTION: Schema = Schema {
 
 /// `[tls]` of an upstream.
 pub const UPSTREAM_TLS: Schema = Schema {
+    parts: &[],
     name: "`[tls]`",
     about: "Certificates of endpoints are always verified.",
     keys: &[

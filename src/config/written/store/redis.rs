@@ -37,6 +37,7 @@ const MAX_AWAITED: u32 = 8;
 
 /// TLS of a store.
 pub const STORE_TLS: Schema = Schema {
+    parts: &[],
     name: "`[store.tls]` and `[store.sentinel_tls]`",
     about: "Certificates of servers are always verified. Read at the start: new ones need a restart.",
     keys: &[

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::config::reader::Section;
-use crate::config::schema::{Fallback, Key, Kind, Schema, secs};
+use crate::config::schema::{Fallback, Key, Kind, Schema};
 use crate::config::source::{Located, Place};
+use crate::config::units::secs;
 use crate::config::written::carrier::{Cookies, read_carriers};
 use crate::decide::external::MAX_EXTERNAL_TOKEN;
 use crate::decide::kinds::{Carrier, External};
@@ -32,6 +33,7 @@ pub(super) const MAX_TOKEN: Key = Key {
 
 /// One issuer.
 pub(super) const ISSUER: Schema = Schema {
+    parts: &[],
     name: "`[[surfaces.<name>.issuers]]`",
     about: "An issuer that is not durward: an identity provider, or a tenant's own. Its tokens are JWTs signed with RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; the algorithm is the key's and never the token's. They hang on their tenant: it must exist and be active.",
     keys: &[

@@ -12,9 +12,9 @@ use crate::issue::spec::Issuer;
 use crate::snapshot::{Settings, Snapshot};
 
 use super::Purpose;
+use super::environment::Environment;
 use super::report::{Report, suggest};
 use super::source::{Located, Place};
-use super::surroundings::Surroundings;
 use super::written::{WrittenGateway, WrittenRoute, WrittenStoreKind, WrittenUpstream};
 
 mod claim_names;
@@ -37,9 +37,9 @@ mod pem;
 mod redis;
 mod roles;
 mod routes;
-mod scene;
 mod sessions;
 mod siblings;
+mod source_scope;
 mod store;
 mod surfaces;
 mod tls;
@@ -53,7 +53,7 @@ use upstreams::name_of;
 pub(super) struct Builder<'b> {
     path: &'b Path,
     purpose: Purpose,
-    surroundings: &'b dyn Surroundings,
+    environment: &'b dyn Environment,
     report: &'b Report,
     created: RefCell<Vec<Creation>>,
     /// Whether this is no first start.
@@ -86,17 +86,11 @@ pub(super) fn beside(config: &Path, path: &str) -> PathBuf {
 const MAX_GATEWAY_ID: usize = 63;
 
 impl<'b> Builder<'b> {
-    pub(super) fn new(
-        path: &'b Path,
-        purpose: Purpose,
-        surroundings: &'b dyn Surroundings,
-        report: &'b Report,
-        texts: Vec<&'b str>,
-    ) -> Self {
+    pub(super) fn new(path: &'b Path, purpose: Purpose, environment: &'b dyn Environment, report: &'b Report, texts: Vec<&'b str>) -> Self {
         Self {
             path,
             purpose,
-            surroundings,
+            environment,
             report,
             created: RefCell::default(),
             store_is_there: Cell::default(),
@@ -113,7 +107,7 @@ impl<'b> Builder<'b> {
         self.surface_names.borrow_mut().clone_from(&gateway.surface_names);
         if let WrittenStoreKind::Embedded { path } = &gateway.store.kind {
             self.store_is_there
-                .set(self.surroundings.holds_something(&self.resolve(&path.value)));
+                .set(self.environment.holds_something(&self.resolve(&path.value)));
         }
         let names = self.identity_names(&gateway.identity);
         let surfaces = self.surfaces(gateway, &names);

@@ -16,7 +16,7 @@ use super::Builder;
 pub(super) type Claims = BTreeMap<String, BTreeSet<String>>;
 
 /// One served route while it is built.
-pub(super) struct Scene<'s> {
+pub(super) struct SourceScope<'s> {
     pub(super) surfaces: &'s [Surface],
     pub(super) claims: &'s Claims,
     /// Accepted surfaces; none on a public route.
@@ -27,7 +27,7 @@ pub(super) struct Scene<'s> {
     pub(super) fields: Vec<Field>,
 }
 
-impl<'s> Scene<'s> {
+impl<'s> SourceScope<'s> {
     pub(super) fn new(surfaces: &'s [Surface], claims: &'s Claims, access: &'s Access, written: &WrittenRoute) -> Self {
         let pattern = written.path.as_ref().map_or("", |p| p.value.as_str());
         Self {
@@ -99,16 +99,16 @@ impl Builder<'_> {
     }
 
     /// Reports a source that refers to something that is not there. Answers the source itself.
-    pub(super) fn check_source(&self, scene: &Scene<'_>, source: &Located<Source>, parents: Parents) -> Source {
+    pub(super) fn check_source(&self, in_scope: &SourceScope<'_>, source: &Located<Source>, parents: Parents) -> Source {
         match &source.value {
             Source::Constant(_) => {}
-            Source::Path(name) if !scene.params.contains(name) => self.report.error(
+            Source::Path(name) if !in_scope.params.contains(name) => self.report.error(
                 &source.at,
                 format!("the path has no parameter `{}`", shorten(name)),
-                Some(suggest(name, scene.params.iter().map(String::as_str), "a parameter")),
+                Some(suggest(name, in_scope.params.iter().map(String::as_str), "a parameter")),
             ),
-            Source::Body(name) => match scene.field(name).map(|field| &field.kind) {
-                None => self.unknown_field(scene, name, &source.at),
+            Source::Body(name) => match in_scope.field(name).map(|field| &field.kind) {
+                None => self.unknown_field(in_scope, name, &source.at),
                 Some(FieldKind::Object | FieldKind::Any { .. }) => self.report.error(
                     &source.at,
                     format!("`{}` may be an object, which cannot be used as a value here", shorten(name)),
@@ -118,10 +118,10 @@ impl Builder<'_> {
             },
             Source::Path(_) => {}
             Source::Caller(fact) => {
-                if !scene.has_caller() {
+                if !in_scope.has_caller() {
                     self.nobody_calls(&source.at);
                 } else if let Fact::Claim(claim) = fact {
-                    self.check_claim(claim, &scene.caller_claims(), &source.at);
+                    self.check_claim(claim, &in_scope.caller_claims(), &source.at);
                 }
             }
             Source::Parent(_) if parents == Parents::None => {
@@ -152,16 +152,16 @@ impl Builder<'_> {
         }
     }
 
-    fn unknown_field(&self, scene: &Scene<'_>, name: &str, at: &Place) {
+    fn unknown_field(&self, in_scope: &SourceScope<'_>, name: &str, at: &Place) {
         self.report.error(
             at,
             format!("the body has no field `{}`", shorten(name)),
-            Some(suggest(name, scene.fields.iter().map(|f| f.name.as_str()), "a field")),
+            Some(suggest(name, in_scope.fields.iter().map(|f| f.name.as_str()), "a field")),
         );
     }
 
     /// A source that must be a body field of some kind: `body.<field>`. Answers the field's name.
-    pub(super) fn body_source(&self, scene: &Scene<'_>, text: &Located<String>, wanted: Wanted) -> Option<String> {
+    pub(super) fn body_source(&self, in_scope: &SourceScope<'_>, text: &Located<String>, wanted: Wanted) -> Option<String> {
         let Some(name) = text.value.strip_prefix("body.") else {
             self.report.error(
                 &text.at,
@@ -170,14 +170,14 @@ impl Builder<'_> {
             );
             return None;
         };
-        self.check_field(scene, name, wanted, &text.at);
+        self.check_field(in_scope, name, wanted, &text.at);
         Some(name.to_owned())
     }
 
     /// Reports a field that is not there or not of the kind that is needed.
-    pub(super) fn check_field(&self, scene: &Scene<'_>, name: &str, wanted: Wanted, at: &Place) {
-        match scene.field(name) {
-            None => self.unknown_field(scene, name, at),
+    pub(super) fn check_field(&self, in_scope: &SourceScope<'_>, name: &str, wanted: Wanted, at: &Place) {
+        match in_scope.field(name) {
+            None => self.unknown_field(in_scope, name, at),
             Some(field) if !wanted.fits(&field.kind) => {
                 self.report
                     .error(at, format!("the field `{name}` must be of type `{}` here", wanted.word()), None)
@@ -187,22 +187,22 @@ impl Builder<'_> {
     }
 
     /// The surface of a name, for what needs one with records.
-    pub(super) fn find_surface(&self, scene: &Scene<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
-        let found = scene.surfaces.iter().position(|s| s.name.as_str() == name.value);
+    pub(super) fn find_surface(&self, in_scope: &SourceScope<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        let found = in_scope.surfaces.iter().position(|s| s.name.as_str() == name.value);
         if found.is_none() && !self.is_broken_surface(&name.value) {
             self.report.error(
                 &name.at,
                 format!("there is no surface `{}`", shorten(&name.value)),
-                suggest(&name.value, scene.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
+                suggest(&name.value, in_scope.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
             );
         }
         found.map(SurfaceIndex)
     }
 
     /// The surface of a name, if it has records of its own.
-    pub(super) fn record_surface(&self, scene: &Scene<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
-        let index = self.find_surface(scene, name)?;
-        let surface = scene.surface(index)?;
+    pub(super) fn record_surface(&self, in_scope: &SourceScope<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        let index = self.find_surface(in_scope, name)?;
+        let surface = in_scope.surface(index)?;
         if !surface.has_records() {
             self.report.error(
                 &name.at,
@@ -214,9 +214,9 @@ impl Builder<'_> {
     }
 
     /// The surface of a name, if it is one of accounts.
-    pub(super) fn account_surface(&self, scene: &Scene<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
-        let index = self.find_surface(scene, name)?;
-        if !matches!(scene.surface(index)?.kind.recipe(), Recipe::Account) {
+    pub(super) fn account_surface(&self, in_scope: &SourceScope<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        let index = self.find_surface(in_scope, name)?;
+        if !matches!(in_scope.surface(index)?.kind.recipe(), Recipe::Account) {
             self.report.error(
                 &name.at,
                 format!("`{}` has no passwords", shorten(&name.value)),

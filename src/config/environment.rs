@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 pub(super) const MAX_FILE: u64 = 4 << 20;
 
 /// Files and variables.
-pub trait Surroundings {
+pub trait Environment {
     /// Reads a whole file of at most [`MAX_FILE`] bytes.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ pub trait Surroundings {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
-impl Surroundings for Disk {
+impl Environment for Disk {
     fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         use std::io::Read as _;
         let file = std::fs::File::open(path)?;
@@ -84,14 +84,14 @@ impl Surroundings for Disk {
 
 /// A table of files and variables.
 #[derive(Debug, Clone, Default)]
-pub struct Table {
+pub struct InMemory {
     /// Files by path.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// Environment variables.
     pub variables: BTreeMap<String, String>,
 }
 
-impl Surroundings for Table {
+impl Environment for InMemory {
     fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         let bytes = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(Zeroizing::new(bytes.clone()))

@@ -13,7 +13,7 @@ use crate::issue::spec::{Action, AnswerSpec, FieldKind, Source};
 use super::Builder;
 use super::issuers::answer_names;
 use super::routes::Shared;
-use super::scene::{Parents, Scene};
+use super::source_scope::{Parents, SourceScope};
 
 /// Most members of an answer that a template may use: as many as a body of ours has fields.
 const MAX_FIELDS: usize = 64;
@@ -40,7 +40,7 @@ impl Builder<'_> {
         &self,
         shared: &Shared<'_>,
         upstream: Option<UpstreamIndex>,
-        scene: &Scene<'_>,
+        in_scope: &SourceScope<'_>,
         (serve, action): (&WrittenServe, &Action),
     ) -> Option<Hook> {
         let written = serve.hook.as_ref()?;
@@ -50,16 +50,16 @@ impl Builder<'_> {
             subject: match when {
                 // Nothing is made or found yet.
                 When::Before => Subject::None,
-                When::After => answer_names(scene, action).subject,
+                When::After => answer_names(in_scope, action).subject,
             },
             secrets: Secrets::Withheld,
-            ..answer_names(scene, action)
+            ..answer_names(in_scope, action)
         };
         Some(Hook {
             when,
             upstream: self.hook_upstream(shared, upstream, written)?,
             method: method_of(written, when),
-            path: self.hook_path(scene, written.path.as_ref()?, &names),
+            path: self.hook_path(in_scope, written.path.as_ref()?, &names),
             body: match &written.body {
                 Some(body) => Some(self.hook_body(body, &names)?),
                 None => None,
@@ -195,7 +195,7 @@ impl Builder<'_> {
         }
     }
 
-    fn hook_path(&self, scene: &Scene<'_>, path: &Located<String>, names: &AnswerNames) -> Vec<PathPart> {
+    fn hook_path(&self, in_scope: &SourceScope<'_>, path: &Located<String>, names: &AnswerNames) -> Vec<PathPart> {
         let mut parts = Vec::new();
         let Some(rest) = path.value.strip_prefix('/') else {
             self.report.error(&path.at, "a path begins with `/`", None);
@@ -203,15 +203,15 @@ impl Builder<'_> {
         };
         for segment in rest.split('/') {
             parts.push(PathPart::Fixed("/".to_owned()));
-            parts.push(self.hook_segment(scene, path, segment, names));
+            parts.push(self.hook_segment(in_scope, path, segment, names));
         }
         parts
     }
 
-    fn hook_segment(&self, scene: &Scene<'_>, path: &Located<String>, segment: &str, names: &AnswerNames) -> PathPart {
+    fn hook_segment(&self, in_scope: &SourceScope<'_>, path: &Located<String>, segment: &str, names: &AnswerNames) -> PathPart {
         let fixed = PathPart::Fixed(segment.to_owned());
         if let Some(text) = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-            return self.hook_value(scene, path, text, names).map_or(fixed, PathPart::Value);
+            return self.hook_value(in_scope, path, text, names).map_or(fixed, PathPart::Value);
         }
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&b);
         if segment.is_empty() || matches!(segment, "." | "..") || !segment.bytes().all(plain) {
@@ -224,7 +224,7 @@ impl Builder<'_> {
         fixed
     }
 
-    fn hook_value(&self, scene: &Scene<'_>, path: &Located<String>, text: &str, names: &AnswerNames) -> Option<HookValue> {
+    fn hook_value(&self, in_scope: &SourceScope<'_>, path: &Located<String>, text: &str, names: &AnswerNames) -> Option<HookValue> {
         if text == "credential.id" {
             if names.subject != Subject::Credential {
                 self.report
@@ -239,13 +239,13 @@ impl Builder<'_> {
                     at: path.at.clone(),
                 };
                 if let Source::Body(field) = &located.value
-                    && scene
+                    && in_scope
                         .field(field)
                         .is_some_and(|field| matches!(field.kind, FieldKind::Secret { .. }))
                 {
                     self.report.error(&path.at, "a secret cannot be part of a path", None);
                 }
-                Some(HookValue::Source(self.check_source(scene, &located, Parents::None)))
+                Some(HookValue::Source(self.check_source(in_scope, &located, Parents::None)))
             }
             _ => {
                 self.report.error(

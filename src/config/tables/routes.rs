@@ -14,7 +14,7 @@ use crate::decide::surface::{Carry, Surface, SurfaceIndex};
 use crate::dialect::Dialect;
 
 use super::Builder;
-use super::scene::Claims;
+use super::source_scope::Claims;
 use super::upstreams::is_host;
 
 /// What all routes share.

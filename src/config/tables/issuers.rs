@@ -14,7 +14,7 @@ use crate::issue::spec::{Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Re
 use super::Builder;
 use super::hooks::{hook_names, is_of_hook};
 use super::routes::Shared;
-use super::scene::{Parents, Scene, Wanted};
+use super::source_scope::{Parents, SourceScope, Wanted};
 
 /// Statuses of an answer.
 const STATUSES: [u16; 4] = [200, 201, 202, 204];
@@ -34,19 +34,19 @@ impl Builder<'_> {
             // An unknown word, which was reported: nothing more can be said of it.
             return Destination::Served(IssuerIndex(0));
         }
-        let mut scene = Scene::new(shared.surfaces, shared.claims, access, written);
-        scene.fields = self.fields(&scene, serve);
-        self.check_served(shared, &scene, (access, written), serve);
+        let mut in_scope = SourceScope::new(shared.surfaces, shared.claims, access, written);
+        in_scope.fields = self.fields(&in_scope, serve);
+        self.check_served(shared, &in_scope, (access, written), serve);
         self.check_messages(serve);
-        let Some(action) = self.action(&scene, serve) else {
+        let Some(action) = self.action(&in_scope, serve) else {
             return Destination::Served(IssuerIndex(0));
         };
-        let hook = self.hook(shared, upstream, &scene, (serve, &action));
+        let hook = self.hook(shared, upstream, &in_scope, (serve, &action));
         self.check_forms(serve, &action);
-        let answer = self.answer(&scene, serve, &action);
+        let answer = self.answer(&in_scope, serve, &action);
         // What no template speaks of is not read.
         let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
-        let body = self.body_schema(&mut scene, written, serve);
+        let body = self.body_schema(&mut in_scope, written, serve);
         let mut issuers = self.issuers.borrow_mut();
         issuers.push(Issuer {
             name: name.to_owned(),
@@ -60,13 +60,13 @@ impl Builder<'_> {
 
     /// Whether every surface of the route can be asked: a body is read for one kind of credential, and what is never
     /// presented is nobody's way in.
-    fn check_callers(&self, scene: &Scene<'_>, written: &WrittenRoute) {
+    fn check_callers(&self, in_scope: &SourceScope<'_>, written: &WrittenRoute) {
         let Some(WrittenAccess::Surfaces { surfaces: names, .. }) = &written.access else {
             return;
         };
-        let in_body = scene.callers().find(|surface| surface.is_presented_in_body());
+        let in_body = in_scope.callers().find(|surface| surface.is_presented_in_body());
         for name in names {
-            let Some(surface) = scene.callers().find(|surface| surface.name.as_str() == name.value) else {
+            let Some(surface) = in_scope.callers().find(|surface| surface.name.as_str() == name.value) else {
                 continue;
             };
             if surface.kind.carry() == Carry::Never {
@@ -100,15 +100,21 @@ impl Builder<'_> {
     }
 
     /// What every served route must be.
-    fn check_served(&self, shared: &Shared<'_>, scene: &Scene<'_>, (access, written): (&Access, &WrittenRoute), serve: &WrittenServe) {
+    fn check_served(
+        &self,
+        shared: &Shared<'_>,
+        in_scope: &SourceScope<'_>,
+        (access, written): (&Access, &WrittenRoute),
+        serve: &WrittenServe,
+    ) {
         for key in &written.forwarding {
             self.report
                 .error(&key.at, format!("`{}` has no meaning where nothing is forwarded", key.value), None);
         }
-        self.check_callers(scene, written);
+        self.check_callers(in_scope, written);
         let reads = |m: &Located<String>| matches!(Method::parse(m.value.as_bytes()), Ok(Method::Get | Method::Head));
         let with_get = written.methods.as_ref().is_none_or(|methods| methods.iter().any(reads));
-        if with_get && !scene.fields.is_empty() {
+        if with_get && !in_scope.fields.is_empty() {
             self.report.error(
                 written.path.as_ref().map_or(&written.at, |p| &p.at),
                 "a GET has no body to hold these fields",
@@ -132,60 +138,60 @@ impl Builder<'_> {
         }
     }
 
-    fn action(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Option<Action> {
-        let surface = || self.record_surface(scene, serve.surface.as_ref()?);
-        let id = || Some(self.check_source(scene, serve.id.as_ref()?, Parents::None));
+    fn action(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe) -> Option<Action> {
+        let surface = || self.record_surface(in_scope, serve.surface.as_ref()?);
+        let id = || Some(self.check_source(in_scope, serve.id.as_ref()?, Parents::None));
         Some(match serve.action.value {
             "mint" => {
                 if serve.mints.is_empty() {
                     return None;
                 }
-                let mints = self.mints(scene, &serve.mints);
+                let mints = self.mints(in_scope, &serve.mints);
                 Action::Mint {
-                    tenant: self.tenant_source(scene, serve),
-                    cookie: self.cookie_mint(scene, &mints),
+                    tenant: self.tenant_source(in_scope, serve),
+                    cookie: self.cookie_mint(in_scope, &mints),
                     mints,
                 }
             }
             "list" => Action::List {
                 surface: surface()?,
-                reach: self.reach(scene, serve),
+                reach: self.reach(in_scope, serve),
             },
             "revoke" => Action::Revoke {
                 surface: surface()?,
                 id: id()?,
-                reach: self.reach(scene, serve),
+                reach: self.reach(in_scope, serve),
                 grants: self.scopes(&serve.grants),
             },
             "rotate" => Action::Rotate {
-                surface: self.rotatable(scene, surface()?, serve),
+                surface: self.rotatable(in_scope, surface()?, serve),
                 id: id()?,
-                reach: self.reach(scene, serve),
+                reach: self.reach(in_scope, serve),
                 grace: serve.grace.as_ref().map(|g| g.value),
                 grants: self.scopes(&serve.grants),
             },
             "set_roles" => Action::SetRoles {
                 surface: surface()?,
                 id: id()?,
-                roles: self.body_source(scene, serve.roles.as_ref()?, Wanted::List)?,
-                reach: self.reach(scene, serve),
+                roles: self.body_source(in_scope, serve.roles.as_ref()?, Wanted::List)?,
+                reach: self.reach(in_scope, serve),
                 grants: self.scopes(&serve.grants),
             },
             "list_roles" => Action::ListRoles,
             "log_out" => Action::LogOut {
-                extent: self.extent(scene, serve),
+                extent: self.extent(in_scope, serve),
             },
-            "set_password" => self.set_password(scene, serve)?,
+            "set_password" => self.set_password(in_scope, serve)?,
             _ => Action::ListScopes,
         })
     }
 
-    fn tenant_source(&self, scene: &Scene<'_>, serve: &WrittenServe) -> TenantSource {
+    fn tenant_source(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe) -> TenantSource {
         let Some(tenant) = &serve.tenant else { return TenantSource::Caller };
         match (tenant.value.as_str(), tenant.value.strip_prefix("path.")) {
             ("caller", _) => TenantSource::Caller,
             ("new", _) => TenantSource::New,
-            (_, Some(parameter)) => TenantSource::CallerNamed(self.parameter(scene, tenant, parameter)),
+            (_, Some(parameter)) => TenantSource::CallerNamed(self.parameter(in_scope, tenant, parameter)),
             _ => {
                 self.report.error(
                     &tenant.at,
@@ -197,16 +203,16 @@ impl Builder<'_> {
         }
     }
 
-    fn parameter(&self, scene: &Scene<'_>, at: &Located<String>, name: &str) -> String {
+    fn parameter(&self, in_scope: &SourceScope<'_>, at: &Located<String>, name: &str) -> String {
         let source = Located {
             value: Source::Path(name.to_owned()),
             at: at.at.clone(),
         };
-        self.check_source(scene, &source, Parents::None);
+        self.check_source(in_scope, &source, Parents::None);
         name.to_owned()
     }
 
-    fn reach(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Reach {
+    fn reach(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe) -> Reach {
         let Some(reach) = &serve.reach else { return Reach::Tenant };
         match &reach.value {
             WrittenReach::Word(word) => match (word.as_str(), word.strip_prefix("path.")) {
@@ -217,7 +223,7 @@ impl Builder<'_> {
                         value: word.clone(),
                         at: reach.at.clone(),
                     };
-                    Reach::TenantNamed(self.parameter(scene, &at, parameter))
+                    Reach::TenantNamed(self.parameter(in_scope, &at, parameter))
                 }
                 _ => {
                     let words = ["tenant", "children", "path.<parameter>"];
@@ -231,14 +237,14 @@ impl Builder<'_> {
             },
             WrittenReach::Claim(claim, from) => Reach::Claim {
                 claim: claim.value.clone(),
-                from: self.check_source(scene, from, Parents::None),
+                from: self.check_source(in_scope, from, Parents::None),
             },
         }
     }
 
     /// Only keys and pairs can be made again like the one before.
-    fn rotatable(&self, scene: &Scene<'_>, index: SurfaceIndex, serve: &WrittenServe) -> SurfaceIndex {
-        let recipe = scene.surface(index).map(|s| s.kind.recipe());
+    fn rotatable(&self, in_scope: &SourceScope<'_>, index: SurfaceIndex, serve: &WrittenServe) -> SurfaceIndex {
+        let recipe = in_scope.surface(index).map(|s| s.kind.recipe());
         if let (Some(name), Some(Recipe::Account | Recipe::Session(_) | Recipe::Elsewhere)) = (&serve.surface, recipe) {
             self.report.error(
                 &name.at,
@@ -250,11 +256,11 @@ impl Builder<'_> {
     }
 
     /// A token without a record of its own cannot be ended alone.
-    fn extent(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Extent {
+    fn extent(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe) -> Extent {
         if serve.extent == "everywhere" {
             return Extent::Everywhere;
         }
-        for surface in scene.callers() {
+        for surface in in_scope.callers() {
             if let Records::Of(records) = surface.kind.records() {
                 self.report.error(
                     &serve.action.at,
@@ -268,9 +274,9 @@ impl Builder<'_> {
         Extent::This
     }
 
-    fn set_password(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Option<Action> {
-        let surface = self.account_surface(scene, serve.surface.as_ref()?)?;
-        let presented = !scene.accepted.is_empty() && scene.accepted.iter().all(|own| *own == surface);
+    fn set_password(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe) -> Option<Action> {
+        let surface = self.account_surface(in_scope, serve.surface.as_ref()?)?;
+        let presented = !in_scope.accepted.is_empty() && in_scope.accepted.iter().all(|own| *own == surface);
         if serve.current.is_none() && !presented {
             self.report.error(
                 &serve.action.at,
@@ -280,8 +286,8 @@ impl Builder<'_> {
         }
         Some(Action::SetPassword {
             surface,
-            current: serve.current.as_ref().and_then(|c| self.body_source(scene, c, Wanted::Secret)),
-            new: self.body_source(scene, serve.new.as_ref()?, Wanted::Secret)?,
+            current: serve.current.as_ref().and_then(|c| self.body_source(in_scope, c, Wanted::Secret)),
+            new: self.body_source(in_scope, serve.new.as_ref()?, Wanted::Secret)?,
             sessions: match serve.sessions {
                 "kept" => Sessions::Kept,
                 _ => Sessions::Ended,
@@ -290,7 +296,7 @@ impl Builder<'_> {
         })
     }
 
-    fn answer(&self, scene: &Scene<'_>, serve: &WrittenServe, action: &Action) -> AnswerSpec {
+    fn answer(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe, action: &Action) -> AnswerSpec {
         let written = &serve.answer;
         let status = written
             .status
@@ -306,7 +312,7 @@ impl Builder<'_> {
             (None, 200..=202) => self
                 .report
                 .error(at, format!("{status} needs a `body`"), Some("or 204, which has none".to_owned())),
-            (None, _) if says_something(scene, action) => self.report.error(
+            (None, _) if says_something(in_scope, action) => self.report.error(
                 &serve.action.at,
                 "nobody would be told what was made or found",
                 Some("add `body` to `[routes.answer]`".to_owned()),
@@ -318,7 +324,7 @@ impl Builder<'_> {
             body: written
                 .body
                 .as_ref()
-                .and_then(|body| self.answer_template(scene, (body, serve), action)),
+                .and_then(|body| self.answer_template(in_scope, (body, serve), action)),
             headers: written
                 .headers
                 .iter()
@@ -330,13 +336,13 @@ impl Builder<'_> {
 
     fn answer_template(
         &self,
-        scene: &Scene<'_>,
+        in_scope: &SourceScope<'_>,
         (body, serve): (&Located<String>, &WrittenServe),
         action: &Action,
     ) -> Option<AnswerTemplate> {
         let names = AnswerNames {
             hook: hook_names(serve),
-            ..answer_names(scene, action)
+            ..answer_names(in_scope, action)
         };
         let error = match AnswerTemplate::parse(&body.value, &names) {
             Ok(template) => return Some(template),
@@ -363,9 +369,9 @@ impl Builder<'_> {
 }
 
 /// Whether an action without a body in its answer would be of no use.
-fn says_something(scene: &Scene<'_>, action: &Action) -> bool {
+fn says_something(in_scope: &SourceScope<'_>, action: &Action) -> bool {
     let shown = |mint: &Mint| {
-        let recipe = scene.surface(mint.surface).map(|s| s.kind.recipe());
+        let recipe = in_scope.surface(mint.surface).map(|s| s.kind.recipe());
         !matches!(recipe, Some(Recipe::Account))
     };
     match action {
@@ -375,7 +381,7 @@ fn says_something(scene: &Scene<'_>, action: &Action) -> bool {
     }
 }
 
-pub(super) fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
+pub(super) fn answer_names(in_scope: &SourceScope<'_>, action: &Action) -> AnswerNames {
     let (subject, surfaces): (Subject, Vec<SurfaceIndex>) = match action {
         Action::Mint { mints, .. } => (Subject::Credential, mints.iter().map(|m| m.surface).collect()),
         Action::Revoke { surface, .. } | Action::Rotate { surface, .. } | Action::SetRoles { surface, .. } => {
@@ -387,20 +393,24 @@ pub(super) fn answer_names(scene: &Scene<'_>, action: &Action) -> AnswerNames {
     };
     let claims = surfaces
         .iter()
-        .filter_map(|index| scene.surface(*index))
-        .flat_map(|s| scene.claims_of(s));
+        .filter_map(|index| in_scope.surface(*index))
+        .flat_map(|s| in_scope.claims_of(s));
     AnswerNames {
-        path: scene.params.clone(),
-        body: scene
+        path: in_scope.params.clone(),
+        body: in_scope
             .fields
             .iter()
             .filter(|f| !matches!(f.kind, FieldKind::Secret { .. }))
             .map(|f| f.name.clone())
             .collect(),
         claims: claims.cloned().collect(),
-        caller_claims: scene.caller_claims(),
+        caller_claims: in_scope.caller_claims(),
         subject,
-        caller: if scene.has_caller() { Presence::Present } else { Presence::Absent },
+        caller: if in_scope.has_caller() {
+            Presence::Present
+        } else {
+            Presence::Absent
+        },
         ..AnswerNames::default()
     }
 }

@@ -235,7 +235,7 @@ impl Builder<'_> {
     pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Place) -> Option<(rustls::RootCertStore, Vec<u8>)> {
         let mut roots = rustls::RootCertStore::empty();
         let Some(ca) = ca else {
-            for der in self.surroundings.system_authorities() {
+            for der in self.environment.system_authorities() {
                 // Systems ship a few certificates no verifier takes; they are not ours to judge.
                 let _ = roots.add(CertificateDer::from(der));
             }

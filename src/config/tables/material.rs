@@ -47,11 +47,11 @@ impl Builder<'_> {
 
     /// Whether a file is not there. Asked by reading, so that its appearance is noticed later.
     pub(super) fn is_absent(&self, path: &Path) -> bool {
-        matches!(self.surroundings.read(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        matches!(self.environment.read(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     fn read_path(&self, path: &Path, at: &Place, what: &str) -> Option<Zeroizing<Vec<u8>>> {
-        match self.surroundings.read(path) {
+        match self.environment.read(path) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 let help = match error.kind() {
@@ -72,7 +72,7 @@ impl Builder<'_> {
             Reference::File(path) => self.read_path(&self.resolve(path), &secret.at, what)?,
             Reference::Generate(path) => self.read_or_generate(&self.resolve(path), &secret.at, what)?,
             Reference::Variable(name) => {
-                let Some(value) = self.surroundings.variable(name) else {
+                let Some(value) = self.environment.variable(name) else {
                     let message = format!("the environment variable `{name}` is not set");
                     self.report.error(
                         &secret.at,
@@ -97,7 +97,7 @@ impl Builder<'_> {
 
     /// Reads a secret that may be made.
     pub(super) fn read_or_generate(&self, path: &Path, at: &Place, what: &str) -> Option<Zeroizing<Vec<u8>>> {
-        match self.surroundings.read(path) {
+        match self.environment.read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.purpose != Purpose::Reload => {}
             _ => return self.read_path(path, at, what),
         }

@@ -11,21 +11,21 @@ use crate::issue::making::MAX_NAME;
 use crate::issue::spec::{Mint, ParentSource, ScopeSource, Source, Value};
 
 use super::Builder;
-use super::scene::{Parents, Scene};
+use super::source_scope::{Parents, SourceScope};
 
 impl Builder<'_> {
     /// Where a mint's roles come from. Those that are written down are found by id or by name.
-    pub(super) fn role_source(&self, scene: &Scene<'_>, written: &WrittenMint, parents: Parents) -> Option<Source> {
+    pub(super) fn role_source(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, parents: Parents) -> Option<Source> {
         let roles = written.roles.as_ref()?;
         let Source::Constant(value) = &roles.value else {
-            self.check_given(scene, &roles.at, written);
-            return Some(self.check_source(scene, roles, parents));
+            self.check_given(in_scope, &roles.at, written);
+            return Some(self.check_source(in_scope, roles, parents));
         };
         let mut ids: Vec<String> = Vec::new();
         for word in words(value) {
             let at = self.word_in(&roles.at, &word);
             let Some(role) = self.configured_role(&word, &at) else { continue };
-            self.check_granted(scene, (&word, &at), &role.scopes, &written.grants);
+            self.check_granted(in_scope, (&word, &at), &role.scopes, &written.grants);
             ids.push(role.id.as_str().to_owned());
         }
         if ids.len() > MAX_ROLES {
@@ -54,9 +54,9 @@ impl Builder<'_> {
     }
 
     /// On a public route nobody holds a scope: what a role holds there must be granted.
-    fn check_granted(&self, scene: &Scene<'_>, (word, at): (&str, &Place), scopes: &ScopeSet, grants: &[Located<String>]) {
+    fn check_granted(&self, in_scope: &SourceScope<'_>, (word, at): (&str, &Place), scopes: &ScopeSet, grants: &[Located<String>]) {
         let missing = |scope: &&Scope| !grants.iter().any(|g| g.value == scope.as_str());
-        if scene.has_caller() {
+        if in_scope.has_caller() {
             return;
         }
         let missing: Vec<String> = scopes
@@ -77,8 +77,8 @@ impl Builder<'_> {
     }
 
     /// On a public route nothing can be chosen that is not granted.
-    fn check_given(&self, scene: &Scene<'_>, at: &Place, written: &WrittenMint) {
-        if !scene.has_caller() && written.grants.is_empty() {
+    fn check_given(&self, in_scope: &SourceScope<'_>, at: &Place, written: &WrittenMint) {
+        if !in_scope.has_caller() && written.grants.is_empty() {
             self.report.error(
                 at,
                 "the caller of a public route holds no scopes: every scope that is asked for would be 403",
@@ -88,7 +88,7 @@ impl Builder<'_> {
     }
 
     /// Scopes that are one constant text are those of a list.
-    pub(super) fn constant_scopes(&self, scene: &Scene<'_>, value: &Value, at: &Place, written: &WrittenMint) -> ScopeSource {
+    pub(super) fn constant_scopes(&self, in_scope: &SourceScope<'_>, value: &Value, at: &Place, written: &WrittenMint) -> ScopeSource {
         let list: Vec<Located<String>> = words(value)
             .into_iter()
             .map(|word| {
@@ -96,12 +96,12 @@ impl Builder<'_> {
                 Located { value: word, at }
             })
             .collect();
-        self.check_fixed(scene, &list, &written.grants);
+        self.check_fixed(in_scope, &list, &written.grants);
         ScopeSource::Fixed(self.scopes(&list))
     }
 
     /// Constants that no record could have.
-    pub(super) fn check_constants(&self, scene: &Scene<'_>, written: &WrittenMint) {
+    pub(super) fn check_constants(&self, in_scope: &SourceScope<'_>, written: &WrittenMint) {
         let wrong = |at: &Place, what: &str, help: &str| self.report.error(at, format!("this cannot be {what}"), Some(help.to_owned()));
         for (source, what) in [
             (&written.subject, "a subject"),
@@ -142,7 +142,7 @@ impl Builder<'_> {
             at,
         }) = &written.scopes
         {
-            self.check_given(scene, at, written);
+            self.check_given(in_scope, at, written);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::issue::spec::{
 };
 
 use super::Builder;
-use super::scene::Scene;
+use super::source_scope::SourceScope;
 
 /// Longest body a served route may take: it is held in memory whole.
 const MAX_BODY: u64 = 64 * 1024;
@@ -33,8 +33,8 @@ const DEFAULT_DEPTH: usize = 8;
 
 impl Builder<'_> {
     /// All fields: of credentials first, then as written.
-    pub(super) fn fields(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Vec<Field> {
-        let mut fields: Vec<Field> = scene.callers().flat_map(credential_fields).collect();
+    pub(super) fn fields(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe) -> Vec<Field> {
+        let mut fields: Vec<Field> = in_scope.callers().flat_map(credential_fields).collect();
         self.add_fields(&mut fields, &serve.body, None);
         fields
     }
@@ -85,7 +85,7 @@ impl Builder<'_> {
     }
 
     /// The schema of a body.
-    pub(super) fn body_schema(&self, scene: &mut Scene<'_>, route: &WrittenRoute, serve: &WrittenServe) -> BodySchema {
+    pub(super) fn body_schema(&self, in_scope: &mut SourceScope<'_>, route: &WrittenRoute, serve: &WrittenServe) -> BodySchema {
         let max = match &route.max_body_at {
             Some(at) if route.max_body > MAX_BODY => {
                 self.report.error(
@@ -98,10 +98,10 @@ impl Builder<'_> {
             Some(_) => usize::try_from(route.max_body).unwrap_or(DEFAULT_MAX_BODY),
             None => DEFAULT_MAX_BODY,
         };
-        let unreadable = self.unreadable(scene, serve);
+        let unreadable = self.unreadable(in_scope, serve);
         BodySchema {
             max,
-            fields: std::mem::take(&mut scene.fields),
+            fields: std::mem::take(&mut in_scope.fields),
             unknown: serve.unknown_field.as_ref().map(|m| m.value.clone()),
             unreadable,
             unknown_fields: match serve.unknown_fields {
@@ -118,11 +118,11 @@ impl Builder<'_> {
     }
 
     /// Without a field that must be there, a body that nobody could read would pass for one that asks for nothing.
-    fn unreadable(&self, scene: &Scene<'_>, serve: &WrittenServe) -> Unreadable {
+    fn unreadable(&self, in_scope: &SourceScope<'_>, serve: &WrittenServe) -> Unreadable {
         if serve.unreadable_body.value != "empty" {
             return Unreadable::Refused;
         }
-        if scene.fields.iter().all(|field| field.presence == Presence::Optional) {
+        if in_scope.fields.iter().all(|field| field.presence == Presence::Optional) {
             self.report.error(
                 &serve.unreadable_body.at,
                 "no field is required: any body that cannot be read would be accepted",

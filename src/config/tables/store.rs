@@ -122,7 +122,7 @@ impl Builder<'_> {
         let absent_store = match &written.kind {
             WrittenStoreKind::Embedded { path } => {
                 let resolved = self.resolve(&path.value);
-                (!self.surroundings.holds_something(&resolved)).then_some((resolved, &path.at))
+                (!self.environment.holds_something(&resolved)).then_some((resolved, &path.at))
             }
             WrittenStoreKind::Redis(_) => None,
         };

@@ -11,7 +11,7 @@ use crate::decide::surface::{Minting, Recipe, Session, SessionRecord, Surface, S
 use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
 
 use super::Builder;
-use super::scene::{Parents, Scene, Wanted};
+use super::source_scope::{Parents, SourceScope, Wanted};
 use crate::dialect::answer::MAX_MINTED;
 
 /// Most claims of one record.
@@ -19,7 +19,7 @@ const MAX_CLAIMS: usize = 16;
 
 impl Builder<'_> {
     /// Everything a route makes. A mint with mistakes is left out.
-    pub(super) fn mints(&self, scene: &Scene<'_>, written: &[WrittenMint]) -> Vec<Mint> {
+    pub(super) fn mints(&self, in_scope: &SourceScope<'_>, written: &[WrittenMint]) -> Vec<Mint> {
         if let Some(extra) = written.get(MAX_MINTED) {
             self.report
                 .error(&extra.at, format!("a route makes at most {MAX_MINTED} credentials"), None);
@@ -28,24 +28,24 @@ impl Builder<'_> {
         let mints: Vec<Mint> = written
             .iter()
             .enumerate()
-            .filter_map(|(i, mint)| self.mint(scene, mint, earlier.get(..i).unwrap_or_default()))
+            .filter_map(|(i, mint)| self.mint(in_scope, mint, earlier.get(..i).unwrap_or_default()))
             .collect();
         self.check_within_minted(written, &mints);
         mints
     }
 
-    fn mint(&self, scene: &Scene<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> Option<Mint> {
+    fn mint(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> Option<Mint> {
         let name = written.surface.as_ref()?;
-        let index = self.find_surface(scene, name)?;
-        let surface = scene.surface(index)?;
-        let parent = self.parent(scene, written, earlier);
+        let index = self.find_surface(in_scope, name)?;
+        let surface = in_scope.surface(index)?;
+        let parent = self.parent(in_scope, written, earlier);
         let parents = match parent {
             ParentSource::None => Parents::None,
             _ => Parents::Known,
         };
-        self.check_mintable(scene, surface, name, written, earlier);
-        self.check_constants(scene, written);
-        let source = |s: &Option<Located<Source>>| s.as_ref().map(|s| self.check_source(scene, s, parents));
+        self.check_mintable(in_scope, surface, name, written, earlier);
+        self.check_constants(in_scope, written);
+        let source = |s: &Option<Located<Source>>| s.as_ref().map(|s| self.check_source(in_scope, s, parents));
         if let Some(extra) = written.claims.get(MAX_CLAIMS) {
             self.report
                 .error(&extra.0.at, format!("a record has at most {MAX_CLAIMS} claims"), None);
@@ -55,7 +55,7 @@ impl Builder<'_> {
             at,
         }) = &written.roles
         {
-            self.check_field(scene, field, Wanted::List, at);
+            self.check_field(in_scope, field, Wanted::List, at);
         }
         Some(Mint {
             surface: index,
@@ -63,30 +63,30 @@ impl Builder<'_> {
             name: source(&written.name),
             description: source(&written.description),
             login: source(&written.login),
-            password: self.password(scene, written),
-            mode: self.mode(scene, surface, written, parents),
-            scopes: self.scope_source(scene, written, parents),
+            password: self.password(in_scope, written),
+            mode: self.mode(in_scope, surface, written, parents),
+            scopes: self.scope_source(in_scope, written, parents),
             grants: self.scopes(&written.grants),
-            roles: self.role_source(scene, written, parents),
+            roles: self.role_source(in_scope, written, parents),
             claims: written
                 .claims
                 .iter()
                 .map(|(claim, from)| {
                     self.check_claim_name(claim, surface);
-                    (claim.value.clone(), self.check_source(scene, from, parents))
+                    (claim.value.clone(), self.check_source(in_scope, from, parents))
                 })
                 .collect(),
-            lifetime: self.lifetime(scene, surface, written),
+            lifetime: self.lifetime(in_scope, surface, written),
             idle: self.idle(surface, written),
             parent,
         })
     }
 
-    fn parent(&self, scene: &Scene<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> ParentSource {
+    fn parent(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> ParentSource {
         let Some(parent) = &written.parent else { return ParentSource::None };
         match &parent.value {
             WrittenParent::None => ParentSource::None,
-            WrittenParent::Caller | WrittenParent::CallersParent if !scene.has_caller() => {
+            WrittenParent::Caller | WrittenParent::CallersParent if !in_scope.has_caller() => {
                 self.nobody_calls(&parent.at);
                 ParentSource::None
             }
@@ -103,9 +103,9 @@ impl Builder<'_> {
                 ParentSource::Minted(*number)
             }
             WrittenParent::Record(name, id) => {
-                let id = self.check_source(scene, id, Parents::None);
-                let found = self.record_surface(scene, name);
-                let of = found.and_then(|index| scene.surface(index));
+                let id = self.check_source(in_scope, id, Parents::None);
+                let found = self.record_surface(in_scope, name);
+                let of = found.and_then(|index| in_scope.surface(index));
                 if of.is_some_and(|surface| matches!(surface.kind.recipe(), Recipe::Signing(_))) {
                     let message = format!("`{}` has signing secrets, and no record can hang on them", shorten(&name.value));
                     self.report.error(&name.at, message, None);
@@ -118,7 +118,7 @@ impl Builder<'_> {
     /// Whether credentials of this surface can be made so.
     fn check_mintable(
         &self,
-        scene: &Scene<'_>,
+        in_scope: &SourceScope<'_>,
         surface: &Surface,
         name: &Located<String>,
         written: &WrittenMint,
@@ -151,7 +151,7 @@ impl Builder<'_> {
             );
         }
         if let SessionRecord::Sub(records) = record {
-            self.check_token_parent(scene, records.as_str(), name, written, earlier);
+            self.check_token_parent(in_scope, records.as_str(), name, written, earlier);
             self.check_token_scopes(surface, records.as_str(), rules.scopes_claim.is_some(), written);
         }
     }
@@ -181,7 +181,7 @@ impl Builder<'_> {
     /// A token without a record of its own hangs on one of the surface its `sub` names.
     fn check_token_parent(
         &self,
-        scene: &Scene<'_>,
+        in_scope: &SourceScope<'_>,
         records: &str,
         name: &Located<String>,
         written: &WrittenMint,
@@ -190,7 +190,7 @@ impl Builder<'_> {
         let at = written.parent.as_ref().map_or(&name.at, |p| &p.at);
         let fits = match written.parent.as_ref().map(|p| &p.value) {
             None | Some(WrittenParent::None) => false,
-            Some(WrittenParent::Caller) => scene.callers().all(|s| s.record_surface().as_str() == records),
+            Some(WrittenParent::Caller) => in_scope.callers().all(|s| s.record_surface().as_str() == records),
             Some(WrittenParent::Minted(number)) => earlier.get(*number).is_none_or(|s| s.is_none_or(|s| s == records)),
             Some(WrittenParent::Record(surface, _)) => surface.value == records,
             Some(WrittenParent::CallersParent) => true,
@@ -207,10 +207,10 @@ impl Builder<'_> {
         }
     }
 
-    fn password(&self, scene: &Scene<'_>, written: &WrittenMint) -> Option<Source> {
+    fn password(&self, in_scope: &SourceScope<'_>, written: &WrittenMint) -> Option<Source> {
         let password = written.password.as_ref()?;
         match &password.value {
-            Source::Body(field) => self.check_field(scene, field, Wanted::Secret, &password.at),
+            Source::Body(field) => self.check_field(in_scope, field, Wanted::Secret, &password.at),
             _ => self.report.error(
                 &password.at,
                 "a password comes from a body field of type `secret`",
@@ -220,15 +220,15 @@ impl Builder<'_> {
         Some(password.value.clone())
     }
 
-    fn mode(&self, scene: &Scene<'_>, surface: &Surface, written: &WrittenMint, parents: Parents) -> ModeSource {
+    fn mode(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &WrittenMint, parents: Parents) -> ModeSource {
         let prefixes = surface.prefixes();
         let moded = !prefixes.is_empty() && prefixes.iter().all(|p| p.mode.is_some());
         let at = written.mode.as_ref().map_or(&written.at, |m| &m.at);
         let mode = match written.mode.as_ref().map(|m| &m.value) {
-            None if !scene.has_caller() => ModeSource::Unset,
+            None if !in_scope.has_caller() => ModeSource::Unset,
             None => ModeSource::Caller,
             Some(WrittenMode::Caller) => {
-                if !scene.has_caller() {
+                if !in_scope.has_caller() {
                     self.nobody_calls(at);
                 }
                 ModeSource::Caller
@@ -241,7 +241,7 @@ impl Builder<'_> {
                     at: at.clone(),
                 };
                 if let Source::Body(field) = &source.value
-                    && let Some(field) = scene.field(field)
+                    && let Some(field) = in_scope.field(field)
                     && (field.one_of.is_empty() || field.one_of.iter().any(|m| m != "live" && m != "test"))
                 {
                     self.report.error(
@@ -250,7 +250,7 @@ impl Builder<'_> {
                         Some("one_of = [\"live\", \"test\"]".to_owned()),
                     );
                 }
-                ModeSource::From(self.check_source(scene, &source, parents))
+                ModeSource::From(self.check_source(in_scope, &source, parents))
             }
         };
         if moded && mode == ModeSource::Unset {
@@ -263,34 +263,34 @@ impl Builder<'_> {
         mode
     }
 
-    fn scope_source(&self, scene: &Scene<'_>, written: &WrittenMint, parents: Parents) -> ScopeSource {
+    fn scope_source(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, parents: Parents) -> ScopeSource {
         let Some(scopes) = &written.scopes else { return ScopeSource::None };
         match &scopes.value {
             WrittenScopes::Caller => {
-                if !scene.has_caller() {
+                if !in_scope.has_caller() {
                     self.nobody_calls(&scopes.at);
                 }
                 ScopeSource::Caller
             }
             WrittenScopes::Fixed(list) => {
                 let fixed: ScopeSet = self.scopes(list);
-                self.check_fixed(scene, list, &written.grants);
+                self.check_fixed(in_scope, list, &written.grants);
                 ScopeSource::Fixed(fixed)
             }
-            WrittenScopes::From(Source::Constant(value)) => self.constant_scopes(scene, value, &scopes.at, written),
+            WrittenScopes::From(Source::Constant(value)) => self.constant_scopes(in_scope, value, &scopes.at, written),
             WrittenScopes::From(source) => {
                 let source = Located {
                     value: source.clone(),
                     at: scopes.at.clone(),
                 };
-                ScopeSource::From(self.check_source(scene, &source, parents))
+                ScopeSource::From(self.check_source(in_scope, &source, parents))
             }
         }
     }
 
     /// On a public route nobody holds a scope: what is given there must be granted.
-    pub(super) fn check_fixed(&self, scene: &Scene<'_>, list: &[Located<String>], grants: &[Located<String>]) {
-        if scene.has_caller() {
+    pub(super) fn check_fixed(&self, in_scope: &SourceScope<'_>, list: &[Located<String>], grants: &[Located<String>]) {
+        if in_scope.has_caller() {
             return;
         }
         if let Some(scope) = list.iter().find(|s| !grants.iter().any(|g| g.value == s.value)) {
@@ -323,11 +323,11 @@ impl Builder<'_> {
         }
     }
 
-    fn lifetime(&self, scene: &Scene<'_>, surface: &Surface, written: &WrittenMint) -> Lifetime {
+    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &WrittenMint) -> Lifetime {
         let from = written
             .lifetime_from
             .as_ref()
-            .and_then(|text| self.body_source(scene, text, Wanted::Integer));
+            .and_then(|text| self.body_source(in_scope, text, Wanted::Integer));
         if let (Some(text), None) = (&written.lifetime_from, &written.max_lifetime) {
             self.report.error(
                 &text.at,
@@ -379,13 +379,13 @@ impl Builder<'_> {
     }
 
     /// The mint whose token becomes a cookie: the last one of a surface with a cookie.
-    pub(super) fn cookie_mint(&self, scene: &Scene<'_>, mints: &[Mint]) -> Option<usize> {
-        mints.iter().rposition(|mint| has_cookie(scene, mint.surface))
+    pub(super) fn cookie_mint(&self, in_scope: &SourceScope<'_>, mints: &[Mint]) -> Option<usize> {
+        mints.iter().rposition(|mint| has_cookie(in_scope, mint.surface))
     }
 }
 
-fn has_cookie(scene: &Scene<'_>, surface: SurfaceIndex) -> bool {
-    scene.surface(surface).and_then(minting).is_some_and(|m| m.cookie.is_some())
+fn has_cookie(in_scope: &SourceScope<'_>, surface: SurfaceIndex) -> bool {
+    in_scope.surface(surface).and_then(minting).is_some_and(|m| m.cookie.is_some())
 }
 
 fn minting(surface: &Surface) -> Option<&Minting> {
