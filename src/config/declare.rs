@@ -42,7 +42,8 @@
 //! | `Located<T>` | the same, with its place, for messages of later checks |
 //! | `Option<T>` | the same, `None` without the key and where the value is wrong |
 //! | `Vec<T>` | a list. A list of tables with `required()` is not empty |
-//! | `Named<T>` | a table whose names are the operator's: `Named<Located<String>>`, or of tables |
+//! | `Named<T>` | tables under names that the operator chooses; each member has its `name` besides |
+//! | [`Pairs`] | texts under such names; `Pairs<T>`: other values |
 //!
 //! Whatever has a form of its own implements [`Value`]: `KIND` for people and for the JSON Schema, `parse` for
 //! what is written. A struct whose value is checked later keeps `Located`, so that the check can point at it.
@@ -80,6 +81,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::reader::{Entry, Section};
 use super::schema::{Fallback, Key, Kind, Part, Schema};
+use super::secret::Reference;
 use super::source::{Located, Place};
 use super::units::{parse_duration, parse_size, write_duration, write_size};
 
@@ -123,6 +125,11 @@ pub const fn url() -> Kind {
     Kind::Url
 }
 
+/// A text of a form that is checked later, as people call the form.
+pub const fn form(text: &'static str) -> Kind {
+    Kind::Either(text, &[Kind::Text])
+}
+
 /// Joined lines of a doc comment, as a text.
 pub const fn prose(doc: &'static str) -> &'static str {
     doc.trim_ascii()
@@ -156,6 +163,10 @@ pub trait Value: Sized {
 pub trait Table: Sized {
     const SCHEMA: &'static Schema;
 
+    fn schema() -> &'static Schema {
+        Self::SCHEMA
+    }
+
     /// Reads every key. `None` when one that is required is missing or wrong; that is reported.
     fn read(section: &Section<'_>) -> Option<Self>;
 }
@@ -167,12 +178,24 @@ pub trait PartOf: Sized {
     fn read(section: &Section<'_>) -> Option<Self>;
 }
 
-/// Values under names of the operator's choice, in the order they are written.
-#[derive(Debug, Clone)]
-pub struct Named<T>(pub Vec<(Located<String>, T)>);
+/// Tables under names of the operator's choice, in the order they are written.
+#[derive(Debug)]
+pub struct Named<T> {
+    members: Vec<Member<T>>,
+    /// Every name, also of tables that could not be read.
+    pub names: Vec<String>,
+}
 
-/// Texts under names.
-pub type Pairs = Named<Located<String>>;
+/// A table and its name.
+#[derive(Debug)]
+pub struct Member<T> {
+    pub name: Located<String>,
+    table: T,
+}
+
+/// Values under names of the operator's choice, in the order they are written.
+#[derive(Debug)]
+pub struct Pairs<T = String>(Vec<(Located<String>, Located<T>)>);
 
 /// The value of one key.
 pub fn value<T: Value>(section: &Section<'_>, name: &str) -> Option<T> {
@@ -187,7 +210,7 @@ pub fn file<T: Table>(table: &DeTable<'_>, at: &Place, report: &super::report::R
 }
 
 impl<T: Table> Value for T {
-    const KIND: Kind = Kind::Table(T::SCHEMA);
+    const KIND: Kind = Kind::Table(T::schema);
 
     fn parse(entry: &Entry<'_>) -> Option<Self> {
         T::read(&entry.section(T::SCHEMA)?)
@@ -207,6 +230,35 @@ impl<T: Table> PartOf for T {
 
     fn read(section: &Section<'_>) -> Option<Self> {
         T::read(&section.part(T::SCHEMA))
+    }
+}
+
+impl Value for Reference {
+    const KIND: Kind = Kind::Secret;
+
+    fn parse(entry: &Entry<'_>) -> Option<Self> {
+        Self::read(entry)
+    }
+}
+
+impl<T: PartOf> PartOf for Option<T> {
+    const PART: Part = T::PART;
+
+    fn read(section: &Section<'_>) -> Option<Self> {
+        Some(T::read(section))
+    }
+}
+
+/// Alternatives, with the place of their tag.
+impl<T: PartOf> PartOf for Located<T> {
+    const PART: Part = T::PART;
+
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let at = match T::PART {
+            Part::Choice(choice) => section.place_of(choice.tag.name),
+            Part::Keys(_) => section.at(),
+        };
+        T::read(section).map(|value| Self { value, at })
     }
 }
 
@@ -275,29 +327,63 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-impl<T: Value> Value for Named<T> {
+impl<T: Table> Value for Named<T> {
+    const KIND: Kind = T::KIND.named();
+
+    fn parse(entry: &Entry<'_>) -> Option<Self> {
+        let members = entry.members()?;
+        let names = members.iter().map(|(name, _)| name.value.clone()).collect();
+        let read = |(name, member): (_, Entry<'_>)| {
+            Some(Member {
+                name,
+                table: T::parse(&member)?,
+            })
+        };
+        let members = members.into_iter().filter_map(read).collect();
+        Some(Self { members, names })
+    }
+
+    fn fallback(_: &Section<'_>, _: &'static Key) -> Option<Self> {
+        Some(Self {
+            members: Vec::new(),
+            names: Vec::new(),
+        })
+    }
+}
+
+impl<T: Value> Value for Pairs<T> {
     const KIND: Kind = T::KIND.named();
 
     fn parse(entry: &Entry<'_>) -> Option<Self> {
         let members = entry.members()?.into_iter();
         Some(Self(
-            members.filter_map(|(name, member)| Some((name, T::parse(&member)?))).collect(),
+            members.filter_map(|(name, member)| Some((name, Value::parse(&member)?))).collect(),
         ))
     }
 
     fn fallback(_: &Section<'_>, _: &'static Key) -> Option<Self> {
-        Some(Self::default())
-    }
-}
-
-impl<T> Default for Named<T> {
-    fn default() -> Self {
-        Self(Vec::new())
+        Some(Self(Vec::new()))
     }
 }
 
 impl<T> Deref for Named<T> {
-    type Target = [(Located<String>, T)];
+    type Target = [Member<T>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.members
+    }
+}
+
+impl<T> Deref for Member<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.table
+    }
+}
+
+impl<T> Deref for Pairs<T> {
+    type Target = [(Located<String>, Located<T>)];
 
     fn deref(&self) -> &Self::Target {
         &self.0
@@ -305,11 +391,20 @@ impl<T> Deref for Named<T> {
 }
 
 impl<'n, T> IntoIterator for &'n Named<T> {
-    type Item = &'n (Located<String>, T);
-    type IntoIter = std::slice::Iter<'n, (Located<String>, T)>;
+    type Item = &'n Member<T>;
+    type IntoIter = std::slice::Iter<'n, Member<T>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.iter()
+    }
+}
+
+impl<'n, T> IntoIterator for &'n Pairs<T> {
+    type Item = &'n (Located<String>, Located<T>);
+    type IntoIter = std::slice::Iter<'n, (Located<String>, Located<T>)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
@@ -488,6 +583,14 @@ macro_rules! choice {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         $vis enum $choice { $($variant),* }
 
+        #[allow(dead_code, reason = "not every word is shown")]
+        impl $choice {
+            /// Its word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+
         $crate::config::declare::choice! { for $choice { $($variant = $word),* } }
     };
     (for $choice:ty { $($variant:ident = $word:literal),* $(,)? }) => {
@@ -510,17 +613,21 @@ macro_rules! tagged {
         $($variant:ident($table:ty) = $word:literal, $label:literal;)*
     }) => {
         #[derive(Debug)]
+        #[allow(dead_code, reason = "a table without keys says nothing but that it was chosen")]
         $vis enum $choice { $($variant($table)),* }
 
+        #[allow(dead_code, reason = "not every declaration is a part of another one")]
         impl $choice {
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+            pub const TAG: $crate::config::schema::Key = $crate::config::schema::Key {
+                name: $tag,
+                kind: $crate::config::schema::Kind::Choice(Self::WORDS),
+                default: $fallback,
+                about: $crate::config::declare::prose(concat!($($about),*)),
+            };
             const CHOICE: &'static $crate::config::schema::Choice = {
                 static CHOICE: $crate::config::schema::Choice = $crate::config::schema::Choice {
-                    tag: $crate::config::schema::Key {
-                        name: $tag,
-                        kind: $crate::config::schema::Kind::Choice(&[$($word),*]),
-                        default: $fallback,
-                        about: $crate::config::declare::prose(concat!($($about),*)),
-                    },
+                    tag: $choice::TAG,
                     alternatives: &[$($crate::config::schema::Alternative {
                         words: &[$word],
                         label: $label,

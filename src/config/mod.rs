@@ -10,7 +10,6 @@ use toml::de::DeTable;
 
 use crate::snapshot::{Settings, Snapshot};
 
-mod by_name;
 mod declare;
 mod environment;
 pub mod error;
@@ -24,18 +23,18 @@ pub mod source;
 mod tables;
 pub mod units;
 mod watch;
-pub mod written;
 
 pub use environment::{Disk, Environment, InMemory};
 pub use error::{ConfigErrors, Diagnosis, Problem, Problems, Style};
 pub use watch::Watch;
 
-use reader::Section;
+use declare::Table;
 use report::Report;
 use source::{Place, Source, SourceId, Sources};
 use tables::Builder;
+use tables::gateway::GatewayTable;
+use tables::upstreams::UpstreamTable;
 use watch::Recording;
-use written::{WrittenGateway, WrittenUpstream};
 
 /// What a configuration is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +79,10 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
     let report = Report::default();
     let texts = read_texts(path, &recording, &report);
     let loaded = {
-        let gateway = texts.gateway.as_ref().map(|text| read_gateway(text, &report));
-        let upstreams: Vec<_> = texts.upstreams.iter().map(|text| read_upstream(text, &report)).collect();
+        let gateway: Option<GatewayTable> = texts.gateway.as_ref().and_then(|text| read_file(text, &report));
+        let read = |text| read_file::<UpstreamTable>(text, &report);
+        let upstreams = texts.upstreams.iter().filter_map(|text| Some((text.path.as_path(), read(text)?)));
+        let upstreams: Vec<_> = upstreams.collect();
         let all = texts.gateway.iter().chain(&texts.upstreams).map(|t| t.text.as_str()).collect();
         gateway.and_then(|gateway| Builder::new(path, purpose, &recording, &report, all).build(&gateway, &upstreams))
     };
@@ -185,19 +186,11 @@ fn upstreams_directory(path: &Path, text: &str) -> PathBuf {
     tables::beside(path, name.unwrap_or("upstreams"))
 }
 
-fn read_gateway(text: &Text, report: &Report) -> WrittenGateway {
+fn read_file<T: Table>(text: &Text, report: &Report) -> Option<T> {
     let (document, errors) = DeTable::parse_recoverable(&text.text);
     report_syntax(text, &errors, report);
     let at = Place::new(text.id, &(0..0));
-    written::gateway::read(&Section::open(&written::gateway::GATEWAY, document.get_ref(), &at, report))
-}
-
-fn read_upstream<'t>(text: &'t Text, report: &Report) -> (&'t Path, WrittenUpstream) {
-    let (document, errors) = DeTable::parse_recoverable(&text.text);
-    report_syntax(text, &errors, report);
-    let at = Place::new(text.id, &(0..0));
-    let section = Section::open(&written::upstream::UPSTREAM, document.get_ref(), &at, report);
-    (&text.path, written::upstream::read(&section))
+    declare::file(document.get_ref(), &at, report)
 }
 
 fn report_syntax(text: &Text, errors: &[toml::de::Error], report: &Report) {

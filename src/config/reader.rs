@@ -136,8 +136,8 @@ impl<'d> Section<'d> {
         self.table.get(name).map_or_else(|| self.at(), |value| self.place(value))
     }
 
-    pub(super) fn spanned(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
-        self.table.get(name)
+    fn place(&self, value: &Spanned<DeValue<'_>>) -> Place {
+        Place::new(self.source, &value.span())
     }
 
     /// The keys that this table may have. Where a tag is missing or wrong, those of all alternatives, and none

@@ -49,7 +49,7 @@ pub struct Alternative {
 }
 
 /// One key.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// Its name.
     pub name: &'static str,
@@ -105,12 +105,12 @@ pub enum Kind {
     Url,
     /// `key = "text"` pairs.
     Pairs,
-    /// A table.
-    Table(&'static Schema),
+    /// A table. A function, since a table may hold tables of its own kind.
+    Table(fn() -> &'static Schema),
     /// A list of tables.
-    Tables(&'static Schema),
+    Tables(fn() -> &'static Schema),
     /// Tables under names of the operator's choice.
-    Named(&'static Schema),
+    Named(fn() -> &'static Schema),
     /// Something that has more than one form: the text for people, and the forms.
     Either(&'static str, &'static [Kind]),
 }
@@ -176,7 +176,7 @@ impl Kind {
     #[must_use]
     pub fn table(&self) -> Option<&'static Schema> {
         match self {
-            Self::Table(schema) | Self::Tables(schema) | Self::Named(schema) => Some(schema),
+            Self::Table(schema) | Self::Tables(schema) | Self::Named(schema) => Some(schema()),
             Self::Either(_, forms) => forms.iter().find_map(Self::table),
             _ => None,
         }
@@ -224,9 +224,9 @@ impl fmt::Display for Kind {
             Self::Secrets => f.write_str("secret reference, or a list of them"),
             Self::Url => f.write_str("secret reference, or a `redis://` or `rediss://` URL without a password"),
             Self::Pairs => f.write_str("table of texts"),
-            Self::Table(schema) => write!(f, "table, see {}", schema.name),
-            Self::Tables(schema) => write!(f, "list of tables, see {}", schema.name),
-            Self::Named(schema) => write!(f, "named tables, see {}", schema.name),
+            Self::Table(schema) => write!(f, "table, see {}", schema().name),
+            Self::Tables(schema) => write!(f, "list of tables, see {}", schema().name),
+            Self::Named(schema) => write!(f, "named tables, see {}", schema().name),
             Self::Either(text, _) => match self.table() {
                 Some(schema) => write!(f, "{text}, see {}", schema.name),
                 None => f.write_str(text),

@@ -6,16 +6,17 @@ use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenMint, WrittenMode, WrittenScopes, WrittenServe};
 use crate::issue::making::MAX_NAME;
 use crate::issue::spec::{Mint, ParentSource, ScopeSource, Source, Value};
 
 use super::Builder;
-use super::source_scope::{Parents, SourceScope};
+use super::mints::{MintTable, ModeValue, ScopesValue};
+use super::serve::ServeTable;
+use super::sources::{Parents, SourceScope};
 
 impl Builder<'_> {
     /// Where a mint's roles come from. Those that are written down are found by id or by name.
-    pub(super) fn role_source(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, parents: Parents) -> Option<Source> {
+    pub(super) fn role_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: Parents) -> Option<Source> {
         let roles = written.roles.as_ref()?;
         let Source::Constant(value) = &roles.value else {
             self.check_given(in_scope, &roles.at, written);
@@ -77,7 +78,7 @@ impl Builder<'_> {
     }
 
     /// On a public route nothing can be chosen that is not granted.
-    fn check_given(&self, in_scope: &SourceScope<'_>, at: &Place, written: &WrittenMint) {
+    fn check_given(&self, in_scope: &SourceScope<'_>, at: &Place, written: &MintTable) {
         if !in_scope.has_caller() && written.grants.is_empty() {
             self.report.error(
                 at,
@@ -88,7 +89,7 @@ impl Builder<'_> {
     }
 
     /// Scopes that are one constant text are those of a list.
-    pub(super) fn constant_scopes(&self, in_scope: &SourceScope<'_>, value: &Value, at: &Place, written: &WrittenMint) -> ScopeSource {
+    pub(super) fn constant_scopes(&self, in_scope: &SourceScope<'_>, value: &Value, at: &Place, written: &MintTable) -> ScopeSource {
         let list: Vec<Located<String>> = words(value)
             .into_iter()
             .map(|word| {
@@ -101,7 +102,7 @@ impl Builder<'_> {
     }
 
     /// Constants that no record could have.
-    pub(super) fn check_constants(&self, in_scope: &SourceScope<'_>, written: &WrittenMint) {
+    pub(super) fn check_constants(&self, in_scope: &SourceScope<'_>, written: &MintTable) {
         let wrong = |at: &Place, what: &str, help: &str| self.report.error(at, format!("this cannot be {what}"), Some(help.to_owned()));
         for (source, what) in [
             (&written.subject, "a subject"),
@@ -123,7 +124,7 @@ impl Builder<'_> {
             wrong(at, "a name", &format!("at most {MAX_NAME} bytes without control characters"));
         }
         if let Some(Located {
-            value: WrittenMode::From(Source::Constant(value)),
+            value: ModeValue::From(Source::Constant(value)),
             at,
         }) = &written.mode
             && !matches!(value, Value::Text(text) if Mode::parse(text).is_some())
@@ -138,7 +139,7 @@ impl Builder<'_> {
             }
         }
         if let Some(Located {
-            value: WrittenScopes::From(Source::Body(_) | Source::Path(_)),
+            value: ScopesValue::From(Source::Body(_) | Source::Path(_)),
             at,
         }) = &written.scopes
         {
@@ -147,7 +148,7 @@ impl Builder<'_> {
     }
 
     /// A record never may more than what it hangs on: roles that are written down are within what the one made before has.
-    pub(super) fn check_within_minted(&self, written: &[WrittenMint], mints: &[Mint]) {
+    pub(super) fn check_within_minted(&self, written: &[MintTable], mints: &[Mint]) {
         if written.len() != mints.len() {
             return;
         }
@@ -195,9 +196,9 @@ impl Builder<'_> {
     }
 
     /// Words in braces that no message fills in.
-    pub(super) fn check_messages(&self, serve: &WrittenServe) {
+    pub(super) fn check_messages(&self, serve: &ServeTable) {
         const FILLED: [&str; 4] = ["field", "min", "max", "values"];
-        for (_, message) in serve.body.iter().flat_map(|field| &field.messages) {
+        for message in serve.body.iter().flat_map(|field| field.messages.all()) {
             let mut words = message.value.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
             if let Some((word, _)) = words.find(|(word, _)| !FILLED.contains(word)) {
                 self.report.warning(

@@ -1,16 +1,77 @@
-//! Pages of other origins: whom the configuration lists, and what follows for each route.
+//! `[cors]`: what pages of other origins may do, and what follows for each route.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::reader::shorten;
+use toml::de::DeValue;
+
+use crate::config::declare::{Table, Value, absent, default, duration, required, table};
+use crate::config::reader::{Entry, shorten};
+use crate::config::schema::Kind;
 use crate::config::source::Located;
-use crate::config::written::{WrittenCors, WrittenGateway, WrittenRoute, WrittenRouteCors};
+use crate::config::units::secs;
 use crate::decide::cors::{Cookies, Cors, CorsPolicy, CorsRules, OriginRule};
 use crate::decide::headers::IdentityNames;
 use crate::decide::route::{Access, Route};
 use crate::decide::surface::Surface;
 
 use super::Builder;
+use super::gateway::GatewayTable;
+use super::routes::RouteTable;
+
+table! {
+    /// Which pages may call from a browser, by their origin. The gateway answers preflights itself. Every answer to a
+    /// listed origin, refusals included, says that its page may read it, and CORS fields of the service are replaced. On
+    /// routes without these rules the service's fields pass. See [browsers.md](browsers.md).
+    pub struct CorsTable = "`[cors]`" {
+        /// Scheme, host, and the port unless it is the scheme's default: `https://app.example.com`. In
+        /// `https://*.example.com` the `*` stands for one label. `*` alone means every origin and is allowed only without
+        /// `credentials`. At most 256.
+        origins: Option<Located<Vec<Located<String>>>> = required();
+        /// Pages of these origins may use the session cookie, also for methods that change something and for WebSockets.
+        /// Without it a session cookie is not used for any page of another origin.
+        credentials: Option<Located<bool>> = default("false");
+        /// Headers that pages may send besides `Content-Type`, `Authorization`, `Accept`, `Accept-Language`,
+        /// `Content-Language` and the headers that carry credentials of the route.
+        request_headers: Vec<Located<String>> = absent("none");
+        /// Headers that pages may read besides `X-Request-Id`, `Retry-After`, `RateLimit`, `RateLimit-Policy` and the
+        /// header that carries a renewed token.
+        response_headers: Vec<Located<String>> = absent("none");
+        /// How long a browser may keep the answer to a preflight. Browsers have limits of their own, between 2 and 24
+        /// hours.
+        max_age: Duration = default("10m"), duration(secs(0), secs(86_400));
+    }
+}
+
+/// What a route says about pages of other origins.
+#[derive(Debug)]
+pub enum RouteCors {
+    /// `cors = "none"`.
+    None,
+    Own(CorsTable),
+}
+
+impl Value for RouteCors {
+    const KIND: Kind = Kind::Either("`\"none\"`, or a table", &[Kind::Choice(&["none"]), Kind::Table(CorsTable::schema)]);
+
+    fn parse(entry: &Entry<'_>) -> Option<Self> {
+        match entry.value {
+            DeValue::String(word) if word == "none" => Some(Self::None),
+            DeValue::String(word) => entry.error(
+                format!("`cors` cannot be `{}`", shorten(word)),
+                "write `cors = \"none\"`, or `cors = { origins = [\"https://app.example.com\"] }`".to_owned(),
+            ),
+            _ => CorsTable::parse(entry).map(Self::Own),
+        }
+    }
+}
+
+impl CorsTable {
+    /// Whether cookies are used.
+    pub fn uses_cookies(&self) -> bool {
+        self.credentials.as_ref().is_some_and(|flag| flag.value)
+    }
+}
 
 /// Most origins of one list: each request of a page is compared with all of them.
 const MAX_ORIGINS: usize = 256;
@@ -43,17 +104,17 @@ impl Builder<'_> {
     /// The policy of every route, and of answers without one.
     pub(super) fn cors(
         &self,
-        gateway: &WrittenGateway,
-        (written, routes): (&[&WrittenRoute], &[Route]),
+        gateway: &GatewayTable,
+        (written, routes): (&[&RouteTable], &[Route]),
         surfaces: &[Surface],
         names: &IdentityNames,
     ) -> Cors {
         let shared = gateway.cors.as_ref().map(|cors| self.cors_rules(cors, names));
-        let of_route = |(written, route): (&&WrittenRoute, &Route)| {
+        let of_route = |(written, route): (&&RouteTable, &Route)| {
             let used = used_by(route, surfaces);
             match &written.cors {
-                Some(WrittenRouteCors::None) => None,
-                Some(WrittenRouteCors::Own(own)) => Some(policy(&self.cors_rules(own, names), &used)),
+                Some(RouteCors::None) => None,
+                Some(RouteCors::Own(own)) => Some(policy(&self.cors_rules(own, names), &used)),
                 None => shared.as_ref().map(|rules| policy(rules, &used)),
             }
         };
@@ -65,13 +126,13 @@ impl Builder<'_> {
     }
 
     /// Rules that can never matter.
-    pub(super) fn lint_pages(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute], surfaces: &[Surface]) {
+    pub(super) fn lint_pages(&self, gateway: &GatewayTable, routes: &[&RouteTable], surfaces: &[Surface]) {
         if surfaces.iter().any(|surface| surface.cookies().next().is_some()) {
             return;
         }
         let of_routes = routes.iter().filter_map(|route| match &route.cors {
-            Some(WrittenRouteCors::Own(own)) => Some(own),
-            Some(WrittenRouteCors::None) | None => None,
+            Some(RouteCors::Own(own)) => Some(own),
+            Some(RouteCors::None) | None => None,
         });
         for flag in of_routes.chain(&gateway.cors).filter_map(|rules| rules.credentials.as_ref()) {
             if flag.value {
@@ -84,7 +145,7 @@ impl Builder<'_> {
         }
     }
 
-    fn cors_rules(&self, written: &WrittenCors, names: &IdentityNames) -> CorsRules {
+    fn cors_rules(&self, written: &CorsTable, names: &IdentityNames) -> CorsRules {
         CorsRules {
             origins: self.origins(written),
             cookies: if written.uses_cookies() { Cookies::Used } else { Cookies::Unused },
@@ -94,27 +155,30 @@ impl Builder<'_> {
         }
     }
 
-    fn origins(&self, written: &WrittenCors) -> Arc<[OriginRule]> {
-        if let Some(at) = &written.nobody {
+    fn origins(&self, written: &CorsTable) -> Arc<[OriginRule]> {
+        let Some(Located { value: origins, at }) = &written.origins else {
+            return Arc::default();
+        };
+        if origins.is_empty() {
             self.report.error(
                 at,
                 "`origins` is empty",
                 Some("name an origin, for example \"https://app.example.com\", or remove the table".to_owned()),
             );
         }
-        if let Some(extra) = written.origins.get(MAX_ORIGINS) {
+        if let Some(extra) = origins.get(MAX_ORIGINS) {
             self.report
                 .error(&extra.at, format!("at most {MAX_ORIGINS} origins can be listed"), None);
         }
         let mut rules: Vec<OriginRule> = Vec::new();
-        for text in &written.origins {
+        for text in origins {
             match OriginRule::parse(&text.value) {
                 Ok(OriginRule::Any) if written.uses_cookies() => self.report.error(
                     &text.at,
                     "any page on the web could use the cookies of whoever opens it",
                     Some("list the origins of your pages, or remove `credentials`".to_owned()),
                 ),
-                Ok(OriginRule::Any) if written.origins.len() > 1 => {
+                Ok(OriginRule::Any) if origins.len() > 1 => {
                     let help = "write `origins = [\"*\"]`, or remove the `*`".to_owned();
                     self.report
                         .error(&text.at, "`*` means every origin, so it must be the only one", Some(help));

@@ -1,10 +1,10 @@
-//! Dialects: the built-in ones, then those of the configuration.
+//! `[dialects.<name>]`: how refusals are written; the built-in dialects, then those of the configuration.
 
 use crate::base::denial::{DENIALS, Denial};
+use crate::config::declare::{Member, Named, Pairs, absent, count, default, table};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenDenial, WrittenDialect};
 use crate::dialect::Dialect;
 use crate::dialect::pieces::VARIABLES;
 use crate::dialect::spec::{Applies, Base, DialectSpec, Override};
@@ -12,11 +12,50 @@ use crate::dialect::template::{Template, TemplateError};
 
 use super::Builder;
 
+table! {
+    /// Every refusal carries `Cache-Control: no-store` and `X-Request-Id`; 401 and `insufficient_scope` a
+    /// `WWW-Authenticate`, 429 and 503 a `Retry-After`, 405 an `Allow`.
+    pub struct DialectTable = "`[dialects.<name>]`" {
+        /// The dialect this one begins as: `problem` is RFC 9457, `plain` is `{"error":{"code","message"}}`, or another
+        /// of yours. What this one says beats what its base says.
+        base: Option<Located<String>> = default("problem");
+        /// `Content-Type` of refusals.
+        content_type: Option<Located<String>> = absent("the base's; `application/json` with `body`");
+        /// Template of the body, see Templates. Variables: `code`, `message`, `status`, `title`, `request_id`, and
+        /// `details` (messages by field, or none).
+        body: Option<Located<String>> = absent("the base's");
+        /// `realm` of `WWW-Authenticate`.
+        realm: Option<Located<String>> = absent("the base's; `api`");
+        /// Further headers of every refusal.
+        headers: Pairs = absent("none");
+        /// Changes for single refusals, by the name of a denial or, for all that share it, by a default code
+        /// (`invalid_credential`). A name beats a code. See the table of denials.
+        denials: Named<DenialTable> = absent("the defaults");
+    }
+}
+
+table! {
+    /// What differs from the dialect's own answer.
+    pub struct DenialTable = "`[dialects.<name>.denials.<denial>]`" {
+        /// Status. A fault of the caller stays 4xx, a fault of ours stays 5xx: an unreachable store must never look like
+        /// a bad credential.
+        status: Option<Located<u16>> = absent("the denial's"), count(400, 599);
+        /// What `code` is.
+        code: Option<Located<String>> = absent("the denial's");
+        /// What `message` is.
+        message: Option<Located<String>> = absent("the denial's");
+        /// Further headers; one of the same name is replaced.
+        headers: Pairs = absent("none");
+        /// Another template for this refusal.
+        body: Option<Located<String>> = absent("the dialect's");
+    }
+}
+
 impl Builder<'_> {
     /// Every dialect. One that has mistakes is built without them, so that routes still find it.
-    pub(super) fn dialects(&self, written: &[WrittenDialect]) -> Vec<Dialect> {
+    pub(super) fn dialects(&self, written: &Named<DialectTable>) -> Vec<Dialect> {
         let mut specs: Vec<DialectSpec> = Base::ALL.iter().map(|base| base.spec()).collect();
-        let mut pending: Vec<&WrittenDialect> = written.iter().filter(|dialect| self.is_new_dialect(dialect)).collect();
+        let mut pending: Vec<&Member<DialectTable>> = written.iter().filter(|dialect| self.is_new_dialect(dialect)).collect();
         // Each round takes those whose base is there; what no round takes has none, or has itself.
         loop {
             let before = pending.len();
@@ -39,7 +78,7 @@ impl Builder<'_> {
         specs.iter().map(Dialect::build).collect()
     }
 
-    fn is_new_dialect(&self, dialect: &WrittenDialect) -> bool {
+    fn is_new_dialect(&self, dialect: &Member<DialectTable>) -> bool {
         if Base::of_name(&dialect.name.value).is_some() {
             self.report.error(
                 &dialect.name.at,
@@ -52,7 +91,7 @@ impl Builder<'_> {
         true
     }
 
-    fn no_base(&self, dialect: &WrittenDialect, written: &[WrittenDialect]) {
+    fn no_base(&self, dialect: &Member<DialectTable>, written: &Named<DialectTable>) {
         let Some(base) = &dialect.base else { return };
         if written.iter().any(|other| other.name.value == base.value) {
             self.report.error(
@@ -73,7 +112,7 @@ impl Builder<'_> {
         );
     }
 
-    fn dialect_spec(&self, written: &WrittenDialect, base: DialectSpec) -> DialectSpec {
+    fn dialect_spec(&self, written: &Member<DialectTable>, base: DialectSpec) -> DialectSpec {
         let mut spec = base;
         spec.name.clone_from(&written.name.value);
         spec.headers.extend(self.answer_headers(&written.headers));
@@ -109,7 +148,7 @@ impl Builder<'_> {
     }
 
     /// Changes by code first, so that those by name win.
-    fn denial_changes(&self, written: &WrittenDialect, spec: &mut DialectSpec) {
+    fn denial_changes(&self, written: &Member<DialectTable>, spec: &mut DialectSpec) {
         let mut by_denial = Vec::new();
         for denial in &written.denials {
             let change = self.denial_change(denial);
@@ -130,7 +169,7 @@ impl Builder<'_> {
     }
 
     /// Branches of a template that only some refusals reach.
-    fn check_faults(&self, written: &WrittenDialect, spec: &DialectSpec) {
+    fn check_faults(&self, written: &Member<DialectTable>, spec: &DialectSpec) {
         let Some((denial, error)) = spec.faults().into_iter().next() else {
             return;
         };
@@ -146,7 +185,7 @@ impl Builder<'_> {
             .error(at, format!("`{}` cannot be written: {error}", denial.label()), None);
     }
 
-    fn denial_change(&self, written: &WrittenDenial) -> Override {
+    fn denial_change(&self, written: &Member<DenialTable>) -> Override {
         Override {
             status: written.status.as_ref().map(|s| s.value),
             code: written.code.as_ref().filter(|c| self.check_literal(c)).map(|c| c.value.clone()),
@@ -158,7 +197,7 @@ impl Builder<'_> {
 
     /// Whose fault a refusal is must not change: a store that cannot be reached is never a 401
     /// (invariant 5), and a bad credential is never a 503.
-    fn check_status(&self, written: &WrittenDenial, denials: &[Denial]) {
+    fn check_status(&self, written: &Member<DenialTable>, denials: &[Denial]) {
         let Some(status) = &written.status else { return };
         if let Some(denial) = denials.iter().find(|d| d.row().status / 100 != status.value / 100) {
             let (class, fault) = match denial.row().status / 100 {
@@ -191,7 +230,7 @@ impl Builder<'_> {
         );
     }
 
-    fn answer_headers(&self, written: &[(Located<String>, Located<String>)]) -> Vec<(String, String)> {
+    fn answer_headers(&self, written: &Pairs) -> Vec<(String, String)> {
         written
             .iter()
             .filter(|(name, value)| self.check_answer_header(name, value))

@@ -1,16 +1,17 @@
 //! Surfaces whose tokens others sign: issuers, their keys, and whose tenants they speak for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 
 use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::{Scope, ScopeSet};
+use crate::config::declare::{Member, Pairs, absent, choice, default, duration, path, required, size, table};
 use crate::config::reader::shorten;
-use crate::config::source::Located;
-use crate::config::written::WrittenSurface;
-use crate::config::written::surface::{WrittenExternal, WrittenIssuer};
+use crate::config::source::{Located, Place};
+use crate::config::units::secs;
 use crate::decide::external::{
     Addresses, ExternalIssuer, ExternalRules, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, Published, Tenants,
 };
@@ -19,20 +20,102 @@ use crate::decide::token::ClaimLists;
 use crate::snapshot::Snapshot;
 
 use super::Builder;
-use super::surfaces::claim_headers;
+use super::surfaces::{KeyCarriers, SurfaceTable, claim_headers};
 use super::upstreams::split_authority;
+
+table! {
+    /// A token that another issuer has signed, see [tokens of other issuers](#tokens-of-other-issuers).
+    pub struct ExternalTable = "`[surfaces.<name>]` of kind `external_jwt`" {
+        /// Where the token may be, in order: `bearer`, `header:<Name>`. Tokens in two headers are refused.
+        carry: KeyCarriers = absent("`[\"bearer\"]`");
+        /// Who signs its tokens.
+        issuers: Vec<IssuerTable> = required();
+        /// Tolerated clock difference. It is taken from the revocation bound, so at most 5 s.
+        skew: Duration = default("0s"), duration(secs(0), secs(5));
+        /// Claims of the token that become headers, e.g. `tid = "X-Transaction-Id"`. These names are removed from every
+        /// request first.
+        claim_headers: Pairs = absent("none");
+        /// How a claim that is a list becomes a header: its items separated by spaces or by commas, or JSON. With `json` a
+        /// claim that is an object becomes a header too.
+        claim_lists: ClaimLists = default("spaces");
+        /// Largest token. A request head has no room for more. A smaller value reduces the work that is done before the
+        /// signature is checked.
+        max_token: usize = default("16KiB"), size(1024, MAX_EXTERNAL_TOKEN as u64);
+    }
+}
+
+choice! {
+    for ClaimLists {
+        Spaces = "spaces",
+        Commas = "commas",
+        Json = "json",
+    }
+}
+
+table! {
+    /// An issuer that is not durward: an identity provider, or a tenant's own. Its tokens are JWTs signed with RS256,
+    /// RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA; the algorithm is the key's and never the token's. They
+    /// hang on their tenant: it must exist and be active.
+    pub struct IssuerTable = "`[[surfaces.<name>.issuers]]`" {
+        /// Exact `iss`; then required. It chooses the keys of several issuers.
+        issuer: Option<Located<String>> = absent("`iss` is not looked at; only if there is no other issuer");
+        /// A value `aud` must contain; then required. Without it, every token of the issuer is taken, whichever service
+        /// it was made for.
+        audience: Option<Located<String>> = absent("`aud` is not looked at");
+        /// The claim that must contain `audience`: `client_id` for access tokens of Amazon Cognito, which have no `aud`.
+        audience_claim: Located<String> = default("aud");
+        /// The public keys (RFC 7517): an `https://` URL, or the path of a file, which is read again when it changes.
+        jwks: Located<String> = required();
+        /// The algorithm of RSA keys without `alg`. A key with `alg` uses that one.
+        rsa_algorithm: IssuerAlgorithm = default("RS256");
+        /// A URL is asked again before its keys are older than this, so a key that the issuer withdraws is refused after
+        /// this time. A token with an unknown `kid` asks at once, but once in 30 s.
+        refresh: Located<Duration> = default("30s"), duration(secs(10), secs(3_600));
+        /// How long the last good keys of a URL are used while it does not answer; then 503.
+        keep: Located<Duration> = default("1h"), duration(secs(60), secs(86_400));
+        /// PEM file of the authorities that vouch for the URL's server.
+        ca: Option<Located<String>> = absent("the system's authorities"), path();
+        /// Allows a URL whose host has a private or local address, as issuers inside the operator's network have.
+        insecure_private_address: Option<Located<bool>> = default("false");
+        /// The `typ` that the token's header must have, compared without regard to case and with or without
+        /// `application/`: `at+jwt` admits only access tokens (RFC 9068).
+        token_type: Option<String> = absent("`JWT`, `JOSE`, `at+jwt`, or none");
+        /// The tenants this issuer may speak for. With exactly one and no `tenant_claim`, all its tokens are of that
+        /// tenant.
+        tenants: Option<Vec<Located<String>>> = absent("any; required with several issuers");
+        /// The claim that names the tenant. Like every claim here, it is given by its whole name or by a path (see
+        /// [Claims](#claims)).
+        tenant_claim: Option<String> = absent("`tenant`");
+        /// The claim with the subject, which becomes `X-Auth-Subject`.
+        subject_claim: String = default("sub");
+        /// The claim with the scopes, for example `scope`, `scp`, `permissions`: a text with spaces, or a list. Items
+        /// that are not valid scopes, such as `Domain Users`, are ignored.
+        scopes_claim: String = default("scope");
+        /// The only scopes it may give; others in its tokens do not count.
+        scopes: Option<Vec<Located<String>>> = absent("any");
+        /// Longest time since `iat`, which is then required: a token of another issuer cannot be revoked singly.
+        max_age: Option<Duration> = absent("until `exp`"), duration(secs(60), secs(30 * 86_400));
+        /// Claims that must have exactly these texts, for example `{ token_use = "access" }`; a number or boolean is
+        /// compared in its JSON form.
+        require: Pairs = absent("none");
+    }
+}
+
+choice! {
+    for IssuerAlgorithm {
+        Rs256 = "RS256",
+        Rs384 = "RS384",
+        Rs512 = "RS512",
+        Ps256 = "PS256",
+        Ps384 = "PS384",
+        Ps512 = "PS512",
+    }
+}
 
 impl Builder<'_> {
     /// A surface of kind `external_jwt`.
-    pub(super) fn external(&self, surface: &WrittenSurface, written: &WrittenExternal) -> Option<SurfaceKind> {
-        let WrittenExternal {
-            carriers,
-            issuers,
-            skew,
-            max_token,
-            claim_lists,
-            ..
-        } = written;
+    pub(super) fn external(&self, surface: &Member<SurfaceTable>, written: &ExternalTable) -> Option<SurfaceKind> {
+        let issuers = &written.issuers;
         if let Some(mode) = &surface.mode {
             self.report.error(
                 &mode.at,
@@ -40,19 +123,15 @@ impl Builder<'_> {
                 Some("remove `mode`, or name a claim in `require`".to_owned()),
             );
         }
-        let carriers = self.carriers(carriers);
+        let carriers = self.carriers(&written.carry.0);
         self.check_issuers(issuers);
         let built: Vec<Option<ExternalIssuer>> = issuers.iter().map(|issuer| self.external_issuer(issuer)).collect();
         let rules = ExternalRules {
             issuers: built.into_iter().collect::<Option<_>>()?,
-            skew: *skew,
-            max_token: usize::try_from(*max_token).unwrap_or(MAX_EXTERNAL_TOKEN),
+            skew: written.skew,
+            max_token: written.max_token,
             claim_headers: claim_headers(surface),
-            claim_lists: match *claim_lists {
-                "json" => ClaimLists::Json,
-                "commas" => ClaimLists::Commas,
-                _ => ClaimLists::Spaces,
-            },
+            claim_lists: written.claim_lists,
         };
         if rules.issuers.is_empty() {
             return None;
@@ -65,7 +144,7 @@ impl Builder<'_> {
     }
 
     /// Several issuers must be told apart, and none may speak for the tenants of all.
-    fn check_issuers(&self, issuers: &[WrittenIssuer]) {
+    fn check_issuers(&self, issuers: &[IssuerTable]) {
         for (i, issuer) in issuers.iter().enumerate() {
             match &issuer.issuer {
                 Some(name) if name.value.is_empty() => self.report.error(&name.at, "`issuer` is empty", None),
@@ -111,7 +190,7 @@ impl Builder<'_> {
         }
     }
 
-    fn external_issuer(&self, written: &WrittenIssuer) -> Option<ExternalIssuer> {
+    fn external_issuer(&self, written: &IssuerTable) -> Option<ExternalIssuer> {
         let keys = if written.jwks.value.contains("://") {
             self.key_url(written).map(|url| Published::of_url(Box::new(url)))
         } else {
@@ -138,13 +217,23 @@ impl Builder<'_> {
         })
     }
 
-    fn key_file(&self, written: &WrittenIssuer) -> Option<Published> {
-        for (name, at) in &written.of_url {
+    fn key_file(&self, written: &IssuerTable) -> Option<Published> {
+        let own = |at: &Place| *at == written.at;
+        let of_url = [
+            ("refresh", Some(&written.refresh.at).filter(|at| !own(at))),
+            ("keep", Some(&written.keep.at).filter(|at| !own(at))),
+            ("ca", written.ca.as_ref().map(|ca| &ca.at)),
+            (
+                "insecure_private_address",
+                written.insecure_private_address.as_ref().map(|flag| &flag.at),
+            ),
+        ];
+        for (name, at) in of_url.into_iter().filter_map(|(name, at)| Some((name, at?))) {
             self.report
                 .error(at, format!("`{name}` is about keys that are fetched from a URL"), None);
         }
         let bytes = self.read_file(&written.jwks, "the key set")?;
-        match KeySet::parse_with(&bytes, unnamed_rsa(written)) {
+        match KeySet::parse_with(&bytes, written.rsa_algorithm) {
             Ok(keys) => {
                 if let Some(ignored) = keys.warning() {
                     self.report
@@ -173,7 +262,7 @@ impl Builder<'_> {
         }
     }
 
-    fn key_url(&self, written: &WrittenIssuer) -> Option<KeyUrl> {
+    fn key_url(&self, written: &IssuerTable) -> Option<KeyUrl> {
         let url = &written.jwks;
         let bad = |why: &str| {
             self.report.error(
@@ -220,13 +309,13 @@ impl Builder<'_> {
             } else {
                 Addresses::Public
             },
-            unnamed_rsa: unnamed_rsa(written),
+            unnamed_rsa: written.rsa_algorithm,
             refresh: written.refresh.value,
             keep: written.keep.value,
         })
     }
 
-    fn issuer_tenants(&self, written: &WrittenIssuer) -> Option<Tenants> {
+    fn issuer_tenants(&self, written: &IssuerTable) -> Option<Tenants> {
         let parsed: Option<Vec<Option<TenantId>>> = written
             .tenants
             .as_ref()
@@ -269,11 +358,6 @@ impl Builder<'_> {
         };
         scopes.iter().filter_map(parse).collect()
     }
-}
-
-/// What RSA keys of this issuer sign with that do not tell.
-fn unnamed_rsa(written: &WrittenIssuer) -> IssuerAlgorithm {
-    IssuerAlgorithm::of_rsa(written.rsa_algorithm).unwrap_or(IssuerAlgorithm::Rs256)
 }
 
 /// Keeps what is known of issuers whose keys the new configuration fetches like the current one: a

@@ -1,26 +1,94 @@
-//! `[routes.hook]`: whether there is such a service, and whether everything it is asked or told is there.
+//! `[routes.hook]`: what a served route asks a service before, or tells it after.
 
+use std::time::Duration;
+
+use crate::config::declare::{absent, choice, default, duration, required, table};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::Located;
-use crate::config::written::{WrittenHook, WrittenServe, source};
 use crate::decide::method::Method;
 use crate::decide::route::UpstreamIndex;
 use crate::dialect::answer::{AnswerNames, AnswerTemplate, HookNames, Secrets, Subject};
 use crate::issue::spec::hook::{Hook, HookFields, HookValue, OnFailure, PathPart, When};
 use crate::issue::spec::{Action, AnswerSpec, FieldKind, Source};
 
+use crate::config::units::{millis, secs};
+
 use super::Builder;
-use super::issuers::answer_names;
 use super::routes::Shared;
-use super::source_scope::{Parents, SourceScope};
+use super::serve::{ServeTable, answer_names};
+use super::sources::{self, Parents, SourceScope};
+
+table! {
+    /// One request to a service, over the connections that forwarded requests use. It has the identity headers, the
+    /// `X-Request-Id` and the client's address, scheme and host as a forwarded request of this caller would have, and
+    /// none of the client's own fields. `before`: after 2xx the call goes on, and its caller is judged again by what is
+    /// true then. 404 and 410 are answered as `record_not_found`, every other 4xx as `refused_by_service`, and nothing is
+    /// made or changed. `after`: the record was made or changed already, and any status but 2xx counts as a failure.
+    /// Otherwise a failure is any other status (also 408, 421, 425 and 429), a service that cannot be reached or is too
+    /// slow, and, if its answer is used, an answer that is no JSON object of at most 64 KiB. Failures are logged, and
+    /// counted in `durward_hook_failures_total`.
+    pub struct HookTable = "`[routes.hook]`" {
+        /// `before`: before anything is made or changed. The service may refuse, and the template of the answer may use
+        /// the service's answer. `after`: after it. The service is notified; its answer is not used. Both the step and
+        /// the notification run to their end even if the client leaves. If the gateway crashes between them, the service
+        /// is not notified.
+        when: Located<When> = required();
+        /// Name of the service.
+        upstream: Option<Located<String>> = absent("the service of the file; in `gateway.toml` the only service");
+        /// Its method.
+        method: Option<HookMethod> = absent("`GET` before, `POST` after");
+        /// The path of the request. A whole segment may be `{path.<parameter>}`, `{body.<field>}`, `{caller.<fact>}` or,
+        /// after a step that concerns one record, `{credential.id}`. If a value is absent, or holds what could be read as
+        /// another segment (`/`, `\`, `%`, `;`, a dot segment, a control character), no request is sent and the denial is
+        /// `record_not_found`; with `on_failure = "go_on"` the call goes on.
+        path: Located<String> = required();
+        /// Template of the request's JSON body (see Templates). It has the variables of the answer, but no secret of what
+        /// was made.
+        body: Option<Located<String>> = absent("no body");
+        /// How long the request may take, from the wait for a connection to the last byte of the answer. The caller waits
+        /// for it; people wait at a form no longer than 10 s.
+        deadline: Duration = default("2s"), duration(millis(50), secs(10));
+        /// What a failure means. `refuse`: the call is refused with 502, 503 or 504 (`after`, a 4xx is answered as
+        /// `before`); `after` it is for `mint` only: what was made is ended again, and nobody has seen its secrets.
+        /// `go_on`: the call goes on; before the step `hook` is `null`.
+        on_failure: Located<OnFailure> = required();
+        /// `before`: members of the service's answer that the template may use as `{{ hook.<name> }}`. Dots name members
+        /// of members. A member that is absent is `null`.
+        fields: Option<Vec<Located<String>>> = absent("the whole answer, as `{{ hook }}`: an object, or `null` where there was a failure");
+    }
+}
+
+choice! {
+    for When {
+        Before = "before",
+        After = "after",
+    }
+}
+
+choice! {
+    for OnFailure {
+        Refuse = "refuse",
+        GoOn = "go_on",
+    }
+}
+
+choice! {
+    pub enum HookMethod {
+        Get = "GET",
+        Post = "POST",
+        Put = "PUT",
+        Patch = "PATCH",
+        Delete = "DELETE",
+    }
+}
 
 /// Most members of an answer that a template may use: as many as a body of ours has fields.
 const MAX_FIELDS: usize = 64;
 
 /// What the template of an answer may use of the service that is asked.
-pub(super) fn hook_names(serve: &WrittenServe) -> HookNames {
-    let Some(hook) = serve.hook.as_ref().filter(|hook| hook.when.value == "before") else {
+pub(super) fn hook_names(serve: &ServeTable) -> HookNames {
+    let Some(hook) = serve.hook.as_ref().filter(|hook| hook.when.value == When::Before) else {
         return HookNames::None;
     };
     match &hook.fields {
@@ -41,10 +109,10 @@ impl Builder<'_> {
         shared: &Shared<'_>,
         upstream: Option<UpstreamIndex>,
         in_scope: &SourceScope<'_>,
-        (serve, action): (&WrittenServe, &Action),
+        (serve, action): (&ServeTable, &Action),
     ) -> Option<Hook> {
         let written = serve.hook.as_ref()?;
-        let when = if written.when.value == "after" { When::After } else { When::Before };
+        let when = written.when.value;
         self.check_hook(written, when, action);
         let names = AnswerNames {
             subject: match when {
@@ -59,17 +127,13 @@ impl Builder<'_> {
             when,
             upstream: self.hook_upstream(shared, upstream, written)?,
             method: method_of(written, when),
-            path: self.hook_path(in_scope, written.path.as_ref()?, &names),
+            path: self.hook_path(in_scope, &written.path, &names),
             body: match &written.body {
                 Some(body) => Some(self.hook_body(body, &names)?),
                 None => None,
             },
             deadline: written.deadline,
-            on_failure: if written.on_failure.value == "go_on" {
-                OnFailure::GoOn
-            } else {
-                OnFailure::Refuse
-            },
+            on_failure: written.on_failure.value,
             fields: match hook_names(serve) {
                 HookNames::None => HookFields::Unused,
                 HookNames::Whole => HookFields::Whole,
@@ -79,7 +143,7 @@ impl Builder<'_> {
     }
 
     /// The same, without an answer where no template speaks of it.
-    pub(super) fn used_hook(&self, hook: Hook, serve: &WrittenServe, answer: &AnswerSpec) -> Hook {
+    pub(super) fn used_hook(&self, hook: Hook, serve: &ServeTable, answer: &AnswerSpec) -> Hook {
         if answer.body.as_ref().is_some_and(|body| body.uses("hook")) {
             return hook;
         }
@@ -96,7 +160,7 @@ impl Builder<'_> {
         }
     }
 
-    fn check_hook(&self, written: &WrittenHook, when: When, action: &Action) {
+    fn check_hook(&self, written: &HookTable, when: When, action: &Action) {
         if let (Some(body), Method::Get) = (&written.body, method_of(written, when)) {
             self.report
                 .error(&body.at, "a GET has no body", Some("method = \"POST\"".to_owned()));
@@ -120,7 +184,7 @@ impl Builder<'_> {
                 "this route makes and changes nothing of which a service could be notified `after`",
                 Some("when = \"before\"".to_owned()),
             );
-        } else if written.on_failure.value == "refuse" && !matches!(action, Action::Mint { .. }) {
+        } else if written.on_failure.value == OnFailure::Refuse && !matches!(action, Action::Mint { .. }) {
             self.report.error(
                 &written.on_failure.at,
                 "only what a `mint` made can be taken back: here `refuse` after the step is not possible",
@@ -129,7 +193,7 @@ impl Builder<'_> {
         }
     }
 
-    fn check_hook_field(&self, written: &WrittenHook, number: usize, field: &Located<String>) {
+    fn check_hook_field(&self, written: &HookTable, number: usize, field: &Located<String>) {
         let is_name = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let others = written.fields.iter().flatten().take(number);
         if number == MAX_FIELDS {
@@ -153,7 +217,7 @@ impl Builder<'_> {
         }
     }
 
-    fn hook_upstream(&self, shared: &Shared<'_>, own: Option<UpstreamIndex>, written: &WrittenHook) -> Option<UpstreamIndex> {
+    fn hook_upstream(&self, shared: &Shared<'_>, own: Option<UpstreamIndex>, written: &HookTable) -> Option<UpstreamIndex> {
         let known = || shared.upstreams.iter().map(String::as_str);
         match (&written.upstream, own, shared.upstreams) {
             (Some(name), _, all) => {
@@ -232,7 +296,7 @@ impl Builder<'_> {
             }
             return Some(HookValue::Credential);
         }
-        match source::parse(text) {
+        match sources::parse(text) {
             Some(found @ (Source::Path(_) | Source::Body(_) | Source::Caller(_))) => {
                 let located = Located {
                     value: found,
@@ -268,13 +332,13 @@ fn is_within(one: &str, other: &str) -> bool {
     below(one, other) || below(other, one)
 }
 
-fn method_of(written: &WrittenHook, when: When) -> Method {
-    match written.method.as_ref().map(|method| method.value) {
-        Some("GET") => Method::Get,
-        Some("PUT") => Method::Put,
-        Some("PATCH") => Method::Patch,
-        Some("DELETE") => Method::Delete,
-        Some(_) => Method::Post,
+fn method_of(written: &HookTable, when: When) -> Method {
+    match written.method {
+        Some(HookMethod::Get) => Method::Get,
+        Some(HookMethod::Post) => Method::Post,
+        Some(HookMethod::Put) => Method::Put,
+        Some(HookMethod::Patch) => Method::Patch,
+        Some(HookMethod::Delete) => Method::Delete,
         None if when == When::After => Method::Post,
         None => Method::Get,
     }

@@ -3,20 +3,24 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::config::declare::Member;
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::secret::Reference;
 use crate::config::source::Located;
-use crate::config::written::{
-    WrittenAccess, WrittenGateway, WrittenRoute, WrittenServe, WrittenStoreKind, WrittenSurface, WrittenUpstream,
-};
 
+use super::gateway::GatewayTable;
+use super::routes::{AccessTable, RouteAccess, RouteTable};
+use super::serve::ServeTable;
+use super::store::StoreKindTable;
+use super::surfaces::SurfaceTable;
+use super::upstreams::UpstreamTable;
 use super::{Builder, all_routes};
 
 impl Builder<'_> {
     /// Secrets that would be made by each gateway for itself, beside a store that all of them share.
-    pub(super) fn shared_secrets(&self, gateway: &WrittenGateway) {
-        if !matches!(gateway.store.kind, WrittenStoreKind::Redis(_)) {
+    pub(super) fn shared_secrets(&self, gateway: &GatewayTable) {
+        if !matches!(gateway.store.kind.value, StoreKindTable::Redis(_)) {
             return;
         }
         for surface in &gateway.surfaces {
@@ -32,7 +36,7 @@ impl Builder<'_> {
     }
 
     /// Warnings about the whole.
-    pub(super) fn lint(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) {
+    pub(super) fn lint(&self, gateway: &GatewayTable, upstreams: &[(&Path, UpstreamTable)]) {
         if upstreams.is_empty() && gateway.routes.is_empty() {
             self.report.warning(
                 &gateway.upstreams.at,
@@ -43,11 +47,11 @@ impl Builder<'_> {
         let routes = || all_routes(gateway, upstreams);
         let accepted = |name: &str| {
             routes()
-                .any(|r| matches!(&r.access, Some(WrittenAccess::Surfaces { surfaces, .. }) if surfaces.iter().any(|s| s.value == name)))
+                .any(|r| matches!(&r.access, Some(RouteAccess::Surfaces(AccessTable { surfaces, .. })) if surfaces.value.iter().any(|s| s.value == name)))
         };
         for surface in &gateway.surfaces {
             let name = surface.name.value.as_str();
-            let served = routes().filter_map(|r| r.serve.as_ref()).any(|serve| is_served(serve, name));
+            let served = routes().filter_map(|r| r.serve()).any(|serve| is_served(serve, name));
             if !accepted(name) && !served && !gateway.surfaces.iter().any(|s| hangs_on(s, name)) {
                 self.report.warning(
                     &surface.name.at,
@@ -74,17 +78,17 @@ impl Builder<'_> {
     }
 
     /// Scopes that are given and open nothing: most often a misspelling.
-    pub(super) fn lint_scopes(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute]) {
+    pub(super) fn lint_scopes(&self, gateway: &GatewayTable, routes: &[&RouteTable]) {
         let mut needed: BTreeSet<&str> = BTreeSet::new();
         for route in routes {
-            if let Some(WrittenAccess::Surfaces { scopes, .. }) = &route.access {
+            if let Some(RouteAccess::Surfaces(AccessTable { scopes, .. })) = &route.access {
                 needed.extend(scopes.iter().map(|s| s.value.as_str()));
             }
         }
         let of_mints = routes
             .iter()
-            .filter_map(|r| r.serve.as_ref())
-            .flat_map(|s| &s.mints)
+            .filter_map(|r| r.serve())
+            .flat_map(ServeTable::mints)
             .flat_map(|m| &m.grants);
         for scope in gateway.roles.iter().flat_map(|r| &r.scopes).chain(of_mints) {
             if !needed.contains(scope.value.as_str()) {
@@ -99,11 +103,11 @@ impl Builder<'_> {
 }
 
 /// Whether a route makes or changes credentials of this surface.
-fn is_served(serve: &WrittenServe, surface: &str) -> bool {
-    let mut named = serve.mints.iter().map(|m| &m.surface).chain([&serve.surface]).flatten();
+fn is_served(serve: &ServeTable, surface: &str) -> bool {
+    let mut named = serve.mints().iter().filter_map(|m| m.surface.as_ref()).chain(serve.surface());
     named.any(|s| s.value == surface)
 }
 
-fn hangs_on(surface: &WrittenSurface, records: &str) -> bool {
-    surface.record_surface().is_some_and(|r| r.value == records)
+fn hangs_on(surface: &Member<SurfaceTable>, records: &str) -> bool {
+    surface.kind.record_surface().is_some_and(|r| r.value == records)
 }

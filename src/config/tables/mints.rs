@@ -1,25 +1,172 @@
-//! `[[routes.mint]]`: what may be made where, for how long, and on what it hangs.
+//! `[[routes.mint]]`: what a served route makes, for how long, and on what it hangs.
 
 use std::time::Duration;
 
-use crate::base::scope::ScopeSet;
-use crate::config::reader::shorten;
+use toml::de::DeValue;
+
+use crate::base::scope::{Mode, ScopeSet};
+use crate::config::declare::{Pairs, Table, Value, absent, duration, required, table};
+use crate::config::reader::{Entry, shorten};
+use crate::config::schema::Kind;
 use crate::config::source::Located;
-use crate::config::units::write_duration;
-use crate::config::written::{WrittenMint, WrittenMode, WrittenParent, WrittenScopes};
+use crate::config::units::{secs, write_duration};
 use crate::decide::surface::{Minting, Recipe, Session, SessionRecord, Surface, SurfaceIndex};
+use crate::dialect::answer::MAX_MINTED;
 use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
 
 use super::Builder;
-use super::source_scope::{Parents, SourceScope, Wanted};
-use crate::dialect::answer::MAX_MINTED;
+use super::sources::{Parents, SOURCE_FORMS, SourceScope, Wanted};
+
+/// Longest life of anything a route makes: ten years. What should live longer has no `lifetime`.
+const LONGEST: Duration = secs(3_653 * 86_400);
+
+table! {
+    /// One credential that a route with `serve = "mint"` makes. Several are made in order, all or none. Scopes, mode,
+    /// tenant and lifetime are never beyond the caller's, except what `grants` names.
+    pub struct MintTable = "`[[routes.mint]]`" {
+        /// The surface it is for: keys, pairs, accounts, or session tokens of a surface with `lifetime`.
+        surface: Option<Located<String>> = required();
+        /// What it hangs on: when the parent ends, it ends, and scopes that the parent loses, it loses. With `tenant` (or
+        /// `none`) it hangs on its tenant alone. It is then given scopes that its caller holds when it is made, or that
+        /// `grants` names, and keeps them: the end, rotation or narrowing of its caller does not affect it.
+        parent: Option<Located<ParentValue>> = absent("`tenant`");
+        /// Who acts by it.
+        subject: Option<Located<Source>> = absent("none");
+        /// Its name for people.
+        name: Option<Located<Source>> = absent("none");
+        /// What it is for, at most 1024 bytes; stored, and shown in lists and to operators.
+        description: Option<Located<Source>> = absent("none");
+        /// Of an account: its e-mail address. One that is taken is `taken`.
+        login: Option<Located<Source>> = absent("none");
+        /// Of an account: its password, from a body field of type `secret`.
+        password: Option<Located<Source>> = absent("none: nobody can log in");
+        /// Its mode.
+        mode: Option<Located<ModeValue>> = absent("`caller`; on public routes `none`");
+        /// Its scopes, within the caller's and `grants`; what is asked for beyond them is `insufficient_scope`.
+        scopes: Option<Located<ScopesValue>> = absent("none");
+        /// Scopes this route may give although its caller lacks them: your word. They are the new credential's own, and
+        /// stay with it whatever its parent loses.
+        grants: Vec<Located<String>> = absent("none");
+        /// Ids of its roles. Roles that are written here as constants may be names of roles of the configuration. Their
+        /// scopes are judged as `scopes` are.
+        roles: Option<Located<Source>> = absent("none");
+        /// What is kept with it, and written into a session token; at most 16.
+        claims: Pairs<Source> = absent("none"), Kind::Either("table of sources", &[Kind::Pairs]);
+        /// How long it lives unless the caller chooses; with records of their own, how long the whole session may last.
+        /// Never beyond what it hangs on.
+        lifetime: Option<Located<Duration>> = absent("without end; on session surfaces the surface's `lifetime`"), duration(secs(1), LONGEST);
+        /// The longest a caller may choose; more is a validation error.
+        max_lifetime: Option<Located<Duration>> = absent("required with `lifetime_from`"), duration(secs(1), LONGEST);
+        /// `body.<field>` of type `integer`: the lifetime in seconds.
+        lifetime_from: Option<Located<String>> = absent("callers do not choose");
+        /// It ends after so long without use; `lifetime` is then the absolute limit and must be there.
+        idle: Option<Located<Duration>> = absent("it does not end by disuse"), duration(secs(60), LONGEST);
+    }
+}
+
+table! {
+    /// A record of the caller's tenant that is in force; otherwise `record_not_found`.
+    pub struct ParentTable = "`parent`" {
+        /// Its surface.
+        surface: Located<String> = required();
+        /// Its id.
+        id: Located<Source> = required();
+    }
+}
+
+/// What a new credential hangs on.
+#[derive(Debug)]
+pub enum ParentValue {
+    /// `tenant`
+    None,
+    /// `caller`
+    Caller,
+    /// `caller.parent`
+    CallersParent,
+    /// `minted.<number>`
+    Minted(usize),
+    Record(ParentTable),
+}
+
+impl Value for ParentValue {
+    const KIND: Kind = Kind::Either(
+        "`tenant`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table",
+        &[Kind::Text, Kind::Table(ParentTable::schema)],
+    );
+
+    fn parse(entry: &Entry<'_>) -> Option<Self> {
+        match entry.value {
+            DeValue::String(text) => match text.as_ref() {
+                "tenant" | "none" => Some(Self::None),
+                "caller" => Some(Self::Caller),
+                "caller.parent" => Some(Self::CallersParent),
+                text => match text.strip_prefix("minted.").and_then(|n| n.parse().ok()) {
+                    Some(number) => Some(Self::Minted(number)),
+                    None => entry.wrong(),
+                },
+            },
+            _ => ParentTable::parse(entry).map(Self::Record),
+        }
+    }
+}
+
+/// The mode of a new credential.
+#[derive(Debug)]
+pub enum ModeValue {
+    /// `caller`
+    Caller,
+    /// `none`
+    Unset,
+    /// `live` or `test`
+    Fixed(Mode),
+    From(Source),
+}
+
+impl Value for ModeValue {
+    const KIND: Kind = Kind::Either(
+        "`caller`, `none`, `live` or `test` (for callers without a mode), or a source of one of these two words",
+        SOURCE_FORMS,
+    );
+
+    fn parse(entry: &Entry<'_>) -> Option<Self> {
+        match entry.text()? {
+            "caller" => Some(Self::Caller),
+            "none" => Some(Self::Unset),
+            text => match Mode::parse(text) {
+                Some(mode) => Some(Self::Fixed(mode)),
+                None => Source::parse(entry).map(Self::From),
+            },
+        }
+    }
+}
+
+/// The scopes of a new credential.
+#[derive(Debug)]
+pub enum ScopesValue {
+    /// `caller`
+    Caller,
+    Fixed(Vec<Located<String>>),
+    From(Source),
+}
+
+impl Value for ScopesValue {
+    const KIND: Kind = Kind::Either("`caller` (all of the caller's), a source, or a list of scopes", SOURCE_FORMS);
+
+    fn parse(entry: &Entry<'_>) -> Option<Self> {
+        match entry.value {
+            DeValue::String(text) if text == "caller" => Some(Self::Caller),
+            DeValue::Array(_) => Vec::parse(entry).map(Self::Fixed),
+            _ => Source::parse(entry).map(Self::From),
+        }
+    }
+}
 
 /// Most claims of one record.
 const MAX_CLAIMS: usize = 16;
 
 impl Builder<'_> {
     /// Everything a route makes. A mint with mistakes is left out.
-    pub(super) fn mints(&self, in_scope: &SourceScope<'_>, written: &[WrittenMint]) -> Vec<Mint> {
+    pub(super) fn mints(&self, in_scope: &SourceScope<'_>, written: &[MintTable]) -> Vec<Mint> {
         if let Some(extra) = written.get(MAX_MINTED) {
             self.report
                 .error(&extra.at, format!("a route makes at most {MAX_MINTED} credentials"), None);
@@ -34,7 +181,7 @@ impl Builder<'_> {
         mints
     }
 
-    fn mint(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> Option<Mint> {
+    fn mint(&self, in_scope: &SourceScope<'_>, written: &MintTable, earlier: &[Option<&str>]) -> Option<Mint> {
         let name = written.surface.as_ref()?;
         let index = self.find_surface(in_scope, name)?;
         let surface = in_scope.surface(index)?;
@@ -82,17 +229,17 @@ impl Builder<'_> {
         })
     }
 
-    fn parent(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, earlier: &[Option<&str>]) -> ParentSource {
+    fn parent(&self, in_scope: &SourceScope<'_>, written: &MintTable, earlier: &[Option<&str>]) -> ParentSource {
         let Some(parent) = &written.parent else { return ParentSource::None };
         match &parent.value {
-            WrittenParent::None => ParentSource::None,
-            WrittenParent::Caller | WrittenParent::CallersParent if !in_scope.has_caller() => {
+            ParentValue::None => ParentSource::None,
+            ParentValue::Caller | ParentValue::CallersParent if !in_scope.has_caller() => {
                 self.nobody_calls(&parent.at);
                 ParentSource::None
             }
-            WrittenParent::Caller => ParentSource::Caller,
-            WrittenParent::CallersParent => ParentSource::CallersParent,
-            WrittenParent::Minted(number) => {
+            ParentValue::Caller => ParentSource::Caller,
+            ParentValue::CallersParent => ParentSource::CallersParent,
+            ParentValue::Minted(number) => {
                 if *number >= earlier.len() {
                     self.report.error(
                         &parent.at,
@@ -102,7 +249,7 @@ impl Builder<'_> {
                 }
                 ParentSource::Minted(*number)
             }
-            WrittenParent::Record(name, id) => {
+            ParentValue::Record(ParentTable { surface: name, id, .. }) => {
                 let id = self.check_source(in_scope, id, Parents::None);
                 let found = self.record_surface(in_scope, name);
                 let of = found.and_then(|index| in_scope.surface(index));
@@ -121,7 +268,7 @@ impl Builder<'_> {
         in_scope: &SourceScope<'_>,
         surface: &Surface,
         name: &Located<String>,
-        written: &WrittenMint,
+        written: &MintTable,
         earlier: &[Option<&str>],
     ) {
         let account = matches!(surface.kind.recipe(), Recipe::Account);
@@ -158,7 +305,7 @@ impl Builder<'_> {
 
     /// What a token without a record of its own may do is what its record may, less what the token itself says. Scopes
     /// that it does not say, and roles, which only records have, would be told to the caller and not be true.
-    fn check_token_scopes(&self, surface: &Surface, records: &str, says_scopes: bool, written: &WrittenMint) {
+    fn check_token_scopes(&self, surface: &Surface, records: &str, says_scopes: bool, written: &MintTable) {
         if let (Some(scopes), false) = (&written.scopes, says_scopes) {
             self.report.error(
                 &scopes.at,
@@ -184,16 +331,16 @@ impl Builder<'_> {
         in_scope: &SourceScope<'_>,
         records: &str,
         name: &Located<String>,
-        written: &WrittenMint,
+        written: &MintTable,
         earlier: &[Option<&str>],
     ) {
         let at = written.parent.as_ref().map_or(&name.at, |p| &p.at);
         let fits = match written.parent.as_ref().map(|p| &p.value) {
-            None | Some(WrittenParent::None) => false,
-            Some(WrittenParent::Caller) => in_scope.callers().all(|s| s.record_surface().as_str() == records),
-            Some(WrittenParent::Minted(number)) => earlier.get(*number).is_none_or(|s| s.is_none_or(|s| s == records)),
-            Some(WrittenParent::Record(surface, _)) => surface.value == records,
-            Some(WrittenParent::CallersParent) => true,
+            None | Some(ParentValue::None) => false,
+            Some(ParentValue::Caller) => in_scope.callers().all(|s| s.record_surface().as_str() == records),
+            Some(ParentValue::Minted(number)) => earlier.get(*number).is_none_or(|s| s.is_none_or(|s| s == records)),
+            Some(ParentValue::Record(parent)) => parent.surface.value == records,
+            Some(ParentValue::CallersParent) => true,
         };
         if !fits {
             self.report.error(
@@ -207,7 +354,7 @@ impl Builder<'_> {
         }
     }
 
-    fn password(&self, in_scope: &SourceScope<'_>, written: &WrittenMint) -> Option<Source> {
+    fn password(&self, in_scope: &SourceScope<'_>, written: &MintTable) -> Option<Source> {
         let password = written.password.as_ref()?;
         match &password.value {
             Source::Body(field) => self.check_field(in_scope, field, Wanted::Secret, &password.at),
@@ -220,22 +367,22 @@ impl Builder<'_> {
         Some(password.value.clone())
     }
 
-    fn mode(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &WrittenMint, parents: Parents) -> ModeSource {
+    fn mode(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable, parents: Parents) -> ModeSource {
         let prefixes = surface.prefixes();
         let moded = !prefixes.is_empty() && prefixes.iter().all(|p| p.mode.is_some());
         let at = written.mode.as_ref().map_or(&written.at, |m| &m.at);
         let mode = match written.mode.as_ref().map(|m| &m.value) {
             None if !in_scope.has_caller() => ModeSource::Unset,
             None => ModeSource::Caller,
-            Some(WrittenMode::Caller) => {
+            Some(ModeValue::Caller) => {
                 if !in_scope.has_caller() {
                     self.nobody_calls(at);
                 }
                 ModeSource::Caller
             }
-            Some(WrittenMode::Unset) => ModeSource::Unset,
-            Some(WrittenMode::Fixed(mode)) => ModeSource::CallerOr(*mode),
-            Some(WrittenMode::From(source)) => {
+            Some(ModeValue::Unset) => ModeSource::Unset,
+            Some(ModeValue::Fixed(mode)) => ModeSource::CallerOr(*mode),
+            Some(ModeValue::From(source)) => {
                 let source = Located {
                     value: source.clone(),
                     at: at.clone(),
@@ -263,22 +410,22 @@ impl Builder<'_> {
         mode
     }
 
-    fn scope_source(&self, in_scope: &SourceScope<'_>, written: &WrittenMint, parents: Parents) -> ScopeSource {
+    fn scope_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: Parents) -> ScopeSource {
         let Some(scopes) = &written.scopes else { return ScopeSource::None };
         match &scopes.value {
-            WrittenScopes::Caller => {
+            ScopesValue::Caller => {
                 if !in_scope.has_caller() {
                     self.nobody_calls(&scopes.at);
                 }
                 ScopeSource::Caller
             }
-            WrittenScopes::Fixed(list) => {
+            ScopesValue::Fixed(list) => {
                 let fixed: ScopeSet = self.scopes(list);
                 self.check_fixed(in_scope, list, &written.grants);
                 ScopeSource::Fixed(fixed)
             }
-            WrittenScopes::From(Source::Constant(value)) => self.constant_scopes(in_scope, value, &scopes.at, written),
-            WrittenScopes::From(source) => {
+            ScopesValue::From(Source::Constant(value)) => self.constant_scopes(in_scope, value, &scopes.at, written),
+            ScopesValue::From(source) => {
                 let source = Located {
                     value: source.clone(),
                     at: scopes.at.clone(),
@@ -323,7 +470,7 @@ impl Builder<'_> {
         }
     }
 
-    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &WrittenMint) -> Lifetime {
+    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable) -> Lifetime {
         let from = written
             .lifetime_from
             .as_ref()
@@ -353,7 +500,7 @@ impl Builder<'_> {
         }
     }
 
-    fn idle(&self, surface: &Surface, written: &WrittenMint) -> Option<Duration> {
+    fn idle(&self, surface: &Surface, written: &MintTable) -> Option<Duration> {
         let idle = written.idle.as_ref()?;
         if !surface.has_records() {
             self.report.error(

@@ -1,9 +1,9 @@
-//! From the written form to settings and snapshot: everything that needs more than one key, or a file, to be judged.
+//! The tables of the configuration: each is declared in its file, and below the declaration stands what needs more
+//! than one key, or a file, to be judged; together they build settings and snapshot.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
-use crate::base::ids::GatewayId;
 use crate::base::principal::Roles;
 use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
@@ -15,39 +15,37 @@ use super::Purpose;
 use super::environment::Environment;
 use super::report::{Report, suggest};
 use super::source::{Located, Place};
-use super::written::{WrittenGateway, WrittenRoute, WrittenStoreKind, WrittenUpstream};
 
-mod claim_names;
+mod body;
 mod constants;
 mod cors;
 mod dialects;
 pub(super) mod external;
-mod fields;
+pub(super) mod gateway;
 mod hooks;
-mod issuers;
 mod limits;
 mod lints;
 mod listeners;
-mod log_in;
 mod material;
 mod mints;
 mod names;
-mod overlaps;
 mod pem;
 mod redis;
 mod roles;
 mod routes;
+mod serve;
 mod sessions;
-mod siblings;
-mod source_scope;
+mod sources;
 mod store;
 mod surfaces;
 mod tls;
-mod upstreams;
+pub(super) mod upstreams;
 
+use gateway::GatewayTable;
 use material::Creation;
-use routes::Shared;
-use upstreams::name_of;
+use routes::{RouteTable, Shared};
+use store::{EmbeddedTable, StoreKindTable};
+use upstreams::{UpstreamTable, name_of};
 
 /// One build. Errors go to the report and building goes on, so that all of them are found.
 pub(super) struct Builder<'b> {
@@ -69,10 +67,7 @@ pub(super) struct Builder<'b> {
 }
 
 /// Every route in the order of the snapshot: those of services, then those of `gateway.toml`.
-fn all_routes<'w>(
-    gateway: &'w WrittenGateway,
-    upstreams: &'w [(&Path, WrittenUpstream)],
-) -> impl Iterator<Item = &'w WrittenRoute> + Clone {
+fn all_routes<'w>(gateway: &'w GatewayTable, upstreams: &'w [(&Path, UpstreamTable)]) -> impl Iterator<Item = &'w RouteTable> + Clone {
     upstreams.iter().flat_map(|(_, upstream)| &upstream.routes).chain(&gateway.routes)
 }
 
@@ -80,10 +75,6 @@ fn all_routes<'w>(
 pub(super) fn beside(config: &Path, path: &str) -> PathBuf {
     config.parent().unwrap_or_else(|| Path::new("")).join(path)
 }
-
-/// Longest id of a gateway: the longest name a host may have (RFC 1123, section 2.1, one label), so that
-/// lists stay readable.
-const MAX_GATEWAY_ID: usize = 63;
 
 impl<'b> Builder<'b> {
     pub(super) fn new(path: &'b Path, purpose: Purpose, environment: &'b dyn Environment, report: &'b Report, texts: Vec<&'b str>) -> Self {
@@ -103,9 +94,9 @@ impl<'b> Builder<'b> {
 
     /// Builds everything. `None` when something is so wrong that a part is missing; the reasons are
     /// in the report. What is answered may only be used if the report has no error.
-    pub(super) fn build(&self, gateway: &WrittenGateway, upstreams: &[(&Path, WrittenUpstream)]) -> Option<(Settings, Snapshot)> {
-        self.surface_names.borrow_mut().clone_from(&gateway.surface_names);
-        if let WrittenStoreKind::Embedded { path } = &gateway.store.kind {
+    pub(super) fn build(&self, gateway: &GatewayTable, upstreams: &[(&Path, UpstreamTable)]) -> Option<(Settings, Snapshot)> {
+        self.surface_names.borrow_mut().clone_from(&gateway.surfaces.names);
+        if let StoreKindTable::Embedded(EmbeddedTable { path, .. }) = &gateway.store.kind.value {
             self.store_is_there
                 .set(self.environment.holds_something(&self.resolve(&path.value)));
         }
@@ -115,7 +106,7 @@ impl<'b> Builder<'b> {
         let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
         let roles = self.roles(&gateway.roles);
         self.known_roles.borrow_mut().clone_from(&roles);
-        let written: Vec<&WrittenRoute> = all_routes(gateway, upstreams).collect();
+        let written: Vec<&RouteTable> = all_routes(gateway, upstreams).collect();
         let claims = self.known_claims(gateway, &written);
         let upstream_names: Vec<String> = upstreams.iter().map(|(path, one)| name_of(path, one)).collect();
         let shared = Shared {
@@ -148,7 +139,7 @@ impl<'b> Builder<'b> {
             issuers,
             authority,
             cors,
-            headers: HeaderPolicy::new(names, &surfaces).with_odd_names(gateway.odd_names),
+            headers: HeaderPolicy::new(names, &surfaces).with_odd_names(gateway.limits.odd_names),
             surfaces,
             dialects,
             default_dialect,
@@ -163,42 +154,6 @@ impl<'b> Builder<'b> {
             self.create_files();
         }
         Some((settings, snapshot))
-    }
-
-    fn settings(&self, gateway: &WrittenGateway) -> Option<Settings> {
-        let listeners = self.listeners(&gateway.listeners);
-        let store = self.store(gateway);
-        let admin = self.admin(gateway);
-        let peppers = self.peppers(&gateway.store);
-        Some(Settings {
-            config_path: self.path.to_owned(),
-            id: gateway.id.as_ref().and_then(|id| self.gateway_id(id)),
-            listeners,
-            workers: gateway.workers.unwrap_or_else(default_workers),
-            store: store?,
-            peppers: peppers?,
-            admin: admin?,
-            limits: gateway.limits,
-            log_in: self.log_in(&gateway.log_in),
-            sign_up: gateway.sign_up,
-            log: gateway.log,
-            revocation_bound: gateway.bound.value,
-            stream_check: self.stream_check(gateway),
-        })
-    }
-
-    fn gateway_id(&self, written: &Located<String>) -> Option<GatewayId> {
-        let id = GatewayId::parse(&written.value)
-            .ok()
-            .filter(|id| id.as_str().len() <= MAX_GATEWAY_ID);
-        if id.is_none() {
-            self.report.error(
-                &written.at,
-                format!("`{}` cannot be a gateway's id", super::reader::shorten(&written.value)),
-                Some(format!("1 to {MAX_GATEWAY_ID} of A-Z a-z 0-9 . _ : -")),
-            );
-        }
-        id
     }
 
     /// Whether a surface of this name was written, but not well enough to be built.
@@ -223,9 +178,4 @@ impl<'b> Builder<'b> {
         );
         DialectIndex(0)
     }
-}
-
-/// One worker for each core the process may use.
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

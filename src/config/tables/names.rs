@@ -1,11 +1,15 @@
 //! Header names in the configuration: which may be chosen, and that no two meanings share one.
 
+use crate::base::ids::is_valid_id;
+use crate::config::declare::Member;
 use crate::config::reader::shorten;
-use crate::config::source::Located;
+use crate::config::source::{Located, Place};
 use crate::decide::headers::IdentityNames;
 use crate::wire::framing::is_token;
 
 use super::Builder;
+use super::gateway::GatewayTable;
+use super::surfaces::SurfaceTable;
 
 /// Longest header name: real ones have at most 40 characters.
 const MAX_NAME: usize = 64;
@@ -76,36 +80,6 @@ pub(super) fn folded(name: &str) -> String {
 }
 
 impl Builder<'_> {
-    /// Names of the identity headers, all different.
-    pub(super) fn identity_names(&self, written: &[(&'static str, Located<String>)]) -> IdentityNames {
-        let mut names = IdentityNames::default();
-        let mut seen: Vec<(String, &'static str)> = Vec::new();
-        for (key, name) in written {
-            if !self.check_request_name(name) {
-                continue;
-            }
-            let fold = folded(&name.value);
-            if let Some((_, other)) = seen.iter().find(|(f, _)| *f == fold) {
-                self.report.error(
-                    &name.at,
-                    format!("`{}` is the name of `{other}` already", shorten(&name.value)),
-                    Some("upstreams must be able to tell identity headers apart".to_owned()),
-                );
-            }
-            seen.push((fold, key));
-            let slot = match *key {
-                "tenant" => &mut names.tenant,
-                "scopes" => &mut names.scopes,
-                "surface" => &mut names.surface,
-                "mode" => &mut names.mode,
-                "subject" => &mut names.subject,
-                _ => &mut names.credential_id,
-            };
-            slot.clone_from(&name.value);
-        }
-        names
-    }
-
     /// Whether a name may be given to a request header that the gateway reads or sets.
     pub(super) fn check_request_name(&self, name: &Located<String>) -> bool {
         if !self.check_token(name) {
@@ -186,4 +160,82 @@ impl Builder<'_> {
         }
         fits
     }
+
+    /// Reports a name that could not go into logs, metrics and headers as it is.
+    pub(super) fn check_name(&self, name: &Located<String>, what: &str) -> bool {
+        let valid = is_valid_id(&name.value);
+        if !valid {
+            self.report.error(
+                &name.at,
+                format!("`{}` cannot be the name of {what}", shorten(&name.value)),
+                Some("1 to 128 of A-Z a-z 0-9 . _ : -".to_owned()),
+            );
+        }
+        valid
+    }
+
+    /// Reports a name that is taken.
+    pub(super) fn twice(&self, name: &Located<String>, what: &str) {
+        self.report
+            .error(&name.at, format!("there is a {what} `{}` already", shorten(&name.value)), None);
+    }
+}
+
+/// Longest name or path of a claim: providers ask for names that are URLs.
+const MAX_CLAIM: usize = 255;
+
+impl Builder<'_> {
+    /// Claim headers must be names of their own: one that meets an identity header or the header of
+    /// a credential would let a claim speak as something else.
+    pub(super) fn claim_names(&self, gateway: &GatewayTable, identity: &IdentityNames) {
+        let reserved: Vec<String> = [
+            &identity.tenant,
+            &identity.scopes,
+            &identity.surface,
+            &identity.mode,
+            &identity.subject,
+            &identity.credential_id,
+        ]
+        .iter()
+        .map(|n| folded(n))
+        .chain(gateway.surfaces.iter().flat_map(credential_headers))
+        .collect();
+        for surface in &gateway.surfaces {
+            let mut seen: Vec<String> = Vec::new();
+            for (claim, header) in surface.kind.claim_headers() {
+                if claim.value.is_empty() || claim.value.len() > MAX_CLAIM {
+                    self.report.error(&claim.at, "a claim's name has 1 to 255 bytes", None);
+                }
+                if !self.check_request_name(header) {
+                    continue;
+                }
+                let fold = folded(&header.value);
+                if reserved.contains(&fold) || seen.contains(&fold) {
+                    let message = format!(
+                        "`{}` is taken: it carries an identity, a credential or another claim",
+                        shorten(&header.value)
+                    );
+                    self.report.error(&header.at, message, Some("choose a name of its own".to_owned()));
+                }
+                seen.push(fold);
+            }
+        }
+        for surface in &gateway.surfaces {
+            for (header, at) in credential_header_places(surface) {
+                if reserved.iter().take(6).any(|r| *r == header) {
+                    self.report
+                        .error(&at, "this header carries an identity and cannot carry a credential", None);
+                }
+            }
+        }
+    }
+}
+
+fn credential_headers(surface: &Member<SurfaceTable>) -> impl Iterator<Item = String> {
+    credential_header_places(surface).into_iter().map(|(name, _)| name)
+}
+
+fn credential_header_places(surface: &Member<SurfaceTable>) -> Vec<(String, Place)> {
+    let all = surface.kind.headers().into_iter();
+    all.map(|(name, at)| (folded(name), at.clone())).collect()
 }

@@ -4,18 +4,30 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::RoleId;
 use crate::base::principal::{RoleRecord, Roles};
 use crate::base::scope::{InvalidScope, Scope, ScopeSet};
+use crate::config::declare::{Member, Named, absent, required, table};
 use crate::config::reader::shorten;
 use crate::config::source::Located;
-use crate::config::written::WrittenRole;
 
 use super::Builder;
+
+table! {
+    /// Records refer to a role by its id. A change reaches every gateway with its configuration.
+    pub struct RoleTable = "`[roles.<name>]`" {
+        /// Its id, a UUID. Write it down before you rename a role: records keep the id.
+        id: Option<Located<String>> = absent("a UUID made from the name");
+        /// What it is for.
+        description: Option<Located<String>> = absent("none");
+        /// What its holders may do.
+        scopes: Vec<Located<String>> = required();
+    }
+}
 
 /// Longest description of a role.
 const MAX_DESCRIPTION: usize = 256;
 
 impl Builder<'_> {
     /// Every role, with an id of its own.
-    pub(super) fn roles(&self, written: &[WrittenRole]) -> Roles {
+    pub(super) fn roles(&self, written: &Named<RoleTable>) -> Roles {
         let mut ids: Vec<RoleId> = Vec::new();
         let roles: Vec<RoleRecord> = written
             .iter()
@@ -55,7 +67,7 @@ impl Builder<'_> {
         Roles::new(roles)
     }
 
-    fn role_id(&self, role: &WrittenRole) -> Option<RoleId> {
+    fn role_id(&self, role: &Member<RoleTable>) -> Option<RoleId> {
         let Some(id) = &role.id else {
             return Some(RoleId::of_name(&role.name.value));
         };

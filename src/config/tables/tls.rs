@@ -12,13 +12,29 @@ use zeroize::Zeroizing;
 
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::config::Purpose;
+use crate::config::declare::{absent, path, table};
 use crate::config::reader::shorten;
 use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenCertificate, WrittenClientTls};
 use crate::snapshot::CertificateSet;
 
+use super::listeners::CertificateTable;
 use super::{Builder, pem};
+
+table! {
+    /// Certificates of servers are always verified. Those of a store are read at the start: new ones need a restart.
+    pub struct ClientTlsTable = "`[tls]` of a service, `[store.tls]`, `[store.sentinel_tls]`" {
+        /// PEM file of the only authorities trusted for these servers.
+        ca: Option<Located<String>> = absent("the system's authorities"), path();
+        /// PEM chain the gateway presents; together with `client_key`.
+        client_cert: Option<Located<String>> = absent("none"), path();
+        /// Its key.
+        client_key: Option<Located<Reference>> = absent("none");
+        /// The name the servers' certificates must have. Needed where sentinels or a cluster announce addresses that are
+        /// not in the certificates.
+        server_name: Option<Located<String>> = absent("the host that is connected to");
+    }
+}
 
 /// A certificate that ends within this time is worth a warning: authorities renew at 30 days, so at
 /// 7 renewal has failed.
@@ -32,13 +48,13 @@ struct PemPair {
 
 impl Builder<'_> {
     /// The certificates of one listener.
-    pub(super) fn certificate_set(&self, written: &[WrittenCertificate]) -> CertificateSet {
+    pub(super) fn certificate_set(&self, written: &[CertificateTable]) -> CertificateSet {
         CertificateSet {
             entries: written.iter().filter_map(|c| self.certificate(c)).collect(),
         }
     }
 
-    fn certificate(&self, written: &WrittenCertificate) -> Option<(Vec<String>, Arc<CertifiedKey>)> {
+    fn certificate(&self, written: &CertificateTable) -> Option<(Vec<String>, Arc<CertifiedKey>)> {
         let pem = self.certificate_files(written)?;
         let chain = self.chain(&pem.cert, &written.cert);
         let (_, key) = self.private_key(&pem.key, &written.key)?;
@@ -68,9 +84,9 @@ impl Builder<'_> {
 
     /// Both files, or a new self-signed pair where that is asked for and neither is there. A running
     /// gateway had its files: a reload makes none.
-    fn certificate_files(&self, written: &WrittenCertificate) -> Option<PemPair> {
+    fn certificate_files(&self, written: &CertificateTable) -> Option<PemPair> {
         if let (false, Reference::File(key)) = (
-            written.self_signed.is_empty() || self.purpose == Purpose::Reload,
+            written.insecure_self_signed.is_empty() || self.purpose == Purpose::Reload,
             &written.key.value,
         ) {
             let (cert, key) = (self.resolve(&written.cert.value), self.resolve(key));
@@ -83,8 +99,8 @@ impl Builder<'_> {
         Some(PemPair { cert: cert?, key: key? })
     }
 
-    fn self_signed(&self, written: &WrittenCertificate, cert: PathBuf, key: PathBuf) -> Option<PemPair> {
-        let names: Vec<String> = written.self_signed.iter().map(|n| n.value.clone()).collect();
+    fn self_signed(&self, written: &CertificateTable, cert: PathBuf, key: PathBuf) -> Option<PemPair> {
+        let names: Vec<String> = written.insecure_self_signed.iter().map(|n| n.value.clone()).collect();
         let Ok(made) = rcgen::generate_simple_self_signed(names) else {
             self.report.error(
                 &written.cert.at,
@@ -124,7 +140,7 @@ impl Builder<'_> {
     }
 
     /// The names a certificate is used for, lower case; looks at its dates on the way.
-    fn certificate_names(&self, written: &WrittenCertificate, certificate: &CertificateDer<'_>) -> Vec<String> {
+    fn certificate_names(&self, written: &CertificateTable, certificate: &CertificateDer<'_>) -> Vec<String> {
         let parsed = webpki::EndEntityCert::try_from(certificate);
         let Ok(parsed) = parsed else {
             self.report
@@ -182,14 +198,14 @@ impl Builder<'_> {
     }
 
     /// TLS towards an upstream.
-    pub(super) fn upstream_tls(&self, written: Option<&WrittenClientTls>, at: &Place) -> Option<Arc<rustls::ClientConfig>> {
+    pub(super) fn upstream_tls(&self, written: Option<&ClientTlsTable>, at: &Place) -> Option<Arc<rustls::ClientConfig>> {
         let (mut config, _) = self.client_tls(written, at)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Some(Arc::new(config))
     }
 
     /// TLS towards servers of ours, and a digest of what it was made from.
-    pub(super) fn client_tls(&self, written: Option<&WrittenClientTls>, at: &Place) -> Option<(rustls::ClientConfig, [u8; 32])> {
+    pub(super) fn client_tls(&self, written: Option<&ClientTlsTable>, at: &Place) -> Option<(rustls::ClientConfig, [u8; 32])> {
         let (roots, mut digests) = self.authorities(written.and_then(|tls| tls.ca.as_ref()), at)?;
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()

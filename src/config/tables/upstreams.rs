@@ -1,18 +1,66 @@
-//! Upstreams: endpoints, TLS, names.
+//! `upstreams/*.toml`: one service with its endpoints and routes.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use crate::config::declare::{absent, count, default, duration, required, size, table};
 use crate::config::reader::shorten;
 use crate::config::source::Located;
-use crate::config::written::WrittenUpstream;
 use crate::decide::route::{Route, UpstreamIndex};
 use crate::upstream::spec::{Ejection, EndpointSpec, HostHeader, UpstreamSpec};
 
+use crate::config::units::{millis, secs};
+use crate::wire::head::{MOST_RESPONSE_FIELDS, ResponseLimits};
+
 use super::Builder;
-use super::routes::Shared;
+use super::routes::{RouteTable, Shared};
+use super::tls::ClientTlsTable;
+
+table! {
+    /// A service behind the gateway. Requests reach it over HTTP/1.1.
+    pub struct UpstreamTable = "`upstreams/*.toml`" {
+        /// How logs and metrics call it.
+        name: Option<Located<String>> = absent("the file's name without `.toml`");
+        /// Addresses of the service, `http://host:port` or `https://host:port`, all of the same kind. Requests are spread
+        /// over those that answer.
+        endpoints: Located<Vec<Located<String>>> = required();
+        /// Deadline for connecting, TLS included: an endpoint that needs longer is ill.
+        connect_timeout: Duration = default("2s"), duration(millis(50), secs(30));
+        /// Idle connections are closed after this. It must be shorter than the service's own limit (Node has 5 s), or
+        /// requests meet closing connections.
+        keep_alive: Duration = default("4s"), duration(millis(0), secs(300));
+        /// Connections of one worker to one endpoint; further requests wait, at most as long as `connect_timeout`.
+        max_connections: usize = default("256"), count(1, 65_536);
+        /// `Host` upstream: `client` (what the client asked for), `endpoint` (its own address), or a fixed name.
+        host: Located<String> = default("client");
+        /// Largest head of an answer, all its fields together; one field may fill it. A larger head is answered with 502,
+        /// is `oversized` in the metrics, and does not count as a failure of the endpoint.
+        response_head: usize = default("64KiB"), size(8 * 1024, 1024 * 1024);
+        /// Most fields of an answer. More are treated like a head that is too large.
+        response_fields: usize = default("200"), count(10, MOST_RESPONSE_FIELDS as u64);
+        /// When an endpoint is left out.
+        ejection: Ejection = absent("the defaults below");
+        /// TLS towards the endpoints.
+        tls: Option<ClientTlsTable> = absent("with `https://`, the system's authorities");
+        /// The dialect of refusals on these routes.
+        dialect: Option<Located<String>> = absent("the gateway's");
+        /// What is let through to this service. At least one.
+        routes: Vec<RouteTable> = required();
+    }
+}
+
+table! {
+    /// Failures are refused connections, broken answers and missed deadlines. One endpoint is always kept.
+    for Ejection = "`[ejection]`" {
+        /// Failures in a row until it is left out.
+        failures: u32 = default("5"), count(1, 1_000);
+        /// How long, the first time; doubled with each repetition, up to 16 times as long.
+        duration: Duration = default("10s"), duration(millis(100), secs(600));
+    }
+}
 
 /// Most endpoints of one upstream: beyond this, a name that resolves to several addresses or a load
 /// balancer is the better tool.
@@ -27,7 +75,7 @@ enum Wire {
 
 impl Builder<'_> {
     /// Upstreams with their routes. Routes are numbered through all files, in order.
-    pub(super) fn upstreams(&self, written: &[(&Path, WrittenUpstream)], shared: &Shared<'_>) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
+    pub(super) fn upstreams(&self, written: &[(&Path, UpstreamTable)], shared: &Shared<'_>) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
         let (mut specs, mut routes): (Vec<Arc<UpstreamSpec>>, Vec<Route>) = (Vec::new(), Vec::new());
         for (path, upstream) in written {
             let name = self.upstream_name(path, upstream);
@@ -61,7 +109,7 @@ impl Builder<'_> {
     }
 
     /// The configured name, or the file's.
-    pub(super) fn upstream_name(&self, path: &Path, written: &WrittenUpstream) -> Located<String> {
+    pub(super) fn upstream_name(&self, path: &Path, written: &UpstreamTable) -> Located<String> {
         let name = written.name.clone().unwrap_or_else(|| Located {
             value: name_of(path, written),
             at: written.at.clone(),
@@ -70,7 +118,7 @@ impl Builder<'_> {
         name
     }
 
-    fn upstream(&self, name: &str, written: &WrittenUpstream) -> UpstreamSpec {
+    fn upstream(&self, name: &str, written: &UpstreamTable) -> UpstreamSpec {
         let server_name = written.tls.as_ref().and_then(|t| t.server_name.as_ref()).and_then(|n| {
             let parsed = ServerName::try_from(n.value.clone()).ok();
             if parsed.is_none() {
@@ -81,12 +129,13 @@ impl Builder<'_> {
         });
         let endpoints: Vec<(Wire, EndpointSpec)> = written
             .endpoints
+            .value
             .iter()
             .filter_map(|e| self.endpoint(e, server_name.as_ref()))
             .collect();
-        if written.endpoints.is_empty() || written.endpoints.len() > MAX_ENDPOINTS {
+        if written.endpoints.value.is_empty() || written.endpoints.value.len() > MAX_ENDPOINTS {
             self.report.error(
-                &written.endpoints_at,
+                &written.endpoints.at,
                 format!("an upstream has 1 to {MAX_ENDPOINTS} endpoints"),
                 Some("endpoints = [\"http://127.0.0.1:9000\"]".to_owned()),
             );
@@ -94,7 +143,7 @@ impl Builder<'_> {
         let tls = endpoints.iter().any(|(w, _)| *w == Wire::Tls);
         if tls && endpoints.iter().any(|(w, _)| *w == Wire::Plain) {
             self.report.error(
-                &written.endpoints_at,
+                &written.endpoints.at,
                 "endpoints of one upstream are all `http` or all `https`",
                 Some("a retry must not change whether the connection is protected".to_owned()),
             );
@@ -109,7 +158,7 @@ impl Builder<'_> {
         UpstreamSpec {
             name: name.into(),
             tls: if tls {
-                self.upstream_tls(written.tls.as_ref(), &written.endpoints_at)
+                self.upstream_tls(written.tls.as_ref(), &written.endpoints.at)
             } else {
                 None
             },
@@ -118,11 +167,11 @@ impl Builder<'_> {
             keep_alive: written.keep_alive,
             max_connections: written.max_connections,
             host: self.host_header(&written.host),
-            answers: written.answers,
-            ejection: Ejection {
-                failures: written.failures,
-                duration: written.ejected_for,
+            answers: ResponseLimits {
+                head: written.response_head,
+                fields: written.response_fields,
             },
+            ejection: written.ejection.clone(),
         }
     }
 
@@ -188,7 +237,7 @@ impl Builder<'_> {
 }
 
 /// How a service is called: as it says, or as its file.
-pub(super) fn name_of(path: &Path, written: &WrittenUpstream) -> String {
+pub(super) fn name_of(path: &Path, written: &UpstreamTable) -> String {
     let of_file = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     written.name.as_ref().map_or_else(of_file, |name| name.value.clone())
 }

@@ -1,16 +1,92 @@
-//! What sources of one served route may refer to, and whether they do.
+//! Sources of values on served routes: `path.id`, `body.role`, `caller.id`, `parent.login`, or a constant; and whether
+//! what they name is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::reader::shorten;
+use toml::de::DeValue;
+
+use crate::config::declare::Value;
+use crate::config::reader::{Entry, shorten};
 use crate::config::report::suggest;
+use crate::config::schema::Kind;
 use crate::config::source::{Located, Place};
-use crate::config::written::{WrittenGateway, WrittenRoute};
 use crate::decide::route::Access;
 use crate::decide::surface::{Recipe, Surface, SurfaceIndex};
-use crate::issue::spec::{Fact, Field, FieldKind, Source};
+use crate::issue::spec::{Fact, Field, FieldKind, Source, Value as ConstantValue};
 
 use super::Builder;
+use super::gateway::GatewayTable;
+use super::routes::RouteTable;
+use super::serve::ServeTable;
+
+/// How a source is written.
+const SOURCE: &str = "source: `path.<parameter>`, `body.<field>`, `caller.<fact>`, `parent.<fact>`, `=<text>`, or a list of texts";
+
+/// What may be written as a source.
+pub(super) const SOURCE_FORMS: &[Kind] = &[Kind::Text, Kind::Texts];
+
+/// What can be asked of a caller or a parent, besides `claims.<name>`.
+const FACTS: [(&str, Fact); 7] = [
+    ("id", Fact::Id),
+    ("subject", Fact::Subject),
+    ("tenant", Fact::Tenant),
+    ("mode", Fact::Mode),
+    ("scopes", Fact::Scopes),
+    ("login", Fact::Login),
+    ("name", Fact::Name),
+];
+
+/// Reads the text of a source.
+#[must_use]
+pub(super) fn parse(text: &str) -> Option<Source> {
+    if let Some(constant) = text.strip_prefix('=') {
+        return Some(Source::Constant(ConstantValue::Text(constant.to_owned())));
+    }
+    let (of, what) = text.split_once('.')?;
+    if what.is_empty() {
+        return None;
+    }
+    match of {
+        "path" => Some(Source::Path(what.to_owned())),
+        "body" => Some(Source::Body(what.to_owned())),
+        "caller" => fact(what).map(Source::Caller),
+        "parent" => fact(what).map(Source::Parent),
+        _ => None,
+    }
+}
+
+fn fact(what: &str) -> Option<Fact> {
+    if let Some(claim) = what.strip_prefix("claims.") {
+        return (!claim.is_empty()).then(|| Fact::Claim(claim.to_owned()));
+    }
+    FACTS.iter().find(|(name, _)| *name == what).map(|(_, fact)| fact.clone())
+}
+
+impl Value for Source {
+    const KIND: Kind = Kind::Either(SOURCE, SOURCE_FORMS);
+
+    fn parse(entry: &Entry<'_>) -> Option<Self> {
+        match entry.value {
+            DeValue::String(text) => parse(text).or_else(|| entry.error(format!("`{}` is not a source", shorten(text)), help(text))),
+            DeValue::Array(items) => {
+                let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+                match texts.collect::<Option<Vec<String>>>() {
+                    Some(texts) => Some(Self::Constant(ConstantValue::List(texts))),
+                    None => entry.wrong(),
+                }
+            }
+            _ => entry.wrong(),
+        }
+    }
+}
+
+fn help(text: &str) -> String {
+    if let Some((of @ ("caller" | "parent"), what)) = text.split_once('.') {
+        let known = FACTS.iter().map(|(name, _)| *name).chain(["claims.<name>"]);
+        return suggest(what, known, &format!("`{of}.`"));
+    }
+    format!("write {SOURCE}")
+}
 
 /// Claims that credentials of each surface may have, by its name.
 pub(super) type Claims = BTreeMap<String, BTreeSet<String>>;
@@ -28,7 +104,7 @@ pub(super) struct SourceScope<'s> {
 }
 
 impl<'s> SourceScope<'s> {
-    pub(super) fn new(surfaces: &'s [Surface], claims: &'s Claims, access: &'s Access, written: &WrittenRoute) -> Self {
+    pub(super) fn new(surfaces: &'s [Surface], claims: &'s Claims, access: &'s Access, written: &RouteTable) -> Self {
         let pattern = written.path.as_ref().map_or("", |p| p.value.as_str());
         Self {
             surfaces,
@@ -84,13 +160,13 @@ pub(super) enum Parents {
 
 impl Builder<'_> {
     /// Every claim that is minted, or becomes a header, by surface.
-    pub(super) fn known_claims(&self, gateway: &WrittenGateway, routes: &[&WrittenRoute]) -> Claims {
+    pub(super) fn known_claims(&self, gateway: &GatewayTable, routes: &[&RouteTable]) -> Claims {
         let mut claims = Claims::new();
         for surface in &gateway.surfaces {
             let own = claims.entry(surface.name.value.clone()).or_default();
-            own.extend(surface.claim_headers().iter().map(|(claim, _)| claim.value.clone()));
+            own.extend(surface.kind.claim_headers().iter().map(|(claim, _)| claim.value.clone()));
         }
-        for mint in routes.iter().filter_map(|r| r.serve.as_ref()).flat_map(|s| &s.mints) {
+        for mint in routes.iter().filter_map(|r| r.serve()).flat_map(ServeTable::mints) {
             let Some(surface) = &mint.surface else { continue };
             let own = claims.entry(surface.value.clone()).or_default();
             own.extend(mint.claims.iter().map(|(claim, _)| claim.value.clone()));
@@ -250,6 +326,24 @@ impl Wanted {
             Self::Secret => "secret",
             Self::Integer => "integer",
             Self::List => "list",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_and_other_texts_are_not() {
+        assert_eq!(parse("path.id"), Some(Source::Path("id".into())));
+        assert_eq!(parse("body.role"), Some(Source::Body("role".into())));
+        assert_eq!(parse("caller.claims.tid"), Some(Source::Caller(Fact::Claim("tid".into()))));
+        assert_eq!(parse("parent.login"), Some(Source::Parent(Fact::Login)));
+        assert_eq!(parse("="), Some(Source::Constant(ConstantValue::Text(String::new()))));
+        assert_eq!(parse("=body.x"), Some(Source::Constant(ConstantValue::Text("body.x".into()))));
+        for bad in ["", "id", "path", "path.", "caller.password", "caller.claims.", "query.x", "Body.x"] {
+            assert_eq!(parse(bad), None, "{bad}");
         }
     }
 }
