@@ -1,10 +1,10 @@
 //! The record that benchmarks look up: an API key that may read and write transactions.
 
 use durward::base::clock::UnixMillis;
-use durward::base::fingerprint::{Part, Pepper};
+use durward::base::fingerprint::{CredentialPart, Pepper};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::key::GeneratedKey;
-use durward::base::principal::{CredentialRecord, State};
+use durward::base::principal::{CredentialRecord, CredentialState};
 use durward::base::scope::{Mode, Scope};
 
 /// When everything here was made.
@@ -25,8 +25,8 @@ pub(crate) fn record(
         subject: None,
         mode: Some(Mode::Live),
         scopes: scopes.into_iter().collect::<Result<_, _>>()?,
-        state: State::Active,
-        fingerprint: pepper.fingerprint(surface, Part::Key, key.expose().as_bytes()),
+        state: CredentialState::Active,
+        fingerprint: pepper.fingerprint(surface, CredentialPart::Key, key.expose().as_bytes()),
         secret_fingerprint: None,
         prefix: key.prefix().to_owned(),
         last4: key.last4().to_owned(),

@@ -9,13 +9,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::base::denial::Denial;
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::{Denial, FieldErrors};
 use crate::decide::authorize::{Permit, authorize_public};
 use crate::decide::cors::Preflight;
-use crate::decide::headers::{OutgoingHead, Scheme, Screened};
+use crate::decide::headers::{OutgoingHead, Screened, UriScheme};
 use crate::decide::method::Method;
-use crate::decide::peer::Origin;
+use crate::decide::peer::ClientOrigin;
 use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
@@ -59,7 +58,7 @@ pub struct Connection {
     /// The socket's peer.
     pub peer: SocketAddr,
     /// Plain or TLS.
-    pub scheme: Scheme,
+    pub scheme: UriScheme,
     /// The server name the client asked for in its TLS handshake, lower case.
     pub sni: Option<Box<str>>,
     /// Index of the listener in the settings.
@@ -99,7 +98,7 @@ struct Examined<'a> {
     route: &'a Route,
     method: Method,
     target: RequestTarget<'a>,
-    origin: Origin,
+    origin: ClientOrigin,
     screened: Screened,
     /// The client asks for a WebSocket, in good form, where there may be one.
     upgrade: Option<Handshake>,
@@ -278,7 +277,7 @@ fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<R
     }
 }
 
-/// Refuses a request without examining it. `head` is empty, or has `Origin` alone, if the head could not be read.
+/// Refuses a request without examining it. `head` is empty, or has `ClientOrigin` alone, if the head could not be read.
 #[must_use]
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, denial: Denial) -> Reply<B> {
     let view = worker.view();

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::{BootMillis, Clock, Now};
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::TenantId;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{Facts, Principal, TokenClaims};
-use crate::base::token_fault::Unproven;
 use crate::decide::authorize::{Proof, Provenance, fingerprints, provenance};
-use crate::decide::external::{ExternalRules, Published, Unverified};
+use crate::decide::external::{ExternalRules, PublishedKeys, Unverified};
 use crate::decide::extract::Extracted;
 use crate::decide::surface::{Surface, Verified};
 use crate::decide::validity;
@@ -292,7 +291,7 @@ impl Resolver {
     async fn verify_anew(
         &self,
         rules: &ExternalRules,
-        keys: &Arc<Published>,
+        keys: &Arc<PublishedKeys>,
         extracted: &Extracted<'_>,
         otherwise: Unproven,
     ) -> Result<Option<Box<TokenClaims>>, Unproven> {
@@ -406,7 +405,7 @@ pub enum Unsure<'s> {
         /// How its tokens are verified.
         rules: &'s ExternalRules,
         /// Whose key.
-        keys: &'s Arc<Published>,
+        keys: &'s Arc<PublishedKeys>,
         /// What is to be said if there are no newer ones.
         otherwise: Unproven,
     },

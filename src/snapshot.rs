@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use crate::base::fingerprint::Peppers;
 use crate::base::ids::GatewayId;
-use crate::decide::authority::Authority;
 use crate::decide::cors::Cors;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{DialectIndex, Route, Router};
+use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
-use crate::issue::spec::Issuer;
 use crate::store::embedded::beginning::PepperPlace;
 use crate::store::redis::{RedisAccess, WaitReplicas};
 use crate::upstream::spec::UpstreamSpec;
+
+pub mod body_schema;
+pub mod served_route;
+
+use served_route::ServedRoute;
 
 /// What a reload replaces as a whole. Indices of [`Route`] point into the lists of the same snapshot.
 #[derive(Debug)]
@@ -32,10 +36,10 @@ pub struct Snapshot {
     /// Upstreams.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     /// What served routes do.
-    pub issuers: Vec<Issuer>,
+    pub served_routes: Vec<ServedRoute>,
     /// What the configuration adds to facts when it is derived what a record may do: roles, which every tenant
     /// may use, and what routes grant.
-    pub authority: Authority,
+    pub scope_grants: ScopeGrants,
     /// Routes.
     pub routes: Vec<Route>,
     /// Finds a route by host, method and path.
@@ -89,7 +93,7 @@ pub struct Settings {
     /// What log-ins may cost.
     pub log_in: LogInSettings,
     /// Hashes of sign-ups.
-    pub sign_up: HashPlaces,
+    pub sign_up: HashingLimits,
     /// Logs.
     pub log: LogSettings,
     /// An acknowledged revocation holds everywhere after this time (at most 60 s).
@@ -162,12 +166,12 @@ pub struct ListenerSettings {
     /// Where it listens.
     pub address: SocketAddr,
     /// TLS or plain.
-    pub transport: Transport,
+    pub transport: ListenerTransport,
 }
 
 /// How bytes arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum ListenerTransport {
     /// TLS 1.2 and 1.3; ALPN h2 and http/1.1.
     Tls,
     /// Plain HTTP/1.1, on loopback or with an `insecure_` setting.
@@ -314,12 +318,12 @@ pub struct LogInSettings {
     /// For how long after a right password its address is known (35 days).
     pub known_for: Duration,
     /// Hashes of log-ins.
-    pub hashes: HashPlaces,
+    pub hashes: HashingLimits,
 }
 
 /// Where passwords are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HashPlaces {
+pub struct HashingLimits {
     /// At a time.
     pub at_once: usize,
     /// Waiting for their turn.
@@ -334,7 +338,7 @@ impl Default for LogInSettings {
             tries_per_address: 100,
             tries_per_account: 50,
             known_for: Duration::from_secs(35 * 86_400),
-            hashes: HashPlaces { at_once: 2, waiting: 48 },
+            hashes: HashingLimits { at_once: 2, waiting: 48 },
         }
     }
 }

@@ -13,13 +13,13 @@ use durward::base::principal::Principal;
 use durward::config::{self, InMemory, Purpose};
 use durward::decide::authorize::{AccessRequest, Carried, Proof, authorize};
 use durward::decide::extract::extract;
-use durward::decide::headers::{OutgoingHead, Scheme};
+use durward::decide::headers::{OutgoingHead, UriScheme};
 use durward::decide::method::Method;
 use durward::decide::route::Access;
 use durward::decide::target::RequestTarget;
 use durward::resolver::{Recall, Resolver};
 use durward::snapshot::Snapshot;
-use durward::store::CredentialStore;
+use durward::store::RecordStore;
 use durward::store::cached::{CacheSettings, CachedStore};
 use durward::store::embedded::EmbeddedStore;
 use durward::wire::head::{RequestHead, ResponseHead};
@@ -199,9 +199,14 @@ impl Bench {
             surface,
             method: Method::Get,
             presented_mode: extracted.mode,
-            carried: Carried::of(&extracted.credential, &self.head.fields, || ("api.example.com", Scheme::Http), None),
+            carried: Carried::of(
+                &extracted.credential,
+                &self.head.fields,
+                || ("api.example.com", UriScheme::Http),
+                None,
+            ),
             proof,
-            authority: &self.snapshot.authority,
+            scope_grants: &self.snapshot.scope_grants,
         };
         drop(black_box(
             authorize(black_box(&request), principal, self.clock.now().wall).map_err(|d| d.label())?,
@@ -218,7 +223,7 @@ impl Bench {
             principal: self.resolved.as_ref().map(|(p, _)| p).zip(self.snapshot.surfaces.first()),
             origin: self.snapshot.peers.origin(peer, &self.head.fields),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            scheme: Scheme::Http,
+            scheme: UriScheme::Http,
             request_id: "0198c1f2-7c3b-7000-8000-000000000000",
             target: &target,
             credentials: route.options.credentials,

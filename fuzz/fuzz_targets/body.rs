@@ -3,10 +3,10 @@
 
 use std::sync::OnceLock;
 
-use durward::base::field_errors::{MAX_FIELD_ERRORS, MAX_FIELD_NAME};
-use durward::issue::body::{Body, MAX_ITEMS, MAX_MEMBERS, Member};
-use durward::issue::fields::Checked;
-use durward::issue::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat};
+use durward::base::denial::{MAX_FIELD_ERRORS, MAX_FIELD_NAME};
+use durward::issue::body::{ParsedBody, MAX_ITEMS, MAX_MEMBERS, BodyMember};
+use durward::issue::fields::CheckedBody;
+use durward::snapshot::body_schema::{BodySchema, FieldSpec, FieldKind, FieldMessages, FieldPresence, TextFormat};
 use libfuzzer_sys::fuzz_target;
 
 const MAX: usize = 12;
@@ -15,7 +15,7 @@ fn schema() -> &'static BodySchema {
     static SCHEMA: OnceLock<BodySchema> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let text = |format| FieldKind::Text { min: 2, max: MAX, format };
-        let field = |name: &str, kind, presence, one_of: &[&str]| Field {
+        let field = |name: &str, kind, presence, one_of: &[&str]| FieldSpec {
             name: name.into(),
             kind,
             presence,
@@ -25,15 +25,15 @@ fn schema() -> &'static BodySchema {
         BodySchema {
             max: 16 * 1024,
             fields: vec![
-                field("t", text(TextFormat::Any), Presence::Required, &[]),
-                field("m", text(TextFormat::Email), Presence::Optional, &[]),
-                field("i", text(TextFormat::Id), Presence::Optional, &[]),
-                field("s", FieldKind::Secret { min: 2, max: MAX }, Presence::Optional, &[]),
-                field("n", FieldKind::Integer { min: -5, max: 5 }, Presence::Optional, &[]),
+                field("t", text(TextFormat::Any), FieldPresence::Required, &[]),
+                field("m", text(TextFormat::Email), FieldPresence::Optional, &[]),
+                field("i", text(TextFormat::Id), FieldPresence::Optional, &[]),
+                field("s", FieldKind::Secret { min: 2, max: MAX }, FieldPresence::Optional, &[]),
+                field("n", FieldKind::Integer { min: -5, max: 5 }, FieldPresence::Optional, &[]),
                 field(
                     "l",
                     FieldKind::TextList { max_items: 3, max: MAX },
-                    Presence::Optional,
+                    FieldPresence::Optional,
                     &["a", "b", "c"],
                 ),
             ],
@@ -43,11 +43,11 @@ fn schema() -> &'static BodySchema {
 }
 
 fuzz_target!(|json: &[u8]| {
-    let Ok(body) = Body::parse(json) else { return };
+    let Ok(body) = ParsedBody::parse(json) else { return };
     if !json.is_empty() {
         judge_reading(&body, json);
     }
-    match Checked::check(schema(), body) {
+    match CheckedBody::check(schema(), body) {
         Ok(checked) => judge_fit(&checked),
         Err(errors) => {
             assert!(!errors.is_empty());
@@ -58,7 +58,7 @@ fuzz_target!(|json: &[u8]| {
 });
 
 /// Another reader says the same of the same text.
-fn judge_reading(body: &Body, json: &[u8]) {
+fn judge_reading(body: &ParsedBody, json: &[u8]) {
     // Numbers may be too large for the other reader.
     let Ok(other) = serde_json::from_slice::<serde_json::Value>(json) else {
         return;
@@ -69,23 +69,23 @@ fn judge_reading(body: &Body, json: &[u8]) {
     for (name, member) in body.iter() {
         let value = &other[name];
         match member {
-            Member::Text(text) => assert_eq!(value.as_str(), Some(text.as_str())),
-            Member::Integer(number) => assert_eq!(value.as_i64(), Some(*number)),
-            Member::List(items) => {
+            BodyMember::Text(text) => assert_eq!(value.as_str(), Some(text.as_str())),
+            BodyMember::Integer(number) => assert_eq!(value.as_i64(), Some(*number)),
+            BodyMember::List(items) => {
                 assert!(items.len() <= MAX_ITEMS);
                 assert!(value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).eq(items));
             }
-            Member::Null => assert!(value.is_null()),
-            Member::Flag(flag) => assert_eq!(value.as_bool(), Some(*flag)),
-            Member::Number(_) => assert!(value.is_number() && value.as_i64().is_none()),
-            Member::Items(_) => assert!(value.is_array()),
-            Member::Object(_) => assert!(value.is_object()),
+            BodyMember::Null => assert!(value.is_null()),
+            BodyMember::Flag(flag) => assert_eq!(value.as_bool(), Some(*flag)),
+            BodyMember::Number(_) => assert!(value.is_number() && value.as_i64().is_none()),
+            BodyMember::Items(_) => assert!(value.is_array()),
+            BodyMember::Object(_) => assert!(value.is_object()),
         }
     }
 }
 
 /// What was let through is within every bound of the schema.
-fn judge_fit(body: &Checked) {
+fn judge_fit(body: &CheckedBody) {
     let long_enough = |text: &str| (2..=MAX).contains(&text.chars().count());
     let fits = |text: &str| long_enough(text) && !text.chars().any(char::is_control);
     assert!(body.text("t").is_some_and(fits));

@@ -12,7 +12,7 @@ use durward::base::key::{MAX_KEY_LEN, checksum_holds};
 use durward::base::scope::Mode;
 use durward::decide::extract::{Extracted, extract};
 use durward::decide::surface::{
-    ApiKey, Basic, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Password, Session, SessionRecord, Surface, SurfaceIndex,
+    ApiKeySurface, BasicSurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, BasicPassword, SessionSurface, SessionRecord, Surface, SurfaceIndex,
     SurfaceKind,
 };
 use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
@@ -49,7 +49,7 @@ fn session(name: &str, carriers: Vec<Carrier>) -> Surface {
     };
     surface(
         name,
-        SurfaceKind::Session(Session {
+        SurfaceKind::Session(SessionSurface {
             carriers,
             rules: Box::new(rules),
             record: SessionRecord::Sub(SurfaceName::parse("records").unwrap()),
@@ -65,7 +65,7 @@ fn surfaces() -> &'static [Surface] {
         vec![
             surface(
                 "api",
-                SurfaceKind::ApiKey(ApiKey {
+                SurfaceKind::ApiKey(ApiKeySurface {
                     carriers: vec![Carrier::BEARER],
                     prefixes: prefixes("htst_", "hlive_"),
                     keys: KeyOrigin::Generated,
@@ -77,8 +77,8 @@ fn surfaces() -> &'static [Surface] {
             session("portal", vec![header("x-portal-session"), Carrier::BEARER]),
             surface(
                 "pair",
-                SurfaceKind::KeyPair(KeyPair {
-                    halves: Halves::Headers {
+                SurfaceKind::KeyPair(KeyPairSurface {
+                    halves: HalfCarriers::Headers {
                         key: "x-api-key".into(),
                         secret: "x-api-secret".into(),
                     },
@@ -89,7 +89,7 @@ fn surfaces() -> &'static [Surface] {
             ),
             surface(
                 "legacy",
-                SurfaceKind::ApiKey(ApiKey {
+                SurfaceKind::ApiKey(ApiKeySurface {
                     carriers: vec![header("x-legacy-key")],
                     prefixes: prefixes("lgt-", "lgl-"),
                     keys: KeyOrigin::Imported,
@@ -99,9 +99,9 @@ fn surfaces() -> &'static [Surface] {
             ),
             surface(
                 "basic",
-                SurfaceKind::Basic(Basic {
+                SurfaceKind::Basic(BasicSurface {
                     key_prefixes: prefixes("bk_test_", "bk_live_"),
-                    password: Password::Secret {
+                    password: BasicPassword::Secret {
                         prefixes: prefixes("bs_test_", "bs_live_"),
                     },
                     keys: KeyOrigin::Imported,
@@ -109,9 +109,9 @@ fn surfaces() -> &'static [Surface] {
             ),
             surface(
                 "alone",
-                SurfaceKind::Basic(Basic {
+                SurfaceKind::Basic(BasicSurface {
                     key_prefixes: prefixes("one-t_", "one-l_"),
-                    password: Password::Empty,
+                    password: BasicPassword::Empty,
                     keys: KeyOrigin::Imported,
                 }),
             ),
@@ -144,17 +144,17 @@ fuzz_target!(|data: &[u8]| {
 fn judge(found: &Extracted<'_>, fields: &Fields, explicit: usize) {
     let kind = &surfaces()[found.surface.0].kind;
     match (kind, found.credential) {
-        (SurfaceKind::ApiKey(ApiKey { keys, .. }), Credential::Key(text)) => {
+        (SurfaceKind::ApiKey(ApiKeySurface { keys, .. }), Credential::Key(text)) => {
             let prefix = surfaces()[found.surface.0].prefix_of(text).expect("a key has its prefix");
             assert!(text.len() <= MAX_KEY_LEN && found.mode == prefix.mode);
             assert!(*keys == KeyOrigin::Imported || checksum_holds(text, &prefix.text).is_ok());
             assert_eq!(explicit, 1);
         }
-        (SurfaceKind::KeyPair(KeyPair { .. }), Credential::Pair { publishable, secret }) => {
+        (SurfaceKind::KeyPair(KeyPairSurface { .. }), Credential::Pair { publishable, secret }) => {
             assert!(publishable.starts_with(b"pk_") && secret.starts_with(b"sk_") && publishable[3..7] == secret[3..7]);
             assert_eq!(explicit, 2);
         }
-        (SurfaceKind::Session(Session { .. }), Credential::Jwt { token, origin }) => {
+        (SurfaceKind::Session(SessionSurface { .. }), Credential::Jwt { token, origin }) => {
             assert!(is_token_shaped(token) && token.len() <= MAX_TOKEN_LEN);
             match origin {
                 TokenOrigin::Header => assert_eq!(explicit, 1),
@@ -166,16 +166,16 @@ fn judge(found: &Extracted<'_>, fields: &Fields, explicit: usize) {
                 }
             }
         }
-        (SurfaceKind::Basic(Basic { password, .. }), credential @ Credential::Basic(text)) => {
+        (SurfaceKind::Basic(BasicSurface { password, .. }), credential @ Credential::Basic(text)) => {
             let plain = STANDARD.decode(text).expect("exactly base64");
             let at = plain.iter().position(|b| *b == b':').expect("a colon ends the user name");
             assert!(!plain.iter().any(u8::is_ascii_control) && plain.len() <= 2 * MAX_KEY_LEN + 1);
             assert_eq!(kind.with_key(credential, |user| user == &plain[..at]), Some(true));
             match password {
-                Password::Secret { .. } => {
+                BasicPassword::Secret { .. } => {
                     assert!(plain.starts_with(b"bk_") && plain[at + 1..].starts_with(b"bs_") && plain[3..7] == plain[at + 4..at + 8])
                 }
-                Password::Empty => assert!(plain.starts_with(b"one-") && plain.len() == at + 1),
+                BasicPassword::Empty => assert!(plain.starts_with(b"one-") && plain.len() == at + 1),
             }
             assert_eq!(explicit, 1);
         }

@@ -6,13 +6,13 @@ use std::sync::{Arc, OnceLock};
 use durward::base::clock::{BootMillis, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Facts, IdentityLines, Position, Principal, Reading, State, TenantRecord};
+use durward::base::principal::{CredentialRecord, Facts, IdentityLines, Position, Principal, Reading, CredentialState, TenantRecord};
 use durward::base::scope::{Scope, ScopeSet};
-use durward::decide::headers::{HeaderPolicy, IdentityNames, OutgoingHead, Scheme};
+use durward::decide::headers::{HeaderPolicy, IdentityNames, OutgoingHead, UriScheme};
 use durward::decide::method::Method;
 use durward::decide::peer::PeerPolicy;
 use durward::decide::route::{CredentialForwarding, Trailers};
-use durward::decide::surface::{ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, Surface, SurfaceKind};
+use durward::decide::surface::{ApiKeySurface, Carrier, DEFAULT_RANDOM, KeyOrigin, Surface, SurfaceKind};
 use durward::decide::target::RequestTarget;
 use durward::wire::fields::Fields;
 use durward::wire::head::{Progress, RequestHead};
@@ -33,7 +33,7 @@ fn world() -> &'static World {
         let name = SurfaceName::parse("keys").unwrap();
         let surface = Surface {
             name: name.clone(),
-            kind: SurfaceKind::ApiKey(ApiKey {
+            kind: SurfaceKind::ApiKey(ApiKeySurface {
                 carriers: vec![
                     Carrier::BEARER,
                     Carrier::Header("x-api-key".into()),
@@ -62,7 +62,7 @@ fn world() -> &'static World {
                 subject: None,
                 mode: None,
                 scopes: [Scope::parse("orders:read").unwrap()].into_iter().collect::<ScopeSet>(),
-                state: State::Active,
+                state: CredentialState::Active,
                 secret_fingerprint: None,
                 prefix: String::new(),
                 last4: String::new(),
@@ -115,7 +115,7 @@ fuzz_target!(|data: &[u8]| {
         principal: (trust % 3 != 0).then_some((&world.principal, &world.surface)),
         origin,
         peer: peer.ip(),
-        scheme: Scheme::Https,
+        scheme: UriScheme::Https,
         request_id: "request-1",
         target: &target,
         credentials: CredentialForwarding::Removed,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{BootMillis, Now, UnixMillis};
-use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, Published, Tenants};
+use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants};
 use durward::decide::token::ClaimLists;
 use libfuzzer_sys::fuzz_target;
 
@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
             scopes: None,
             required: Vec::new(),
             max_age: None,
-            keys: Arc::new(Published::of_file(PathBuf::new(), set)),
+            keys: Arc::new(PublishedKeys::of_file(PathBuf::new(), set)),
         }],
         skew: Duration::ZERO,
         max_token: MAX_EXTERNAL_TOKEN,

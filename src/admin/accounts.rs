@@ -1,21 +1,148 @@
-//! Operations on accounts: make, list, show, switch off and on, end, give another password.
+//! Accounts: their JSON, and the operations make, list, show, switch off and on, end, give another password.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::base::login::{is_email, login_fingerprint};
 use crate::base::principal::{CredentialRecord, Extras, PasswordHash};
 use crate::base::scope::Mode;
 use crate::decide::surface::{Carry, Recipe, Surface, SurfaceKind};
-use crate::issue::making::blank;
+use crate::issue::minting::blank;
 use crate::issue::password::{MAX_PASSWORD, hash_password};
 use crate::snapshot::Snapshot;
 use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords, find_any};
 
 use super::Operations;
 use super::error::OperationError;
-use super::keys::{parse_id, parse_name, parse_scopes};
-use super::people::{AccountList, AccountView, CreateAccount, Password, SetPassword};
+use super::receipts::Doubtful;
 use super::surfaces::find_surface_of;
-use super::tenants::{PAGE, parse_tenant};
-use super::times::{parse_expiry, printable};
+use super::text::{
+    PAGE, mode_word, parse_expiry, parse_id, parse_name, parse_scopes, parse_tenant, printable, role_words, scope_words, state_word, write,
+};
+
+/// Makes an account.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateAccount {
+    /// Its surface; may be left out when there is only one for accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surface: Option<String>,
+    /// Whose it is.
+    pub tenant: String,
+    /// Its e-mail address; needed where accounts log in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Its password; needed where accounts log in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Password>,
+    /// `test` or `live`, for surfaces with a mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// Its roles, by id or name.
+    pub roles: Vec<String>,
+    /// `30d`, or RFC 3339; without it, it does not expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Replaces a password.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetPassword {
+    /// The new one.
+    pub password: Password,
+}
+
+/// A password on its way to its hash. `Debug` shows nothing; wiped when dropped.
+#[derive(Clone, Default, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct Password(String);
+
+impl Password {
+    /// Wraps it.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The password itself, to be hashed.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// An account as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Its id: the identity, which never changes.
+    pub id: String,
+    /// Its e-mail address, which is not its identity.
+    pub email: Option<String>,
+    /// `active`, `disabled` or `revoked`.
+    pub state: String,
+    /// Its surface.
+    pub surface: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// `test`, `live` or none.
+    pub mode: Option<String>,
+    /// Its scopes, in the order in which they were given.
+    pub scopes: Vec<String>,
+    /// The ids of its roles.
+    pub roles: Vec<String>,
+    /// A name for people.
+    pub name: Option<String>,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// When it ends, RFC 3339.
+    pub expires_at: Option<String>,
+    /// Sessions begun before this are ended, RFC 3339.
+    pub valid_after: Option<String>,
+}
+
+impl From<&CredentialRecord> for AccountView {
+    fn from(record: &CredentialRecord) -> Self {
+        Self {
+            id: record.id.as_str().into(),
+            email: record.login().map(str::to_owned),
+            state: state_word(record.state).into(),
+            surface: record.surface.as_str().into(),
+            tenant: record.tenant.as_str().into(),
+            mode: mode_word(record.mode),
+            scopes: scope_words(&record.scopes),
+            roles: role_words(record),
+            name: record.name.clone(),
+            created_at: write(record.created_at),
+            expires_at: record.expires_at.map(write),
+            valid_after: record.valid_after.map(write),
+        }
+    }
+}
+
+impl Doubtful for AccountView {}
+
+/// A page of accounts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AccountList {
+    /// In order of id.
+    pub accounts: Vec<AccountView>,
+    /// Where the next page begins (`after`); none after the last.
+    pub next: Option<String>,
+}
 
 impl Operations {
     /// Makes an account. Where accounts log in it has an e-mail address, which no other account of the

@@ -4,16 +4,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::principal::State;
+use crate::base::principal::CredentialState;
 use crate::decide::surface::Surface;
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialFilter, TenantState};
 
 use super::Operations;
-use super::api::{CreateKey, CreateTenant};
 use super::error::OperationError;
+use super::keys::CreateKey;
 use super::surfaces::find_surface_of;
-use super::tenants::{PAGE, parse_tenant};
+use super::tenants::CreateTenant;
+use super::text::{PAGE, parse_tenant};
 
 /// The tenant of all canaries: one that is used again, so that drills leave no tenants behind.
 pub const DRILL_TENANT: &str = "durward-drill";
@@ -134,7 +135,7 @@ impl Operations {
             ..CredentialFilter::default()
         };
         let now = self.clock.now().wall;
-        let in_use = |state: State, ends: Option<_>| state == State::Active && ends.is_none_or(|end| end > now);
+        let in_use = |state: CredentialState, ends: Option<_>| state == CredentialState::Active && ends.is_none_or(|end| end > now);
         let all = self.store.list_credentials(filter).await?;
         let tenant_in_use = all.iter().any(|record| in_use(record.state, record.expires_at));
         if !tenant_in_use {

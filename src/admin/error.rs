@@ -1,6 +1,8 @@
 //! Why an operation was not done: what the operator API answers and the command line exits with.
 
-use crate::issue::making::MakeError;
+use serde::{Deserialize, Serialize};
+
+use crate::issue::minting::MakeError;
 use crate::store::{ChangeError, StoreError};
 
 /// Why an operation was not done. Holds no secret.
@@ -92,4 +94,20 @@ impl From<MakeError> for OperationError {
             MakeError::NoMode => Self::Conflict(error.to_string()),
         }
     }
+}
+
+/// Why an operation was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The reason.
+    pub error: FailureBody,
+}
+
+/// The reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureBody {
+    /// One of the codes of `OperationError`.
+    pub code: String,
+    /// For people.
+    pub message: String,
 }

@@ -19,16 +19,24 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::error::{Failure, FailureBody};
+use super::text::printable;
+
 /// Largest request body.
 pub const MAX_BODY: usize = 64 * 1024;
+
 /// From accept, or from the last answer, to the end of the next head: local peers need milliseconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// For the whole body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// For an operation; a reload of a large configuration is the slowest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// After the stop, for what is in flight.
 const DRAIN: Duration = Duration::from_secs(5);
+
 /// After a failed accept (no descriptors left, most often), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -129,6 +137,7 @@ pub async fn serve<S: Service>(listener: Listener, bounds: Bounds, service: Arc<
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<(Box<dyn Stream>, tokio::sync::OwnedSemaphorePermit)> {
@@ -173,7 +182,7 @@ async fn serve_connection<S: Service>(io: Box<dyn Stream>, age: Duration, servic
 async fn answer<S: Service>(service: &S, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let answer = timeout(ANSWER_TIMEOUT, service.answer(request)).await;
     write(answer.unwrap_or_else(|_| {
-        refuse(
+        fail(
             503,
             "unavailable",
             "the operation did not end in time; whether it was done is not known",
@@ -189,8 +198,8 @@ pub async fn read(request: Request<Incoming>) -> Result<Call, Answer> {
     let (head, body) = request.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return Err(refuse(413, "usage", "the body is larger than 64 KiB, or broke off")),
-        Err(_) => return Err(refuse(408, "usage", "the body did not arrive in time")),
+        Ok(Err(_)) => return Err(fail(413, "usage", "the body is larger than 64 KiB, or broke off")),
+        Err(_) => return Err(fail(408, "usage", "the body did not arrive in time")),
     };
     Ok(Call {
         method: head.method,
@@ -199,12 +208,22 @@ pub async fn read(request: Request<Incoming>) -> Result<Call, Answer> {
     })
 }
 
-fn refuse(status: u16, code: &str, message: &str) -> Answer {
-    let error = super::api::FailureBody {
+/// An answer that says why something was not done.
+pub(crate) fn fail(status: u16, code: &str, message: &str) -> Answer {
+    let error = FailureBody {
         code: code.into(),
         message: message.into(),
     };
-    Answer::json(status, &super::api::Failure { error })
+    Answer::json(status, &Failure { error })
+}
+
+pub(crate) fn no_such_path(call: &Call) -> Answer {
+    let path = printable(call.uri.path());
+    fail(404, "not_found", &format!("there is no `{} {path}` here", call.method))
+}
+
+pub(crate) fn wrong_method(right: &str) -> Answer {
+    fail(405, "usage", &format!("this path takes {right}"))
 }
 
 fn write(answer: Answer) -> Response<Full<Bytes>> {

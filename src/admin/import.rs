@@ -1,15 +1,52 @@
 //! Takes over credentials of which only hashes are known, so that nobody has to change a key.
 
-use crate::base::fingerprint::{Fingerprint, Part};
+use serde::{Deserialize, Serialize};
+
+use crate::base::fingerprint::{CredentialPart, Fingerprint};
 use crate::decide::surface::KeyOrigin;
-use crate::issue::making::adopt;
+use crate::issue::minting::adopt;
 use crate::store::find_any;
 
 use super::Operations;
-use super::api::{ImportKey, KeyView};
 use super::error::OperationError;
-use super::keys::{Halves, KeyWords, find_key_surface, parse_id};
-use super::times::parse_expiry;
+use super::keys::{KeyView, KeyWords};
+use super::surfaces::{Halves, find_key_surface};
+use super::text::{parse_expiry, parse_id};
+
+/// Takes over a credential of which only SHA-256 hashes are known.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImportKey {
+    /// The surface it is for; it must accept imported keys.
+    pub surface: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// SHA-256 of the key (or of the publishable half), 64 hexadecimal digits.
+    pub sha256: String,
+    /// SHA-256 of the secret half, for a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_sha256: Option<String>,
+    /// The id it is known by; made up when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its last four characters, for lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last4: Option<String>,
+    /// `test` or `live`; needed when the surface has both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// Who acts within the tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `30d`, or RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
 
 impl Operations {
     /// Imports one credential.
@@ -50,7 +87,7 @@ impl Operations {
             record.id = parse_id(id)?;
         }
         let older = self.peppers.older();
-        let older = older.map(|pepper| pepper.fingerprint_of_sha256(surface.name(), Part::Key, key.as_bytes()));
+        let older = older.map(|pepper| pepper.fingerprint_of_sha256(surface.name(), CredentialPart::Key, key.as_bytes()));
         if find_any(&*self.store, older).await? {
             // Also one that was revoked: it must not come back under another pepper.
             return Err(OperationError::Conflict("a credential with this key exists already".into()));

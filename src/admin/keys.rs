@@ -1,44 +1,238 @@
-//! Operations on keys: make, list, show, switch off and on, revoke.
+//! Keys and key pairs: their JSON, and the operations make, list, show, switch off and on, revoke.
 
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
 
-use crate::base::ids::{CredentialId, Subject, SurfaceName};
-use crate::base::principal::{CredentialRecord, Extras, Parent};
-use crate::base::scope::{Mode, Scope, ScopeSet};
-use crate::decide::route::{Access, Destination};
-use crate::decide::surface::{KeyOrigin, Recipe, Surface, SurfaceIndex};
-use crate::issue::making::{blank, finish, signing_secret};
-use crate::issue::spec::Action;
-use crate::snapshot::Snapshot;
-use crate::store::{CredentialChange, CredentialFilter};
+use crate::base::ids::CredentialId;
+use crate::base::key::GeneratedKey;
+use crate::base::principal::{CredentialRecord, CredentialState, Extras, Parent};
+use crate::base::scope::{Mode, ScopeSet};
+use crate::decide::surface::Recipe;
+use crate::issue::minting::{MintedCredential, blank, finish, signing_secret};
+use crate::store::{ChangeError, CredentialChange, CredentialFilter, NewRecords};
 
 use super::Operations;
-use super::api::{CreateKey, Created, KeyList, KeyView, Revealed};
 use super::error::OperationError;
-use super::mint::Minted;
-use super::roles::parse_description;
-use super::rotate::refuse_unused;
-use super::tenants::{PAGE, parse_tenant};
-use super::times::{parse_expiry, printable};
+use super::receipts::Doubtful;
+use super::surfaces::{KeySurface, find_key_surface, unused_scopes};
+use super::text::{
+    PAGE, mode_word, parse_description, parse_expiry, parse_id, parse_name, parse_scopes, parse_subject, parse_surface, parse_tenant,
+    role_words, scope_words, write,
+};
 
-/// Longest name for people, in bytes: one line of a list.
-const MAX_NAME: usize = 200;
-
-/// A surface on which keys are made, reduced to what making needs.
-pub(crate) struct KeySurface<'s> {
-    index: SurfaceIndex,
-    pub(crate) surface: &'s Surface,
-    pub(crate) halves: Halves,
-    pub(crate) keys: KeyOrigin,
+/// Makes a key or a key pair.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateKey {
+    /// The surface it is for.
+    pub surface: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// `test` or `live`; needed when the surface has both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// Its roles, by id or name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// The id of the record it hangs on, which ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Who acts within the tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `30d`, or RFC 3339; without it, it does not expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
-/// How many secrets a key of a surface has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Halves {
-    /// The key itself.
-    One,
-    /// A secret half besides.
-    Two,
+/// A credential just made: the only time its secret is shown.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct KeyMade {
+    /// Its id: not a secret, what it is listed and revoked by.
+    pub id: String,
+    /// The key, or the publishable half.
+    pub key: String,
+    /// The secret half of a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The visible beginning.
+    pub prefix: String,
+    /// The last four characters.
+    pub last4: String,
+    /// Its surface.
+    pub surface: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// Who acts within the tenant.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// `test`, `live` or none.
+    pub mode: Option<String>,
+    /// Its scopes, in the order in which they were given.
+    pub scopes: Vec<String>,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// The id of the record it hangs on, which ends it.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// A name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// When it ends, RFC 3339.
+    pub expires_at: Option<String>,
+}
+
+impl KeyMade {
+    /// What is shown of a record and its secrets, this once.
+    #[must_use]
+    pub fn new(record: &CredentialRecord, key: &GeneratedKey, secret: Option<&GeneratedKey>) -> Self {
+        let view = KeyView::from(record);
+        Self {
+            id: view.id,
+            key: key.expose().to_owned(),
+            secret: secret.map(|secret| secret.expose().to_owned()),
+            prefix: view.prefix,
+            last4: view.last4,
+            surface: view.surface,
+            tenant: view.tenant,
+            subject: view.subject,
+            mode: view.mode,
+            scopes: view.scopes,
+            roles: view.roles,
+            parent: view.parent,
+            name: view.name,
+            description: view.description,
+            expires_at: view.expires_at,
+        }
+    }
+}
+
+impl std::fmt::Debug for KeyMade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyMade").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A signing secret, for the service that signs with it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Revealed {
+    /// Its id.
+    pub id: String,
+    /// The secret itself.
+    pub secret: String,
+    /// The tenant that has it.
+    pub tenant: String,
+    /// When it ends, RFC 3339.
+    pub expires_at: Option<String>,
+}
+
+impl std::fmt::Debug for Revealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revealed").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The answer to a creation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Created {
+    /// What was made.
+    pub credential: KeyMade,
+    /// What an operator may want to know; nothing failed.
+    pub warnings: Vec<String>,
+    /// What is not known: whether it outlives a failure of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+}
+
+/// A credential as operators see it: no secret, no fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its id.
+    pub id: String,
+    /// `active`, `disabled` or `revoked`.
+    pub state: String,
+    /// The visible beginning.
+    pub prefix: String,
+    /// The last four characters.
+    pub last4: String,
+    /// Its surface.
+    pub surface: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// Who acts within the tenant.
+    pub subject: Option<String>,
+    /// `test`, `live` or none.
+    pub mode: Option<String>,
+    /// Its scopes, in the order in which they were given.
+    pub scopes: Vec<String>,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// The id of the record it hangs on, which ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// A name for people.
+    pub name: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// When it begins, RFC 3339.
+    pub not_before: Option<String>,
+    /// When it ends, RFC 3339.
+    pub expires_at: Option<String>,
+    /// When it was revoked, RFC 3339.
+    pub revoked_at: Option<String>,
+}
+
+impl From<&CredentialRecord> for KeyView {
+    fn from(record: &CredentialRecord) -> Self {
+        let (state, revoked_at) = match record.state {
+            CredentialState::Active => ("active", None),
+            CredentialState::Disabled => ("disabled", None),
+            CredentialState::Revoked { at } => ("revoked", Some(at)),
+        };
+        Self {
+            id: record.id.as_str().into(),
+            state: state.into(),
+            prefix: record.prefix.clone(),
+            last4: record.last4.clone(),
+            surface: record.surface.as_str().into(),
+            tenant: record.tenant.as_str().into(),
+            subject: record.subject.as_ref().map(|s| s.as_str().into()),
+            mode: mode_word(record.mode),
+            scopes: scope_words(&record.scopes),
+            roles: role_words(record),
+            parent: record.parent().map(|parent| parent.id.as_str().into()),
+            name: record.name.clone(),
+            description: record.description().map(str::to_owned),
+            created_at: write(record.created_at),
+            not_before: record.not_before.map(write),
+            expires_at: record.expires_at.map(write),
+            revoked_at: revoked_at.map(write),
+        }
+    }
+}
+
+impl Doubtful for KeyView {}
+
+/// A page of credentials.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyList {
+    /// In order of id.
+    pub keys: Vec<KeyView>,
+    /// Where the next page begins (`after`); none after the last.
+    pub next: Option<String>,
 }
 
 /// The checked words of a request to make or import a key.
@@ -46,6 +240,16 @@ pub(crate) struct KeyWords<'r> {
     pub(crate) scopes: &'r [String],
     pub(crate) subject: Option<&'r str>,
     pub(crate) name: Option<&'r str>,
+}
+
+/// A credential that was made.
+pub(crate) struct Minted {
+    /// What is shown this once.
+    pub(crate) credential: KeyMade,
+    /// Those changed in the same step, as they are then; empty when that is in doubt.
+    pub(crate) changed: Vec<CredentialRecord>,
+    /// What is not known.
+    pub(crate) doubt: Option<String>,
 }
 
 impl Operations {
@@ -160,7 +364,7 @@ impl Operations {
             id: record.id.as_str().into(),
             secret: secret.expose().to_owned(),
             tenant: record.tenant.as_str().into(),
-            expires_at: record.expires_at.map(super::times::write),
+            expires_at: record.expires_at.map(write),
         })
     }
 
@@ -218,155 +422,46 @@ impl Operations {
     }
 }
 
-impl KeySurface<'_> {
-    /// The mode of a new key: what was asked for if the surface has it, or the only one there is.
-    pub(crate) fn resolve_mode(&self, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
-        let mut modes: Vec<Mode> = self.surface.prefixes().iter().filter_map(|p| p.mode).collect();
-        modes.sort_unstable();
-        modes.dedup();
-        modes.retain(|mode| self.surface.mode.is_none_or(|pinned| pinned == *mode));
-        let words = modes.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" or ");
-        let Some(asked) = asked else {
-            return match modes.as_slice() {
-                [] => Ok(None),
-                [only] => Ok(Some(*only)),
-                _ => Err(OperationError::Usage(format!(
-                    "surface `{}` has more than one mode: say --mode {words}",
-                    self.name()
-                ))),
-            };
+impl Operations {
+    /// Stores a new credential and changes others in the same step.
+    pub(crate) async fn store_made(
+        &self,
+        made: MintedCredential,
+        changes: Vec<(CredentialId, CredentialChange)>,
+    ) -> Result<Minted, OperationError> {
+        let key = made.key.ok_or_else(|| OperationError::Unavailable("no key was made".into()))?;
+        let now = made.record.created_at;
+        let new = NewRecords {
+            credentials: vec![made.record.clone()],
+            changes,
+            ..NewRecords::default()
         };
-        let mode = Mode::parse(asked).filter(|mode| modes.contains(mode));
-        mode.map(Some).ok_or_else(|| {
-            OperationError::Usage(if modes.is_empty() {
-                format!("surface `{}` has no modes: leave --mode out", self.name())
-            } else {
-                format!("surface `{}` has no mode `{}`: say --mode {words}", self.name(), printable(asked))
-            })
+        let (written, doubt) = match self.store.create(new, now).await {
+            Ok(written) => (written, None),
+            // It was made: whoever asked must have it, and hear that it may yet be lost.
+            Err(error @ ChangeError::Unconfirmed(_)) => (vec![made.record], Some(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        let mut written = written.into_iter();
+        let stored = written.next();
+        let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
+        Ok(Minted {
+            credential: KeyMade::new(&stored, &key, made.secret.as_ref()),
+            changed: written.collect(),
+            doubt,
         })
     }
-
-    pub(crate) const fn name(&self) -> &SurfaceName {
-        &self.surface.name
-    }
-
-    fn prefix(&self, mode: Option<Mode>) -> &str {
-        let mut prefixes = self.surface.prefixes().iter();
-        prefixes.find(|p| p.mode == mode).map_or("", |p| p.text.as_str())
-    }
 }
 
-/// The surface of this name, if keys are made on it.
-pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result<KeySurface<'s>, OperationError> {
-    let found = snapshot.surfaces.iter().enumerate().find(|(_, s)| s.name.as_str() == name);
-    let Some((index, surface)) = found else {
-        let names = snapshot.surfaces.iter().filter(|s| takes_keys(s)).map(|s| s.name.as_str());
-        let names = names.collect::<Vec<_>>().join(", ");
-        return Err(OperationError::Usage(format!(
-            "there is no surface `{}`; keys can be made for: {names}",
-            printable(name)
-        )));
+pub(super) fn refuse_unused(old: &CredentialRecord, expired: bool) -> Result<(), OperationError> {
+    let why = match old.state {
+        CredentialState::Revoked { .. } => "is revoked",
+        CredentialState::Disabled => "is disabled",
+        CredentialState::Active if expired => "has expired",
+        CredentialState::Active => return Ok(()),
     };
-    let (halves, keys) = match surface.kind.recipe() {
-        Recipe::Keys { secret, origin, .. } => (if secret.is_some() { Halves::Two } else { Halves::One }, origin),
-        Recipe::Signing(_) => (Halves::One, KeyOrigin::Generated),
-        Recipe::Elsewhere => {
-            return Err(OperationError::Usage(format!(
-                "surface `{name}` takes tokens of issuers that are not durward: they are made there"
-            )));
-        }
-        Recipe::Session(_) => {
-            return Err(OperationError::Usage(format!(
-                "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{}`",
-                surface.record_surface()
-            )));
-        }
-        Recipe::Account => {
-            return Err(OperationError::Usage(format!(
-                "surface `{name}` takes accounts, which `durward accounts create` makes"
-            )));
-        }
-    };
-    Ok(KeySurface {
-        index: SurfaceIndex(index),
-        surface,
-        halves,
-        keys,
-    })
-}
-
-fn takes_keys(surface: &Surface) -> bool {
-    matches!(surface.kind.recipe(), Recipe::Keys { .. } | Recipe::Signing(_))
-}
-
-/// Warns of scopes that open nothing, neither to the key nor to what is made with it: most often a
-/// misspelling.
-pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held: &ScopeSet) -> Vec<String> {
-    let reached = reached_surfaces(snapshot, surface);
-    let needed = |scope: &Scope| {
-        snapshot.routes.iter().any(|route| match &route.access {
-            Access::Public => false,
-            Access::Surfaces { surfaces, scopes } => surfaces.iter().any(|index| reached.contains(index)) && scopes.contains(scope),
-        })
-    };
-    let unused = held.iter().filter(|scope| !needed(scope));
-    unused
-        .map(|scope| format!("no route of surface `{}` needs the scope `{scope}`", surface.name()))
-        .collect()
-}
-
-/// The surfaces whose routes a key of this surface opens: its own, those of tokens that hang on it, and
-/// those of everything that can be minted with any of these.
-fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<SurfaceIndex> {
-    let hangs_here = |s: &Surface| s.record_surface() == surface.name();
-    let on_it = (0..snapshot.surfaces.len()).map(SurfaceIndex);
-    let mut reached: BTreeSet<_> = on_it
-        .filter(|index| snapshot.surfaces.get(index.0).is_some_and(hangs_here))
-        .collect();
-    reached.insert(surface.index);
-    loop {
-        let before = reached.len();
-        for route in &snapshot.routes {
-            let (Access::Surfaces { surfaces, .. }, Destination::Served(issuer)) = (&route.access, route.destination) else {
-                continue;
-            };
-            let Some(Action::Mint { mints, .. }) = snapshot.issuers.get(issuer.0).map(|issuer| &issuer.action) else {
-                continue;
-            };
-            if surfaces.iter().any(|index| reached.contains(index)) {
-                reached.extend(mints.iter().map(|mint| mint.surface));
-            }
-        }
-        // Every round but the last adds a surface, so there are no more rounds than surfaces.
-        if reached.len() == before {
-            return reached;
-        }
-    }
-}
-
-pub(crate) fn parse_id(id: &str) -> Result<CredentialId, OperationError> {
-    CredentialId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a credential id: {e}", printable(id))))
-}
-
-pub(crate) fn parse_surface(name: &str) -> Result<SurfaceName, OperationError> {
-    SurfaceName::parse(name).map_err(|e| OperationError::Usage(format!("`{}` is not a surface name: {e}", printable(name))))
-}
-
-pub(crate) fn parse_subject(subject: &str) -> Result<Subject, OperationError> {
-    Subject::parse(subject).map_err(|e| OperationError::Usage(format!("`{}` is not a subject: {e}", printable(subject))))
-}
-
-pub(crate) fn parse_scopes(words: &[String]) -> Result<ScopeSet, OperationError> {
-    let parse = |word: &String| Scope::parse(word).map_err(|e| OperationError::Usage(format!("`{}` is not a scope: {e}", printable(word))));
-    words.iter().map(parse).collect()
-}
-
-pub(crate) fn parse_name(name: &str) -> Result<String, OperationError> {
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(OperationError::Usage(format!(
-            "`{}` is not a name: 1 to {MAX_NAME} bytes without control characters",
-            printable(name)
-        )));
-    }
-    Ok(name.to_owned())
+    Err(OperationError::Conflict(format!(
+        "credential `{}` {why}; make a new one with `durward keys create`",
+        old.id
+    )))
 }

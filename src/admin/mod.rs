@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::snapshot::SharedSnapshot;
@@ -13,31 +15,27 @@ use crate::store::announce::Identity;
 use crate::store::{BoxFuture, CredentialStore};
 use crate::telemetry::Telemetry;
 
-mod accounts;
-pub mod api;
+pub mod accounts;
 pub mod drill;
 pub mod error;
 pub mod http;
-mod import;
-mod keys;
-mod mint;
-pub mod people;
+pub mod import;
+pub mod keys;
 pub mod peppers;
 pub mod probes;
+pub mod readiness;
 pub mod receipts;
-mod roles;
-mod rotate;
+pub mod roles;
+pub mod rotate;
 pub mod routes;
-mod sessions;
+pub mod sessions;
 pub mod socket;
 mod surfaces;
-mod tenants;
-mod times;
-pub mod told;
+pub mod tenants;
+mod text;
 
 pub use error::OperationError;
-use probes::Readiness;
-pub use sessions::SessionQuery;
+use readiness::{Checks, Readiness};
 
 /// Reads the configuration again and puts it in force, or answers why not with file, line and caret.
 pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -61,7 +59,7 @@ pub struct Operations {
     /// Reloads the configuration.
     pub reload: Reload,
     /// Where the public side listens.
-    pub listeners: Vec<api::ListenerView>,
+    pub listeners: Vec<ListenerView>,
     /// Who this gateway is in its receipts.
     pub gateway: Identity,
     /// Where probes are answered over TCP, if anywhere.
@@ -73,15 +71,15 @@ impl Operations {
     ///
     /// # Errors
     /// [`OperationError::Configuration`]: nothing was changed.
-    pub async fn reload(&self) -> Result<api::Reloaded, OperationError> {
+    pub async fn reload(&self) -> Result<Reloaded, OperationError> {
         (self.reload)().await.map_err(OperationError::Configuration)?;
-        Ok(api::Reloaded {
+        Ok(Reloaded {
             version: self.snapshot.version(),
         })
     }
 
     /// What readiness rests on. A gateway that is not registered can admit nobody whom it has to look up.
-    fn checks(&self) -> api::Checks {
+    fn checks(&self) -> Checks {
         let mut checks = self.readiness.checks(self.clock.now().boot);
         if let Some(why) = self.store.unregistered()
             && checks.store == "ok"
@@ -99,10 +97,10 @@ impl Operations {
 
     /// What runs, and how it is.
     #[must_use]
-    pub fn status(&self) -> api::Status {
+    pub fn status(&self) -> Status {
         let snapshot = self.snapshot.load();
         let checks = self.checks();
-        api::Status {
+        Status {
             version: env!("CARGO_PKG_VERSION").into(),
             configuration: self.snapshot.version(),
             ready: checks.all_pass(),
@@ -121,6 +119,48 @@ impl fmt::Debug for Operations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operations").finish_non_exhaustive()
     }
+}
+
+/// The answer to a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Counts the configurations since the start; requests use this one from now on.
+    pub version: u64,
+}
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The gateway's version.
+    pub version: String,
+    /// Counts the configurations since the start.
+    pub configuration: u64,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Why, or why not.
+    pub checks: Checks,
+    /// Names of the surfaces.
+    pub surfaces: Vec<String>,
+    /// Names of the upstreams.
+    pub upstreams: Vec<String>,
+    /// How many routes there are.
+    pub routes: usize,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Where the public side listens.
+    pub listeners: Vec<ListenerView>,
+    /// Where probes are answered over TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<String>,
+}
+
+/// One public listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// Its name.
+    pub name: String,
+    /// Where it listens; the real port where the configuration says 0.
+    pub address: String,
 }
 
 #[cfg(test)]

@@ -8,15 +8,13 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::PepperMark;
 use crate::base::key::{IdKind, mint_id};
 use crate::base::login::login_fingerprint;
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::store::{ChangeError, CredentialFilter, Listed, MAX_LIST, PepperList, UnderPepper, pepper_of};
 
 use super::Operations;
-use super::api::{KeyList, KeyView};
 use super::error::OperationError;
-use super::keys::{parse_id, parse_surface};
-use super::tenants::{PAGE, parse_tenant};
-use super::times::{printable, write};
+use super::keys::{KeyList, KeyView};
+use super::text::{PAGE, parse_id, parse_surface, parse_tenant, printable, write};
 
 /// How long one call goes on moving accounts before it answers where to go on: well within what an
 /// operation may take, with a disk that needs milliseconds for each.
@@ -109,7 +107,7 @@ impl Operations {
         loop {
             let page = self.page_of(after).await?;
             let in_force = |record: &&CredentialRecord| {
-                !matches!(record.state, State::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
+                !matches!(record.state, CredentialState::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
             };
             for record in page.iter().filter(in_force) {
                 let Some(mark) = pepper_of(record, oldest) else { continue };

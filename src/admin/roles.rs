@@ -1,5 +1,7 @@
-//! Operations on roles: those of a tenant are made, changed and deleted here; those of the
+//! Roles: their JSON, and operations on them. Those of a tenant are made, changed and deleted here; those of the
 //! configuration are shown.
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{RoleId, TenantId};
 use crate::base::principal::{MAX_ROLES, RoleRecord};
@@ -8,13 +10,86 @@ use crate::store::RoleChange;
 
 use super::Operations;
 use super::error::OperationError;
-use super::keys::{parse_name, parse_scopes};
-use super::people::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
-use super::tenants::parse_tenant;
-use super::times::printable;
+use super::receipts::Doubtful;
+use super::text::{parse_description, parse_name, parse_role_id, parse_scopes, parse_tenant, printable, scope_words, write};
 
-/// Longest description, in bytes: a paragraph, and what stores take.
-const MAX_DESCRIPTION: usize = 1024;
+/// Makes a role of a tenant.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateRole {
+    /// Whose it is.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What its holders may do.
+    pub scopes: Vec<String>,
+}
+
+/// Changes a role; what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetRole {
+    /// Replaces its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Replaces its description.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Replaces what its holders may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+}
+
+/// A role as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleView {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whose it is; none for a role of the configuration, which every tenant may use.
+    pub tenant: Option<String>,
+    /// What its holders may do, sorted.
+    pub scopes: Vec<String>,
+    /// When it was made, RFC 3339; none for a role of the configuration.
+    pub created_at: Option<String>,
+}
+
+impl From<&RoleRecord> for RoleView {
+    fn from(role: &RoleRecord) -> Self {
+        Self {
+            id: role.id.as_str().into(),
+            name: role.name.clone(),
+            description: role.description.clone(),
+            tenant: role.tenant.as_ref().map(|t| t.as_str().into()),
+            scopes: scope_words(&role.scopes),
+            created_at: role.tenant.as_ref().map(|_| write(role.created_at)),
+        }
+    }
+}
+
+impl Doubtful for RoleView {}
+
+/// Roles: those of the configuration, then those of the tenant asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoleList {
+    /// The roles.
+    pub roles: Vec<RoleView>,
+}
+
+/// The role that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleDeleted {
+    /// Its id.
+    pub id: String,
+}
+
+impl Doubtful for RoleDeleted {}
 
 impl Operations {
     /// Makes a role of a tenant. Its name must not be that of another role the tenant can use.
@@ -48,7 +123,7 @@ impl Operations {
     /// [`OperationError`], as the store has it.
     pub async fn list_roles(&self, tenant: Option<&str>) -> Result<RoleList, OperationError> {
         let snapshot = self.snapshot.load();
-        let mut roles: Vec<RoleView> = snapshot.authority.roles.iter().map(RoleView::from).collect();
+        let mut roles: Vec<RoleView> = snapshot.scope_grants.roles.iter().map(RoleView::from).collect();
         if let Some(tenant) = tenant {
             let stored = self.store.list_roles(parse_tenant(tenant)?).await?;
             roles.extend(stored.iter().map(RoleView::from));
@@ -62,7 +137,7 @@ impl Operations {
     /// [`OperationError::NotFound`], or as the store has it.
     pub async fn show_role(&self, id: &str) -> Result<RoleView, OperationError> {
         let id = parse_role_id(id)?;
-        if let Some(role) = self.snapshot.load().authority.roles.find(&id) {
+        if let Some(role) = self.snapshot.load().scope_grants.roles.find(&id) {
             return Ok(RoleView::from(role));
         }
         let found = self.store.find_role(id.clone()).await?;
@@ -133,7 +208,7 @@ impl Operations {
         }
         let stored = self.store.list_roles(tenant.clone()).await?;
         let usable = |word: &String| {
-            let mut all = snapshot.authority.roles.iter().chain(&stored);
+            let mut all = snapshot.scope_grants.roles.iter().chain(&stored);
             let found = all.find(|role| role.id.as_str() == word || role.name == *word);
             found.map(|role| role.id.clone()).ok_or_else(|| {
                 OperationError::NotFound(format!(
@@ -149,7 +224,7 @@ impl Operations {
     async fn refuse_name(&self, tenant: &TenantId, role: &RoleRecord) -> Result<(), OperationError> {
         let snapshot = self.snapshot.load();
         let stored = self.store.list_roles(tenant.clone()).await?;
-        let mut others = snapshot.authority.roles.iter().chain(&stored);
+        let mut others = snapshot.scope_grants.roles.iter().chain(&stored);
         if others.any(|other| other.id != role.id && other.name == role.name) {
             return Err(OperationError::Conflict(format!(
                 "tenant `{tenant}` has a role `{}` already",
@@ -161,7 +236,7 @@ impl Operations {
 
     fn parse_stored_role(&self, id: &str) -> Result<RoleId, OperationError> {
         let id = parse_role_id(id)?;
-        if self.snapshot.load().authority.roles.find(&id).is_some() {
+        if self.snapshot.load().scope_grants.roles.find(&id).is_some() {
             return Err(OperationError::Conflict(format!(
                 "role `{id}` stands in the configuration and is changed there"
             )));
@@ -172,17 +247,4 @@ impl Operations {
 
 fn no_role(id: &str) -> OperationError {
     OperationError::NotFound(format!("there is no role `{id}`"))
-}
-
-pub(crate) fn parse_role_id(id: &str) -> Result<RoleId, OperationError> {
-    RoleId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a role id: {e}", printable(id))))
-}
-
-pub(crate) fn parse_description(text: &str) -> Result<String, OperationError> {
-    if text.len() > MAX_DESCRIPTION || text.chars().any(char::is_control) {
-        return Err(OperationError::Usage(format!(
-            "a description has at most {MAX_DESCRIPTION} bytes and no control characters"
-        )));
-    }
-    Ok(text.to_owned())
 }

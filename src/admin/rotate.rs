@@ -2,19 +2,61 @@
 
 use std::time::Duration;
 
-use crate::base::principal::{CredentialRecord, State};
-use crate::issue::making::successor;
+use serde::{Deserialize, Serialize};
+
+use crate::issue::minting::successor;
 use crate::store::CredentialChange;
 
 use super::Operations;
-use super::api::{Replaced, RotateKey, Rotated};
 use super::error::OperationError;
-use super::keys::{find_key_surface, unused_scopes};
-use super::mint::Minted;
-use super::times::{parse_duration, parse_expiry, write};
+use super::keys::{KeyMade, Minted, refuse_unused};
+use super::receipts::Doubtful;
+use super::surfaces::{find_key_surface, unused_scopes};
+use super::text::{parse_duration, parse_expiry, write};
 
 /// How long the old credential goes on working if nothing is said: time to roll a deployment.
 const GRACE: Duration = Duration::from_secs(3_600);
+
+/// Replaces a credential.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotateKey {
+    /// How long the old one goes on working; `0` ends it now. Default one hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace: Option<String>,
+    /// When the new one ends; without it, when the old one would have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+/// The answer to a rotation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rotated {
+    /// What was made.
+    pub credential: KeyMade,
+    /// What it replaces.
+    pub replaces: Replaced,
+    /// What an operator may want to know; nothing failed.
+    pub warnings: Vec<String>,
+    /// What is not known: whether the end of the old one outlives a failure of the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+}
+
+/// The old half of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Its id.
+    pub id: String,
+    /// When it stops working, RFC 3339.
+    pub expires_at: Option<String>,
+}
+
+impl Doubtful for Rotated {
+    fn doubt(&self) -> Option<String> {
+        self.doubt.clone()
+    }
+}
 
 impl Operations {
     /// Makes a credential like the one of `id` and lets the old one end after the grace.
@@ -65,17 +107,4 @@ impl Operations {
             doubt,
         })
     }
-}
-
-pub(super) fn refuse_unused(old: &CredentialRecord, expired: bool) -> Result<(), OperationError> {
-    let why = match old.state {
-        State::Revoked { .. } => "is revoked",
-        State::Disabled => "is disabled",
-        State::Active if expired => "has expired",
-        State::Active => return Ok(()),
-    };
-    Err(OperationError::Conflict(format!(
-        "credential `{}` {why}; make a new one with `durward keys create`",
-        old.id
-    )))
 }

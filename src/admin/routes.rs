@@ -11,11 +11,12 @@ use serde::de::DeserializeOwned;
 use crate::base::percent;
 use crate::store::{CredentialChange, TenantState};
 
-use super::api::{CreateTenant, Failure, FailureBody};
 use super::error::OperationError;
-use super::http::{self, Answer, Call, Service};
+use super::http::{Answer, Call, Service, fail, no_such_path, read};
 use super::receipts::{About, Doubtful, MAX_WAIT};
-use super::{Operations, SessionQuery, probes};
+use super::sessions::SessionQuery;
+use super::tenants::CreateTenant;
+use super::{Operations, probes};
 
 /// The whole operator API, for the Unix socket.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct OperatorApi(pub Arc<Operations>);
 
 impl Service for OperatorApi {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let call = match http::read(request).await {
+        let call = match read(request).await {
             Ok(call) => call,
             Err(refusal) => return refusal,
         };
@@ -275,21 +276,4 @@ impl Query {
         }
         Ok(query)
     }
-}
-
-pub(crate) fn no_such_path(call: &Call) -> Answer {
-    let path = super::times::printable(call.uri.path());
-    fail(404, "not_found", &format!("there is no `{} {path}` here", call.method))
-}
-
-pub(crate) fn wrong_method(right: &str) -> Answer {
-    fail(405, "usage", &format!("this path takes {right}"))
-}
-
-fn fail(status: u16, code: &str, message: &str) -> Answer {
-    let error = FailureBody {
-        code: code.into(),
-        message: message.into(),
-    };
-    Answer::json(status, &Failure { error })
 }

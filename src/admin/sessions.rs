@@ -1,17 +1,101 @@
-//! Operations on sessions: what hangs on another record, or slides, is listed and ended.
+//! Sessions: their JSON, and operations on them. What hangs on another record, or slides, is listed and ended.
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject};
-use crate::base::principal::{CredentialRecord, Idle, MAX_ANCESTORS, State};
+use crate::base::principal::{ClaimValue, CredentialRecord, CredentialState, IdleTimeout, MAX_ANCESTORS};
 use crate::store::{CredentialChange, CredentialFilter};
 
 use super::Operations;
 use super::error::OperationError;
-use super::keys::{parse_id, parse_subject, parse_surface};
-use super::people::{SessionList, SessionView, SessionsEnded};
-use super::tenants::{PAGE, parse_tenant};
+use super::receipts::Doubtful;
+use super::text::{PAGE, mode_word, parse_id, parse_subject, parse_surface, parse_tenant, scope_words, state_word, write};
+
+/// A session as operators see it: a record that hangs on another, or that slides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub id: String,
+    /// `active`, `disabled` or `revoked`.
+    pub state: String,
+    /// Its surface.
+    pub surface: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// Who acts within the tenant.
+    pub subject: Option<String>,
+    /// The id of the record it hangs on, which ends it.
+    pub parent: Option<String>,
+    /// `test`, `live` or none.
+    pub mode: Option<String>,
+    /// Its scopes, in the order in which they were given.
+    pub scopes: Vec<String>,
+    /// Its claims.
+    pub claims: serde_json::Map<String, serde_json::Value>,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// When it was last used, RFC 3339, about a minute late; for those that slide.
+    pub last_used_at: Option<String>,
+    /// When it ends if it is not used before, RFC 3339; for those that slide.
+    pub idle_at: Option<String>,
+    /// When it ends in any case, RFC 3339.
+    pub expires_at: Option<String>,
+    /// When it ends if it is not used before, by itself or with what it hangs on, RFC 3339; `None`: it has no end.
+    #[serde(default)]
+    pub ends_at: Option<String>,
+}
+
+impl SessionView {
+    /// A session that ends at `ends_at` if it is not used before.
+    pub(super) fn new(record: &CredentialRecord, ends_at: Option<UnixMillis>) -> Self {
+        let claims = record.claims().into_iter().flat_map(|claims| claims.iter());
+        let json = |value: &ClaimValue| match value {
+            ClaimValue::Text(text) => serde_json::Value::from(text.as_str()),
+            ClaimValue::List(words) => serde_json::Value::from(words.clone()),
+        };
+        Self {
+            id: record.id.as_str().into(),
+            state: state_word(record.state).into(),
+            surface: record.surface.as_str().into(),
+            tenant: record.tenant.as_str().into(),
+            subject: record.subject.as_ref().map(|s| s.as_str().into()),
+            parent: record.parent().map(|parent| parent.id.as_str().into()),
+            mode: mode_word(record.mode),
+            scopes: scope_words(&record.scopes),
+            claims: claims.map(|(name, value)| (name.to_owned(), json(value))).collect(),
+            created_at: write(record.created_at),
+            last_used_at: record.idle().map(|idle| write(idle.last_used)),
+            idle_at: record.idle().map(|idle| write(idle.ends_at())),
+            expires_at: record.expires_at.map(write),
+            ends_at: ends_at.map(write),
+        }
+    }
+}
+
+impl Doubtful for SessionView {}
+
+/// A page of sessions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionList {
+    /// In order of id.
+    pub sessions: Vec<SessionView>,
+    /// Where the next page begins (`after`); none after the last.
+    pub next: Option<String>,
+}
+
+/// Everything that hangs on a record was ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsEnded {
+    /// The id of the record, which itself goes on.
+    pub id: String,
+    /// What hangs on it and was made before this is ended, RFC 3339.
+    pub valid_after: Option<String>,
+}
+
+impl Doubtful for SessionsEnded {}
 
 /// Which sessions are listed.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +198,8 @@ impl Operations {
             let Some(Some(ancestor)) = above.get(&named.id) else {
                 return Ok(Life::Over);
             };
-            let ended = matches!(ancestor.state, State::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
+            let ended =
+                matches!(ancestor.state, CredentialState::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
                 return Ok(Life::Over);
@@ -154,14 +239,14 @@ impl Operations {
         tracing::info!(credential = %record.id, "everything that hangs on it was ended");
         Ok(SessionsEnded {
             id: record.id.as_str().into(),
-            valid_after: record.valid_after.map(super::times::write),
+            valid_after: record.valid_after.map(write),
         })
     }
 }
 
 /// When a record ends by itself if it is not used before.
 fn own_end(record: &CredentialRecord) -> Option<UnixMillis> {
-    earlier(record.expires_at, record.idle().map(Idle::ends_at))
+    earlier(record.expires_at, record.idle().map(IdleTimeout::ends_at))
 }
 
 fn earlier(one: Option<UnixMillis>, other: Option<UnixMillis>) -> Option<UnixMillis> {

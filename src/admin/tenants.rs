@@ -1,16 +1,55 @@
-//! Operations on tenants.
+//! Tenants: their JSON, and operations on them.
 
-use crate::base::ids::TenantId;
+use serde::{Deserialize, Serialize};
+
+use crate::base::principal::TenantRecord;
 use crate::decide::route::literal_beside_tenant;
 use crate::store::TenantState;
 
 use super::Operations;
-use super::api::{CreateTenant, TenantList, TenantView};
 use super::error::OperationError;
-use super::times::printable;
+use super::receipts::Doubtful;
+use super::text::{PAGE, parse_tenant, write};
 
-/// Most entries of one page; stores cap lists at the same number.
-pub(crate) const PAGE: usize = 1_000;
+/// Makes a tenant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTenant {
+    /// The operator's word for it; becomes the tenant header.
+    pub id: String,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantView {
+    /// Its id.
+    pub id: String,
+    /// Whether its credentials are admitted.
+    pub active: bool,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+}
+
+impl From<&TenantRecord> for TenantView {
+    fn from(tenant: &TenantRecord) -> Self {
+        Self {
+            id: tenant.id.as_str().into(),
+            active: tenant.active,
+            created_at: write(tenant.created_at),
+        }
+    }
+}
+
+impl Doubtful for TenantView {}
+
+/// A page of tenants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TenantList {
+    /// In order of id.
+    pub tenants: Vec<TenantView>,
+    /// Where the next page begins (`after`); none after the last.
+    pub next: Option<String>,
+}
 
 impl Operations {
     /// Makes an active tenant.
@@ -56,8 +95,4 @@ impl Operations {
         tracing::info!(tenant = %tenant.id, active = tenant.active, "tenant changed");
         Ok(TenantView::from(&tenant))
     }
-}
-
-pub(crate) fn parse_tenant(id: &str) -> Result<TenantId, OperationError> {
-    TenantId::parse(id).map_err(|e| OperationError::Usage(format!("`{}` is not a tenant id: {e}", printable(id))))
 }

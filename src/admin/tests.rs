@@ -4,14 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::{Fingerprint, Part, sha256};
+use crate::base::fingerprint::{CredentialPart, Fingerprint, sha256};
 use crate::base::ids::SurfaceName;
 use crate::base::scope::Scope;
 use crate::config::{Purpose, load};
-use crate::store::CredentialChange;
+use crate::store::{CredentialChange, FactStore};
 
-use super::api::{CreateKey, CreateTenant, ImportKey, RotateKey};
-use super::keys::{find_key_surface, unused_scopes};
+use super::import::ImportKey;
+use super::keys::CreateKey;
+use super::rotate::RotateKey;
+use super::surfaces::{find_key_surface, unused_scopes};
+use super::tenants::CreateTenant;
 use super::*;
 
 mod fixture;
@@ -61,7 +64,7 @@ async fn a_made_key_is_the_contracts_json_and_found_by_its_fingerprint() {
     );
     let surface = SurfaceName::parse("api").unwrap();
     let found = store
-        .find(pepper().fingerprint(&surface, Part::Key, text.as_bytes()))
+        .find(pepper().fingerprint(&surface, CredentialPart::Key, text.as_bytes()))
         .await
         .unwrap();
     assert_eq!(found.facts.unwrap().credential.id.as_str(), json["id"]);
@@ -80,10 +83,13 @@ async fn a_pair_shows_both_halves_once_and_keeps_both_fingerprints() {
     assert!(made.key.starts_with("pk_live_") && secret.starts_with("sk_live_"));
     let surface = SurfaceName::parse("pair").unwrap();
     let record = store.credentials.lock().unwrap().values().next().unwrap().clone();
-    assert_eq!(record.fingerprint, pepper().fingerprint(&surface, Part::Key, made.key.as_bytes()));
+    assert_eq!(
+        record.fingerprint,
+        pepper().fingerprint(&surface, CredentialPart::Key, made.key.as_bytes())
+    );
     assert_eq!(
         record.secret_fingerprint,
-        Some(pepper().fingerprint(&surface, Part::Secret, secret.as_bytes()))
+        Some(pepper().fingerprint(&surface, CredentialPart::Secret, secret.as_bytes()))
     );
     let view = serde_json::to_string(&operations.show_key(&made.id).await.unwrap()).unwrap();
     assert!(!view.contains(&made.key) && !view.contains(&secret), "{view}");
@@ -260,7 +266,7 @@ async fn imported_hashes_are_found_by_the_key_they_are_of() {
     };
     assert_eq!(operations.import_key(&request).await.unwrap().id, "legacy-7");
     let surface = SurfaceName::parse("old").unwrap();
-    let fingerprint = pepper().fingerprint_of_sha256(&surface, Part::Key, &sha256(b"old_secret"));
+    let fingerprint = pepper().fingerprint_of_sha256(&surface, CredentialPart::Key, &sha256(b"old_secret"));
     assert_eq!(
         store.find(fingerprint).await.unwrap().facts.unwrap().credential.id.as_str(),
         "legacy-7"

@@ -1,6 +1,10 @@
-//! What a caller presented: untrusted, borrowed from the request head, never copied or printed.
+//! What a caller presented, and why it proves nothing.
+//!
+//! A presented credential is untrusted and borrowed from the request head; it is never copied or printed.
 
 use std::fmt;
+
+use super::denial::Denial;
 
 /// A presented credential. It borrows from the head, so that it cannot outlive extraction and
 /// resolution; `Debug` shows its kind and nothing else.
@@ -54,5 +58,160 @@ impl fmt::Debug for Credential<'_> {
             Self::Basic(_) => "Credential::Basic(..)",
             Self::Jwt { .. } => "Credential::Jwt(..)",
         })
+    }
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident $label:literal;)*) => {
+        /// Why a token was refused. Access lines tell it as `cause`; to the caller every one looks alike.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum TokenFault {
+            $($(#[$doc])* $fault,)*
+        }
+
+        impl TokenFault {
+            /// Every cause, for tests and documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$fault,)*];
+
+            /// Its word in access lines, which stays the same between versions.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$fault => $label,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// More bytes than the surface takes.
+    TooLong "token_too_long";
+    /// Not three parts of base64url without padding.
+    Form "malformed_token";
+    /// The header or the claims are not one JSON object.
+    Json "malformed_json";
+    /// Objects and lists are nested deeper than a token may have them.
+    TooDeep "too_deep";
+    /// A member stands twice in one object.
+    RepeatedMember "repeated_member";
+    /// The header has `crit`, `b64`, `zip` or `enc`.
+    UnsupportedHeader "unsupported_header";
+    /// `alg` is missing, or `alg`, `kid` or `typ` is not a text.
+    MalformedHeader "malformed_header";
+    /// `typ` is of another kind of token.
+    WrongType "wrong_type";
+    /// `iss` is missing, or of no configured issuer.
+    UnknownIssuer "unknown_issuer";
+    /// The issuer's keys could not be had.
+    NoKeys "no_keys";
+    /// No key has the `kid`.
+    UnknownKey "unknown_key";
+    /// More keys fit than are tried.
+    AmbiguousKey "ambiguous_key";
+    /// The key is for another algorithm than the token names.
+    WrongAlgorithm "wrong_algorithm";
+    /// The signature is not the key's.
+    BadSignature "bad_signature";
+    /// `exp` is missing.
+    NoExpiry "no_expiry";
+    /// `exp`, `nbf` or `iat` is not a time.
+    MalformedTime "malformed_time";
+    /// `nbf` is in the future.
+    NotYetValid "not_yet_valid";
+    /// `iat` is in the future.
+    IssuedInFuture "issued_in_future";
+    /// `iat` is missing where an age is bounded.
+    NoIssueTime "no_issue_time";
+    /// The claim with the audience is missing.
+    NoAudience "no_audience";
+    /// The audience is another one.
+    WrongAudience "wrong_audience";
+    /// A claim that must have a certain text has another, or is missing.
+    RequiredClaim "required_claim";
+    /// The claim with the subject is missing.
+    NoSubject "no_subject";
+    /// The subject is not a text, too long, or holds a control character.
+    MalformedSubject "malformed_subject";
+    /// The claim with the tenant is missing.
+    NoTenant "no_tenant";
+    /// The tenant is not a text that could be a tenant's id.
+    MalformedTenant "malformed_tenant";
+    /// The issuer does not speak for this tenant.
+    ForeignTenant "foreign_tenant";
+    /// The claim with the scopes is neither a text nor a list.
+    MalformedScopes "malformed_scopes";
+    /// `kind` is missing or of another kind of session.
+    WrongKind "wrong_kind";
+    /// A session names no record.
+    NoRecord "no_record";
+    /// Its key, or what its surface asks for, has changed since it was admitted.
+    NoLongerTrusted "no_longer_trusted";
+}
+
+/// Why a credential proved nothing.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unproven {
+    /// What the caller is told.
+    pub denial: Denial,
+    /// What the access line tells besides, as `cause`.
+    pub cause: Option<&'static str>,
+}
+
+impl Unproven {
+    /// A key whose MAC is wrong under every pepper. The caller and the metrics are told what they are told of an unknown
+    /// key.
+    pub const WRONG_MAC: Self = Self {
+        denial: Denial::UnknownCredential,
+        cause: Some("wrong_mac"),
+    };
+}
+
+impl From<Denial> for Unproven {
+    fn from(denial: Denial) -> Self {
+        Self { denial, cause: None }
+    }
+}
+
+impl From<TokenFault> for Unproven {
+    fn from(fault: TokenFault) -> Self {
+        let denial = match fault {
+            // Not knowing is never a 401.
+            TokenFault::NoKeys => Denial::StoreUnavailable,
+            _ => Denial::InvalidToken,
+        };
+        Self {
+            denial,
+            cause: Some(fault.label()),
+        }
+    }
+}
+
+impl From<Unproven> for Denial {
+    fn from(unproven: Unproven) -> Self {
+        unproven.denial
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_a_word_of_its_own() {
+        let mut words: Vec<&str> = TokenFault::ALL.iter().map(|fault| fault.label()).collect();
+        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), TokenFault::ALL.len());
+    }
+
+    #[test]
+    fn the_operations_page_tells_every_cause() {
+        let page = include_str!("../../docs/operations.md");
+        for fault in TokenFault::ALL {
+            assert!(page.contains(&format!("| `{}` |", fault.label())), "{}", fault.label());
+        }
     }
 }

@@ -7,10 +7,6 @@ use subtle::ConstantTimeEq;
 
 use super::ids::{CredentialId, MAX_ID_LEN, SurfaceName, TenantId};
 
-mod checks;
-
-pub use checks::{MAX_PEPPERS, PepperCheck, PepperChecks, PepperMark};
-
 /// Longest label before a surface's name.
 const MAX_LABEL: usize = 16;
 
@@ -112,7 +108,7 @@ impl fmt::Debug for Fingerprint {
 
 /// Which half or form of a credential a fingerprint is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum CredentialPart {
     /// An API key, or the publishable half of a pair: found by it.
     Key,
     /// The secret half of a pair: compared, never looked up.
@@ -144,20 +140,20 @@ impl Pepper {
 
     /// The fingerprint of a credential that durward generated.
     #[must_use]
-    pub fn fingerprint(&self, surface: &SurfaceName, part: Part, secret: &[u8]) -> Fingerprint {
+    pub fn fingerprint(&self, surface: &SurfaceName, part: CredentialPart, secret: &[u8]) -> Fingerprint {
         let label: &[u8] = match part {
-            Part::Key => b"key\0",
-            Part::Secret => b"secret\0",
+            CredentialPart::Key => b"key\0",
+            CredentialPart::Secret => b"secret\0",
         };
         self.mac(label, surface, secret)
     }
 
     /// The fingerprint of an imported credential of which only the SHA-256 is known.
     #[must_use]
-    pub fn fingerprint_of_sha256(&self, surface: &SurfaceName, part: Part, sha256: &[u8; 32]) -> Fingerprint {
+    pub fn fingerprint_of_sha256(&self, surface: &SurfaceName, part: CredentialPart, sha256: &[u8; 32]) -> Fingerprint {
         let label: &[u8] = match part {
-            Part::Key => b"sha256 key\0",
-            Part::Secret => b"sha256 secret\0",
+            CredentialPart::Key => b"sha256 key\0",
+            CredentialPart::Secret => b"sha256 secret\0",
         };
         self.mac(label, surface, sha256)
     }
@@ -264,21 +260,121 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
+/// Most peppers of one gateway: each costs a look-up for every unknown key, and a hash for every pair. A
+/// rotation needs two; the others leave room for ones that were begun and not finished.
+pub const MAX_PEPPERS: usize = 8;
+
+/// A value that tells peppers apart without revealing them; the store keeps those it was written under,
+/// so that a gateway without one of them refuses to work instead of finding nobody. Public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PepperCheck(Fingerprint);
+
+impl PepperCheck {
+    const fn of(check: Fingerprint) -> Self {
+        Self(check)
+    }
+
+    /// Of stored bytes, or of a test.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Fingerprint::from_bytes(bytes))
+    }
+
+    /// 64 hexadecimal characters.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        self.0.to_hex()
+    }
+
+    /// Reads what [`to_hex`](Self::to_hex) wrote.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        Fingerprint::from_hex(text).map(Self)
+    }
+
+    /// Its beginning, by which records and people name the pepper.
+    #[must_use]
+    pub const fn mark(&self) -> PepperMark {
+        let [a, b, c, d, ..] = *self.0.as_bytes();
+        PepperMark([a, b, c, d])
+    }
+}
+
+/// Which pepper a credential's fingerprints were made under: the first eight characters of its check
+/// value. Public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PepperMark([u8; 4]);
+
+impl PepperMark {
+    /// Reads what is shown.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 4];
+        if text.len() != 8 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
+            *byte = (hex_value(pair[0])? << 4) | hex_value(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for PepperMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The check values of a gateway's peppers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PepperChecks {
+    first: PepperCheck,
+    others: Vec<PepperCheck>,
+}
+
+impl PepperChecks {
+    /// Of a gateway with one pepper.
+    #[must_use]
+    pub const fn one(first: PepperCheck) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    /// With another one behind.
+    #[must_use]
+    pub fn and(mut self, other: PepperCheck) -> Self {
+        self.others.push(other);
+        self
+    }
+
+    /// Of the pepper that makes new fingerprints.
+    #[must_use]
+    pub const fn first(&self) -> PepperCheck {
+        self.first
+    }
+
+    /// All, the first one first.
+    pub fn iter(&self) -> impl Iterator<Item = PepperCheck> + '_ {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+
     fn surface_part_and_form_are_in_the_fingerprint() {
         let pepper = Pepper::new(&[7; 32]).unwrap();
         let (a, b) = (SurfaceName::parse("a").unwrap(), SurfaceName::parse("b").unwrap());
         let all = [
-            pepper.fingerprint(&a, Part::Key, b"s"),
-            pepper.fingerprint(&b, Part::Key, b"s"),
-            pepper.fingerprint(&a, Part::Secret, b"s"),
-            pepper.fingerprint_of_sha256(&a, Part::Key, &sha256(b"s")),
-            pepper.fingerprint_of_sha256(&a, Part::Secret, &sha256(b"s")),
-            Pepper::new(&[8; 32]).unwrap().fingerprint(&a, Part::Key, b"s"),
+            pepper.fingerprint(&a, CredentialPart::Key, b"s"),
+            pepper.fingerprint(&b, CredentialPart::Key, b"s"),
+            pepper.fingerprint(&a, CredentialPart::Secret, b"s"),
+            pepper.fingerprint_of_sha256(&a, CredentialPart::Key, &sha256(b"s")),
+            pepper.fingerprint_of_sha256(&a, CredentialPart::Secret, &sha256(b"s")),
+            Pepper::new(&[8; 32]).unwrap().fingerprint(&a, CredentialPart::Key, b"s"),
             Fingerprint::of_id(&a, &CredentialId::parse("s").unwrap()),
         ];
         for (i, x) in all.iter().enumerate() {
@@ -286,7 +382,7 @@ mod tests {
                 assert!(!x.ct_eq(y));
             }
         }
-        assert!(all[0].ct_eq(&pepper.fingerprint(&a, Part::Key, b"s")));
+        assert!(all[0].ct_eq(&pepper.fingerprint(&a, CredentialPart::Key, b"s")));
     }
 
     /// What is stored under a pepper must be found by every later version: values of another implementation.
@@ -295,10 +391,10 @@ mod tests {
         let (pepper, surface) = (Pepper::new(&[7; 32]).unwrap(), SurfaceName::parse(&"a".repeat(MAX_ID_LEN)).unwrap());
         let of_sha256 = |part| pepper.fingerprint_of_sha256(&surface, part, &sha256(b"s"));
         let made = [
-            pepper.fingerprint(&surface, Part::Key, b"s"),
-            pepper.fingerprint(&surface, Part::Secret, b"s"),
-            of_sha256(Part::Key),
-            of_sha256(Part::Secret),
+            pepper.fingerprint(&surface, CredentialPart::Key, b"s"),
+            pepper.fingerprint(&surface, CredentialPart::Secret, b"s"),
+            of_sha256(CredentialPart::Key),
+            of_sha256(CredentialPart::Secret),
         ];
         let hex = [
             "96c7c92fd3a65242891a9f60ec8a6503ef6b12024b6ecf3c9d0ee03634b8b1cb",
@@ -323,5 +419,16 @@ mod tests {
     #[test]
     fn a_short_pepper_is_refused() {
         assert!(Pepper::new(&[0; 31]).is_none());
+    }
+
+    #[test]
+
+    fn a_mark_round_trips_and_nothing_else_is_one() {
+        let mark = PepperCheck::from_bytes(std::array::from_fn(|i| u8::try_from(i * 7).unwrap())).mark();
+        assert_eq!(mark.to_string(), "00070e15");
+        assert_eq!(PepperMark::parse("00070e15"), Some(mark));
+        for bad in ["", "00070e1", "00070E15", "00070e15a", "0007-e15"] {
+            assert_eq!(PepperMark::parse(bad), None, "{bad}");
+        }
     }
 }

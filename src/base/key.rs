@@ -63,7 +63,7 @@ pub enum KeyFormError {
 
 /// What a generated key consists of; its length shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum KeyShape {
     /// Prefix, random characters, checksum: as older versions made them. Nothing tells a good one from a guess.
     Unmarked,
     /// Prefix, random characters, MAC, checksum.
@@ -208,11 +208,11 @@ pub fn checksum_holds(text: &[u8], prefix: &str) -> Result<(), KeyFormError> {
 ///
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
-pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<Shape, KeyFormError> {
+pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyShape, KeyFormError> {
     let body = text.strip_prefix(prefix.as_bytes()).ok_or(KeyFormError::Prefix)?;
     let shape = match body.len().checked_sub(random) {
-        Some(CHECKSUM_LEN) => Shape::Unmarked,
-        Some(MARKED) => Shape::Marked,
+        Some(CHECKSUM_LEN) => KeyShape::Unmarked,
+        Some(MARKED) => KeyShape::Marked,
         _ => return Err(KeyFormError::Length),
     };
     if !every(body, |b| b.is_ascii_alphanumeric()) {
@@ -229,7 +229,7 @@ pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<Shape, KeyFo
 /// Characters after the random ones of a marked key.
 pub const MARKED: usize = MAC_LEN + CHECKSUM_LEN;
 
-/// Whether the MAC of a key of [`Shape::Marked`] is one that a gateway with one of these peppers made: compared under
+/// Whether the MAC of a key of [`KeyShape::Marked`] is one that a gateway with one of these peppers made: compared under
 /// each of them, in constant time. Says nothing of whether there is such a key still.
 #[must_use]
 pub fn mac_holds(text: &[u8], peppers: &Peppers) -> bool {

@@ -1,6 +1,6 @@
 //! Log-in names: what an account is found by, and never who it is.
 
-use super::fingerprint::{Fingerprint, Part, Pepper};
+use super::fingerprint::{CredentialPart, Fingerprint, Pepper};
 use super::ids::SurfaceName;
 
 /// Longest e-mail address (RFC 5321, section 4.5.3.1.3, without the brackets).
@@ -10,7 +10,7 @@ pub const MAX_EMAIL: usize = 254;
 /// address, so that the store's index does not tell who has an account.
 #[must_use]
 pub fn login_fingerprint(pepper: &Pepper, surface: &SurfaceName, login: &str) -> Fingerprint {
-    pepper.fingerprint(surface, Part::Key, normal_login(login).as_bytes())
+    pepper.fingerprint(surface, CredentialPart::Key, normal_login(login).as_bytes())
 }
 
 /// The form in which two spellings of one log-in name are equal: without white space around it, in

@@ -3,8 +3,6 @@
 pub mod clock;
 pub mod credential;
 pub mod denial;
-pub mod digits;
-pub mod field_errors;
 pub mod fingerprint;
 pub mod ids;
 pub mod key;
@@ -13,6 +11,4 @@ pub mod network;
 pub mod percent;
 pub mod principal;
 pub mod scope;
-pub mod subject;
 pub mod text;
-pub mod token_fault;

@@ -11,8 +11,10 @@ mod claims;
 mod records;
 mod roles;
 
-pub use claims::{ClaimValue, Claims, InvalidClaims, MAX_CLAIM_NAME, MAX_CLAIM_VALUE, MAX_CLAIMS};
-pub use records::{CredentialRecord, Extras, Idle, MAX_ANCESTORS, Parent, PasswordHash, State, TENANT_SURFACE, TenantRecord};
+pub use claims::{ClaimValue, InvalidClaims, MAX_CLAIM_NAME, MAX_CLAIM_VALUE, MAX_CLAIMS, RecordClaims};
+pub use records::{
+    CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, Parent, PasswordHash, TENANT_SURFACE, TenantRecord,
+};
 pub use roles::{MAX_ROLES, RoleRecord, Roles};
 
 /// How many mutations the store has seen: a fact read at position p contains every change up to p.

@@ -2,48 +2,135 @@
 
 use std::io;
 
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::admin::people::{AccountList, AccountView, CreateAccount, SetPassword};
+use crate::admin::accounts::{AccountList, AccountView, CreateAccount, SetPassword};
 
-use super::args::{AccountArgs, AccountCommand, WaitArgs};
-use super::client::Client;
+use super::args::{Page, RoleArgs, WaitArgs};
+use super::client::{Client, path_id};
 use super::failure::Failure;
-use super::keys::{list_query, path_id};
 use super::output::{self, Printer};
 use super::password;
-use super::tenants::more;
 use super::wait::Change;
+
+/// Accounts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Make an account; its password is read from standard input, one line.
+    Create(AccountArgs),
+    /// List accounts.
+    List {
+        /// Of this tenant.
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        /// Of this surface; needed when there are several for accounts.
+        #[arg(long, value_name = "NAME")]
+        surface: Option<String>,
+        /// Which part.
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Show one account.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Switch an account and its sessions off; `enable` switches them on again.
+    Disable {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Switch an account on again.
+    Enable {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// End an account and its sessions for ever.
+    Revoke {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Give an account another password, read from standard input, and end its sessions.
+    SetPassword {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
+
+/// `accounts create`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AccountArgs {
+    /// Whose it is.
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: String,
+    /// Its e-mail address; needed where accounts log in.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// Its surface; needed when there are several for accounts.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) surface: Option<String>,
+    /// `test` or `live`, for surfaces with a mode.
+    #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
+    pub(crate) mode: Option<String>,
+    /// What it may do; may be given several times.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// Which roles.
+    #[command(flatten)]
+    pub(crate) roles: RoleArgs,
+    /// When it ends: 30d, or 2027-01-31T00:00:00Z. Without it, it lives until revoked.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<String>,
+    /// A name for people.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
 
 pub(crate) fn run(client: &Client, command: &AccountCommand, printer: &Printer) -> Result<(), Failure> {
     let account: AccountView = match command {
         AccountCommand::Create(args) => client.post("/v1/accounts", &creation(args, printer)?)?,
         AccountCommand::Show { id } => client.get(&format!("/v1/accounts/{}", path_id(id)?))?,
-        AccountCommand::Disable { id, wait } => return change((client, wait, printer), id, "disable", &()),
-        AccountCommand::Enable { id, wait } => return change((client, wait, printer), id, "enable", &()),
-        AccountCommand::Revoke { id, wait } => return change((client, wait, printer), id, "revoke", &()),
+        AccountCommand::Disable { id, wait } => return change(client, printer, wait, id, "disable", &()),
+        AccountCommand::Enable { id, wait } => return change(client, printer, wait, id, "enable", &()),
+        AccountCommand::Revoke { id, wait } => return change(client, printer, wait, id, "revoke", &()),
         AccountCommand::SetPassword { id, wait } => {
             path_id(id)?;
             let password = password::read(printer)?;
-            return change((client, wait, printer), id, "password", &SetPassword { password });
+            return change(client, printer, wait, id, "password", &SetPassword { password });
         }
         AccountCommand::List { tenant, surface, page } => {
             let filters = [("tenant", tenant.as_deref()), ("surface", surface.as_deref())];
-            let list: AccountList = client.get(&format!("/v1/accounts?{}", list_query(&filters, page)?))?;
+            let list: AccountList = client.get(&format!("/v1/accounts?{}", page.query(&filters)?))?;
             printer.print(&list, |out| table(out, &list))?;
-            more(printer, list.next.as_deref());
+            printer.more(list.next.as_deref());
             return Ok(());
         }
     };
     printer.print(&account, |out| show(out, &account))
 }
 
-fn change(with: (&Client, &WaitArgs, &Printer), id: &str, verb: &str, body: &impl Serialize) -> Result<(), Failure> {
+fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str, body: &impl Serialize) -> Result<(), Failure> {
     let change = Change {
+        client,
+        wait,
+        printer,
         path: format!("/v1/accounts/{}/{verb}", path_id(id)?),
         id,
     };
-    change.make(with, body, |out, account: &AccountView| show(out, account))
+    change.make(body, |out, account: &AccountView| show(out, account))
 }
 
 /// The password is asked for only where there is an address to log in with.

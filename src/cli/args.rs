@@ -1,118 +1,18 @@
-//! The commands and their options: a stable contract (design 8).
+//! Options that several commands share.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 
-mod confirmed;
-mod people;
-mod peppers;
+use crate::admin::receipts::MAX_WAIT;
 
-pub(crate) use confirmed::{DrillArgs, EventArgs, WaitArgs};
-pub(crate) use people::{AccountArgs, AccountCommand, RoleCommand, SessionCommand};
-pub(crate) use peppers::PepperCommand;
+use super::client::path_id;
+use super::failure::{Exit, Failure};
+use crate::base::percent;
 
-/// An authentication gateway with a proven revocation bound.
-#[derive(Debug, Parser)]
-#[command(
-    name = "durward",
-    version,
-    about,
-    max_term_width = 100,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
-pub(crate) struct Cli {
-    /// The configuration file.
-    #[arg(long, global = true, value_name = "FILE", default_value = "gateway.toml")]
-    pub(crate) config: PathBuf,
-    /// Answer in JSON.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// What to do.
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Run the gateway.
-    Serve,
-    /// Check the configuration and report every mistake with file, line and caret.
-    Check,
-    /// Permit the next start to begin with an empty store where the pepper is there already.
-    NewStore,
-    /// Run the shipped configuration with a sample upstream and show what it does.
-    Demo,
-    /// Make, list and switch tenants.
-    #[command(subcommand)]
-    Tenants(TenantCommand),
-    /// Make, list, rotate and revoke keys.
-    #[command(subcommand)]
-    Keys(Box<KeyCommand>),
-    /// Make, list and switch accounts.
-    #[command(subcommand)]
-    Accounts(Box<AccountCommand>),
-    /// Make, list and change roles.
-    #[command(subcommand)]
-    Roles(RoleCommand),
-    /// List and end sessions.
-    #[command(subcommand)]
-    Sessions(SessionCommand),
-    /// Show what depends on each pepper, and when one can be dropped.
-    Peppers {
-        /// What to do; without it, they are shown.
-        #[command(subcommand)]
-        command: Option<PepperCommand>,
-    },
-    /// List the gateways that share the store: what each has applied, and when it was last heard of.
-    Gateways,
-    /// Revoke a canary on the real system and report what every gateway did.
-    Drill(DrillArgs),
-    /// Show what changed, oldest first.
-    Events(EventArgs),
-    /// Let the running gateway read its configuration again.
-    Reload,
-    /// Show what the running gateway does.
-    Status,
-    /// The demo's upstream alone: answers with what it was sent.
-    #[command(hide = true)]
-    SampleUpstream {
-        /// Where it listens.
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
-        listen: SocketAddr,
-    },
-}
-
-/// Tenants.
-#[derive(Debug, Subcommand)]
-pub(crate) enum TenantCommand {
-    /// Make an active tenant.
-    Create {
-        /// Your word for it; becomes the tenant header.
-        id: String,
-    },
-    /// List tenants.
-    List(Page),
-    /// Admit a tenant's credentials.
-    Enable {
-        /// The tenant.
-        id: String,
-        /// Whether to wait.
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// Refuse a tenant's credentials; `--wait` shows on which gateways they are refused.
-    Disable {
-        /// The tenant.
-        id: String,
-        /// Whether to wait.
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-}
+/// How long `--wait` waits unless it is told: hundreds of times what healthy gateways take, and short
+/// enough that somebody with a leaked key hears in time who did not confirm.
+pub(crate) const DEFAULT_WAIT: &str = "5s";
 
 /// Which part of a list.
 #[derive(Debug, Clone, Args)]
@@ -125,76 +25,24 @@ pub(crate) struct Page {
     pub(crate) limit: u16,
 }
 
-/// Keys.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make a key or a key pair; its secret is shown this once.
-    Create(CreateArgs),
-    /// List keys: prefix and last four characters, never a secret.
-    List {
-        /// Of this tenant.
-        #[arg(long, value_name = "ID")]
-        tenant: Option<String>,
-        /// Of this surface.
-        #[arg(long, value_name = "NAME")]
-        surface: Option<String>,
-        /// In force and found only with this pepper, whose mark `durward peppers` shows.
-        #[arg(long, value_name = "MARK")]
-        pepper: Option<String>,
-        /// Which part.
-        #[command(flatten)]
-        page: Page,
-    },
-    /// Show one key.
-    Show {
-        /// Its id.
-        id: String,
-    },
-    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
-    Reveal {
-        /// Its id.
-        id: String,
-    },
-    /// Switch a key off; `enable` switches it on again.
-    Disable {
-        /// Its id.
-        id: String,
-        /// Whether to wait.
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// Switch a key on again.
-    Enable {
-        /// Its id.
-        id: String,
-        /// Whether to wait.
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// End a key for ever; for a leaked one say `--wait`, which shows on which gateways it has stopped.
-    Revoke {
-        /// Its id.
-        id: String,
-        /// Whether to wait.
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// Make a key like this one and let this one end after a grace.
-    Rotate {
-        /// Its id.
-        id: String,
-        /// How long the old one goes on working: 45s, 90m, 12h, 30d, 2w, or 0.
-        #[arg(long, value_name = "TIME", default_value = "1h")]
-        grace: String,
-        /// When the new one ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old one would have.
-        #[arg(long, value_name = "TIME")]
-        expires: Option<String>,
-        /// Whether to wait.
-        #[command(flatten)]
-        wait: WaitArgs,
-    },
-    /// Take over keys of which only SHA-256 hashes are known.
-    Import(ImportArgs),
+impl Page {
+    /// The query of a list with these filters.
+    pub(crate) fn query(&self, filters: &[(&str, Option<&str>)]) -> Result<String, Failure> {
+        let mut query = format!("limit={}", self.limit);
+        for (name, value) in filters.iter().copied().chain([("after", self.after.as_deref())]) {
+            match value {
+                // Any text; everything else that lists are filtered by is an id.
+                Some(value) if name == "subject" => {
+                    let mut encoded = Vec::new();
+                    percent::push_query(&mut encoded, value);
+                    query.push_str(&format!("&{name}={}", String::from_utf8_lossy(&encoded)));
+                }
+                Some(value) => query.push_str(&format!("&{name}={}", path_id(value)?)),
+                None => {}
+            }
+        }
+        Ok(query)
+    }
 }
 
 /// What describes a key.
@@ -225,54 +73,59 @@ pub(crate) struct RoleArgs {
     pub(crate) roles: Vec<String>,
 }
 
-/// `keys create`.
+/// Whether to wait for receipts.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct CreateArgs {
-    /// The surface it is for.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) surface: String,
-    /// Whose it is.
-    #[arg(long, value_name = "ID")]
-    pub(crate) tenant: String,
-    /// Which roles.
-    #[command(flatten)]
-    pub(crate) roles: RoleArgs,
-    /// The id of the record it hangs on: when that ends, it ends.
-    #[arg(long, value_name = "ID")]
-    pub(crate) parent: Option<String>,
-    /// What it is for.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) description: Option<String>,
-    /// The rest.
-    #[command(flatten)]
-    pub(crate) key: KeyArgs,
+pub(crate) struct WaitArgs {
+    /// Wait until every gateway has confirmed, and show each; exit code 4 if one has not.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait for confirmations: 500ms, 5s, at most 25s.
+    #[arg(long, value_name = "TIME", requires = "wait", default_value = DEFAULT_WAIT, value_parser = parse_wait)]
+    pub(crate) wait_timeout: Duration,
 }
 
-/// `keys import`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ImportArgs {
-    /// JSON lines with the names of these options as members (`scopes` is a list, or one text with spaces); `-` is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["sha256", "secret_sha256", "id", "last4", "mode", "scopes", "subject", "expires", "name"])]
-    pub(crate) file: Option<PathBuf>,
-    /// The surface it is for; with a file, the default of its lines.
-    #[arg(long, value_name = "NAME", required_unless_present = "file")]
-    pub(crate) surface: Option<String>,
-    /// Whose it is; with a file, the default of its lines.
-    #[arg(long, value_name = "ID", required_unless_present = "file")]
-    pub(crate) tenant: Option<String>,
-    /// SHA-256 of the key, or of the publishable half, in hexadecimal.
-    #[arg(long, value_name = "HEX", required_unless_present = "file")]
-    pub(crate) sha256: Option<String>,
-    /// SHA-256 of the secret half, for a pair.
-    #[arg(long, value_name = "HEX")]
-    pub(crate) secret_sha256: Option<String>,
-    /// The id it is known by; made up when absent.
-    #[arg(long, value_name = "ID")]
-    pub(crate) id: Option<String>,
-    /// Its last four characters, for lists.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) last4: Option<String>,
-    /// The rest.
-    #[command(flatten)]
-    pub(crate) key: KeyArgs,
+impl WaitArgs {
+    /// Milliseconds to wait, if at all.
+    pub(crate) fn millis(&self) -> Result<Option<u64>, Failure> {
+        if !self.wait {
+            return Ok(None);
+        }
+        let millis = u64::try_from(self.wait_timeout.as_millis());
+        millis.map(Some).map_err(|_| Failure::new(Exit::Usage, "the wait is too long"))
+    }
+}
+
+/// Reads `500ms`, `5s` or `0`.
+pub(crate) fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("write milliseconds or seconds, at most {}s: 500ms, 5s", MAX_WAIT.as_secs());
+    let (digits, unit) = if let Some(digits) = text.strip_suffix("ms") {
+        (digits, 1)
+    } else if let Some(digits) = text.strip_suffix('s') {
+        (digits, 1_000)
+    } else if text == "0" {
+        (text, 1)
+    } else {
+        return Err(wrong());
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let count: u64 = digits.parse().map_err(|_| wrong())?;
+    let wait = count.checked_mul(unit).map(Duration::from_millis).filter(|wait| *wait <= MAX_WAIT);
+    wait.ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_has_a_unit_and_a_bound() {
+        for (text, millis) in [("0", 0), ("0s", 0), ("500ms", 500), ("5s", 5_000), ("25s", 25_000)] {
+            assert_eq!(parse_wait(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "ms", "-1s", "1.5s", "26s", "25001ms", "1m", "99999999999999999999s"] {
+            assert!(parse_wait(text).is_err(), "{text}");
+        }
+    }
 }

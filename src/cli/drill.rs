@@ -1,20 +1,45 @@
 //! `durward drill`: revokes a canary on the real system and reports what every gateway did.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 
-use crate::admin::api::KeyView;
 use crate::admin::drill::{BeginDrill, Canary, DrillEnded, EndDrill};
-use crate::admin::told::{NotRuledOut, Told, Waited};
+use crate::admin::keys::KeyView;
+use crate::admin::receipts::{NotRuledOut, Told, Waited};
 
-use super::args::DrillArgs;
-use super::client::Client;
+use super::args::{DEFAULT_WAIT, parse_wait};
+use super::client::{Client, path_id};
 use super::failure::{Exit, Failure};
-use super::keys::path_id;
 use super::output::{self, Printer};
 use super::wait::{self, Gateway};
 use visits::{Seen, Target};
+
+/// `durward drill`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DrillArgs {
+    /// The surface of the canary; needed when there is more than one for API keys.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) surface: Option<String>,
+    /// `test` or `live`; needed when the surface has both.
+    #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
+    pub(crate) mode: Option<String>,
+    /// What the canary may do: what the addresses need; may be given several times.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// An address to GET with the canary before and after; may be given several times.
+    #[arg(long = "url", value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// Certificates (PEM) to trust besides the system's, for https addresses.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// How long to wait for the gateways' confirmations: 500ms, 5s, at most 25s.
+    #[arg(long, value_name = "TIME", default_value = DEFAULT_WAIT, value_parser = parse_wait)]
+    pub(crate) wait_timeout: Duration,
+}
 
 mod visits;
 

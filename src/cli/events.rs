@@ -4,14 +4,28 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 
-use crate::admin::told::{EventList, EventView, GatewayList, GatewayView};
+use crate::admin::receipts::{EventList, EventView, GatewayList, GatewayView};
 
-use super::args::EventArgs;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{self, Printer};
+
+/// `durward events`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EventArgs {
+    /// Begin after this position; without it, the newest are shown.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) after: Option<u64>,
+    /// Without a position, show this many, 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000), conflicts_with = "after")]
+    pub(crate) limit: u16,
+    /// Go on showing what changes until interrupted.
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
 
 /// How often a follower asks for more: a person sees it as at once, and it costs the store two small
 /// reads a second.

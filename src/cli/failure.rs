@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::admin::OperationError;
-use crate::admin::api::FailureBody;
+use crate::admin::error::FailureBody;
 use crate::config::Problems;
 
 use super::output::Form;

@@ -2,16 +2,47 @@
 //! has it, never by a value, which may be a key.
 
 use std::io::{self, BufRead, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::admin::api::{ImportKey, KeyView};
+use crate::admin::import::ImportKey;
+use crate::admin::keys::KeyView;
 
-use super::args::ImportArgs;
+use super::args::KeyArgs;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output::{self, Form, Printer};
+
+/// `keys import`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportArgs {
+    /// JSON lines with the names of these options as members (`scopes` is a list, or one text with spaces); `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sha256", "secret_sha256", "id", "last4", "mode", "scopes", "subject", "expires", "name"])]
+    pub(crate) file: Option<PathBuf>,
+    /// The surface it is for; with a file, the default of its lines.
+    #[arg(long, value_name = "NAME", required_unless_present = "file")]
+    pub(crate) surface: Option<String>,
+    /// Whose it is; with a file, the default of its lines.
+    #[arg(long, value_name = "ID", required_unless_present = "file")]
+    pub(crate) tenant: Option<String>,
+    /// SHA-256 of the key, or of the publishable half, in hexadecimal.
+    #[arg(long, value_name = "HEX", required_unless_present = "file")]
+    pub(crate) sha256: Option<String>,
+    /// SHA-256 of the secret half, for a pair.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) secret_sha256: Option<String>,
+    /// The id it is known by; made up when absent.
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// Its last four characters, for lists.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) last4: Option<String>,
+    /// The rest.
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+}
 
 /// Longest line of an import file; a line with a hundred scopes is a tenth of it.
 const MAX_LINE: u64 = 64 * 1024;
@@ -239,6 +270,8 @@ impl<'de> serde::Deserialize<'de> for Once {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::keys::KeyCommand;
+    use crate::cli::{Cli, Command};
 
     const HASH: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
@@ -247,11 +280,11 @@ mod tests {
         let mut words = vec!["durward", "keys", "import", "--file", "-"];
         words.extend(surface.iter().flat_map(|name| ["--surface", name]));
         words.extend(tenant.iter().flat_map(|name| ["--tenant", name]));
-        let super::super::args::Command::Keys(keys) = super::super::args::Cli::parse_from(words).command else {
+        let Command::Keys(keys) = Cli::parse_from(words).command else {
             panic!("keys");
         };
         match *keys {
-            super::super::args::KeyCommand::Import(args) => args,
+            KeyCommand::Import(args) => args,
             _ => panic!("import"),
         }
     }

@@ -2,17 +2,113 @@
 
 use std::io;
 
-use crate::admin::api::{CreateKey, Created, KeyList, KeyMade, KeyView, Replaced, Revealed, RotateKey, Rotated};
-use crate::admin::told::Waited;
-use crate::base::ids::is_valid_id;
-use crate::base::percent;
+use clap::{Args, Subcommand};
 
-use super::args::{CreateArgs, KeyCommand, Page, WaitArgs};
-use super::client::Client;
-use super::failure::{Exit, Failure};
+use crate::admin::keys::{CreateKey, Created, KeyList, KeyMade, KeyView, Revealed};
+use crate::admin::receipts::Waited;
+use crate::admin::rotate::{Replaced, RotateKey, Rotated};
+
+use super::args::{KeyArgs, Page, RoleArgs, WaitArgs};
+use super::client::{Client, path_id};
+use super::failure::Failure;
+use super::import::{self, ImportArgs};
 use super::output::{self, Form, Printer};
-use super::tenants::more;
 use super::wait::{self, Change};
+
+/// Keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key or a key pair; its secret is shown this once.
+    Create(CreateArgs),
+    /// List keys: prefix and last four characters, never a secret.
+    List {
+        /// Of this tenant.
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        /// Of this surface.
+        #[arg(long, value_name = "NAME")]
+        surface: Option<String>,
+        /// In force and found only with this pepper, whose mark `durward peppers` shows.
+        #[arg(long, value_name = "MARK")]
+        pepper: Option<String>,
+        /// Which part.
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Show one key.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
+    Reveal {
+        /// Its id.
+        id: String,
+    },
+    /// Switch a key off; `enable` switches it on again.
+    Disable {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Switch a key on again.
+    Enable {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// End a key for ever; for a leaked one say `--wait`, which shows on which gateways it has stopped.
+    Revoke {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Make a key like this one and let this one end after a grace.
+    Rotate {
+        /// Its id.
+        id: String,
+        /// How long the old one goes on working: 45s, 90m, 12h, 30d, 2w, or 0.
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        grace: String,
+        /// When the new one ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old one would have.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Take over keys of which only SHA-256 hashes are known.
+    Import(ImportArgs),
+}
+
+/// `keys create`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CreateArgs {
+    /// The surface it is for.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) surface: String,
+    /// Whose it is.
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: String,
+    /// Which roles.
+    #[command(flatten)]
+    pub(crate) roles: RoleArgs,
+    /// The id of the record it hangs on: when that ends, it ends.
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<String>,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    /// The rest.
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+}
 
 /// The contract's answer to a rotation: the new credential, and what it replaces.
 #[derive(serde::Serialize)]
@@ -44,9 +140,9 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
                 ("surface", surface.as_deref()),
                 ("pepper", pepper.as_deref()),
             ];
-            let list: KeyList = client.get(&format!("/v1/keys?{}", list_query(&filters, page)?))?;
+            let list: KeyList = client.get(&format!("/v1/keys?{}", page.query(&filters)?))?;
             printer.print(&list, |out| list_table(out, &list))?;
-            more(printer, list.next.as_deref());
+            printer.more(list.next.as_deref());
             Ok(())
         }
         KeyCommand::Reveal { id } => {
@@ -57,17 +153,17 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
             let key: KeyView = client.get(&format!("/v1/keys/{}", path_id(id)?))?;
             printer.print(&key, |out| output::key(out, &key))
         }
-        KeyCommand::Disable { id, wait } => change((client, wait, printer), id, "disable"),
-        KeyCommand::Enable { id, wait } => change((client, wait, printer), id, "enable"),
-        KeyCommand::Revoke { id, wait } => revoke((client, wait, printer), id),
+        KeyCommand::Disable { id, wait } => change(client, printer, wait, id, "disable"),
+        KeyCommand::Enable { id, wait } => change(client, printer, wait, id, "enable"),
+        KeyCommand::Revoke { id, wait } => revoke(client, printer, wait, id),
         KeyCommand::Rotate { id, grace, expires, wait } => {
             let request = RotateKey {
                 grace: Some(grace.clone()),
                 expires: expires.clone(),
             };
-            rotate((client, wait, printer), id, &request)
+            rotate(client, printer, wait, id, &request)
         }
-        KeyCommand::Import(args) => super::import::run(client, args, printer),
+        KeyCommand::Import(args) => import::run(client, args, printer),
     }
 }
 
@@ -97,24 +193,29 @@ fn shown_once(printer: &Printer) {
     }
 }
 
-fn change(with: (&Client, &WaitArgs, &Printer), id: &str, how: &str) -> Result<(), Failure> {
+fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, how: &str) -> Result<(), Failure> {
     let change = Change {
+        client,
+        wait,
+        printer,
         path: format!("/v1/keys/{}/{how}", path_id(id)?),
         id,
     };
-    change.make(with, &(), |out, key: &KeyView| output::key(out, key))
+    change.make(&(), |out, key: &KeyView| output::key(out, key))
 }
 
-fn revoke(with: (&Client, &WaitArgs, &Printer), id: &str) -> Result<(), Failure> {
-    let (client, wait, printer) = with;
+fn revoke(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str) -> Result<(), Failure> {
     let Some(millis) = wait.millis()? else {
-        return change(with, id, "revoke");
+        return change(client, printer, wait, id, "revoke");
     };
     let change = Change {
+        client,
+        wait,
+        printer,
         path: format!("/v1/keys/{}/revoke", path_id(id)?),
         id,
     };
-    let waited: Waited<KeyView> = change.ask(client, millis, &())?;
+    let waited: Waited<KeyView> = change.ask(millis, &())?;
     let key = waited.result.as_ref();
     let answer = RevokedAnswer {
         id,
@@ -126,13 +227,16 @@ fn revoke(with: (&Client, &WaitArgs, &Printer), id: &str) -> Result<(), Failure>
     })
 }
 
-fn rotate((client, wait, printer): (&Client, &WaitArgs, &Printer), id: &str, request: &RotateKey) -> Result<(), Failure> {
+fn rotate(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, request: &RotateKey) -> Result<(), Failure> {
     let change = Change {
+        client,
+        wait,
+        printer,
         path: format!("/v1/keys/{}/rotate", path_id(id)?),
         id,
     };
     let waited: Waited<Rotated> = match wait.millis()? {
-        Some(millis) => change.ask(client, millis, request)?,
+        Some(millis) => change.ask(millis, request)?,
         None => {
             let done: Rotated = client.post(&change.path, request)?;
             show_rotated(&done, printer, |answer, out| printer.print(answer, out))?;
@@ -181,33 +285,4 @@ fn list_table(out: &mut dyn io::Write, list: &KeyList) -> io::Result<()> {
     });
     let head = ["ID", "STATE", "KEY", "SURFACE", "TENANT", "MODE", "SCOPES", "EXPIRES", "NAME"];
     output::table(out, head, &rows.collect::<Vec<_>>())
-}
-
-/// An id as part of a path: nothing in it can lead elsewhere.
-pub(crate) fn path_id(id: &str) -> Result<&str, Failure> {
-    if is_valid_id(id) && id != "." && id != ".." {
-        return Ok(id);
-    }
-    Err(Failure::new(
-        Exit::Usage,
-        "an id has 1 to 128 characters of A-Z a-z 0-9 . _ : -; `list` shows them",
-    ))
-}
-
-/// The query of a list.
-pub(crate) fn list_query(filters: &[(&str, Option<&str>)], page: &Page) -> Result<String, Failure> {
-    let mut query = format!("limit={}", page.limit);
-    for (name, value) in filters.iter().copied().chain([("after", page.after.as_deref())]) {
-        match value {
-            // Any text; everything else that lists are filtered by is an id.
-            Some(value) if name == "subject" => {
-                let mut encoded = Vec::new();
-                percent::push_query(&mut encoded, value);
-                query.push_str(&format!("&{name}={}", String::from_utf8_lossy(&encoded)));
-            }
-            Some(value) => query.push_str(&format!("&{name}={}", path_id(value)?)),
-            None => {}
-        }
-    }
-    Ok(query)
 }

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Parser, Subcommand};
 
 mod accounts;
 mod args;
@@ -17,8 +19,6 @@ mod events;
 mod failure;
 mod import;
 mod keys;
-mod locate;
-mod new_store;
 mod output;
 mod password;
 mod peppers;
@@ -28,9 +28,91 @@ mod sessions;
 mod tenants;
 mod wait;
 
-use args::{Cli, Command};
 pub use failure::{Exit, Failure};
 use output::{Form, Printer};
+
+use accounts::AccountCommand;
+use client::Client;
+use drill::DrillArgs;
+use events::EventArgs;
+use keys::KeyCommand;
+use peppers::PepperCommand;
+use roles::RoleCommand;
+use sessions::SessionCommand;
+use tenants::TenantCommand;
+
+/// An authentication gateway with a proven revocation bound.
+#[derive(Debug, Parser)]
+#[command(
+    name = "durward",
+    version,
+    about,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = "gateway.toml")]
+    pub(crate) config: PathBuf,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway.
+    Serve,
+    /// Check the configuration and report every mistake with file, line and caret.
+    Check,
+    /// Permit the next start to begin with an empty store where the pepper is there already.
+    NewStore,
+    /// Run the shipped configuration with a sample upstream and show what it does.
+    Demo,
+    /// Make, list and switch tenants.
+    #[command(subcommand)]
+    Tenants(TenantCommand),
+    /// Make, list, rotate and revoke keys.
+    #[command(subcommand)]
+    Keys(Box<KeyCommand>),
+    /// Make, list and switch accounts.
+    #[command(subcommand)]
+    Accounts(Box<AccountCommand>),
+    /// Make, list and change roles.
+    #[command(subcommand)]
+    Roles(RoleCommand),
+    /// List and end sessions.
+    #[command(subcommand)]
+    Sessions(SessionCommand),
+    /// Show what depends on each pepper, and when one can be dropped.
+    Peppers {
+        /// What to do; without it, they are shown.
+        #[command(subcommand)]
+        command: Option<PepperCommand>,
+    },
+    /// List the gateways that share the store: what each has applied, and when it was last heard of.
+    Gateways,
+    /// Revoke a canary on the real system and report what every gateway did.
+    Drill(DrillArgs),
+    /// Show what changed, oldest first.
+    Events(EventArgs),
+    /// Let the running gateway read its configuration again.
+    Reload,
+    /// Show what the running gateway does.
+    Status,
+    /// The demo's upstream alone: answers with what it was sent.
+    #[command(hide = true)]
+    SampleUpstream {
+        /// Where it listens.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+        listen: SocketAddr,
+    },
+}
 
 /// Runs a command line (with the program's name first) and answers how the process ends.
 #[must_use]
@@ -56,26 +138,26 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve::run(&cli.config, printer),
         Command::Check => check::run(&cli.config, printer),
-        Command::NewStore => new_store::run(&cli.config, printer),
+        Command::NewStore => serve::permit_new_store(&cli.config, printer),
         Command::Demo => demo::run(printer),
-        Command::Tenants(command) => tenants::run(&locate::client(&cli.config)?, command, printer),
-        Command::Keys(command) => keys::run(&locate::client(&cli.config)?, command, printer),
-        Command::Accounts(command) => accounts::run(&locate::client(&cli.config)?, command, printer),
-        Command::Roles(command) => roles::run(&locate::client(&cli.config)?, command, printer),
-        Command::Sessions(command) => sessions::run(&locate::client(&cli.config)?, command, printer),
-        Command::Peppers { command } => peppers::run(&locate::client(&cli.config)?, command.as_ref(), printer),
-        Command::Gateways => events::gateways(&locate::client(&cli.config)?, printer),
-        Command::Drill(args) => drill::run(&locate::client(&cli.config)?, args, printer),
-        Command::Events(args) => events::run(&locate::client(&cli.config)?, args, printer),
+        Command::Tenants(command) => tenants::run(&Client::of_config(&cli.config)?, command, printer),
+        Command::Keys(command) => keys::run(&Client::of_config(&cli.config)?, command, printer),
+        Command::Accounts(command) => accounts::run(&Client::of_config(&cli.config)?, command, printer),
+        Command::Roles(command) => roles::run(&Client::of_config(&cli.config)?, command, printer),
+        Command::Sessions(command) => sessions::run(&Client::of_config(&cli.config)?, command, printer),
+        Command::Peppers { command } => peppers::run(&Client::of_config(&cli.config)?, command.as_ref(), printer),
+        Command::Gateways => events::gateways(&Client::of_config(&cli.config)?, printer),
+        Command::Drill(args) => drill::run(&Client::of_config(&cli.config)?, args, printer),
+        Command::Events(args) => events::run(&Client::of_config(&cli.config)?, args, printer),
         Command::Reload => {
-            let done: crate::admin::api::Reloaded = locate::client(&cli.config)?.post("/v1/reload", &())?;
+            let done: crate::admin::Reloaded = Client::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
         }
         Command::Status => {
-            let status: crate::admin::api::Status = locate::client(&cli.config)?.get("/v1/status")?;
+            let status: crate::admin::Status = Client::of_config(&cli.config)?.get("/v1/status")?;
             printer.print(&status, |out| output::status(out, &status))
         }
-        Command::SampleUpstream { listen } => demo::escrow::run(*listen),
+        Command::SampleUpstream { listen } => demo::sample_upstream::run(*listen),
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::admin::api::{KeyMade, KeyView, Status, TenantView};
+use crate::admin::Status;
+use crate::admin::keys::{KeyMade, KeyView};
+use crate::admin::tenants::TenantView;
 use crate::config::{Problems, Style};
 
 use super::failure::{Exit, Failure};
@@ -61,6 +63,13 @@ impl Printer {
     /// Writes a remark to standard error, where it disturbs no program: with `--json` a line `{"remark":"…"}`.
     pub(crate) fn remark(&self, text: &str) {
         self.note("remark", text);
+    }
+
+    /// Says how to see the rest of a list.
+    pub(crate) fn more(&self, next: Option<&str>) {
+        if let Some(next) = next {
+            self.remark(&format!("there may be more: --after {next}"));
+        }
     }
 
     /// Writes warnings to standard error: with `--json` lines `{"warning":"…"}`.

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Read as _};
 
 use zeroize::Zeroizing;
 
-use crate::admin::people::Password;
+use crate::admin::accounts::Password;
 use crate::issue::password::MAX_PASSWORD;
 
 use super::failure::{Exit, Failure};

@@ -2,13 +2,25 @@
 
 use std::io;
 
+use clap::Subcommand;
+
 use crate::admin::peppers::{Moved, PepperUses, PepperView};
 
-use super::args::PepperCommand;
-use super::client::Client;
+use super::client::{Client, path_id};
 use super::failure::{Exit, Failure};
-use super::keys::path_id;
 use super::output::{self, Printer};
+
+/// Peppers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PepperCommand {
+    /// Let accounts that log in be found under the first pepper, so that none depends on an older one.
+    Move,
+    /// Drop a pepper that nothing in force depends on: gateways need it no more.
+    Drop {
+        /// Its mark, which `durward peppers` shows.
+        mark: String,
+    },
+}
 
 pub(crate) fn run(client: &Client, command: Option<&PepperCommand>, printer: &Printer) -> Result<(), Failure> {
     let uses: PepperUses = match command {

@@ -2,14 +2,74 @@
 
 use std::io;
 
-use crate::admin::people::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
+use clap::Subcommand;
 
-use super::args::RoleCommand;
-use super::client::Client;
+use crate::admin::roles::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
+
+use super::args::WaitArgs;
+use super::client::{Client, path_id};
 use super::failure::Failure;
-use super::keys::path_id;
 use super::output::{self, Printer};
 use super::wait::Change;
+
+/// Roles.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoleCommand {
+    /// Make a role of a tenant.
+    Create {
+        /// Whose it is.
+        #[arg(long, value_name = "ID")]
+        tenant: String,
+        /// Its name.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// What it is for.
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// What its holders may do; may be given several times.
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+    },
+    /// List the roles of the configuration and, with a tenant, its own.
+    List {
+        /// Of this tenant.
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+    },
+    /// Show one role.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Change a role of a tenant; what is not given stays.
+    Set {
+        /// Its id.
+        id: String,
+        /// Another name.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Another description.
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// Replaces all that its holders may do; may be given several times.
+        #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
+        scopes: Vec<String>,
+        /// Its holders may do nothing by it any more.
+        #[arg(long)]
+        no_scopes: bool,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Delete a role of a tenant; its holders lose what it allowed.
+    Delete {
+        /// Its id.
+        id: String,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
 
 pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> Result<(), Failure> {
     let role: RoleView = match command {
@@ -42,19 +102,23 @@ pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> 
                 scopes: (*no_scopes || !scopes.is_empty()).then(|| scopes.clone()),
             };
             let change = Change {
+                client,
+                wait,
+                printer,
                 path: format!("/v1/roles/{}", path_id(id)?),
                 id,
             };
-            return change.make((client, wait, printer), &request, |out, role: &RoleView| show(out, role));
+            return change.make(&request, |out, role: &RoleView| show(out, role));
         }
         RoleCommand::Delete { id, wait } => {
             let change = Change {
+                client,
+                wait,
+                printer,
                 path: format!("/v1/roles/{}/delete", path_id(id)?),
                 id,
             };
-            return change.make((client, wait, printer), &(), |out, role: &RoleDeleted| {
-                writeln!(out, "role {} is deleted", role.id)
-            });
+            return change.make(&(), |out, role: &RoleDeleted| writeln!(out, "role {} is deleted", role.id));
         }
         RoleCommand::List { tenant } => {
             let query = match tenant {

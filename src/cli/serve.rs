@@ -18,11 +18,13 @@ use crate::telemetry::diagnostics::{Diagnostics, Format};
 mod chores;
 mod identity;
 mod metrics;
-mod opening;
+
 mod process;
 mod reload;
+mod store;
 
 pub(crate) use process::Process;
+pub(crate) use store::permit_new_store;
 
 /// Diagnostics and access lines get this long to be written when the process ends.
 const FLUSH_TIME: Duration = Duration::from_secs(2);

@@ -2,15 +2,50 @@
 
 use std::io;
 
-use crate::admin::people::{SessionList, SessionView, SessionsEnded};
+use clap::Subcommand;
 
-use super::args::SessionCommand;
-use super::client::Client;
+use crate::admin::sessions::{SessionList, SessionView, SessionsEnded};
+
+use super::args::{Page, WaitArgs};
+use super::client::{Client, path_id};
 use super::failure::Failure;
-use super::keys::{list_query, path_id};
 use super::output::{self, Printer};
-use super::tenants::more;
 use super::wait::Change;
+
+/// Sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// List live sessions: what hangs on an account, a key or a token, and what slides.
+    List {
+        /// Of this tenant.
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        /// Of this surface.
+        #[arg(long, value_name = "NAME")]
+        surface: Option<String>,
+        /// Hanging on the record of this id.
+        #[arg(long, value_name = "ID")]
+        parent: Option<String>,
+        /// Of this subject.
+        #[arg(long, value_name = "SUBJECT")]
+        subject: Option<String>,
+        /// Which part.
+        #[command(flatten)]
+        page: Page,
+    },
+    /// End one session for ever, or all that hang on a record.
+    Revoke {
+        /// The session's id.
+        #[arg(required_unless_present = "all_of", conflicts_with = "all_of")]
+        id: Option<String>,
+        /// End all sessions that hang on the record of this id, which itself goes on.
+        #[arg(long, value_name = "ID")]
+        all_of: Option<String>,
+        /// Whether to wait.
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
 
 pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
@@ -27,19 +62,22 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
                 ("parent", parent.as_deref()),
                 ("subject", subject.as_deref()),
             ];
-            let list: SessionList = client.get(&format!("/v1/sessions?{}", list_query(&filters, page)?))?;
+            let list: SessionList = client.get(&format!("/v1/sessions?{}", page.query(&filters)?))?;
             printer.print(&list, |out| table(out, &list))?;
-            more(printer, list.next.as_deref());
+            printer.more(list.next.as_deref());
             Ok(())
         }
         SessionCommand::Revoke {
             all_of: Some(id), wait, ..
         } => {
             let change = Change {
+                client,
+                wait,
+                printer,
                 path: format!("/v1/sessions/of/{}/revoke", path_id(id)?),
                 id,
             };
-            change.make((client, wait, printer), &(), |out, ended: &SessionsEnded| {
+            change.make(&(), |out, ended: &SessionsEnded| {
                 let since = ended.valid_after.as_deref().unwrap_or_default();
                 writeln!(out, "what hangs on {} and was made before {since} is ended", ended.id)
             })
@@ -47,10 +85,13 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
         SessionCommand::Revoke { id, wait, .. } => {
             let id = id.as_deref().unwrap_or_default();
             let change = Change {
+                client,
+                wait,
+                printer,
                 path: format!("/v1/sessions/{}/revoke", path_id(id)?),
                 id,
             };
-            change.make((client, wait, printer), &(), |out, session: &SessionView| show(out, session))
+            change.make(&(), |out, session: &SessionView| show(out, session))
         }
     }
 }

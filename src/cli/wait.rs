@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::told::{NotRuledOut, Told, Waited};
+use crate::admin::receipts::{NotRuledOut, Told, Waited};
 
 use super::args::WaitArgs;
 use super::client::Client;
@@ -56,6 +56,9 @@ struct Unread<'a> {
 
 /// One change by an operator.
 pub(crate) struct Change<'c> {
+    pub(crate) client: &'c Client,
+    pub(crate) wait: &'c WaitArgs,
+    pub(crate) printer: &'c Printer,
     /// Path of the operation.
     pub(crate) path: String,
     /// The id given on the command line.
@@ -67,24 +70,23 @@ impl Change<'_> {
     /// and fails unless every one has confirmed.
     pub(crate) fn make<T: Serialize + DeserializeOwned>(
         &self,
-        (client, wait, printer): (&Client, &WaitArgs, &Printer),
         body: &impl Serialize,
         show: impl Fn(&mut dyn Write, &T) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let Some(millis) = wait.millis()? else {
-            let done: T = client.post(&self.path, body)?;
-            return printer.print(&done, |out| show(out, &done));
+        let Some(millis) = self.wait.millis()? else {
+            let done: T = self.client.post(&self.path, body)?;
+            return self.printer.print(&done, |out| show(out, &done));
         };
-        let waited: Waited<T> = self.ask(client, millis, body)?;
+        let waited: Waited<T> = self.ask(millis, body)?;
         match &waited.result {
-            Some(done) => print(printer, &waited, done, |out| show(out, done)),
-            None => print(printer, &waited, &Unread { id: self.id }, |_| Ok(())),
+            Some(done) => print(self.printer, &waited, done, |out| show(out, done)),
+            None => print(self.printer, &waited, &Unread { id: self.id }, |_| Ok(())),
         }
     }
 
     /// Makes the change and waits.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, client: &Client, millis: u64, body: &impl Serialize) -> Result<Waited<T>, Failure> {
-        client.post(&format!("{}?wait={millis}", self.path), body)
+    pub(crate) fn ask<T: DeserializeOwned>(&self, millis: u64, body: &impl Serialize) -> Result<Waited<T>, Failure> {
+        self.client.post(&format!("{}?wait={millis}", self.path), body)
     }
 }
 

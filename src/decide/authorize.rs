@@ -1,24 +1,22 @@
 //! The decision: may this principal use this route now? The only maker of [`Permit`].
 
-use crate::base::clock::UnixMillis;
+use std::sync::Arc;
+
+use crate::base::clock::{Now, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::principal::{Facts, Principal};
 use crate::base::scope::Mode;
 
-use super::authority::{Authority, mode_reaches};
 use super::method::Method;
 use super::route::{Access, Route};
+use super::scope_grants::{ScopeGrants, mode_reaches};
 use super::surface::{Surface, SurfaceIndex};
 use super::validity;
 
-mod again;
 mod lookup;
 mod site;
-#[cfg(test)]
-mod tests;
 
 pub use super::surface::Proof;
-pub use again::{Again, authorize_again};
 pub use lookup::{Provenance, fingerprints, provenance};
 pub use site::{Carried, cross_site_proof, may_open};
 
@@ -55,7 +53,7 @@ pub struct AccessRequest<'a> {
     /// What presenting the credential proved ([`Surface::prove`]).
     pub proof: Proof,
     /// What the configuration adds to facts when it is derived what a record may do.
-    pub authority: &'a Authority,
+    pub scope_grants: &'a ScopeGrants,
 }
 
 /// Decides whether this principal may use the route at `now`. The facts must be young enough
@@ -68,7 +66,7 @@ pub struct AccessRequest<'a> {
 /// 4. credential and what it hangs on, then token, then tenant are in force;
 /// 5. a cookie on a changing method comes with proof that the request is not another site's, and a page whose origin
 ///    may not use cookies uses none on any method;
-/// 6. the scopes cover what the route needs: what the record may do now ([`Authority::of`]), which is never
+/// 6. the scopes cover what the route needs: what the record may do now ([`ScopeGrants::of`]), which is never
 ///    more than what it hangs on may do now, but for what its route granted. A token's scopes count only as
 ///    far as its record's go.
 ///
@@ -96,7 +94,7 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
         Carried::ByBrowserUnproven if !request.method.is_safe() => return Err(Denial::CrossSite),
         Carried::ByBrowserUnproven | Carried::ByBrowserProven | Carried::Explicitly => {}
     }
-    let principal = narrow(derive(principal, request.authority));
+    let principal = narrow(derive(principal, request.scope_grants));
     if !principal.scopes().covers(needed) {
         return Err(Denial::InsufficientScope);
     }
@@ -154,8 +152,8 @@ pub fn ends_at(surface: &Surface, principal: &Principal) -> Option<UnixMillis> {
 }
 
 /// Works out what the record may do now.
-fn derive(mut principal: Principal, authority: &Authority) -> Principal {
-    principal.held = authority.of(&principal.facts);
+fn derive(mut principal: Principal, scope_grants: &ScopeGrants) -> Principal {
+    principal.held = scope_grants.effective_scopes(&principal.facts);
     principal
 }
 
@@ -174,3 +172,58 @@ fn narrow(mut principal: Principal) -> Principal {
     }
     principal
 }
+
+/// What was admitted, and what it is judged by now.
+#[derive(Debug, Clone, Copy)]
+pub struct Reauthorization<'a> {
+    /// What was granted.
+    pub permit: &'a Permit,
+    /// The surface as it was then.
+    pub was: &'a Surface,
+    /// The method.
+    pub method: Method,
+    /// The route as it is now.
+    pub route: &'a Route,
+    /// The surface as it is now ...
+    pub surface_index: SurfaceIndex,
+    /// ... and what that is.
+    pub surface: &'a Surface,
+    /// What the configuration adds to facts now.
+    pub scope_grants: &'a ScopeGrants,
+}
+
+/// Decides whether a request that was admitted once would be admitted at `now`, by newer facts and the
+/// newest configuration. The credential itself is not needed: of a token it is remembered which key
+/// verified it and what it claimed, of a pair what its secret half hashed to, of an account the hash its
+/// password was verified against.
+///
+/// # Errors
+/// As [`authorize`]; [`Denial::UnknownCredential`] when the facts are another record's,
+/// [`Denial::WrongSurface`] when the surface takes another kind of credential now,
+/// [`Denial::InvalidToken`] when the token's key is no longer trusted or other tokens are asked for,
+/// [`Denial::StoreUnavailable`] when an issuer's keys are not to be had, [`Denial::WrongSecret`] when the
+/// pair has another secret half, or the account another password.
+pub fn reauthorize(again: &Reauthorization<'_>, facts: Arc<Facts>, now: Now) -> Result<Permit, Denial> {
+    let before = again.permit.principal().ok_or(Denial::Internal)?;
+    let (old, new) = (&before.facts.credential, &facts.credential);
+    if (&old.id, &old.surface, &old.tenant) != (&new.id, &new.surface, &new.tenant) {
+        return Err(Denial::UnknownCredential);
+    }
+    let proof = again.surface.kind.prove_again(&again.was.kind, before, new, now)?;
+    let request = AccessRequest {
+        route: again.route,
+        surface_index: again.surface_index,
+        surface: again.surface,
+        method: again.method,
+        // What the prefix told agreed with the record's mode.
+        presented_mode: old.mode,
+        // Whose page it was is known since the request was admitted.
+        carried: Carried::Explicitly,
+        proof,
+        scope_grants: again.scope_grants,
+    };
+    authorize(&request, Principal::new(facts, before.token.clone()), now.wall)
+}
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub const MAX_ASKED: usize = 64;
 
 /// Whether cookies of a listed origin are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cookies {
+pub enum CorsCookies {
     /// They are ignored, whatever the browser sends.
     Unused,
     /// They are used, and the origin counts as proof that the request is wanted.
@@ -41,7 +41,7 @@ pub struct CorsRules {
     /// Listed origins; `*` only alone, and only without cookies.
     pub origins: Arc<[OriginRule]>,
     /// Whether their cookies are used.
-    pub cookies: Cookies,
+    pub cookies: CorsCookies,
     /// Request headers besides [`REQUEST_HEADERS`].
     pub request_headers: Vec<String>,
     /// Response headers besides [`RESPONSE_HEADERS`].
@@ -54,7 +54,7 @@ pub struct CorsRules {
 #[derive(Debug)]
 pub struct CorsPolicy {
     origins: Arc<[OriginRule]>,
-    cookies: Cookies,
+    cookies: CorsCookies,
     /// Lower case, sorted.
     request_headers: Vec<Box<str>>,
     allow_headers: Box<str>,
@@ -64,7 +64,7 @@ pub struct CorsPolicy {
 
 /// How an origin came to be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Listed {
+enum ListedAs {
     AsAny,
     /// By its name, or as a subdomain.
     ByName,
@@ -104,7 +104,7 @@ impl CorsPolicy {
     /// Whether cookies may be used for pages of this origin: it is listed by its name, and its cookies are used.
     #[must_use]
     pub fn trusts(&self, origin: &[u8]) -> bool {
-        self.cookies == Cookies::Used && self.find(origin) == Some(Listed::ByName)
+        self.cookies == CorsCookies::Used && self.find(origin) == Some(ListedAs::ByName)
     }
 
     /// Whether this origin is listed, by its name or by `*`.
@@ -113,12 +113,12 @@ impl CorsPolicy {
         self.find(origin).is_some()
     }
 
-    fn find(&self, origin: &[u8]) -> Option<Listed> {
+    fn find(&self, origin: &[u8]) -> Option<ListedAs> {
         let origin = PageOrigin::parse(origin)?;
         let rule = self.origins.iter().find(|rule| rule.takes(&origin))?;
         Some(match rule {
-            OriginRule::Any => Listed::AsAny,
-            OriginRule::Exact(_) | OriginRule::OneLabel(_) => Listed::ByName,
+            OriginRule::Any => ListedAs::AsAny,
+            OriginRule::Exact(_) | OriginRule::OneLabel(_) => ListedAs::ByName,
         })
     }
 
@@ -133,13 +133,13 @@ impl CorsPolicy {
         answer.push(b"Access-Control-Expose-Headers", self.expose_headers.as_bytes());
     }
 
-    fn name(&self, origin: &[u8], listed: Listed, answer: &mut Fields) {
+    fn name(&self, origin: &[u8], listed: ListedAs, answer: &mut Fields) {
         let named = match listed {
-            Listed::AsAny => b"*",
-            Listed::ByName => origin,
+            ListedAs::AsAny => b"*",
+            ListedAs::ByName => origin,
         };
         answer.push(b"Access-Control-Allow-Origin", named);
-        if self.cookies == Cookies::Used {
+        if self.cookies == CorsCookies::Used {
             answer.push(b"Access-Control-Allow-Credentials", b"true");
         }
     }
@@ -159,7 +159,7 @@ impl CorsPolicy {
         answer.push(b"Access-Control-Allow-Methods", methods.as_bytes());
         answer.push(b"Access-Control-Allow-Headers", self.allow_headers.as_bytes());
         answer.push(b"Access-Control-Max-Age", self.max_age.as_bytes());
-        if preflight.private_network && listed == Listed::ByName {
+        if preflight.private_network && listed == ListedAs::ByName {
             answer.push(b"Access-Control-Allow-Private-Network", b"true");
         }
         answer.push(b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers");

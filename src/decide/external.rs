@@ -7,25 +7,24 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::base::clock::{Now, UnixMillis};
+use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, TenantId};
 use crate::base::principal::{KeyMark, TokenClaims};
 use crate::base::scope::ScopeSet;
-use crate::base::token_fault::{TokenFault, Unproven};
 
 use super::surface::MAX_SKEW;
-use super::token::claims::{check_audience, read_foreign_scopes, read_time, read_times};
-use super::token::header_value::header_value;
-use super::token::members::{Members, Value};
+use super::token::claims::{check_audience, header_value, read_foreign_scopes, read_time, read_times};
+use super::token::json::{JsonObject, JsonValue};
 use super::token::{ClaimHeader, ClaimLists, UNSUPPORTED, split};
 
 mod jwk;
 pub mod keys;
 mod published;
 
-pub use jwk::{Ignored, KeyFault};
+pub use jwk::{IgnoredKey, KeyFault};
 pub use keys::{IssuerAlgorithm, IssuerKey, KeyMiss, KeySet, KeySetError};
-pub use published::{ASK_PAUSE, Addresses, KeySource, KeyUrl, Published};
+pub use published::{ASK_PAUSE, FetchAddresses, KeySource, KeyUrl, PublishedKeys};
 
 /// Largest token that may be configured, and what is taken unless the operator says less: a head has room for it
 /// ([`MAX_FIELD`](crate::wire::head::MAX_FIELD)). A token of Entra ID with its two hundred groups has about 11 KiB.
@@ -70,7 +69,7 @@ pub struct ExternalIssuer {
     /// Longest time since `iat`, if configured; then `iat` is required.
     pub max_age: Option<Duration>,
     /// Its keys.
-    pub keys: Arc<Published>,
+    pub keys: Arc<PublishedKeys>,
 }
 
 /// Which tenant a token is of.
@@ -98,7 +97,7 @@ pub enum Unverified<'r> {
     /// Its key is not among those known, or none are: newer ones may be had.
     KeyWanted {
         /// Whose key.
-        keys: &'r Arc<Published>,
+        keys: &'r Arc<PublishedKeys>,
         /// What is to be said if there are no newer ones.
         otherwise: Unproven,
     },
@@ -111,7 +110,7 @@ impl<T: Into<Unproven>> From<T> for Unverified<'_> {
 }
 
 /// A token taken apart; nothing of it is proven.
-struct Parts<'t> {
+struct TokenParts<'t> {
     algorithm: String,
     kid: Option<String>,
     token_type: Option<String>,
@@ -135,8 +134,8 @@ impl ExternalRules {
         if token.len() > self.max_token {
             return Err(TokenFault::TooLong.into());
         }
-        let parts = Parts::of(token)?;
-        let claims = Members::parse(&parts.payload)?;
+        let parts = TokenParts::of(token)?;
+        let claims = JsonObject::parse(&parts.payload)?;
         let issuer = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
         if !issuer.takes_type(parts.token_type.as_deref()) {
             return Err(TokenFault::WrongType.into());
@@ -194,8 +193,8 @@ impl ExternalRules {
     }
 
     /// The issuer a token says it is of. `iss` is compared as a text, whole: a list is no issuer.
-    fn find_issuer(&self, claims: &Members<'_>) -> Option<&ExternalIssuer> {
-        let named = claims.find("iss").and_then(Value::text);
+    fn find_issuer(&self, claims: &JsonObject<'_>) -> Option<&ExternalIssuer> {
+        let named = claims.find("iss").and_then(JsonValue::text);
         self.issuers
             .iter()
             .find(|issuer| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
@@ -204,7 +203,7 @@ impl ExternalRules {
     fn read_claims(
         &self,
         (issuer, key): (&ExternalIssuer, KeyMark),
-        claims: &Members<'_>,
+        claims: &JsonObject<'_>,
         now: UnixMillis,
     ) -> Result<TokenClaims, TokenFault> {
         if let Some(audience) = &issuer.audience {
@@ -244,11 +243,11 @@ impl ExternalRules {
 }
 
 /// Whether a claim is this text, or the number or truth value that is written so.
-fn says(value: &Value<'_>, wanted: &str) -> bool {
+fn says(value: &JsonValue<'_>, wanted: &str) -> bool {
     match value {
-        Value::Text(text) => text == wanted,
-        Value::Bool(truth) => wanted == if *truth { "true" } else { "false" },
-        Value::Integer(number) => wanted == number.to_string(),
+        JsonValue::Text(text) => text == wanted,
+        JsonValue::Bool(truth) => wanted == if *truth { "true" } else { "false" },
+        JsonValue::Integer(number) => wanted == number.to_string(),
         _ => false,
     }
 }
@@ -291,7 +290,7 @@ impl ExternalIssuer {
         }
     }
 
-    fn tenant_of(&self, claims: &Members<'_>) -> Result<TenantId, TokenFault> {
+    fn tenant_of(&self, claims: &JsonObject<'_>) -> Result<TenantId, TokenFault> {
         match &self.tenants {
             Tenants::One(tenant) => Ok(tenant.clone()),
             Tenants::Claim { claim, allowed } => {
@@ -309,19 +308,19 @@ impl ExternalIssuer {
     }
 }
 
-impl<'t> Parts<'t> {
+impl<'t> TokenParts<'t> {
     /// Takes a compact serialisation apart (RFC 7515, section 7.1). [`UNSUPPORTED`] members are refused.
     fn of(token: &'t [u8]) -> Result<Self, TokenFault> {
         let (header, payload, signature) = split(token).ok_or(TokenFault::Form)?;
         let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Form);
         let json = decode(header)?;
-        let members = Members::parse(&json)?;
+        let members = JsonObject::parse(&json)?;
         if UNSUPPORTED.iter().any(|name| members.find(name).is_some()) {
             return Err(TokenFault::UnsupportedHeader);
         }
         let text = |name: &str| match members.find(name) {
             None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text.to_string())),
+            Some(JsonValue::Text(text)) => Ok(Some(text.to_string())),
             Some(_) => Err(TokenFault::MalformedHeader),
         };
         let kid = text("kid")?;

@@ -6,10 +6,9 @@ use crate::base::scope::Mode;
 use crate::base::text::every;
 use crate::wire::fields::Fields;
 
-use super::surface::{KeyPrefix, Place, Scheme, Surface, SurfaceIndex};
+use super::surface::{AuthScheme, HeaderLocation, KeyPrefix, Surface, SurfaceIndex};
 use super::token::{MAX_TOKEN_LEN, is_token_shaped};
 
-mod cookies;
 #[cfg(test)]
 mod tests;
 
@@ -42,15 +41,15 @@ pub struct Extracted<'h> {
 pub fn extract<'h>(fields: &'h Fields, surfaces: &[Surface], accepted: &[SurfaceIndex]) -> Result<Extracted<'h>, Denial> {
     let request = Request { surfaces, accepted };
     match find_explicit(fields, surfaces)? {
-        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => match Scheme::split(value) {
-            Some((scheme, rest)) if request.is_used(Place::Authorization(scheme)) => {
-                let place = Place::Authorization(scheme);
+        Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => match AuthScheme::split(value) {
+            Some((scheme, rest)) if request.is_used(HeaderLocation::Authorization(scheme)) => {
+                let place = HeaderLocation::Authorization(scheme);
                 request.classify(place, request.excuse_elsewhere(place, behind_scheme(rest))?)
             }
             _ => request.extract_cookie(fields),
         },
         Explicit::One { name, value } => {
-            let place = Place::Header(name);
+            let place = HeaderLocation::Header(name);
             request.classify(place, request.excuse_elsewhere(place, check_single(value))?)
         }
         Explicit::Pair {
@@ -167,16 +166,16 @@ impl<'s> Request<'s> {
     }
 
     /// Every surface whose credentials, or a half of them, stand in this place.
-    fn users_of(self, place: Place<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
+    fn users_of(self, place: HeaderLocation<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
         self.each().filter(move |(_, s)| s.kind.carry().is_at(place))
     }
 
-    fn is_used(self, place: Place<'_>) -> bool {
+    fn is_used(self, place: HeaderLocation<'_>) -> bool {
         self.users_of(place).next().is_some()
     }
 
     /// Decides whose credential a header's text is.
-    fn classify<'h>(self, place: Place<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+    fn classify<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
         let Some((index, surface, prefix)) = longest_owner(self.users_of(place), text) else {
             return self.classify_unprefixed(place, text);
         };
@@ -187,7 +186,7 @@ impl<'s> Request<'s> {
     }
 
     /// A text without the prefix of any key that belongs in its place: a token, or nothing good.
-    fn classify_unprefixed<'h>(self, place: Place<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+    fn classify_unprefixed<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
         let mut sessions = self.users_of(place).filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
         if is_token_shaped(text)
             && let Some((surface, _)) = sessions.next()
@@ -204,7 +203,7 @@ impl<'s> Request<'s> {
     }
 
     /// What has no form at all is malformed where the route looks, and nothing of ours elsewhere.
-    fn excuse_elsewhere<T>(self, place: Place<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
+    fn excuse_elsewhere<T>(self, place: HeaderLocation<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
         read.map_err(|denial| match denial {
             Denial::MalformedCredential if !self.is_accepted_in(place) => Denial::MissingCredential,
             other => other,
@@ -212,13 +211,13 @@ impl<'s> Request<'s> {
     }
 
     /// Whether a surface of the route has its credential in this place.
-    fn is_accepted_in(self, place: Place<'_>) -> bool {
+    fn is_accepted_in(self, place: HeaderLocation<'_>) -> bool {
         self.users_of(place).any(|(index, _)| self.accepts(index))
     }
 
     /// What a credential of another surface is, by the place it came in: to a caller whose API
     /// documents one place only, a credential elsewhere may count as none.
-    fn foreign_in(self, place: Place<'_>) -> Denial {
+    fn foreign_in(self, place: HeaderLocation<'_>) -> Denial {
         if self.is_accepted_in(place) {
             Denial::WrongSurface
         } else {
@@ -235,7 +234,7 @@ impl<'s> Request<'s> {
         let surface = self.surfaces.get(index.0).ok_or(Denial::AmbiguousCredentials)?;
         if !self.accepts(index) {
             return Err(match surface.kind.carry().half_headers() {
-                Some([key, _]) => self.foreign_in(Place::Header(key.as_bytes())),
+                Some([key, _]) => self.foreign_in(HeaderLocation::Header(key.as_bytes())),
                 None => Denial::WrongSurface,
             });
         }
@@ -254,9 +253,9 @@ impl<'s> Request<'s> {
             .flat_map(|(index, s)| s.cookies().map(move |name| (index, name)))
         {
             if jar.is_none() {
-                jar = Some(cookies::check_count(fields)?);
+                jar = Some(check_cookie_count(fields)?);
             }
-            let Some(value) = cookies::find_one(fields, name)? else {
+            let Some(value) = find_cookie(fields, name)? else {
                 continue;
             };
             match found {
@@ -292,4 +291,56 @@ fn longest_owner<'s>(
     users
         .filter_map(|(index, s)| Some((index, s, s.prefix_of(text)?)))
         .max_by_key(|(_, _, prefix)| prefix.text.len())
+}
+
+/// Most cookies of a request that is read for one. Browsers keep 180 for a site at most; more are
+/// made to make us work.
+const MAX_COOKIES: usize = 200;
+
+/// Refuses requests with more cookies than any browser sends.
+fn check_cookie_count(fields: &Fields) -> Result<(), Denial> {
+    if each_cookie(fields).nth(MAX_COOKIES).is_some() {
+        Err(Denial::MalformedCredential)
+    } else {
+        Ok(())
+    }
+}
+
+/// The value of the cookie of this name, over all `Cookie` lines (HTTP/2 sends one for each: RFC
+/// 9113, section 8.2.3).
+///
+/// Quotes, `$Version` and escapes mean nothing here (RFC 6265, section 5.4: a server sees what the
+/// user agent was given). The name twice is refused, and so is the name with white space before its
+/// `=`: the service behind might read that as the same cookie.
+fn find_cookie<'h>(fields: &'h Fields, name: &str) -> Result<Option<&'h [u8]>, Denial> {
+    let mut found = None;
+    for cookie in each_cookie(fields) {
+        let Some(at) = memchr::memchr(b'=', cookie) else {
+            continue;
+        };
+        let (own, value) = (&cookie[..at], &cookie[at + 1..]);
+        if trim(own) != name.as_bytes() {
+            continue;
+        }
+        if own.len() != name.len() || found.replace(value).is_some() {
+            return Err(Denial::MalformedCredential);
+        }
+    }
+    Ok(found)
+}
+
+/// Every cookie pair, with white space (SP and HTAB only) around it removed.
+fn each_cookie(fields: &Fields) -> impl Iterator<Item = &[u8]> {
+    fields
+        .all("cookie")
+        .flat_map(|line| line.split(|b| *b == b';'))
+        .map(trim)
+        .filter(|cookie| !cookie.is_empty())
+}
+
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }

@@ -8,14 +8,13 @@ use crate::base::principal::Principal;
 use crate::wire::fields::{Fields, MAX_FIELDS};
 use crate::wire::head::RequestHead;
 
-use super::peer::Origin;
+use super::peer::ClientOrigin;
 use super::route::{CredentialForwarding, Route, Trailers};
 use super::surface::Surface;
 use super::target::RequestTarget;
 
+mod filter;
 mod outgoing;
-mod returning;
-mod screen;
 mod table;
 
 /// Names of the identity headers as configured.
@@ -118,11 +117,11 @@ pub struct OutgoingHead<'a> {
     /// Who was admitted, with the surface; `None` on public routes: identity headers are absent.
     pub principal: Option<(&'a Principal, &'a Surface)>,
     /// The client.
-    pub origin: Origin,
+    pub origin: ClientOrigin,
     /// The address the connection came from.
     pub peer: IpAddr,
     /// Whether the client's connection was TLS.
-    pub scheme: Scheme,
+    pub scheme: UriScheme,
     /// The request's id.
     pub request_id: &'a str,
     /// The target.
@@ -135,7 +134,7 @@ pub struct OutgoingHead<'a> {
 
 /// How the client's request arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub enum UriScheme {
     /// Plain.
     Http,
     /// TLS.
@@ -199,7 +198,7 @@ impl HeaderPolicy {
     /// `Connection`, [`Denial::ExpectationFailed`], [`Denial::MalformedRequest`] for an absurd `Connection`,
     /// also for an odd name where these are refused, [`Denial::HeadTooLarge`] for more than [`MAX_FIELDS`] fields.
     pub fn screen(&self, head: &RequestHead) -> Result<Screened, Denial> {
-        screen::screen(self, head)
+        filter::screen(self, head)
     }
 
     /// Appends the outgoing fields to `out` as `Name: value\r\n`, without `Host` and framing.
@@ -225,13 +224,13 @@ impl HeaderPolicy {
     /// identity or gateway-internal ones (`X-Request-Id` and `Date` are written anew), no cookie that
     /// is one of the gateway's session cookies.
     pub fn filter_returning(&self, fields: &mut Fields, route: &Route) {
-        returning::filter_returning(self, fields, route);
+        filter::filter_returning(self, fields, route);
     }
 
     /// Keeps of a trailer section what may be forwarded: names that mean nothing to the gateway, to
     /// framing, to routing or to caches.
     pub fn filter_trailers(&self, received: &Fields, out: &mut Fields) {
-        returning::filter_trailers(self, received, out);
+        filter::filter_trailers(self, received, out);
     }
 
     /// Whether a cookie of this name carries a credential on some surface.

@@ -1,6 +1,5 @@
 //! Pure decisions: facts and `now` in, a value out. No I/O, no clock, no `.await`.
 
-pub mod authority;
 pub mod authorize;
 pub mod cors;
 pub mod external;
@@ -14,6 +13,7 @@ pub mod rate;
 pub mod route;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod scope_grants;
 pub mod surface;
 pub mod target;
 pub mod token;

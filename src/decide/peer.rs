@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::wire::fields::Fields;
 use crate::wire::framing::list;
 
-use super::headers::Scheme;
+use super::headers::UriScheme;
 use super::host::Authority;
 
 /// Most proxies in a chain that are looked at. Three is much in practice; the bound keeps a long
@@ -23,7 +23,7 @@ pub struct PeerPolicy {
 
 /// What is known of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
+pub struct ClientOrigin {
     /// The client's address: the one that is throttled, logged and forwarded. An IPv4 address in
     /// IPv6 clothes (`::ffff:192.0.2.1`) is the IPv4 address.
     pub client: IpAddr,
@@ -31,10 +31,10 @@ pub struct Origin {
     pub trusted: bool,
 }
 
-impl Origin {
+impl ClientOrigin {
     /// The scheme by which the client sent its request: what a trusted proxy says in these fields, else the connection's.
     #[must_use]
-    pub fn scheme(&self, fields: &Fields, connection: Scheme) -> Scheme {
+    pub fn scheme(&self, fields: &Fields, connection: UriScheme) -> UriScheme {
         let told = if self.trusted { told_scheme(fields) } else { None };
         told.unwrap_or(connection)
     }
@@ -58,12 +58,12 @@ impl PeerPolicy {
     /// of it is nobody's word.
     ///
     /// For addresses `Forwarded` (RFC 7239) is not read: two lists that may differ are one too many, and proxies
-    /// that append to one of them pass the other through as the client sent it. For the scheme, see [`Origin::scheme`].
+    /// that append to one of them pass the other through as the client sent it. For the scheme, see [`ClientOrigin::scheme`].
     #[must_use]
-    pub fn origin(&self, peer: SocketAddr, fields: &Fields) -> Origin {
+    pub fn origin(&self, peer: SocketAddr, fields: &Fields) -> ClientOrigin {
         let mut client = peer.ip().to_canonical();
         if !self.trusts(client) {
-            return Origin { client, trusted: false };
+            return ClientOrigin { client, trusted: false };
         }
         for hop in hops(fields).take(MAX_HOPS).map_while(std::convert::identity) {
             client = hop;
@@ -71,7 +71,7 @@ impl PeerPolicy {
                 break;
             }
         }
-        Origin { client, trusted: true }
+        ClientOrigin { client, trusted: true }
     }
 
     fn trusts(&self, ip: IpAddr) -> bool {
@@ -82,7 +82,7 @@ impl PeerPolicy {
 /// The scheme that a trusted proxy says: the value of `X-Forwarded-Proto`, if all its values are the same; without that
 /// field the `proto` of the last element of `Forwarded`, which the proxy itself added. `None` if values differ or are no
 /// scheme of HTTP or WebSocket.
-fn told_scheme(fields: &Fields) -> Option<Scheme> {
+fn told_scheme(fields: &Fields) -> Option<UriScheme> {
     let mut told = fields.all("x-forwarded-proto").flat_map(|value| value.split(|b| *b == b','));
     if let Some(first) = told.next() {
         let first = parse_scheme(first.trim_ascii())?;
@@ -99,12 +99,12 @@ fn told_scheme(fields: &Fields) -> Option<Scheme> {
 }
 
 /// `wss` and `ws` count too: some proxies send the scheme of a WebSocket's address.
-fn parse_scheme(text: &[u8]) -> Option<Scheme> {
+fn parse_scheme(text: &[u8]) -> Option<UriScheme> {
     let is = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
     if is("https") || is("wss") {
-        Some(Scheme::Https)
+        Some(UriScheme::Https)
     } else if is("http") || is("ws") {
-        Some(Scheme::Http)
+        Some(UriScheme::Http)
     } else {
         None
     }
@@ -188,10 +188,10 @@ mod tests {
         );
     }
 
-    const CONNECTIONS: [Scheme; 2] = [Scheme::Http, Scheme::Https];
+    const CONNECTIONS: [UriScheme; 2] = [UriScheme::Http, UriScheme::Https];
 
     /// The scheme of a request on a connection of each scheme.
-    fn schemes(peer: &str, lines: &[(&str, &str)]) -> [Scheme; 2] {
+    fn schemes(peer: &str, lines: &[(&str, &str)]) -> [UriScheme; 2] {
         let policy = PeerPolicy {
             trusted: vec!["10.0.0.0/8".parse().unwrap()],
         };
@@ -220,10 +220,10 @@ mod tests {
             &[(PROTO, "https"), (FORWARDED, "proto=http")],
         ];
         for lines in https {
-            assert_eq!(schemes("10.0.0.1", lines), [Scheme::Https; 2], "{lines:?}");
+            assert_eq!(schemes("10.0.0.1", lines), [UriScheme::Https; 2], "{lines:?}");
             assert_eq!(schemes("192.0.2.1", lines), CONNECTIONS, "an untrusted peer: {lines:?}");
         }
-        assert_eq!(schemes("10.0.0.1", &[(PROTO, "http")]), [Scheme::Http; 2]);
+        assert_eq!(schemes("10.0.0.1", &[(PROTO, "http")]), [UriScheme::Http; 2]);
         let nothing = [
             &[][..],
             &[(PROTO, "https, http")],
@@ -249,7 +249,7 @@ mod tests {
             let mut fields = Fields::default();
             hosts.iter().for_each(|host| fields.push(b"X-Forwarded-Host", host.as_bytes()));
             let client = IpAddr::from([10, 0, 0, 1]);
-            Origin { client, trusted }.authority(&fields, "inner:8080").to_owned()
+            ClientOrigin { client, trusted }.authority(&fields, "inner:8080").to_owned()
         };
         assert_eq!(of(true, &["api.example.com"]), "api.example.com");
         assert_eq!(of(true, &["API.example.com:8443"]), "API.example.com:8443");

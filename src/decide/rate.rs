@@ -94,7 +94,7 @@ impl Rate {
 /// What the rule says of one request.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RateVerdict {
     /// It may pass, and is counted.
     Admitted {
         /// How many more may pass now.
@@ -148,15 +148,15 @@ impl Window {
     }
 
     /// What would be said of a request at `now`; counts nothing.
-    pub fn judge(&self, rate: Rate, now: BootMillis) -> Verdict {
+    pub fn judge(&self, rate: Rate, now: BootMillis) -> RateVerdict {
         let used = self.used(rate, now);
         let forgets_after = self.forgets_after(rate, now).unwrap_or(Duration::from_millis(rate.period_millis()));
         if used >= rate.count {
-            return Verdict::Refused {
+            return RateVerdict::Refused {
                 retry_after: forgets_after,
             };
         }
-        Verdict::Admitted {
+        RateVerdict::Admitted {
             remaining: rate.count - used - 1,
             reset: forgets_after,
         }
@@ -179,9 +179,9 @@ impl Window {
     }
 
     /// Judges a request, and counts it if it is admitted.
-    pub fn admit(&mut self, rate: Rate, now: BootMillis) -> Verdict {
+    pub fn admit(&mut self, rate: Rate, now: BootMillis) -> RateVerdict {
         let verdict = self.judge(rate, now);
-        if matches!(verdict, Verdict::Admitted { .. }) {
+        if matches!(verdict, RateVerdict::Admitted { .. }) {
             self.count(rate, now);
         }
         verdict
@@ -190,7 +190,7 @@ impl Window {
 
 /// What requests are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub enum LimitBy {
     /// The client's address, judged by the trusted proxies; an IPv6 client is its /64.
     Address,
     /// The credential's record, or the subject of a token that hangs on a tenant.
@@ -201,7 +201,7 @@ pub enum By {
     Route,
 }
 
-impl By {
+impl LimitBy {
     /// As configuration and `RateLimit` fields call it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -216,7 +216,7 @@ impl By {
 
 /// Where requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted {
+pub enum CountedIn {
     /// In this process.
     Here,
     /// In the store, by all gateways together; with what holds while it cannot be asked.
@@ -234,13 +234,13 @@ pub enum WhenUnavailable {
 
 /// One limit of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
+pub struct RateLimit {
     /// What is counted by.
-    pub by: By,
+    pub by: LimitBy,
     /// How many in how long.
     pub rate: Rate,
     /// Where it is counted.
-    pub counted: Counted,
+    pub counted: CountedIn,
     /// Its name in `RateLimit` fields; no other limit of the route has it.
     pub name: String,
     seed: [u8; 32],
@@ -265,11 +265,11 @@ impl LimitKey {
     }
 }
 
-impl Limit {
+impl RateLimit {
     /// A limit of the route of this name. Counts go on over a reload that keeps route name, kind
     /// and rate, and are those of every gateway with the same.
     #[must_use]
-    pub fn new(route: &str, name: String, by: By, rate: Rate, counted: Counted) -> Self {
+    pub fn new(route: &str, name: String, by: LimitBy, rate: Rate, counted: CountedIn) -> Self {
         let what = format!("{}\0{}\0{}\0{}", by.as_str(), rate.count, rate.seconds, route);
         let mut seed = [0; 32];
         seed.copy_from_slice(digest::digest(&digest::SHA256, what.as_bytes()).as_ref());
@@ -334,9 +334,9 @@ impl Limit {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteLimits {
     /// By address, before anything is known of the caller.
-    pub before: Vec<Limit>,
+    pub before: Vec<RateLimit>,
     /// By credential, tenant and route, once the caller is admitted.
-    pub after: Vec<Limit>,
+    pub after: Vec<RateLimit>,
     /// The value of `RateLimit-Policy`; empty without limits.
     pub policy: String,
 }
@@ -344,8 +344,8 @@ pub struct RouteLimits {
 impl RouteLimits {
     /// Sorts limits by when they can be asked. Names are made unique by what they count.
     #[must_use]
-    pub fn new(limits: Vec<Limit>) -> Self {
-        let mut all: Vec<Limit> = Vec::with_capacity(limits.len());
+    pub fn new(limits: Vec<RateLimit>) -> Self {
+        let mut all: Vec<RateLimit> = Vec::with_capacity(limits.len());
         for mut limit in limits {
             let own = limit.name.clone();
             let mut number = 1;
@@ -355,7 +355,7 @@ impl RouteLimits {
             }
             all.push(limit);
         }
-        let (before, after): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.by == By::Address);
+        let (before, after): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.by == LimitBy::Address);
         let policy = before
             .iter()
             .chain(&after)
@@ -374,11 +374,11 @@ impl RouteLimits {
     /// Whether one is counted in the store.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.before.iter().chain(&self.after).any(|limit| limit.counted != Counted::Here)
+        self.before.iter().chain(&self.after).any(|limit| limit.counted != CountedIn::Here)
     }
 
     /// All of them, in the order they are asked.
-    pub fn iter(&self) -> impl Iterator<Item = &Limit> {
+    pub fn iter(&self) -> impl Iterator<Item = &RateLimit> {
         self.before.iter().chain(&self.after)
     }
 }

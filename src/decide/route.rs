@@ -10,13 +10,11 @@ use super::method::Method;
 use super::rate::RouteLimits;
 use super::surface::SurfaceIndex;
 
-mod forms;
 mod pattern;
 mod router;
 #[cfg(test)]
 mod tests;
 
-pub use forms::PathForms;
 pub use pattern::{MAX_SEGMENTS, Pattern, PatternError, Segment, Tail};
 pub use router::{RouteConflict, Router, Shadow, shadows};
 
@@ -30,7 +28,7 @@ pub struct UpstreamIndex(pub usize);
 
 /// Index of an issuer in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct IssuerIndex(pub usize);
+pub struct ServedRouteIndex(pub usize);
 
 /// Who answers an admitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +36,7 @@ pub enum Destination {
     /// A service behind.
     Upstream(UpstreamIndex),
     /// The gateway itself.
-    Served(IssuerIndex),
+    Served(ServedRouteIndex),
 }
 
 /// Index of a dialect in the snapshot.
@@ -153,13 +151,13 @@ pub struct TenantSegment {
 pub enum UnknownTenant {
     /// It is refused as another tenant is.
     Refused,
-    /// A word ([`Named::Word`]) is forwarded.
+    /// A word ([`NamedTenant::Word`]) is forwarded.
     Forwarded,
 }
 
 /// What a path says where it may name a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum NamedTenant {
     /// The caller's own tenant, or nothing.
     Own,
     /// Another tenant, or what could be read as one.
@@ -190,12 +188,14 @@ pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&
 impl TenantSegment {
     /// What a canonical path names, for a caller of the tenant `own`.
     #[must_use]
-    pub fn read(self, path: &str, own: &TenantId) -> Named {
+    pub fn read(self, path: &str, own: &TenantId) -> NamedTenant {
         let is_word = |text: &str| text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
         match (path.split('/').nth(self.at), self.unknown) {
-            (Some(named), _) if named == own.as_str() => Named::Own,
-            (Some(named), UnknownTenant::Forwarded) if is_word(named) => TenantId::parse(named).map_or(Named::Other, Named::Word),
-            _ => Named::Other,
+            (Some(named), _) if named == own.as_str() => NamedTenant::Own,
+            (Some(named), UnknownTenant::Forwarded) if is_word(named) => {
+                TenantId::parse(named).map_or(NamedTenant::Other, NamedTenant::Word)
+            }
+            _ => NamedTenant::Other,
         }
     }
 }
@@ -237,4 +237,39 @@ pub enum NotFound {
         /// Bit i is `Method::ALL[i]`.
         allowed: u8,
     },
+}
+
+/// A set of spellings: of a target, those it has; of a route, those it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathForms(u8);
+
+impl PathForms {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+    /// `%2F` in a segment.
+    pub const ENCODED_SLASH: Self = Self(1);
+    /// `%5C` in a segment.
+    pub const ENCODED_BACKSLASH: Self = Self(2);
+    /// A character that RFC 3986 wants escaped, and is not: `[ ] | ^ { } < > "`, a grave accent, or any beyond ASCII.
+    pub const RAW_CHARACTER: Self = Self(4);
+    /// A path parameter: what follows a `;` in a segment.
+    pub const PARAMETER: Self = Self(8);
+
+    /// Those of both sets.
+    #[must_use]
+    pub const fn with(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    /// These if `wanted`, else none.
+    #[must_use]
+    pub const fn only_if(self, wanted: bool) -> Self {
+        if wanted { self } else { Self::NONE }
+    }
+
+    /// Whether all of `others` are among these.
+    #[must_use]
+    pub const fn contains(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
 }

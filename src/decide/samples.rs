@@ -6,7 +6,9 @@ use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::base::fingerprint::{Fingerprint, Pepper, Peppers};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Facts, IdentityLines, KeyMark, Position, Reading, State, TenantRecord, TokenClaims};
+use crate::base::principal::{
+    CredentialRecord, CredentialState, Facts, IdentityLines, KeyMark, Position, Reading, TenantRecord, TokenClaims,
+};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 
 use super::method::Method;
@@ -14,8 +16,8 @@ use super::route::{
     Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteOptions, Trailers, UpstreamIndex,
 };
 use super::surface::{
-    ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Proof, Session, SessionRecord, Surface, SurfaceIndex,
-    SurfaceKind,
+    ApiKeySurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, Proof, SessionRecord, SessionSurface,
+    Surface, SurfaceIndex, SurfaceKind,
 };
 use super::token::{TokenKeys, TokenRules};
 
@@ -45,7 +47,7 @@ pub(crate) fn facts(surface: &str, id: &str, tenant: &str) -> Facts {
             subject: None,
             mode: None,
             scopes: ScopeSet::default(),
-            state: State::Active,
+            state: CredentialState::Active,
             secret_fingerprint: None,
             prefix: String::new(),
             last4: String::new(),
@@ -104,7 +106,7 @@ pub(crate) fn surface(name: &str, kind: SurfaceKind) -> Surface {
 pub(crate) fn api_key(name: &str, carriers: &[Carrier], test: &str, live: &str, keys: KeyOrigin) -> Surface {
     surface(
         name,
-        SurfaceKind::ApiKey(ApiKey {
+        SurfaceKind::ApiKey(ApiKeySurface {
             carriers: carriers.to_vec(),
             prefixes: prefixes(&[(test, Some(Mode::Test)), (live, Some(Mode::Live))]),
             keys,
@@ -118,8 +120,8 @@ pub(crate) fn api_key(name: &str, carriers: &[Carrier], test: &str, live: &str, 
 pub(crate) fn key_pair(name: &str) -> Surface {
     surface(
         name,
-        SurfaceKind::KeyPair(KeyPair {
-            halves: Halves::Headers {
+        SurfaceKind::KeyPair(KeyPairSurface {
+            halves: HalfCarriers::Headers {
                 key: "x-api-key".into(),
                 secret: "x-api-secret".into(),
             },
@@ -133,7 +135,7 @@ pub(crate) fn key_pair(name: &str) -> Surface {
 pub(crate) fn session(name: &str, carriers: &[Carrier], rules: TokenRules, record_surface: &str) -> Surface {
     surface(
         name,
-        SurfaceKind::Session(Session {
+        SurfaceKind::Session(SessionSurface {
             carriers: carriers.to_vec(),
             rules: Box::new(rules),
             record: SessionRecord::Sub(SurfaceName::parse(record_surface).unwrap()),

@@ -12,9 +12,8 @@ use super::host::Authority;
 use super::method::Method;
 use super::route::PathForms;
 
-mod again;
-mod lookalike;
 mod path;
+mod second_reading;
 
 /// What a request is for. Borrowed from the head whenever that was canonical already.
 ///
@@ -126,7 +125,5 @@ fn origin_form<'h>(raw: &'h str, version: Version, authority: &Authority<'_>, me
     }
 }
 
-#[cfg(test)]
-mod properties;
 #[cfg(test)]
 mod tests;

@@ -9,23 +9,21 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use subtle::ConstantTimeEq;
 
 use crate::base::clock::UnixMillis;
+use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject};
 use crate::base::principal::{KeyMark, TokenClaims};
-use crate::base::token_fault::{TokenFault, Unproven};
 
 use super::surface::MAX_SKEW;
 
 pub(super) mod claims;
-pub(super) mod header_value;
-pub(super) mod members;
+pub(super) mod json;
 #[cfg(test)]
 mod tests;
 
-use claims::{check_audience, read_scopes, read_time, read_times};
-use header_value::header_value;
-pub use header_value::{ClaimLists, MAX_HEADER_VALUE};
-use members::{Members, Value};
+pub use claims::{ClaimLists, MAX_HEADER_VALUE};
+use claims::{check_audience, header_value, read_scopes, read_time, read_times};
+use json::{JsonObject, JsonValue};
 
 /// Longest session token. Documented sessions have 400 to 900 characters; 4 KiB is what a cookie may hold
 /// (RFC 6265, section 6.1), and bounds the work before the signature is known to be good.
@@ -168,7 +166,7 @@ impl TokenRules {
     fn verify_naming(&self, token: &[u8], now: UnixMillis, record: &str) -> Result<TokenClaims, Unproven> {
         let (payload, key) = self.check_signature(token)?;
         let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenFault::Form)?;
-        let members = Members::parse(&json)?;
+        let members = JsonObject::parse(&json)?;
         let claims = self.read_claims(&members, now, (record, key))?;
         if now >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
@@ -214,8 +212,8 @@ impl TokenRules {
         Ok((payload, key.ok_or(TokenFault::BadSignature)?))
     }
 
-    fn read_claims(&self, claims: &Members<'_>, now: UnixMillis, (record, key): (&str, KeyMark)) -> Result<TokenClaims, TokenFault> {
-        let text = |name: &str| claims.find(name).and_then(Value::text);
+    fn read_claims(&self, claims: &JsonObject<'_>, now: UnixMillis, (record, key): (&str, KeyMark)) -> Result<TokenClaims, TokenFault> {
+        let text = |name: &str| claims.find(name).and_then(JsonValue::text);
         if text("kind") != Some(&self.kind) {
             return Err(TokenFault::WrongKind);
         }
@@ -327,11 +325,11 @@ fn check_header(encoded: &[u8]) -> Result<(), TokenFault> {
         return Ok(());
     }
     let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenFault::Form)?;
-    let header = Members::parse(&json)?;
+    let header = JsonObject::parse(&json)?;
     if UNSUPPORTED.iter().any(|name| header.find(name).is_some()) {
         return Err(TokenFault::UnsupportedHeader);
     }
-    match header.find("alg").map(Value::text) {
+    match header.find("alg").map(JsonValue::text) {
         Some(Some("HS256")) => {}
         Some(Some(_)) => return Err(TokenFault::WrongAlgorithm),
         _ => return Err(TokenFault::MalformedHeader),
@@ -339,7 +337,7 @@ fn check_header(encoded: &[u8]) -> Result<(), TokenFault> {
     if header.find("typ").is_some_and(|typ| typ.text() != Some("JWT")) {
         return Err(TokenFault::WrongType);
     }
-    let is_name = |kid: &Value<'_>| kid.text().is_some_and(|kid| kid.len() <= MAX_KID_LEN);
+    let is_name = |kid: &JsonValue<'_>| kid.text().is_some_and(|kid| kid.len() <= MAX_KID_LEN);
     if header.find("kid").is_none_or(is_name) {
         Ok(())
     } else {

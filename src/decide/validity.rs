@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::principal::{CredentialRecord, Facts, State, TenantRecord, TokenClaims};
+use crate::base::principal::{CredentialRecord, CredentialState, Facts, TenantRecord, TokenClaims};
 
 /// Whether a credential is in force at `now`, by its stored facts alone: it, everything it hangs on,
 /// and its tenant.
@@ -42,9 +42,9 @@ pub fn check_found(record: &CredentialRecord, above: &[CredentialRecord], tenant
 
 fn check_record(record: &CredentialRecord, now: UnixMillis) -> Result<(), Denial> {
     match record.state {
-        State::Revoked { .. } => return Err(Denial::RevokedCredential),
-        State::Disabled => return Err(Denial::DisabledCredential),
-        State::Active => {}
+        CredentialState::Revoked { .. } => return Err(Denial::RevokedCredential),
+        CredentialState::Disabled => return Err(Denial::DisabledCredential),
+        CredentialState::Active => {}
     }
     if record.expires_at.is_some_and(|end| now >= end) || is_idle_too_long(record, now) {
         return Err(Denial::ExpiredCredential);

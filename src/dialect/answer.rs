@@ -55,9 +55,9 @@ pub struct AnswerNames {
     /// Claims a caller may have.
     pub caller_claims: Vec<String>,
     /// What it is about.
-    pub subject: Subject,
+    pub subject: AnswerSubject,
     /// Whether there is a caller.
-    pub caller: Presence,
+    pub caller: CallerPresence,
     /// What the service that was asked before may have told.
     pub hook: HookNames,
     /// Whether secrets of what was made may be shown.
@@ -88,7 +88,7 @@ pub enum Secrets {
 
 /// What an answer is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Subject {
+pub enum AnswerSubject {
     /// Nothing: only path, body, caller and request.
     #[default]
     None,
@@ -102,7 +102,7 @@ pub enum Subject {
 
 /// Whether something is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Presence {
+pub enum CallerPresence {
     /// It is not.
     #[default]
     Absent,
@@ -187,11 +187,11 @@ impl AnswerNames {
         let mut add = |of: &str, names: &mut dyn Iterator<Item = &str>| all.extend(names.map(|name| format!("{of}.{name}")));
         add("path", &mut self.path.iter().map(String::as_str));
         add("body", &mut self.body.iter().map(String::as_str));
-        if self.caller == Presence::Present {
+        if self.caller == CallerPresence::Present {
             add("caller", &mut CALLER.into_iter());
             add("caller.claims", &mut self.caller_claims.iter().map(String::as_str));
         }
-        if self.subject == Subject::Credential {
+        if self.subject == AnswerSubject::Credential {
             add("credential", &mut self.of_credential());
             add("credential.claims", &mut self.claims.iter().map(String::as_str));
         }
@@ -201,16 +201,16 @@ impl AnswerNames {
             HookNames::Named(names) => all.extend(names.iter().map(|name| format!("hook.{name}"))),
         }
         match self.subject {
-            Subject::Credential => all.push("minted".to_owned()),
-            Subject::Credentials | Subject::Names => all.extend(["items", "page.next", "page.more"].map(str::to_owned)),
-            Subject::None => {}
+            AnswerSubject::Credential => all.push("minted".to_owned()),
+            AnswerSubject::Credentials | AnswerSubject::Names => all.extend(["items", "page.next", "page.more"].map(str::to_owned)),
+            AnswerSubject::None => {}
         }
         all
     }
 
     /// Whether it is about `items`.
     const fn is_list(&self) -> bool {
-        matches!(self.subject, Subject::Credentials | Subject::Names)
+        matches!(self.subject, AnswerSubject::Credentials | AnswerSubject::Names)
     }
 
     fn of_credential(&self) -> impl Iterator<Item = &'static str> {
@@ -222,9 +222,9 @@ impl AnswerNames {
     #[must_use]
     pub const fn item_fields(&self) -> &'static [&'static str] {
         match self.subject {
-            Subject::Names => &NAMED,
-            Subject::Credentials => &CREDENTIAL,
-            Subject::None | Subject::Credential => &[],
+            AnswerSubject::Names => &NAMED,
+            AnswerSubject::Credentials => &CREDENTIAL,
+            AnswerSubject::None | AnswerSubject::Credential => &[],
         }
     }
 }
@@ -235,21 +235,26 @@ mod tests {
 
     use super::*;
 
-    fn names(subject: Subject) -> AnswerNames {
+    fn names(subject: AnswerSubject) -> AnswerNames {
         AnswerNames {
             path: vec!["id".to_owned()],
             body: vec!["role".to_owned()],
             claims: vec!["tid".to_owned()],
             caller_claims: vec!["perms".to_owned()],
             subject,
-            caller: Presence::Present,
+            caller: CallerPresence::Present,
             ..AnswerNames::default()
         }
     }
 
     #[test]
     fn every_promised_variable_is_in_the_sample() {
-        for subject in [Subject::None, Subject::Credential, Subject::Credentials, Subject::Names] {
+        for subject in [
+            AnswerSubject::None,
+            AnswerSubject::Credential,
+            AnswerSubject::Credentials,
+            AnswerSubject::Names,
+        ] {
             let names = names(subject);
             for variable in names.variables() {
                 let text = format!("{{{{ {variable} }}}}");
@@ -266,20 +271,20 @@ mod tests {
     fn what_is_not_promised_is_refused() {
         let refused = |text: &str, subject| AnswerTemplate::parse(text, &names(subject)).unwrap_err();
         for (text, subject) in [
-            ("{{ path.other }}", Subject::None),
-            ("{{ body.rol }}", Subject::None),
-            ("{{ credential.id }}", Subject::None),
-            ("{{ credential.claims.sub }}", Subject::Credential),
-            ("{{ items }}", Subject::Credential),
-            ("{{ caller.password }}", Subject::Credential),
+            ("{{ path.other }}", AnswerSubject::None),
+            ("{{ body.rol }}", AnswerSubject::None),
+            ("{{ credential.id }}", AnswerSubject::None),
+            ("{{ credential.claims.sub }}", AnswerSubject::Credential),
+            ("{{ items }}", AnswerSubject::Credential),
+            ("{{ caller.password }}", AnswerSubject::Credential),
         ] {
             assert!(matches!(refused(text, subject), TemplateError::Unknown(..)), "{text}");
         }
         let text = "[{% for i in items %}{{ i.idd }}{% endfor %}]";
-        assert!(matches!(refused(text, Subject::Credentials), TemplateError::Rendering(..)));
+        assert!(matches!(refused(text, AnswerSubject::Credentials), TemplateError::Rendering(..)));
         let anonymous = AnswerNames {
-            caller: Presence::Absent,
-            ..names(Subject::None)
+            caller: CallerPresence::Absent,
+            ..names(AnswerSubject::None)
         };
         assert!(AnswerTemplate::parse("{{ caller.id }}", &anonymous).is_err());
     }
@@ -288,7 +293,7 @@ mod tests {
     fn what_a_service_told_is_usable_where_it_was_asked() {
         let asked = |hook| AnswerNames {
             hook,
-            ..names(Subject::Credential)
+            ..names(AnswerSubject::Credential)
         };
         let named = asked(HookNames::Named(vec!["amount".to_owned(), "buyer.name".to_owned()]));
         let text = r#"{"amount":{{ hook.amount }},"buyer":{{ hook.buyer.name }}}"#;
@@ -315,7 +320,7 @@ mod tests {
         assert_eq!(write(json!({"amount": 7, "id": "tx_9"})), r#"{"id":"tx_1","amount":7}"#);
         assert_eq!(write(serde_json::Value::Null), r#"{"id":"tx_1"}"#);
         assert!(
-            AnswerTemplate::parse("{{ hook }}", &names(Subject::Credential)).is_err(),
+            AnswerTemplate::parse("{{ hook }}", &names(AnswerSubject::Credential)).is_err(),
             "nobody is asked"
         );
     }
@@ -324,7 +329,7 @@ mod tests {
     fn secrets_are_not_for_the_service_that_is_told() {
         let told = AnswerNames {
             secrets: Secrets::Withheld,
-            ..names(Subject::Credential)
+            ..names(AnswerSubject::Credential)
         };
         assert!(AnswerTemplate::parse("{{ minted[0].id }}", &told).is_ok());
         for text in [
@@ -340,15 +345,15 @@ mod tests {
     #[test]
     fn a_list_must_be_json_when_it_is_empty_too() {
         let text = r#"{"data":[{% for i in items %}{"id":{{ i.id }}},{% endfor %}0]}"#;
-        assert!(AnswerTemplate::parse(text, &names(Subject::Credentials)).is_ok());
+        assert!(AnswerTemplate::parse(text, &names(AnswerSubject::Credentials)).is_ok());
         let text = r#"{"data":[{% for i in items %}{"id":{{ i.id }}}{% else %},{% endfor %}]}"#;
-        assert!(AnswerTemplate::parse(text, &names(Subject::Credentials)).is_err());
+        assert!(AnswerTemplate::parse(text, &names(AnswerSubject::Credentials)).is_err());
     }
 
     #[test]
     fn what_an_item_of_a_list_has_not_is_null_beside_one_that_has_it() {
         let text = r#"[{% for i in items %}{{ i.claims.tid }},{{ i.name }},{% endfor %}0]"#;
-        let template = AnswerTemplate::parse(text, &names(Subject::Credentials)).unwrap();
+        let template = AnswerTemplate::parse(text, &names(AnswerSubject::Credentials)).unwrap();
         let context = json!({ "items": [{ "claims": { "tid": "t-1" }, "name": "n" }, { "claims": {} }, {}] });
         let text = String::from_utf8(template.render(&context).unwrap()).unwrap();
         assert_eq!(text, r#"["t-1","n",null,null,null,null,0]"#);
@@ -358,7 +363,7 @@ mod tests {
     fn an_answer_says_what_it_was_given() {
         let template = AnswerTemplate::parse(
             r#"{"id":{{ credential.id }},"tid":{{ credential.claims.tid }},"role":{{ body.role }},"of":{{ path.id }}}"#,
-            &names(Subject::Credential),
+            &names(AnswerSubject::Credential),
         )
         .unwrap();
         let context = json!({

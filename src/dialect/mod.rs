@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::base::denial::{DENIALS, Denial};
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::{DENIALS, Denial, FieldErrors};
 use crate::decide::method::Method;
 
 pub mod answer;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use minijinja::{Value, context};
 
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::FieldErrors;
 
 use super::template::{Template, TemplateError};
 

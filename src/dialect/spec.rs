@@ -45,7 +45,7 @@ impl Applies {
 }
 
 /// What one denial is answered with.
-pub(super) struct Answer<'s> {
+pub(super) struct RefusalParts<'s> {
     pub(super) words: Words<'s>,
     pub(super) template: &'s Template,
 }
@@ -60,8 +60,8 @@ impl DialectSpec {
         found
     }
 
-    pub(super) fn answer<'s>(&'s self, denial: Denial, own: &'s Override) -> Answer<'s> {
-        Answer {
+    pub(super) fn answer<'s>(&'s self, denial: Denial, own: &'s Override) -> RefusalParts<'s> {
+        RefusalParts {
             words: Words {
                 code: own.code.as_deref().unwrap_or(denial.row().code),
                 message: own.message.as_deref().unwrap_or(denial.row().message),
@@ -117,14 +117,14 @@ pub const DEFAULT_REALM: &str = "api";
 
 /// The built-in dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Base {
+pub enum BuiltInDialect {
     /// RFC 9457 problem details.
     Problem,
     /// `{"error":{"code","message"}}`.
     Plain,
 }
 
-impl Base {
+impl BuiltInDialect {
     /// Both, in the order they come in a snapshot.
     pub const ALL: [Self; 2] = [Self::Problem, Self::Plain];
 

@@ -1,6 +1,6 @@
 //! What the built-in and configured dialects answer.
 
-use super::spec::{Applies, Base, DialectSpec, Override};
+use super::spec::{Applies, BuiltInDialect, DialectSpec, Override};
 use super::template::Template;
 use super::*;
 
@@ -17,7 +17,7 @@ fn json(refusal: &Refusal) -> serde_json::Value {
 
 #[test]
 fn every_denial_of_every_base_is_json_and_never_stored() {
-    for base in Base::ALL {
+    for base in BuiltInDialect::ALL {
         assert_eq!(base.spec().faults(), []);
         let dialect = Dialect::build(&base.spec());
         for row in DENIALS {
@@ -38,7 +38,7 @@ fn every_denial_of_every_base_is_json_and_never_stored() {
 
 #[test]
 fn problem_details_carry_code_and_request_id() {
-    let refusal = Dialect::build(&Base::Problem.spec()).render(Denial::UnknownCredential, &RefusalContext::new("r-1"));
+    let refusal = Dialect::build(&BuiltInDialect::Problem.spec()).render(Denial::UnknownCredential, &RefusalContext::new("r-1"));
     assert_eq!(refusal.content_type, "application/problem+json");
     assert_eq!(
         json(&refusal),
@@ -51,7 +51,7 @@ fn problem_details_carry_code_and_request_id() {
 
 #[test]
 fn plain_is_code_and_message_only() {
-    let refusal = Dialect::build(&Base::Plain.spec()).render(Denial::NoRoute, &RefusalContext::new("r-1"));
+    let refusal = Dialect::build(&BuiltInDialect::Plain.spec()).render(Denial::NoRoute, &RefusalContext::new("r-1"));
     assert_eq!(
         json(&refusal),
         serde_json::json!({"error": {"code": "not_found", "message": "There is nothing here."}})
@@ -60,7 +60,7 @@ fn plain_is_code_and_message_only() {
 
 #[test]
 fn a_challenge_names_an_error_only_when_a_credential_was_presented() {
-    let dialect = Dialect::build(&Base::Problem.spec());
+    let dialect = Dialect::build(&BuiltInDialect::Problem.spec());
     let challenge = |denial| field(&dialect.render(denial, &RefusalContext::new("r")), "www-authenticate").map(str::to_owned);
     assert_eq!(challenge(Denial::MissingCredential).as_deref(), Some("Bearer realm=\"api\""));
     assert_eq!(
@@ -78,7 +78,7 @@ fn a_challenge_names_an_error_only_when_a_credential_was_presented() {
 
 #[test]
 fn insufficient_scope_names_the_scopes_of_the_route() {
-    let dialect = Dialect::build(&Base::Plain.spec());
+    let dialect = Dialect::build(&BuiltInDialect::Plain.spec());
     let mut context = RefusalContext::new("r");
     context.scopes = "orders:read orders:write";
     let refusal = dialect.render(Denial::InsufficientScope, &context);
@@ -95,7 +95,7 @@ fn insufficient_scope_names_the_scopes_of_the_route() {
 
 #[test]
 fn allow_lists_the_methods_of_the_bits() {
-    let dialect = Dialect::build(&Base::Plain.spec());
+    let dialect = Dialect::build(&BuiltInDialect::Plain.spec());
     let mut context = RefusalContext::new("r");
     context.allowed = 0b000_0111;
     assert_eq!(
@@ -117,7 +117,7 @@ fn a_denials_own_change_beats_that_of_its_code() {
             (Applies::Code("invalid_credential".into()), change("invalid_api_key", None)),
             (Applies::Denial(Denial::ExpiredCredential), change("expired", Some(403))),
         ],
-        ..Base::Plain.spec()
+        ..BuiltInDialect::Plain.spec()
     };
     let dialect = Dialect::build(&spec);
     let answer = |denial| {
@@ -133,7 +133,7 @@ fn a_denials_own_change_beats_that_of_its_code() {
 fn a_configured_header_replaces_ours() {
     let spec = DialectSpec {
         headers: vec![("www-authenticate".into(), "ApiKey".into()), ("X-A".into(), "1".into())],
-        ..Base::Plain.spec()
+        ..BuiltInDialect::Plain.spec()
     };
     let dialect = Dialect::build(&spec);
     for denial in [Denial::MissingCredential, Denial::InsufficientScope] {
@@ -145,7 +145,7 @@ fn a_configured_header_replaces_ours() {
 
 #[test]
 fn a_hostile_request_id_cannot_leave_its_text() {
-    let refusal = Dialect::build(&Base::Problem.spec()).render(Denial::NoRoute, &RefusalContext::new("\",\"x\":\"\n"));
+    let refusal = Dialect::build(&BuiltInDialect::Problem.spec()).render(Denial::NoRoute, &RefusalContext::new("\",\"x\":\"\n"));
     assert_eq!(json(&refusal)["request_id"], "\",\"x\":\"\n");
 }
 
@@ -153,7 +153,7 @@ fn a_hostile_request_id_cannot_leave_its_text() {
 fn field_errors_are_told_where_there_are_some() {
     let mut errors = FieldErrors::default();
     errors.push("api_key", "The api key field is required.");
-    for base in Base::ALL {
+    for base in BuiltInDialect::ALL {
         let dialect = Dialect::build(&base.spec());
         let mut context = RefusalContext::new("r");
         let bare = json(&dialect.render(Denial::InvalidFields, &context));
@@ -167,7 +167,7 @@ fn field_errors_are_told_where_there_are_some() {
 
 #[test]
 fn a_known_wait_replaces_the_dialects() {
-    let dialect = Dialect::build(&Base::Plain.spec());
+    let dialect = Dialect::build(&BuiltInDialect::Plain.spec());
     let mut context = RefusalContext::new("r");
     context.retry_after = Some(42);
     assert_eq!(field(&dialect.render(Denial::RateLimited, &context), "retry-after"), Some("42"));
@@ -177,7 +177,7 @@ fn a_known_wait_replaces_the_dialects() {
 fn a_refusal_that_cannot_be_written_is_found_before_it_is_needed() {
     let spec = DialectSpec {
         body: Template::parse_refusal(r#"{"e":{% if status == 409 %}{% else %}1{% endif %}}"#).unwrap(),
-        ..Base::Plain.spec()
+        ..BuiltInDialect::Plain.spec()
     };
     let faults: Vec<Denial> = spec.faults().into_iter().map(|(denial, _)| denial).collect();
     assert_eq!(faults, [Denial::Taken, Denial::TooManyCredentials]);

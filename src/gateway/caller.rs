@@ -5,7 +5,7 @@ use crate::base::ids::TenantId;
 use crate::base::principal::Principal;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public, may_open};
 use crate::decide::extract::{Extracted, extract};
-use crate::decide::route::{Access, Named};
+use crate::decide::route::{Access, NamedTenant};
 use crate::decide::surface::Surface;
 use crate::resolver::{Recall, Resolved, Unsure};
 
@@ -105,7 +105,7 @@ pub(super) fn admit(
         presented_mode: extracted.mode,
         carried,
         proof,
-        authority: &asked.view.snapshot.authority,
+        scope_grants: &asked.view.snapshot.scope_grants,
     };
     let permit = authorize(&request, principal, now.wall)?;
     // Browsers let any page open a WebSocket to anywhere, cookies included, and read what comes.
@@ -113,7 +113,7 @@ pub(super) fn admit(
         return Err(Denial::CrossSite);
     }
     if let Some(principal) = permit.principal() {
-        if named_tenant(examined, principal) == Some(Named::Other) {
+        if named_tenant(examined, principal) == Some(NamedTenant::Other) {
             return Err(Denial::ForeignTenant);
         }
         asked.worker.resolver.note_use(&principal.facts, now);
@@ -122,7 +122,7 @@ pub(super) fn admit(
 }
 
 /// What stands in the path where the route expects a tenant's id; `None` on routes without such a place.
-fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<Named> {
+fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<NamedTenant> {
     let segment = examined.route.options.tenant_segment?;
     Some(segment.read(&examined.target.path, &principal.facts.credential.tenant))
 }
@@ -130,8 +130,8 @@ fn named_tenant(examined: &Examined<'_>, principal: &Principal) -> Option<Named>
 /// The word in an admitted caller's path that may be another tenant's id. Only the store knows whether it is one.
 pub(super) fn doubtful_tenant(examined: &Examined<'_>, permit: &Permit) -> Option<TenantId> {
     match named_tenant(examined, permit.principal()?)? {
-        Named::Word(word) => Some(word),
-        Named::Own | Named::Other => None,
+        NamedTenant::Word(word) => Some(word),
+        NamedTenant::Own | NamedTenant::Other => None,
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::clock::{Clock as _, Now, instant};
+use crate::base::credential::TokenFault;
 use crate::base::denial::Denial;
 use crate::base::ids::Subject;
 use crate::base::principal::Facts;
-use crate::base::token_fault::TokenFault;
 use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
 use crate::decide::route::UpstreamIndex;

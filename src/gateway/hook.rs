@@ -18,9 +18,9 @@ use crate::decide::authorize::Permit;
 use crate::decide::headers::{OutgoingHead, Screened};
 use crate::decide::method::Method;
 use crate::decide::route::{CredentialForwarding, Trailers, UpstreamIndex};
-use crate::issue::call::{Call, Issued, News, Stop};
-use crate::issue::hook::{self, Errand, MAX_ANSWER, Verdict};
-use crate::issue::spec::hook::{Hook, HookFields, OnFailure};
+use crate::issue::call::{HookNotification, IssueError, Issued, ServedCall};
+use crate::issue::hook::{self, HookRequest, HookVerdict, MAX_ANSWER};
+use crate::snapshot::served_route::{Hook, HookFields, OnFailure};
 use crate::upstream::holders::{Caller, Holder};
 use crate::upstream::{Forwarded, Outgoing};
 use crate::wire::body::{BodyError, BodySource, Chunk};
@@ -40,7 +40,7 @@ pub(super) async fn ask(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (hook, call): (&Hook, &Call),
+    (hook, call): (&Hook, &ServedCall),
     exchange: &mut Exchange,
 ) -> Result<Json, Denial> {
     let errand = match hook::question(hook, call) {
@@ -56,19 +56,19 @@ pub(super) async fn ask(
         exchange.note_forwarded(hook.upstream, heard.endpoint, heard.attempts);
     }
     let read = |heard: Heard| {
-        hook::read(&hook.fields, &heard.body).map_err(|denial| (Verdict::Failed(denial), "what it answered is no JSON object"))
+        hook::read(&hook.fields, &heard.body).map_err(|denial| (HookVerdict::Failed(denial), "what it answered is no JSON object"))
     };
     match heard.and_then(read) {
         Ok(told) => Ok(told),
-        Err((Verdict::Failed(denial), why)) => {
+        Err((HookVerdict::Failed(denial), why)) => {
             note_failure(asked.worker, exchange.request_id(), (denial, why));
             match hook.on_failure {
                 OnFailure::Refuse => Err(denial),
                 OnFailure::GoOn => Ok(hook::nothing(&hook.fields)),
             }
         }
-        Err((Verdict::No(denial), _)) => Err(denial),
-        Err((Verdict::Yes, _)) => Err(Denial::Internal),
+        Err((HookVerdict::No(denial), _)) => Err(denial),
+        Err((HookVerdict::Yes, _)) => Err(Denial::Internal),
     }
 }
 
@@ -81,9 +81,9 @@ pub(super) async fn serve_and_tell(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: Permit,
-    (hook, call): (&Hook, Call),
+    (hook, call): (&Hook, ServedCall),
     exchange: &Exchange,
-) -> Result<Served, Stop> {
+) -> Result<Served, IssueError> {
     // Written now, since the client's request may be gone when path and body are known.
     let template = Template::write(asked, examined, &permit, hook, exchange)?;
     let telling = Telling {
@@ -97,7 +97,7 @@ pub(super) async fn serve_and_tell(
 }
 
 /// The outcome of a call, and the permit under which it was made.
-pub(super) type Served = (Result<Issued, Stop>, Permit);
+pub(super) type Served = (Result<Issued, IssueError>, Permit);
 
 /// A call that runs in a task of its own: it is made, then its service is told.
 struct Telling {
@@ -129,7 +129,7 @@ impl Tellings {
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn run(&self, telling: Telling, call: Call) -> Result<Served, Stop> {
+    async fn run(&self, telling: Telling, call: ServedCall) -> Result<Served, IssueError> {
         if self.open.get() >= MAX_TELLINGS {
             return Err(Denial::Overloaded.into());
         }
@@ -162,16 +162,16 @@ impl Drop for Place {
 }
 
 impl Telling {
-    async fn take_step(&self, call: Call) -> Result<Issued, Stop> {
+    async fn take_step(&self, call: ServedCall) -> Result<Issued, IssueError> {
         let mut issued = self.worker.engine.serve(call).await?;
-        let Some(News { errand, made }) = issued.news.take() else {
+        let Some(HookNotification { errand, made }) = issued.news.take() else {
             return Ok(issued);
         };
         let told = match errand {
             Some(errand) => self.template.run(&errand, &self.permit, None).await.map(drop),
-            None => Err((Verdict::Failed(Denial::NotFound), "its path cannot be written")),
+            None => Err((HookVerdict::Failed(Denial::NotFound), "its path cannot be written")),
         };
-        let Err((Verdict::No(denial) | Verdict::Failed(denial), why)) = told else {
+        let Err((HookVerdict::No(denial) | HookVerdict::Failed(denial), why)) = told else {
             return Ok(issued);
         };
         note_failure(&self.worker, &self.request_id, (denial, why));
@@ -191,7 +191,7 @@ fn note_failure(worker: &Worker, request_id: &str, (denial, why): (Denial, &str)
     tracing::warn!(%request_id, denial = denial.label(), reason = why, "a hook failed");
 }
 
-/// A request to a hook's service with everything but path and body, which the [`Errand`] has.
+/// A request to a hook's service with everything but path and body, which the [`HookRequest`] has.
 struct Template {
     view: Rc<View>,
     upstream: UpstreamIndex,
@@ -217,7 +217,7 @@ struct Heard {
 }
 
 /// A service's refusal or failure, and the reason for the log.
-type Unheard = (Verdict, &'static str);
+type Unheard = (HookVerdict, &'static str);
 
 impl Template {
     /// Writes what a forwarded request of this caller would have: the same identity, request id and origin. None of the
@@ -257,15 +257,15 @@ impl Template {
     }
 
     /// Sends the request and reads the answer, within the hook's deadline.
-    async fn run(&self, errand: &Errand, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
-        let late = (Verdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
+    async fn run(&self, errand: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+        let late = (HookVerdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
         tokio::time::timeout(self.deadline, self.send(errand, permit, holder))
             .await
             .unwrap_or(Err(late))
     }
 
-    async fn send(&self, errand: &Errand, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
-        let gone = (Verdict::Failed(Denial::Internal), "there is no such service");
+    async fn send(&self, errand: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+        let gone = (HookVerdict::Failed(Denial::Internal), "there is no such service");
         let pool = self.view.upstreams.get(self.upstream.0).ok_or(gone)?;
         let body = errand.body.as_deref().unwrap_or_default();
         let outgoing = Outgoing {
@@ -285,9 +285,10 @@ impl Template {
             upgrade: None,
         };
         let answered = pool.forward(permit, outgoing, WholeBody::new(body)).await;
-        let forwarded = answered.map_err(|(none, _)| (Verdict::Failed(none.error.denial()), "it could not be reached, or broke off"))?;
+        let forwarded =
+            answered.map_err(|(none, _)| (HookVerdict::Failed(none.error.denial()), "it could not be reached, or broke off"))?;
         match hook::verdict(forwarded.head.status) {
-            Verdict::Yes => {}
+            HookVerdict::Yes => {}
             no => return Err((no, "its status says so")),
         }
         let (endpoint, attempts) = (forwarded.endpoint, forwarded.attempts);
@@ -308,11 +309,11 @@ async fn read_body(mut forwarded: Forwarded<WholeBody>) -> Result<Vec<u8>, Unhea
     while let Some(chunk) = poll_fn(|cx| forwarded.body.poll_chunk(cx)).await {
         match chunk {
             Ok(Chunk::Data(data)) if data.len() > MAX_ANSWER - read.len() => {
-                return Err((Verdict::Failed(Denial::UpstreamInvalid), "its answer is larger than 64 KiB"));
+                return Err((HookVerdict::Failed(Denial::UpstreamInvalid), "its answer is larger than 64 KiB"));
             }
             Ok(Chunk::Data(data)) => read.extend_from_slice(&data),
             Ok(Chunk::Trailers(_)) => {}
-            Err(_) => return Err((Verdict::Failed(Denial::UpstreamInvalid), "its answer broke off")),
+            Err(_) => return Err((HookVerdict::Failed(Denial::UpstreamInvalid), "its answer broke off")),
         }
     }
     Ok(read)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
-use crate::decide::rate::{By, Limit, LimitKey, Verdict};
+use crate::decide::rate::{LimitBy, LimitKey, RateLimit, RateVerdict};
 use crate::decide::route::Route;
 use crate::limit::Standing;
 
@@ -30,15 +30,15 @@ pub(super) async fn admit_caller(asked: Asked<'_>, route: &Route, permit: &Permi
     Ok(())
 }
 
-fn key_of_caller(limit: &Limit, permit: &Permit) -> Result<LimitKey, Denial> {
-    if limit.by == By::Route {
+fn key_of_caller(limit: &RateLimit, permit: &Permit) -> Result<LimitKey, Denial> {
+    if limit.by == LimitBy::Route {
         return Ok(limit.key_of_route());
     }
     // The configuration allows no such limit on a public route.
     let principal = permit.principal().ok_or(Denial::Internal)?;
     let record = &principal.facts.credential;
     Ok(match limit.by {
-        By::Tenant => limit.key_of_tenant(&record.tenant),
+        LimitBy::Tenant => limit.key_of_tenant(&record.tenant),
         // Tokens that hang on a tenant share its record; their subjects tell them apart.
         _ => {
             let subject = principal.token.as_ref().map_or("", |token| token.subject.as_str());
@@ -47,7 +47,7 @@ fn key_of_caller(limit: &Limit, permit: &Permit) -> Result<LimitKey, Denial> {
     })
 }
 
-async fn admit(asked: Asked<'_>, limit: &Limit, key: LimitKey, number: usize, exchange: &mut Exchange) -> Result<(), Denial> {
+async fn admit(asked: Asked<'_>, limit: &RateLimit, key: LimitKey, number: usize, exchange: &mut Exchange) -> Result<(), Denial> {
     let worker = asked.worker;
     let verdict = worker
         .limiter
@@ -57,7 +57,7 @@ async fn admit(asked: Asked<'_>, limit: &Limit, key: LimitKey, number: usize, ex
     exchange.note_wait();
     exchange.note_standing(Standing { limit: number, verdict });
     match verdict {
-        Verdict::Admitted { .. } => Ok(()),
-        Verdict::Refused { .. } => Err(Denial::RateLimited),
+        RateVerdict::Admitted { .. } => Ok(()),
+        RateVerdict::Refused { .. } => Err(Denial::RateLimited),
     }
 }

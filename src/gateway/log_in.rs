@@ -12,10 +12,10 @@ use crate::base::denial::Denial;
 use crate::base::principal::{Facts, Principal};
 use crate::decide::authorize::Proof;
 use crate::decide::surface::{AccountFields, Surface};
-use crate::issue::call::Stop;
-use crate::issue::fields::Checked;
-use crate::issue::password::{PasswordError, Side};
-use crate::issue::throttle::Door;
+use crate::issue::call::IssueError;
+use crate::issue::fields::CheckedBody;
+use crate::issue::password::{PasswordError, Requester};
+use crate::issue::throttle::AttemptKind;
 use crate::resolver::Resolved;
 
 use super::{Asked, Exchange, Refused};
@@ -26,7 +26,7 @@ pub(super) async fn prove(
     asked: Asked<'_>,
     surface: &Surface,
     fields: &AccountFields,
-    body: &Checked,
+    body: &CheckedBody,
     exchange: &Exchange,
 ) -> Result<Resolved, Refused> {
     let worker = asked.worker;
@@ -34,9 +34,13 @@ pub(super) async fn prove(
     let (login, password) = given.ok_or(Denial::MissingCredential)?;
     let throttle = worker.engine.throttle();
     let account = worker.resolver.login_fingerprint(surface, login);
-    let attempt = throttle.attempt(Door::LogIn, account, exchange.client(), exchange.now().boot);
-    let attempt = attempt.map_err(Stop::from)?;
-    let side = if attempt.is_of_known_network() { Side::Known } else { Side::LogIn };
+    let attempt = throttle.attempt(AttemptKind::LogIn, account, exchange.client(), exchange.now().boot);
+    let attempt = attempt.map_err(IssueError::from)?;
+    let side = if attempt.is_of_known_network() {
+        Requester::Known
+    } else {
+        Requester::LogIn
+    };
     let judged = judge(asked, surface, (login, password), (side, exchange.client())).await;
     // The hash took its time.
     let now = worker.clock.now();
@@ -66,7 +70,7 @@ async fn judge(
     asked: Asked<'_>,
     surface: &Surface,
     (login, password): (&str, Zeroizing<String>),
-    (side, address): (Side, IpAddr),
+    (side, address): (Requester, IpAddr),
 ) -> Result<(Option<Arc<Facts>>, bool), Denial> {
     let worker = asked.worker;
     let place = worker.engine.passwords().place(side, address).await;

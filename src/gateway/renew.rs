@@ -4,9 +4,8 @@ use crate::base::clock::UnixMillis;
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::authorize::Permit;
 use crate::decide::extract::extract;
-use crate::decide::surface::{Session, SessionRecord, SurfaceIndex};
-use crate::issue::cookie;
-use crate::issue::token::renew;
+use crate::decide::surface::{SessionRecord, SessionSurface, SurfaceIndex};
+use crate::issue::token::{renew, session_cookie};
 use crate::wire::fields::Fields;
 use crate::wire::head::RequestHead;
 
@@ -30,7 +29,7 @@ pub(super) fn refresh(
     let found = surface.and_then(|index| Some((index, surfaces.get(index.0)?.kind.session()?)));
     let Some((
         index,
-        Session {
+        SessionSurface {
             rules,
             record: SessionRecord::Own,
             minting: Some(minting),
@@ -68,7 +67,7 @@ pub(super) fn refresh(
     if let (TokenOrigin::Cookie, Some(spec)) = (origin, &minting.cookie) {
         let remaining = record_end.unwrap_or(end).0.saturating_sub(now.0);
         let remaining = std::time::Duration::from_millis(u64::try_from(remaining).unwrap_or(0));
-        fields.push(b"Set-Cookie", cookie::set(spec, &renewed.text, remaining).as_bytes());
+        fields.push(b"Set-Cookie", session_cookie(spec, &renewed.text, remaining).as_bytes());
         told = true;
     }
     if let (TokenOrigin::Header, Some(name)) = (origin, &refresh.header) {

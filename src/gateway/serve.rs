@@ -10,19 +10,18 @@ use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
 use crate::base::scope::Mode;
-use crate::decide::authorize::{AccessRequest, Again, Carried, Permit, authorize, authorize_again, ends_at};
+use crate::decide::authorize::{AccessRequest, Carried, Permit, Reauthorization, authorize, ends_at, reauthorize};
 use crate::decide::extract::{Extracted, extract, extract_pair};
 use crate::decide::method::Method;
-use crate::decide::route::{Access, IssuerIndex, Route};
+use crate::decide::route::{Access, Route, ServedRouteIndex};
 use crate::decide::surface::{AccountFields, BodyField, Carry, SessionRecord, Surface, SurfaceIndex};
-use crate::issue::body::{Body, Media, check_media_type};
-use crate::issue::call::{Call, Caller, Issued, Stop};
-use crate::issue::fields::Checked;
+use crate::issue::body::{Media, ParsedBody, check_media_type};
+use crate::issue::call::{AdmittedCaller, IssueError, Issued, PathValues, ServedCall};
+use crate::issue::fields::CheckedBody;
 use crate::issue::form;
-use crate::issue::path::PathValues;
-use crate::issue::spec::hook::{Hook, When};
-use crate::issue::spec::{Action, BodySchema, Forms, Issuer, Unreadable};
 use crate::resolver::Resolved;
+use crate::snapshot::body_schema::{BodySchema, Forms, UnreadableBody};
+use crate::snapshot::served_route::{Action, Hook, ServedRoute, When};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
@@ -33,8 +32,8 @@ use super::{Asked, Examined, Exchange, Refused, Reply, hook, limits, log_in, ref
 /// server's own limits of silence and rate are made for large ones.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-impl From<Stop> for Refused {
-    fn from(stop: Stop) -> Self {
+impl From<IssueError> for Refused {
+    fn from(stop: IssueError) -> Self {
         Self {
             details: stop.details,
             // Rounded up: whoever waits so long is not refused again.
@@ -49,7 +48,7 @@ impl From<Stop> for Refused {
 pub(super) async fn serve<B: RequestBody + Unpin>(
     asked: Asked<'_>,
     examined: &Examined<'_>,
-    issuer: IssuerIndex,
+    issuer: ServedRouteIndex,
     mut body: B,
     mut exchange: Exchange,
 ) -> Reply<B> {
@@ -66,7 +65,7 @@ const JUDGEMENTS: usize = 3;
 async fn issue<B: RequestBody + Unpin>(
     asked: Asked<'_>,
     examined: &Examined<'_>,
-    issuer: IssuerIndex,
+    issuer: ServedRouteIndex,
     body: &mut B,
     exchange: &mut Exchange,
 ) -> Result<Issued, Refused> {
@@ -98,7 +97,7 @@ async fn ask_first(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body): (IssuerIndex, &Arc<Checked>),
+    (issuer, body): (ServedRouteIndex, &Arc<CheckedBody>),
     exchange: &mut Exchange,
 ) -> Result<Arc<serde_json::Value>, Denial> {
     match hook_of(asked, issuer, When::Before) {
@@ -110,8 +109,8 @@ async fn ask_first(
     }
 }
 
-fn hook_of<'a>(asked: Asked<'a>, issuer: IssuerIndex, when: When) -> Option<&'a Hook> {
-    let hook = asked.view.snapshot.issuers.get(issuer.0)?.hook.as_ref()?;
+fn hook_of<'a>(asked: Asked<'a>, issuer: ServedRouteIndex, when: When) -> Option<&'a Hook> {
+    let hook = asked.view.snapshot.served_routes.get(issuer.0)?.hook.as_ref()?;
     (hook.when == when).then_some(hook)
 }
 
@@ -130,7 +129,7 @@ async fn judge_again(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: Permit,
-    (newest, body): (Newest, &Checked),
+    (newest, body): (Newest, &CheckedBody),
     exchange: &mut Exchange,
 ) -> Result<Permit, Refused> {
     let Some((principal, index)) = permit.principal().zip(exchange.surface()) else {
@@ -139,16 +138,16 @@ async fn judge_again(
     let (route, snapshot) = (examined.route, &asked.view.snapshot);
     let surface = snapshot.surfaces.get(index.0).ok_or(Denial::Internal)?;
     let facts = asked.worker.newest_facts_of(principal, newest == Newest::Stored).await?;
-    let again = Again {
+    let again = Reauthorization {
         permit: &permit,
         was: surface,
         method: examined.method,
         route,
         surface_index: index,
         surface,
-        authority: &snapshot.authority,
+        scope_grants: &snapshot.scope_grants,
     };
-    match (authorize_again(&again, facts, asked.worker.clock.now()), surface.kind.carry()) {
+    match (reauthorize(&again, facts, asked.worker.clock.now()), surface.kind.carry()) {
         (Err(Denial::WrongSecret), Carry::Login(fields)) => {
             permit_account(asked, (route, index, examined.method), fields, body, exchange).await
         }
@@ -162,13 +161,13 @@ async fn judge_again(
 async fn admit<B: RequestBody + Unpin>(
     asked: Asked<'_>,
     examined: &Examined<'_>,
-    issuer: IssuerIndex,
+    issuer: ServedRouteIndex,
     body: &mut B,
     exchange: &mut Exchange,
-) -> Result<(Permit, Box<Checked>), Refused> {
+) -> Result<(Permit, Box<CheckedBody>), Refused> {
     let (route, method) = (examined.route, examined.method);
     let snapshot = &asked.view.snapshot;
-    let issuer = snapshot.issuers.get(issuer.0).ok_or(Denial::Internal)?;
+    let issuer = snapshot.served_routes.get(issuer.0).ok_or(Denial::Internal)?;
     if method.is_safe() && issuer.action.changes() {
         // A page of another site can cause these without proof; configuration does not load them.
         return Err(Denial::MethodNotAllowed.into());
@@ -189,8 +188,14 @@ async fn admit<B: RequestBody + Unpin>(
 }
 
 /// Asks the issuer, and tells the service of a hook after the step, if the issuer has one.
-async fn answer(asked: Asked<'_>, examined: &Examined<'_>, permit: Permit, call: Call, exchange: &Exchange) -> Result<hook::Served, Stop> {
-    match hook_of(asked, call.issuer, When::After) {
+async fn answer(
+    asked: Asked<'_>,
+    examined: &Examined<'_>,
+    permit: Permit,
+    call: ServedCall,
+    exchange: &Exchange,
+) -> Result<hook::Served, IssueError> {
+    match hook_of(asked, call.served_route, When::After) {
         None => Ok((asked.worker.engine.serve(call).await, permit)),
         Some(hook) => hook::serve_and_tell(asked, examined, permit, (hook, call), exchange).await,
     }
@@ -201,19 +206,19 @@ fn make_call(
     asked: Asked<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body, told): (IssuerIndex, &Arc<Checked>, &Arc<serde_json::Value>),
+    (issuer, body, told): (ServedRouteIndex, &Arc<CheckedBody>, &Arc<serde_json::Value>),
     exchange: &Exchange,
-) -> Call {
+) -> ServedCall {
     let snapshot = &asked.view.snapshot;
     let caller = permit.principal().zip(exchange.surface());
     let replaced = snapshot
-        .issuers
+        .served_routes
         .get(issuer.0)
         .and_then(|issuer| replaced_session(asked, issuer, exchange));
-    Call {
+    ServedCall {
         snapshot: snapshot.clone(),
-        issuer,
-        caller: caller.map(|(principal, surface)| Caller {
+        served_route: issuer,
+        caller: caller.map(|(principal, surface)| AdmittedCaller {
             surface,
             principal: principal.clone(),
             ends_at: snapshot.surfaces.get(surface.0).and_then(|surface| ends_at(surface, principal)),
@@ -238,25 +243,25 @@ fn body_surface<'s>(surfaces: &'s [Surface], route: &Route) -> Option<(SurfaceIn
     known.find(|(_, surface)| surface.is_presented_in_body())
 }
 
-async fn read_checked<B: RequestBody + Unpin>(asked: Asked<'_>, issuer: &Issuer, body: &mut B) -> Result<Box<Checked>, Refused> {
+async fn read_checked<B: RequestBody + Unpin>(asked: Asked<'_>, issuer: &ServedRoute, body: &mut B) -> Result<Box<CheckedBody>, Refused> {
     let bytes = tokio::time::timeout(BODY_DEADLINE, read(asked, issuer.body.max, body))
         .await
         .map_err(|_| Denial::RequestTimeout)??;
-    let checked = Checked::check(&issuer.body, parse(asked, &issuer.body, &bytes)?);
-    Ok(Box::new(checked.map_err(Stop::from)?))
+    let checked = CheckedBody::check(&issuer.body, parse(asked, &issuer.body, &bytes)?);
+    Ok(Box::new(checked.map_err(IssueError::from)?))
 }
 
-fn parse(asked: Asked<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<Body, Denial> {
+fn parse(asked: Asked<'_>, schema: &BodySchema, bytes: &[u8]) -> Result<ParsedBody, Denial> {
     if bytes.is_empty() {
-        return Ok(Body::default());
+        return Ok(ParsedBody::default());
     }
     let parsed = check_media_type(&asked.head.fields).and_then(|media| match (media, schema.forms) {
-        (Media::Json, _) => Body::parse(bytes),
+        (Media::Json, _) => ParsedBody::parse(bytes),
         (Media::Form, Forms::Taken) => form::parse(schema, bytes),
         (Media::Form, Forms::Refused) => Err(Denial::WrongMediaType),
     });
     match (parsed, schema.unreadable) {
-        (Err(_), Unreadable::Empty) => Ok(Body::default()),
+        (Err(_), UnreadableBody::Empty) => Ok(ParsedBody::default()),
         (parsed, _) => parsed,
     }
 }
@@ -299,7 +304,7 @@ async fn permit_pair(
     asked: Asked<'_>,
     wanted: Wanted<'_>,
     (key, secret): (&BodyField, &BodyField),
-    body: &Checked,
+    body: &CheckedBody,
     exchange: &mut Exchange,
 ) -> Result<Permit, Denial> {
     let surfaces = &asked.view.snapshot.surfaces;
@@ -318,7 +323,7 @@ async fn permit_account(
     asked: Asked<'_>,
     wanted: Wanted<'_>,
     fields: &AccountFields,
-    body: &Checked,
+    body: &CheckedBody,
     exchange: &mut Exchange,
 ) -> Result<Permit, Refused> {
     let surface = asked.view.snapshot.surfaces.get(wanted.1.0).ok_or(Denial::Internal)?;
@@ -339,7 +344,7 @@ fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option
         // No page of another site can send JSON without asking first.
         carried: Carried::Explicitly,
         proof: resolved.proof,
-        authority: &snapshot.authority,
+        scope_grants: &snapshot.scope_grants,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
     if let Some(principal) = permit.principal() {
@@ -350,7 +355,7 @@ fn decide(asked: Asked<'_>, wanted: Wanted<'_>, resolved: Resolved, mode: Option
 
 /// The session whose cookie a new one is about to replace, if it is a good one with a record of its
 /// own.
-fn replaced_session(asked: Asked<'_>, issuer: &Issuer, exchange: &Exchange) -> Option<CredentialId> {
+fn replaced_session(asked: Asked<'_>, issuer: &ServedRoute, exchange: &Exchange) -> Option<CredentialId> {
     let Action::Mint {
         mints,
         cookie: Some(cookie),

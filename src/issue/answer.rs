@@ -6,27 +6,27 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
 use crate::base::key::GeneratedKey;
-use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
+use crate::base::principal::{ClaimValue, CredentialRecord, RecordClaims};
 use crate::base::scope::ScopeSet;
 use crate::dialect::answer::put;
 
-use super::body::Member;
-use super::call::{Call, Issued, News};
+use super::body::BodyMember;
+use super::call::{HookNotification, Issued, ServedCall};
 use super::hook;
-use super::making::Made;
-use super::page::PageAsked;
-use super::spec::hook::{Hook, OnFailure, When};
-use super::spec::{FieldKind, UnknownFields, Value};
+use super::minting::MintedCredential;
+use super::page::PageRequest;
+use crate::snapshot::body_schema::{FieldKind, UnknownFields};
+use crate::snapshot::served_route::{Hook, OnFailure, TextOrList, When};
 
 /// What an action has to say beside caller, path, body and request id.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct AnswerData {
     /// `minted`; its last is `credential`.
     pub minted: Vec<Json>,
     /// `items`.
     pub items: Vec<Json>,
     /// `page.next`, of a list: which page this is, and where the next one begins.
-    pub next: Option<(PageAsked, String)>,
+    pub next: Option<(PageRequest, String)>,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
     /// For the access line.
@@ -39,8 +39,8 @@ pub struct Told {
 ///
 /// # Errors
 /// [`Denial::Internal`] when its template cannot be rendered; loading has tried it.
-pub fn render(call: &Call, told: Told) -> Result<Issued, Denial> {
-    let issuer = call.issuer()?;
+pub fn render(call: &ServedCall, told: AnswerData) -> Result<Issued, Denial> {
+    let issuer = call.served_route()?;
     let spec = &issuer.answer;
     let news = match &issuer.hook {
         Some(hook) if hook.when == When::After => Some(news(hook, call, &told)?),
@@ -68,13 +68,13 @@ pub fn render(call: &Call, told: Told) -> Result<Issued, Denial> {
 }
 
 /// What a service is told. A path that cannot be written is a failure of the hook.
-fn news(hook: &Hook, call: &Call, told: &Told) -> Result<News, Denial> {
+fn news(hook: &Hook, call: &ServedCall, told: &AnswerData) -> Result<HookNotification, Denial> {
     let errand = match hook::news(hook, call, context(call, told)?) {
         Ok(errand) => Some(errand),
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => None,
         Err(denial) => return Err(denial),
     };
-    Ok(News {
+    Ok(HookNotification {
         errand,
         made: told.made.clone(),
     })
@@ -84,7 +84,7 @@ fn news(hook: &Hook, call: &Call, told: &Told) -> Result<News, Denial> {
 ///
 /// # Errors
 /// [`Denial::Internal`] for an index that is of another snapshot.
-pub fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
+pub fn context(call: &ServedCall, told: &AnswerData) -> Result<Json, Denial> {
     let path: Map<String, Json> = call.path.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     Ok(json!({
         "request_id": call.request_id,
@@ -100,8 +100,8 @@ pub fn context(call: &Call, told: &Told) -> Result<Json, Denial> {
 }
 
 /// The fields of the body, absent ones as `null`, with what is kept besides; secret ones are not there at all.
-fn body(call: &Call) -> Result<Json, Denial> {
-    let schema = &call.issuer()?.body;
+fn body(call: &ServedCall) -> Result<Json, Denial> {
+    let schema = &call.served_route()?.body;
     let kept = schema.unknown_fields == UnknownFields::Kept;
     let mut shown = if kept { call.body.to_json() } else { Map::new().into() };
     for field in &schema.fields {
@@ -110,7 +110,7 @@ fn body(call: &Call) -> Result<Json, Denial> {
             (FieldKind::Secret { .. }, _) => remove(&mut shown, &field.name),
             (FieldKind::Object, Some(_)) if kept => {}
             (FieldKind::Object, _) => put(&mut shown, &field.name, Map::new().into()),
-            (_, value) => put(&mut shown, &field.name, value.map(Member::to_json).unwrap_or_default()),
+            (_, value) => put(&mut shown, &field.name, value.map(BodyMember::to_json).unwrap_or_default()),
         }
     }
     Ok(shown)
@@ -127,27 +127,27 @@ fn remove(object: &mut Json, path: &str) {
     }
 }
 
-fn caller(call: &Call) -> Json {
-    use super::spec::Fact;
+fn caller(call: &ServedCall) -> Json {
+    use crate::snapshot::served_route::RecordFact;
     let Some(caller) = &call.caller else {
         return Json::Null;
     };
-    let fact = |fact: Fact| caller.fact(&fact).map(Json::from);
+    let fact = |fact: RecordFact| caller.fact(&fact).map(Json::from);
     json!({
-        "id": fact(Fact::Id),
-        "tenant": fact(Fact::Tenant),
-        "subject": fact(Fact::Subject),
-        "mode": fact(Fact::Mode),
-        "scopes": fact(Fact::Scopes),
-        "login": fact(Fact::Login),
-        "name": fact(Fact::Name),
+        "id": fact(RecordFact::Id),
+        "tenant": fact(RecordFact::Tenant),
+        "subject": fact(RecordFact::Subject),
+        "mode": fact(RecordFact::Mode),
+        "scopes": fact(RecordFact::Scopes),
+        "login": fact(RecordFact::Login),
+        "name": fact(RecordFact::Name),
         "claims": claims(caller.record().claims()),
     })
 }
 
 /// A credential just made, with its secrets: this is the only place where they are shown.
 #[must_use]
-pub fn minted(made: &Made, now: UnixMillis) -> Json {
+pub fn minted(made: &MintedCredential, now: UnixMillis) -> Json {
     let mut shown = item(&made.record, now);
     if let Json::Object(members) = &mut shown {
         let text = |key: Option<&GeneratedKey>| key.map(|key| Json::from(key.expose())).unwrap_or_default();
@@ -192,8 +192,8 @@ pub fn scopes(scopes: &ScopeSet) -> Vec<&str> {
     scopes.iter().map(|s| s.as_str()).collect()
 }
 
-fn claims(claims: Option<&Claims>) -> Map<String, Json> {
-    let each = claims.into_iter().flat_map(Claims::iter);
+fn claims(claims: Option<&RecordClaims>) -> Map<String, Json> {
+    let each = claims.into_iter().flat_map(RecordClaims::iter);
     each.map(|(name, value)| {
         let value = match value {
             ClaimValue::Text(text) => Json::from(text.as_str()),
@@ -204,11 +204,11 @@ fn claims(claims: Option<&Claims>) -> Map<String, Json> {
     .collect()
 }
 
-impl From<Value> for Json {
-    fn from(value: Value) -> Self {
+impl From<TextOrList> for Json {
+    fn from(value: TextOrList) -> Self {
         match value {
-            Value::Text(text) => text.into(),
-            Value::List(words) => words.into(),
+            TextOrList::Text(text) => text.into(),
+            TextOrList::List(words) => words.into(),
         }
     }
 }

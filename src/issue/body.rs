@@ -19,7 +19,7 @@ const MAX_NAME: usize = 128;
 
 /// What a body holds, before it is compared with a schema.
 #[derive(PartialEq, Eq)]
-pub enum Member {
+pub enum BodyMember {
     /// A text.
     Text(Zeroizing<String>),
     /// A whole number within 64 bits.
@@ -31,14 +31,14 @@ pub enum Member {
     /// A list of texts.
     List(Vec<String>),
     /// A list of other things.
-    Items(Vec<Member>),
+    Items(Vec<BodyMember>),
     /// An object.
-    Object(Body),
+    Object(ParsedBody),
     /// `null`, which counts as absent.
     Null,
 }
 
-impl fmt::Debug for Member {
+impl fmt::Debug for BodyMember {
     /// Which kind; what it holds may be a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -54,7 +54,7 @@ impl fmt::Debug for Member {
     }
 }
 
-impl Member {
+impl BodyMember {
     /// The value as it was sent, but for the spelling.
     #[must_use]
     pub fn to_json(&self) -> Json {
@@ -84,9 +84,9 @@ impl Member {
 
 /// The members of a body, in order, each name once.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Body(Vec<(String, Member)>);
+pub struct ParsedBody(Vec<(String, BodyMember)>);
 
-impl Body {
+impl ParsedBody {
     /// Reads a body. An empty one is an object without members: what it lacks is told by name.
     ///
     /// # Errors
@@ -103,12 +103,12 @@ impl Body {
     /// The member of this name; with dots, a member of a member. A name that holds a dot itself is never found:
     /// it would be another reading of the same path.
     #[must_use]
-    pub fn find(&self, path: &str) -> Option<&Member> {
+    pub fn find(&self, path: &str) -> Option<&BodyMember> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         let member = self.0.iter().find(|(own, _)| own == name).map(|(_, member)| member)?;
         match (rest, member) {
             (None, member) => Some(member),
-            (Some(rest), Member::Object(members)) => members.find(rest),
+            (Some(rest), BodyMember::Object(members)) => members.find(rest),
             (Some(_), _) => None,
         }
     }
@@ -117,7 +117,7 @@ impl Body {
     ///
     /// # Errors
     /// [`Denial::InvalidBody`] for a name that is there.
-    pub fn push(&mut self, name: &str, member: Member) -> Result<(), Denial> {
+    pub fn push(&mut self, name: &str, member: BodyMember) -> Result<(), Denial> {
         if self.0.iter().any(|(own, _)| own == name) {
             return Err(Denial::InvalidBody);
         }
@@ -129,11 +129,11 @@ impl Body {
     ///
     /// # Errors
     /// [`Denial::InvalidBody`] where something stands there already, or on the way.
-    pub fn put(&mut self, path: &str, member: Member) -> Result<(), Denial> {
+    pub fn put(&mut self, path: &str, member: BodyMember) -> Result<(), Denial> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         let own = self.0.iter_mut().find(|(own, _)| own == name).map(|(_, member)| member);
         match (own, rest) {
-            (Some(Member::Object(members)), Some(rest)) => members.put(rest, member),
+            (Some(BodyMember::Object(members)), Some(rest)) => members.put(rest, member),
             (Some(_), _) => Err(Denial::InvalidBody),
             (None, None) => {
                 self.0.push((name.to_owned(), member));
@@ -142,7 +142,7 @@ impl Body {
             (None, Some(rest)) => {
                 let mut members = Self::default();
                 members.put(rest, member)?;
-                self.0.push((name.to_owned(), Member::Object(members)));
+                self.0.push((name.to_owned(), BodyMember::Object(members)));
                 Ok(())
             }
         }
@@ -152,13 +152,13 @@ impl Body {
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.find(name) {
-            Some(Member::Text(text)) => Some(text),
+            Some(BodyMember::Text(text)) => Some(text),
             _ => None,
         }
     }
 
     /// All, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Member)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &BodyMember)> {
         self.0.iter().map(|(name, member)| (name.as_str(), member))
     }
 }
@@ -203,15 +203,15 @@ fn is_utf8_charset(parameter: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"charset=") && value.eq_ignore_ascii_case(b"utf-8")
 }
 
-impl<'de> Deserialize<'de> for Body {
+impl<'de> Deserialize<'de> for ParsedBody {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         struct BodyVisitor;
         impl<'de> Visitor<'de> for BodyVisitor {
-            type Value = Body;
+            type Value = ParsedBody;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Body, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ParsedBody, A::Error> {
                 read_members(map)
             }
         }
@@ -220,7 +220,7 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
-impl<'de> Deserialize<'de> for Member {
+impl<'de> Deserialize<'de> for BodyMember {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         input.deserialize_any(MemberVisitor)
     }
@@ -229,40 +229,40 @@ impl<'de> Deserialize<'de> for Member {
 struct MemberVisitor;
 
 impl<'de> Visitor<'de> for MemberVisitor {
-    type Value = Member;
+    type Value = BodyMember;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Member, E> {
-        Ok(Member::Text(Zeroizing::new(text.to_owned())))
+    fn visit_str<E: Error>(self, text: &str) -> Result<BodyMember, E> {
+        Ok(BodyMember::Text(Zeroizing::new(text.to_owned())))
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Member, E> {
-        Ok(Member::Integer(number))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<BodyMember, E> {
+        Ok(BodyMember::Integer(number))
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Member, E> {
-        Ok(i64::try_from(number).map_or_else(|_| Member::Number(number.into()), Member::Integer))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<BodyMember, E> {
+        Ok(i64::try_from(number).map_or_else(|_| BodyMember::Number(number.into()), BodyMember::Integer))
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Member, E> {
+    fn visit_f64<E: Error>(self, number: f64) -> Result<BodyMember, E> {
         let number = Number::from_f64(number).ok_or_else(|| E::custom("not a number"))?;
-        Ok(Member::Number(number))
+        Ok(BodyMember::Number(number))
     }
 
-    fn visit_bool<E: Error>(self, flag: bool) -> Result<Member, E> {
-        Ok(Member::Flag(flag))
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<BodyMember, E> {
+        Ok(BodyMember::Flag(flag))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Member, E> {
-        Ok(Member::Null)
+    fn visit_unit<E: Error>(self) -> Result<BodyMember, E> {
+        Ok(BodyMember::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<BodyMember, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element::<Member>()? {
+        while let Some(item) = seq.next_element::<BodyMember>()? {
             if items.len() == MAX_ITEMS {
                 return Err(A::Error::custom("too many items"));
             }
@@ -271,25 +271,25 @@ impl<'de> Visitor<'de> for MemberVisitor {
         Ok(list_of(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Member, A::Error> {
-        read_members(map).map(Member::Object)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BodyMember, A::Error> {
+        read_members(map).map(BodyMember::Object)
     }
 }
 
 /// A list of texts, if all are.
-fn list_of(items: Vec<Member>) -> Member {
-    let text = |item: &Member| match item {
-        Member::Text(text) => Some(text.as_str().to_owned()),
+fn list_of(items: Vec<BodyMember>) -> BodyMember {
+    let text = |item: &BodyMember| match item {
+        BodyMember::Text(text) => Some(text.as_str().to_owned()),
         _ => None,
     };
     match items.iter().map(text).collect() {
-        Some(texts) => Member::List(texts),
-        None => Member::Items(items),
+        Some(texts) => BodyMember::List(texts),
+        None => BodyMember::Items(items),
     }
 }
 
-fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Body, A::Error> {
-    let mut members: Vec<(String, Member)> = Vec::with_capacity(8);
+fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<ParsedBody, A::Error> {
+    let mut members: Vec<(String, BodyMember)> = Vec::with_capacity(8);
     while let Some(name) = map.next_key::<String>()? {
         let known = members.iter().any(|(own, _)| *own == name);
         if known || members.len() == MAX_MEMBERS || name.len() > MAX_NAME {
@@ -297,7 +297,7 @@ fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Body, A::Error> {
         }
         members.push((name, map.next_value()?));
     }
-    Ok(Body(members))
+    Ok(ParsedBody(members))
 }
 
 #[cfg(test)]
@@ -307,23 +307,23 @@ mod tests {
     use super::*;
 
     fn reads(json: &str) -> bool {
-        Body::parse(json.as_bytes()).is_ok()
+        ParsedBody::parse(json.as_bytes()).is_ok()
     }
 
     #[test]
     fn an_object_is_read_and_its_members_told_apart() {
-        let body = Body::parse(br#"{"a":"x","b":-1,"c":1.5,"d":["y","z"],"e":null,"f":["y",1],"\u0067":true,"h":{"a":1}}"#).unwrap();
+        let body = ParsedBody::parse(br#"{"a":"x","b":-1,"c":1.5,"d":["y","z"],"e":null,"f":["y",1],"\u0067":true,"h":{"a":1}}"#).unwrap();
         assert_eq!(body.text("a"), Some("x"));
-        assert_eq!(body.find("b"), Some(&Member::Integer(-1)));
-        assert_eq!(body.find("d"), Some(&Member::List(vec!["y".into(), "z".into()])));
-        assert_eq!(body.find("e"), Some(&Member::Null));
-        assert_eq!(body.find("c").map(Member::to_json), Some(serde_json::json!(1.5)));
-        assert_eq!(body.find("f").map(Member::to_json), Some(serde_json::json!(["y", 1])));
-        assert_eq!(body.find("g"), Some(&Member::Flag(true)));
-        assert_eq!(body.find("h.a"), Some(&Member::Integer(1)));
-        assert_eq!(body.find("h").map(Member::depth), Some(1));
+        assert_eq!(body.find("b"), Some(&BodyMember::Integer(-1)));
+        assert_eq!(body.find("d"), Some(&BodyMember::List(vec!["y".into(), "z".into()])));
+        assert_eq!(body.find("e"), Some(&BodyMember::Null));
+        assert_eq!(body.find("c").map(BodyMember::to_json), Some(serde_json::json!(1.5)));
+        assert_eq!(body.find("f").map(BodyMember::to_json), Some(serde_json::json!(["y", 1])));
+        assert_eq!(body.find("g"), Some(&BodyMember::Flag(true)));
+        assert_eq!(body.find("h.a"), Some(&BodyMember::Integer(1)));
+        assert_eq!(body.find("h").map(BodyMember::depth), Some(1));
         assert_eq!(body.find("i"), None);
-        assert_eq!(Body::parse(b""), Ok(Body::default()), "an empty body lacks everything");
+        assert_eq!(ParsedBody::parse(b""), Ok(ParsedBody::default()), "an empty body lacks everything");
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod tests {
         ] {
             assert!(!reads(json), "{json}");
         }
-        assert_eq!(Body::parse(b"{\"a\":\"\xff\"}"), Err(Denial::InvalidBody), "not UTF-8");
+        assert_eq!(ParsedBody::parse(b"{\"a\":\"\xff\"}"), Err(Denial::InvalidBody), "not UTF-8");
         assert!(reads(" {\"a\" : 1}\r\n"));
     }
 
@@ -354,7 +354,7 @@ mod tests {
         assert!(!reads(r#"{"role":"viewer","\u0072ole":"payer"}"#));
         assert!(reads(r#"{"a":1,"A":1}"#));
         assert!(!reads(r#"{"a":{"b":1,"b":2}}"#), "in what an object holds as well");
-        let dotted = Body::parse(br#"{"a.b":"one","a":{"c":"two"}}"#).unwrap();
+        let dotted = ParsedBody::parse(br#"{"a.b":"one","a":{"c":"two"}}"#).unwrap();
         assert_eq!(dotted.find("a.b"), None, "a name with a dot is no path");
         assert_eq!(dotted.text("a.c"), Some("two"));
     }
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn debug_of_a_body_shows_no_value() {
-        let body = Body::parse(br#"{"password":"hunter2"}"#).unwrap();
+        let body = ParsedBody::parse(br#"{"password":"hunter2"}"#).unwrap();
         assert!(!format!("{body:?}").contains("hunter2"));
     }
 
@@ -419,7 +419,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_judged_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Body::parse(&bytes);
+            let _ = ParsedBody::parse(&bytes);
         }
 
         #[test]
@@ -431,12 +431,12 @@ mod tests {
                 let value = if i % 2 == 0 { serde_json::json!(text) } else { serde_json::json!(number) };
                 object.insert(name.clone(), value);
             }
-            let body = Body::parse(serde_json::to_string(&object).unwrap().as_bytes()).unwrap();
+            let body = ParsedBody::parse(serde_json::to_string(&object).unwrap().as_bytes()).unwrap();
             prop_assert_eq!(body.iter().count(), object.len());
             for (name, member) in body.iter() {
                 match member {
-                    Member::Text(own) => prop_assert_eq!(object[name].as_str(), Some(own.as_str())),
-                    Member::Integer(own) => prop_assert_eq!(object[name].as_i64(), Some(*own)),
+                    BodyMember::Text(own) => prop_assert_eq!(object[name].as_str(), Some(own.as_str())),
+                    BodyMember::Integer(own) => prop_assert_eq!(object[name].as_i64(), Some(*own)),
                     other => prop_assert!(false, "{:?}", other),
                 }
             }

@@ -5,38 +5,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
-use crate::base::denial::Denial;
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::{Denial, FieldErrors};
 use crate::base::ids::CredentialId;
 use crate::base::principal::{ClaimValue, CredentialRecord, Principal};
 use crate::base::scope::ScopeSet;
-use crate::decide::route::IssuerIndex;
+use crate::decide::route::ServedRouteIndex;
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::snapshot::Snapshot;
 use crate::store::RestsOn;
 
-use super::body::Member;
-use super::fields::{Checked, Rule};
-use super::hook::Errand;
-use super::path::PathValues;
-use super::spec::{Fact, Issuer, Source, Value};
-use super::throttle::TooMany;
+use super::body::BodyMember;
+use super::fields::{CheckedBody, FieldRule};
+use super::hook::HookRequest;
+use super::throttle::TooManyAttempts;
+use crate::snapshot::served_route::{RecordFact, ServedRoute, TextOrList, ValueSource};
 
 /// A call of an issuer whose caller was admitted and whose body fits its schema.
 #[derive(Debug)]
-pub struct Call {
+pub struct ServedCall {
     /// The configuration it is judged by.
     pub snapshot: Arc<Snapshot>,
     /// The issuer.
-    pub issuer: IssuerIndex,
+    pub served_route: ServedRouteIndex,
     /// Who calls; `None` on public routes.
-    pub caller: Option<Caller>,
+    pub caller: Option<AdmittedCaller>,
     /// Parameters of the path.
     pub path: PathValues,
     /// The query, as it was written.
     pub query: Option<String>,
     /// The body.
-    pub body: Arc<Checked>,
+    pub body: Arc<CheckedBody>,
     /// The session whose cookie came with the request although it was not asked for: it ends when a
     /// new cookie takes its place, so that nobody can plant one and keep it (hardening B8).
     pub replaced: Option<CredentialId>,
@@ -50,7 +48,7 @@ pub struct Call {
 
 /// Who calls, as authorization admitted it.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub struct AdmittedCaller {
     /// On which surface.
     pub surface: SurfaceIndex,
     /// The proven identity.
@@ -71,21 +69,21 @@ pub struct Issued {
     /// What was done and to which records, for the access line; never a secret.
     pub done: String,
     /// What a service is to be told of it.
-    pub news: Option<News>,
+    pub news: Option<HookNotification>,
 }
 
 /// What a service is told of a step that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct HookNotification {
     /// The request; `None` for one that cannot be written.
-    pub errand: Option<Errand>,
+    pub errand: Option<HookRequest>,
     /// The records that were made, which end again where the telling must not fail.
     pub made: Vec<CredentialId>,
 }
 
 /// Why nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stop {
+pub struct IssueError {
     /// The reason.
     pub denial: Denial,
     /// What is wrong with which field.
@@ -97,7 +95,7 @@ pub struct Stop {
     pub stale: bool,
 }
 
-impl From<Denial> for Stop {
+impl From<Denial> for IssueError {
     fn from(denial: Denial) -> Self {
         Self {
             denial,
@@ -108,8 +106,8 @@ impl From<Denial> for Stop {
     }
 }
 
-impl From<TooMany> for Stop {
-    fn from(too_many: TooMany) -> Self {
+impl From<TooManyAttempts> for IssueError {
+    fn from(too_many: TooManyAttempts) -> Self {
         Self {
             retry_after: Some(too_many.retry_after),
             ..Self::from(Denial::RateLimited)
@@ -117,7 +115,7 @@ impl From<TooMany> for Stop {
     }
 }
 
-impl From<FieldErrors> for Stop {
+impl From<FieldErrors> for IssueError {
     fn from(errors: FieldErrors) -> Self {
         Self {
             details: Some(Box::new(errors)),
@@ -126,13 +124,13 @@ impl From<FieldErrors> for Stop {
     }
 }
 
-impl Call {
+impl ServedCall {
     /// What the issuer does.
     ///
     /// # Errors
     /// [`Denial::Internal`] for an index that is of another snapshot.
-    pub fn issuer(&self) -> Result<&Issuer, Denial> {
-        self.snapshot.issuers.get(self.issuer.0).ok_or(Denial::Internal)
+    pub fn served_route(&self) -> Result<&ServedRoute, Denial> {
+        self.snapshot.served_routes.get(self.served_route.0).ok_or(Denial::Internal)
     }
 
     /// A surface.
@@ -147,7 +145,7 @@ impl Call {
     ///
     /// # Errors
     /// [`Denial::Internal`] on a public route, where such an action does not load.
-    pub fn caller(&self) -> Result<&Caller, Denial> {
+    pub fn caller(&self) -> Result<&AdmittedCaller, Denial> {
         self.caller.as_ref().ok_or(Denial::Internal)
     }
 
@@ -167,31 +165,31 @@ impl Call {
 
     /// What a source says; nothing where it says nothing.
     #[must_use]
-    pub fn find(&self, source: &Source, parent: Option<&CredentialRecord>) -> Option<Value> {
+    pub fn find(&self, source: &ValueSource, parent: Option<&CredentialRecord>) -> Option<TextOrList> {
         match source {
-            Source::Constant(value) => Some(value.clone()),
-            Source::Path(name) => self.path.find(name).map(|text| Value::Text(text.to_owned())),
-            Source::Body(name) => self.body_value(name),
-            Source::Caller(fact) => self.caller.as_ref().and_then(|caller| caller.fact(fact)),
-            Source::Parent(fact) => parent.and_then(|record| record_fact(record, fact)),
+            ValueSource::Constant(value) => Some(value.clone()),
+            ValueSource::Path(name) => self.path.find(name).map(|text| TextOrList::Text(text.to_owned())),
+            ValueSource::Body(name) => self.body_value(name),
+            ValueSource::Caller(fact) => self.caller.as_ref().and_then(|caller| caller.fact(fact)),
+            ValueSource::Parent(fact) => parent.and_then(|record| record_fact(record, fact)),
         }
     }
 
     /// What a source says, as one text.
     #[must_use]
-    pub fn find_text(&self, source: &Source, parent: Option<&CredentialRecord>) -> Option<String> {
+    pub fn find_text(&self, source: &ValueSource, parent: Option<&CredentialRecord>) -> Option<String> {
         match self.find(source, parent)? {
-            Value::Text(text) => Some(text),
-            Value::List(_) => None,
+            TextOrList::Text(text) => Some(text),
+            TextOrList::List(_) => None,
         }
     }
 
     /// What a source says, as words: a list, or one text with spaces.
     #[must_use]
-    pub fn find_words(&self, source: &Source, parent: Option<&CredentialRecord>) -> Vec<String> {
+    pub fn find_words(&self, source: &ValueSource, parent: Option<&CredentialRecord>) -> Vec<String> {
         match self.find(source, parent) {
-            Some(Value::List(words)) => words,
-            Some(Value::Text(text)) => text.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect(),
+            Some(TextOrList::List(words)) => words,
+            Some(TextOrList::Text(text)) => text.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect(),
             None => Vec::new(),
         }
     }
@@ -199,12 +197,12 @@ impl Call {
     /// Refuses what a source said: by its field if it was the body that said it, as the caller's
     /// doing otherwise.
     #[must_use]
-    pub fn refuse(&self, source: &Source, rule: Rule, otherwise: Denial) -> Stop {
-        let Source::Body(name) = source else {
+    pub fn refuse(&self, source: &ValueSource, rule: FieldRule, otherwise: Denial) -> IssueError {
+        let ValueSource::Body(name) = source else {
             return otherwise.into();
         };
         let field = self
-            .issuer()
+            .served_route()
             .ok()
             .and_then(|issuer| issuer.body.fields.iter().find(|f| f.name == *name));
         let mut errors = FieldErrors::default();
@@ -214,20 +212,20 @@ impl Call {
         errors.into()
     }
 
-    fn body_value(&self, name: &str) -> Option<Value> {
-        let text = self.body.text(name).map(|text| Value::Text(text.to_owned()));
-        let list = || self.body.list(name).map(|items| Value::List(items.to_vec()));
+    fn body_value(&self, name: &str) -> Option<TextOrList> {
+        let text = self.body.text(name).map(|text| TextOrList::Text(text.to_owned()));
+        let list = || self.body.list(name).map(|items| TextOrList::List(items.to_vec()));
         text.or_else(list).or_else(|| match self.body.value(name)? {
-            Member::Integer(number) => Some(Value::Text(number.to_string())),
-            Member::Number(number) => Some(Value::Text(number.to_string())),
-            Member::Flag(flag) => Some(Value::Text(flag.to_string())),
+            BodyMember::Integer(number) => Some(TextOrList::Text(number.to_string())),
+            BodyMember::Number(number) => Some(TextOrList::Text(number.to_string())),
+            BodyMember::Flag(flag) => Some(TextOrList::Text(flag.to_string())),
             // Configuration takes none of these for a value.
-            Member::Text(_) | Member::List(_) | Member::Items(_) | Member::Object(_) | Member::Null => None,
+            BodyMember::Text(_) | BodyMember::List(_) | BodyMember::Items(_) | BodyMember::Object(_) | BodyMember::Null => None,
         })
     }
 }
 
-impl Caller {
+impl AdmittedCaller {
     /// The record the caller's credential resolves to.
     #[must_use]
     pub fn record(&self) -> &CredentialRecord {
@@ -243,40 +241,40 @@ impl Caller {
     /// A fact about the caller. What its record does not have itself is looked for up the chain it
     /// hangs on: a session is asked for its account's e-mail address.
     #[must_use]
-    pub fn fact(&self, fact: &Fact) -> Option<Value> {
+    pub fn fact(&self, fact: &RecordFact) -> Option<TextOrList> {
         let facts = &self.principal.facts;
         match fact {
-            Fact::Scopes => Some(list(self.scopes())),
-            Fact::Subject => self.principal.subject().map(|s| Value::Text(s.as_str().to_owned())),
-            Fact::Login | Fact::Name | Fact::Claim(_) => std::iter::once(&facts.credential)
+            RecordFact::Scopes => Some(list(self.scopes())),
+            RecordFact::Subject => self.principal.subject().map(|s| TextOrList::Text(s.as_str().to_owned())),
+            RecordFact::Login | RecordFact::Name | RecordFact::Claim(_) => std::iter::once(&facts.credential)
                 .chain(&facts.ancestors)
                 .find_map(|record| record_fact(record, fact)),
-            Fact::Id | Fact::Tenant | Fact::Mode => record_fact(&facts.credential, fact),
+            RecordFact::Id | RecordFact::Tenant | RecordFact::Mode => record_fact(&facts.credential, fact),
         }
     }
 }
 
 /// A fact about a record.
 #[must_use]
-pub fn record_fact(record: &CredentialRecord, fact: &Fact) -> Option<Value> {
-    let text = |text: &str| Value::Text(text.to_owned());
+pub fn record_fact(record: &CredentialRecord, fact: &RecordFact) -> Option<TextOrList> {
+    let text = |text: &str| TextOrList::Text(text.to_owned());
     match fact {
-        Fact::Id => Some(text(record.id.as_str())),
-        Fact::Subject => record.subject.as_ref().map(|s| text(s.as_str())),
-        Fact::Tenant => Some(text(record.tenant.as_str())),
-        Fact::Mode => record.mode.map(|mode| text(mode.as_str())),
-        Fact::Scopes => Some(list(&record.scopes)),
-        Fact::Login => record.login().map(text),
-        Fact::Name => record.name.as_deref().map(text),
-        Fact::Claim(name) => record.claim(name).map(Value::from),
+        RecordFact::Id => Some(text(record.id.as_str())),
+        RecordFact::Subject => record.subject.as_ref().map(|s| text(s.as_str())),
+        RecordFact::Tenant => Some(text(record.tenant.as_str())),
+        RecordFact::Mode => record.mode.map(|mode| text(mode.as_str())),
+        RecordFact::Scopes => Some(list(&record.scopes)),
+        RecordFact::Login => record.login().map(text),
+        RecordFact::Name => record.name.as_deref().map(text),
+        RecordFact::Claim(name) => record.claim(name).map(TextOrList::from),
     }
 }
 
-fn list(scopes: &ScopeSet) -> Value {
-    Value::List(scopes.iter().map(|s| s.as_str().to_owned()).collect())
+fn list(scopes: &ScopeSet) -> TextOrList {
+    TextOrList::List(scopes.iter().map(|s| s.as_str().to_owned()).collect())
 }
 
-impl From<&ClaimValue> for Value {
+impl From<&ClaimValue> for TextOrList {
     fn from(value: &ClaimValue) -> Self {
         match value {
             ClaimValue::Text(text) => Self::Text(text.clone()),
@@ -285,11 +283,55 @@ impl From<&ClaimValue> for Value {
     }
 }
 
-impl From<Value> for ClaimValue {
-    fn from(value: Value) -> Self {
+impl From<TextOrList> for ClaimValue {
+    fn from(value: TextOrList) -> Self {
         match value {
-            Value::Text(text) => Self::Text(text),
-            Value::List(words) => Self::List(words),
+            TextOrList::Text(text) => Self::Text(text),
+            TextOrList::List(words) => Self::List(words),
         }
+    }
+}
+
+/// Values of a path's parameters, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathValues(Vec<(String, String)>);
+
+impl PathValues {
+    /// Reads the parameters of a canonical path that matched this pattern. Values stay as they are
+    /// written in the path: what is still encoded there is no id and names nothing.
+    #[must_use]
+    pub fn read(pattern: &str, path: &str) -> Self {
+        let segments = pattern.split('/').zip(path.split('/'));
+        let named = segments.filter_map(|(wanted, found)| {
+            let name = wanted.strip_prefix('{')?.strip_suffix('}')?;
+            Some((name.to_owned(), found.to_owned()))
+        });
+        Self(named.collect())
+    }
+
+    /// The value of a parameter.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_by_place() {
+        let values = PathValues::read("/v1/tenants/{tenant}/keys/{key}", "/v1/tenants/acme/keys/key_1/");
+        assert_eq!(values.iter().collect::<Vec<_>>(), [("tenant", "acme"), ("key", "key_1")]);
+        assert_eq!(values.find("key"), Some("key_1"));
+        assert_eq!(values.find("v1"), None);
+        assert_eq!(PathValues::read("/v1/keys", "/v1/keys"), PathValues::default());
+        assert_eq!(PathValues::read("/t/{id}", "/t/a%2Fb").find("id"), Some("a%2Fb"));
     }
 }

@@ -14,14 +14,14 @@ use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::validity;
-use crate::snapshot::{HashPlaces, LogInSettings};
+use crate::snapshot::{HashingLimits, LogInSettings};
 use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
 
-use super::call::{Call, Issued, Stop};
-use super::fields::Rule;
-use super::password::{PasswordError, Passwords, Side};
-use super::spec::{Action, Source};
+use super::call::{IssueError, Issued, ServedCall};
+use super::fields::FieldRule;
+use super::password::{PasswordError, Passwords, Requester};
 use super::throttle::Throttle;
+use crate::snapshot::served_route::{Action, ValueSource};
 
 mod accounts;
 mod mint;
@@ -39,7 +39,7 @@ pub struct EngineLimits<'s> {
     /// Tries of log-ins, and the places where their passwords are hashed.
     pub log_in: &'s LogInSettings,
     /// The places where the passwords of sign-ups are hashed.
-    pub sign_up: HashPlaces,
+    pub sign_up: HashingLimits,
     /// How many records there may be.
     pub records: RecordLimits,
 }
@@ -100,10 +100,10 @@ impl Engine {
     /// Runs a call to its end, also when the returned future is dropped.
     ///
     /// # Errors
-    /// [`Stop`]; then nothing was made or changed, except where its denial is
+    /// [`IssueError`]; then nothing was made or changed, except where its denial is
     /// [`Denial::StoreUnavailable`]: a store that did not answer may have made the change, of which
-    /// nobody was told. [`Stop::stale`] when the caller must be judged anew.
-    pub async fn serve(self: &Arc<Self>, call: Call) -> Result<Issued, Stop> {
+    /// nobody was told. [`IssueError::stale`] when the caller must be judged anew.
+    pub async fn serve(self: &Arc<Self>, call: ServedCall) -> Result<Issued, IssueError> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Denial::Overloaded)?;
         let engine = self.clone();
         let running = self.control.spawn(async move {
@@ -119,8 +119,8 @@ impl Engine {
     /// Ends what a call has made, to its end as well.
     ///
     /// # Errors
-    /// [`Stop`] where the store could not do it: the records are there, and their secrets were told to nobody.
-    pub async fn take_back(self: &Arc<Self>, made: Vec<CredentialId>) -> Result<(), Stop> {
+    /// [`IssueError`] where the store could not do it: the records are there, and their secrets were told to nobody.
+    pub async fn take_back(self: &Arc<Self>, made: Vec<CredentialId>) -> Result<(), IssueError> {
         let engine = self.clone();
         let running = self.control.spawn(async move { engine.end_made(&made).await });
         running.await.unwrap_or_else(|error| {
@@ -133,8 +133,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
-    pub async fn run(&self, call: &Call) -> Result<Issued, Stop> {
-        match &call.issuer()?.action {
+    pub async fn run(&self, call: &ServedCall) -> Result<Issued, IssueError> {
+        match &call.served_route()?.action {
             Action::Mint { tenant, mints, cookie } => self.mint(call, tenant, mints, *cookie).await,
             Action::List { surface, reach } => self.list(call, *surface, reach).await,
             Action::Revoke {
@@ -177,15 +177,15 @@ impl Engine {
     /// a mistake of its field.
     async fn find_roles(
         &self,
-        call: &Call,
-        source: Option<&Source>,
+        call: &ServedCall,
+        source: Option<&ValueSource>,
         tenant: &TenantId,
         rests_on: &mut RestsOn,
-    ) -> Result<(Vec<RoleId>, ScopeSet), Stop> {
+    ) -> Result<(Vec<RoleId>, ScopeSet), IssueError> {
         let Some(source) = source else {
             return Ok((Vec::new(), ScopeSet::default()));
         };
-        let unknown = || call.refuse(source, Rule::OneOf, Denial::Internal);
+        let unknown = || call.refuse(source, FieldRule::OneOf, Denial::Internal);
         let words = call.find_words(source, None);
         if words.is_empty() {
             return Ok((Vec::new(), ScopeSet::default()));
@@ -200,7 +200,7 @@ impl Engine {
         }
         if found.len() > crate::base::principal::MAX_ROLES {
             let max = i64::try_from(crate::base::principal::MAX_ROLES).unwrap_or(i64::MAX);
-            return Err(call.refuse(source, Rule::Max(max), Denial::Internal));
+            return Err(call.refuse(source, FieldRule::Max(max), Denial::Internal));
         }
         rests_on.add_roles(found.iter().copied());
         let scopes = found.iter().flat_map(|role| role.scopes.iter().cloned()).collect();
@@ -208,15 +208,15 @@ impl Engine {
     }
 
     /// The roles a tenant may use: those of the configuration, then its own.
-    async fn known_roles(&self, call: &Call, tenant: &TenantId) -> Result<Vec<RoleRecord>, Stop> {
+    async fn known_roles(&self, call: &ServedCall, tenant: &TenantId) -> Result<Vec<RoleRecord>, IssueError> {
         let own = self.store.list_roles(tenant.clone()).await.map_err(|error| unavailable(&error))?;
-        let configured = call.snapshot.authority.roles.iter().cloned();
+        let configured = call.snapshot.scope_grants.roles.iter().cloned();
         Ok(configured.chain(own).collect())
     }
 
     /// The one step in which a call has its effect: makes all of this, or nothing. The caller must not have ended by
     /// itself, and everything it was judged by must be in the store as it was then.
-    async fn write(&self, call: &Call, new: NewRecords, now: UnixMillis) -> Result<(), Stop> {
+    async fn write(&self, call: &ServedCall, new: NewRecords, now: UnixMillis) -> Result<(), IssueError> {
         if call.is_over(self.clock.now().wall) {
             return Err(refused_change(ChangeError::Stale));
         }
@@ -230,10 +230,10 @@ impl Engine {
     /// Makes all of these changes in one step, or none.
     async fn change(
         &self,
-        call: &Call,
+        call: &ServedCall,
         (changes, rests_on): (Vec<(CredentialId, CredentialChange)>, RestsOn),
         now: UnixMillis,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), IssueError> {
         let new = NewRecords {
             changes,
             rests_on,
@@ -244,12 +244,12 @@ impl Engine {
 
     /// Whether the caller may still do this, where nothing is written: a list shows what it shows to who may see it
     /// now.
-    async fn check_caller(&self, call: &Call) -> Result<(), Stop> {
+    async fn check_caller(&self, call: &ServedCall) -> Result<(), IssueError> {
         self.change(call, (Vec::new(), call.rests_on()), UnixMillis(0)).await
     }
 
-    async fn hash(&self, call: &Call, source: Option<&Source>) -> Result<Option<PasswordHash>, Stop> {
-        let Some(Source::Body(field)) = source else {
+    async fn hash(&self, call: &ServedCall, source: Option<&ValueSource>) -> Result<Option<PasswordHash>, IssueError> {
+        let Some(ValueSource::Body(field)) = source else {
             return Ok(None);
         };
         let Some(password) = call.body.secret(field) else {
@@ -259,8 +259,12 @@ impl Engine {
     }
 
     /// Hashes a password that is to be kept.
-    async fn hash_new(&self, call: &Call, field: &str, password: Zeroizing<String>) -> Result<PasswordHash, Stop> {
-        let side = if call.caller.is_some() { Side::Known } else { Side::SignUp };
+    async fn hash_new(&self, call: &ServedCall, field: &str, password: Zeroizing<String>) -> Result<PasswordHash, IssueError> {
+        let side = if call.caller.is_some() {
+            Requester::Known
+        } else {
+            Requester::SignUp
+        };
         let refused = |error| refused_hash(error, call, field);
         let place = self.passwords.place(side, call.address).await.map_err(refused)?;
         let hash = place.hash(password).await.map_err(refused)?;
@@ -269,20 +273,23 @@ impl Engine {
 
     /// The time of making: the store's, so that what is made and what is ended have one order whichever gateway
     /// did it.
-    async fn time(&self) -> Result<UnixMillis, Stop> {
+    async fn time(&self) -> Result<UnixMillis, IssueError> {
         self.store.time().await.map_err(|error| unavailable(&error))
     }
 }
 
 /// What a record that was found may do now.
-pub(super) fn may_do(call: &Call, found: &FoundFacts) -> ScopeSet {
-    let may = call.snapshot.authority.of_record(&found.credential, &found.ancestors, &found.roles);
+pub(super) fn may_do(call: &ServedCall, found: &FoundFacts) -> ScopeSet {
+    let may = call
+        .snapshot
+        .scope_grants
+        .effective_scopes_of(&found.credential, &found.ancestors, &found.roles);
     may.into_owned()
 }
 
 /// Whether a record may be built upon: it and all it hangs on are in force. What is not looks as if it were not
 /// there.
-pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), Stop> {
+pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), IssueError> {
     match validity::check_found(&found.credential, &found.ancestors, &found.tenant, now) {
         Ok(()) => Ok(()),
         Err(Denial::InactiveTenant) => Err(Denial::InactiveTenant.into()),
@@ -291,7 +298,7 @@ pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), 
 }
 
 /// The caller's tenant, if that is the one the path names.
-pub(super) fn named_tenant(call: &Call, parameter: &str) -> Result<TenantId, Denial> {
+pub(super) fn named_tenant(call: &ServedCall, parameter: &str) -> Result<TenantId, Denial> {
     let own = &call.caller()?.record().tenant;
     match call.path.find(parameter) {
         Some(named) if named == own.as_str() => Ok(own.clone()),
@@ -309,7 +316,7 @@ pub(super) fn done<'r>(what: &str, records: impl Iterator<Item = &'r CredentialR
 }
 
 /// A store that fails is never anybody's fault but ours (invariant 5).
-pub(super) fn unavailable(error: &StoreError) -> Stop {
+pub(super) fn unavailable(error: &StoreError) -> IssueError {
     match error {
         StoreError::Unavailable(_) | StoreError::Foreign(_) => Denial::StoreUnavailable.into(),
         StoreError::Corrupt(_) => Denial::CorruptRecord.into(),
@@ -317,7 +324,7 @@ pub(super) fn unavailable(error: &StoreError) -> Stop {
 }
 
 /// A change that was refused.
-fn refused_change(error: ChangeError) -> Stop {
+fn refused_change(error: ChangeError) -> IssueError {
     if let ChangeError::Conflict(reason) | ChangeError::NotFound(reason) | ChangeError::Full(reason) = &error {
         tracing::info!(%reason, "nothing was made or changed");
     }
@@ -328,19 +335,19 @@ fn refused_change(error: ChangeError) -> Stop {
         ChangeError::Taken(_) => Denial::Taken.into(),
         ChangeError::NotFound(_) | ChangeError::Conflict(_) => Denial::NotFound.into(),
         ChangeError::Full(_) => Denial::TooManyCredentials.into(),
-        ChangeError::Stale => Stop {
+        ChangeError::Stale => IssueError {
             stale: true,
             ..Denial::StoreUnavailable.into()
         },
     }
 }
 
-pub(super) fn refused_hash(error: PasswordError, call: &Call, field: &str) -> Stop {
+pub(super) fn refused_hash(error: PasswordError, call: &ServedCall, field: &str) -> IssueError {
     match error {
         PasswordError::Busy => Denial::Overloaded.into(),
         PasswordError::Length => {
             let max = i64::try_from(super::password::MAX_PASSWORD).unwrap_or(i64::MAX);
-            call.refuse(&Source::Body(field.to_owned()), Rule::Max(max), Denial::Internal)
+            call.refuse(&ValueSource::Body(field.to_owned()), FieldRule::Max(max), Denial::Internal)
         }
         PasswordError::Hash => Denial::CorruptRecord.into(),
         PasswordError::System => Denial::Internal.into(),

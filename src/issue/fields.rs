@@ -2,28 +2,28 @@
 
 use zeroize::Zeroizing;
 
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::FieldErrors;
 use crate::base::ids::is_valid_id;
 use crate::base::login::is_email;
 
-use super::body::{Body, Member};
-use super::spec::{BodySchema, Field, FieldKind, FieldMessages, Presence, TextFormat, UnknownFields};
+use super::body::{BodyMember, ParsedBody};
+use crate::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat, UnknownFields};
 
 /// A body that fits its schema. Fields that are absent, `null` or an empty text are not in it.
 #[derive(Debug, Default)]
-pub struct Checked(Body);
+pub struct CheckedBody(ParsedBody);
 
-impl Checked {
+impl CheckedBody {
     /// Compares a body with its schema.
     ///
     /// # Errors
     /// [`FieldErrors`] with everything that is wrong.
-    pub fn check(schema: &BodySchema, body: Body) -> Result<Self, FieldErrors> {
+    pub fn check(schema: &BodySchema, body: ParsedBody) -> Result<Self, FieldErrors> {
         let mut errors = FieldErrors::default();
         for field in &schema.fields {
             let of = field.name.rsplit_once('.').map(|(object, _)| body.find(object));
             // What is wrong with the object itself is told of the object.
-            if of.is_none_or(|object| matches!(object, Some(Member::Object(_)))) {
+            if of.is_none_or(|object| matches!(object, Some(BodyMember::Object(_)))) {
                 check_field(field, body.find(&field.name), &mut errors);
             }
         }
@@ -47,7 +47,7 @@ impl Checked {
 
     /// What a field holds, as it was sent.
     #[must_use]
-    pub fn value(&self, name: &str) -> Option<&Member> {
+    pub fn value(&self, name: &str) -> Option<&BodyMember> {
         self.0.find(name).filter(|member| !is_absent(Some(member)))
     }
 
@@ -61,7 +61,7 @@ impl Checked {
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<i64> {
         match self.0.find(name) {
-            Some(Member::Integer(number)) => Some(*number),
+            Some(BodyMember::Integer(number)) => Some(*number),
             _ => None,
         }
     }
@@ -70,17 +70,17 @@ impl Checked {
     #[must_use]
     pub fn list(&self, name: &str) -> Option<&[String]> {
         match self.0.find(name) {
-            Some(Member::List(items)) => Some(items),
+            Some(BodyMember::List(items)) => Some(items),
             _ => None,
         }
     }
 }
 
-impl Field {
+impl FieldSpec {
     /// The message of a rule of this field's own, broken by what only the action could tell: a value
     /// that is longer than allowed, a role that does not exist.
     #[must_use]
-    pub fn message(&self, rule: Rule) -> String {
+    pub fn message(&self, rule: FieldRule) -> String {
         let FieldMessages {
             required,
             kind,
@@ -90,15 +90,15 @@ impl Field {
             one_of,
         } = &self.messages;
         let (own, default) = match rule {
-            Rule::Required => (required, "The {field} field is required."),
-            Rule::Kind => (kind, kind_message(&self.kind)),
-            Rule::Format => (format, format_message(&self.kind)),
-            Rule::Min(_) => (min, min_message(&self.kind)),
-            Rule::Max(_) => (max, max_message(&self.kind)),
-            Rule::OneOf => (one_of, "The selected {field} is invalid."),
+            FieldRule::Required => (required, "The {field} field is required."),
+            FieldRule::Kind => (kind, kind_message(&self.kind)),
+            FieldRule::Format => (format, format_message(&self.kind)),
+            FieldRule::Min(_) => (min, min_message(&self.kind)),
+            FieldRule::Max(_) => (max, max_message(&self.kind)),
+            FieldRule::OneOf => (one_of, "The selected {field} is invalid."),
         };
         let mut text = own.as_deref().unwrap_or(default).replace("{field}", &spaced(&self.name));
-        if let Rule::Min(n) | Rule::Max(n) = rule {
+        if let FieldRule::Min(n) | FieldRule::Max(n) = rule {
             text = text.replace("{min}", &n.to_string()).replace("{max}", &n.to_string());
         }
         if text.contains("{values}") {
@@ -110,7 +110,7 @@ impl Field {
 
 /// A rule that a field breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub enum FieldRule {
     /// It must be there.
     Required,
     /// It must be of its JSON type.
@@ -126,13 +126,13 @@ pub enum Rule {
 }
 
 /// Members that are no fields, in the objects of the body too.
-fn refuse_unknown(schema: &BodySchema, (object, of): (&Body, &str), errors: &mut FieldErrors) {
+fn refuse_unknown(schema: &BodySchema, (object, of): (&ParsedBody, &str), errors: &mut FieldErrors) {
     for (name, member) in object.iter() {
         let path = if of.is_empty() { name.to_owned() } else { format!("{of}.{name}") };
         // A name that holds a dot is no path, and so no field.
         let field = schema.fields.iter().find(|field| !name.contains('.') && field.name == path);
         match (field.map(|field| &field.kind), member) {
-            (Some(FieldKind::Object), Member::Object(members)) => refuse_unknown(schema, (members, &path), errors),
+            (Some(FieldKind::Object), BodyMember::Object(members)) => refuse_unknown(schema, (members, &path), errors),
             (Some(_), _) => {}
             (None, _) => {
                 let template = schema.unknown.as_deref().unwrap_or("The {field} field is not known.");
@@ -142,18 +142,18 @@ fn refuse_unknown(schema: &BodySchema, (object, of): (&Body, &str), errors: &mut
     }
 }
 
-fn is_absent(member: Option<&Member>) -> bool {
+fn is_absent(member: Option<&BodyMember>) -> bool {
     match member {
-        None | Some(Member::Null) => true,
-        Some(Member::Text(text)) => text.is_empty(),
+        None | Some(BodyMember::Null) => true,
+        Some(BodyMember::Text(text)) => text.is_empty(),
         Some(_) => false,
     }
 }
 
-fn check_field(field: &Field, member: Option<&Member>, errors: &mut FieldErrors) {
+fn check_field(field: &FieldSpec, member: Option<&BodyMember>, errors: &mut FieldErrors) {
     let broken = match (is_absent(member), field.presence) {
-        (true, Presence::Required) => vec![Rule::Required],
-        (true, Presence::Optional) => Vec::new(),
+        (true, FieldPresence::Required) => vec![FieldRule::Required],
+        (true, FieldPresence::Optional) => Vec::new(),
         (false, _) => broken_rules(field, member),
     };
     for rule in broken {
@@ -161,59 +161,59 @@ fn check_field(field: &Field, member: Option<&Member>, errors: &mut FieldErrors)
     }
 }
 
-fn broken_rules(field: &Field, member: Option<&Member>) -> Vec<Rule> {
+fn broken_rules(field: &FieldSpec, member: Option<&BodyMember>) -> Vec<FieldRule> {
     match (&field.kind, member) {
-        (FieldKind::Text { min, max, format }, Some(Member::Text(text))) => {
+        (FieldKind::Text { min, max, format }, Some(BodyMember::Text(text))) => {
             let mut broken = Vec::from_iter(length_rule(text, *min, *max));
             if !is_of_format(text, *format) {
-                broken.push(Rule::Format);
+                broken.push(FieldRule::Format);
             }
             if !field.one_of.is_empty() && !field.one_of.iter().any(|one| *one == text.as_str()) {
-                broken.push(Rule::OneOf);
+                broken.push(FieldRule::OneOf);
             }
             broken
         }
-        (FieldKind::Secret { min, max }, Some(Member::Text(text))) => Vec::from_iter(length_rule(text, *min, *max)),
-        (FieldKind::Integer { min, .. }, Some(Member::Integer(number))) if number < min => vec![Rule::Min(*min)],
-        (FieldKind::Integer { max, .. }, Some(Member::Integer(number))) if number > max => vec![Rule::Max(*max)],
-        (FieldKind::Integer { .. }, Some(Member::Integer(_))) => Vec::new(),
-        (FieldKind::Number { min, .. }, Some(Member::Integer(number))) if number < min => vec![Rule::Min(*min)],
-        (FieldKind::Number { max, .. }, Some(Member::Integer(number))) if number > max => vec![Rule::Max(*max)],
-        (FieldKind::Number { .. }, Some(Member::Integer(_))) => Vec::new(),
-        (FieldKind::Number { min, max }, Some(Member::Number(number))) => {
+        (FieldKind::Secret { min, max }, Some(BodyMember::Text(text))) => Vec::from_iter(length_rule(text, *min, *max)),
+        (FieldKind::Integer { min, .. }, Some(BodyMember::Integer(number))) if number < min => vec![FieldRule::Min(*min)],
+        (FieldKind::Integer { max, .. }, Some(BodyMember::Integer(number))) if number > max => vec![FieldRule::Max(*max)],
+        (FieldKind::Integer { .. }, Some(BodyMember::Integer(_))) => Vec::new(),
+        (FieldKind::Number { min, .. }, Some(BodyMember::Integer(number))) if number < min => vec![FieldRule::Min(*min)],
+        (FieldKind::Number { max, .. }, Some(BodyMember::Integer(number))) if number > max => vec![FieldRule::Max(*max)],
+        (FieldKind::Number { .. }, Some(BodyMember::Integer(_))) => Vec::new(),
+        (FieldKind::Number { min, max }, Some(BodyMember::Number(number))) => {
             number_rules(number.as_f64().unwrap_or(f64::INFINITY), *min, *max)
         }
-        (FieldKind::Boolean, Some(Member::Flag(_))) | (FieldKind::Object, Some(Member::Object(_))) => Vec::new(),
+        (FieldKind::Boolean, Some(BodyMember::Flag(_))) | (FieldKind::Object, Some(BodyMember::Object(_))) => Vec::new(),
         (FieldKind::Any { max, depth }, Some(member)) => any_rules(member, *max, *depth),
-        (FieldKind::TextList { max_items, max }, Some(Member::List(items))) => list_rules(field, items, *max_items, *max),
-        _ => vec![Rule::Kind],
+        (FieldKind::TextList { max_items, max }, Some(BodyMember::List(items))) => list_rules(field, items, *max_items, *max),
+        _ => vec![FieldRule::Kind],
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bounds are below 2^53")]
-fn number_rules(number: f64, min: i64, max: i64) -> Vec<Rule> {
+fn number_rules(number: f64, min: i64, max: i64) -> Vec<FieldRule> {
     if number < min as f64 {
-        vec![Rule::Min(min)]
+        vec![FieldRule::Min(min)]
     } else if number > max as f64 {
-        vec![Rule::Max(max)]
+        vec![FieldRule::Max(max)]
     } else {
         Vec::new()
     }
 }
 
-fn any_rules(member: &Member, max: usize, depth: usize) -> Vec<Rule> {
+fn any_rules(member: &BodyMember, max: usize, depth: usize) -> Vec<FieldRule> {
     if member.depth() > depth {
-        return vec![Rule::Format];
+        return vec![FieldRule::Format];
     }
     if member.to_json().to_string().len() > max {
-        return vec![Rule::Max(number(max))];
+        return vec![FieldRule::Max(number(max))];
     }
     Vec::new()
 }
 
-fn list_rules(field: &Field, items: &[String], max_items: usize, max: usize) -> Vec<Rule> {
+fn list_rules(field: &FieldSpec, items: &[String], max_items: usize, max: usize) -> Vec<FieldRule> {
     if items.len() > max_items {
-        return vec![Rule::Max(number(max_items))];
+        return vec![FieldRule::Max(number(max_items))];
     }
     let sound = |item: &String| !item.is_empty() && item.chars().count() <= max && !item.chars().any(char::is_control);
     let repeated = items
@@ -221,20 +221,20 @@ fn list_rules(field: &Field, items: &[String], max_items: usize, max: usize) -> 
         .enumerate()
         .any(|(i, item)| items.iter().take(i).any(|other| other == item));
     if repeated || !items.iter().all(sound) {
-        return vec![Rule::Format];
+        return vec![FieldRule::Format];
     }
     if !field.one_of.is_empty() && !items.iter().all(|item| field.one_of.contains(item)) {
-        return vec![Rule::OneOf];
+        return vec![FieldRule::OneOf];
     }
     Vec::new()
 }
 
-fn length_rule(text: &str, min: usize, max: usize) -> Option<Rule> {
+fn length_rule(text: &str, min: usize, max: usize) -> Option<FieldRule> {
     let length = text.chars().count();
     if length < min {
-        Some(Rule::Min(number(min)))
+        Some(FieldRule::Min(number(min)))
     } else if length > max {
-        Some(Rule::Max(number(max)))
+        Some(FieldRule::Max(number(max)))
     } else {
         None
     }
@@ -299,27 +299,27 @@ fn number(n: usize) -> i64 {
 mod tests {
     use super::*;
 
-    fn field(name: &str, kind: FieldKind) -> Field {
-        Field {
+    fn field(name: &str, kind: FieldKind) -> FieldSpec {
+        FieldSpec {
             name: name.into(),
             kind,
-            presence: Presence::Required,
+            presence: FieldPresence::Required,
             one_of: Vec::new(),
             messages: FieldMessages::default(),
         }
     }
 
-    fn text(name: &str, max: usize) -> Field {
+    fn text(name: &str, max: usize) -> FieldSpec {
         let format = TextFormat::Any;
         field(name, FieldKind::Text { min: 0, max, format })
     }
 
-    fn judge(fields: Vec<Field>, json: &str) -> serde_json::Value {
+    fn judge(fields: Vec<FieldSpec>, json: &str) -> serde_json::Value {
         let schema = BodySchema {
             fields,
             ..BodySchema::default()
         };
-        match Checked::check(&schema, Body::parse(json.as_bytes()).unwrap()) {
+        match CheckedBody::check(&schema, ParsedBody::parse(json.as_bytes()).unwrap()) {
             Ok(_) => serde_json::json!({}),
             Err(errors) => errors
                 .iter()
@@ -344,8 +344,8 @@ mod tests {
 
     #[test]
     fn an_optional_field_may_be_missing_and_an_unknown_one_may_not() {
-        let optional = Field {
-            presence: Presence::Optional,
+        let optional = FieldSpec {
+            presence: FieldPresence::Optional,
             ..text("name", 5)
         };
         assert_eq!(judge(vec![optional.clone()], "{}"), serde_json::json!({}));

@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use crate::base::denial::Denial;
 
-use super::body::{Body, MAX_ITEMS, MAX_MEMBERS, Member};
-use super::spec::{BodySchema, FieldKind};
+use super::body::{BodyMember, MAX_ITEMS, MAX_MEMBERS, ParsedBody};
+use crate::snapshot::body_schema::{BodySchema, FieldKind};
 
 /// Most pairs of a form: as many as a body has members, and one list.
 const MAX_PAIRS: usize = MAX_MEMBERS + MAX_ITEMS;
@@ -18,8 +18,8 @@ const MAX_NAME: usize = 256;
 /// # Errors
 /// [`Denial::InvalidBody`] for anything else: a broken escape, text that is not UTF-8, a name that is repeated and
 /// is no list, too many pairs.
-pub fn parse(schema: &BodySchema, form: &[u8]) -> Result<Body, Denial> {
-    let mut body = Body::default();
+pub fn parse(schema: &BodySchema, form: &[u8]) -> Result<ParsedBody, Denial> {
+    let mut body = ParsedBody::default();
     let mut lists: Vec<(String, Vec<String>)> = Vec::new();
     let pairs = form.split(|b| *b == b'&').filter(|pair| !pair.is_empty());
     for (count, pair) in pairs.enumerate() {
@@ -37,26 +37,26 @@ pub fn parse(schema: &BodySchema, form: &[u8]) -> Result<Body, Denial> {
             },
             Some(kind) => body.put(&name, member(kind, value))?,
             // Whatever dots it has: nothing is known of its parts.
-            None => body.push(&name, Member::Text(value))?,
+            None => body.push(&name, BodyMember::Text(value))?,
         }
     }
     for (name, items) in lists {
         if items.len() > MAX_ITEMS {
             return Err(Denial::InvalidBody);
         }
-        body.put(&name, Member::List(items))?;
+        body.put(&name, BodyMember::List(items))?;
     }
     Ok(body)
 }
 
-fn member(kind: &FieldKind, value: Zeroizing<String>) -> Member {
+fn member(kind: &FieldKind, value: Zeroizing<String>) -> BodyMember {
     let scalar = match kind {
-        FieldKind::Integer { .. } | FieldKind::Number { .. } | FieldKind::Boolean => serde_json::from_str::<Member>(&value).ok(),
+        FieldKind::Integer { .. } | FieldKind::Number { .. } | FieldKind::Boolean => serde_json::from_str::<BodyMember>(&value).ok(),
         FieldKind::Text { .. } | FieldKind::Secret { .. } | FieldKind::TextList { .. } | FieldKind::Object | FieldKind::Any { .. } => None,
     };
     match scalar {
-        Some(scalar @ (Member::Integer(_) | Member::Number(_) | Member::Flag(_))) => scalar,
-        _ => Member::Text(value),
+        Some(scalar @ (BodyMember::Integer(_) | BodyMember::Number(_) | BodyMember::Flag(_))) => scalar,
+        _ => BodyMember::Text(value),
     }
 }
 
@@ -85,14 +85,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::issue::fields::Checked;
-    use crate::issue::spec::{Field, FieldMessages, Presence, TextFormat};
+    use crate::issue::fields::CheckedBody;
+    use crate::snapshot::body_schema::{FieldMessages, FieldPresence, FieldSpec, TextFormat};
 
     fn schema() -> BodySchema {
-        let field = |name: &str, kind| Field {
+        let field = |name: &str, kind| FieldSpec {
             name: name.into(),
             kind,
-            presence: Presence::Optional,
+            presence: FieldPresence::Optional,
             one_of: Vec::new(),
             messages: FieldMessages::default(),
         };
@@ -119,11 +119,14 @@ mod tests {
     fn a_form_says_what_the_same_json_says() {
         let form = "name=J%C3%BCrgen+M.&secret=a%26b%3D%2B&age=7&on=true&tags=x&tags=y&address.city=Ulm&&";
         let json = r#"{"name":"Jürgen M.","secret":"a&b=+","age":7,"on":true,"tags":["x","y"],"address":{"city":"Ulm"}}"#;
-        let (form, json) = (parse(&schema(), form.as_bytes()).unwrap(), Body::parse(json.as_bytes()).unwrap());
+        let (form, json) = (
+            parse(&schema(), form.as_bytes()).unwrap(),
+            ParsedBody::parse(json.as_bytes()).unwrap(),
+        );
         for name in ["name", "secret", "age", "on", "tags", "address.city"] {
             assert_eq!(form.find(name), json.find(name), "{name}");
         }
-        assert!(Checked::check(&schema(), form).is_ok());
+        assert!(CheckedBody::check(&schema(), form).is_ok());
     }
 
     #[test]
@@ -140,7 +143,11 @@ mod tests {
         ] {
             assert_eq!(parse(&schema(), bad.as_bytes()).err(), Some(Denial::InvalidBody), "{bad}");
         }
-        let errors = |form: &str| Checked::check(&schema(), parse(&schema(), form.as_bytes()).unwrap()).err().unwrap();
+        let errors = |form: &str| {
+            CheckedBody::check(&schema(), parse(&schema(), form.as_bytes()).unwrap())
+                .err()
+                .unwrap()
+        };
         for (form, field) in [
             ("age=seven", "age"),
             ("on=1", "on"),

@@ -7,16 +7,16 @@ use serde_json::{Map, Value as Json};
 use crate::base::denial::Denial;
 use crate::dialect::answer::{SECRETS, put};
 
-use super::answer::{self, Told};
-use super::call::Call;
-use super::spec::hook::{Hook, HookFields, HookValue, PathPart};
+use super::answer::{self, AnswerData};
+use super::call::ServedCall;
+use crate::snapshot::served_route::{Hook, HookFields, HookValue, PathPart};
 
 /// Longest answer of a service that is read, in bytes: it is held in memory, and written into an answer of ours.
 pub const MAX_ANSWER: usize = 64 * 1024;
 
 /// A request of a hook that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errand {
+pub struct HookRequest {
     /// The path.
     pub target: String,
     /// The body.
@@ -25,7 +25,7 @@ pub struct Errand {
 
 /// What a status of the service says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HookVerdict {
     /// Yes.
     Yes,
     /// No, for this reason.
@@ -38,8 +38,8 @@ pub enum Verdict {
 ///
 /// # Errors
 /// [`Denial::NotFound`] for a path that cannot be written, [`Denial::Internal`] for a body that cannot.
-pub fn question(hook: &Hook, call: &Call) -> Result<Errand, Denial> {
-    let context = answer::context(call, &Told::default())?;
+pub fn question(hook: &Hook, call: &ServedCall) -> Result<HookRequest, Denial> {
+    let context = answer::context(call, &AnswerData::default())?;
     write(hook, call, &context)
 }
 
@@ -47,7 +47,7 @@ pub fn question(hook: &Hook, call: &Call) -> Result<Errand, Denial> {
 ///
 /// # Errors
 /// As [`question`].
-pub fn news(hook: &Hook, call: &Call, mut context: Json) -> Result<Errand, Denial> {
+pub fn news(hook: &Hook, call: &ServedCall, mut context: Json) -> Result<HookRequest, Denial> {
     strip_secrets(context.get_mut("credential"));
     for made in context.get_mut("minted").and_then(Json::as_array_mut).into_iter().flatten() {
         strip_secrets(Some(made));
@@ -63,7 +63,7 @@ fn strip_secrets(record: Option<&mut Json>) {
     }
 }
 
-fn write(hook: &Hook, call: &Call, context: &Json) -> Result<Errand, Denial> {
+fn write(hook: &Hook, call: &ServedCall, context: &Json) -> Result<HookRequest, Denial> {
     let body = hook.body.as_ref().map(|template| {
         template.render(context).map_err(|error| {
             tracing::error!(%error, "the body of a hook cannot be written");
@@ -83,7 +83,7 @@ fn write(hook: &Hook, call: &Call, context: &Json) -> Result<Errand, Denial> {
             }
         }
     }
-    Ok(Errand {
+    Ok(HookRequest {
         target,
         body: body.transpose()?,
     })
@@ -112,15 +112,15 @@ fn push_segment(target: &mut String, text: &str) -> Result<(), Denial> {
 /// What a status says: 2xx is yes, 4xx no, anything else that the service could not answer. So do the four
 /// statuses of 4xx that speak of the connection or the moment, not of what was asked.
 #[must_use]
-pub const fn verdict(status: u16) -> Verdict {
+pub const fn verdict(status: u16) -> HookVerdict {
     match status {
-        200..=299 => Verdict::Yes,
-        429 | 503 => Verdict::Failed(Denial::Overloaded),
-        408 | 504 => Verdict::Failed(Denial::UpstreamTimeout),
-        421 | 425 => Verdict::Failed(Denial::UpstreamInvalid),
-        404 | 410 => Verdict::No(Denial::NotFound),
-        400..=499 => Verdict::No(Denial::RefusedByService),
-        _ => Verdict::Failed(Denial::UpstreamInvalid),
+        200..=299 => HookVerdict::Yes,
+        429 | 503 => HookVerdict::Failed(Denial::Overloaded),
+        408 | 504 => HookVerdict::Failed(Denial::UpstreamTimeout),
+        421 | 425 => HookVerdict::Failed(Denial::UpstreamInvalid),
+        404 | 410 => HookVerdict::No(Denial::NotFound),
+        400..=499 => HookVerdict::No(Denial::RefusedByService),
+        _ => HookVerdict::Failed(Denial::UpstreamInvalid),
     }
 }
 
@@ -179,14 +179,14 @@ mod tests {
     #[test]
     fn a_status_says_yes_or_no_or_nothing() {
         for yes in [200, 201, 204, 299] {
-            assert_eq!(verdict(yes), Verdict::Yes, "{yes}");
+            assert_eq!(verdict(yes), HookVerdict::Yes, "{yes}");
         }
         for no in [400, 401, 402, 403, 409, 422, 451] {
-            assert_eq!(verdict(no), Verdict::No(Denial::RefusedByService), "{no}");
+            assert_eq!(verdict(no), HookVerdict::No(Denial::RefusedByService), "{no}");
         }
-        assert_eq!(verdict(404), Verdict::No(Denial::NotFound));
+        assert_eq!(verdict(404), HookVerdict::No(Denial::NotFound));
         for nothing in [101, 199, 300, 304, 408, 421, 425, 429, 500, 502, 503, 504, 599] {
-            assert!(matches!(verdict(nothing), Verdict::Failed(_)), "{nothing}");
+            assert!(matches!(verdict(nothing), HookVerdict::Failed(_)), "{nothing}");
         }
     }
 

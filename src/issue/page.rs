@@ -1,6 +1,6 @@
 //! Which part of a list a caller asks for: `?limit=` and `?after=`.
 
-use crate::base::field_errors::FieldErrors;
+use crate::base::denial::FieldErrors;
 use crate::base::percent::{decode, push_query};
 use crate::store::MAX_LIST;
 
@@ -11,14 +11,14 @@ const BAD_AFTER: &str = "The after field is not valid.";
 
 /// The part of a list that a query asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageAsked {
+pub struct PageRequest {
     /// At most this many items, from 1 to [`MAX_LIST`], which is the default.
     pub limit: usize,
     /// The id of the last item before this part; `None` for the first part.
     pub after: Option<String>,
 }
 
-impl PageAsked {
+impl PageRequest {
     /// Reads a query. `unknown` is the message for a parameter that lists do not have, with `{field}` for its name.
     ///
     /// # Errors
@@ -94,8 +94,8 @@ impl PageAsked {
 mod tests {
     use super::*;
 
-    fn asked(limit: usize, after: Option<&str>) -> PageAsked {
-        PageAsked {
+    fn asked(limit: usize, after: Option<&str>) -> PageRequest {
+        PageRequest {
             limit,
             after: after.map(str::to_owned),
         }
@@ -110,7 +110,7 @@ mod tests {
             (Some("limit=1000&after=key_1"), asked(1_000, Some("key_1"))),
             (Some("after=ur%6E%3Ax&"), asked(1_000, Some("urn:x"))),
         ] {
-            assert_eq!(PageAsked::parse(query, None), Ok(expected), "{query:?}");
+            assert_eq!(PageRequest::parse(query, None), Ok(expected), "{query:?}");
         }
     }
 
@@ -132,10 +132,10 @@ mod tests {
             ("page_no=2", "page_no", "The page no field is not known."),
             ("%6Cimit=2", "limit", "The limit field is not known."),
         ] {
-            let errors = PageAsked::parse(Some(query), None).unwrap_err();
+            let errors = PageRequest::parse(Some(query), None).unwrap_err();
             assert_eq!(errors.iter().collect::<Vec<_>>(), [(field, &[message.to_owned()][..])], "{query}");
         }
-        let errors = PageAsked::parse(Some("x=1&limit=y"), Some("No {field}.")).unwrap_err();
+        let errors = PageRequest::parse(Some("x=1&limit=y"), Some("No {field}.")).unwrap_err();
         assert_eq!(errors.iter().count(), 2);
         assert_eq!(errors.iter().next().unwrap().1, ["No x."]);
     }

@@ -10,10 +10,10 @@ use aws_lc_rs::rand;
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use crate::snapshot::HashPlaces;
+use crate::snapshot::HashingLimits;
 
-use super::queue::{FairQueue, Full, Party, Place};
-use crate::base::network::Network;
+use super::hash_queue::{FairQueue, Flow, QueueFull, QueuePermit};
+use crate::base::network::ClientNetwork;
 
 /// Memory of one hash in KiB, passes and lanes: the OWASP password storage recommendation for
 /// Argon2id (19 MiB, 2, 1), the largest memory of its table that needs one lane only.
@@ -95,7 +95,7 @@ pub struct Passwords {
 
 /// For whom a password is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Requester {
     /// Somebody who has logged in, or who logs in from where he did before.
     Known,
     /// Somebody else who logs in.
@@ -106,16 +106,16 @@ pub enum Side {
 
 /// A place for one hash; the next in turn has it when it is dropped.
 #[derive(Debug)]
-pub struct HashPlace {
+pub struct HashPermit {
     runtime: Handle,
-    place: Place,
+    place: QueuePermit,
 }
 
 impl Passwords {
     /// Hashes on threads of this runtime.
     #[must_use]
-    pub fn new(runtime: Handle, log_in: HashPlaces, sign_up: HashPlaces) -> Self {
-        let queue = |places: HashPlaces| FairQueue::new(places.at_once, places.waiting);
+    pub fn new(runtime: Handle, log_in: HashingLimits, sign_up: HashingLimits) -> Self {
+        let queue = |places: HashingLimits| FairQueue::new(places.at_once, places.waiting);
         Self {
             runtime,
             log_in: queue(log_in),
@@ -127,22 +127,22 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Busy`], at once or when somebody else has more right to the room.
-    pub async fn place(&self, side: Side, address: IpAddr) -> Result<HashPlace, PasswordError> {
-        let network = Network::of(address);
+    pub async fn place(&self, side: Requester, address: IpAddr) -> Result<HashPermit, PasswordError> {
+        let network = ClientNetwork::of(address);
         let (queue, party) = match side {
-            Side::Known => (&self.log_in, Party::Known(network)),
-            Side::LogIn => (&self.log_in, Party::Stranger(network)),
-            Side::SignUp => (&self.sign_up, Party::Stranger(network)),
+            Requester::Known => (&self.log_in, Flow::Known(network)),
+            Requester::LogIn => (&self.log_in, Flow::Stranger(network)),
+            Requester::SignUp => (&self.sign_up, Flow::Stranger(network)),
         };
-        let place = queue.enter(party).await.map_err(|Full| PasswordError::Busy)?;
-        Ok(HashPlace {
+        let place = queue.enter(party).await.map_err(|QueueFull| PasswordError::Busy)?;
+        Ok(HashPermit {
             runtime: self.runtime.clone(),
             place,
         })
     }
 }
 
-impl HashPlace {
+impl HashPermit {
     /// Hashes a new password. Cancel-safe: a hash that has begun is finished and dropped.
     ///
     /// # Errors
@@ -236,12 +236,12 @@ mod tests {
     }
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-    const ONE: HashPlaces = HashPlaces { at_once: 1, waiting: 2 };
+    const ONE: HashingLimits = HashingLimits { at_once: 1, waiting: 2 };
 
     #[tokio::test]
     async fn an_unknown_account_costs_the_same_work_and_is_never_right() {
         let passwords = Passwords::new(Handle::current(), ONE, ONE);
-        let place = || async { passwords.place(Side::LogIn, HERE).await.unwrap() };
+        let place = || async { passwords.place(Requester::LogIn, HERE).await.unwrap() };
         assert_eq!(place().await.verify(None, text("guess")).await, Ok(false));
         let hash = place().await.hash(text("mine")).await.unwrap();
         assert_eq!(place().await.verify(Some(hash.clone()), text("mine")).await, Ok(true));
@@ -251,16 +251,16 @@ mod tests {
     #[tokio::test]
     async fn sign_ups_take_no_place_of_a_log_in() {
         let passwords = Passwords::new(Handle::current(), ONE, ONE);
-        let held = passwords.place(Side::SignUp, HERE).await.unwrap();
+        let held = passwords.place(Requester::SignUp, HERE).await.unwrap();
         let waits = tokio::spawn({
             let passwords = passwords.clone();
-            async move { passwords.place(Side::SignUp, HERE).await.is_ok() }
+            async move { passwords.place(Requester::SignUp, HERE).await.is_ok() }
         });
         while passwords.sign_up.waiting() < 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(passwords.place(Side::SignUp, HERE).await.unwrap_err(), PasswordError::Busy);
-        assert!(passwords.place(Side::LogIn, HERE).await.is_ok(), "at once");
+        assert_eq!(passwords.place(Requester::SignUp, HERE).await.unwrap_err(), PasswordError::Busy);
+        assert!(passwords.place(Requester::LogIn, HERE).await.is_ok(), "at once");
         drop(held);
         assert!(waits.await.unwrap(), "places come free again");
     }

@@ -6,7 +6,7 @@
 //! - **Network**, to any account: somebody who tries one password on many accounts.
 //! - **Account**, from everywhere: somebody who guesses from thousands of addresses. Alone it would let
 //!   anybody who knows an e-mail address keep its holder out. So networks from which the right password
-//!   came are remembered ([`known`]): they are bound by their own count for this account and by nothing
+//!   came are remembered ([`known_networks`]): they are bound by their own count for this account and by nothing
 //!   else, and their tries bring the ceiling no nearer. What the ceiling costs: while it is reached, the
 //!   holder cannot log in from a network where he never did before.
 //!
@@ -23,13 +23,13 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::snapshot::LogInSettings;
 
-use crate::base::network::Network;
+use crate::base::network::ClientNetwork;
 
-use counts::{Charge, Counted, Counts};
-use known::KnownNetworks;
+use counts::{AttemptCounts, Charge, CountKey};
+use known_networks::KnownNetworks;
 
 mod counts;
-mod known;
+mod known_networks;
 #[cfg(test)]
 mod tests;
 
@@ -44,12 +44,12 @@ pub struct Throttle {
     per_account_and_address: u32,
     per_address: u32,
     per_account: u32,
-    table: Mutex<Table>,
+    table: Mutex<ThrottleTable>,
 }
 
 #[derive(Debug)]
-struct Table {
-    counts: Counts,
+struct ThrottleTable {
+    counts: AttemptCounts,
     known: KnownNetworks,
     /// When it was last said that an account is guessed at.
     said_at: BootMillis,
@@ -57,14 +57,14 @@ struct Table {
 
 /// Too many failures; tries make sense again after this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany {
+pub struct TooManyAttempts {
     /// How long to wait.
     pub retry_after: Duration,
 }
 
 /// How somebody comes to try a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum AttemptKind {
     /// By logging in: anybody can.
     LogIn,
     /// With a session of the account, to confirm a change.
@@ -74,9 +74,9 @@ pub enum Door {
 /// One try, counted as failed until it is said to be something else. Whoever leaves before that has had it.
 #[must_use]
 #[derive(Debug)]
-pub struct Try {
+pub struct Attempt {
     account: Fingerprint,
-    network: Network,
+    network: ClientNetwork,
     charged: Charged,
 }
 
@@ -88,7 +88,7 @@ enum Charged {
     Counts(Vec<Charge>),
 }
 
-impl Try {
+impl Attempt {
     /// Whether the right password of this account came from there before.
     #[must_use]
     pub const fn is_of_known_network(&self) -> bool {
@@ -100,16 +100,16 @@ impl Throttle {
     /// With these bounds, and nothing counted.
     #[must_use]
     pub fn new(settings: &LogInSettings) -> Self {
-        Self::over(settings, Counts::new(settings.window))
+        Self::over(settings, AttemptCounts::new(settings.window))
     }
 
-    fn over(settings: &LogInSettings, counts: Counts) -> Self {
+    fn over(settings: &LogInSettings, counts: AttemptCounts) -> Self {
         Self {
             window: settings.window,
             per_account_and_address: settings.tries_per_account_and_address,
             per_address: settings.tries_per_address,
             per_account: settings.tries_per_account,
-            table: Mutex::new(Table {
+            table: Mutex::new(ThrottleTable {
                 counts,
                 known: KnownNetworks::new(settings.known_for),
                 said_at: BootMillis::default(),
@@ -121,12 +121,12 @@ impl Throttle {
     /// the fingerprint of what was typed, whether it exists or not.
     ///
     /// # Errors
-    /// [`TooMany`]; then nothing is counted, and the password must not be looked at.
-    pub fn attempt(&self, door: Door, account: Fingerprint, address: IpAddr, now: BootMillis) -> Result<Try, TooMany> {
-        let network = Network::of(address);
+    /// [`TooManyAttempts`]; then nothing is counted, and the password must not be looked at.
+    pub fn attempt(&self, door: AttemptKind, account: Fingerprint, address: IpAddr, now: BootMillis) -> Result<Attempt, TooManyAttempts> {
+        let network = ClientNetwork::of(address);
         let mut table = self.lock();
-        let Table { counts, known, said_at } = &mut *table;
-        let known = known.find(account, network, now).filter(|_| door == Door::LogIn);
+        let ThrottleTable { counts, known, said_at } = &mut *table;
+        let known = known.find(account, network, now).filter(|_| door == AttemptKind::LogIn);
         let charged = if let Some(tries) = known {
             refuse(tries.wait(self.per_account_and_address, self.window, now))?;
             Charged::Known(tries.add(self.window, now))
@@ -135,7 +135,7 @@ impl Throttle {
             let mut longest = None;
             for (counted, limit) in &limits {
                 let wait = counts.wait(*counted, *limit, now);
-                if wait.is_some() && matches!(counted, Counted::Account(_)) && now.since(*said_at) >= SAY_EVERY {
+                if wait.is_some() && matches!(counted, CountKey::Account(_)) && now.since(*said_at) >= SAY_EVERY {
                     *said_at = now;
                     tracing::warn!(
                         alarm = "log_in_ceiling",
@@ -148,13 +148,13 @@ impl Throttle {
             refuse(longest)?;
             Charged::Counts(limits.iter().map(|(counted, _)| counts.charge(*counted, now)).collect())
         };
-        Ok(Try { account, network, charged })
+        Ok(Attempt { account, network, charged })
     }
 
     /// The password could not be judged: takes back this try, and nothing else.
-    pub fn withdraw(&self, attempt: Try, now: BootMillis) {
+    pub fn withdraw(&self, attempt: Attempt, now: BootMillis) {
         let mut table = self.lock();
-        let Table { counts, known, .. } = &mut *table;
+        let ThrottleTable { counts, known, .. } = &mut *table;
         match attempt.charged {
             Charged::Known(began) => {
                 if let Some(tries) = known.find(attempt.account, attempt.network, now) {
@@ -167,9 +167,9 @@ impl Throttle {
 
     /// The password was right: forgets the failures of this network with this account, takes this try
     /// back everywhere else, and remembers the network.
-    pub fn succeed(&self, attempt: Try, now: BootMillis) {
+    pub fn succeed(&self, attempt: Attempt, now: BootMillis) {
         let mut table = self.lock();
-        let Table { counts, known, .. } = &mut *table;
+        let ThrottleTable { counts, known, .. } = &mut *table;
         if let Charged::Counts(charges) = attempt.charged {
             let mut charges = charges.into_iter();
             if let Some(pair) = charges.next() {
@@ -181,25 +181,25 @@ impl Throttle {
     }
 
     /// What is counted of a try from a network that is not known, and how often it may be.
-    fn limits(&self, door: Door, account: Fingerprint, network: Network) -> Vec<(Counted, u32)> {
+    fn limits(&self, door: AttemptKind, account: Fingerprint, network: ClientNetwork) -> Vec<(CountKey, u32)> {
         match door {
-            Door::LogIn => vec![
-                (Counted::Pair(account, network), self.per_account_and_address),
-                (Counted::Network(network), self.per_address),
-                (Counted::Account(account), self.per_account),
+            AttemptKind::LogIn => vec![
+                (CountKey::Pair(account, network), self.per_account_and_address),
+                (CountKey::Network(network), self.per_address),
+                (CountKey::Account(account), self.per_account),
             ],
-            Door::Session => vec![
-                (Counted::SessionPair(account, network), self.per_account_and_address),
-                (Counted::SessionAccount(account), self.per_account),
+            AttemptKind::Session => vec![
+                (CountKey::SessionPair(account, network), self.per_account_and_address),
+                (CountKey::SessionAccount(account), self.per_account),
             ],
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, ThrottleTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn refuse(wait: Option<Duration>) -> Result<(), TooMany> {
-    wait.map_or(Ok(()), |retry_after| Err(TooMany { retry_after }))
+fn refuse(wait: Option<Duration>) -> Result<(), TooManyAttempts> {
+    wait.map_or(Ok(()), |retry_after| Err(TooManyAttempts { retry_after }))
 }

@@ -1,4 +1,4 @@
-//! Session tokens the gateway signs, and their renewal.
+//! Session tokens that the gateway signs, their renewal, and the cookies that carry them.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use zeroize::Zeroizing;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
-use crate::base::principal::{ClaimValue, Claims, CredentialRecord};
+use crate::base::principal::{ClaimValue, CredentialRecord, RecordClaims};
 use crate::base::scope::ScopeSet;
+use crate::decide::surface::CookieSpec;
 use crate::decide::token::TokenRules;
 
 /// A token just signed. Wiped when dropped.
@@ -32,7 +33,7 @@ pub struct TokenFacts<'t> {
     /// Of a session with a record of its own.
     id: Option<&'t str>,
     scopes: &'t ScopeSet,
-    claims: Option<&'t Claims>,
+    claims: Option<&'t RecordClaims>,
     now: UnixMillis,
     expires_at: UnixMillis,
     /// Tokens issued before this are dead.
@@ -85,7 +86,7 @@ impl<'t> TokenFacts<'t> {
 /// [`Denial::Internal`] when the claims make it longer than any gateway takes.
 pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, Denial> {
     let mut claims = Map::new();
-    for (name, value) in facts.claims.into_iter().flat_map(Claims::iter) {
+    for (name, value) in facts.claims.into_iter().flat_map(RecordClaims::iter) {
         let value = match value {
             ClaimValue::Text(text) => Json::from(text.as_str()),
             ClaimValue::List(words) => Json::from(words.as_slice()),
@@ -165,4 +166,65 @@ fn issued_at(now: UnixMillis, valid_after: Option<UnixMillis>) -> Json {
 
 fn whole_seconds(time: UnixMillis) -> UnixMillis {
     UnixMillis(time.secs().saturating_mul(1000))
+}
+
+/// The value of a `Set-Cookie` field that sets this token. `remaining` is how long its session lives at
+/// most; a cookie that says how long it is kept is not kept longer.
+#[must_use]
+pub fn session_cookie(spec: &CookieSpec, token: &str, remaining: Duration) -> String {
+    let mut value = cookie_value(spec, token);
+    if let Some(max_age) = spec.max_age {
+        value.push_str(&format!("; Max-Age={}", max_age.min(remaining).as_secs()));
+    }
+    value
+}
+
+/// The value of a `Set-Cookie` field that removes it: the same name and path, empty and out of date.
+#[must_use]
+pub fn removed_cookie(spec: &CookieSpec) -> String {
+    let mut value = cookie_value(spec, "");
+    value.push_str("; Max-Age=0");
+    value
+}
+
+fn cookie_value(spec: &CookieSpec, token: &str) -> String {
+    let CookieSpec { name, same_site, path, .. } = spec;
+    format!("{name}={token}; Path={path}; HttpOnly; Secure; SameSite={}", same_site.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::surface::SameSite;
+
+    fn spec(max_age: Option<u64>) -> CookieSpec {
+        CookieSpec {
+            name: "__Host-session".into(),
+            same_site: SameSite::Lax,
+            path: "/".into(),
+            max_age: max_age.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn a_session_cookie_is_out_of_reach_of_scripts_and_plain_http() {
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(
+            session_cookie(&spec(None), "a.b.c", hour),
+            "__Host-session=a.b.c; Path=/; HttpOnly; Secure; SameSite=Lax"
+        );
+        assert!(session_cookie(&spec(Some(60)), "a.b.c", hour).ends_with("SameSite=Lax; Max-Age=60"));
+        assert!(
+            session_cookie(&spec(Some(7_200)), "a.b.c", hour).ends_with("; Max-Age=3600"),
+            "not kept beyond the session"
+        );
+    }
+
+    #[test]
+    fn a_cookie_is_removed_under_its_own_name_and_path() {
+        assert_eq!(
+            removed_cookie(&spec(Some(60))),
+            "__Host-session=; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=0"
+        );
+    }
 }

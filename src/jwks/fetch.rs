@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::decide::external::keys::MAX_SET_LEN;
-use crate::decide::external::{Addresses, KeySet, KeySetError, KeyUrl};
+use crate::decide::external::{FetchAddresses, KeySet, KeySetError, KeyUrl};
 
 use super::guard::is_public;
 
@@ -137,7 +137,7 @@ async fn connect(url: &KeyUrl, lookups: &Arc<Semaphore>) -> Result<TcpStream, Fe
     let addresses = resolve(url, lookups).await?;
     let allowed = addresses
         .iter()
-        .filter(|address| url.addresses == Addresses::InsecureAny || is_public(address.ip()));
+        .filter(|address| url.addresses == FetchAddresses::InsecureAny || is_public(address.ip()));
     let mut last = FetchError::PrivateAddress;
     for address in allowed {
         match TcpStream::connect(address).await {

@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::base::clock::{BootMillis, Clock};
-use crate::decide::external::{KeySet, Published};
-use crate::decide::rate::{Rate, Verdict, Window};
+use crate::decide::external::{KeySet, PublishedKeys};
+use crate::decide::rate::{Rate, RateVerdict, Window};
 use crate::snapshot::{SharedSnapshot, Snapshot};
 
 mod fetch;
@@ -42,7 +42,7 @@ const MAX_WANTED: usize = 16;
 pub struct KeyRenewal {
     shared: Arc<SharedSnapshot>,
     clock: Arc<dyn Clock>,
-    wanted: mpsc::Sender<Arc<Published>>,
+    wanted: mpsc::Sender<Arc<PublishedKeys>>,
     /// Changes with each fetch that ended.
     ended: watch::Sender<u64>,
     fetched: AtomicU64,
@@ -50,7 +50,7 @@ pub struct KeyRenewal {
 }
 
 /// What is to be done for [`KeyRenewal::run`].
-pub struct Wanted(mpsc::Receiver<Arc<Published>>);
+pub struct Wanted(mpsc::Receiver<Arc<PublishedKeys>>);
 
 /// One reading of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl KeyRenewal {
     /// Has an issuer asked whether it has newer keys, and waits for the end of that, two seconds at
     /// most. Answers whether there is something new to look at. At once `false` when strangers have
     /// asked a moment ago. Cancel-safe.
-    pub async fn refetch(&self, keys: &Arc<Published>) -> bool {
+    pub async fn refetch(&self, keys: &Arc<PublishedKeys>) -> bool {
         let mut ended = self.ended.subscribe();
         let (version, attempts) = (keys.version(), keys.attempts());
         if !keys.may_ask(self.clock.now().boot) {
@@ -96,7 +96,7 @@ impl KeyRenewal {
         self.wait(&mut ended, keys, version, attempts).await
     }
 
-    async fn wait(&self, ended: &mut watch::Receiver<u64>, keys: &Published, version: u64, attempts: u64) -> bool {
+    async fn wait(&self, ended: &mut watch::Receiver<u64>, keys: &PublishedKeys, version: u64, attempts: u64) -> bool {
         let over = async {
             while keys.version() == version && keys.attempts() == attempts {
                 if ended.changed().await.is_err() {
@@ -157,7 +157,7 @@ impl KeyRenewal {
         }
     }
 
-    fn settle(&self, issuers: &mut [Issuer], keys: &Arc<Published>, asked_at: BootMillis, result: Result<KeySet, FetchError>) {
+    fn settle(&self, issuers: &mut [Issuer], keys: &Arc<PublishedKeys>, asked_at: BootMillis, result: Result<KeySet, FetchError>) {
         let url = keys.url().map(crate::decide::external::KeyUrl::text).unwrap_or_default();
         let issuer = issuers.iter_mut().find(|issuer| Arc::ptr_eq(&issuer.keys, keys));
         let before = issuer.as_ref().map_or(0, |issuer| issuer.failures);
@@ -194,7 +194,7 @@ impl KeyRenewal {
     pub fn figures(&self) -> KeyFigures {
         let now = self.clock.now().boot;
         let snapshot = self.shared.load();
-        let issuers: Vec<&Arc<Published>> = published(&snapshot).filter(|keys| keys.url().is_some()).collect();
+        let issuers: Vec<&Arc<PublishedKeys>> = published(&snapshot).filter(|keys| keys.url().is_some()).collect();
         let ages = issuers
             .iter()
             .filter_map(|keys| keys.fetched_at())
@@ -210,7 +210,7 @@ impl KeyRenewal {
 
 /// An issuer and when it is asked next.
 struct Issuer {
-    keys: Arc<Published>,
+    keys: Arc<PublishedKeys>,
     due: BootMillis,
     failures: u32,
     fetching: bool,
@@ -230,14 +230,14 @@ impl Issuer {
 }
 
 /// Every issuer's keys.
-fn published(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Published>> {
+fn published(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<PublishedKeys>> {
     let issuers = snapshot.surfaces.iter().flat_map(|surface| surface.kind.issuers());
     issuers.map(|issuer| &issuer.keys)
 }
 
 /// Follows a new snapshot: who is new is asked at once, who is gone no more.
 fn adopt(issuers: &mut Vec<Issuer>, snapshot: &Snapshot) {
-    let wanted: Vec<&Arc<Published>> = published(snapshot).filter(|keys| keys.url().is_some()).collect();
+    let wanted: Vec<&Arc<PublishedKeys>> = published(snapshot).filter(|keys| keys.url().is_some()).collect();
     issuers.retain(|issuer| wanted.iter().any(|keys| Arc::ptr_eq(keys, &issuer.keys)));
     for keys in wanted {
         if !issuers.iter().any(|issuer| Arc::ptr_eq(keys, &issuer.keys)) {
@@ -261,6 +261,6 @@ impl Budget {
 
     fn admits(&mut self, now: BootMillis) -> bool {
         self.0
-            .is_some_and(|rate| matches!(self.1.admit(rate, now), Verdict::Admitted { .. }))
+            .is_some_and(|rate| matches!(self.1.admit(rate, now), RateVerdict::Admitted { .. }))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::decide::rate::Verdict;
+use crate::decide::rate::RateVerdict;
 
 /// Counters; touched only by routes with limits.
 #[derive(Debug, Default)]
@@ -28,10 +28,10 @@ pub struct LimitFigures {
 }
 
 impl Counters {
-    pub(super) fn note(&self, verdict: &Verdict) {
+    pub(super) fn note(&self, verdict: &RateVerdict) {
         let counter = match verdict {
-            Verdict::Admitted { .. } => &self.admitted,
-            Verdict::Refused { .. } => &self.refused,
+            RateVerdict::Admitted { .. } => &self.admitted,
+            RateVerdict::Refused { .. } => &self.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::decide::rate::{RouteLimits, Verdict};
+use crate::decide::rate::{RateVerdict, RouteLimits};
 use crate::wire::fields::Fields;
 
 /// How a caller stands under one limit of a route.
@@ -12,7 +12,7 @@ pub struct Standing {
     /// Which limit, in the order of [`RouteLimits::iter`].
     pub limit: usize,
     /// What was said.
-    pub verdict: Verdict,
+    pub verdict: RateVerdict,
 }
 
 /// Adds both fields; nothing for a route without limits, and no `RateLimit` where none was asked.
@@ -25,8 +25,8 @@ pub fn push_fields(limits: &RouteLimits, standings: &[Standing], fields: &mut Fi
     for standing in standings {
         let Some(limit) = limits.iter().nth(standing.limit) else { continue };
         let (remaining, time) = match standing.verdict {
-            Verdict::Admitted { remaining, reset } => (remaining, reset),
-            Verdict::Refused { retry_after } => (0, retry_after),
+            RateVerdict::Admitted { remaining, reset } => (remaining, reset),
+            RateVerdict::Refused { retry_after } => (0, retry_after),
         };
         let separator = if text.is_empty() { "" } else { ", " };
         // Writing to a text cannot fail.
@@ -41,8 +41,8 @@ pub fn push_fields(limits: &RouteLimits, standings: &[Standing], fields: &mut Fi
 #[must_use]
 pub fn retry_after(standings: &[Standing]) -> Option<u64> {
     let waits = standings.iter().filter_map(|standing| match standing.verdict {
-        Verdict::Refused { retry_after } => Some(whole_seconds(retry_after)),
-        Verdict::Admitted { .. } => None,
+        RateVerdict::Refused { retry_after } => Some(whole_seconds(retry_after)),
+        RateVerdict::Admitted { .. } => None,
     });
     waits.max()
 }
@@ -55,14 +55,14 @@ fn whole_seconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::rate::{By, Counted, Limit, Rate};
+    use crate::decide::rate::{CountedIn, LimitBy, Rate, RateLimit};
 
     fn limits() -> RouteLimits {
-        let limit = |by: By, count| {
+        let limit = |by: LimitBy, count| {
             let rate = Rate::new(count, Duration::from_secs(60)).unwrap();
-            Limit::new("r", by.as_str().into(), by, rate, Counted::Here)
+            RateLimit::new("r", by.as_str().into(), by, rate, CountedIn::Here)
         };
-        RouteLimits::new(vec![limit(By::Tenant, 1_000), limit(By::Address, 120)])
+        RouteLimits::new(vec![limit(LimitBy::Tenant, 1_000), limit(LimitBy::Address, 120)])
     }
 
     fn told(limits: &RouteLimits, standings: &[Standing]) -> Vec<(String, String)> {
@@ -76,7 +76,7 @@ mod tests {
     fn an_admitted_caller_is_told_what_is_left() {
         let standing = |limit, remaining, millis| Standing {
             limit,
-            verdict: Verdict::Admitted {
+            verdict: RateVerdict::Admitted {
                 remaining,
                 reset: Duration::from_millis(millis),
             },
@@ -96,7 +96,7 @@ mod tests {
     fn a_refused_caller_is_told_real_seconds_rounded_up() {
         let refused = |millis| Standing {
             limit: 0,
-            verdict: Verdict::Refused {
+            verdict: RateVerdict::Refused {
                 retry_after: Duration::from_millis(millis),
             },
         };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::{BootMillis, Clock};
-use crate::decide::rate::{Counted, Limit, LimitKey, Verdict, WhenUnavailable};
+use crate::decide::rate::{CountedIn, LimitKey, RateLimit, RateVerdict, WhenUnavailable};
 use crate::store::redis::SharedCounts;
 
 mod counters;
@@ -58,9 +58,9 @@ impl Limiter {
     ///
     /// # Errors
     /// [`CountUnavailable`] under a limit that refuses when the shared count cannot be had.
-    pub async fn admit(&self, limit: &Limit, key: LimitKey, now: BootMillis) -> Result<Verdict, CountUnavailable> {
+    pub async fn admit(&self, limit: &RateLimit, key: LimitKey, now: BootMillis) -> Result<RateVerdict, CountUnavailable> {
         let verdict = match (limit.counted, &self.shared) {
-            (Counted::Together(policy), Some(shared)) => self.admit_together(shared, policy, limit, key, now).await?,
+            (CountedIn::Together(policy), Some(shared)) => self.admit_together(shared, policy, limit, key, now).await?,
             _ => self.table.admit(key, limit.rate, now),
         };
         self.counters.note(&verdict);
@@ -71,20 +71,20 @@ impl Limiter {
         &self,
         shared: &SharedCounts,
         policy: WhenUnavailable,
-        limit: &Limit,
+        limit: &RateLimit,
         key: LimitKey,
         now: BootMillis,
-    ) -> Result<Verdict, CountUnavailable> {
+    ) -> Result<RateVerdict, CountUnavailable> {
         let known = self.table.judge(key, limit.rate, now);
-        if matches!(known, Verdict::Refused { .. }) {
+        if matches!(known, RateVerdict::Refused { .. }) {
             return Ok(known);
         }
         match tokio::time::timeout(SHARED_TIMEOUT, shared.admit(key, limit.rate)).await {
             Ok(Ok(verdict)) => {
                 let now = self.clock.now().boot;
                 match verdict {
-                    Verdict::Admitted { .. } => self.table.count(key, limit.rate, now),
-                    Verdict::Refused { retry_after } => self.table.block(key, limit.rate, now, now.plus(retry_after)),
+                    RateVerdict::Admitted { .. } => self.table.count(key, limit.rate, now),
+                    RateVerdict::Refused { retry_after } => self.table.block(key, limit.rate, now, now.plus(retry_after)),
                 }
                 Ok(verdict)
             }

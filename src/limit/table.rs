@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::clock::BootMillis;
-use crate::decide::rate::{LimitKey, Rate, Verdict, Window};
+use crate::decide::rate::{LimitKey, Rate, RateVerdict, Window};
 
 /// Sets of the table, each with a lock of its own: workers meet at one only for callers that meet.
 const SETS: usize = 8_192;
@@ -43,9 +43,9 @@ impl Entry {
         u64::from(self.window.used(self.rate, now)) * 1_000_000 / u64::from(self.rate.count())
     }
 
-    fn judge(&self, now: BootMillis) -> Verdict {
+    fn judge(&self, now: BootMillis) -> RateVerdict {
         if self.blocked_until > now {
-            return Verdict::Refused {
+            return RateVerdict::Refused {
                 retry_after: self.blocked_until.since(now),
             };
         }
@@ -63,10 +63,10 @@ impl Table {
     }
 
     /// Judges a request, and counts it if it is admitted.
-    pub(super) fn admit(&self, key: LimitKey, rate: Rate, now: BootMillis) -> Verdict {
+    pub(super) fn admit(&self, key: LimitKey, rate: Rate, now: BootMillis) -> RateVerdict {
         self.with(key, rate, now, |entry| {
             let verdict = entry.judge(now);
-            if matches!(verdict, Verdict::Admitted { .. }) {
+            if matches!(verdict, RateVerdict::Admitted { .. }) {
                 entry.window.count(rate, now);
             }
             verdict
@@ -75,7 +75,7 @@ impl Table {
     }
 
     /// What is known of a caller without counting anything; one nobody knows is admitted.
-    pub(super) fn judge(&self, key: LimitKey, rate: Rate, now: BootMillis) -> Verdict {
+    pub(super) fn judge(&self, key: LimitKey, rate: Rate, now: BootMillis) -> RateVerdict {
         let Some(set) = self.set(key) else {
             return Window::default().judge(rate, now);
         };
@@ -148,19 +148,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::decide::rate::{By, Counted, Limit};
+    use crate::decide::rate::{CountedIn, LimitBy, RateLimit};
 
-    fn limit(count: u32) -> Limit {
+    fn limit(count: u32) -> RateLimit {
         let rate = Rate::new(count, Duration::from_secs(60)).unwrap();
-        Limit::new("r", "address".into(), By::Address, rate, Counted::Here)
+        RateLimit::new("r", "address".into(), LimitBy::Address, rate, CountedIn::Here)
     }
 
-    fn key(limit: &Limit, n: u32) -> LimitKey {
+    fn key(limit: &RateLimit, n: u32) -> LimitKey {
         limit.key_of_address(IpAddr::V4(Ipv4Addr::from(n)))
     }
 
-    fn is_admitted(verdict: Verdict) -> bool {
-        matches!(verdict, Verdict::Admitted { .. })
+    fn is_admitted(verdict: RateVerdict) -> bool {
+        matches!(verdict, RateVerdict::Admitted { .. })
     }
 
     const NOW: BootMillis = BootMillis(1_000_000);
@@ -209,7 +209,7 @@ mod tests {
         let (table, limit) = (Table::new(), limit(3));
         let caller = key(&limit, 1);
         table.block(caller, limit.rate, NOW, NOW.plus(Duration::from_millis(500)));
-        let refused = Verdict::Refused {
+        let refused = RateVerdict::Refused {
             retry_after: Duration::from_millis(400),
         };
         assert_eq!(table.judge(caller, limit.rate, NOW.plus(Duration::from_millis(100))), refused);

@@ -12,7 +12,7 @@ use super::service::Service;
 use super::tls::{HandshakeError, TlsListener};
 use super::transport::ClientStream;
 use super::{h1, h2};
-use crate::decide::headers::Scheme;
+use crate::decide::headers::UriScheme;
 use crate::gateway::Connection;
 
 /// Serves an accepted connection to its end. `tls` is its listener's, if it has any.
@@ -29,7 +29,7 @@ pub(super) async fn serve<S: Service>(arrival: Arrival, tls: Option<Arc<TlsListe
     let Ok(tcp) = TcpStream::from_std(stream) else { return };
     let mut connection = Connection {
         peer,
-        scheme: Scheme::Http,
+        scheme: UriScheme::Http,
         sni: None,
         listener,
     };
@@ -46,7 +46,7 @@ pub(super) async fn serve<S: Service>(arrival: Arrival, tls: Option<Arc<TlsListe
         }
     };
     context.counters.handshakes.add_one();
-    connection.scheme = Scheme::Https;
+    connection.scheme = UriScheme::Https;
     let (_, session) = stream.get_ref();
     connection.sni = session.server_name().map(|name| name.to_ascii_lowercase().into());
     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);

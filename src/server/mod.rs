@@ -39,7 +39,7 @@ use self::listener::{Acceptor, Desk};
 use self::service::Service;
 use self::tls::{CertificateSource, TlsListener};
 use self::worker::WorkerThread;
-use crate::snapshot::{Limits, ListenerSettings, Transport};
+use crate::snapshot::{Limits, ListenerSettings, ListenerTransport};
 
 /// After the drain's deadline connections are cut off; a worker that does not end within this is stuck.
 const ABORT_TIME: Duration = Duration::from_secs(2);
@@ -152,8 +152,8 @@ fn tls_listeners(
     slots: &Arc<Semaphore>,
 ) -> Result<Vec<Option<Arc<TlsListener>>>, rustls::Error> {
     let tls = |(index, listener): (usize, &ListenerSettings)| match listener.transport {
-        Transport::Plain => Ok(None),
-        Transport::Tls => TlsListener::new(Arc::clone(certificates), index, Arc::clone(slots)).map(|tls| Some(Arc::new(tls))),
+        ListenerTransport::Plain => Ok(None),
+        ListenerTransport::Tls => TlsListener::new(Arc::clone(certificates), index, Arc::clone(slots)).map(|tls| Some(Arc::new(tls))),
     };
     listeners.iter().enumerate().map(tls).collect()
 }

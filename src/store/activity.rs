@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 
 use crate::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, Facts, Idle};
+use crate::base::principal::{CredentialRecord, Facts, IdleTimeout};
 
-use super::{CredentialStore, MAX_TOUCHED, StoreError};
+use super::{MAX_TOUCHED, RecordStore, StoreError};
 
 #[cfg(test)]
 mod tests;
@@ -119,7 +119,7 @@ impl Activity {
         }
     }
 
-    fn note_one(&self, record: &CredentialRecord, idle: Idle, now: Now) {
+    fn note_one(&self, record: &CredentialRecord, idle: IdleTimeout, now: Now) {
         let mut uses = self.shard(&record.id);
         if let Some(known) = uses.get_mut(&record.id) {
             if !known.is_pending() && now.boot >= known.due {
@@ -188,7 +188,7 @@ impl Activity {
     ///
     /// # Errors
     /// [`StoreError`]; what was not written stays noted.
-    pub async fn flush(&self, store: &dyn CredentialStore, now: Now, which: Flush) -> Result<usize, StoreError> {
+    pub async fn flush(&self, store: &dyn RecordStore, now: Now, which: Flush) -> Result<usize, StoreError> {
         let due = self.take_due(now, which);
         for batch in due.chunks(MAX_TOUCHED) {
             if let Err(error) = store.touch(batch.to_vec()).await {
@@ -246,7 +246,7 @@ impl Activity {
 
 /// Writes due uses for ever. Owned by whoever runs the gateway, who ends it and then calls
 /// [`flush_all`].
-pub async fn write_behind(activity: &Activity, store: &dyn CredentialStore, clock: &dyn Clock) {
+pub async fn write_behind(activity: &Activity, store: &dyn RecordStore, clock: &dyn Clock) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(ACTIVITY_TICK) => {}
@@ -259,7 +259,7 @@ pub async fn write_behind(activity: &Activity, store: &dyn CredentialStore, cloc
 }
 
 /// Writes every use that the store does not know, for at most three seconds: the last step of a drain.
-pub async fn flush_all(activity: &Activity, store: &dyn CredentialStore, clock: &dyn Clock) {
+pub async fn flush_all(activity: &Activity, store: &dyn RecordStore, clock: &dyn Clock) {
     match tokio::time::timeout(LAST_FLUSH, activity.flush(store, clock.now(), Flush::All)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the last uses of sessions could not be written"),

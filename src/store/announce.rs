@@ -13,7 +13,7 @@ use crate::base::principal::Position;
 
 use super::cached::CachedStore;
 use super::receipts::{Announcement, HEARTBEAT};
-use super::{CredentialStore, Event, EventSink, StoreError};
+use super::{Event, EventSink, FactStore, ReceiptStore, StoreError};
 
 /// Shortest time between two receipts: a burst of changes costs the store fifty small writes a second
 /// from each gateway, and a single one is confirmed at once.
@@ -84,6 +84,7 @@ enum Told {
 /// so that the cache has been told what is announced.
 pub struct Announcer {
     cached: Arc<CachedStore>,
+    receipts: Arc<dyn ReceiptStore>,
     identity: Identity,
     clock: Arc<dyn Clock>,
     news: Notify,
@@ -109,9 +110,9 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// An announcer of this gateway, subscribed to the events of the store behind `cached`.
+    /// An announcer of this gateway to `receipts`, the store behind `cached`, to whose events it is subscribed.
     #[must_use]
-    pub fn new(cached: &Arc<CachedStore>, identity: Identity, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(cached: &Arc<CachedStore>, receipts: Arc<dyn ReceiptStore>, identity: Identity, clock: Arc<dyn Clock>) -> Arc<Self> {
         let started = clock.now().boot;
         let announcer = Arc::new(Self {
             identity,
@@ -125,6 +126,7 @@ impl Announcer {
             failed: AtomicU64::new(0),
             lags: Mutex::default(),
             cached: cached.clone(),
+            receipts,
             clock,
         });
         cached.store().subscribe(announcer.clone());
@@ -159,7 +161,7 @@ impl Announcer {
             let asked = async {
                 tokio::select! {
                     () = self.news.notified(), if !failing => {}
-                    () = self.store().wants_announcement() => {}
+                    () = self.receipts.wants_announcement() => {}
                 }
             };
             let _ = timeout(pause.saturating_sub(COALESCE), asked).await;
@@ -207,7 +209,7 @@ impl Announcer {
             // It was never announced, so there is no receipt to take away.
             return;
         }
-        let done = timeout(DEADLINE, self.store().withdraw(identity.id.clone(), identity.run)).await;
+        let done = timeout(DEADLINE, self.receipts.withdraw(identity.id.clone(), identity.run)).await;
         if !matches!(done, Ok(Ok(()))) {
             tracing::warn!("this gateway's receipt was not taken away; operators see it as silent for an hour");
         }
@@ -234,7 +236,7 @@ impl Announcer {
             stream_interval: identity.stream_interval,
         };
         let sent = self.clock.now().boot;
-        let answered = self.store().announce(announcement).await;
+        let answered = self.receipts.announce(announcement).await;
         let received = self.clock.now().boot;
         match answered {
             Ok(now) => {
@@ -284,7 +286,7 @@ impl Announcer {
         }
     }
 
-    fn store(&self) -> &Arc<dyn CredentialStore> {
+    fn store(&self) -> &Arc<dyn FactStore> {
         self.cached.store()
     }
 
@@ -335,7 +337,7 @@ mod tests {
     fn announcer(folder: &std::path::Path, clock: &Arc<ManualClock>) -> Arc<Announcer> {
         let store = Arc::new(EmbeddedStore::open(&folder.join("store"), &PepperChecks::one(PepperCheck::from_bytes([7; 32]))).unwrap());
         let control = tokio::runtime::Handle::current();
-        let cached = CachedStore::new(store, &CacheSettings::default(), clock.clone(), control);
+        let cached = CachedStore::new(store.clone(), &CacheSettings::default(), clock.clone(), control);
         let identity = Identity {
             id: GatewayId::parse("gw-1").unwrap(),
             run: 1,
@@ -343,7 +345,7 @@ mod tests {
             max_age: Duration::from_secs(30),
             stream_interval: Duration::from_secs(15),
         };
-        Announcer::new(&cached, identity, clock.clone())
+        Announcer::new(&cached, store, identity, clock.clone())
     }
 
     fn clock() -> Arc<ManualClock> {
@@ -358,10 +360,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let announcer = announcer(folder.path(), &clock());
         announcer.announce().await.unwrap();
-        assert_eq!(announcer.store().receipts().await.unwrap().gateways.len(), 1);
+        assert_eq!(announcer.receipts.receipts().await.unwrap().gateways.len(), 1);
         announcer.withdraw().await;
         announcer.announce().await.unwrap();
-        assert!(announcer.store().receipts().await.unwrap().gateways.is_empty());
+        assert!(announcer.receipts.receipts().await.unwrap().gateways.is_empty());
         assert_eq!(announcer.figures().written, 1);
     }
 

@@ -13,7 +13,7 @@ use crate::base::principal::{CredentialRecord, Facts, Position, Reading};
 
 use super::activity::Activity;
 use super::events::{EVENT_SLOTS, Positions, Slots};
-use super::{Again, CredentialStore, StoreError};
+use super::{Again, FactStore, StoreError};
 use flights::Flights;
 use memory::Memory;
 
@@ -106,7 +106,7 @@ impl CachedStore {
     /// Puts a memory in front of `store` and subscribes it to the store's events. Look-ups run on
     /// `control`.
     #[must_use]
-    pub fn new(store: Arc<dyn CredentialStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle) -> Arc<Self> {
+    pub fn new(store: Arc<dyn FactStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle) -> Arc<Self> {
         let positions = Arc::new(Positions::with_slots(settings.event_slots));
         store.subscribe(positions.clone());
         let memory = Memory::new(settings, positions);
@@ -208,9 +208,9 @@ impl CachedStore {
         self.flights.memory().max_age()
     }
 
-    /// The store behind, for changes and lists.
+    /// The store behind.
     #[must_use]
-    pub fn store(&self) -> &Arc<dyn CredentialStore> {
+    pub fn store(&self) -> &Arc<dyn FactStore> {
         self.flights.store()
     }
 

@@ -3,7 +3,7 @@
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId, is_valid_id};
-use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, State, TenantRecord};
+use crate::base::principal::{CredentialRecord, CredentialState, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, TenantRecord};
 
 use super::codec::CodecError;
 use super::{
@@ -42,18 +42,18 @@ pub(super) fn change_credential(
 ) -> Result<Outcome<CredentialRecord>, ChangeError> {
     let mut changed = record.clone();
     match (change, record.state) {
-        (CredentialChange::Revoke, State::Revoked { .. })
-        | (CredentialChange::Disable, State::Disabled)
-        | (CredentialChange::Enable, State::Active) => return Ok(Outcome::Unchanged),
-        (_, State::Revoked { .. }) => {
+        (CredentialChange::Revoke, CredentialState::Revoked { .. })
+        | (CredentialChange::Disable, CredentialState::Disabled)
+        | (CredentialChange::Enable, CredentialState::Active) => return Ok(Outcome::Unchanged),
+        (_, CredentialState::Revoked { .. }) => {
             return Err(ChangeError::Conflict(format!(
                 "the credential {} is revoked and stays so",
                 record.id
             )));
         }
-        (CredentialChange::Revoke, _) => changed.state = State::Revoked { at: at.now },
-        (CredentialChange::Disable, _) => changed.state = State::Disabled,
-        (CredentialChange::Enable, _) => changed.state = State::Active,
+        (CredentialChange::Revoke, _) => changed.state = CredentialState::Revoked { at: at.now },
+        (CredentialChange::Disable, _) => changed.state = CredentialState::Disabled,
+        (CredentialChange::Enable, _) => changed.state = CredentialState::Active,
         (CredentialChange::ExpireAt(at), _) => {
             if record.expires_at.is_some_and(|already| already <= *at) {
                 return Ok(Outcome::Unchanged);
@@ -245,7 +245,7 @@ pub(super) fn check_parent(record: &CredentialRecord, parent: &Parent, chain: &[
     if !there {
         return Err(no_credential(&parent.id));
     }
-    if let Some(ended) = chain.iter().find(|c| matches!(c.state, State::Revoked { .. })) {
+    if let Some(ended) = chain.iter().find(|c| matches!(c.state, CredentialState::Revoked { .. })) {
         return Err(ChangeError::Conflict(format!("the credential {} is revoked", ended.id)));
     }
     if chain.len() > MAX_ANCESTORS {

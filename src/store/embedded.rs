@@ -18,8 +18,9 @@ use super::events::ReaderState;
 use super::filter::read_page;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
-    Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState, Writes,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
+    Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
+    Writes,
 };
 use disk::{Disk, Medium, OnFile};
 use health::Health;
@@ -54,7 +55,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// When the file cannot be written, the store does what is still possible: it looks credentials up, and as long as some
 /// room is left it changes records that exist. Meanwhile it opens its file again, until everything works
-/// ([`writes`](CredentialStore::writes)).
+/// ([`writes`](FactStore::writes)).
 ///
 /// Dropping the store waits for the change that is being written.
 pub struct EmbeddedStore {
@@ -202,7 +203,7 @@ impl EmbeddedStore {
     }
 }
 
-impl CredentialStore for EmbeddedStore {
+impl FactStore for EmbeddedStore {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         match self.check_confirmed() {
             Ok(()) => self.read(move |tables| tables.find(&fingerprint)),
@@ -220,6 +221,36 @@ impl CredentialStore for EmbeddedStore {
         Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); count]) })
     }
 
+    fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.shared.subscribe(sink);
+    }
+
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        if let Some(lanes) = &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
+            lanes.look();
+        }
+        let answer = self.read(|tables| tables.position().map(|_| ()));
+        Box::pin(async move {
+            tokio::time::timeout(deadline, answer)
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable("the disk did not answer in time".into())))
+        })
+    }
+
+    fn writes(&self) -> Option<Writes> {
+        Some(self.health.writes())
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus {
+            reader: ReaderState::Live,
+            applied: self.shared.applied(),
+            heard_at: BootMillis::default(),
+        }
+    }
+}
+
+impl RecordStore for EmbeddedStore {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         Box::pin(std::future::ready(Ok(self.shared.time())))
     }
@@ -322,11 +353,9 @@ impl CredentialStore for EmbeddedStore {
     fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
         self.read(move |tables| tables.list_roles(&tenant))
     }
+}
 
-    fn subscribe(&self, sink: Arc<dyn EventSink>) {
-        self.shared.subscribe(sink);
-    }
-
+impl ReceiptStore for EmbeddedStore {
     fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let written = self.receipts.announce(&gateway);
         Box::pin(async move { written })
@@ -345,30 +374,6 @@ impl CredentialStore for EmbeddedStore {
 
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
         self.read_transaction(move |transaction| tables::events_after(transaction, after, limit))
-    }
-
-    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        if let Some(lanes) = &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
-            lanes.look();
-        }
-        let answer = self.read(|tables| tables.position().map(|_| ()));
-        Box::pin(async move {
-            tokio::time::timeout(deadline, answer)
-                .await
-                .unwrap_or_else(|_| Err(StoreError::Unavailable("the disk did not answer in time".into())))
-        })
-    }
-
-    fn writes(&self) -> Option<Writes> {
-        Some(self.health.writes())
-    }
-
-    fn status(&self) -> StoreStatus {
-        StoreStatus {
-            reader: ReaderState::Live,
-            applied: self.shared.applied(),
-            heard_at: BootMillis::default(),
-        }
     }
 }
 

@@ -4,14 +4,14 @@ use std::future::Future;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::base::scope::Mode;
-use crate::decide::authority::mode_reaches;
+use crate::decide::scope_grants::mode_reaches;
 
 use super::peppers::{UnderPepper, pepper_of};
 use super::{MAX_LIST, StoreError};
 
-/// Most records that are read for one page ([`CredentialStore::page_credentials`](super::CredentialStore::page_credentials)).
+/// Most records that are read for one page ([`RecordStore::page_credentials`](super::RecordStore::page_credentials)).
 /// So a page takes a fraction of a second, even if a tenant has many records and few of them belong into the list.
 pub const MAX_READ: usize = 10_000;
 
@@ -72,7 +72,7 @@ impl CredentialFilter {
 }
 
 fn is_live(record: &CredentialRecord, now: UnixMillis) -> bool {
-    !matches!(record.state, State::Revoked { .. })
+    !matches!(record.state, CredentialState::Revoked { .. })
         && record.expires_at.is_none_or(|end| now < end)
         && record.idle().is_none_or(|idle| now < idle.ends_at())
 }

@@ -4,7 +4,7 @@ use crate::base::fingerprint::{Fingerprint, PepperCheck, PepperChecks, PepperMar
 use crate::base::principal::CredentialRecord;
 
 use super::change::{self, Outcome};
-use super::{ChangeError, CredentialStore, EventSubject, NewRecords, StoreError};
+use super::{ChangeError, EventSubject, FactStore, NewRecords, StoreError};
 
 #[cfg(test)]
 mod tests;
@@ -247,7 +247,7 @@ pub(super) fn move_event(before: &CredentialRecord, after: &CredentialRecord) ->
 ///
 /// # Errors
 /// [`StoreError`]: that is not known.
-pub async fn find_any(store: &dyn CredentialStore, fingerprints: impl Iterator<Item = Fingerprint>) -> Result<bool, StoreError> {
+pub async fn find_any(store: &dyn FactStore, fingerprints: impl Iterator<Item = Fingerprint>) -> Result<bool, StoreError> {
     for fingerprint in fingerprints {
         if store.find(fingerprint).await?.facts.is_some() {
             return Ok(true);

@@ -18,58 +18,25 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventPage, EventSink,
-    Found, FoundAgain, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState,
+    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
+    Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
 };
-pub use access::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers};
-use confirmations::{Confirmations, Confirmer, confirm_for_ever};
-pub use counts::SharedCounts;
-pub use dial::{ByteStream, Network, Surroundings};
-use inspection::Concerns;
-pub use judge::judge_bytes;
-use link::{Duty, Link, LinkState, Live};
-pub use parsers::parse_bytes;
-use reader::Feed;
-use receipts::ReceiptScripts;
-pub use registration::Registered;
-use registration::Registration;
-pub use replicas::WaitReplicas;
+pub use fuzzing::parse_bytes;
+use operations::{ReceiptScripts, Session, restore_for_ever};
+pub use operations::{SharedCounts, judge_bytes};
 use scripts::Scripts;
-use session::Session;
-pub use settings::RedisSettings;
-use whereabouts::Whereabouts;
+use stream::{Confirmations, Confirmer, Feed, confirm_for_ever, follow_for_ever};
+pub use topology::{
+    ByteStream, Endpoint, Network, RedisAccess, RedisSettings, RedisTls, RedisUrl, RedisUser, Registered, Scheme, SentinelAccess, Servers,
+    Surroundings, WaitReplicas,
+};
+use topology::{CONNECT_TIMEOUT, Concerns, Duty, Link, LinkState, Live, Registration, Whereabouts, inspect_for_ever};
 
-mod access;
-mod cluster;
-mod confirmations;
-mod counts;
-mod dial;
-mod endings;
-mod fault;
-mod guard;
-mod history;
-mod inspection;
-mod judge;
-mod keys;
-mod link;
-mod lua;
-mod pace;
-mod parsers;
-mod reader;
-mod receipts;
-mod registration;
-mod replicas;
-mod restoration;
-mod rights;
+mod fuzzing;
+mod operations;
 mod scripts;
-mod sentinel;
-mod session;
-mod settings;
-mod survey;
-mod turn;
-mod vouching;
-mod whereabouts;
-mod witness;
+mod stream;
+mod topology;
 
 /// Connections for look-ups: a slow reply holds up those behind it on its own connection only.
 const READ_LINKS: usize = 2;
@@ -182,9 +149,9 @@ impl RedisStore {
         if whereabouts.has_witnesses() {
             tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());
         }
-        tasks.push(control.spawn(inspection::inspect_for_ever(Arc::clone(&shared))).abort_handle());
-        tasks.push(control.spawn(restoration::restore_for_ever(Arc::clone(&shared))).abort_handle());
-        let follow = reader::follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
+        tasks.push(control.spawn(inspect_for_ever(Arc::clone(&shared))).abort_handle());
+        tasks.push(control.spawn(restore_for_ever(Arc::clone(&shared))).abort_handle());
+        let follow = follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
         let store = Self { shared, control, tasks };
         // The supervisor bounds its attempt; this cannot wait longer.
@@ -212,7 +179,7 @@ impl RedisStore {
             }
             self.shared.feed.started().await;
         };
-        let _ = tokio::time::timeout(dial::CONNECT_TIMEOUT, all).await;
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT, all).await;
     }
 
     /// Runs on the control runtime, whichever runtime asks; goes on if the asker goes away.
@@ -283,7 +250,7 @@ impl Shared {
     }
 }
 
-impl CredentialStore for RedisStore {
+impl FactStore for RedisStore {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         let session = self.session();
         self.run(async move { session.find(&fingerprint).await })
@@ -308,6 +275,49 @@ impl CredentialStore for RedisStore {
         self.run(async move { session.busy(most).await })
     }
 
+    fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.shared.feed.subscribe(sink);
+    }
+
+    fn unregistered(&self) -> Option<String> {
+        self.shared.registration.missing()
+    }
+
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        let session = self.session();
+        self.run(async move {
+            tokio::time::timeout(deadline, session.probe())
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
+        })
+    }
+
+    fn lacks_pepper(&self) -> bool {
+        self.shared.whereabouts.is_foreign()
+    }
+
+    fn concerns(&self) -> Vec<Concern> {
+        let mut concerns = self.shared.concerns.now();
+        concerns.extend(self.shared.registration.concern());
+        concerns.extend(self.shared.whereabouts.rights().closed().map(|why| Concern::Closed { why }));
+        let rights = self.shared.whereabouts.rights().missing();
+        if !rights.is_empty() {
+            concerns.push(Concern::RightsRefused { rights });
+        }
+        concerns
+    }
+
+    fn status(&self) -> StoreStatus {
+        let status = &self.shared.feed.status;
+        StoreStatus {
+            reader: status.state(),
+            applied: status.applied(),
+            heard_at: status.heard_at(),
+        }
+    }
+}
+
+impl RecordStore for RedisStore {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let session = self.session();
         self.run(async move { session.time().await })
@@ -408,11 +418,9 @@ impl CredentialStore for RedisStore {
         let session = self.session();
         self.run(async move { session.list_roles(&tenant).await })
     }
+}
 
-    fn subscribe(&self, sink: Arc<dyn EventSink>) {
-        self.shared.feed.subscribe(sink);
-    }
-
+impl ReceiptStore for RedisStore {
     fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         let session = self.session();
         self.run(async move { session.announce(&gateway).await })
@@ -420,10 +428,6 @@ impl CredentialStore for RedisStore {
 
     fn wants_announcement(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.registration.wanted())
-    }
-
-    fn unregistered(&self) -> Option<String> {
-        self.shared.registration.missing()
     }
 
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -439,38 +443,5 @@ impl CredentialStore for RedisStore {
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
         let session = self.session();
         self.run(async move { session.events_after(after, limit).await })
-    }
-
-    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        let session = self.session();
-        self.run(async move {
-            tokio::time::timeout(deadline, session.probe())
-                .await
-                .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
-        })
-    }
-
-    fn lacks_pepper(&self) -> bool {
-        self.shared.whereabouts.is_foreign()
-    }
-
-    fn concerns(&self) -> Vec<Concern> {
-        let mut concerns = self.shared.concerns.now();
-        concerns.extend(self.shared.registration.concern());
-        concerns.extend(self.shared.whereabouts.rights().closed().map(|why| Concern::Closed { why }));
-        let rights = self.shared.whereabouts.rights().missing();
-        if !rights.is_empty() {
-            concerns.push(Concern::RightsRefused { rights });
-        }
-        concerns
-    }
-
-    fn status(&self) -> StoreStatus {
-        let status = &self.shared.feed.status;
-        StoreStatus {
-            reader: status.state(),
-            applied: status.applied(),
-            heard_at: status.heard_at(),
-        }
     }
 }

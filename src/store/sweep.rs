@@ -7,7 +7,7 @@ use crate::base::clock::{Clock, UnixMillis};
 use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
 
-use super::{ChangeError, CredentialFilter, CredentialStore, MAX_FORGOTTEN, MAX_LIST};
+use super::{ChangeError, CredentialFilter, MAX_FORGOTTEN, MAX_LIST, RecordStore};
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +32,7 @@ const MOST: usize = 100_000;
 /// so that the same key is never made or imported again.
 #[must_use]
 pub(super) fn natural_end(record: &CredentialRecord) -> Option<UnixMillis> {
-    let idle = record.idle().map(crate::base::principal::Idle::ends_at);
+    let idle = record.idle().map(crate::base::principal::IdleTimeout::ends_at);
     match (record.expires_at, idle) {
         (Some(expiry), Some(idle)) => Some(expiry.min(idle)),
         (one, other) => one.or(other),
@@ -40,11 +40,11 @@ pub(super) fn natural_end(record: &CredentialRecord) -> Option<UnixMillis> {
 }
 
 /// Sweeps `store` now and then, until it is dropped. A sweep that fails is tried again at the next time.
-pub async fn sweep_for_ever(store: &dyn CredentialStore, keep: Duration, clock: &dyn Clock) {
+pub async fn sweep_for_ever(store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
     sweep_every((FIRST, PERIOD), store, keep, clock).await;
 }
 
-async fn sweep_every((first, period): (Duration, Duration), store: &dyn CredentialStore, keep: Duration, clock: &dyn Clock) {
+async fn sweep_every((first, period): (Duration, Duration), store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
     let mut pause = first;
     loop {
         tokio::time::sleep(pause).await;
@@ -62,7 +62,7 @@ async fn sweep_every((first, period): (Duration, Duration), store: &dyn Credenti
 ///
 /// # Errors
 /// [`ChangeError`]: the store did not answer.
-pub async fn sweep(store: &dyn CredentialStore, keep: Duration, now: UnixMillis) -> Result<usize, ChangeError> {
+pub async fn sweep(store: &dyn RecordStore, keep: Duration, now: UnixMillis) -> Result<usize, ChangeError> {
     let before = UnixMillis(now.0.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)));
     let mut ended = HashSet::new();
     each(store, |record| {
@@ -94,7 +94,7 @@ pub async fn sweep(store: &dyn CredentialStore, keep: Duration, now: UnixMillis)
 }
 
 /// Shows every credential of the store, page by page.
-async fn each(store: &dyn CredentialStore, mut show: impl FnMut(CredentialRecord)) -> Result<(), ChangeError> {
+async fn each(store: &dyn RecordStore, mut show: impl FnMut(CredentialRecord)) -> Result<(), ChangeError> {
     let mut after = None;
     loop {
         let filter = CredentialFilter {

@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::base::denial::Severity;
-use crate::base::digits::{push_address, push_decimal};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use crate::base::text::{each, find_in_words};
+use crate::base::text::{each, find_in_words, push_address, push_decimal};
 
 use super::stamp::Stamp;
 use super::{AccessLine, LineFormat};

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 
 use super::Outgoing;
 use super::connection::Connection;
-use crate::base::digits::push_decimal;
+use crate::base::text::push_decimal;
 use crate::decide::method::Method;
 use crate::decide::route::Trailers;
 use crate::wire::body::{BodyError, BodySource, Chunk};

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use durward::base::denial::Denial;
-use durward::base::fingerprint::Part;
+use durward::base::fingerprint::CredentialPart;
 use durward::base::ids::CredentialId;
 
 use crate::cast::{ACCOUNTS, KEYS, KNOWN, account_id, credential_id, password};
@@ -105,7 +105,7 @@ impl World {
         let pepper = self.cast.peppers.first();
         let (made, text) = match &outcome {
             Ok(Some((id, text))) => {
-                let hex = pepper.fingerprint(surface, Part::Key, text.as_bytes()).to_hex();
+                let hex = pepper.fingerprint(surface, CredentialPart::Key, text.as_bytes()).to_hex();
                 (Ok(Some((id.as_str(), hex))), Some(text))
             }
             Ok(None) => (Ok(None), None),

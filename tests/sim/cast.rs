@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::UnixMillis;
-use durward::base::fingerprint::{Fingerprint, Part, Pepper, PepperCheck, Peppers};
+use durward::base::fingerprint::{CredentialPart, Fingerprint, Pepper, PepperCheck, Peppers};
 use durward::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
 use durward::base::login::login_fingerprint;
-use durward::base::principal::{CredentialRecord, Parent, PasswordHash, RoleRecord, State};
+use durward::base::principal::{CredentialRecord, CredentialState, Parent, PasswordHash, RoleRecord};
 use durward::base::scope::{Mode, Scope, ScopeSet};
 use durward::decide::method::Method;
 use durward::decide::rate::RouteLimits;
 use durward::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteOptions, Trailers, Upgrade, UpstreamIndex,
 };
-use durward::decide::surface::{Account, ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind};
+use durward::decide::surface::{
+    AccountSurface, ApiKeySurface, Carrier, DEFAULT_RANDOM, KeyOrigin, KeyPrefix, Surface, SurfaceIndex, SurfaceKind,
+};
 use durward::snapshot::{SharedSnapshot, Snapshot};
 use durward::telemetry::{LineFormat, Telemetry};
 
@@ -120,7 +122,7 @@ impl Cast {
         let texts: Vec<String> = KEYS.iter().map(|key| format!("hlive_{}", key.name)).collect();
         let fingerprints: Vec<Fingerprint> = texts
             .iter()
-            .map(|text| pepper.fingerprint(&surface_name(), Part::Key, text.as_bytes()))
+            .map(|text| pepper.fingerprint(&surface_name(), CredentialPart::Key, text.as_bytes()))
             .collect();
         Self {
             route: route(Method::Get, KEY_SURFACE, scope()),
@@ -148,7 +150,7 @@ impl Cast {
             subject: None,
             mode: Some(Mode::Live),
             scopes,
-            state: State::Active,
+            state: CredentialState::Active,
             fingerprint: self.fingerprints[index],
             secret_fingerprint: None,
             prefix: "hlive_".into(),
@@ -248,7 +250,7 @@ fn surface_name() -> SurfaceName {
 fn surfaces() -> Vec<Surface> {
     let key = Surface {
         name: surface_name(),
-        kind: SurfaceKind::ApiKey(ApiKey {
+        kind: SurfaceKind::ApiKey(ApiKeySurface {
             carriers: vec![Carrier::BEARER],
             prefixes: vec![KeyPrefix::parse("hlive_", Some(Mode::Live)).unwrap()],
             keys: KeyOrigin::Generated,
@@ -259,7 +261,7 @@ fn surfaces() -> Vec<Surface> {
     };
     let account = Surface {
         name: SurfaceName::parse("account").unwrap(),
-        kind: SurfaceKind::Account(Account { fields: None }),
+        kind: SurfaceKind::Account(AccountSurface { fields: None }),
         mode: None,
     };
     vec![key, account]

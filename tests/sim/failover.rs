@@ -1,6 +1,6 @@
 //! Servers that die, take over, believe, follow, and go back to older data.
 
-use durward::base::principal::State;
+use durward::base::principal::CredentialState;
 use durward::store::codec::decode_credential;
 use durward::store::redis::WaitReplicas;
 
@@ -115,7 +115,7 @@ impl World {
     fn is_revoked(&self, id: &str) -> bool {
         let record = self.cluster.primary().database.field(CREDENTIALS, id);
         let record = record.and_then(|record| decode_credential(record).ok());
-        record.is_some_and(|record| matches!(record.state, State::Revoked { .. }))
+        record.is_some_and(|record| matches!(record.state, CredentialState::Revoked { .. }))
     }
 
     /// Every revocation that was acknowledged is known to whoever has taken over.

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use durward::admin::OperationError;
-use durward::admin::receipts::About;
-use durward::admin::told::Waited;
+use durward::admin::receipts::{About, Waited};
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::denial::Denial;
 use durward::base::ids::CredentialId;
-use durward::store::CredentialStore;
 use durward::store::redis::{Surroundings, WaitReplicas};
+use durward::store::{FactStore, RecordStore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 //! maker may now. Each write is judged at the moment at which the store makes it.
 
 use durward::base::denial::Denial;
-use durward::base::principal::{CredentialRecord, State};
+use durward::base::principal::{CredentialRecord, CredentialState};
 use durward::store::codec::decode_credential;
 
 use crate::cast::{ACCOUNTS, Grant, KNOWN};
@@ -233,7 +233,7 @@ impl Model {
         }
         // The same revocation written again is a gateway that gives back to the store what the store lost.
         let revoked = match record.state {
-            State::Revoked { at } => self.revocations.insert(id.to_owned(), at) != Some(at),
+            CredentialState::Revoked { at } => self.revocations.insert(id.to_owned(), at) != Some(at),
             _ => false,
         };
         let caller = self.callers.iter().find(|caller| caller.id == id)?;

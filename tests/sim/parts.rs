@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::admin::Operations;
-use durward::admin::probes::Readiness;
+use durward::admin::readiness::Readiness;
 use durward::admin::receipts::Doubtful;
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::credential::Credential;
@@ -24,7 +24,7 @@ use durward::store::cached::{CacheSettings, CachedStore};
 use durward::store::redis::{
     Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUser, Registered, SentinelAccess, Servers, Surroundings,
 };
-use durward::store::{ChangeError, CredentialChange, CredentialStore, NewRecords, RecordLimits, RoleChange, TenantState};
+use durward::store::{ChangeError, CredentialChange, NewRecords, RecordLimits, RecordStore, RoleChange, TenantState};
 
 use crate::cast::{Cast, KEY_SURFACE, PEPPER_CHECK, account_id, password, role_id, scope, tenant_id};
 use crate::gateway::{Change, Guide, Settings, SimulatedClock};
@@ -117,7 +117,7 @@ pub(crate) async fn open(cast: Rc<Cast>, around: Surroundings, settings: Setting
     };
     let engine = Engine::new(store.clone(), cast.peppers.clone(), clock.clone(), control, &limits);
     // After the cache: what is announced, it must have been told before.
-    let announcer = Announcer::new(&cached, identity.clone(), clock.clone());
+    let announcer = Announcer::new(&cached, store.clone(), identity.clone(), clock.clone());
     announcer.introduce().await;
     tokio::spawn(Arc::clone(&announcer).run());
     Parts {
@@ -158,7 +158,7 @@ pub(crate) async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedCl
         presented_mode: None,
         carried: Carried::Explicitly,
         proof: resolved.proof,
-        authority: &cast.snapshot.authority,
+        scope_grants: &cast.snapshot.scope_grants,
     };
     let permit = authorize(&request, resolved.principal, resolved.now.wall)?;
     let credential = &permit.principal().ok_or(Denial::Internal)?.facts.credential;

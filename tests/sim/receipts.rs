@@ -2,7 +2,7 @@
 //! or named.
 
 use durward::admin::OperationError;
-use durward::admin::told::Waited;
+use durward::admin::receipts::Waited;
 use jiff::Timestamp;
 
 use crate::cast::EPOCH;

@@ -11,26 +11,25 @@ use durward::base::credential::Credential;
 use durward::base::denial::Denial;
 use durward::base::principal::{Facts, Principal, Roles};
 use durward::base::scope::{Mode, ScopeSet};
-use durward::decide::authority::Authority;
-use durward::decide::authorize::{AccessRequest, Again, Carried, Permit, Proof, authorize, authorize_again};
+use durward::decide::authorize::{AccessRequest, Carried, Permit, Proof, Reauthorization, authorize, reauthorize};
 use durward::decide::extract::Extracted;
 use durward::decide::headers::{HeaderPolicy, IdentityNames};
 use durward::decide::method::Method;
 use durward::decide::peer::PeerPolicy;
-use durward::decide::route::{DialectIndex, IssuerIndex, Route, Router};
+use durward::decide::route::{DialectIndex, Route, Router, ServedRouteIndex};
+use durward::decide::scope_grants::ScopeGrants;
 use durward::decide::surface::SurfaceIndex;
-use durward::dialect::answer::{AnswerNames, AnswerTemplate, Presence as Called, Subject};
-use durward::issue::body::Body;
-use durward::issue::call::{Call, Caller};
+use durward::dialect::answer::{AnswerNames, AnswerSubject, AnswerTemplate, CallerPresence as Called};
+use durward::issue::body::ParsedBody;
+use durward::issue::call::{AdmittedCaller, PathValues, ServedCall};
 use durward::issue::engine::Engine;
-use durward::issue::fields::Checked;
-use durward::issue::path::PathValues;
-use durward::issue::spec::{
-    Action, AnswerSpec, BodySchema, Extent, Field, FieldKind, FieldMessages, Issuer, Lifetime, Mint, ModeSource, ParentSource, Presence,
-    Reach, ScopeSource, Source, TenantSource, TextFormat,
-};
+use durward::issue::fields::CheckedBody;
 use durward::resolver::{Remembered, Resolver};
 use durward::snapshot::Snapshot;
+use durward::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat};
+use durward::snapshot::served_route::{
+    Action, AnswerSpec, Extent, Lifetime, Mint, ModeSource, ParentSource, Reach, ScopeSource, ServedRoute, TenantSource, ValueSource,
+};
 
 use crate::cast::{ACCOUNT_SURFACE, Cast, KEY_SURFACE, email};
 use crate::parts::CLIENT;
@@ -169,7 +168,7 @@ impl Desk<'_> {
             presented_mode: None,
             carried: Carried::Explicitly,
             proof,
-            authority: &self.cast.snapshot.authority,
+            scope_grants: &self.cast.snapshot.scope_grants,
         };
         authorize(&request, principal, self.clock.now().wall)
     }
@@ -193,16 +192,16 @@ impl Desk<'_> {
         let facts = self.newest_facts_of(principal, stored).await?;
         let (route, index) = self.route(ask);
         let surface = &self.cast.surfaces[index.0];
-        let again = Again {
+        let again = Reauthorization {
             permit: &permit,
             was: surface,
             method: Method::Post,
             route,
             surface_index: index,
             surface,
-            authority: &self.cast.snapshot.authority,
+            scope_grants: &self.cast.snapshot.scope_grants,
         };
-        match (authorize_again(&again, facts, self.clock.now()), &ask.who) {
+        match (reauthorize(&again, facts, self.clock.now()), &ask.who) {
             (Err(Denial::WrongSecret), Who::Account(account, password)) => self.log_in(ask, *account, password, Duration::ZERO).await,
             (judged, _) => judged,
         }
@@ -227,15 +226,18 @@ impl Desk<'_> {
         }
     }
 
-    fn call(&self, ask: &Ask, permit: &Permit) -> Call {
+    fn call(&self, ask: &Ask, permit: &Permit) -> ServedCall {
         let (_, surface) = self.route(ask);
         let body = format!("{{\"name\":\"{}\"}}", ask.name());
-        let issuer = IssuerIndex(ask.asked as usize);
-        let checked = Checked::check(&self.cast.snapshot.issuers[issuer.0].body, Body::parse(body.as_bytes()).unwrap());
-        Call {
+        let issuer = ServedRouteIndex(ask.asked as usize);
+        let checked = CheckedBody::check(
+            &self.cast.snapshot.served_routes[issuer.0].body,
+            ParsedBody::parse(body.as_bytes()).unwrap(),
+        );
+        ServedCall {
             snapshot: Arc::clone(&self.cast.snapshot),
-            issuer,
-            caller: permit.principal().map(|principal| Caller {
+            served_route: issuer,
+            caller: permit.principal().map(|principal| AdmittedCaller {
                 surface,
                 principal: principal.clone(),
                 ends_at: None,
@@ -266,7 +268,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         parent: ParentSource::Caller,
         subject: None,
         description: None,
-        name: Some(Source::Body("name".into())),
+        name: Some(ValueSource::Body("name".into())),
         login: None,
         password: None,
         mode: ModeSource::CallerOr(Mode::Live),
@@ -286,7 +288,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         mints: vec![mint.clone()],
         cookie: None,
     };
-    let id = || Source::Path("id".into());
+    let id = || ValueSource::Path("id".into());
     let actions = vec![
         minting(&child),
         minting(&free),
@@ -316,8 +318,8 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         cors: durward::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
-        issuers: actions.into_iter().map(issuer).collect(),
-        authority: Authority::new(Roles::default(), []),
+        served_routes: actions.into_iter().map(issuer).collect(),
+        scope_grants: ScopeGrants::new(Roles::default(), []),
         dialects: Vec::new(),
         default_dialect: DialectIndex(0),
         upstreams: Vec::new(),
@@ -328,11 +330,11 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
     }
 }
 
-fn issuer(action: Action) -> Issuer {
+fn issuer(action: Action) -> ServedRoute {
     let (template, subject) = match &action {
-        Action::List { .. } => ("{{ items }}", Subject::Credentials),
-        Action::LogOut { .. } => ("", Subject::Credential),
-        _ => ("{{ minted }}", Subject::Credential),
+        Action::List { .. } => ("{{ items }}", AnswerSubject::Credentials),
+        Action::LogOut { .. } => ("", AnswerSubject::Credential),
+        _ => ("{{ minted }}", AnswerSubject::Credential),
     };
     let names = AnswerNames {
         subject,
@@ -340,18 +342,18 @@ fn issuer(action: Action) -> Issuer {
         path: vec!["id".into()],
         ..AnswerNames::default()
     };
-    let name = Field {
+    let name = FieldSpec {
         name: "name".into(),
         kind: FieldKind::Text {
             min: 0,
             max: 40,
             format: TextFormat::Any,
         },
-        presence: Presence::Required,
+        presence: FieldPresence::Required,
         one_of: Vec::new(),
         messages: FieldMessages::default(),
     };
-    Issuer {
+    ServedRoute {
         name: "served".into(),
         action,
         body: BodySchema {

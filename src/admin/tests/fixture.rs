@@ -4,28 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::admin::api::{CreateKey, CreateTenant};
+use crate::admin::keys::CreateKey;
+use crate::admin::tenants::CreateTenant;
 use crate::admin::*;
 use crate::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use crate::base::fingerprint::{Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, SurfaceName, TenantId};
-use crate::base::principal::{CredentialRecord, Position, RoleRecord, State, TenantRecord};
+use crate::base::principal::{CredentialRecord, CredentialState, Position, RoleRecord, TenantRecord};
 use crate::base::scope::{Mode, Scope};
-use crate::decide::authority::Authority;
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::method::Method;
 use crate::decide::peer::PeerPolicy;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteOptions, Router, Trailers, UpstreamIndex,
 };
+use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::surface::{
-    ApiKey, Carrier, DEFAULT_RANDOM, Halves, KeyOrigin, KeyPair, KeyPrefix, Session, SessionRecord, Surface, SurfaceIndex, SurfaceKind,
+    ApiKeySurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, SessionRecord, SessionSurface, Surface,
+    SurfaceIndex, SurfaceKind,
 };
 use crate::snapshot::Snapshot;
 use crate::store::announce::Identity;
 use crate::store::{
-    ChangeError, CredentialChange, CredentialFilter, EventSink, Found, FoundFacts, NewRecords, RoleChange, StoreError, StoreStatus,
-    TenantState,
+    ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, Found, FoundFacts, NewRecords, ReceiptStore, RecordStore,
+    RoleChange, StoreError, StoreStatus, TenantState,
 };
 use crate::telemetry::LineFormat;
 
@@ -93,13 +95,13 @@ impl Memory {
 }
 
 fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMillis) -> Result<(), ChangeError> {
-    if matches!(record.state, State::Revoked { .. }) && change != CredentialChange::Revoke {
+    if matches!(record.state, CredentialState::Revoked { .. }) && change != CredentialChange::Revoke {
         return Err(ChangeError::Conflict("it is revoked".into()));
     }
     match change {
-        CredentialChange::Disable => record.state = State::Disabled,
-        CredentialChange::Enable => record.state = State::Active,
-        CredentialChange::Revoke => record.state = State::Revoked { at: now },
+        CredentialChange::Disable => record.state = CredentialState::Disabled,
+        CredentialChange::Enable => record.state = CredentialState::Active,
+        CredentialChange::Revoke => record.state = CredentialState::Revoked { at: now },
         CredentialChange::ExpireAt(at) => record.expires_at = Some(record.expires_at.map_or(at, |end| end.min(at))),
         CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
         CredentialChange::EndIssued => record.valid_after = Some(now),
@@ -113,7 +115,7 @@ pub(super) fn down() -> StoreError {
     StoreError::Unavailable("the test says so".into())
 }
 
-impl CredentialStore for Memory {
+impl FactStore for Memory {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         let found = self
             .credentials
@@ -139,6 +141,22 @@ impl CredentialStore for Memory {
         })
     }
 
+    fn subscribe(&self, _: Arc<dyn EventSink>) {}
+
+    fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus {
+            reader: crate::store::events::ReaderState::Live,
+            applied: Position(1),
+            heard_at: BootMillis(0),
+        }
+    }
+}
+
+impl RecordStore for Memory {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         Box::pin(async { Ok(UnixMillis(NOW)) })
     }
@@ -246,21 +264,9 @@ impl CredentialStore for Memory {
         let found = all.values().filter(|role| role.tenant.as_ref() == Some(&tenant)).cloned().collect();
         Box::pin(async move { Ok(found) })
     }
-
-    fn subscribe(&self, _: Arc<dyn EventSink>) {}
-
-    fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn status(&self) -> StoreStatus {
-        StoreStatus {
-            reader: crate::store::events::ReaderState::Live,
-            applied: Position(1),
-            heard_at: BootMillis(0),
-        }
-    }
 }
+
+impl ReceiptStore for Memory {}
 
 pub(super) const NOW: i64 = 1_795_307_838_000;
 
@@ -290,7 +296,7 @@ pub(super) fn surfaces() -> Vec<Surface> {
     vec![
         surface(
             "api",
-            SurfaceKind::ApiKey(ApiKey {
+            SurfaceKind::ApiKey(ApiKeySurface {
                 carriers: vec![Carrier::BEARER],
                 prefixes: both("htst_", "hlive_"),
                 keys: KeyOrigin::Generated,
@@ -300,8 +306,8 @@ pub(super) fn surfaces() -> Vec<Surface> {
         ),
         surface(
             "pair",
-            SurfaceKind::KeyPair(KeyPair {
-                halves: Halves::Headers {
+            SurfaceKind::KeyPair(KeyPairSurface {
+                halves: HalfCarriers::Headers {
                     key: "x-api-key".into(),
                     secret: "x-api-secret".into(),
                 },
@@ -312,7 +318,7 @@ pub(super) fn surfaces() -> Vec<Surface> {
         ),
         surface(
             "old",
-            SurfaceKind::ApiKey(ApiKey {
+            SurfaceKind::ApiKey(ApiKeySurface {
                 carriers: vec![Carrier::BEARER],
                 prefixes: vec![prefix("old_", None)],
                 keys: KeyOrigin::Imported,
@@ -322,7 +328,7 @@ pub(super) fn surfaces() -> Vec<Surface> {
         ),
         surface(
             "portal",
-            SurfaceKind::Session(Session {
+            SurfaceKind::Session(SessionSurface {
                 carriers: vec![Carrier::BEARER],
                 rules: Box::new(rules),
                 record: SessionRecord::Sub(SurfaceName::parse("api").unwrap()),
@@ -362,8 +368,8 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
 pub(super) fn operations() -> (Arc<Memory>, Operations) {
     let surfaces = surfaces();
     let snapshot = Snapshot {
-        issuers: Vec::new(),
-        authority: Authority::default(),
+        served_routes: Vec::new(),
+        scope_grants: ScopeGrants::default(),
         cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,

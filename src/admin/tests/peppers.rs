@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::admin::api::{CreateKey, ImportKey};
+use crate::admin::import::ImportKey;
+use crate::admin::keys::CreateKey;
 use crate::admin::{OperationError, Operations};
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, Pepper, Peppers, sha256};
 use crate::base::ids::CredentialId;
 use crate::base::principal::CredentialRecord;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::{CredentialChange, CredentialStore};
+use crate::store::{CredentialChange, RecordStore};
 
 use super::fixture::{NOW, key, operations, pepper, with_acme};
 
@@ -25,7 +26,7 @@ async fn rotated(folder: &tempfile::TempDir) -> (Arc<EmbeddedStore>, Operations,
     let old = Peppers::new(vec![pepper()]).unwrap();
     let store = Arc::new(EmbeddedStore::open(&path, &old.checks()).unwrap());
     operations.store = store;
-    let create = crate::admin::api::CreateTenant { id: "acme".into() };
+    let create = crate::admin::tenants::CreateTenant { id: "acme".into() };
     operations.create_tenant(&create).await.unwrap();
     let id = operations.create_key(&key("api")).await.unwrap().credential.id;
     let (_, mut after) = super::fixture::operations();
@@ -89,7 +90,7 @@ async fn what_is_in_force_and_needs_a_pepper_is_counted_and_nothing_else() {
     let end = UnixMillis(NOW + 60_000);
     operations.change_key(&old, CredentialChange::ExpireAt(end)).await.unwrap();
     let uses = operations.list_peppers().await.unwrap();
-    assert_eq!(uses.peppers[0].droppable, Some(crate::admin::times::write(end)));
+    assert_eq!(uses.peppers[0].droppable, Some(crate::admin::text::write(end)));
     operations
         .change_key(&old, CredentialChange::ExpireAt(UnixMillis(NOW)))
         .await

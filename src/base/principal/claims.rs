@@ -70,9 +70,9 @@ pub enum InvalidClaims {
 
 /// Claims by name, sorted, at most [`MAX_CLAIMS`]; header-safe by construction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Claims(Vec<(String, ClaimValue)>);
+pub struct RecordClaims(Vec<(String, ClaimValue)>);
 
-impl Claims {
+impl RecordClaims {
     /// Checks names and values.
     ///
     /// # Errors
@@ -137,13 +137,13 @@ mod tests {
         ClaimValue::List(words.iter().map(|w| (*w).to_owned()).collect())
     }
 
-    fn one(name: &str, value: ClaimValue) -> Result<Claims, InvalidClaims> {
-        Claims::new([(name.to_owned(), value)])
+    fn one(name: &str, value: ClaimValue) -> Result<RecordClaims, InvalidClaims> {
+        RecordClaims::new([(name.to_owned(), value)])
     }
 
     #[test]
     fn claims_are_sorted_and_found_by_name() {
-        let claims = Claims::new([("tid".to_owned(), text("tx 1")), ("perms".to_owned(), list(&["view", "fund"]))]).unwrap();
+        let claims = RecordClaims::new([("tid".to_owned(), text("tx 1")), ("perms".to_owned(), list(&["view", "fund"]))]).unwrap();
         assert_eq!(claims.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["perms", "tid"]);
         assert_eq!(claims.find("perms").unwrap().joined(), "view fund");
         assert_eq!(claims.find("role"), None);
@@ -181,10 +181,10 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_few() {
-        let many = |n: usize| Claims::new((0..n).map(|i| (format!("c{i}"), text("x"))));
+        let many = |n: usize| RecordClaims::new((0..n).map(|i| (format!("c{i}"), text("x"))));
         assert!(many(MAX_CLAIMS).is_ok());
         assert_eq!(many(MAX_CLAIMS + 1), Err(InvalidClaims::TooMany));
-        let twice = Claims::new([("a".to_owned(), text("1")), ("a".to_owned(), text("2"))]);
+        let twice = RecordClaims::new([("a".to_owned(), text("1")), ("a".to_owned(), text("2"))]);
         assert_eq!(twice, Err(InvalidClaims::Twice));
     }
 }

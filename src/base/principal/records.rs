@@ -11,7 +11,7 @@ use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::scope::{Mode, ScopeSet};
 
-use super::claims::Claims;
+use super::claims::RecordClaims;
 
 /// Records that one may hang on, one behind the other: a session on an access token on a key is
 /// two; one more leaves room. All of them are read with every look-up.
@@ -23,7 +23,7 @@ pub const TENANT_SURFACE: &str = "tenant";
 
 /// Whether a credential may be used at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum CredentialState {
     /// In use.
     Active,
     /// Switched off by an operator; may be switched on again.
@@ -47,13 +47,13 @@ pub struct CredentialRecord {
     /// Whose it is.
     pub tenant: TenantId,
     /// Active, disabled or revoked.
-    pub state: State,
+    pub state: CredentialState,
     /// Not before this.
     pub not_before: Option<UnixMillis>,
     /// Not at or after this.
     pub expires_at: Option<UnixMillis>,
     /// What it was given; its roles add to this, and what it hangs on bounds it
-    /// (`decide::authority`).
+    /// (`decide::scope_grants`).
     pub scopes: ScopeSet,
     /// What few records have; none on a plain key. [`Extras::boxed`] makes it.
     pub extras: Option<Box<Extras>>,
@@ -93,9 +93,9 @@ pub struct Extras {
     /// Roles, of the configuration or of the store; at most [`MAX_ROLES`](super::MAX_ROLES).
     pub roles: Vec<RoleId>,
     /// Values that become headers, claims of tokens and parts of answers.
-    pub claims: Claims,
+    pub claims: RecordClaims,
     /// How long it lives unused; `expires_at` is then the absolute limit.
-    pub idle: Option<Idle>,
+    pub idle: Option<IdleTimeout>,
     /// An account's log-in name as it is shown. The fingerprint is of its normal form; it is never
     /// the identity.
     pub login: Option<String>,
@@ -128,14 +128,14 @@ pub struct Parent {
 
 /// The end of a record that is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Idle {
+pub struct IdleTimeout {
     /// It dies when it was not used for so long.
     pub timeout: Duration,
     /// When it was last used, as far as the store knows; at least when it was made.
     pub last_used: UnixMillis,
 }
 
-impl Idle {
+impl IdleTimeout {
     /// When it dies if it is not used before.
     #[must_use]
     pub fn ends_at(&self) -> UnixMillis {
@@ -194,7 +194,7 @@ impl CredentialRecord {
             subject: None,
             mode: None,
             scopes: ScopeSet::default(),
-            state: State::Active,
+            state: CredentialState::Active,
             secret_fingerprint: None,
             prefix: String::new(),
             last4: String::new(),
@@ -243,13 +243,13 @@ impl CredentialRecord {
 
     /// Its claims, if it has any.
     #[must_use]
-    pub fn claims(&self) -> Option<&Claims> {
+    pub fn claims(&self) -> Option<&RecordClaims> {
         self.extras.as_ref().map(|extras| &extras.claims)
     }
 
     /// How it ends when it is not used.
     #[must_use]
-    pub fn idle(&self) -> Option<&Idle> {
+    pub fn idle(&self) -> Option<&IdleTimeout> {
         self.extras.as_ref()?.idle.as_ref()
     }
 

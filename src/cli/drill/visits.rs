@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::admin::drill::Canary;
-use crate::admin::told::Waited;
+use crate::admin::receipts::Waited;
 use crate::base::clock::{Clock as _, SystemClock, UnixMillis, instant};
 use crate::cli::failure::{Exit, Failure};
 

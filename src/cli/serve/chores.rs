@@ -7,12 +7,13 @@ use tokio::task::JoinHandle;
 
 use super::reload::Reloader;
 use crate::admin::Operations;
-use crate::admin::probes::{Readiness, watch_store};
+use crate::admin::probes::watch_store;
+use crate::admin::readiness::Readiness;
 use crate::base::clock::SystemClock;
 use crate::snapshot::StoreSettings;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
-use crate::store::{activity, sweep};
+use crate::store::{RecordStore, activity, sweep};
 
 /// Longest time for which a gateway that stops tells the store what was in use. It takes much less; if the time is over,
 /// the next start only has less to read ahead.
@@ -39,26 +40,27 @@ fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Rea
 pub(super) fn start_chores(
     operations: &Arc<Operations>,
     reloader: &Arc<Reloader>,
-    (cached, announcer): (&Arc<CachedStore>, &Arc<Announcer>),
+    cached: &Arc<CachedStore>,
+    announcer: &Arc<Announcer>,
     store: &StoreSettings,
 ) -> Vec<JoinHandle<()>> {
     let mut chores = warm_up(store, cached, &operations.readiness);
     chores.extend([
         tokio::spawn(watch_store(operations.clone())),
         tokio::spawn(reloader.clone().poll()),
-        tokio::spawn(write_uses(cached.clone())),
+        tokio::spawn(write_uses(cached.clone(), operations.store.clone())),
         tokio::spawn(announcer.clone().run()),
-        tokio::spawn(sweep_store(cached.clone(), store.keep_ended)),
+        tokio::spawn(sweep_store(operations.store.clone(), store.keep_ended)),
     ]);
     chores
 }
 
 /// Forgets what ended long ago, until it is aborted.
-async fn sweep_store(cached: Arc<CachedStore>, keep: Duration) {
-    sweep::sweep_for_ever(&**cached.store(), keep, &SystemClock).await;
+async fn sweep_store(records: Arc<dyn RecordStore>, keep: Duration) {
+    sweep::sweep_for_ever(&*records, keep, &SystemClock).await;
 }
 
 /// Writes when sliding sessions were last used, until it is aborted.
-async fn write_uses(cached: Arc<CachedStore>) {
-    activity::write_behind(cached.activity(), &**cached.store(), &SystemClock).await;
+async fn write_uses(cached: Arc<CachedStore>, records: Arc<dyn RecordStore>) {
+    activity::write_behind(cached.activity(), &*records, &SystemClock).await;
 }

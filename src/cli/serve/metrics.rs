@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Panics;
 use super::reload::Reloader;
-use crate::admin::probes::Readiness;
+use crate::admin::readiness::Readiness;
 use crate::base::clock::Clock;
 use crate::cli::descriptors::Budget;
 use crate::gateway::UpstreamRegistry;
@@ -14,9 +15,8 @@ use crate::limit::Limiter;
 use crate::server::Running;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
-use crate::telemetry::metrics::{Kind, Metrics, Sample};
-
-mod revocation;
+use crate::store::events::ReaderState;
+use crate::telemetry::metrics::{HistogramSample, Kind, Metrics, Sample};
 
 /// Where the figures come from.
 pub(super) struct Sources<'a> {
@@ -34,7 +34,7 @@ pub(super) struct Sources<'a> {
 }
 
 pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
-    revocation::register(metrics, &sources.cached, &sources.announcer);
+    register_receipts(metrics, &sources.cached, &sources.announcer);
     register_cache(metrics, &sources.cached);
     register_trust(metrics, &sources.cached);
     register_concerns(metrics, &sources.cached);
@@ -352,6 +352,63 @@ fn register_keys(metrics: &Metrics, renewal: &Arc<KeyRenewal>) {
         "Issuers whose tokens are answered with 503, since no usable key set was fetched",
         &[],
         move || keys.figures().without,
+    );
+}
+
+/// How changes reach this gateway.
+fn register_receipts(metrics: &Metrics, cached: &Arc<CachedStore>, announcer: &Arc<Announcer>) {
+    let cache = cached.clone();
+    metrics.family_fn(
+        Kind::Gauge,
+        "durward_store_reader",
+        "What the reader of the store's events does: 1 for the state it is in",
+        move || {
+            let state = cache.store().status().reader;
+            [ReaderState::Live, ReaderState::CatchingUp, ReaderState::Lost]
+                .into_iter()
+                .map(|each| sample(&[("state", each.as_str())], u64::from(each == state)))
+                .collect()
+        },
+    );
+    let silent = announcer.clone();
+    metrics.gauge_fn(
+        "durward_store_out_of_contact_seconds",
+        "Time since the store was last heard; facts beyond store.max_age are not used",
+        &[],
+        move || silent.out_of_contact().as_secs(),
+    );
+    let receipts = announcer.clone();
+    metrics.family_fn(
+        Kind::Counter,
+        "durward_receipts",
+        "Receipts of this gateway, by whether they could be written to the store",
+        move || {
+            let figures = receipts.figures();
+            vec![
+                sample(&[("result", "written")], figures.written),
+                sample(&[("result", "failed")], figures.failed),
+            ]
+        },
+    );
+    let receipts = announcer.clone();
+    metrics.gauge_fn(
+        "durward_receipt_age_seconds",
+        "Time since the last receipt was written; above 6 operators see this gateway as silent",
+        &[],
+        move || receipts.figures().silent_for.as_secs(),
+    );
+    let lags = announcer.clone();
+    metrics.histogram_fn(
+        "durward_event_propagation_seconds",
+        "From a change in the store to its application here, both by the store's clock as it was told with the last receipt: wrong by at most half a round trip, and by no difference of clocks",
+        move || {
+            let figures = lags.figures();
+            let bounds = Announcer::bounds().into_iter().map(|millis| Duration::from_millis(millis).as_secs_f64());
+            HistogramSample {
+                sum: Duration::from_millis(figures.lag_millis).as_secs_f64(),
+                buckets: bounds.chain([f64::INFINITY]).zip(figures.lags).collect(),
+            }
+        },
     );
 }
 

@@ -9,16 +9,15 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
-use super::metrics;
-use super::opening::{cache_settings, name_of, open_store};
 use super::reload::Reloader;
-use super::{FLUSH_TIME, Lines, Panics};
-use crate::admin::Operations;
-use crate::admin::api::ListenerView;
+use super::store::{OpenError, OpenedStore, cache_settings, name_of, open_store};
+use super::{FLUSH_TIME, Lines, Panics, metrics};
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
-use crate::admin::probes::{Probes, Readiness};
+use crate::admin::probes::Probes;
+use crate::admin::readiness::Readiness;
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
+use crate::admin::{ListenerView, Operations};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
@@ -29,10 +28,9 @@ use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, Running, Setup};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
-use crate::store::activity;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
-use crate::store::{CredentialStore, RecordLimits, StoreError};
+use crate::store::{CredentialStore, RecordLimits, activity};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 use crate::upstream::holders::Shares;
 
@@ -57,14 +55,11 @@ pub(crate) struct Process {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// The store cannot be opened.
-    #[error("the store cannot be opened: {}", reason(.0))]
-    Store(#[from] StoreError),
+    #[error("{0}")]
+    Store(#[from] OpenError),
     /// The process may not have enough descriptors.
     #[error("{0}")]
     Descriptors(#[from] TooFew),
-    /// The store is not there.
-    #[error("{0}")]
-    NoStore(String),
     /// The public side cannot be started.
     #[error("{0}")]
     Server(#[from] server::StartError),
@@ -77,14 +72,6 @@ pub(crate) enum StartError {
     /// A thread, or randomness, is not to be had.
     #[error("the machine refused a resource: {0}")]
     Machine(#[from] std::io::Error),
-}
-
-/// The store's own words: "unavailable" before them would say again that the store cannot be opened.
-fn reason(error: &StoreError) -> String {
-    match error {
-        StoreError::Unavailable(why) => why.clone(),
-        StoreError::Corrupt(_) | StoreError::Foreign(_) => error.to_string(),
-    }
 }
 
 impl Process {
@@ -117,22 +104,49 @@ impl Process {
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
         // The socket first: a second gateway on the same state must not get as far as the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
-        let Kept { store, limiter, memory } = keep(&settings, &clock).await?;
-        let (cached, announcer) = memory;
+        let StoreParts {
+            store,
+            cached,
+            announcer,
+            limiter,
+        } = open_parts(&settings, &clock).await?;
         *introduced = Some(announcer.clone());
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
-        let parts = worker_parts(
-            (&settings, &shared, &budget),
-            (&store, &cached, limiter),
-            (clock.clone(), telemetry.clone(), renewal.clone()),
-        );
+        let parts = WorkerParts {
+            shared: shared.clone(),
+            cached: cached.clone(),
+            peppers: Peppers::clone(&settings.peppers),
+            engine: make_engine(&settings, &store, &clock),
+            clock: clock.clone(),
+            telemetry: telemetry.clone(),
+            renewal: renewal.clone(),
+            limiter,
+            stream_check: settings.stream_check,
+            upstreams: Arc::<UpstreamRegistry>::default(),
+            places: places_in_flight(&settings),
+            upstream_connections: budget.upstreams / settings.workers.max(1),
+            seed: [0; 2],
+        };
         let running = server::start(
             server_setup(&settings, &shared, &budget),
             worker_factories(settings.workers, &parts)?,
         )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
-        register_metrics(&parts, (&announcer, &running), (&reloader, &readiness), panics, budget);
+        let sources = metrics::Sources {
+            cached: cached.clone(),
+            announcer: announcer.clone(),
+            upstreams: parts.upstreams.clone(),
+            limiter: parts.limiter.clone(),
+            renewal: renewal.clone(),
+            running: &running,
+            reloader: &reloader,
+            readiness: &readiness,
+            clock: &clock,
+            panics,
+            budget,
+        };
+        metrics::register(telemetry.metrics(), &sources);
         let (stop, stopped) = watch::channel(());
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
@@ -149,7 +163,7 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
-        let mut chores = start_chores(&operations, &reloader, (&cached, &announcer), &settings.store);
+        let mut chores = start_chores(&operations, &reloader, &cached, &announcer, &settings.store);
         chores.push(tokio::spawn(renewal.run(wanted)));
         readiness.configured();
         Ok(Self {
@@ -208,7 +222,7 @@ impl Process {
         }
         // The gateway that takes the place of this one reads ahead what this one had in use.
         let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
-        activity::flush_all(self.cached.activity(), &**self.cached.store(), &SystemClock).await;
+        activity::flush_all(self.cached.activity(), &*self.operations.store, &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
         let telemetry = self.telemetry;
@@ -217,72 +231,27 @@ impl Process {
     }
 }
 
-/// What is kept outside of requests.
-struct Kept {
+/// The store, the cache in front of it, and what else is shared by all workers.
+struct StoreParts {
     store: Arc<dyn CredentialStore>,
+    cached: Arc<CachedStore>,
+    announcer: Arc<Announcer>,
     limiter: Arc<Limiter>,
-    /// The memory in front of the store, and who announces what it has been told.
-    memory: (Arc<CachedStore>, Arc<Announcer>),
 }
 
-async fn keep(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Kept, StartError> {
+async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<StoreParts, StartError> {
     let identity = identity(settings)?;
-    let (store, shared_counts) = open_store(settings, &identity, clock.clone()).await?;
+    let OpenedStore { store, shared_counts } = open_store(settings, &identity, clock.clone()).await?;
     let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
-    // After the cache: what is announced, it must have been told before.
-    let announcer = Announcer::new(&cached, identity, clock.clone());
+    // The announcer comes after the cache, since it announces only what the cache has applied.
+    let announcer = Announcer::new(&cached, store.clone(), identity, clock.clone());
     announcer.introduce().await;
-    Ok(Kept {
+    Ok(StoreParts {
         store,
+        cached,
+        announcer,
         limiter: Arc::new(Limiter::new(shared_counts, clock.clone())),
-        memory: (cached, announcer),
     })
-}
-
-fn register_metrics(
-    parts: &WorkerParts,
-    (announcer, running): (&Arc<Announcer>, &Running),
-    (reloader, readiness): (&Arc<Reloader>, &Arc<Readiness>),
-    panics: &Panics,
-    budget: Budget,
-) {
-    let sources = metrics::Sources {
-        cached: parts.cached.clone(),
-        announcer: announcer.clone(),
-        upstreams: parts.upstreams.clone(),
-        limiter: parts.limiter.clone(),
-        renewal: parts.renewal.clone(),
-        running,
-        reloader,
-        readiness,
-        clock: &parts.clock,
-        panics,
-        budget,
-    };
-    metrics::register(parts.telemetry.metrics(), &sources);
-}
-
-/// What all workers are made from.
-fn worker_parts(
-    (settings, shared, budget): (&Settings, &Arc<SharedSnapshot>, &Budget),
-    (store, cached, limiter): (&Arc<dyn CredentialStore>, &Arc<CachedStore>, Arc<Limiter>),
-    (clock, telemetry, renewal): (Arc<dyn Clock>, Arc<Telemetry>, Arc<KeyRenewal>),
-) -> WorkerParts {
-    WorkerParts {
-        shared: shared.clone(),
-        cached: cached.clone(),
-        peppers: Peppers::clone(&settings.peppers),
-        engine: make_engine(settings, store, &clock),
-        clock,
-        telemetry,
-        renewal,
-        limiter,
-        stream_check: settings.stream_check,
-        upstreams: Arc::<UpstreamRegistry>::default(),
-        places: places_in_flight(settings),
-        upstream_connections: budget.upstreams / settings.workers.max(1),
-        seed: [0; 2],
-    }
 }
 
 /// What served routes act with.

@@ -3,7 +3,9 @@
 use crate::config::declare::{Member, Named, absent, choice, count, default, table};
 use crate::config::source::Located;
 use crate::decide::surface::{BodyField, Carry, Surface};
-use crate::issue::spec::{BodySchema, DEFAULT_MAX_BODY, Field, FieldKind, FieldMessages, Forms, Presence, TextFormat, Unreadable};
+use crate::snapshot::body_schema::{
+    BodySchema, DEFAULT_MAX_BODY, FieldKind, FieldMessages, FieldPresence, FieldSpec, Forms, TextFormat, UnreadableBody,
+};
 
 use super::Builder;
 use super::routes::RouteTable;
@@ -95,19 +97,19 @@ const DEFAULT_DEPTH: usize = 8;
 
 impl Builder<'_> {
     /// All fields: of credentials first, then as written.
-    pub(super) fn fields(&self, in_scope: &SourceScope<'_>, serve: &ServeTable) -> Vec<Field> {
-        let mut fields: Vec<Field> = in_scope.callers().flat_map(credential_fields).collect();
+    pub(super) fn fields(&self, in_scope: &SourceScope<'_>, serve: &ServeTable) -> Vec<FieldSpec> {
+        let mut fields: Vec<FieldSpec> = in_scope.callers().flat_map(credential_fields).collect();
         self.add_fields(&mut fields, &serve.body, None);
         fields
     }
 
     /// Adds fields in their order, an object before its own. `of` is the path of the object they belong to.
-    fn add_fields(&self, fields: &mut Vec<Field>, written: &Named<FieldTable>, of: Option<&str>) {
+    fn add_fields(&self, fields: &mut Vec<FieldSpec>, written: &Named<FieldTable>, of: Option<&str>) {
         for one in written {
             if !self.check_field_name(&one.name) {
                 continue;
             }
-            let field = Field {
+            let field = FieldSpec {
                 name: of.map_or_else(|| one.name.value.clone(), |of| format!("{of}.{}", one.name.value)),
                 ..self.field(one)
             };
@@ -128,7 +130,7 @@ impl Builder<'_> {
         }
     }
 
-    fn check_members(&self, written: &Member<FieldTable>, field: &Field) {
+    fn check_members(&self, written: &Member<FieldTable>, field: &FieldSpec) {
         let first = written.fields.first().map(|first| &first.name.at);
         match (&field.kind, first) {
             (FieldKind::Object, None) => self.report.error(
@@ -177,25 +179,29 @@ impl Builder<'_> {
     }
 
     /// Without a field that must be there, a body that nobody could read would pass for one that asks for nothing.
-    fn unreadable(&self, in_scope: &SourceScope<'_>, serve: &ServeTable) -> Unreadable {
-        if serve.unreadable_body.value == Unreadable::Refused {
-            return Unreadable::Refused;
+    fn unreadable(&self, in_scope: &SourceScope<'_>, serve: &ServeTable) -> UnreadableBody {
+        if serve.unreadable_body.value == UnreadableBody::Refused {
+            return UnreadableBody::Refused;
         }
-        if in_scope.fields.iter().all(|field| field.presence == Presence::Optional) {
+        if in_scope.fields.iter().all(|field| field.presence == FieldPresence::Optional) {
             self.report.error(
                 &serve.unreadable_body.at,
                 "no field is required: any body that cannot be read would be accepted",
                 Some("remove it, or make a field `required`".to_owned()),
             );
         }
-        Unreadable::Empty
+        UnreadableBody::Empty
     }
 
-    fn field(&self, written: &Member<FieldTable>) -> Field {
-        Field {
+    fn field(&self, written: &Member<FieldTable>) -> FieldSpec {
+        FieldSpec {
             name: written.name.value.clone(),
             kind: self.field_kind(written),
-            presence: if written.required { Presence::Required } else { Presence::Optional },
+            presence: if written.required {
+                FieldPresence::Required
+            } else {
+                FieldPresence::Optional
+            },
             one_of: written.one_of.iter().map(|v| v.value.clone()).collect(),
             messages: written.messages.build(),
         }
@@ -314,7 +320,7 @@ impl MessagesTable {
 }
 
 /// Fields in which a surface's credentials are presented.
-fn credential_fields(surface: &Surface) -> Vec<Field> {
+fn credential_fields(surface: &Surface) -> Vec<FieldSpec> {
     let text = |field: &BodyField| {
         let kind = FieldKind::Text {
             min: 0,
@@ -331,11 +337,11 @@ fn credential_fields(surface: &Surface) -> Vec<Field> {
     }
 }
 
-fn required(field: &BodyField, kind: FieldKind) -> Field {
-    Field {
+fn required(field: &BodyField, kind: FieldKind) -> FieldSpec {
+    FieldSpec {
         name: field.name.clone(),
         kind,
-        presence: Presence::Required,
+        presence: FieldPresence::Required,
         one_of: Vec::new(),
         messages: FieldMessages::default(),
     }

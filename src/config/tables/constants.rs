@@ -1,13 +1,13 @@
 //! Constants of mints: what can never work is found when the configuration is read, not when somebody calls.
 
 use crate::base::ids::{RoleId, Subject};
-use crate::base::principal::{ClaimValue, Claims, MAX_ROLES, RoleRecord};
+use crate::base::principal::{ClaimValue, MAX_ROLES, RecordClaims, RoleRecord};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::{Located, Place};
-use crate::issue::making::MAX_NAME;
-use crate::issue::spec::{Mint, ParentSource, ScopeSource, Source, Value};
+use crate::issue::minting::MAX_NAME;
+use crate::snapshot::served_route::{Mint, ParentSource, ScopeSource, TextOrList, ValueSource};
 
 use super::Builder;
 use super::mints::{MintTable, ModeValue, ScopesValue};
@@ -16,9 +16,9 @@ use super::sources::{Parents, SourceScope};
 
 impl Builder<'_> {
     /// Where a mint's roles come from. Those that are written down are found by id or by name.
-    pub(super) fn role_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: Parents) -> Option<Source> {
+    pub(super) fn role_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: Parents) -> Option<ValueSource> {
         let roles = written.roles.as_ref()?;
-        let Source::Constant(value) = &roles.value else {
+        let ValueSource::Constant(value) = &roles.value else {
             self.check_given(in_scope, &roles.at, written);
             return Some(self.check_source(in_scope, roles, parents));
         };
@@ -33,7 +33,7 @@ impl Builder<'_> {
             self.report
                 .error(&roles.at, format!("a record has at most {MAX_ROLES} roles"), None);
         }
-        Some(Source::Constant(Value::List(ids)))
+        Some(ValueSource::Constant(TextOrList::List(ids)))
     }
 
     fn configured_role(&self, word: &str, at: &Place) -> Option<RoleRecord> {
@@ -89,7 +89,7 @@ impl Builder<'_> {
     }
 
     /// Scopes that are one constant text are those of a list.
-    pub(super) fn constant_scopes(&self, in_scope: &SourceScope<'_>, value: &Value, at: &Place, written: &MintTable) -> ScopeSource {
+    pub(super) fn constant_scopes(&self, in_scope: &SourceScope<'_>, value: &TextOrList, at: &Place, written: &MintTable) -> ScopeSource {
         let list: Vec<Located<String>> = words(value)
             .into_iter()
             .map(|word| {
@@ -109,37 +109,37 @@ impl Builder<'_> {
             (&written.name, "a name"),
             (&written.login, "a login"),
         ] {
-            if let Some((Value::List(_), at)) = constant(source.as_ref()) {
+            if let Some((TextOrList::List(_), at)) = constant(source.as_ref()) {
                 wrong(at, what, "one text belongs here, and this is a list");
             }
         }
-        if let Some((Value::Text(text), at)) = constant(written.subject.as_ref())
+        if let Some((TextOrList::Text(text), at)) = constant(written.subject.as_ref())
             && Subject::parse(text).is_err()
         {
             wrong(at, "a subject", "a subject is a short text without control characters");
         }
-        if let Some((Value::Text(text), at)) = constant(written.name.as_ref())
+        if let Some((TextOrList::Text(text), at)) = constant(written.name.as_ref())
             && (text.len() > MAX_NAME || text.chars().any(char::is_control))
         {
             wrong(at, "a name", &format!("at most {MAX_NAME} bytes without control characters"));
         }
         if let Some(Located {
-            value: ModeValue::From(Source::Constant(value)),
+            value: ModeValue::From(ValueSource::Constant(value)),
             at,
         }) = &written.mode
-            && !matches!(value, Value::Text(text) if Mode::parse(text).is_some())
+            && !matches!(value, TextOrList::Text(text) if Mode::parse(text).is_some())
         {
             wrong(at, "a mode", "`live` or `test`");
         }
         for (claim, source) in &written.claims {
             if let Some((value, at)) = constant(Some(source))
-                && Claims::new([(claim.value.clone(), ClaimValue::from(value.clone()))]).is_err()
+                && RecordClaims::new([(claim.value.clone(), ClaimValue::from(value.clone()))]).is_err()
             {
                 wrong(at, "a claim", "its texts are too long, too many, or have control characters");
             }
         }
         if let Some(Located {
-            value: ScopesValue::From(Source::Body(_) | Source::Path(_)),
+            value: ScopesValue::From(ValueSource::Body(_) | ValueSource::Path(_)),
             at,
         }) = &written.scopes
         {
@@ -186,7 +186,7 @@ impl Builder<'_> {
         let Some(source) = &mint.roles else {
             return Some(ScopeSet::default());
         };
-        let Source::Constant(value) = source else { return None };
+        let ValueSource::Constant(value) = source else { return None };
         let roles = self.known_roles.borrow();
         let ids = words(value);
         let found = ids
@@ -224,19 +224,19 @@ impl Builder<'_> {
     }
 }
 
-fn constant(source: Option<&Located<Source>>) -> Option<(&Value, &Place)> {
+fn constant(source: Option<&Located<ValueSource>>) -> Option<(&TextOrList, &Place)> {
     match source {
         Some(Located {
-            value: Source::Constant(value),
+            value: ValueSource::Constant(value),
             at,
         }) => Some((value, at)),
         _ => None,
     }
 }
 
-fn words(value: &Value) -> Vec<String> {
+fn words(value: &TextOrList) -> Vec<String> {
     match value {
-        Value::List(words) => words.clone(),
-        Value::Text(text) => text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        TextOrList::List(words) => words.clone(),
+        TextOrList::Text(text) => text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
     }
 }

@@ -10,7 +10,7 @@ use crate::config::reader::{Entry, shorten};
 use crate::config::schema::Kind;
 use crate::config::source::Located;
 use crate::config::units::secs;
-use crate::decide::cors::{Cookies, Cors, CorsPolicy, CorsRules, OriginRule};
+use crate::decide::cors::{Cors, CorsCookies, CorsPolicy, CorsRules, OriginRule};
 use crate::decide::headers::IdentityNames;
 use crate::decide::route::{Access, Route};
 use crate::decide::surface::Surface;
@@ -148,7 +148,11 @@ impl Builder<'_> {
     fn cors_rules(&self, written: &CorsTable, names: &IdentityNames) -> CorsRules {
         CorsRules {
             origins: self.origins(written),
-            cookies: if written.uses_cookies() { Cookies::Used } else { Cookies::Unused },
+            cookies: if written.uses_cookies() {
+                CorsCookies::Used
+            } else {
+                CorsCookies::Unused
+            },
             request_headers: self.page_headers(&written.request_headers, |name| self.check_sent(name, names)),
             response_headers: self.page_headers(&written.response_headers, |name| self.check_read(name)),
             max_age: written.max_age.as_secs(),

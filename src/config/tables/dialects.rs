@@ -7,7 +7,7 @@ use crate::config::report::suggest;
 use crate::config::source::{Located, Place};
 use crate::dialect::Dialect;
 use crate::dialect::pieces::VARIABLES;
-use crate::dialect::spec::{Applies, Base, DialectSpec, Override};
+use crate::dialect::spec::{Applies, BuiltInDialect, DialectSpec, Override};
 use crate::dialect::template::{Template, TemplateError};
 
 use super::Builder;
@@ -54,13 +54,13 @@ table! {
 impl Builder<'_> {
     /// Every dialect. One that has mistakes is built without them, so that routes still find it.
     pub(super) fn dialects(&self, written: &Named<DialectTable>) -> Vec<Dialect> {
-        let mut specs: Vec<DialectSpec> = Base::ALL.iter().map(|base| base.spec()).collect();
+        let mut specs: Vec<DialectSpec> = BuiltInDialect::ALL.iter().map(|base| base.spec()).collect();
         let mut pending: Vec<&Member<DialectTable>> = written.iter().filter(|dialect| self.is_new_dialect(dialect)).collect();
         // Each round takes those whose base is there; what no round takes has none, or has itself.
         loop {
             let before = pending.len();
             pending.retain(|dialect| {
-                let base = dialect.base.as_ref().map_or(Base::Problem.name(), |b| b.value.as_str());
+                let base = dialect.base.as_ref().map_or(BuiltInDialect::Problem.name(), |b| b.value.as_str());
                 let Some(base) = specs.iter().find(|spec| spec.name == base).cloned() else {
                     return true;
                 };
@@ -73,13 +73,13 @@ impl Builder<'_> {
         }
         for dialect in &pending {
             self.no_base(dialect, written);
-            specs.push(self.dialect_spec(dialect, Base::Problem.spec()));
+            specs.push(self.dialect_spec(dialect, BuiltInDialect::Problem.spec()));
         }
         specs.iter().map(Dialect::build).collect()
     }
 
     fn is_new_dialect(&self, dialect: &Member<DialectTable>) -> bool {
-        if Base::of_name(&dialect.name.value).is_some() {
+        if BuiltInDialect::of_name(&dialect.name.value).is_some() {
             self.report.error(
                 &dialect.name.at,
                 format!("`{}` is built in and stays what it is", dialect.name.value),
@@ -101,7 +101,7 @@ impl Builder<'_> {
             );
             return;
         }
-        let known = Base::ALL
+        let known = BuiltInDialect::ALL
             .iter()
             .map(|b| b.name())
             .chain(written.iter().map(|d| d.name.value.as_str()));

@@ -13,9 +13,9 @@ use crate::config::reader::shorten;
 use crate::config::source::{Located, Place};
 use crate::config::units::secs;
 use crate::decide::external::{
-    Addresses, ExternalIssuer, ExternalRules, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, Published, Tenants,
+    ExternalIssuer, ExternalRules, FetchAddresses, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants,
 };
-use crate::decide::surface::{External, SurfaceKind};
+use crate::decide::surface::{ExternalSurface, SurfaceKind};
 use crate::decide::token::ClaimLists;
 use crate::snapshot::Snapshot;
 
@@ -136,7 +136,7 @@ impl Builder<'_> {
         if rules.issuers.is_empty() {
             return None;
         }
-        Some(SurfaceKind::External(External {
+        Some(SurfaceKind::External(ExternalSurface {
             carriers: carriers?,
             rules: Box::new(rules),
             record_surface: SurfaceName::parse(TENANT_SURFACE).ok()?,
@@ -192,7 +192,7 @@ impl Builder<'_> {
 
     fn external_issuer(&self, written: &IssuerTable) -> Option<ExternalIssuer> {
         let keys = if written.jwks.value.contains("://") {
-            self.key_url(written).map(|url| Published::of_url(Box::new(url)))
+            self.key_url(written).map(|url| PublishedKeys::of_url(Box::new(url)))
         } else {
             self.key_file(written)
         };
@@ -217,7 +217,7 @@ impl Builder<'_> {
         })
     }
 
-    fn key_file(&self, written: &IssuerTable) -> Option<Published> {
+    fn key_file(&self, written: &IssuerTable) -> Option<PublishedKeys> {
         let own = |at: &Place| *at == written.at;
         let of_url = [
             ("refresh", Some(&written.refresh.at).filter(|at| !own(at))),
@@ -252,7 +252,7 @@ impl Builder<'_> {
                         Some("it needs RSA keys of 2048 to 4096 bits, P-256, P-384 or Ed25519 keys, for signatures".to_owned()),
                     );
                 }
-                Some(Published::of_file(self.resolve(&written.jwks.value), keys))
+                Some(PublishedKeys::of_file(self.resolve(&written.jwks.value), keys))
             }
             Err(error) => {
                 self.report
@@ -305,9 +305,9 @@ impl Builder<'_> {
             tls: Arc::new(tls),
             trust: Self::digest(trust.as_ref().map_or(&b"system"[..], |pem| pem)),
             addresses: if written.insecure_private_address.as_ref().is_some_and(|flag| flag.value) {
-                Addresses::InsecureAny
+                FetchAddresses::InsecureAny
             } else {
-                Addresses::Public
+                FetchAddresses::Public
             },
             unnamed_rsa: written.rsa_algorithm,
             refresh: written.refresh.value,
@@ -364,7 +364,7 @@ impl Builder<'_> {
 /// reload must not make anybody wait for keys.
 pub(in crate::config) fn keep_keys(snapshot: &mut Snapshot, current: &Snapshot) {
     let all = current.surfaces.iter().flat_map(|surface| surface.kind.issuers());
-    let known: Vec<&Arc<Published>> = all.map(|issuer| &issuer.keys).collect();
+    let known: Vec<&Arc<PublishedKeys>> = all.map(|issuer| &issuer.keys).collect();
     for surface in &mut snapshot.surfaces {
         for issuer in surface.kind.issuers_mut() {
             if let Some(same) = known.iter().find(|keys| keys.is_same(&issuer.keys)) {

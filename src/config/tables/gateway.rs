@@ -12,7 +12,7 @@ use crate::config::source::Located;
 use crate::config::units::secs;
 use crate::decide::headers::IdentityNames;
 use crate::decide::peer::PeerPolicy;
-use crate::snapshot::{AccessLog, AdminSettings, HashPlaces, LogFormat, LogSettings, Settings};
+use crate::snapshot::{AccessLog, AdminSettings, HashingLimits, LogFormat, LogSettings, Settings};
 
 use super::Builder;
 use super::cors::CorsTable;
@@ -50,7 +50,7 @@ table! {
         /// How many passwords may be tried, and how many are hashed at a time.
         log_in: LogInTable = absent("the defaults below");
         /// How many passwords of sign-ups are hashed at a time.
-        sign_up: HashPlaces = absent("the defaults below");
+        sign_up: HashingLimits = absent("the defaults below");
         /// Rate limits of every route that has no `limits` of its own, counted for each route apart. On public routes
         /// those by `credential` and `tenant` do not count.
         rate_limits: Vec<RateLimitTable> = absent("none");

@@ -8,9 +8,9 @@ use crate::config::report::suggest;
 use crate::config::source::Located;
 use crate::decide::method::Method;
 use crate::decide::route::UpstreamIndex;
-use crate::dialect::answer::{AnswerNames, AnswerTemplate, HookNames, Secrets, Subject};
-use crate::issue::spec::hook::{Hook, HookFields, HookValue, OnFailure, PathPart, When};
-use crate::issue::spec::{Action, AnswerSpec, FieldKind, Source};
+use crate::dialect::answer::{AnswerNames, AnswerSubject, AnswerTemplate, HookNames, Secrets};
+use crate::snapshot::body_schema::FieldKind;
+use crate::snapshot::served_route::{Action, AnswerSpec, Hook, HookFields, HookValue, OnFailure, PathPart, ValueSource, When};
 
 use crate::config::units::{millis, secs};
 
@@ -117,7 +117,7 @@ impl Builder<'_> {
         let names = AnswerNames {
             subject: match when {
                 // Nothing is made or found yet.
-                When::Before => Subject::None,
+                When::Before => AnswerSubject::None,
                 When::After => answer_names(in_scope, action).subject,
             },
             secrets: Secrets::Withheld,
@@ -290,19 +290,19 @@ impl Builder<'_> {
 
     fn hook_value(&self, in_scope: &SourceScope<'_>, path: &Located<String>, text: &str, names: &AnswerNames) -> Option<HookValue> {
         if text == "credential.id" {
-            if names.subject != Subject::Credential {
+            if names.subject != AnswerSubject::Credential {
                 self.report
                     .error(&path.at, "there is no single record here that `credential.id` could name", None);
             }
             return Some(HookValue::Credential);
         }
         match sources::parse(text) {
-            Some(found @ (Source::Path(_) | Source::Body(_) | Source::Caller(_))) => {
+            Some(found @ (ValueSource::Path(_) | ValueSource::Body(_) | ValueSource::Caller(_))) => {
                 let located = Located {
                     value: found,
                     at: path.at.clone(),
                 };
-                if let Source::Body(field) = &located.value
+                if let ValueSource::Body(field) = &located.value
                     && in_scope
                         .field(field)
                         .is_some_and(|field| matches!(field.kind, FieldKind::Secret { .. }))

@@ -8,9 +8,9 @@ use crate::config::schema::Kind;
 use crate::config::source::Located;
 use crate::config::units::{parse_duration, secs};
 use crate::decide::headers::OddNames;
-use crate::decide::rate::{By, Counted, Limit, Rate, RouteLimits, WhenUnavailable};
+use crate::decide::rate::{CountedIn, LimitBy, Rate, RateLimit, RouteLimits, WhenUnavailable};
 use crate::decide::route::Access;
-use crate::snapshot::{HashPlaces, Limits, LogInSettings};
+use crate::snapshot::{HashingLimits, Limits, LogInSettings};
 
 use super::Builder;
 use super::gateway::GatewayTable;
@@ -96,7 +96,7 @@ table! {
     pub struct RateLimitTable = "`[[routes.limits]]`" {
         /// What requests are counted by. `address` is the client's as the trusted proxies tell it, an IPv6 client being
         /// its /64, and is asked before the credential is looked at; the others once the caller is admitted.
-        by: Located<By> = required();
+        by: Located<LimitBy> = required();
         /// `<number>/<duration>`, for example `120/1m`: never more than that in any such time, wherever it begins. 1 to
         /// 1000000 requests in 1 s to 1 d of whole seconds. For a burst of its own, write a second limit, for example
         /// `10/1s`.
@@ -110,7 +110,7 @@ table! {
 }
 
 choice! {
-    for By {
+    for LimitBy {
         Address = "address",
         Credential = "credential",
         Tenant = "tenant",
@@ -145,12 +145,12 @@ impl Value for Rate {
 }
 
 impl RateLimitTable {
-    fn counted(&self) -> Counted {
+    fn counted(&self) -> CountedIn {
         if self.shared {
             let policy = self.when_unavailable.as_ref().map(|policy| policy.value);
-            Counted::Together(policy.unwrap_or(WhenUnavailable::CountHere))
+            CountedIn::Together(policy.unwrap_or(WhenUnavailable::CountHere))
         } else {
-            Counted::Here
+            CountedIn::Here
         }
     }
 }
@@ -190,7 +190,7 @@ table! {
 table! {
     /// Passwords of people whom nobody knows, on public routes. They have places of their own, so that no number of
     /// sign-ups keeps anybody from logging in.
-    for HashPlaces = "`[sign_up]`" {
+    for HashingLimits = "`[sign_up]`" {
         /// Hashed at a time, beside those of `[log_in]`: fifty sign-ups a second.
         at_once as "hashes_at_once": usize = default("1"), count(1, 64);
         /// Waiting, at most half of them from one address: half a second of work. 128 leave half of the calls that the
@@ -212,9 +212,9 @@ impl Builder<'_> {
         defaults: &[RateLimitTable],
     ) -> RouteLimits {
         let public = matches!(access, Access::Public);
-        let needs_caller = |limit: &RateLimitTable| matches!(limit.by.value, By::Credential | By::Tenant);
+        let needs_caller = |limit: &RateLimitTable| matches!(limit.by.value, LimitBy::Credential | LimitBy::Tenant);
         let make = |limit: &RateLimitTable| {
-            Limit::new(
+            RateLimit::new(
                 route,
                 limit.by.value.as_str().to_owned(),
                 limit.by.value,
@@ -282,7 +282,7 @@ impl Builder<'_> {
             tries_per_address: table.tries_per_address.value,
             tries_per_account: table.tries_per_account.value,
             known_for: table.known_for,
-            hashes: HashPlaces {
+            hashes: HashingLimits {
                 at_once: table.hashes_at_once.unwrap_or_else(half_of_the_cores),
                 waiting: table.hashes_waiting,
             },
@@ -314,7 +314,7 @@ impl Builder<'_> {
     /// tenants.
     pub(super) fn check_sign_up(&self, tenant: &Located<String>, own: Option<&Vec<RateLimitTable>>, defaults: &[RateLimitTable]) {
         let limits = own.map_or(defaults, Vec::as_slice);
-        if !limits.iter().any(|limit| limit.by.value == By::Address) {
+        if !limits.iter().any(|limit| limit.by.value == LimitBy::Address) {
             self.report.error(
                 &tenant.at,
                 "anybody may make tenants here, and nothing limits how many",

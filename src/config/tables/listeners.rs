@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::declare::{absent, default, path, required, table};
 use crate::config::secret::Reference;
 use crate::config::source::Located;
-use crate::snapshot::{CertificateSet, ListenerSettings, Transport};
+use crate::snapshot::{CertificateSet, ListenerSettings, ListenerTransport};
 
 use super::Builder;
 
@@ -79,8 +79,8 @@ impl Builder<'_> {
                 name: listener.name.value.clone(),
                 address: listener.address.value,
                 transport: match listener.tls {
-                    Some(_) => Transport::Tls,
-                    None => Transport::Plain,
+                    Some(_) => ListenerTransport::Tls,
+                    None => ListenerTransport::Plain,
                 },
             })
             .collect()

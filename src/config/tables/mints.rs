@@ -10,9 +10,9 @@ use crate::config::reader::{Entry, shorten};
 use crate::config::schema::Kind;
 use crate::config::source::Located;
 use crate::config::units::{secs, write_duration};
-use crate::decide::surface::{Minting, Recipe, Session, SessionRecord, Surface, SurfaceIndex};
+use crate::decide::surface::{Minting, Recipe, SessionRecord, SessionSurface, Surface, SurfaceIndex};
 use crate::dialect::answer::MAX_MINTED;
-use crate::issue::spec::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, Source};
+use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, ValueSource};
 
 use super::Builder;
 use super::sources::{Parents, SOURCE_FORMS, SourceScope, Wanted};
@@ -31,15 +31,15 @@ table! {
         /// `grants` names, and keeps them: the end, rotation or narrowing of its caller does not affect it.
         parent: Option<Located<ParentValue>> = absent("`tenant`");
         /// Who acts by it.
-        subject: Option<Located<Source>> = absent("none");
+        subject: Option<Located<ValueSource>> = absent("none");
         /// Its name for people.
-        name: Option<Located<Source>> = absent("none");
+        name: Option<Located<ValueSource>> = absent("none");
         /// What it is for, at most 1024 bytes; stored, and shown in lists and to operators.
-        description: Option<Located<Source>> = absent("none");
+        description: Option<Located<ValueSource>> = absent("none");
         /// Of an account: its e-mail address. One that is taken is `taken`.
-        login: Option<Located<Source>> = absent("none");
+        login: Option<Located<ValueSource>> = absent("none");
         /// Of an account: its password, from a body field of type `secret`.
-        password: Option<Located<Source>> = absent("none: nobody can log in");
+        password: Option<Located<ValueSource>> = absent("none: nobody can log in");
         /// Its mode.
         mode: Option<Located<ModeValue>> = absent("`caller`; on public routes `none`");
         /// Its scopes, within the caller's and `grants`; what is asked for beyond them is `insufficient_scope`.
@@ -49,9 +49,9 @@ table! {
         grants: Vec<Located<String>> = absent("none");
         /// Ids of its roles. Roles that are written here as constants may be names of roles of the configuration. Their
         /// scopes are judged as `scopes` are.
-        roles: Option<Located<Source>> = absent("none");
+        roles: Option<Located<ValueSource>> = absent("none");
         /// What is kept with it, and written into a session token; at most 16.
-        claims: Pairs<Source> = absent("none"), Kind::Either("table of sources", &[Kind::Pairs]);
+        claims: Pairs<ValueSource> = absent("none"), Kind::Either("table of sources", &[Kind::Pairs]);
         /// How long it lives unless the caller chooses; with records of their own, how long the whole session may last.
         /// Never beyond what it hangs on.
         lifetime: Option<Located<Duration>> = absent("without end; on session surfaces the surface's `lifetime`"), duration(secs(1), LONGEST);
@@ -70,7 +70,7 @@ table! {
         /// Its surface.
         surface: Located<String> = required();
         /// Its id.
-        id: Located<Source> = required();
+        id: Located<ValueSource> = required();
     }
 }
 
@@ -119,7 +119,7 @@ pub enum ModeValue {
     Unset,
     /// `live` or `test`
     Fixed(Mode),
-    From(Source),
+    From(ValueSource),
 }
 
 impl Value for ModeValue {
@@ -134,7 +134,7 @@ impl Value for ModeValue {
             "none" => Some(Self::Unset),
             text => match Mode::parse(text) {
                 Some(mode) => Some(Self::Fixed(mode)),
-                None => Source::parse(entry).map(Self::From),
+                None => ValueSource::parse(entry).map(Self::From),
             },
         }
     }
@@ -146,7 +146,7 @@ pub enum ScopesValue {
     /// `caller`
     Caller,
     Fixed(Vec<Located<String>>),
-    From(Source),
+    From(ValueSource),
 }
 
 impl Value for ScopesValue {
@@ -156,7 +156,7 @@ impl Value for ScopesValue {
         match entry.value {
             DeValue::String(text) if text == "caller" => Some(Self::Caller),
             DeValue::Array(_) => Vec::parse(entry).map(Self::Fixed),
-            _ => Source::parse(entry).map(Self::From),
+            _ => ValueSource::parse(entry).map(Self::From),
         }
     }
 }
@@ -192,13 +192,13 @@ impl Builder<'_> {
         };
         self.check_mintable(in_scope, surface, name, written, earlier);
         self.check_constants(in_scope, written);
-        let source = |s: &Option<Located<Source>>| s.as_ref().map(|s| self.check_source(in_scope, s, parents));
+        let source = |s: &Option<Located<ValueSource>>| s.as_ref().map(|s| self.check_source(in_scope, s, parents));
         if let Some(extra) = written.claims.get(MAX_CLAIMS) {
             self.report
                 .error(&extra.0.at, format!("a record has at most {MAX_CLAIMS} claims"), None);
         }
         if let Some(Located {
-            value: Source::Body(field),
+            value: ValueSource::Body(field),
             at,
         }) = &written.roles
         {
@@ -284,7 +284,7 @@ impl Builder<'_> {
         if let (Some(password), true, None) = (&written.password, account, &written.login) {
             self.report.error(&password.at, "a password without a `login` opens nothing", None);
         }
-        let Some(Session {
+        let Some(SessionSurface {
             record, minting, rules, ..
         }) = surface.kind.session()
         else {
@@ -354,10 +354,10 @@ impl Builder<'_> {
         }
     }
 
-    fn password(&self, in_scope: &SourceScope<'_>, written: &MintTable) -> Option<Source> {
+    fn password(&self, in_scope: &SourceScope<'_>, written: &MintTable) -> Option<ValueSource> {
         let password = written.password.as_ref()?;
         match &password.value {
-            Source::Body(field) => self.check_field(in_scope, field, Wanted::Secret, &password.at),
+            ValueSource::Body(field) => self.check_field(in_scope, field, Wanted::Secret, &password.at),
             _ => self.report.error(
                 &password.at,
                 "a password comes from a body field of type `secret`",
@@ -387,7 +387,7 @@ impl Builder<'_> {
                     value: source.clone(),
                     at: at.clone(),
                 };
-                if let Source::Body(field) = &source.value
+                if let ValueSource::Body(field) = &source.value
                     && let Some(field) = in_scope.field(field)
                     && (field.one_of.is_empty() || field.one_of.iter().any(|m| m != "live" && m != "test"))
                 {
@@ -424,7 +424,7 @@ impl Builder<'_> {
                 self.check_fixed(in_scope, list, &written.grants);
                 ScopeSource::Fixed(fixed)
             }
-            ScopesValue::From(Source::Constant(value)) => self.constant_scopes(in_scope, value, &scopes.at, written),
+            ScopesValue::From(ValueSource::Constant(value)) => self.constant_scopes(in_scope, value, &scopes.at, written),
             ScopesValue::From(source) => {
                 let source = Located {
                     value: source.clone(),
@@ -496,7 +496,7 @@ impl Builder<'_> {
         Lifetime {
             default: written.lifetime.as_ref().map(|l| l.value).or(of_surface),
             max: written.max_lifetime.as_ref().map(|l| l.value),
-            from: from.map(Source::Body),
+            from: from.map(ValueSource::Body),
         }
     }
 

@@ -5,10 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use crate::base::principal::Roles;
-use crate::decide::authority::Authority;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
-use crate::issue::spec::Issuer;
+use crate::decide::scope_grants::ScopeGrants;
+use crate::snapshot::served_route::ServedRoute;
 use crate::snapshot::{Settings, Snapshot};
 
 use super::Purpose;
@@ -61,7 +61,7 @@ pub(super) struct Builder<'b> {
     /// Every surface that was written, sound or not: a route that names a broken one is not wrong.
     surface_names: RefCell<Vec<String>>,
     /// What served routes do, in the order they are met.
-    issuers: RefCell<Vec<Issuer>>,
+    issuers: RefCell<Vec<ServedRoute>>,
     /// Roles of the configuration, for mints that name them.
     known_roles: RefCell<Roles>,
 }
@@ -131,13 +131,13 @@ impl<'b> Builder<'b> {
         self.lint_pages(gateway, &written, &surfaces);
         self.lint_siblings(gateway, &written);
         self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
-        let issuers = self.issuers.take();
-        let mints = issuers.iter().flat_map(|issuer| issuer.action.mints());
+        let served_routes = self.issuers.take();
+        let mints = served_routes.iter().flat_map(|served| served.action.mints());
         let granted = mints.filter_map(|mint| Some((surfaces.get(mint.surface.0)?, &mint.grants)));
-        let authority = Authority::new(roles, granted);
+        let scope_grants = ScopeGrants::new(roles, granted);
         let snapshot = Snapshot {
-            issuers,
-            authority,
+            served_routes,
+            scope_grants,
             cors,
             headers: HeaderPolicy::new(names, &surfaces).with_odd_names(gateway.limits.odd_names),
             surfaces,

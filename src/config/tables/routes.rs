@@ -12,8 +12,8 @@ use crate::config::source::Located;
 use crate::config::units::{millis, secs, write_duration};
 use crate::decide::method::Method;
 use crate::decide::route::{
-    Access, CredentialForwarding, Destination, DialectIndex, IssuerIndex, PathForms, Rewrite, Route, RouteConflict, RouteIndex,
-    RouteOptions, Router, TenantSegment, Trailers, UnknownTenant, Upgrade, UpstreamIndex, shadows,
+    Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router,
+    ServedRouteIndex, TenantSegment, Trailers, UnknownTenant, Upgrade, UpstreamIndex, shadows,
 };
 use crate::decide::surface::{Carry, Surface, SurfaceIndex};
 use crate::dialect::Dialect;
@@ -293,7 +293,7 @@ impl Builder<'_> {
         }
         if written.destination.is_none() {
             // What is wrong with its keys was reported.
-            return Destination::Served(IssuerIndex(0));
+            return Destination::Served(ServedRouteIndex(0));
         }
         self.check_presented(context, access, written);
         let Some(upstream) = context.upstream else {

@@ -11,13 +11,12 @@ use crate::config::schema::Kind;
 use crate::config::source::{Located, Place};
 use crate::config::units::secs;
 use crate::decide::method::Method;
-use crate::decide::route::{Access, Destination, IssuerIndex, UpstreamIndex};
+use crate::decide::route::{Access, Destination, ServedRouteIndex, UpstreamIndex};
 use crate::decide::surface::{Carry, Recipe, Records, SurfaceIndex};
-use crate::dialect::answer::{AnswerNames, AnswerTemplate, HookNames, Presence, Subject};
+use crate::dialect::answer::{AnswerNames, AnswerSubject, AnswerTemplate, CallerPresence, HookNames};
 use crate::dialect::template::TemplateError;
-use crate::issue::spec::{
-    Action, AnswerSpec, Extent, FieldKind, Issuer, Mint, Reach, Sessions, Source, TenantSource, UnknownFields, Unreadable,
-};
+use crate::snapshot::body_schema::{FieldKind, UnknownFields, UnreadableBody};
+use crate::snapshot::served_route::{Action, AnswerSpec, Extent, Mint, Reach, ServedRoute, Sessions, TenantSource, ValueSource};
 
 use super::Builder;
 use super::body::FieldTable;
@@ -43,7 +42,7 @@ table! {
         /// What happens to a body that is not one JSON object, or not `application/json`. `refuse`: the denial is
         /// `invalid_body` or `unsupported_media_type`. `empty`: it counts as an object without members, so the denial is
         /// `invalid_fields` and names the required fields.
-        unreadable_body: Located<Unreadable> = default("refuse");
+        unreadable_body: Located<UnreadableBody> = default("refuse");
         /// What is answered.
         answer: AnswerTable = absent("204");
         /// A request to a service before or after what the gateway does.
@@ -96,7 +95,7 @@ table! {
         /// Whose records these are.
         surface: Located<String> = required();
         /// Which record, for example `path.id`.
-        id: Located<Source> = required();
+        id: Located<ValueSource> = required();
         /// Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that
         /// the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.
         reach: Option<Located<ReachValue>> = absent("`tenant`");
@@ -187,7 +186,7 @@ table! {
         /// The claim's name.
         claim: Located<String> = required();
         /// Its value.
-        from: Located<Source> = required();
+        from: Located<ValueSource> = required();
     }
 }
 
@@ -200,7 +199,7 @@ choice! {
 }
 
 choice! {
-    for Unreadable {
+    for UnreadableBody {
         Refused = "refuse",
         Empty = "empty",
     }
@@ -284,7 +283,7 @@ impl Builder<'_> {
         self.check_messages(serve);
         // Without an action there is a mistake in its keys, which was reported.
         let Some(action) = serve.action.as_ref().and_then(|action| self.action(&in_scope, action)) else {
-            return Destination::Served(IssuerIndex(0));
+            return Destination::Served(ServedRouteIndex(0));
         };
         let hook = self.hook(shared, upstream, &in_scope, (serve, &action));
         self.check_forms(serve, &action);
@@ -293,14 +292,14 @@ impl Builder<'_> {
         let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
         let body = self.body_schema(&mut in_scope, written, serve);
         let mut issuers = self.issuers.borrow_mut();
-        issuers.push(Issuer {
+        issuers.push(ServedRoute {
             name: name.to_owned(),
             action,
             body,
             answer,
             hook,
         });
-        Destination::Served(IssuerIndex(issuers.len() - 1))
+        Destination::Served(ServedRouteIndex(issuers.len() - 1))
     }
 
     /// Whether every surface of the route can be asked: a body is read for one kind of credential, and what is never
@@ -442,7 +441,7 @@ impl Builder<'_> {
 
     fn parameter(&self, in_scope: &SourceScope<'_>, at: &Located<String>, name: &str) -> String {
         let source = Located {
-            value: Source::Path(name.to_owned()),
+            value: ValueSource::Path(name.to_owned()),
             at: at.at.clone(),
         };
         self.check_source(in_scope, &source, Parents::None);
@@ -617,14 +616,14 @@ fn says_something(in_scope: &SourceScope<'_>, action: &Action) -> bool {
 }
 
 pub(super) fn answer_names(in_scope: &SourceScope<'_>, action: &Action) -> AnswerNames {
-    let (subject, surfaces): (Subject, Vec<SurfaceIndex>) = match action {
-        Action::Mint { mints, .. } => (Subject::Credential, mints.iter().map(|m| m.surface).collect()),
+    let (subject, surfaces): (AnswerSubject, Vec<SurfaceIndex>) = match action {
+        Action::Mint { mints, .. } => (AnswerSubject::Credential, mints.iter().map(|m| m.surface).collect()),
         Action::Revoke { surface, .. } | Action::Rotate { surface, .. } | Action::SetRoles { surface, .. } => {
-            (Subject::Credential, vec![*surface])
+            (AnswerSubject::Credential, vec![*surface])
         }
-        Action::List { surface, .. } => (Subject::Credentials, vec![*surface]),
-        Action::ListRoles | Action::ListScopes => (Subject::Names, Vec::new()),
-        Action::LogOut { .. } | Action::SetPassword { .. } => (Subject::None, Vec::new()),
+        Action::List { surface, .. } => (AnswerSubject::Credentials, vec![*surface]),
+        Action::ListRoles | Action::ListScopes => (AnswerSubject::Names, Vec::new()),
+        Action::LogOut { .. } | Action::SetPassword { .. } => (AnswerSubject::None, Vec::new()),
     };
     let claims = surfaces
         .iter()
@@ -642,9 +641,9 @@ pub(super) fn answer_names(in_scope: &SourceScope<'_>, action: &Action) -> Answe
         caller_claims: in_scope.caller_claims(),
         subject,
         caller: if in_scope.has_caller() {
-            Presence::Present
+            CallerPresence::Present
         } else {
-            Presence::Absent
+            CallerPresence::Absent
         },
         ..AnswerNames::default()
     }

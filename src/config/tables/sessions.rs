@@ -11,7 +11,7 @@ use crate::config::secret::Reference;
 use crate::config::source::{Located, Place};
 use crate::config::units::{millis, secs, write_duration};
 use crate::decide::cors::OriginRule;
-use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord, SurfaceKind};
+use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, SessionRecord, SessionSurface, SurfaceKind};
 use crate::decide::token::{MIN_SECRET_LEN, TokenKeys, TokenRules};
 
 use super::Builder;
@@ -131,7 +131,7 @@ impl Builder<'_> {
             scopes_claim: session.scopes_claim.clone(),
             claim_headers: claim_headers(surface),
         };
-        Some(SurfaceKind::Session(Session {
+        Some(SurfaceKind::Session(SessionSurface {
             carriers: carriers?,
             rules: Box::new(rules),
             record: match session.record {

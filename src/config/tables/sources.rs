@@ -12,7 +12,8 @@ use crate::config::schema::Kind;
 use crate::config::source::{Located, Place};
 use crate::decide::route::Access;
 use crate::decide::surface::{Recipe, Surface, SurfaceIndex};
-use crate::issue::spec::{Fact, Field, FieldKind, Source, Value as ConstantValue};
+use crate::snapshot::body_schema::{FieldKind, FieldSpec};
+use crate::snapshot::served_route::{RecordFact, TextOrList as ConstantValue, ValueSource};
 
 use super::Builder;
 use super::gateway::GatewayTable;
@@ -26,43 +27,43 @@ const SOURCE: &str = "source: `path.<parameter>`, `body.<field>`, `caller.<fact>
 pub(super) const SOURCE_FORMS: &[Kind] = &[Kind::Text, Kind::Texts];
 
 /// What can be asked of a caller or a parent, besides `claims.<name>`.
-const FACTS: [(&str, Fact); 7] = [
-    ("id", Fact::Id),
-    ("subject", Fact::Subject),
-    ("tenant", Fact::Tenant),
-    ("mode", Fact::Mode),
-    ("scopes", Fact::Scopes),
-    ("login", Fact::Login),
-    ("name", Fact::Name),
+const FACTS: [(&str, RecordFact); 7] = [
+    ("id", RecordFact::Id),
+    ("subject", RecordFact::Subject),
+    ("tenant", RecordFact::Tenant),
+    ("mode", RecordFact::Mode),
+    ("scopes", RecordFact::Scopes),
+    ("login", RecordFact::Login),
+    ("name", RecordFact::Name),
 ];
 
 /// Reads the text of a source.
 #[must_use]
-pub(super) fn parse(text: &str) -> Option<Source> {
+pub(super) fn parse(text: &str) -> Option<ValueSource> {
     if let Some(constant) = text.strip_prefix('=') {
-        return Some(Source::Constant(ConstantValue::Text(constant.to_owned())));
+        return Some(ValueSource::Constant(ConstantValue::Text(constant.to_owned())));
     }
     let (of, what) = text.split_once('.')?;
     if what.is_empty() {
         return None;
     }
     match of {
-        "path" => Some(Source::Path(what.to_owned())),
-        "body" => Some(Source::Body(what.to_owned())),
-        "caller" => fact(what).map(Source::Caller),
-        "parent" => fact(what).map(Source::Parent),
+        "path" => Some(ValueSource::Path(what.to_owned())),
+        "body" => Some(ValueSource::Body(what.to_owned())),
+        "caller" => fact(what).map(ValueSource::Caller),
+        "parent" => fact(what).map(ValueSource::Parent),
         _ => None,
     }
 }
 
-fn fact(what: &str) -> Option<Fact> {
+fn fact(what: &str) -> Option<RecordFact> {
     if let Some(claim) = what.strip_prefix("claims.") {
-        return (!claim.is_empty()).then(|| Fact::Claim(claim.to_owned()));
+        return (!claim.is_empty()).then(|| RecordFact::Claim(claim.to_owned()));
     }
     FACTS.iter().find(|(name, _)| *name == what).map(|(_, fact)| fact.clone())
 }
 
-impl Value for Source {
+impl Value for ValueSource {
     const KIND: Kind = Kind::Either(SOURCE, SOURCE_FORMS);
 
     fn parse(entry: &Entry<'_>) -> Option<Self> {
@@ -100,7 +101,7 @@ pub(super) struct SourceScope<'s> {
     /// Parameters of the path.
     pub(super) params: Vec<String>,
     /// Fields of the body.
-    pub(super) fields: Vec<Field>,
+    pub(super) fields: Vec<FieldSpec>,
 }
 
 impl<'s> SourceScope<'s> {
@@ -133,7 +134,7 @@ impl<'s> SourceScope<'s> {
         !self.accepted.is_empty()
     }
 
-    pub(super) fn field(&self, name: &str) -> Option<&Field> {
+    pub(super) fn field(&self, name: &str) -> Option<&FieldSpec> {
         self.fields.iter().find(|f| f.name == name)
     }
 
@@ -175,15 +176,15 @@ impl Builder<'_> {
     }
 
     /// Reports a source that refers to something that is not there. Answers the source itself.
-    pub(super) fn check_source(&self, in_scope: &SourceScope<'_>, source: &Located<Source>, parents: Parents) -> Source {
+    pub(super) fn check_source(&self, in_scope: &SourceScope<'_>, source: &Located<ValueSource>, parents: Parents) -> ValueSource {
         match &source.value {
-            Source::Constant(_) => {}
-            Source::Path(name) if !in_scope.params.contains(name) => self.report.error(
+            ValueSource::Constant(_) => {}
+            ValueSource::Path(name) if !in_scope.params.contains(name) => self.report.error(
                 &source.at,
                 format!("the path has no parameter `{}`", shorten(name)),
                 Some(suggest(name, in_scope.params.iter().map(String::as_str), "a parameter")),
             ),
-            Source::Body(name) => match in_scope.field(name).map(|field| &field.kind) {
+            ValueSource::Body(name) => match in_scope.field(name).map(|field| &field.kind) {
                 None => self.unknown_field(in_scope, name, &source.at),
                 Some(FieldKind::Object | FieldKind::Any { .. }) => self.report.error(
                     &source.at,
@@ -192,19 +193,19 @@ impl Builder<'_> {
                 ),
                 Some(_) => {}
             },
-            Source::Path(_) => {}
-            Source::Caller(fact) => {
+            ValueSource::Path(_) => {}
+            ValueSource::Caller(fact) => {
                 if !in_scope.has_caller() {
                     self.nobody_calls(&source.at);
-                } else if let Fact::Claim(claim) = fact {
+                } else if let RecordFact::Claim(claim) = fact {
                     self.check_claim(claim, &in_scope.caller_claims(), &source.at);
                 }
             }
-            Source::Parent(_) if parents == Parents::None => {
+            ValueSource::Parent(_) if parents == Parents::None => {
                 self.report
                     .error(&source.at, "there is no parent here", Some("name one with `parent`".to_owned()))
             }
-            Source::Parent(_) => {}
+            ValueSource::Parent(_) => {}
         }
         source.value.clone()
     }
@@ -336,12 +337,15 @@ mod tests {
 
     #[test]
     fn sources_are_read_and_other_texts_are_not() {
-        assert_eq!(parse("path.id"), Some(Source::Path("id".into())));
-        assert_eq!(parse("body.role"), Some(Source::Body("role".into())));
-        assert_eq!(parse("caller.claims.tid"), Some(Source::Caller(Fact::Claim("tid".into()))));
-        assert_eq!(parse("parent.login"), Some(Source::Parent(Fact::Login)));
-        assert_eq!(parse("="), Some(Source::Constant(ConstantValue::Text(String::new()))));
-        assert_eq!(parse("=body.x"), Some(Source::Constant(ConstantValue::Text("body.x".into()))));
+        assert_eq!(parse("path.id"), Some(ValueSource::Path("id".into())));
+        assert_eq!(parse("body.role"), Some(ValueSource::Body("role".into())));
+        assert_eq!(
+            parse("caller.claims.tid"),
+            Some(ValueSource::Caller(RecordFact::Claim("tid".into())))
+        );
+        assert_eq!(parse("parent.login"), Some(ValueSource::Parent(RecordFact::Login)));
+        assert_eq!(parse("="), Some(ValueSource::Constant(ConstantValue::Text(String::new()))));
+        assert_eq!(parse("=body.x"), Some(ValueSource::Constant(ConstantValue::Text("body.x".into()))));
         for bad in ["", "id", "path", "path.", "caller.password", "caller.claims.", "query.x", "Body.x"] {
             assert_eq!(parse(bad), None, "{bad}");
         }

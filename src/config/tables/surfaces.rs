@@ -14,8 +14,8 @@ use crate::config::source::{Located, Place};
 use crate::decide::headers::IdentityNames;
 use crate::decide::kinds::KeyOrigin;
 use crate::decide::surface::{
-    Account, AccountFields, ApiKey, Basic, BodyField, Carrier, Halves, KeyPair, KeyPrefix, OverlapKind, Password, SigningSecret, Surface,
-    SurfaceIndex, SurfaceKind, overlaps,
+    AccountFields, AccountSurface, ApiKeySurface, BasicPassword, BasicSurface, BodyField, Carrier, HalfCarriers, KeyPairSurface, KeyPrefix,
+    OverlapKind, SigningSecretSurface, Surface, SurfaceIndex, SurfaceKind, overlaps,
 };
 use crate::decide::token::ClaimHeader;
 use crate::wire::framing::is_token;
@@ -118,7 +118,7 @@ table! {
         secret_prefixes: Option<Prefixes> = absent("required unless `password = \"empty\"`");
         /// What stands behind the colon: the secret half of a pair (`curl -u key:secret`), or nothing, where the user name
         /// is the whole key (`curl -u key:`). Neither form is taken where the other is configured.
-        password: BasicPassword = default("secret");
+        password: PasswordForm = default("secret");
         /// With `generated` only keys made by durward exist, and a wrong checksum or MAC is refused before any look-up;
         /// `imported` also knows keys made elsewhere.
         keys: KeyOrigin = default("generated");
@@ -126,7 +126,7 @@ table! {
 }
 
 choice! {
-    pub enum BasicPassword {
+    pub enum PasswordForm {
         Secret = "secret",
         Empty = "empty",
     }
@@ -355,7 +355,7 @@ impl Builder<'_> {
         match &surface.kind {
             SurfaceKindTable::ApiKey(key) => {
                 let (carriers, prefixes) = (self.carriers(&key.carry.0), self.prefixes(&key.prefixes));
-                Some(SurfaceKind::ApiKey(ApiKey {
+                Some(SurfaceKind::ApiKey(ApiKeySurface {
                     carriers: carriers?,
                     prefixes: prefixes?,
                     keys: key.keys,
@@ -367,7 +367,7 @@ impl Builder<'_> {
                 let halves = self.halves(pair);
                 let (keys_found, secrets_found) = (self.prefixes(&pair.key_prefixes)?, self.prefixes(&pair.secret_prefixes)?);
                 self.check_pair(&keys_found, &secrets_found, &pair.secret_prefixes);
-                Some(SurfaceKind::KeyPair(KeyPair {
+                Some(SurfaceKind::KeyPair(KeyPairSurface {
                     halves: halves?,
                     key_prefixes: keys_found,
                     secret_prefixes: secrets_found,
@@ -378,7 +378,7 @@ impl Builder<'_> {
             SurfaceKindTable::Account(account) => self.account(account),
             SurfaceKindTable::Session(session) => self.session(surface, session, gateway, owners),
             SurfaceKindTable::External(external) => self.external(surface, external),
-            SurfaceKindTable::SigningSecret(secret) => Some(SurfaceKind::SigningSecret(SigningSecret {
+            SurfaceKindTable::SigningSecret(secret) => Some(SurfaceKind::SigningSecret(SigningSecretSurface {
                 prefixes: self.prefixes(&secret.prefixes)?,
             })),
         }
@@ -389,8 +389,8 @@ impl Builder<'_> {
         let secrets = written.secret_prefixes.as_ref();
         let found = secrets.map(|at| (self.prefixes(at), at));
         let password = match (written.password, found) {
-            (BasicPassword::Empty, None) => Password::Empty,
-            (BasicPassword::Empty, Some((_, secrets))) => {
+            (PasswordForm::Empty, None) => BasicPassword::Empty,
+            (PasswordForm::Empty, Some((_, secrets))) => {
                 self.report.error(
                     &secrets.at,
                     "`secret_prefixes` has no effect with `password = \"empty\"`",
@@ -398,14 +398,14 @@ impl Builder<'_> {
                 );
                 return None;
             }
-            (BasicPassword::Secret, None) => return self.needs::<BasicTable, _>(&written.at, "basic", "secret_prefixes"),
-            (BasicPassword::Secret, Some((prefixes, at))) => {
+            (PasswordForm::Secret, None) => return self.needs::<BasicTable, _>(&written.at, "basic", "secret_prefixes"),
+            (PasswordForm::Secret, Some((prefixes, at))) => {
                 let prefixes = prefixes?;
                 self.check_pair(key_prefixes.as_ref()?, &prefixes, at);
-                Password::Secret { prefixes }
+                BasicPassword::Secret { prefixes }
             }
         };
-        Some(SurfaceKind::Basic(Basic {
+        Some(SurfaceKind::Basic(BasicSurface {
             key_prefixes: key_prefixes?,
             password,
             keys: written.keys,
@@ -413,7 +413,7 @@ impl Builder<'_> {
     }
 
     /// Where the halves of a pair are presented.
-    fn halves(&self, pair: &KeyPairTable) -> Option<Halves> {
+    fn halves(&self, pair: &KeyPairTable) -> Option<HalfCarriers> {
         let (field, secret_field) = (&pair.key_field, &pair.secret_field);
         self.has_effect(&pair.at, &pair.key_max, "key_max", (field.is_some(), "key_field"));
         self.has_effect(&pair.at, &pair.secret_max, "secret_max", (secret_field.is_some(), "secret_field"));
@@ -430,7 +430,7 @@ impl Builder<'_> {
             let key = self.needed::<KeyPairTable, _>(pair.key_field.as_ref(), &pair.at, "key_pair", "key_field");
             let secret = self.needed::<KeyPairTable, _>(secret_field.as_ref(), &pair.at, "key_pair", "secret_field");
             let [key, secret] = self.body_fields([(key?, pair.key_max.value), (secret?, pair.secret_max.value)])?;
-            return Some(Halves::Body { key, secret });
+            return Some(HalfCarriers::Body { key, secret });
         }
         let key = self.needed::<KeyPairTable, _>(pair.key_header.as_ref(), &pair.at, "key_pair", "key_header");
         let secret = self.needed::<KeyPairTable, _>(pair.secret_header.as_ref(), &pair.at, "key_pair", "secret_header");
@@ -440,7 +440,7 @@ impl Builder<'_> {
             self.report
                 .error(&secret.at, "both halves of a pair would be in the same header", None);
         }
-        sound.iter().all(|ok| *ok).then(|| Halves::Headers {
+        sound.iter().all(|ok| *ok).then(|| HalfCarriers::Headers {
             key: key.value.to_ascii_lowercase(),
             secret: secret.value.to_ascii_lowercase(),
         })
@@ -456,12 +456,12 @@ impl Builder<'_> {
             (password.is_some(), "password_field"),
         );
         if login.is_none() && password.is_none() {
-            return Some(SurfaceKind::Account(Account { fields: None }));
+            return Some(SurfaceKind::Account(AccountSurface { fields: None }));
         }
         let login = self.needed::<AccountTable, _>(login.as_ref(), &account.at, "account", "login_field");
         let password = self.needed::<AccountTable, _>(password.as_ref(), &account.at, "account", "password_field");
         let [login, password] = self.body_fields([(login?, account.login_max.value), (password?, account.password_max.value)])?;
-        Some(SurfaceKind::Account(Account {
+        Some(SurfaceKind::Account(AccountSurface {
             fields: Some(AccountFields { login, password }),
         }))
     }

@@ -2,7 +2,7 @@
 
 use super::cases::served::SERVED;
 use super::*;
-use crate::issue::spec::{Action, Source, Value};
+use crate::snapshot::served_route::{Action, TextOrList, ValueSource};
 
 const ROLES: &str = "[roles.full]\nscopes = [\"orders:read\", \"orders:write\"]\n[roles.reader]\nscopes = [\"orders:read\"]\n";
 
@@ -30,12 +30,12 @@ fn roles_of_a_mint_are_found_by_name_and_by_id() {
     let id = RoleId::of_name("full");
     for roles in ["\"full\"".to_owned(), format!("\"{}\"", id.as_str())] {
         let loaded = with_mint(KEYS, &format!("roles = [{roles}]\n")).unwrap_or_else(|e| panic!("{e}"));
-        let Action::Mint { mints, .. } = &loaded.snapshot.issuers[0].action else {
+        let Action::Mint { mints, .. } = &loaded.snapshot.served_routes[0].action else {
             panic!("a mint");
         };
         assert_eq!(
             mints[0].roles,
-            Some(Source::Constant(Value::List(vec![id.as_str().to_owned()]))),
+            Some(ValueSource::Constant(TextOrList::List(vec![id.as_str().to_owned()]))),
             "{roles}"
         );
     }

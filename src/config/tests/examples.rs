@@ -36,6 +36,6 @@ fn every_example_is_right_before_anything_exists() {
             _ => &[],
         };
         assert_eq!(warnings, known, "{name}");
-        assert!(!loaded.snapshot.issuers.is_empty(), "{name} serves something");
+        assert!(!loaded.snapshot.served_routes.is_empty(), "{name} serves something");
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::reload::reload_from;
-use crate::decide::external::{Addresses, ExternalRules, IssuerAlgorithm, KeySet, Tenants};
-use crate::decide::surface::{External, SurfaceKind};
+use crate::decide::external::{ExternalRules, FetchAddresses, IssuerAlgorithm, KeySet, Tenants};
+use crate::decide::surface::{ExternalSurface, SurfaceKind};
 use crate::decide::token::ClaimLists;
 
 const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -28,7 +28,7 @@ fn files(issuers: &str, set: &str) -> InMemory {
 
 fn rules(loaded: &Loaded) -> &ExternalRules {
     let rules = loaded.snapshot.surfaces.iter().find_map(|surface| match &surface.kind {
-        SurfaceKind::External(External { rules, .. }) => Some(&**rules),
+        SurfaceKind::External(ExternalSurface { rules, .. }) => Some(&**rules),
         _ => None,
     });
     rules.unwrap()
@@ -66,7 +66,7 @@ fn an_issuer_of_a_url_is_fetched_with_care() {
         ("login.example.com", 8443, "/keys?v=1")
     );
     assert_eq!((url.refresh, url.keep), (Duration::from_secs(30), Duration::from_secs(3_600)));
-    assert_eq!(url.addresses, Addresses::Public);
+    assert_eq!(url.addresses, FetchAddresses::Public);
     assert!(matches!(&issuer.tenants, Tenants::One(tenant) if tenant.as_str() == "acme"));
     assert!(
         issuer.keys.usable(crate::base::clock::BootMillis(0)).is_none(),
@@ -185,7 +185,7 @@ fn a_reload_keeps_fetched_keys_of_the_same_issuer_and_no_others() {
     let keys_after = |files: &InMemory| {
         let loaded = reload_from(Path::new("/c/gateway.toml"), &before.settings, &before.snapshot, files).unwrap();
         let found = loaded.snapshot.surfaces.iter().find_map(|surface| match &surface.kind {
-            SurfaceKind::External(External { rules, .. }) => Some(Arc::clone(&rules.issuers[0].keys)),
+            SurfaceKind::External(ExternalSurface { rules, .. }) => Some(Arc::clone(&rules.issuers[0].keys)),
             _ => None,
         });
         found.unwrap()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::decide::rate::{By, Counted, Rate, WhenUnavailable};
+use crate::decide::rate::{CountedIn, LimitBy, Rate, WhenUnavailable};
 
 const PUBLIC: &str = "[[routes]]\npath = \"/open\"\naccess = \"public\"\n";
 
@@ -23,10 +23,14 @@ fn a_route_has_its_own_limits_or_those_of_all_routes() {
         let limits = loaded.snapshot.routes[n].limits.iter();
         limits.map(|l| (l.by, l.rate)).collect::<Vec<_>>()
     };
-    assert_eq!(limits(0), [(By::Address, rate(5, 1)), (By::Tenant, rate(1_000, 3_600))]);
-    assert_eq!(limits(1), [(By::Address, rate(5, 1))], "nobody's tenant is known on a public route");
+    assert_eq!(limits(0), [(LimitBy::Address, rate(5, 1)), (LimitBy::Tenant, rate(1_000, 3_600))]);
+    assert_eq!(
+        limits(1),
+        [(LimitBy::Address, rate(5, 1))],
+        "nobody's tenant is known on a public route"
+    );
     assert_eq!(limits(2), []);
-    assert_eq!(limits(3), [(By::Route, rate(120, 60))]);
+    assert_eq!(limits(3), [(LimitBy::Route, rate(120, 60))]);
     assert!(check_with("", "").unwrap().snapshot.routes[0].limits.is_empty());
 }
 
@@ -36,9 +40,9 @@ fn a_shared_limit_says_what_holds_without_the_store() {
                     { by = \"address\", rate = \"2/1s\", shared = true, when_unavailable = \"refuse\" }, { by = \"address\", rate = \"3/1s\" }]\n";
     let loaded = check_with("", upstream).unwrap();
     let counted = |n: usize| loaded.snapshot.routes[0].limits.iter().nth(n).unwrap().counted;
-    assert_eq!(counted(0), Counted::Together(WhenUnavailable::CountHere));
-    assert_eq!(counted(1), Counted::Together(WhenUnavailable::Refuse));
-    assert_eq!(counted(2), Counted::Here);
+    assert_eq!(counted(0), CountedIn::Together(WhenUnavailable::CountHere));
+    assert_eq!(counted(1), CountedIn::Together(WhenUnavailable::Refuse));
+    assert_eq!(counted(2), CountedIn::Here);
     let warnings = loaded
         .warnings
         .iter()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cases::served::SERVED;
 use super::*;
-use crate::snapshot::{HashPlaces, LogInSettings};
+use crate::snapshot::{HashingLimits, LogInSettings};
 
 const SIGN_UP: &str = "[[routes]]\npath = \"/sign-up\"\nmethods = [\"POST\"]\naccess = \"public\"\nserve = \"mint\"\ntenant = \"new\"\n\
      body = { email = { type = \"email\" }, password = { type = \"secret\" } }\n\
@@ -24,9 +24,9 @@ fn settings_are_read_and_their_defaults_are_the_documented_ones() {
     let at_once = settings.log_in.hashes.at_once;
     assert!((1..=4).contains(&at_once), "{at_once}");
     let usual = LogInSettings::default();
-    let hashes = HashPlaces { at_once, ..usual.hashes };
+    let hashes = HashingLimits { at_once, ..usual.hashes };
     assert_eq!(settings.log_in, LogInSettings { hashes, ..usual });
-    assert_eq!(settings.sign_up, HashPlaces { at_once: 1, waiting: 24 });
+    assert_eq!(settings.sign_up, HashingLimits { at_once: 1, waiting: 24 });
 
     let written = "[log_in]\nwindow = \"1h\"\ntries_per_account_and_address = 5\ntries_per_address = 6\ntries_per_account = 7\nknown_for = \"2h\"\n\
                    hashes_at_once = 8\nhashes_waiting = 9\n[sign_up]\nhashes_at_once = 2\nhashes_waiting = 3\n";
@@ -37,10 +37,10 @@ fn settings_are_read_and_their_defaults_are_the_documented_ones() {
         tries_per_address: 6,
         tries_per_account: 7,
         known_for: Duration::from_secs(7_200),
-        hashes: HashPlaces { at_once: 8, waiting: 9 },
+        hashes: HashingLimits { at_once: 8, waiting: 9 },
     };
     assert_eq!(settings.log_in, wanted);
-    assert_eq!(settings.sign_up, HashPlaces { at_once: 2, waiting: 3 });
+    assert_eq!(settings.sign_up, HashingLimits { at_once: 2, waiting: 3 });
     let running = check_with("", "").unwrap().settings;
     let waiting = settings.needing_restart(&running);
     assert!(["log_in", "sign_up"].iter().all(|part| waiting.contains(part)), "{waiting:?}");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::decide::surface::{
-    Account, ApiKey, Carrier, CookieSpec, DEFAULT_RANDOM, Halves, KeyPair, Minting, Refresh, SameSite, Session, SessionRecord, Surface,
-    SurfaceKind,
+    AccountSurface, ApiKeySurface, Carrier, CookieSpec, DEFAULT_RANDOM, HalfCarriers, KeyPairSurface, Minting, Refresh, SameSite,
+    SessionRecord, SessionSurface, Surface, SurfaceKind,
 };
 
 /// The surface `x` of a configuration.
@@ -21,7 +21,7 @@ fn built(text: &str) -> Surface {
 #[test]
 fn a_key_has_256_random_bits_unless_it_has_more() {
     let random = |more: &str| match built(&format!("kind = \"api_key\"\nprefixes = [\"x\"]\n{more}")).kind {
-        SurfaceKind::ApiKey(ApiKey { random, .. }) => random,
+        SurfaceKind::ApiKey(ApiKeySurface { random, .. }) => random,
         other => panic!("{other:?}"),
     };
     assert_eq!(random(""), DEFAULT_RANDOM);
@@ -35,8 +35,8 @@ fn the_halves_of_a_pair_may_be_in_a_body() {
     );
     assert!(surface.is_presented_in_body());
     assert!(!surface.uses_header(b"api_key"));
-    let SurfaceKind::KeyPair(KeyPair {
-        halves: Halves::Body { key, secret },
+    let SurfaceKind::KeyPair(KeyPairSurface {
+        halves: HalfCarriers::Body { key, secret },
         ..
     }) = surface.kind
     else {
@@ -48,7 +48,7 @@ fn the_halves_of_a_pair_may_be_in_a_body() {
 
 #[test]
 fn an_account_is_presented_in_a_body_or_never() {
-    let SurfaceKind::Account(Account { fields: Some(fields) }) =
+    let SurfaceKind::Account(AccountSurface { fields: Some(fields) }) =
         built("kind = \"account\"\nlogin_field = \"email\"\npassword_field = \"password\"\n").kind
     else {
         panic!("no fields");
@@ -56,7 +56,7 @@ fn an_account_is_presented_in_a_body_or_never() {
     assert_eq!((fields.login.name.as_str(), fields.login.max), ("email", 254));
     assert_eq!((fields.password.name.as_str(), fields.password.max), ("password", 128));
     let bare = built("kind = \"account\"\n");
-    assert!(matches!(bare.kind, SurfaceKind::Account(Account { fields: None })));
+    assert!(matches!(bare.kind, SurfaceKind::Account(AccountSurface { fields: None })));
     assert!(bare.is_presented_in_body() && bare.has_records());
 }
 
@@ -70,7 +70,7 @@ fn a_session_with_records_of_its_own_is_renewed_and_set_as_a_cookie() {
     ));
     assert!(surface.has_records());
     assert_eq!(surface.record_surface().as_str(), "x");
-    let SurfaceKind::Session(Session {
+    let SurfaceKind::Session(SessionSurface {
         record, minting, carriers, ..
     }) = surface.kind
     else {
@@ -99,7 +99,7 @@ fn a_session_without_a_lifetime_is_minted_elsewhere() {
     let surface = built(&format!("{SESSION}record_surface = \"api\"\ncarry = [\"cookie:s\"]\n"));
     assert!(!surface.has_records());
     assert_eq!(surface.record_surface().as_str(), "api");
-    assert!(matches!(surface.kind, SurfaceKind::Session(Session { minting: None, .. })));
+    assert!(matches!(surface.kind, SurfaceKind::Session(SessionSurface { minting: None, .. })));
 }
 
 #[test]

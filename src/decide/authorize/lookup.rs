@@ -1,7 +1,7 @@
 //! From a presented credential to the fingerprints its record may be found by.
 
 use crate::base::credential::Credential;
-use crate::base::fingerprint::{Fingerprint, Part, Peppers, sha256};
+use crate::base::fingerprint::{CredentialPart, Fingerprint, Peppers, sha256};
 use crate::base::key::mac_holds;
 use crate::base::principal::TokenClaims;
 use crate::decide::surface::{FindBy, Maker, Surface};
@@ -61,7 +61,7 @@ pub fn fingerprints<'a>(
         .chain(generated.filter_map(move |pepper| {
             surface
                 .kind
-                .with_key(credential, |text| pepper.fingerprint(&surface.name, Part::Key, text))
+                .with_key(credential, |text| pepper.fingerprint(&surface.name, CredentialPart::Key, text))
         }))
-        .chain(imported.map(|(pepper, hash)| pepper.fingerprint_of_sha256(&surface.name, Part::Key, &hash)))
+        .chain(imported.map(|(pepper, hash)| pepper.fingerprint_of_sha256(&surface.name, CredentialPart::Key, &hash)))
 }

@@ -2,7 +2,7 @@
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::cors::CorsPolicy;
-use crate::decide::headers::Scheme;
+use crate::decide::headers::UriScheme;
 use crate::wire::fields::Fields;
 
 /// Who attached a credential, and whether that can be trusted on a changing method.
@@ -25,7 +25,7 @@ impl Carried {
     pub fn of<'r>(
         credential: &Credential<'_>,
         fields: &'r Fields,
-        own: impl FnOnce() -> (&'r str, Scheme),
+        own: impl FnOnce() -> (&'r str, UriScheme),
         pages: Option<&CorsPolicy>,
     ) -> Self {
         if credential.origin() == TokenOrigin::Header {
@@ -73,7 +73,7 @@ pub fn may_open(fields: &Fields, authority: &str, pages: &CorsPolicy) -> bool {
 /// - `Origin: null`, either header twice, or neither of them: no proof. `Referer` is not asked, and
 ///   neither is the content type: forms can send JSON as `text/plain`.
 #[must_use]
-pub fn cross_site_proof(fields: &Fields, authority: &str, scheme: Scheme) -> bool {
+pub fn cross_site_proof(fields: &Fields, authority: &str, scheme: UriScheme) -> bool {
     let (Ok(site), Ok(origin)) = (fields.one("sec-fetch-site"), fields.one("origin")) else {
         return false;
     };
@@ -88,17 +88,17 @@ pub fn cross_site_proof(fields: &Fields, authority: &str, scheme: Scheme) -> boo
 
 /// Whether an `Origin` is this authority over either scheme.
 fn is_host_of(origin: &[u8], authority: &str) -> bool {
-    [Scheme::Http, Scheme::Https]
+    [UriScheme::Http, UriScheme::Https]
         .into_iter()
         .any(|scheme| is_origin(origin, authority, scheme))
 }
 
 /// Whether an `Origin` (RFC 6454, section 6.2) is this scheme and authority, default ports left out
 /// on either side.
-fn is_origin(origin: &[u8], authority: &str, scheme: Scheme) -> bool {
+fn is_origin(origin: &[u8], authority: &str, scheme: UriScheme) -> bool {
     let (begin, default_port) = match scheme {
-        Scheme::Http => (b"http://".as_slice(), b":80".as_slice()),
-        Scheme::Https => (b"https://".as_slice(), b":443".as_slice()),
+        UriScheme::Http => (b"http://".as_slice(), b":80".as_slice()),
+        UriScheme::Https => (b"https://".as_slice(), b":443".as_slice()),
     };
     let Some(host) = origin.strip_prefix(begin) else {
         return false;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use super::*;
 use crate::base::clock::UnixMillis;
 use crate::base::credential::Credential;
-use crate::base::fingerprint::{Fingerprint, Part, Pepper, Peppers};
+use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper, Peppers};
 use crate::base::ids::{RoleId, TenantId};
-use crate::base::principal::{CredentialRecord, Facts, Parent, RoleRecord, Roles, State, TokenClaims};
+use crate::base::principal::{CredentialRecord, CredentialState, Facts, Parent, RoleRecord, Roles, TokenClaims};
 use crate::decide::samples::{self, api_key, claims, key_pair, route_for, scopes, session, token_rules};
-use crate::decide::surface::{Carrier, KeyOrigin, KeyPair, SurfaceKind};
+use crate::decide::surface::{Carrier, KeyOrigin, KeyPairSurface, SurfaceKind};
 
 mod lookup;
 mod matrix;
+mod reauthorize;
 mod site;
 
 const NOW: UnixMillis = UnixMillis(1_000_000_000);
@@ -46,7 +47,7 @@ struct Case {
     carried: Carried,
     /// `None`: what whoever has the credential proves.
     proof: Option<Proof>,
-    authority: Authority,
+    scope_grants: ScopeGrants,
 }
 
 impl Case {
@@ -64,7 +65,7 @@ impl Case {
             mode: Some(Mode::Live),
             carried: Carried::Explicitly,
             proof: None,
-            authority: Authority::default(),
+            scope_grants: ScopeGrants::default(),
         }
     }
 
@@ -89,7 +90,7 @@ impl Case {
         let peppers = peppers(&[1]);
         let name = &case.surfaces[PAIR.0].name;
         case.facts.credential.mode = Some(Mode::Live);
-        case.facts.credential.secret_fingerprint = Some(peppers.first().fingerprint(name, Part::Secret, b"sk_live_right"));
+        case.facts.credential.secret_fingerprint = Some(peppers.first().fingerprint(name, CredentialPart::Secret, b"sk_live_right"));
         case.proof = Some(case.compare(b"sk_live_right"));
         case
     }
@@ -111,7 +112,7 @@ impl Case {
             presented_mode: self.mode,
             carried: self.carried,
             proof: self.proof.unwrap_or(proven),
-            authority: &self.authority,
+            scope_grants: &self.scope_grants,
         };
         let facts = Arc::new(self.facts);
         authorize(&request, Principal::new(facts, self.token.map(Box::new)), NOW)
@@ -213,8 +214,10 @@ fn the_modes_of_prefix_record_and_surface_agree() {
 
 #[test]
 fn j16_what_ends_the_record_ends_its_sessions() {
-    Case::session().refused(Denial::RevokedCredential, |c| c.facts.credential.state = State::Revoked { at: NOW });
-    Case::session().refused(Denial::DisabledCredential, |c| c.facts.credential.state = State::Disabled);
+    Case::session().refused(Denial::RevokedCredential, |c| {
+        c.facts.credential.state = CredentialState::Revoked { at: NOW }
+    });
+    Case::session().refused(Denial::DisabledCredential, |c| c.facts.credential.state = CredentialState::Disabled);
     Case::session().refused(Denial::InactiveTenant, |c| c.facts.tenant.active = false);
     Case::session().refused(Denial::ExpiredCredential, |c| c.facts.credential.expires_at = Some(NOW));
     Case::session().refused(Denial::RevokedCredential, |c| {
@@ -276,7 +279,11 @@ fn k1_a_pair_needs_its_own_secret_and_the_proof_of_no_other() {
 
 #[test]
 fn a_wrong_secret_learns_nothing_of_the_record() {
-    for state in [State::Active, State::Disabled, State::Revoked { at: NOW }] {
+    for state in [
+        CredentialState::Active,
+        CredentialState::Disabled,
+        CredentialState::Revoked { at: NOW },
+    ] {
         Case::pair().refused(Denial::WrongSecret, |c| {
             c.facts.credential.state = state;
             c.facts.tenant.active = false;
@@ -284,7 +291,9 @@ fn a_wrong_secret_learns_nothing_of_the_record() {
             c.proof = Some(c.compare(b"sk_live_wrong"));
         });
     }
-    Case::pair().refused(Denial::RevokedCredential, |c| c.facts.credential.state = State::Revoked { at: NOW });
+    Case::pair().refused(Denial::RevokedCredential, |c| {
+        c.facts.credential.state = CredentialState::Revoked { at: NOW }
+    });
 }
 
 #[test]
@@ -312,7 +321,7 @@ fn the_scopes_of_roles_are_added_to_the_records_own() {
             c.facts.credential.scopes = scopes(&["orders:read"]);
             c.facts.credential.extras_mut().roles = roles.iter().map(|name| RoleId::of_name(name)).collect();
             c.facts.roles = vec![role("clerk", Some("acme"), &["orders:write"])];
-            c.authority.roles = Roles::new([role("viewer", None, &["orders:list", "orders:read"])]);
+            c.scope_grants.roles = Roles::new([role("viewer", None, &["orders:list", "orders:read"])]);
             c.route = route_for(&[0], &["orders:read"]);
         })
     };
@@ -329,7 +338,7 @@ fn a_key_without_scopes_and_roles_can_do_nothing_and_with_a_role_what_that_allow
         move |c: &mut Case| {
             c.facts.credential.scopes = scopes(&[]);
             c.facts.credential.extras_mut().roles = roles.iter().map(|name| RoleId::of_name(name)).collect();
-            c.authority.roles = Roles::new([role("viewer", None, &["orders:read"])]);
+            c.scope_grants.roles = Roles::new([role("viewer", None, &["orders:read"])]);
             c.route = route_for(&[0], &["orders:read"]);
         }
     };
@@ -344,7 +353,7 @@ fn a_token_is_narrowed_to_what_its_record_holds_by_its_roles_too() {
         move |c: &mut Case| {
             c.facts.credential.scopes = scopes(&[]);
             c.facts.credential.extras_mut().roles = vec![RoleId::of_name("viewer")];
-            c.authority.roles = Roles::new([role("viewer", None, &["orders:read"])]);
+            c.scope_grants.roles = Roles::new([role("viewer", None, &["orders:read"])]);
             c.token.as_mut().unwrap().scopes = Some(scopes(claimed));
         }
     };
@@ -370,8 +379,11 @@ fn what_ends_a_parent_ends_the_child() {
     };
     for case in [Case::key, Case::session] {
         let _ = case().admitted(on_parent(|_| ()));
-        case().refused(Denial::RevokedCredential, on_parent(|p| p.state = State::Revoked { at: NOW }));
-        case().refused(Denial::DisabledCredential, on_parent(|p| p.state = State::Disabled));
+        case().refused(
+            Denial::RevokedCredential,
+            on_parent(|p| p.state = CredentialState::Revoked { at: NOW }),
+        );
+        case().refused(Denial::DisabledCredential, on_parent(|p| p.state = CredentialState::Disabled));
         case().refused(Denial::ExpiredCredential, on_parent(|p| p.expires_at = Some(NOW)));
         case().refused(Denial::RevokedCredential, on_parent(|p| p.valid_after = Some(NOW)));
         case().refused(Denial::InsufficientScope, on_parent(|p| p.scopes = scopes(&[])));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn rules(origins: &[&str], cookies: Cookies) -> CorsRules {
+fn rules(origins: &[&str], cookies: CorsCookies) -> CorsRules {
     CorsRules {
         origins: origins.iter().map(|text| OriginRule::parse(text).expect(text)).collect(),
         cookies,
@@ -14,7 +14,7 @@ fn rules(origins: &[&str], cookies: Cookies) -> CorsRules {
     }
 }
 
-fn policy(origins: &[&str], cookies: Cookies) -> CorsPolicy {
+fn policy(origins: &[&str], cookies: CorsCookies) -> CorsPolicy {
     CorsPolicy::new(&rules(origins, cookies), ["x-portal-session"], ["X-Session-Token"])
 }
 
@@ -143,7 +143,7 @@ proptest! {
     fn no_bytes_are_too_odd_to_be_judged(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let known = PageOrigin::parse(&bytes).is_some();
         prop_assert!(!known || bytes.is_ascii());
-        let policy = policy(&["https://app.example.com", "https://*.example.com"], Cookies::Used);
+        let policy = policy(&["https://app.example.com", "https://*.example.com"], CorsCookies::Used);
         prop_assert!(!policy.trusts(&bytes) || bytes.to_ascii_lowercase().starts_with(b"https://"));
     }
 
@@ -164,7 +164,7 @@ fn every_answer_to_a_listed_origin_says_that_its_page_may_read_it() {
     };
     let app = [("Origin", "https://app.example.com")];
     let exposed = "Access-Control-Expose-Headers: X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-Session-Token, X-Total";
-    let with = policy(&["https://app.example.com"], Cookies::Used);
+    let with = policy(&["https://app.example.com"], CorsCookies::Used);
     assert_eq!(
         marked(&with, &app, &[]),
         [
@@ -174,12 +174,12 @@ fn every_answer_to_a_listed_origin_says_that_its_page_may_read_it() {
             exposed,
         ]
     );
-    let without = policy(&["https://app.example.com"], Cookies::Unused);
+    let without = policy(&["https://app.example.com"], CorsCookies::Unused);
     assert_eq!(
         marked(&without, &app, &[]),
         ["Vary: Origin", "Access-Control-Allow-Origin: https://app.example.com", exposed]
     );
-    let any = policy(&["*"], Cookies::Unused);
+    let any = policy(&["*"], CorsCookies::Unused);
     assert_eq!(marked(&any, &app, &[]), ["Vary: Origin", "Access-Control-Allow-Origin: *", exposed]);
     // Nobody else gets a field, whatever the service says, but caches are told that answers differ.
     let of_service = [
@@ -211,7 +211,7 @@ fn every_answer_to_a_listed_origin_says_that_its_page_may_read_it() {
 
 #[test]
 fn vary_is_merged_into_what_the_service_says() {
-    let policy = policy(&["https://app.example.com"], Cookies::Unused);
+    let policy = policy(&["https://app.example.com"], CorsCookies::Unused);
     for (before, after) in [
         (&[][..], "Origin"),
         (&["Accept-Encoding"], "Accept-Encoding, Origin"),
@@ -245,7 +245,7 @@ fn asked(cors: &Cors, pairs: &[(&str, &str)]) -> Result<Option<Vec<String>>, Den
     Ok(answer.map(|(fields, _)| texts(&fields)))
 }
 
-fn table(origins: &[&str], cookies: Cookies) -> Cors {
+fn table(origins: &[&str], cookies: CorsCookies) -> Cors {
     Cors {
         routes: vec![Some(policy(origins, cookies)), Some(policy(origins, cookies)), None],
         others: None,
@@ -254,7 +254,7 @@ fn table(origins: &[&str], cookies: Cookies) -> Cors {
 
 #[test]
 fn a_preflight_is_told_what_the_page_may_do() {
-    let cors = table(&["https://app.example.com"], Cookies::Used);
+    let cors = table(&["https://app.example.com"], CorsCookies::Used);
     let asks = ("Access-Control-Request-Headers", "content-type,X-Portal-Session, idempotency-key");
     let headers = "accept, accept-language, authorization, content-language, content-type, idempotency-key, x-portal-session";
     assert_eq!(
@@ -277,7 +277,7 @@ fn a_preflight_is_told_what_the_page_may_do() {
 
 #[test]
 fn a_preflight_is_refused_by_what_is_not_allowed() {
-    let cors = table(&["https://app.example.com"], Cookies::Used);
+    let cors = table(&["https://app.example.com"], CorsCookies::Used);
     let headers = |value| ("Access-Control-Request-Headers", value);
     for origin in ["https://evil.example", "null", "http://app.example.com", "*", ""] {
         assert_eq!(asked(&cors, &[("Origin", origin), METHOD]), Err(Denial::CorsOrigin), "{origin}");
@@ -322,7 +322,7 @@ fn what_is_no_preflight_is_a_request_like_any_other() {
 fn a_private_network_is_opened_to_pages_that_are_listed_by_name_only() {
     let told = |origins: &[&str]| {
         let private = ("Access-Control-Request-Private-Network", "true");
-        let answer = asked(&table(origins, Cookies::Unused), &[ORIGIN, METHOD, private])
+        let answer = asked(&table(origins, CorsCookies::Unused), &[ORIGIN, METHOD, private])
             .unwrap()
             .unwrap();
         answer.iter().any(|line| line == "Access-Control-Allow-Private-Network: true")
@@ -334,11 +334,11 @@ fn a_private_network_is_opened_to_pages_that_are_listed_by_name_only() {
 
 #[test]
 fn methods_of_routes_with_other_rules_are_not_promised() {
-    let mut cors = table(&["https://app.example.com"], Cookies::Used);
-    cors.routes[1] = Some(policy(&["https://other.example"], Cookies::Used));
+    let mut cors = table(&["https://app.example.com"], CorsCookies::Used);
+    cors.routes[1] = Some(policy(&["https://other.example"], CorsCookies::Used));
     let told = asked(&cors, &[ORIGIN, METHOD]).unwrap().unwrap();
     assert!(told.contains(&"Access-Control-Allow-Methods: POST".to_owned()), "{told:?}");
-    cors.routes[1] = Some(policy(&["https://app.example.com"], Cookies::Unused));
+    cors.routes[1] = Some(policy(&["https://app.example.com"], CorsCookies::Unused));
     let told = asked(&cors, &[ORIGIN, METHOD]).unwrap().unwrap();
     assert!(told.contains(&"Access-Control-Allow-Methods: POST".to_owned()), "{told:?}");
 }
@@ -346,11 +346,15 @@ fn methods_of_routes_with_other_rules_are_not_promised() {
 #[test]
 fn only_an_origin_that_is_listed_by_name_with_credentials_is_trusted() {
     let trusts = |origins: &[&str], cookies, origin: &str| policy(origins, cookies).trusts(origin.as_bytes());
-    assert!(trusts(&["https://app.example.com"], Cookies::Used, "https://app.example.com"));
-    assert!(trusts(&["https://*.example.com"], Cookies::Used, "https://app.example.com"));
-    assert!(!trusts(&["https://app.example.com"], Cookies::Unused, "https://app.example.com"));
-    assert!(!trusts(&["https://app.example.com"], Cookies::Used, "https://evil.example"));
-    assert!(!trusts(&["*"], Cookies::Unused, "https://app.example.com"));
+    assert!(trusts(&["https://app.example.com"], CorsCookies::Used, "https://app.example.com"));
+    assert!(trusts(&["https://*.example.com"], CorsCookies::Used, "https://app.example.com"));
+    assert!(!trusts(
+        &["https://app.example.com"],
+        CorsCookies::Unused,
+        "https://app.example.com"
+    ));
+    assert!(!trusts(&["https://app.example.com"], CorsCookies::Used, "https://evil.example"));
+    assert!(!trusts(&["*"], CorsCookies::Unused, "https://app.example.com"));
     // Configuration does not load this; were it to, nobody would be trusted by it.
-    assert!(!trusts(&["*"], Cookies::Used, "https://app.example.com"));
+    assert!(!trusts(&["*"], CorsCookies::Used, "https://app.example.com"));
 }

@@ -33,7 +33,7 @@ const TOLD: usize = 64;
 
 /// A key of a set that is not used (RFC 7517, section 5: such keys are ignored, and the rest is used).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ignored {
+pub struct IgnoredKey {
     /// Its place in the set, from 0.
     pub place: usize,
     /// Its `kid`, if it is a text; at most 64 characters of it.
@@ -42,7 +42,7 @@ pub struct Ignored {
     pub why: KeyFault,
 }
 
-impl fmt::Display for Ignored {
+impl fmt::Display for IgnoredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "keys[{}]", self.place)?;
         if let Some(kid) = &self.kid {
@@ -96,65 +96,65 @@ impl KeyFault {
 }
 
 /// An entry of `keys` in a set, as it was published. A fault in it concerns no other entry.
-pub(super) enum Written {
+pub(super) enum RawJwk {
     Object(Vec<(String, Value)>),
     Other,
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for RawJwk {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(WrittenVisitor)
+        input.deserialize_any(RawJwkVisitor)
     }
 }
 
-struct WrittenVisitor;
+struct RawJwkVisitor;
 
-impl<'de> Visitor<'de> for WrittenVisitor {
-    type Value = Written;
+impl<'de> Visitor<'de> for RawJwkVisitor {
+    type Value = RawJwk;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JWK")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawJwk, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
             members.push(member);
         }
-        Ok(Written::Object(members))
+        Ok(RawJwk::Object(members))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Written, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawJwk, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Written::Other)
+        Ok(RawJwk::Other)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Written, E> {
-        Ok(Written::Other)
+    fn visit_unit<E: Error>(self) -> Result<RawJwk, E> {
+        Ok(RawJwk::Other)
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Written, E> {
-        Ok(Written::Other)
+    fn visit_bool<E: Error>(self, _: bool) -> Result<RawJwk, E> {
+        Ok(RawJwk::Other)
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Written, E> {
-        Ok(Written::Other)
+    fn visit_i64<E: Error>(self, _: i64) -> Result<RawJwk, E> {
+        Ok(RawJwk::Other)
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Written, E> {
-        Ok(Written::Other)
+    fn visit_u64<E: Error>(self, _: u64) -> Result<RawJwk, E> {
+        Ok(RawJwk::Other)
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Written, E> {
-        Ok(Written::Other)
+    fn visit_f64<E: Error>(self, _: f64) -> Result<RawJwk, E> {
+        Ok(RawJwk::Other)
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Written, E> {
-        Ok(Written::Other)
+    fn visit_str<E: Error>(self, _: &str) -> Result<RawJwk, E> {
+        Ok(RawJwk::Other)
     }
 }
 
-impl Written {
+impl RawJwk {
     /// A member; `null` counts as not there, as some libraries write what a key does not have.
     fn member(&self, name: &str) -> Option<&Value> {
         let Self::Object(members) = self else { return None };
@@ -196,9 +196,9 @@ impl Written {
     }
 
     /// What is reported of the key if it is left out.
-    pub(super) fn ignore(&self, place: usize, why: KeyFault) -> Ignored {
+    pub(super) fn ignore(&self, place: usize, why: KeyFault) -> IgnoredKey {
         let kid = self.member("kid").and_then(Value::as_str);
-        Ignored {
+        IgnoredKey {
             place,
             kid: kid.map(|kid| kid.chars().take(TOLD).collect()),
             why,

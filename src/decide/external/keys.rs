@@ -5,11 +5,11 @@ use std::fmt;
 use aws_lc_rs::signature::ParsedPublicKey;
 use serde::Deserialize;
 
+use crate::base::credential::TokenFault;
 use crate::base::principal::KeyMark;
-use crate::base::token_fault::TokenFault;
 
 pub(super) use super::jwk::MAX_KID_LEN;
-use super::jwk::{Ignored, KeyFault, Written};
+use super::jwk::{IgnoredKey, KeyFault, RawJwk};
 
 /// Longest JWK Set: a hundred RSA keys with their certificates.
 pub const MAX_SET_LEN: usize = 64 * 1024;
@@ -115,7 +115,7 @@ impl fmt::Debug for IssuerKey {
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<IssuerKey>,
-    ignored: Vec<Ignored>,
+    ignored: Vec<IgnoredKey>,
 }
 
 /// Why a text is not a set of public keys that may be trusted.
@@ -157,7 +157,7 @@ impl KeyMiss {
 
 #[derive(Deserialize)]
 struct WireSet {
-    keys: Vec<Written>,
+    keys: Vec<RawJwk>,
 }
 
 impl KeySet {
@@ -183,7 +183,7 @@ impl KeySet {
             return Err(KeySetError::NotASet);
         }
         let set: WireSet = serde_json::from_slice(json).map_err(|_| KeySetError::NotASet)?;
-        if set.keys.iter().any(Written::is_private) {
+        if set.keys.iter().any(RawJwk::is_private) {
             return Err(KeySetError::Private);
         }
         let mut read = Self::default();
@@ -218,7 +218,7 @@ impl KeySet {
 
     /// Keys that were left out.
     #[must_use]
-    pub fn ignored(&self) -> &[Ignored] {
+    pub fn ignored(&self) -> &[IgnoredKey] {
         &self.ignored
     }
 

@@ -33,7 +33,7 @@ pub struct KeyUrl {
     /// What `tls` trusts, to tell a changed configuration from the same one.
     pub trust: [u8; 32],
     /// Which addresses may be asked.
-    pub addresses: Addresses,
+    pub addresses: FetchAddresses,
     /// What RSA keys without `alg` are for.
     pub unnamed_rsa: IssuerAlgorithm,
     /// How often it is asked.
@@ -44,7 +44,7 @@ pub struct KeyUrl {
 
 /// Which addresses a fetch may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addresses {
+pub enum FetchAddresses {
     /// Those of the internet.
     Public,
     /// Private and local ones too: the operator said so.
@@ -81,7 +81,7 @@ impl fmt::Debug for KeySource {
 
 /// An issuer's keys, shared by everything that verifies or renews them.
 #[derive(Debug)]
-pub struct Published {
+pub struct PublishedKeys {
     source: KeySource,
     current: RwLock<Option<(Arc<KeySet>, BootMillis)>>,
     version: AtomicU64,
@@ -97,7 +97,7 @@ pub struct Published {
 /// an empty set or a failing issuer too.
 pub const ASK_PAUSE: Duration = Duration::from_secs(30);
 
-impl Published {
+impl PublishedKeys {
     /// Keys that were read from a file: they hold until the configuration is read again.
     #[must_use]
     pub fn of_file(path: PathBuf, keys: KeySet) -> Self {

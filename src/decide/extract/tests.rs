@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::key::GeneratedKey;
 use crate::decide::samples::{api_key, key_pair, prefixes, session, surface, token_rules};
-use crate::decide::surface::{ApiKey, Carrier, DEFAULT_RANDOM, KeyOrigin, SurfaceKind};
+use crate::decide::surface::{ApiKeySurface, Carrier, DEFAULT_RANDOM, KeyOrigin, SurfaceKind};
 
 mod carriers;
 
@@ -44,7 +44,7 @@ fn surfaces() -> Vec<Surface> {
         key_pair("pair"),
         surface(
             "legacy",
-            SurfaceKind::ApiKey(ApiKey {
+            SurfaceKind::ApiKey(ApiKeySurface {
                 carriers: vec![header("x-legacy-key")],
                 prefixes: prefixes(&[("lg-", None)]),
                 keys: KeyOrigin::Imported,
@@ -295,7 +295,7 @@ fn the_longest_prefix_decides_whose_a_key_is() {
     let nested = |name, text| {
         surface(
             name,
-            SurfaceKind::ApiKey(ApiKey {
+            SurfaceKind::ApiKey(ApiKeySurface {
                 carriers: carriers.to_vec(),
                 prefixes: prefixes(&[(text, None)]),
                 keys: KeyOrigin::Imported,

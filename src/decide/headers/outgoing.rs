@@ -4,18 +4,18 @@
 use std::net::IpAddr;
 
 use crate::base::denial::Denial;
-use crate::base::digits::push_address;
 use crate::base::ids::is_valid_id;
 use crate::base::percent::{push_encoded, push_encoded_words};
 use crate::base::principal::{ClaimValue, Principal};
 use crate::base::scope::is_scope;
+use crate::base::text::push_address;
 use crate::decide::peer::{MAX_HOPS, hops};
 use crate::decide::route::{CredentialForwarding, Trailers};
 use crate::decide::surface::Surface;
 use crate::wire::fields::{Field, Fields};
 use crate::wire::head::RequestHead;
 
-use super::{HeaderPolicy, OutgoingHead, Role, Scheme, Screened, TrailersAsked};
+use super::{HeaderPolicy, OutgoingHead, Role, Screened, TrailersAsked, UriScheme};
 
 /// Room for what is added to the received fields, so that the buffer grows at most once: six
 /// identity fields, an id and three forwarding fields with names of about 20 and values of about 40 bytes.
@@ -205,8 +205,8 @@ fn is_trace(field: Field<'_>) -> bool {
 fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
     write_forwarded_for(fields, facts, out);
     let scheme: &[u8] = match facts.origin.scheme(fields, facts.scheme) {
-        Scheme::Http => b"http",
-        Scheme::Https => b"https",
+        UriScheme::Http => b"http",
+        UriScheme::Https => b"https",
     };
     push(out, b"X-Forwarded-Proto", scheme);
     let host = facts.origin.authority(fields, &facts.target.authority);

@@ -10,7 +10,7 @@ use super::{IdentityNames, Role};
 
 /// What a name is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum HeaderKind {
     /// Says who the caller is; only the gateway may say that.
     Identity,
     /// `Host`, `Content-Length`, `Transfer-Encoding`: written anew for each hop.
@@ -56,7 +56,7 @@ pub(super) enum Forwarding {
     Trace,
 }
 
-impl Kind {
+impl HeaderKind {
     /// What becomes of a request field.
     pub(super) const fn role(self) -> Role {
         match self {
@@ -77,10 +77,10 @@ impl Kind {
     }
 
     /// What another spelling of this name is, if the name is not protected.
-    fn masked(self) -> Found {
+    fn masked(self) -> NameMatch {
         match self.role() {
-            Role::Plain => Found::Odd,
-            _ => Found::Masked,
+            Role::Plain => NameMatch::Odd,
+            _ => NameMatch::Masked,
         }
     }
 
@@ -94,22 +94,22 @@ impl Kind {
 }
 
 /// Names that mean the same in every configuration.
-const FIXED: &[(Kind, &[&str])] = &[
-    (Kind::Framing, &["host", "content-length", "transfer-encoding"]),
-    (Kind::Connection, &["connection"]),
-    (Kind::HopByHop, &["keep-alive", "upgrade", "http2-settings"]),
-    (Kind::Te, &["te"]),
-    (Kind::Trailer, &["trailer"]),
-    (Kind::Expect, &["expect"]),
-    (Kind::Credential, &["authorization"]),
-    (Kind::Cookie, &["cookie"]),
-    (Kind::SetCookie, &["set-cookie"]),
-    (Kind::Forwarding(Forwarding::For), &["x-forwarded-for"]),
-    (Kind::Forwarding(Forwarding::Proto), &["x-forwarded-proto"]),
-    (Kind::Forwarding(Forwarding::Host), &["x-forwarded-host"]),
-    (Kind::Forwarding(Forwarding::Trace), &["traceparent", "tracestate"]),
+const FIXED: &[(HeaderKind, &[&str])] = &[
+    (HeaderKind::Framing, &["host", "content-length", "transfer-encoding"]),
+    (HeaderKind::Connection, &["connection"]),
+    (HeaderKind::HopByHop, &["keep-alive", "upgrade", "http2-settings"]),
+    (HeaderKind::Te, &["te"]),
+    (HeaderKind::Trailer, &["trailer"]),
+    (HeaderKind::Expect, &["expect"]),
+    (HeaderKind::Credential, &["authorization"]),
+    (HeaderKind::Cookie, &["cookie"]),
+    (HeaderKind::SetCookie, &["set-cookie"]),
+    (HeaderKind::Forwarding(Forwarding::For), &["x-forwarded-for"]),
+    (HeaderKind::Forwarding(Forwarding::Proto), &["x-forwarded-proto"]),
+    (HeaderKind::Forwarding(Forwarding::Host), &["x-forwarded-host"]),
+    (HeaderKind::Forwarding(Forwarding::Trace), &["traceparent", "tracestate"]),
     (
-        Kind::Sender,
+        HeaderKind::Sender,
         &[
             // Addresses: what proxies, content networks and load balancers call the client's.
             "forwarded",
@@ -140,9 +140,9 @@ const FIXED: &[(Kind, &[&str])] = &[
             "x-remote-user",
         ],
     ),
-    (Kind::RequestId, &["x-request-id"]),
+    (HeaderKind::RequestId, &["x-request-id"]),
     (
-        Kind::Override,
+        HeaderKind::Override,
         &[
             "x-http-method-override",
             "x-http-method",
@@ -152,9 +152,9 @@ const FIXED: &[(Kind, &[&str])] = &[
             "proxy",
         ],
     ),
-    (Kind::Date, &["date"]),
+    (HeaderKind::Date, &["date"]),
     (
-        Kind::HeadOnly,
+        HeaderKind::HeadOnly,
         &[
             "age",
             "cache-control",
@@ -184,42 +184,42 @@ const FIXED: &[(Kind, &[&str])] = &[
 ];
 
 /// Whole families of names.
-const PREFIXES: &[(Kind, &str)] = &[
-    (Kind::Sender, "x-forwarded-"),
-    (Kind::Override, "x-original-"),
-    (Kind::Override, "x-rewrite-"),
+const PREFIXES: &[(HeaderKind, &str)] = &[
+    (HeaderKind::Sender, "x-forwarded-"),
+    (HeaderKind::Override, "x-original-"),
+    (HeaderKind::Override, "x-rewrite-"),
     // Next.js takes these for signals of its own middleware (CVE-2025-29927).
-    (Kind::Override, "x-middleware-"),
-    (Kind::Internal, "x-gateway-"),
-    (Kind::Internal, "x-durward-"),
-    (Kind::Internal, "x-accel-"),
-    (Kind::HopByHop, "proxy-"),
+    (HeaderKind::Override, "x-middleware-"),
+    (HeaderKind::Internal, "x-gateway-"),
+    (HeaderKind::Internal, "x-durward-"),
+    (HeaderKind::Internal, "x-accel-"),
+    (HeaderKind::HopByHop, "proxy-"),
 ];
 
 /// One name of the table.
 #[derive(Debug)]
-struct Entry {
+struct NameEntry {
     /// Lower case, everything but letters and digits turned to `-`.
     normal: Box<[u8]>,
     /// The exact name, lower case; differs from `normal` for configured names with `_` or `.`.
     literal: Box<[u8]>,
-    kind: Kind,
+    kind: HeaderKind,
 }
 
 /// Finds the kind of a name: open addressing over the normal forms, no allocation, two or three
 /// comparisons for names that are there and mostly none for others.
 #[derive(Debug)]
 pub(super) struct NameTable {
-    entries: Vec<Entry>,
+    entries: Vec<NameEntry>,
     /// Index of an entry plus one; 0 is empty. A power of two, at most a quarter full.
     slots: Vec<u16>,
 }
 
 /// What a received name turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum NameMatch {
     /// One of ours.
-    Known(Kind),
+    Known(HeaderKind),
     /// Not one of ours, and harmless.
     Unknown,
     /// Not one of ours, with characters that some service folds into others (`_`, `.`, …).
@@ -237,7 +237,7 @@ impl NameTable {
     /// The fixed names, the identity names and every name a surface mentions. Where a name has two
     /// meanings the identity wins, then the credential: neither is ever forwarded by accident.
     pub(super) fn new(names: &IdentityNames, surfaces: &[Surface]) -> Self {
-        let mut kinds: BTreeMap<Vec<u8>, Kind> = BTreeMap::new();
+        let mut kinds: BTreeMap<Vec<u8>, HeaderKind> = BTreeMap::new();
         for (kind, fixed) in FIXED {
             kinds.extend(fixed.iter().map(|name| (name.as_bytes().to_vec(), *kind)));
         }
@@ -246,13 +246,18 @@ impl NameTable {
             surfaces
                 .iter()
                 .flat_map(credential_headers)
-                .map(|name| (lower(name), Kind::Credential)),
+                .map(|name| (lower(name), HeaderKind::Credential)),
         );
-        kinds.extend(surfaces.iter().flat_map(claim_headers).map(|name| (lower(name), Kind::Identity)));
-        kinds.extend(names.all().map(|name| (lower(name), Kind::Identity)));
-        let entries: Vec<Entry> = kinds
+        kinds.extend(
+            surfaces
+                .iter()
+                .flat_map(claim_headers)
+                .map(|name| (lower(name), HeaderKind::Identity)),
+        );
+        kinds.extend(names.all().map(|name| (lower(name), HeaderKind::Identity)));
+        let entries: Vec<NameEntry> = kinds
             .into_iter()
-            .map(|(literal, kind)| Entry {
+            .map(|(literal, kind)| NameEntry {
                 normal: literal.iter().map(|b| normal(*b)).collect(),
                 literal: literal.into(),
                 kind,
@@ -273,7 +278,7 @@ impl NameTable {
     }
 
     /// What a received name is.
-    pub(super) fn find(&self, name: &[u8]) -> Found {
+    pub(super) fn find(&self, name: &[u8]) -> NameMatch {
         if is_ordinary(name) {
             return self.probe_ordinary(name);
         }
@@ -289,20 +294,20 @@ impl NameTable {
             &long
         };
         match self.probe(name, normal) {
-            Found::Unknown => match prefixed(normal) {
-                Some(kind) if kind.is_protected() => Found::Disguised,
+            NameMatch::Unknown => match prefixed(normal) {
+                Some(kind) if kind.is_protected() => NameMatch::Disguised,
                 Some(kind) => kind.masked(),
-                None => Found::Odd,
+                None => NameMatch::Odd,
             },
             found => found,
         }
     }
 
     /// Looks an ordinary name up: it is its own normal form but for its case.
-    fn probe_ordinary(&self, name: &[u8]) -> Found {
+    fn probe_ordinary(&self, name: &[u8]) -> NameMatch {
         let mask = self.slots.len().wrapping_sub(1);
         let mut at = hash(name) & mask;
-        let mut found = Found::Unknown;
+        let mut found = NameMatch::Unknown;
         while let Some(entry) = self
             .slots
             .get(at)
@@ -310,37 +315,37 @@ impl NameTable {
         {
             if is_same_ordinary(&entry.normal, name) {
                 if entry.literal == entry.normal {
-                    return Found::Known(entry.kind);
+                    return NameMatch::Known(entry.kind);
                 }
                 if entry.kind.is_protected() {
-                    found = Found::Disguised;
+                    found = NameMatch::Disguised;
                 }
             }
             at = (at + 1) & mask;
         }
         match found {
-            Found::Unknown => prefixed(name).map_or(Found::Unknown, Found::Known),
+            NameMatch::Unknown => prefixed(name).map_or(NameMatch::Unknown, NameMatch::Known),
             found => found,
         }
     }
 
     /// Looks a name up by its normal form.
-    fn probe(&self, name: &[u8], normal: &[u8]) -> Found {
+    fn probe(&self, name: &[u8], normal: &[u8]) -> NameMatch {
         let mask = self.slots.len().wrapping_sub(1);
         let mut at = hash(normal) & mask;
-        let mut found = Found::Unknown;
+        let mut found = NameMatch::Unknown;
         while let Some(entry) = self
             .slots
             .get(at)
             .and_then(|slot| self.entries.get(usize::from(*slot).wrapping_sub(1)))
         {
             if entry.literal.eq_ignore_ascii_case(name) {
-                return Found::Known(entry.kind);
+                return NameMatch::Known(entry.kind);
             }
             if entry.normal.eq_ignore_ascii_case(normal) {
                 found = match found {
-                    Found::Disguised => found,
-                    _ if entry.kind.is_protected() => Found::Disguised,
+                    NameMatch::Disguised => found,
+                    _ if entry.kind.is_protected() => NameMatch::Disguised,
                     _ => entry.kind.masked(),
                 };
             }
@@ -351,7 +356,7 @@ impl NameTable {
 }
 
 /// The family a name belongs to, if any.
-fn prefixed(name: &[u8]) -> Option<Kind> {
+fn prefixed(name: &[u8]) -> Option<HeaderKind> {
     if !matches!(name, [b'x' | b'X', b'-', ..] | [b'p' | b'P', ..]) {
         return None;
     }

@@ -71,7 +71,7 @@ fn screen(fields: &[(&str, &str)]) -> Result<Vec<Role>, Denial> {
 /// How a request is sent on.
 struct Way {
     principal: Option<(Principal, usize)>,
-    origin: Origin,
+    origin: ClientOrigin,
     peer: &'static str,
     credentials: CredentialForwarding,
     trailers: Trailers,
@@ -83,7 +83,7 @@ impl Way {
         let peer = "192.0.2.1";
         Self {
             principal: None,
-            origin: Origin {
+            origin: ClientOrigin {
                 client: peer.parse().unwrap(),
                 trusted: false,
             },
@@ -95,7 +95,7 @@ impl Way {
 
     fn through_proxy(client: &str) -> Self {
         Self {
-            origin: Origin {
+            origin: ClientOrigin {
                 client: client.parse().unwrap(),
                 trusted: true,
             },
@@ -123,7 +123,7 @@ impl Way {
             principal: self.principal.as_ref().map(|(p, s)| (p, &surfaces[*s])),
             origin: self.origin,
             peer: self.peer.parse::<IpAddr>().unwrap(),
-            scheme: Scheme::Https,
+            scheme: UriScheme::Https,
             request_id: "req-1",
             target: &target,
             credentials: self.credentials,

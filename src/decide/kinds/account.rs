@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, PasswordHash, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{AccountFields, Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session, Verified};
+use super::{
+    AccountFields, Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface,
+    Verified,
+};
 
 /// People and other actors that further records hang on. Found by id, or by the fingerprint of the log-in name's
 /// normal form.
 #[derive(Debug)]
-pub struct Account {
+pub struct AccountSurface {
     /// How it is presented, on served routes; `None`: never.
     pub fields: Option<AccountFields>,
 }
@@ -26,7 +28,7 @@ fn password(record: &CredentialRecord) -> Option<&PasswordHash> {
     record.extras.as_ref()?.password.as_ref()
 }
 
-impl Kind for Account {
+impl CredentialKind for AccountSurface {
     const WORD: &'static str = "account";
     const KEYS: &'static [&'static str] = &["login_field", "password_field", "login_max", "password_max"];
 
@@ -84,7 +86,7 @@ impl Kind for Account {
         Ok(Verified::NoToken)
     }
 
-    fn prove(&self, _: Presented<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, _: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
         Proof::NONE
     }
 
@@ -122,7 +124,7 @@ impl Kind for Account {
         None
     }
 
-    fn session(&self) -> Option<&Session> {
+    fn session(&self) -> Option<&SessionSurface> {
         None
     }
 

@@ -3,25 +3,24 @@
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::whole_key;
 use super::{
-    Carrier, Carry, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session, Verified,
-    longest_prefix,
+    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records,
+    SessionSurface, Verified, longest_prefix,
 };
 
 /// One opaque key.
 #[derive(Debug)]
-pub struct ApiKey {
+pub struct ApiKeySurface {
     /// Where it may be carried, in order.
     pub carriers: Vec<Carrier>,
     /// Its accepted prefixes; never empty.
@@ -34,7 +33,7 @@ pub struct ApiKey {
     pub claim_headers: Vec<ClaimHeader>,
 }
 
-impl ApiKey {
+impl ApiKeySurface {
     fn form(&self) -> KeyForm<'_> {
         KeyForm {
             prefixes: &self.prefixes,
@@ -44,7 +43,7 @@ impl ApiKey {
     }
 }
 
-impl Kind for ApiKey {
+impl CredentialKind for ApiKeySurface {
     const WORD: &'static str = "api_key";
     const KEYS: &'static [&'static str] = &["carry", "prefixes", "keys", "random", "claim_headers"];
 
@@ -111,7 +110,7 @@ impl Kind for ApiKey {
     }
 
     /// That it was found is the proof: it is looked up by nothing but its keyed hash.
-    fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
         let (Credential::Key(_), Some(record)) = (presented.credential, record) else {
             return Proof::NONE;
         };
@@ -152,7 +151,7 @@ impl Kind for ApiKey {
         self.carriers.iter().find_map(|carrier| carrier.field(key))
     }
 
-    fn session(&self) -> Option<&Session> {
+    fn session(&self) -> Option<&SessionSurface> {
         None
     }
 

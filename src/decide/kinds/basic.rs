@@ -7,37 +7,36 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::key_pair::read_pair;
 use super::proof::{compare_secret, same_secret, whole_key};
 use super::{
-    Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Scheme, Session,
-    Verified, longest_prefix,
+    AuthScheme, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
+    Recipe, Records, SessionSurface, Verified, longest_prefix,
 };
 
 /// `Authorization: Basic base64(key:password)`.
 #[derive(Debug)]
-pub struct Basic {
+pub struct BasicSurface {
     /// Accepted prefixes of the key.
     pub key_prefixes: Vec<KeyPrefix>,
     /// What stands behind the colon.
-    pub password: Password,
+    pub password: BasicPassword,
     /// Which keys exist on this surface.
     pub keys: KeyOrigin,
 }
 
 /// What the password of HTTP Basic holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Password {
+pub enum BasicPassword {
     /// The secret half of a pair, whose publishable half is the user name.
     Secret {
         /// Accepted prefixes; same modes as those of the key.
@@ -52,9 +51,9 @@ const MAX_PLAIN: usize = 2 * MAX_KEY_LEN + 1;
 /// Four characters of base64 for each three bytes.
 const MAX_ENCODED: usize = MAX_PLAIN.div_ceil(3) * 4;
 
-const CARRIERS: &[Carrier] = &[Carrier::Authorization(Scheme::Basic)];
+const CARRIERS: &[Carrier] = &[Carrier::Authorization(AuthScheme::Basic)];
 
-impl Basic {
+impl BasicSurface {
     fn key_form(&self) -> KeyForm<'_> {
         KeyForm {
             prefixes: &self.key_prefixes,
@@ -65,12 +64,12 @@ impl Basic {
 
     fn secret_form(&self) -> Option<KeyForm<'_>> {
         match &self.password {
-            Password::Secret { prefixes } => Some(KeyForm {
+            BasicPassword::Secret { prefixes } => Some(KeyForm {
                 prefixes,
                 random: DEFAULT_RANDOM,
                 longest: MAX_KEY_LEN,
             }),
-            Password::Empty => None,
+            BasicPassword::Empty => None,
         }
     }
 }
@@ -89,7 +88,7 @@ fn with_both<T>(encoded: &[u8], with: impl FnOnce(&[u8], &[u8]) -> T) -> Option<
     Some(with(user, password))
 }
 
-impl Kind for Basic {
+impl CredentialKind for BasicSurface {
     const WORD: &'static str = "basic";
     const KEYS: &'static [&'static str] = &["key_prefixes", "secret_prefixes", "keys", "password"];
 
@@ -159,30 +158,32 @@ impl Kind for Basic {
     }
 
     /// An unknown key costs the same comparison as a known one.
-    fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Basic(encoded) = presented.credential else {
             return Proof::NONE;
         };
         let proof = with_both(encoded, |_, password| match &self.password {
-            Password::Secret { .. } => compare_secret(&presented, password, self.keys, record),
-            Password::Empty => record.map_or(Proof::NONE, whole_key),
+            BasicPassword::Secret { .. } => compare_secret(&presented, password, self.keys, record),
+            BasicPassword::Empty => record.map_or(Proof::NONE, whole_key),
         });
         proof.unwrap_or(Proof::NONE)
     }
 
     fn demand(&self, proof: Proof, record: &CredentialRecord) -> Result<(), Denial> {
         let proven = match &self.password {
-            Password::Secret { .. } => proof.is_of_secret(record),
-            Password::Empty => proof.is_of_key(record),
+            BasicPassword::Secret { .. } => proof.is_of_secret(record),
+            BasicPassword::Empty => proof.is_of_key(record),
         };
         if proven { Ok(()) } else { Err(Denial::WrongSecret) }
     }
 
     fn prove_again(&self, was: &Self, before: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         match (&was.password, &self.password) {
-            (Password::Secret { .. }, Password::Secret { .. }) => Ok(same_secret(&before.facts.credential, record)),
-            (Password::Empty, Password::Empty) => Ok(whole_key(record)),
-            (Password::Secret { .. }, Password::Empty) | (Password::Empty, Password::Secret { .. }) => Err(Denial::WrongSurface),
+            (BasicPassword::Secret { .. }, BasicPassword::Secret { .. }) => Ok(same_secret(&before.facts.credential, record)),
+            (BasicPassword::Empty, BasicPassword::Empty) => Ok(whole_key(record)),
+            (BasicPassword::Secret { .. }, BasicPassword::Empty) | (BasicPassword::Empty, BasicPassword::Secret { .. }) => {
+                Err(Denial::WrongSurface)
+            }
         }
     }
 
@@ -197,8 +198,8 @@ impl Kind for Basic {
     fn recipe(&self) -> Recipe<'_> {
         Recipe::Keys {
             id: match &self.password {
-                Password::Secret { .. } => IdKind::Pair,
-                Password::Empty => IdKind::Key,
+                BasicPassword::Secret { .. } => IdKind::Pair,
+                BasicPassword::Empty => IdKind::Key,
             },
             key: self.key_form(),
             secret: self.secret_form(),
@@ -213,7 +214,7 @@ impl Kind for Basic {
             .find_map(|carrier| carrier.field(&STANDARD.encode(plain.as_bytes())))
     }
 
-    fn session(&self) -> Option<&Session> {
+    fn session(&self) -> Option<&SessionSurface> {
         None
     }
 
@@ -229,7 +230,7 @@ impl Kind for Basic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fingerprint::{Part, Pepper, Peppers};
+    use crate::base::fingerprint::{CredentialPart, Pepper, Peppers};
     use crate::base::key::GeneratedKey;
     use crate::decide::extract::{Extracted, extract};
     use crate::decide::samples::{self, api_key, prefixes, surface};
@@ -240,10 +241,10 @@ mod tests {
     const ALONE: usize = 1;
     const API: usize = 2;
 
-    fn basic(name: &str, key: &str, password: Password) -> Surface {
+    fn basic(name: &str, key: &str, password: BasicPassword) -> Surface {
         surface(
             name,
-            SurfaceKind::Basic(Basic {
+            SurfaceKind::Basic(BasicSurface {
                 key_prefixes: prefixes(&[
                     (&format!("{key}test_"), Some(Mode::Test)),
                     (&format!("{key}live_"), Some(Mode::Live)),
@@ -255,12 +256,12 @@ mod tests {
     }
 
     fn surfaces() -> Vec<Surface> {
-        let secret = Password::Secret {
+        let secret = BasicPassword::Secret {
             prefixes: prefixes(&[("s_test_", Some(Mode::Test)), ("s_live_", Some(Mode::Live))]),
         };
         vec![
             basic("pair", "p_", secret),
-            basic("alone", "a_", Password::Empty),
+            basic("alone", "a_", BasicPassword::Empty),
             api_key("api", &[Carrier::BEARER], "htst_", "hlive_", KeyOrigin::Generated),
         ]
     }
@@ -378,7 +379,7 @@ mod tests {
             let proof = surface.prove(Credential::Basic(text.as_bytes()), None, Some(record), &peppers);
             surface.kind.demand(proof, record)
         };
-        record.secret_fingerprint = Some(peppers.first().fingerprint(&all[PAIR].name, Part::Secret, b"right"));
+        record.secret_fingerprint = Some(peppers.first().fingerprint(&all[PAIR].name, CredentialPart::Secret, b"right"));
         assert_eq!(demand(PAIR, "key:right", &record), Ok(()));
         assert_eq!(demand(PAIR, "key:wrong", &record), Err(Denial::WrongSecret));
         assert_eq!(demand(PAIR, "key:", &record), Err(Denial::WrongSecret));

@@ -4,21 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
-use crate::decide::external::{ExternalIssuer, ExternalRules, Published, Unverified};
+use crate::decide::external::{ExternalIssuer, ExternalRules, PublishedKeys, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
-use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface};
 
 /// A token signed by an issuer that is not ours.
 #[derive(Debug)]
-pub struct External {
+pub struct ExternalSurface {
     /// Where it may be carried, in order; never a cookie.
     pub carriers: Vec<Carrier>,
     /// How it is verified.
@@ -39,13 +38,13 @@ pub enum Verified<'s> {
         /// How its tokens are verified.
         rules: &'s ExternalRules,
         /// Whose key.
-        keys: &'s Arc<Published>,
+        keys: &'s Arc<PublishedKeys>,
         /// What is to be said if there are no newer ones.
         otherwise: Unproven,
     },
 }
 
-impl Kind for External {
+impl CredentialKind for ExternalSurface {
     const WORD: &'static str = "external_jwt";
     const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "max_token", "claim_headers", "claim_lists"];
 
@@ -117,7 +116,7 @@ impl Kind for External {
     }
 
     /// Only verification makes claims.
-    fn prove(&self, presented: Presented<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };
@@ -154,7 +153,7 @@ impl Kind for External {
         None
     }
 
-    fn session(&self) -> Option<&Session> {
+    fn session(&self) -> Option<&SessionSurface> {
         None
     }
 

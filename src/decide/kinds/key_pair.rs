@@ -3,27 +3,26 @@
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::{compare_secret, same_secret};
 use super::{
-    BodyField, Carrier, Carry, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records,
-    Session, Verified, longest_prefix,
+    BodyField, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
+    Recipe, Records, SessionSurface, Verified, longest_prefix,
 };
 
 /// Two halves.
 #[derive(Debug)]
-pub struct KeyPair {
+pub struct KeyPairSurface {
     /// Where they are presented.
-    pub halves: Halves,
+    pub halves: HalfCarriers,
     /// Accepted prefixes of the publishable half.
     pub key_prefixes: Vec<KeyPrefix>,
     /// Accepted prefixes of the secret half; same modes as `key_prefixes`.
@@ -34,7 +33,7 @@ pub struct KeyPair {
 
 /// Where the halves of a pair are presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Halves {
+pub enum HalfCarriers {
     /// In two headers of these lower-case names.
     Headers {
         /// The publishable half.
@@ -72,12 +71,12 @@ pub(super) fn read_pair<'h>(
     }
 }
 
-impl KeyPair {
+impl KeyPairSurface {
     fn forms(&self) -> (KeyForm<'_>, KeyForm<'_>) {
         let longest = match &self.halves {
-            Halves::Headers { .. } => MAX_KEY_LEN,
+            HalfCarriers::Headers { .. } => MAX_KEY_LEN,
             // Halves that somebody has exchanged are told like a wrong secret, not like a text that is too long.
-            Halves::Body { key, secret } => key.max.min(secret.max),
+            HalfCarriers::Body { key, secret } => key.max.min(secret.max),
         };
         let form = |prefixes| KeyForm {
             prefixes,
@@ -88,7 +87,7 @@ impl KeyPair {
     }
 }
 
-impl Kind for KeyPair {
+impl CredentialKind for KeyPairSurface {
     const WORD: &'static str = "key_pair";
     const KEYS: &'static [&'static str] = &[
         "key_header",
@@ -104,8 +103,8 @@ impl Kind for KeyPair {
 
     fn carry(&self) -> Carry<'_> {
         match &self.halves {
-            Halves::Headers { key, secret } => Carry::Halves { key, secret },
-            Halves::Body { key, secret } => Carry::BodyHalves { key, secret },
+            HalfCarriers::Headers { key, secret } => Carry::Halves { key, secret },
+            HalfCarriers::Body { key, secret } => Carry::BodyHalves { key, secret },
         }
     }
 
@@ -169,7 +168,7 @@ impl Kind for KeyPair {
     }
 
     /// An unknown publishable half costs the same comparison as a known one.
-    fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Pair { secret, .. } = presented.credential else {
             return Proof::NONE;
         };
@@ -211,7 +210,7 @@ impl Kind for KeyPair {
         None
     }
 
-    fn session(&self) -> Option<&Session> {
+    fn session(&self) -> Option<&SessionSurface> {
         None
     }
 

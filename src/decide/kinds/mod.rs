@@ -1,19 +1,18 @@
 //! The kinds of credential: one file for each, which holds everything that is asked of a kind.
 //!
-//! [`Kind`] has no answer by default, and every question reaches a kind by one exhaustive match: a kind that forgets to
+//! [`CredentialKind`] has no answer by default, and every question reaches a kind by one exhaustive match: a kind that forgets to
 //! say how it is proven does not compile.
 
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::{Fingerprint, Peppers};
 use crate::base::ids::SurfaceName;
 use crate::base::key::IdKind;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 
 use super::external::ExternalIssuer;
 use super::token::ClaimHeader;
@@ -21,57 +20,57 @@ use super::token::ClaimHeader;
 mod account;
 mod api_key;
 mod basic;
+mod carrier;
 mod external;
 mod key_form;
 mod key_pair;
-mod place;
 mod proof;
 mod session;
 mod signing_secret;
 
-pub use account::Account;
-pub use api_key::ApiKey;
-pub use basic::{Basic, Password};
-pub use external::{External, Verified};
+pub use account::AccountSurface;
+pub use api_key::ApiKeySurface;
+pub use basic::{BasicPassword, BasicSurface};
+pub use carrier::{AccountFields, AuthScheme, BodyField, Carrier, Carry, HeaderLocation};
+pub use external::{ExternalSurface, Verified};
 pub use key_form::{DEFAULT_RANDOM, KeyForm, KeyOrigin, KeyPrefix, MAX_PREFIX_LEN, MAX_RANDOM, PrefixError, longest_prefix};
-pub use key_pair::{Halves, KeyPair};
-pub use place::{AccountFields, BodyField, Carrier, Carry, Place, Scheme};
+pub use key_pair::{HalfCarriers, KeyPairSurface};
 pub use proof::Proof;
-pub use session::{CookieSpec, Minting, Refresh, SameSite, Session, SessionRecord};
-pub use signing_secret::SigningSecret;
+pub use session::{CookieSpec, Minting, Refresh, SameSite, SessionRecord, SessionSurface};
+pub use signing_secret::SigningSecretSurface;
 
 /// A kind of credential, with what its surface is configured to.
 #[derive(Debug)]
 pub enum SurfaceKind {
     /// One opaque key.
-    ApiKey(ApiKey),
+    ApiKey(ApiKeySurface),
     /// A publishable and a secret half.
-    KeyPair(KeyPair),
+    KeyPair(KeyPairSurface),
     /// A key and a secret, or a key alone, in one header.
-    Basic(Basic),
+    Basic(BasicSurface),
     /// People and other actors that further records hang on.
-    Account(Account),
+    Account(AccountSurface),
     /// A signed session token that hangs on a record.
-    Session(Session),
+    Session(SessionSurface),
     /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
-    External(External),
+    External(ExternalSurface),
     /// What a service signs with; nobody presents it.
-    SigningSecret(SigningSecret),
+    SigningSecret(SigningSecretSurface),
 }
 
 /// The word of each kind in the configuration.
 pub const WORDS: [&str; 7] = [
-    ApiKey::WORD,
-    KeyPair::WORD,
-    Basic::WORD,
-    Account::WORD,
-    Session::WORD,
-    External::WORD,
-    SigningSecret::WORD,
+    ApiKeySurface::WORD,
+    KeyPairSurface::WORD,
+    BasicSurface::WORD,
+    AccountSurface::WORD,
+    SessionSurface::WORD,
+    ExternalSurface::WORD,
+    SigningSecretSurface::WORD,
 ];
 
 /// What every kind of credential answers.
-pub trait Kind {
+pub trait CredentialKind {
     /// Its word in the configuration.
     const WORD: &'static str;
     /// The settings of `[surfaces.<name>]` it takes, besides `kind` and `mode`.
@@ -133,7 +132,7 @@ pub trait Kind {
     fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
     /// What presenting this credential proves about the record that was found by it.
-    fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof;
+    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof;
 
     /// Whether the proof is what this kind asks for, for this record.
     ///
@@ -165,7 +164,7 @@ pub trait Kind {
     fn present(&self, key: &str, secret: Option<&str>) -> Option<(String, String)>;
 
     /// Of session tokens: how they are verified and minted.
-    fn session(&self) -> Option<&Session>;
+    fn session(&self) -> Option<&SessionSurface>;
 
     /// Who signs its tokens, where others do.
     fn issuers(&self) -> &[ExternalIssuer];
@@ -208,7 +207,7 @@ pub enum Maker {
 
 /// A credential as it was presented, with what its signature was found to say.
 #[derive(Debug, Clone, Copy)]
-pub struct Presented<'p> {
+pub struct PresentedCredential<'p> {
     /// The surface it was presented for.
     pub surface: &'p SurfaceName,
     /// The credential.
@@ -245,7 +244,7 @@ pub enum Recipe<'s> {
     /// A record with a password, or with nothing.
     Account,
     /// A signed token.
-    Session(&'s Session),
+    Session(&'s SessionSurface),
     /// A secret to sign with, derived from the pepper and the id of its record; with its prefixes by mode.
     Signing(&'s [KeyPrefix]),
     /// Others make it.
@@ -334,7 +333,7 @@ impl SurfaceKind {
     }
 
     #[must_use]
-    pub fn prove(&self, presented: Presented<'_>, record: Option<&CredentialRecord>) -> Proof {
+    pub fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
         ask!(self, kind => kind.prove(presented, record))
     }
 
@@ -388,7 +387,7 @@ impl SurfaceKind {
     }
 
     #[must_use]
-    pub fn session(&self) -> Option<&Session> {
+    pub fn session(&self) -> Option<&SessionSurface> {
         ask!(self, kind => kind.session())
     }
 

@@ -1,10 +1,10 @@
 //! What was proven of a record by whoever presented its credential.
 
-use crate::base::fingerprint::{Fingerprint, Part, Pepper, sha256};
+use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper, sha256};
 use crate::base::ids::SurfaceName;
 use crate::base::principal::CredentialRecord;
 
-use super::{KeyOrigin, Presented};
+use super::{KeyOrigin, PresentedCredential};
 
 /// What presenting a credential proved, bound to the record it proved it of. Only the kinds, and what has just verified
 /// a password, make one that proves anything.
@@ -74,7 +74,12 @@ impl Proof {
 /// Compares a secret half with what the record holds: in constant time, under every pepper and in every form without
 /// stopping at a match, and with the same work when there is no record, so that neither the time nor the answer tells
 /// whether the publishable half exists.
-pub(super) fn compare_secret(presented: &Presented<'_>, secret: &[u8], origin: KeyOrigin, record: Option<&CredentialRecord>) -> Proof {
+pub(super) fn compare_secret(
+    presented: &PresentedCredential<'_>,
+    secret: &[u8],
+    origin: KeyOrigin,
+    record: Option<&CredentialRecord>,
+) -> Proof {
     let stored = record.and_then(|r| r.secret_fingerprint);
     // Of no secret: a record without one, and no record at all, match nothing.
     let expected = stored.unwrap_or(Fingerprint::from_bytes([0; 32]));
@@ -110,9 +115,9 @@ pub(super) const fn whole_key(record: &CredentialRecord) -> Proof {
 }
 
 fn generated(pepper: &Pepper, surface: &SurfaceName, secret: &[u8]) -> Fingerprint {
-    pepper.fingerprint(surface, Part::Secret, secret)
+    pepper.fingerprint(surface, CredentialPart::Secret, secret)
 }
 
 fn imported(pepper: &Pepper, surface: &SurfaceName, secret: &[u8]) -> Fingerprint {
-    pepper.fingerprint_of_sha256(surface, Part::Secret, &sha256(secret))
+    pepper.fingerprint_of_sha256(surface, CredentialPart::Secret, &sha256(secret))
 }

@@ -3,21 +3,20 @@
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
 
-use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Verified};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, Verified};
 
 /// A signed session token that hangs on a record.
 #[derive(Debug)]
-pub struct Session {
+pub struct SessionSurface {
     /// Where it may be carried, in order; an explicit header beats a cookie.
     pub carriers: Vec<Carrier>,
     /// How it is verified.
@@ -95,7 +94,7 @@ pub struct Refresh {
     pub header: Option<String>,
 }
 
-impl Session {
+impl SessionSurface {
     fn records_of<'s>(&'s self, own: &'s SurfaceName) -> &'s SurfaceName {
         match &self.record {
             SessionRecord::Sub(surface) => surface,
@@ -104,7 +103,7 @@ impl Session {
     }
 }
 
-impl Kind for Session {
+impl CredentialKind for SessionSurface {
     const WORD: &'static str = "session_jwt";
     const KEYS: &'static [&'static str] = &[
         "carry",
@@ -185,7 +184,7 @@ impl Kind for Session {
     }
 
     /// Only verification makes claims.
-    fn prove(&self, presented: Presented<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };
@@ -226,7 +225,7 @@ impl Kind for Session {
         None
     }
 
-    fn session(&self) -> Option<&Session> {
+    fn session(&self) -> Option<&SessionSurface> {
         Some(self)
     }
 

@@ -3,26 +3,27 @@
 use std::time::Duration;
 
 use crate::base::clock::Now;
-use crate::base::credential::Credential;
+use crate::base::credential::{Credential, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::base::token_fault::Unproven;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{Carrier, Carry, FindBy, KeyPrefix, Kind, Maker, Presented, Proof, Recipe, Records, Session, Verified};
+use super::{
+    Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface, Verified,
+};
 
 /// Secrets that are made, listed, rotated and revoked like keys, and authenticate nobody: they are carried nowhere, found
 /// by nothing that is presented, and prove nothing.
 #[derive(Debug)]
-pub struct SigningSecret {
+pub struct SigningSecretSurface {
     /// How they begin, by mode; never empty.
     pub prefixes: Vec<KeyPrefix>,
 }
 
-impl Kind for SigningSecret {
+impl CredentialKind for SigningSecretSurface {
     const WORD: &'static str = "signing_secret";
     const KEYS: &'static [&'static str] = &["prefixes"];
 
@@ -78,7 +79,7 @@ impl Kind for SigningSecret {
         Ok(Verified::NoToken)
     }
 
-    fn prove(&self, _: Presented<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, _: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
         Proof::NONE
     }
 
@@ -106,7 +107,7 @@ impl Kind for SigningSecret {
         None
     }
 
-    fn session(&self) -> Option<&Session> {
+    fn session(&self) -> Option<&SessionSurface> {
         None
     }
 

@@ -10,8 +10,8 @@ fn rate(count: u32, seconds: u64) -> Rate {
     Rate::new(count, Duration::from_secs(seconds)).unwrap()
 }
 
-fn is_admitted(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Admitted { .. })
+fn is_admitted(verdict: RateVerdict) -> bool {
+    matches!(verdict, RateVerdict::Admitted { .. })
 }
 
 #[test]
@@ -21,13 +21,13 @@ fn a_hundred_and_twenty_in_a_minute_are_exactly_that_many() {
     let start = 1_000_003;
     for n in 0..120_u32 {
         let verdict = window.admit(rate, BootMillis(start + u64::from(n)));
-        let Verdict::Admitted { remaining, .. } = verdict else {
+        let RateVerdict::Admitted { remaining, .. } = verdict else {
             panic!("{n}: {verdict:?}");
         };
         assert_eq!(remaining, 119 - n);
     }
     for later in [120, 500, 1_000, 30_000, 59_999] {
-        let Verdict::Refused { retry_after } = window.admit(rate, BootMillis(start + later)) else {
+        let RateVerdict::Refused { retry_after } = window.admit(rate, BootMillis(start + later)) else {
             panic!("admitted after {later} ms");
         };
         assert_eq!(retry_after, Duration::from_millis(60_119 - later));
@@ -42,8 +42,8 @@ fn who_waits_as_long_as_told_is_admitted() {
     let mut now = 77;
     for _ in 0..1_000 {
         now += match window.admit(rate, BootMillis(now)) {
-            Verdict::Admitted { .. } => 40,
-            Verdict::Refused { retry_after } => {
+            RateVerdict::Admitted { .. } => 40,
+            RateVerdict::Refused { retry_after } => {
                 assert!(retry_after <= Duration::from_secs(1) && !retry_after.is_zero());
                 let next = now + u64::try_from(retry_after.as_millis()).unwrap();
                 assert!(!is_admitted(window.judge(rate, BootMillis(next - 1))));
@@ -104,12 +104,12 @@ proptest! {
             prop_assert!(!is_admitted(verdict) || lenient, "admitted beyond the rate");
             prop_assert!(is_admitted(verdict) || !strict, "refused without need");
             match verdict {
-                Verdict::Admitted { remaining, reset } => {
+                RateVerdict::Admitted { remaining, reset } => {
                     prop_assert!(remaining < count);
                     prop_assert!(reset <= Duration::from_millis(rate.period_millis()));
                     admitted.push(now);
                 }
-                Verdict::Refused { retry_after } => {
+                RateVerdict::Refused { retry_after } => {
                     prop_assert!(!retry_after.is_zero() && retry_after <= Duration::from_millis(rate.period_millis()));
                     let then = BootMillis(now + u64::try_from(retry_after.as_millis()).unwrap());
                     prop_assert!(is_admitted(window.judge(rate, then)));
@@ -134,31 +134,31 @@ fn a_rate_has_bounds_on_both_sides() {
     assert!(Rate::new(MAX_COUNT, PERIODS.1).is_ok() && Rate::new(1, PERIODS.0).is_ok());
 }
 
-fn limit(route: &str, by: By) -> Limit {
-    Limit::new(route, by.as_str().into(), by, rate(10, 60), Counted::Here)
+fn limit(route: &str, by: LimitBy) -> RateLimit {
+    RateLimit::new(route, by.as_str().into(), by, rate(10, 60), CountedIn::Here)
 }
 
 #[test]
 fn keys_are_apart_by_route_kind_and_caller() {
     let tenant = |t| TenantId::parse(t).unwrap();
-    let (a, b) = (limit("a", By::Tenant), limit("b", By::Tenant));
+    let (a, b) = (limit("a", LimitBy::Tenant), limit("b", LimitBy::Tenant));
     let keys = [
         a.key_of_tenant(&tenant("acme")),
         a.key_of_tenant(&tenant("other")),
         b.key_of_tenant(&tenant("acme")),
-        limit("a", By::Credential).key_of_tenant(&tenant("acme")),
+        limit("a", LimitBy::Credential).key_of_tenant(&tenant("acme")),
         a.key_of_route(),
     ];
     for (i, key) in keys.iter().enumerate() {
         assert!(!keys[i + 1..].contains(key), "{i}");
     }
-    assert_eq!(keys[0], limit("a", By::Tenant).key_of_tenant(&tenant("acme")));
+    assert_eq!(keys[0], limit("a", LimitBy::Tenant).key_of_tenant(&tenant("acme")));
     assert_eq!(keys[0].to_hex().len(), 32);
 }
 
 #[test]
 fn an_ipv6_network_is_one_client_and_an_ipv4_in_disguise_is_itself() {
-    let limit = limit("a", By::Address);
+    let limit = limit("a", LimitBy::Address);
     let key = |text: &str| limit.key_of_address(text.parse().unwrap());
     assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff::2"));
     assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
@@ -168,8 +168,12 @@ fn an_ipv6_network_is_one_client_and_an_ipv4_in_disguise_is_itself() {
 
 #[test]
 fn limits_are_sorted_named_and_told_as_a_policy() {
-    let limits = RouteLimits::new(vec![limit("a", By::Tenant), limit("a", By::Address), limit("a", By::Tenant)]);
-    let names = |limits: &[Limit]| limits.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
+    let limits = RouteLimits::new(vec![
+        limit("a", LimitBy::Tenant),
+        limit("a", LimitBy::Address),
+        limit("a", LimitBy::Tenant),
+    ]);
+    let names = |limits: &[RateLimit]| limits.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
     assert_eq!(
         (names(&limits.before), names(&limits.after)),
         (vec!["address".into()], vec!["tenant".into(), "tenant-2".into()])

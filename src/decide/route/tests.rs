@@ -338,8 +338,8 @@ fn a_path_names_the_own_tenant_another_or_a_word() {
     let own = TenantId::parse("acme").unwrap();
     let read = |path: &str, unknown| TenantSegment { at: 3, unknown }.read(path, &own);
     for unknown in [UnknownTenant::Refused, UnknownTenant::Forwarded] {
-        assert_eq!(read("/v1/tenants/acme", unknown), Named::Own);
-        assert_eq!(read("/v1/tenants/acme/users/", unknown), Named::Own);
+        assert_eq!(read("/v1/tenants/acme", unknown), NamedTenant::Own);
+        assert_eq!(read("/v1/tenants/acme/users/", unknown), NamedTenant::Own);
         for path in [
             "/v1/tenants/Acme",
             "/v1/tenants/acme%20",
@@ -348,15 +348,18 @@ fn a_path_names_the_own_tenant_another_or_a_word() {
             "/v1/tenants/",
             "/v1/tenants",
         ] {
-            assert_eq!(read(path, unknown), Named::Other, "{path}");
+            assert_eq!(read(path, unknown), NamedTenant::Other, "{path}");
         }
         let long = format!("/v1/tenants/{}", "a".repeat(129));
-        assert_eq!(read(&long, unknown), Named::Other);
+        assert_eq!(read(&long, unknown), NamedTenant::Other);
     }
     for word in ["add-user", "settings", "x_2", "globex"] {
         let path = format!("/v1/tenants/{word}/more");
-        assert_eq!(read(&path, UnknownTenant::Refused), Named::Other);
-        assert_eq!(read(&path, UnknownTenant::Forwarded), Named::Word(TenantId::parse(word).unwrap()));
+        assert_eq!(read(&path, UnknownTenant::Refused), NamedTenant::Other);
+        assert_eq!(
+            read(&path, UnknownTenant::Forwarded),
+            NamedTenant::Word(TenantId::parse(word).unwrap())
+        );
     }
 }
 

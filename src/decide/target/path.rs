@@ -8,7 +8,7 @@ use crate::base::text::{every, every_pair};
 use crate::decide::method::Method;
 use crate::decide::route::PathForms;
 
-use super::again::has_second_reading;
+use super::second_reading::has_second_reading;
 
 /// A path that every reader reads alike.
 #[derive(Debug, PartialEq, Eq)]

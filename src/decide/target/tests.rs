@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod properties;
+
 fn head(target: &str) -> RequestHead {
     let mut head = RequestHead {
         method: b"GET".to_vec(),

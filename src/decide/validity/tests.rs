@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{Idle, Parent};
+use crate::base::principal::{IdleTimeout, Parent};
 use crate::decide::samples;
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
@@ -21,10 +21,13 @@ fn an_active_credential_of_an_active_tenant_passes() {
 #[test]
 fn each_state_but_active_is_refused() {
     assert_eq!(
-        verdict(|f| f.credential.state = State::Revoked { at: NOW }),
+        verdict(|f| f.credential.state = CredentialState::Revoked { at: NOW }),
         Err(Denial::RevokedCredential)
     );
-    assert_eq!(verdict(|f| f.credential.state = State::Disabled), Err(Denial::DisabledCredential));
+    assert_eq!(
+        verdict(|f| f.credential.state = CredentialState::Disabled),
+        Err(Denial::DisabledCredential)
+    );
 }
 
 #[test]
@@ -51,8 +54,8 @@ fn a_credential_begins_at_its_not_before() {
 fn an_inactive_tenant_is_told_only_to_holders_of_a_good_credential() {
     assert_eq!(verdict(|f| f.tenant.active = false), Err(Denial::InactiveTenant));
     let dead: [fn(&mut Facts); 4] = [
-        |f| f.credential.state = State::Revoked { at: NOW },
-        |f| f.credential.state = State::Disabled,
+        |f| f.credential.state = CredentialState::Revoked { at: NOW },
+        |f| f.credential.state = CredentialState::Disabled,
         |f| f.credential.expires_at = Some(NOW),
         |f| f.credential.not_before = Some(UnixMillis(i64::MAX)),
     ];
@@ -139,9 +142,9 @@ fn a_child_lives_while_everything_it_hangs_on_does() {
         for (denial, end) in [
             (
                 Denial::RevokedCredential,
-                (|r| r.state = State::Revoked { at: NOW }) as fn(&mut CredentialRecord),
+                (|r| r.state = CredentialState::Revoked { at: NOW }) as fn(&mut CredentialRecord),
             ),
-            (Denial::DisabledCredential, |r| r.state = State::Disabled),
+            (Denial::DisabledCredential, |r| r.state = CredentialState::Disabled),
             (Denial::ExpiredCredential, |r| r.expires_at = Some(NOW)),
             (Denial::EarlyCredential, |r| r.not_before = Some(UnixMillis(NOW.0 + 1))),
             (Denial::ExpiredCredential, |r| r.extras_mut().idle = Some(idle(NOW.0 - 10, 10))),
@@ -191,20 +194,20 @@ fn a_chain_that_does_not_hold_together_is_never_an_identity() {
 #[test]
 fn the_credentials_own_end_is_told_before_that_of_its_parent_and_both_before_the_tenants() {
     let dead_parent = |f: &mut Facts| {
-        f.ancestors[0].state = State::Disabled;
+        f.ancestors[0].state = CredentialState::Disabled;
         f.tenant.active = false;
     };
     assert_eq!(verdict_of_chain(dead_parent), Err(Denial::DisabledCredential));
     let dead_too = |f: &mut Facts| {
         dead_parent(f);
-        f.credential.state = State::Revoked { at: NOW };
+        f.credential.state = CredentialState::Revoked { at: NOW };
     };
     assert_eq!(verdict_of_chain(dead_too), Err(Denial::RevokedCredential));
     assert_eq!(verdict_of_chain(|f| f.tenant.active = false), Err(Denial::InactiveTenant));
 }
 
-fn idle(last_used: i64, timeout: u64) -> Idle {
-    Idle {
+fn idle(last_used: i64, timeout: u64) -> IdleTimeout {
+    IdleTimeout {
         timeout: Duration::from_millis(timeout),
         last_used: UnixMillis(last_used),
     }

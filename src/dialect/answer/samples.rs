@@ -2,7 +2,7 @@
 
 use serde_json::{Map, json};
 
-use super::{AnswerNames, CALLER, HookNames, MAX_MINTED, NAMED, Presence, Subject};
+use super::{AnswerNames, AnswerSubject, CALLER, CallerPresence, HookNames, MAX_MINTED, NAMED};
 
 /// How much of what may be absent a sample has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl AnswerNames {
     /// One of `minted` or `items`.
     pub(super) fn item(&self, filling: Filling) -> serde_json::Value {
         match self.subject {
-            Subject::Names => filling.members(NAMED).into(),
+            AnswerSubject::Names => filling.members(NAMED).into(),
             _ => filling.record(self.of_credential(), &self.claims),
         }
     }
@@ -80,13 +80,13 @@ impl AnswerNames {
         let (credential, item) = (filling.record(self.of_credential(), &self.claims), self.item(filling));
         // What is made is always there; lists may be empty.
         let items = match (self.subject, filling) {
-            (Subject::Credentials | Subject::Names, Filling::Full) => vec![item; 2],
+            (AnswerSubject::Credentials | AnswerSubject::Names, Filling::Full) => vec![item; 2],
             _ => Vec::new(),
         };
-        let made = matches!(self.subject, Subject::Credential);
+        let made = matches!(self.subject, AnswerSubject::Credential);
         json!({
             "request_id": "request",
-            "caller": (self.caller == Presence::Present).then(|| filling.record(CALLER, &self.caller_claims)),
+            "caller": (self.caller == CallerPresence::Present).then(|| filling.record(CALLER, &self.caller_claims)),
             "credential": made.then(|| credential.clone()),
             "minted": if made { vec![credential; MAX_MINTED] } else { Vec::new() },
             "page": self.is_list().then(|| json!({

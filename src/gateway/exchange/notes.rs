@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
+use crate::base::credential::Unproven;
 use crate::base::denial::Denial;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::Principal;
-use crate::base::token_fault::Unproven;
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
-use crate::decide::peer::Origin;
+use crate::decide::peer::ClientOrigin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
 use crate::decide::surface::SurfaceIndex;
 use crate::decide::target::RequestTarget;
@@ -34,7 +34,7 @@ impl Exchange {
     }
 
     /// A trusted proxy's request id is kept, if it is an identifier; anybody else's is not.
-    pub(in crate::gateway) fn note_origin(&mut self, origin: Origin, fields: &Fields) {
+    pub(in crate::gateway) fn note_origin(&mut self, origin: ClientOrigin, fields: &Fields) {
         self.note(|record| record.client = origin.client);
         if !origin.trusted {
             return;

@@ -8,7 +8,7 @@ use crate::base::clock::{BootMillis, Now, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, Principal};
-use crate::decide::authorize::{Again, authorize_again};
+use crate::decide::authorize::{Reauthorization, reauthorize};
 use crate::decide::route::{Access, Destination, Route, RouteIndex, Upgrade};
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::decide::validity;
@@ -62,17 +62,17 @@ impl Worker {
             return Ok(Hurry::Yes);
         };
         let was = held.view.snapshot.surfaces.get(held.surface.0).ok_or(Denial::Internal)?;
-        let again = Again {
+        let again = Reauthorization {
             permit: &held.permit,
             was,
             method: asked.method.ok_or(Denial::Internal)?,
             route,
             surface_index,
             surface,
-            authority: &view.snapshot.authority,
+            scope_grants: &view.snapshot.scope_grants,
         };
         // The new permit is the proof; the old one goes on being what was granted.
-        let _permit = authorize_again(&again, facts.clone(), now)?;
+        let _permit = reauthorize(&again, facts.clone(), now)?;
         *judged = Judged {
             look_at: self.next_look(principal, &facts, now),
             facts,

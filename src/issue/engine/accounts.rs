@@ -7,21 +7,21 @@ use crate::base::login::login_fingerprint;
 use crate::base::principal::CredentialRecord;
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::{Surface, SurfaceIndex};
-use crate::issue::answer::{self, Told};
-use crate::issue::call::{Call, Caller, Issued, Stop};
-use crate::issue::cookie;
-use crate::issue::fields::Rule;
+use crate::issue::answer::{self, AnswerData};
+use crate::issue::call::{AdmittedCaller, IssueError, Issued, ServedCall};
+use crate::issue::fields::FieldRule;
 use crate::issue::narrow::check_scopes;
-use crate::issue::password::Side;
-use crate::issue::spec::{Extent, Sessions, Source};
-use crate::issue::throttle::Door;
+use crate::issue::password::Requester;
+use crate::issue::throttle::AttemptKind;
+use crate::issue::token;
+use crate::snapshot::served_route::{Extent, Sessions, ValueSource};
 use crate::store::CredentialChange;
 
 use super::{Engine, done, refused_hash, unavailable};
 
 impl Engine {
     /// Ends the caller's session, or every session of what it hangs on, and removes its cookie.
-    pub(super) async fn log_out(&self, call: &Call, extent: Extent) -> Result<Issued, Stop> {
+    pub(super) async fn log_out(&self, call: &ServedCall, extent: Extent) -> Result<Issued, IssueError> {
         let now = self.time().await?;
         let caller = call.caller()?;
         let surface = call.surface(caller.surface)?;
@@ -38,10 +38,10 @@ impl Engine {
             (Extent::Everywhere, false) => (caller.record(), CredentialChange::EndIssued),
             (Extent::Everywhere, true) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::EndIssued),
         };
-        let told = Told {
+        let told = AnswerData {
             cookies: removed_cookie(surface),
             done: done("log_out", std::iter::once(record)),
-            ..Told::default()
+            ..AnswerData::default()
         };
         let issued = answer::render(call, told)?;
         let mut changes = vec![(record.id.clone(), change)];
@@ -57,15 +57,18 @@ impl Engine {
     /// store, not of what is remembered: it may have been changed a moment ago.
     pub(super) async fn set_password(
         &self,
-        call: &Call,
+        call: &ServedCall,
         surface: SurfaceIndex,
         fields: (Option<&str>, &str),
         (sessions, grants): (Sessions, &ScopeSet),
-    ) -> Result<Issued, Stop> {
+    ) -> Result<Issued, IssueError> {
         let (current, new) = fields;
         let caller = call.caller()?;
         let (account, above) = find_account(caller, call.surface(surface)?).ok_or(Denial::NotFound)?;
-        let may = call.snapshot.authority.of_record(account, above, &caller.principal.facts.roles);
+        let may = call
+            .snapshot
+            .scope_grants
+            .effective_scopes_of(account, above, &caller.principal.facts.roles);
         check_scopes(&may, caller.scopes(), grants)?;
         match current {
             Some(field) => self.prove_password(call, account, field).await?,
@@ -74,16 +77,16 @@ impl Engine {
             None => return Err(Denial::Internal.into()),
         }
         let Some(password) = call.body.secret(new) else {
-            return Err(call.refuse(&Source::Body(new.to_owned()), Rule::Required, Denial::Internal));
+            return Err(call.refuse(&ValueSource::Body(new.to_owned()), FieldRule::Required, Denial::Internal));
         };
         let hash = self.hash_new(call, new, password).await?;
-        let told = Told {
+        let told = AnswerData {
             cookies: match sessions {
                 Sessions::Ended => removed_cookie(call.surface(caller.surface)?),
                 Sessions::Kept => Vec::new(),
             },
             done: done("set_password", std::iter::once(account)),
-            ..Told::default()
+            ..AnswerData::default()
         };
         let issued = answer::render(call, told)?;
         let now = self.time().await?;
@@ -95,10 +98,10 @@ impl Engine {
         Ok(issued)
     }
 
-    async fn prove_password(&self, call: &Call, account: &CredentialRecord, field: &str) -> Result<(), Stop> {
-        let source = Source::Body(field.to_owned());
+    async fn prove_password(&self, call: &ServedCall, account: &CredentialRecord, field: &str) -> Result<(), IssueError> {
+        let source = ValueSource::Body(field.to_owned());
         let Some(password) = call.body.secret(field) else {
-            return Err(call.refuse(&source, Rule::Required, Denial::Internal));
+            return Err(call.refuse(&source, FieldRule::Required, Denial::Internal));
         };
         // As log-ins are counted: an account that was made under an older pepper has no second count.
         let counted = match account.login() {
@@ -106,10 +109,10 @@ impl Engine {
             None => account.fingerprint,
         };
         let throttle = self.throttle();
-        let attempt = throttle.attempt(Door::Session, counted, call.address, self.clock.now().boot)?;
+        let attempt = throttle.attempt(AttemptKind::Session, counted, call.address, self.clock.now().boot)?;
         match self.check_password(call, account, (field, password)).await {
             Ok(true) => throttle.succeed(attempt, self.clock.now().boot),
-            Ok(false) => return Err(call.refuse(&source, Rule::OneOf, Denial::WrongSecret)),
+            Ok(false) => return Err(call.refuse(&source, FieldRule::OneOf, Denial::WrongSecret)),
             Err(stop) => {
                 throttle.withdraw(attempt, self.clock.now().boot);
                 return Err(stop);
@@ -121,12 +124,12 @@ impl Engine {
     /// Whether a password is the account's. Who has no place for its hash costs the store nothing.
     async fn check_password(
         &self,
-        call: &Call,
+        call: &ServedCall,
         account: &CredentialRecord,
         (field, password): (&str, Zeroizing<String>),
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, IssueError> {
         let refused = |error| refused_hash(error, call, field);
-        let place = self.passwords.place(Side::Known, call.address).await.map_err(refused)?;
+        let place = self.passwords.place(Requester::Known, call.address).await.map_err(refused)?;
         let found = self.store.find_credential(account.id.clone()).await;
         let hash = found.map_err(|error| unavailable(&error))?.as_ref().and_then(password_of);
         place.verify(hash, password).await.map_err(refused)
@@ -140,7 +143,7 @@ pub(super) fn password_of(record: &CredentialRecord) -> Option<Zeroizing<String>
 }
 
 /// The account itself, or the nearest one the caller hangs on; with what that hangs on.
-fn find_account<'c>(caller: &'c Caller, surface: &Surface) -> Option<(&'c CredentialRecord, &'c [CredentialRecord])> {
+fn find_account<'c>(caller: &'c AdmittedCaller, surface: &Surface) -> Option<(&'c CredentialRecord, &'c [CredentialRecord])> {
     let facts = &caller.principal.facts;
     if facts.credential.surface == surface.name {
         return Some((&facts.credential, &facts.ancestors));
@@ -152,5 +155,5 @@ fn find_account<'c>(caller: &'c Caller, surface: &Surface) -> Option<(&'c Creden
 fn removed_cookie(surface: &Surface) -> Vec<String> {
     let minting = surface.kind.session().and_then(|session| session.minting.as_ref());
     let spec = minting.and_then(|minting| minting.cookie.as_ref());
-    spec.map(cookie::remove).into_iter().collect()
+    spec.map(token::removed_cookie).into_iter().collect()
 }

@@ -6,11 +6,11 @@ use crate::base::ids::CredentialId;
 use crate::base::login::login_fingerprint;
 use crate::base::principal::CredentialRecord;
 use crate::decide::token::MAX_AHEAD;
-use crate::issue::answer::{self, Told};
-use crate::issue::call::{Call, Issued, Stop};
-use crate::issue::cookie;
-use crate::issue::making::{Base, Kept, Made, Ready, make, mint_tenant};
-use crate::issue::spec::{Mint, ParentSource, Reach, TenantSource};
+use crate::issue::answer::{self, AnswerData};
+use crate::issue::call::{IssueError, Issued, ServedCall};
+use crate::issue::minting::{MintInputs, MintedCredential, ParentRecord, RecordStorage, make, mint_tenant};
+use crate::issue::token;
+use crate::snapshot::served_route::{Mint, ParentSource, Reach, TenantSource};
 use crate::store::{CredentialChange, NewRecords, RestsOn, find_any};
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, refused_change, unavailable};
@@ -18,7 +18,13 @@ use super::{Engine, check_in_force, done, may_do, named_tenant, refused_change, 
 impl Engine {
     /// Makes credentials: first everything that can fail without a trace, the answer included, then
     /// one atomic step of the store.
-    pub(super) async fn mint(&self, call: &Call, tenant: &TenantSource, mints: &[Mint], cookie: Option<usize>) -> Result<Issued, Stop> {
+    pub(super) async fn mint(
+        &self,
+        call: &ServedCall,
+        tenant: &TenantSource,
+        mints: &[Mint],
+        cookie: Option<usize>,
+    ) -> Result<Issued, IssueError> {
         let now = self.time().await?;
         let (tenant, new_tenant) = match tenant {
             TenantSource::New => (mint_tenant()?, true),
@@ -26,12 +32,12 @@ impl Engine {
             TenantSource::CallerNamed(parameter) => (named_tenant(call, parameter)?, false),
         };
         let mut rests_on = call.rests_on();
-        let mut made: Vec<Made> = Vec::with_capacity(mints.len());
-        let mut bases: Vec<Base> = Vec::with_capacity(mints.len());
+        let mut made: Vec<MintedCredential> = Vec::with_capacity(mints.len());
+        let mut bases: Vec<ParentRecord> = Vec::with_capacity(mints.len());
         for mint in mints {
             let parent = self.find_parent(call, mint, &bases, (now, &mut rests_on)).await?;
             let (roles, role_scopes) = self.find_roles(call, mint.roles.as_ref(), &tenant, &mut rests_on).await?;
-            let ready = Ready {
+            let ready = MintInputs {
                 tenant: &tenant,
                 parent: parent.as_ref(),
                 password: self.hash(call, mint.password.as_ref()).await?,
@@ -42,24 +48,27 @@ impl Engine {
                 latest: self.clock.now().wall.plus(MAX_AHEAD),
             };
             let one = make(call, mint, ready)?;
-            bases.push(Base {
+            bases.push(ParentRecord {
                 may: one.record.scopes.union(&role_scopes),
                 record: one.record.clone(),
             });
             made.push(one);
         }
         self.refuse_taken(&made).await?;
-        let mut told = Told {
+        let mut told = AnswerData {
             minted: made.iter().map(|one| answer::minted(one, now)).collect(),
             done: done("mint", made.iter().map(|one| &one.record)),
             made: stored(&made).map(|record| record.id.clone()).collect(),
-            ..Told::default()
+            ..AnswerData::default()
         };
         if let Some(index) = cookie {
             told.cookies.push(session_cookie(call, mints, &made, index, now)?);
         }
         let issued = answer::render(call, told)?;
-        let credentials = made.into_iter().filter(|one| one.kept == Kept::Stored).map(|one| one.record);
+        let credentials = made
+            .into_iter()
+            .filter(|one| one.kept == RecordStorage::Stored)
+            .map(|one| one.record);
         // Also for tokens alone, which leave nothing in the store: what they rest on is compared there.
         let new = NewRecords {
             tenant: new_tenant.then_some(tenant),
@@ -73,7 +82,7 @@ impl Engine {
     }
 
     /// An address has one account, whatever pepper is first.
-    async fn refuse_taken(&self, made: &[Made]) -> Result<(), Stop> {
+    async fn refuse_taken(&self, made: &[MintedCredential]) -> Result<(), IssueError> {
         for record in made.iter().map(|one| &one.record) {
             let Some(login) = record.login() else { continue };
             let older = self.peppers.older().map(|pepper| login_fingerprint(pepper, &record.surface, login));
@@ -86,16 +95,16 @@ impl Engine {
 
     async fn find_parent(
         &self,
-        call: &Call,
+        call: &ServedCall,
         mint: &Mint,
-        made: &[Base],
+        made: &[ParentRecord],
         (now, rests_on): (UnixMillis, &mut RestsOn),
-    ) -> Result<Option<Base>, Stop> {
+    ) -> Result<Option<ParentRecord>, IssueError> {
         match &mint.parent {
             ParentSource::None => Ok(None),
             ParentSource::Caller => {
                 let caller = call.caller()?;
-                Ok(Some(Base {
+                Ok(Some(ParentRecord {
                     record: caller.record().clone(),
                     may: caller.principal.held().clone(),
                 }))
@@ -103,8 +112,8 @@ impl Engine {
             ParentSource::CallersParent => {
                 let facts = &call.caller()?.principal.facts;
                 let (parent, above) = facts.ancestors.split_first().ok_or(Denial::NotFound)?;
-                let may = call.snapshot.authority.of_record(parent, above, &facts.roles);
-                Ok(Some(Base {
+                let may = call.snapshot.scope_grants.effective_scopes_of(parent, above, &facts.roles);
+                Ok(Some(ParentRecord {
                     may: may.into_owned(),
                     record: parent.clone(),
                 }))
@@ -114,7 +123,7 @@ impl Engine {
                 let found = self.find_target(call, (*surface, id, &Reach::Tenant)).await?;
                 check_in_force(&found, now)?;
                 rests_on.add(RestsOn::found(&found));
-                Ok(Some(Base {
+                Ok(Some(ParentRecord {
                     may: may_do(call, &found),
                     record: found.credential,
                 }))
@@ -124,7 +133,7 @@ impl Engine {
 
     /// Ends what was made a moment ago, since a service that had to be told of it was not. Its secrets were handed
     /// out to nobody.
-    pub(super) async fn end_made(&self, made: &[CredentialId]) -> Result<(), Stop> {
+    pub(super) async fn end_made(&self, made: &[CredentialId]) -> Result<(), IssueError> {
         let now = self.time().await?;
         let new = NewRecords {
             changes: made.iter().map(|id| (id.clone(), CredentialChange::Revoke)).collect(),
@@ -135,7 +144,7 @@ impl Engine {
 
     /// Ends the session whose cookie was replaced. The new one stands already; if the store fails
     /// now, the old one lives on to its own end.
-    async fn end_replaced(&self, call: &Call, now: UnixMillis) {
+    async fn end_replaced(&self, call: &ServedCall, now: UnixMillis) {
         if let Some(id) = &call.replaced
             && let Err(error) = self.store.change_credential(id.clone(), CredentialChange::Revoke, now).await
         {
@@ -145,11 +154,11 @@ impl Engine {
 }
 
 /// The records that are kept.
-fn stored(made: &[Made]) -> impl Iterator<Item = &CredentialRecord> {
-    made.iter().filter(|one| one.kept == Kept::Stored).map(|one| &one.record)
+fn stored(made: &[MintedCredential]) -> impl Iterator<Item = &CredentialRecord> {
+    made.iter().filter(|one| one.kept == RecordStorage::Stored).map(|one| &one.record)
 }
 
-fn session_cookie(call: &Call, mints: &[Mint], made: &[Made], index: usize, now: UnixMillis) -> Result<String, Denial> {
+fn session_cookie(call: &ServedCall, mints: &[Mint], made: &[MintedCredential], index: usize, now: UnixMillis) -> Result<String, Denial> {
     let (mint, made) = mints.get(index).zip(made.get(index)).ok_or(Denial::Internal)?;
     let token = made.token.as_ref().ok_or(Denial::Internal)?;
     let minting = call
@@ -160,5 +169,9 @@ fn session_cookie(call: &Call, mints: &[Mint], made: &[Made], index: usize, now:
     let spec = minting.and_then(|minting| minting.cookie.as_ref()).ok_or(Denial::Internal)?;
     let end = made.record.expires_at.unwrap_or(token.expires_at);
     let remaining = u64::try_from(end.0.saturating_sub(now.0)).unwrap_or(0);
-    Ok(cookie::set(spec, &token.text, std::time::Duration::from_millis(remaining)))
+    Ok(token::session_cookie(
+        spec,
+        &token.text,
+        std::time::Duration::from_millis(remaining),
+    ))
 }

@@ -9,26 +9,26 @@ use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::CredentialId;
 use crate::base::key::IdKind;
-use crate::base::principal::{CredentialRecord, State};
+use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::base::scope::ScopeSet;
-use crate::decide::authority::mode_reaches;
 use crate::decide::route::Access;
+use crate::decide::scope_grants::mode_reaches;
 use crate::decide::surface::{Surface, SurfaceIndex};
-use crate::issue::answer::{self, Told};
-use crate::issue::call::{Call, Issued, Stop};
-use crate::issue::making::{id_kind, successor};
+use crate::issue::answer::{self, AnswerData};
+use crate::issue::call::{IssueError, Issued, ServedCall};
+use crate::issue::minting::{id_kind, successor};
 use crate::issue::narrow::check_scopes;
-use crate::issue::page::PageAsked;
-use crate::issue::spec::{Reach, Source};
+use crate::issue::page::PageRequest;
+use crate::snapshot::served_route::{Reach, ValueSource};
 use crate::store::{CredentialChange, CredentialFilter, FoundFacts, Ids, NewRecords, RestsOn};
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
 
 /// A record as a route names it: its surface, where its id is said, and which records may be meant.
-pub(super) type Target<'t> = (SurfaceIndex, &'t Source, &'t Reach);
+pub(super) type Target<'t> = (SurfaceIndex, &'t ValueSource, &'t Reach);
 
 impl Engine {
-    pub(super) async fn list(&self, call: &Call, surface: SurfaceIndex, reach: &Reach) -> Result<Issued, Stop> {
+    pub(super) async fn list(&self, call: &ServedCall, surface: SurfaceIndex, reach: &Reach) -> Result<Issued, IssueError> {
         let page = asked_page(call)?;
         self.check_caller(call).await?;
         let caller = call.caller()?;
@@ -60,22 +60,22 @@ impl Engine {
             }
         }
         let found = self.store.page_credentials(filter).await.map_err(|error| unavailable(&error))?;
-        let told = Told {
+        let told = AnswerData {
             items: found.records.iter().map(|record| answer::item(record, now)).collect(),
             next: found.next.map(|next| (page, next.as_str().to_owned())),
             done: "list".into(),
-            ..Told::default()
+            ..AnswerData::default()
         };
         Ok(answer::render(call, told)?)
     }
 
-    pub(super) async fn revoke(&self, call: &Call, target: Target<'_>, grants: &ScopeSet) -> Result<Issued, Stop> {
+    pub(super) async fn revoke(&self, call: &ServedCall, target: Target<'_>, grants: &ScopeSet) -> Result<Issued, IssueError> {
         let now = self.time().await?;
         let (record, rests_on) = self.find_touchable(call, target, grants).await?;
-        let told = Told {
+        let told = AnswerData {
             minted: vec![answer::item(&record, now)],
             done: done("revoke", std::iter::once(&record)),
-            ..Told::default()
+            ..AnswerData::default()
         };
         let issued = answer::render(call, told)?;
         let changes = vec![(record.id, CredentialChange::Revoke)];
@@ -84,7 +84,13 @@ impl Engine {
     }
 
     /// Makes the new one in the step that tells the old one its end: never none, never a half.
-    pub(super) async fn rotate(&self, call: &Call, target: Target<'_>, grace: Option<Duration>, grants: &ScopeSet) -> Result<Issued, Stop> {
+    pub(super) async fn rotate(
+        &self,
+        call: &ServedCall,
+        target: Target<'_>,
+        grace: Option<Duration>,
+        grants: &ScopeSet,
+    ) -> Result<Issued, IssueError> {
         let now = self.time().await?;
         let found = self.find_target(call, target).await?;
         check_in_force(&found, now)?;
@@ -92,10 +98,10 @@ impl Engine {
         let rests_on = touch(call, &found, grants)?;
         let old = found.credential;
         let made = successor(call.surface(target.0)?, &old, now, self.peppers.first())?;
-        let told = Told {
+        let told = AnswerData {
             minted: vec![answer::minted(&made, now)],
             done: done("rotate", [&old, &made.record].into_iter()),
-            ..Told::default()
+            ..AnswerData::default()
         };
         let issued = answer::render(call, told)?;
         let new = NewRecords {
@@ -111,12 +117,18 @@ impl Engine {
         Ok(issued)
     }
 
-    pub(super) async fn set_roles(&self, call: &Call, target: Target<'_>, field: &str, grants: &ScopeSet) -> Result<Issued, Stop> {
+    pub(super) async fn set_roles(
+        &self,
+        call: &ServedCall,
+        target: Target<'_>,
+        field: &str,
+        grants: &ScopeSet,
+    ) -> Result<Issued, IssueError> {
         let (record, mut rests_on) = self.find_touchable(call, target, grants).await?;
-        if matches!(record.state, State::Revoked { .. }) {
+        if matches!(record.state, CredentialState::Revoked { .. }) {
             return Err(Denial::NotFound.into());
         }
-        let source = Source::Body(field.to_owned());
+        let source = ValueSource::Body(field.to_owned());
         let (roles, scopes) = self.find_roles(call, Some(&source), &record.tenant, &mut rests_on).await?;
         check_scopes(&scopes, call.caller()?.scopes(), grants)?;
         let now = self.time().await?;
@@ -124,10 +136,10 @@ impl Engine {
         let mut extras = after.extras.take().map(|extras| *extras).unwrap_or_default();
         extras.roles.clone_from(&roles);
         after.extras = extras.boxed();
-        let told = Told {
+        let told = AnswerData {
             minted: vec![answer::item(&after, now)],
             done: done("set_roles", std::iter::once(&after)),
-            ..Told::default()
+            ..AnswerData::default()
         };
         let issued = answer::render(call, told)?;
         let changes = vec![(after.id, CredentialChange::SetRoles(roles))];
@@ -135,7 +147,7 @@ impl Engine {
         Ok(issued)
     }
 
-    pub(super) async fn list_roles(&self, call: &Call) -> Result<Issued, Stop> {
+    pub(super) async fn list_roles(&self, call: &ServedCall) -> Result<Issued, IssueError> {
         let page = asked_page(call)?;
         self.check_caller(call).await?;
         let tenant = call.caller()?.record().tenant.clone();
@@ -149,17 +161,17 @@ impl Engine {
                 "scopes": answer::scopes(&role.scopes),
             })
         });
-        let told = Told {
+        let told = AnswerData {
             items: items.collect(),
             next: next.map(|next| (page, next)),
             done: "list_roles".into(),
-            ..Told::default()
+            ..AnswerData::default()
         };
         Ok(answer::render(call, told)?)
     }
 
     /// Every scope that a route knows, a role of the configuration, or one of the caller's tenant.
-    pub(super) async fn list_scopes(&self, call: &Call) -> Result<Issued, Stop> {
+    pub(super) async fn list_scopes(&self, call: &ServedCall) -> Result<Issued, IssueError> {
         let page = asked_page(call)?;
         self.check_caller(call).await?;
         let mut known = BTreeSet::new();
@@ -177,18 +189,18 @@ impl Engine {
             let word = scope.as_str();
             json!({ "id": word, "name": word, "description": null, "scopes": [word] })
         });
-        let told = Told {
+        let told = AnswerData {
             items: items.collect(),
             next: next.map(|next| (page, next)),
             done: "list_scopes".into(),
-            ..Told::default()
+            ..AnswerData::default()
         };
         Ok(answer::render(call, told)?)
     }
 
     /// The record a route names, if it is within reach, with all that decides about it; what is not within reach is
     /// not there. Another tenant that is named as such is 403, since its name was no secret to the caller.
-    pub(super) async fn find_target(&self, call: &Call, (surface, id, reach): Target<'_>) -> Result<FoundFacts, Stop> {
+    pub(super) async fn find_target(&self, call: &ServedCall, (surface, id, reach): Target<'_>) -> Result<FoundFacts, IssueError> {
         let caller = call.caller()?.record();
         if let Reach::TenantNamed(parameter) = reach {
             named_tenant(call, parameter)?;
@@ -215,7 +227,12 @@ impl Engine {
     }
 
     /// The same, if the caller may touch it; with what a change of it rests on.
-    async fn find_touchable(&self, call: &Call, target: Target<'_>, grants: &ScopeSet) -> Result<(CredentialRecord, RestsOn), Stop> {
+    async fn find_touchable(
+        &self,
+        call: &ServedCall,
+        target: Target<'_>,
+        grants: &ScopeSet,
+    ) -> Result<(CredentialRecord, RestsOn), IssueError> {
         let found = self.find_target(call, target).await?;
         let rests_on = touch(call, &found, grants)?;
         Ok((found.credential, rests_on))
@@ -232,8 +249,11 @@ fn ids_of(surface: &Surface) -> Ids {
 }
 
 /// Which part of a list is asked for.
-pub(super) fn asked_page(call: &Call) -> Result<PageAsked, Stop> {
-    Ok(PageAsked::parse(call.query.as_deref(), call.issuer()?.body.unknown.as_deref())?)
+pub(super) fn asked_page(call: &ServedCall) -> Result<PageRequest, IssueError> {
+    Ok(PageRequest::parse(
+        call.query.as_deref(),
+        call.served_route()?.body.unknown.as_deref(),
+    )?)
 }
 
 /// Nobody touches what may do more than itself: the caller must hold now, as it was presented, whatever the record
@@ -242,7 +262,7 @@ pub(super) fn asked_page(call: &Call) -> Result<PageAsked, Stop> {
 ///
 /// # Errors
 /// [`Denial::InsufficientScope`].
-fn touch(call: &Call, found: &FoundFacts, grants: &ScopeSet) -> Result<RestsOn, Denial> {
+fn touch(call: &ServedCall, found: &FoundFacts, grants: &ScopeSet) -> Result<RestsOn, Denial> {
     check_scopes(&may_do(call, found), call.caller()?.scopes(), grants)?;
     let mut rests_on = call.rests_on();
     rests_on.add(RestsOn::found(found));

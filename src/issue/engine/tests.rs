@@ -7,29 +7,29 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::base::clock::{BootMillis, ManualClock, Now};
-use crate::base::fingerprint::{Fingerprint, Part, Pepper};
+use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, SurfaceName};
 use crate::base::principal::{ClaimValue, Facts, Principal, Reading, Roles};
 use crate::base::scope::{Mode, Scope};
-use crate::decide::authority::Authority;
 use crate::decide::headers::{HeaderPolicy, IdentityNames};
 use crate::decide::peer::PeerPolicy;
-use crate::decide::route::{DialectIndex, IssuerIndex, Router};
+use crate::decide::route::{DialectIndex, Router, ServedRouteIndex};
 use crate::decide::samples;
+use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::surface::{
-    Account, ApiKey, Carrier, CookieSpec, KeyOrigin, KeyPrefix, Minting, SameSite, Session, SessionRecord, Surface, SurfaceIndex,
-    SurfaceKind,
+    AccountSurface, ApiKeySurface, Carrier, CookieSpec, KeyOrigin, KeyPrefix, Minting, SameSite, SessionRecord, SessionSurface, Surface,
+    SurfaceIndex, SurfaceKind,
 };
-use crate::dialect::answer::{AnswerNames, AnswerTemplate, Presence as Caller_, Subject};
-use crate::issue::body::Body;
-use crate::issue::call::Caller;
-use crate::issue::fields::Checked;
-use crate::issue::path::PathValues;
-use crate::issue::spec::{
-    AnswerSpec, BodySchema, Extent, Fact, Field, FieldKind, FieldMessages, Issuer, Lifetime, Mint, ModeSource, ParentSource, Presence,
-    Reach, ScopeSource, Sessions, TenantSource, TextFormat, Value,
-};
+use crate::dialect::answer::{AnswerNames, AnswerSubject, AnswerTemplate, CallerPresence as Caller_};
+use crate::issue::body::ParsedBody;
+use crate::issue::call::{AdmittedCaller, PathValues};
+use crate::issue::fields::CheckedBody;
 use crate::snapshot::Snapshot;
+use crate::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat};
+use crate::snapshot::served_route::{
+    AnswerSpec, Extent, Lifetime, Mint, ModeSource, ParentSource, Reach, RecordFact, ScopeSource, ServedRoute, Sessions, TenantSource,
+    TextOrList,
+};
 use crate::store::embedded::EmbeddedStore;
 
 mod keys;
@@ -62,7 +62,7 @@ fn surfaces() -> Vec<Surface> {
         rules.scopes_claim = None;
         Surface {
             name: SurfaceName::parse(name).unwrap(),
-            kind: SurfaceKind::Session(Session {
+            kind: SurfaceKind::Session(SessionSurface {
                 carriers: vec![Carrier::BEARER],
                 rules: Box::new(rules),
                 record,
@@ -83,7 +83,7 @@ fn surfaces() -> Vec<Surface> {
     let prefix = |text: &str, mode| KeyPrefix::parse(text, Some(mode)).unwrap();
     let key = Surface {
         name: SurfaceName::parse("key").unwrap(),
-        kind: SurfaceKind::ApiKey(ApiKey {
+        kind: SurfaceKind::ApiKey(ApiKeySurface {
             carriers: vec![Carrier::BEARER],
             prefixes: vec![prefix("ktest_", Mode::Test), prefix("klive_", Mode::Live)],
             keys: KeyOrigin::Generated,
@@ -94,7 +94,7 @@ fn surfaces() -> Vec<Surface> {
     };
     let account = Surface {
         name: SurfaceName::parse("account").unwrap(),
-        kind: SurfaceKind::Account(Account { fields: None }),
+        kind: SurfaceKind::Account(AccountSurface { fields: None }),
         mode: None,
     };
     vec![
@@ -134,17 +134,17 @@ fn minting(mints: Vec<Mint>) -> Action {
     }
 }
 
-fn field(name: &str, kind: FieldKind) -> Field {
-    Field {
+fn field(name: &str, kind: FieldKind) -> FieldSpec {
+    FieldSpec {
         name: name.into(),
         kind,
-        presence: Presence::Optional,
+        presence: FieldPresence::Optional,
         one_of: Vec::new(),
         messages: FieldMessages::default(),
     }
 }
 
-fn fields() -> Vec<Field> {
+fn fields() -> Vec<FieldSpec> {
     let text = |name| {
         field(
             name,
@@ -247,20 +247,20 @@ impl Bench {
         })
     }
 
-    async fn run(&self, action: Action, asking: Asking<'_>) -> Result<(Issued, Json), Stop> {
+    async fn run(&self, action: Action, asking: Asking<'_>) -> Result<(Issued, Json), IssueError> {
         self.run_with(action, asking, None).await
     }
 
     /// The same with a query.
-    async fn run_with(&self, action: Action, asking: Asking<'_>, query: Option<&str>) -> Result<(Issued, Json), Stop> {
+    async fn run_with(&self, action: Action, asking: Asking<'_>, query: Option<&str>) -> Result<(Issued, Json), IssueError> {
         let names = AnswerNames {
-            subject: Subject::Credential,
+            subject: AnswerSubject::Credential,
             caller: Caller_::Present,
             path: vec!["id".into()],
             ..AnswerNames::default()
         };
         let listing = AnswerNames {
-            subject: Subject::Credentials,
+            subject: AnswerSubject::Credentials,
             ..AnswerNames::default()
         };
         let template = if action.changes() {
@@ -268,7 +268,7 @@ impl Bench {
         } else {
             AnswerTemplate::parse("{{ items }}", &listing)
         };
-        let issuer = Issuer {
+        let issuer = ServedRoute {
             name: "tested".into(),
             action,
             body: BodySchema {
@@ -282,18 +282,18 @@ impl Bench {
             },
             hook: None,
         };
-        let checked = Checked::check(&issuer.body, Body::parse(asking.body.as_bytes()).unwrap())?;
+        let checked = CheckedBody::check(&issuer.body, ParsedBody::parse(asking.body.as_bytes()).unwrap())?;
         let caller = match asking.caller {
             None => None,
-            Some((surface, record)) => Some(Caller {
+            Some((surface, record)) => Some(AdmittedCaller {
                 surface,
                 principal: Principal::new(self.facts(record).await, None),
                 ends_at: record.expires_at,
             }),
         };
-        let call = Call {
+        let call = ServedCall {
             snapshot: Arc::new(snapshot(issuer)),
-            issuer: IssuerIndex(0),
+            served_route: ServedRouteIndex(0),
             caller,
             path: PathValues::read(asking.path.0, asking.path.1),
             query: query.map(str::to_owned),
@@ -323,7 +323,7 @@ impl Bench {
     }
 }
 
-fn snapshot(issuer: Issuer) -> Snapshot {
+fn snapshot(issuer: ServedRoute) -> Snapshot {
     let role = |name: &str, words: &str| RoleRecord {
         id: RoleId::of_name(name),
         tenant: None,
@@ -338,8 +338,8 @@ fn snapshot(issuer: Issuer) -> Snapshot {
         cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
-        issuers: vec![issuer],
-        authority: Authority::new(Roles::new([role("viewer", "read"), role("admin", "read write keys")]), []),
+        served_routes: vec![issuer],
+        scope_grants: ScopeGrants::new(Roles::new([role("viewer", "read"), role("admin", "read write keys")]), []),
         dialects: Vec::new(),
         default_dialect: DialectIndex(0),
         upstreams: Vec::new(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::network::Network;
+use crate::base::network::ClientNetwork;
 
 /// Counts with a place of their own: 13 MiB. A failed try makes three at most and costs a hash of some
 /// 20 ms: four processors, which are the most that hash by default, take seven minutes to fill it.
@@ -26,27 +26,27 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Counted {
+pub(super) enum CountKey {
     /// Log-ins to one account from one network.
-    Pair(Fingerprint, Network),
+    Pair(Fingerprint, ClientNetwork),
     /// Log-ins from one network, to whatever account.
-    Network(Network),
+    Network(ClientNetwork),
     /// Log-ins to one account, from wherever it is not known.
     Account(Fingerprint),
     /// Passwords that a session of this account tried, from one network.
-    SessionPair(Fingerprint, Network),
+    SessionPair(Fingerprint, ClientNetwork),
     /// Passwords that sessions of this account tried, from wherever.
     SessionAccount(Fingerprint),
 }
 
 /// Tries since the first of them.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Count {
+pub(super) struct AttemptCount {
     tries: u32,
     began: BootMillis,
 }
 
-impl Count {
+impl AttemptCount {
     /// How long until another try makes sense, if there were `limit` already.
     pub(super) fn wait(&self, limit: u32, window: Duration, now: BootMillis) -> Option<Duration> {
         let reached = self.runs(window, now) && self.tries >= limit;
@@ -77,34 +77,34 @@ impl Count {
 /// Where one try was counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Charge {
-    place: Place,
+    place: CountSlot,
     began: BootMillis,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum CountSlot {
     Own(u64),
     Shared(usize),
 }
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct Counts {
+pub(super) struct AttemptCounts {
     window: Duration,
     /// By a keyed digest of what is counted; two that had the same would share a count.
-    own: HashMap<u64, Count>,
-    shared: Box<[Count]>,
+    own: HashMap<u64, AttemptCount>,
+    shared: Box<[AttemptCount]>,
     digest: RandomState,
     swept_at: BootMillis,
     max_own: usize,
 }
 
-impl Counts {
+impl AttemptCounts {
     pub(super) fn new(window: Duration) -> Self {
         Self {
             window,
             own: HashMap::new(),
-            shared: vec![Count::default(); SHARED].into_boxed_slice(),
+            shared: vec![AttemptCount::default(); SHARED].into_boxed_slice(),
             digest: RandomState::new(),
             swept_at: BootMillis::default(),
             max_own: MAX_OWN,
@@ -112,18 +112,18 @@ impl Counts {
     }
 
     /// How long until this may be tried again, if it may not now.
-    pub(super) fn wait(&mut self, counted: Counted, limit: u32, now: BootMillis) -> Option<Duration> {
+    pub(super) fn wait(&mut self, counted: CountKey, limit: u32, now: BootMillis) -> Option<Duration> {
         let place = self.place_of(counted, now);
         self.find(place)?.wait(limit, self.window, now)
     }
 
     /// Counts one try.
-    pub(super) fn charge(&mut self, counted: Counted, now: BootMillis) -> Charge {
+    pub(super) fn charge(&mut self, counted: CountKey, now: BootMillis) -> Charge {
         let (place, window) = (self.place_of(counted, now), self.window);
         let count = match place {
-            Place::Own(digest) => self.own.entry(digest).or_default(),
+            CountSlot::Own(digest) => self.own.entry(digest).or_default(),
             // `place_of` answers places below the length only.
-            Place::Shared(at) => &mut self.shared[at],
+            CountSlot::Shared(at) => &mut self.shared[at],
         };
         Charge {
             place,
@@ -134,7 +134,7 @@ impl Counts {
     /// Takes exactly that try back.
     pub(super) fn take_back(&mut self, charge: Charge) {
         match charge.place {
-            Place::Own(digest) => {
+            CountSlot::Own(digest) => {
                 if let Some(count) = self.own.get_mut(&digest) {
                     count.take_back(charge.began);
                     if count.tries == 0 {
@@ -142,7 +142,7 @@ impl Counts {
                     }
                 }
             }
-            Place::Shared(at) => {
+            CountSlot::Shared(at) => {
                 if let Some(count) = self.shared.get_mut(at) {
                     count.take_back(charge.began);
                 }
@@ -154,36 +154,36 @@ impl Counts {
     /// there, only this one is taken back.
     pub(super) fn forget(&mut self, charge: Charge) {
         match charge.place {
-            Place::Own(digest) => drop(self.own.remove(&digest)),
-            Place::Shared(_) => self.take_back(charge),
+            CountSlot::Own(digest) => drop(self.own.remove(&digest)),
+            CountSlot::Shared(_) => self.take_back(charge),
         }
     }
 
-    fn find(&self, place: Place) -> Option<&Count> {
+    fn find(&self, place: CountSlot) -> Option<&AttemptCount> {
         match place {
-            Place::Own(digest) => self.own.get(&digest),
-            Place::Shared(at) => self.shared.get(at),
+            CountSlot::Own(digest) => self.own.get(&digest),
+            CountSlot::Shared(at) => self.shared.get(at),
         }
     }
 
-    fn place_of(&mut self, counted: Counted, now: BootMillis) -> Place {
+    fn place_of(&mut self, counted: CountKey, now: BootMillis) -> CountSlot {
         let digest = self.digest.hash_one(counted);
         if self.own.contains_key(&digest) || self.own.len() < self.max_own {
-            return Place::Own(digest);
+            return CountSlot::Own(digest);
         }
         if now.since(self.swept_at) >= SWEEP_INTERVAL {
             self.swept_at = now;
             let window = self.window;
             self.own.retain(|_, count| count.runs(window, now));
             if self.own.len() < self.max_own {
-                return Place::Own(digest);
+                return CountSlot::Own(digest);
             }
             tracing::warn!(
                 alarm = "log_in_table_full",
                 "wrong passwords come from more places than are counted apart"
             );
         }
-        Place::Shared(usize::try_from(digest % SHARED as u64).unwrap_or(0))
+        CountSlot::Shared(usize::try_from(digest % SHARED as u64).unwrap_or(0))
     }
 
     #[cfg(test)]

@@ -36,8 +36,8 @@ fn stranger(n: u32) -> IpAddr {
 }
 
 impl Throttle {
-    fn try_at(&self, n: u32, from: IpAddr, now: BootMillis) -> Result<Try, TooMany> {
-        self.attempt(Door::LogIn, account(n), from, now)
+    fn try_at(&self, n: u32, from: IpAddr, now: BootMillis) -> Result<Attempt, TooManyAttempts> {
+        self.attempt(AttemptKind::LogIn, account(n), from, now)
     }
 
     fn fail(&self, n: u32, from: IpAddr) {
@@ -229,7 +229,7 @@ fn a_session_that_guesses_is_stopped_and_no_log_in_stops_it_before() {
     let throttle = throttle();
     throttle.guess_from_everywhere(1);
     throttle.fail_times(2, HOME, 10);
-    let guess = |n: u32, from: IpAddr| throttle.attempt(Door::Session, account(n), from, NOW);
+    let guess = |n: u32, from: IpAddr| throttle.attempt(AttemptKind::Session, account(n), from, NOW);
     assert!(guess(1, stranger(9_000)).is_ok(), "the ceiling of log-ins is reached");
     for _ in 0..10 {
         drop(guess(2, address(HOME)).unwrap());
@@ -256,7 +256,7 @@ fn what_was_given_back_leaves_nothing_behind() {
 #[test]
 fn a_full_table_refuses_more_and_never_less() {
     let settings = settings();
-    let throttle = Throttle::over(&settings, Counts::with_room_for(settings.window, 30));
+    let throttle = Throttle::over(&settings, AttemptCounts::with_room_for(settings.window, 30));
     throttle.log_in(7, HOME);
     for at in 0..10 {
         throttle.fail(100 + at, stranger(at));
@@ -284,7 +284,7 @@ fn a_full_table_refuses_more_and_never_less() {
 #[test]
 fn in_a_shared_place_too_only_the_one_try_is_given_back() {
     let settings = settings();
-    let throttle = Throttle::over(&settings, Counts::with_room_for(settings.window, 0));
+    let throttle = Throttle::over(&settings, AttemptCounts::with_room_for(settings.window, 0));
     throttle.fail_times(1, HOME, 9);
     for _ in 0..20 {
         let attempt = throttle.try_at(1, address(HOME), NOW).unwrap();

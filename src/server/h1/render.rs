@@ -1,6 +1,6 @@
 //! Answer heads as bytes: status line, the gateway's fields, `Date`, framing, `Connection`.
 
-use crate::base::digits::push_decimal;
+use crate::base::text::push_decimal;
 use crate::server::service::After;
 use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead, Version};

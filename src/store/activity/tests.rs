@@ -7,7 +7,10 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{RoleId, TenantId};
 use crate::base::principal::{Extras, Parent, RoleRecord, TenantRecord};
 use crate::decide::{samples, validity};
-use crate::store::{BoxFuture, ChangeError, CredentialChange, CredentialFilter, EventSink, Found, NewRecords, RoleChange, TenantState};
+use crate::store::{
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, Found, NewRecords, ReceiptStore, RoleChange,
+    TenantState,
+};
 
 /// Remembers uses as a store does, and nothing else.
 #[derive(Default)]
@@ -17,7 +20,19 @@ struct Uses {
     down: AtomicBool,
 }
 
-impl CredentialStore for Uses {
+impl FactStore for Uses {
+    fn find(&self, _: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+        Box::pin(async { Err(gone()) })
+    }
+
+    fn subscribe(&self, _: Arc<dyn EventSink>) {}
+
+    fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Err(gone()) })
+    }
+}
+
+impl RecordStore for Uses {
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
         let down = self.down.load(Ordering::SeqCst);
         if !down {
@@ -31,27 +46,30 @@ impl CredentialStore for Uses {
         Box::pin(async move { if down { Err(gone()) } else { Ok(()) } })
     }
 
-    fn find(&self, _: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
-        Box::pin(async { Err(gone()) })
-    }
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
+
     fn find_credential(&self, _: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
+
     fn list_credentials(&self, _: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
+
     fn find_tenant(&self, _: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
+
     fn list_tenants(&self, _: Option<TenantId>, _: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
+
     fn create(&self, _: NewRecords, _: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }
+
     fn change_credential(
         &self,
         _: CredentialId,
@@ -60,29 +78,33 @@ impl CredentialStore for Uses {
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }
+
     fn set_tenant_active(&self, _: TenantId, _: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }
+
     fn create_role(&self, _: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }
+
     fn change_role(&self, _: RoleId, _: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }
+
     fn delete_role(&self, _: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }
+
     fn find_role(&self, _: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
+
     fn list_roles(&self, _: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
-    fn subscribe(&self, _: Arc<dyn EventSink>) {}
-    fn probe(&self, _: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { Err(gone()) })
-    }
 }
+
+impl ReceiptStore for Uses {}
 
 fn gone() -> StoreError {
     StoreError::Unavailable("the test says so".into())
@@ -110,7 +132,7 @@ impl World {
         session.credential.created_at = now.wall;
         session.credential.expires_at = Some(now.wall.plus(7 * DAY));
         session.credential.extras = Extras {
-            idle: Some(Idle {
+            idle: Some(IdleTimeout {
                 timeout: DAY,
                 last_used: now.wall,
             }),

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::BootMillis;
-use crate::base::network::Network;
-use crate::decide::rate::{MAX_COUNT, Rate, Verdict, Window};
+use crate::base::network::ClientNetwork;
+use crate::decide::rate::{MAX_COUNT, Rate, RateVerdict, Window};
 
 use super::said::Said;
 
@@ -115,14 +115,15 @@ impl Cap {
     }
 
     fn takes(&self, rates: Rates, address: IpAddr, now: BootMillis) -> bool {
-        let digest = self.digest.hash_one(Network::of(address).bits());
+        let digest = self.digest.hash_one(ClientNetwork::of(address).bits());
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let Lately { all, places, asking } = &mut *lately;
         let at = usize::try_from(digest % PLACES as u64).unwrap_or(0);
         let Some(place) = places.get_mut(at) else { return false };
         let part = (self.per_second / asking.count(place, now)).max(1);
         let first = all.used(rates.first, now) < self.per_second;
-        let takes = (first || place.window.used(rates.first, now) < part) && matches!(all.admit(rates.all, now), Verdict::Admitted { .. });
+        let takes =
+            (first || place.window.used(rates.first, now) < part) && matches!(all.admit(rates.all, now), RateVerdict::Admitted { .. });
         if takes {
             let _ = place.window.admit(rates.all, now);
         }

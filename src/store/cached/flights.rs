@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, IdentityLines, Position, Reading};
-use crate::store::{CredentialStore, Found, StoreError, change, watch};
+use crate::store::{FactStore, Found, StoreError, change, watch};
 
 use super::breaker::Breaker;
 use super::busy::Busy;
@@ -89,7 +89,7 @@ enum Boarding {
 }
 
 pub(super) struct Flights {
-    store: Arc<dyn CredentialStore>,
+    store: Arc<dyn FactStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) control: Handle,
     memory: Memory,
@@ -109,13 +109,7 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    pub(super) fn new(
-        store: Arc<dyn CredentialStore>,
-        settings: &CacheSettings,
-        clock: Arc<dyn Clock>,
-        control: Handle,
-        memory: Memory,
-    ) -> Self {
+    pub(super) fn new(store: Arc<dyn FactStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle, memory: Memory) -> Self {
         Self {
             store,
             clock,
@@ -347,7 +341,7 @@ impl Flights {
         &self.memory
     }
 
-    pub(super) const fn store(&self) -> &Arc<dyn CredentialStore> {
+    pub(super) const fn store(&self) -> &Arc<dyn FactStore> {
         &self.store
     }
 

@@ -213,12 +213,12 @@ mod model;
 mod tests {
     use super::*;
     use crate::base::clock::UnixMillis;
-    use crate::base::principal::State;
+    use crate::base::principal::CredentialState;
     use crate::store::codec::tests::{facts_of, sample};
     use std::hash::BuildHasher;
 
     /// Facts of one credential, read at this time and position.
-    fn facts(state: State, sent_at: u64, position: u64) -> Arc<Facts> {
+    fn facts(state: CredentialState, sent_at: u64, position: u64) -> Arc<Facts> {
         let mut credential = sample();
         credential.state = state;
         Arc::new(Facts {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_same_records_stay_where_they_are_and_are_as_young_as_the_later_read() {
-        let (first, last) = held_after(&[facts(State::Active, 10, 5), facts(State::Active, 20, 6)]);
+        let (first, last) = held_after(&[facts(CredentialState::Active, 10, 5), facts(CredentialState::Active, 20, 6)]);
         assert!(Arc::ptr_eq(&first, &last) && !first.is_superseded());
         assert_eq!(read_at(&first), (20, 6));
         // The next refresh is due at half the age that counts from now on.
@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn other_records_take_the_place_and_whoever_holds_the_old_ones_is_told() {
-        let revoked = State::Revoked { at: UnixMillis(1) };
-        let (first, last) = held_after(&[facts(State::Active, 10, 5), facts(revoked, 20, 6)]);
+        let revoked = CredentialState::Revoked { at: UnixMillis(1) };
+        let (first, last) = held_after(&[facts(CredentialState::Active, 10, 5), facts(revoked, 20, 6)]);
         assert!(first.is_superseded() && !last.is_superseded());
         assert_eq!((read_at(&first), read_at(&last)), ((10, 5), (20, 6)));
         assert_eq!(last.facts.credential.state, revoked);
@@ -265,10 +265,10 @@ mod tests {
     #[test]
     fn lines_of_rules_that_are_no_more_go_with_their_facts() {
         for (rules, stays) in [(1, true), (2, false)] {
-            let before = facts(State::Active, 10, 5);
+            let before = facts(CredentialState::Active, 10, 5);
             before.lines.keep(1, b"X-Tenant-Id: acme\r\n");
             assert_eq!(before.lines.written_by(rules).is_some(), stays);
-            let (first, last) = held_after(&[before, facts(State::Active, 20, 6)]);
+            let (first, last) = held_after(&[before, facts(CredentialState::Active, 20, 6)]);
             assert_eq!(Arc::ptr_eq(&first, &last), stays);
             assert_eq!(first.is_superseded(), !stays);
             assert!(!last.facts.lines.are_outdated());
@@ -279,21 +279,25 @@ mod tests {
     #[test]
     fn a_read_that_saw_less_confirms_nothing() {
         // It was sent later and saw an older store: a replica, or an answer that overtook another.
-        let (first, last) = held_after(&[facts(State::Active, 10, 6), facts(State::Active, 20, 5)]);
+        let (first, last) = held_after(&[facts(CredentialState::Active, 10, 6), facts(CredentialState::Active, 20, 5)]);
         assert!(Arc::ptr_eq(&first, &last));
         assert_eq!(read_at(&first), (10, 6));
     }
 
     #[test]
     fn a_slow_read_that_saw_more_makes_nothing_older() {
-        let (first, _) = held_after(&[facts(State::Active, 20, 5), facts(State::Active, 10, 6)]);
+        let (first, _) = held_after(&[facts(CredentialState::Active, 20, 5), facts(CredentialState::Active, 10, 6)]);
         assert_eq!(read_at(&first), (20, 6));
     }
 
     #[test]
     fn records_that_came_back_do_not_outlive_what_was_between() {
-        let disabled = facts(State::Disabled, 20, 6);
-        let (first, last) = held_after(&[facts(State::Active, 10, 5), disabled, facts(State::Active, 30, 7)]);
+        let disabled = facts(CredentialState::Disabled, 20, 6);
+        let (first, last) = held_after(&[
+            facts(CredentialState::Active, 10, 5),
+            disabled,
+            facts(CredentialState::Active, 30, 7),
+        ]);
         assert!(first.is_superseded());
         assert_eq!((read_at(&first), read_at(&last)), ((10, 5), (30, 7)));
     }

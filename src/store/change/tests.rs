@@ -9,17 +9,25 @@ const AT: At = At {
     watermark: UnixMillis(2_000),
 };
 
-fn in_state(state: State) -> CredentialRecord {
+fn in_state(state: CredentialState) -> CredentialRecord {
     CredentialRecord { state, ..sample() }
 }
 
 #[test]
 fn every_change_of_a_living_credential_raises_its_epoch() {
     for (state, change, after) in [
-        (State::Active, CredentialChange::Disable, State::Disabled),
-        (State::Disabled, CredentialChange::Enable, State::Active),
-        (State::Active, CredentialChange::Revoke, State::Revoked { at: NOW }),
-        (State::Disabled, CredentialChange::Revoke, State::Revoked { at: NOW }),
+        (CredentialState::Active, CredentialChange::Disable, CredentialState::Disabled),
+        (CredentialState::Disabled, CredentialChange::Enable, CredentialState::Active),
+        (
+            CredentialState::Active,
+            CredentialChange::Revoke,
+            CredentialState::Revoked { at: NOW },
+        ),
+        (
+            CredentialState::Disabled,
+            CredentialChange::Revoke,
+            CredentialState::Revoked { at: NOW },
+        ),
     ] {
         let before = in_state(state);
         let Outcome::Changed(changed) = change_credential(&before, &change, AT).unwrap() else {
@@ -33,9 +41,9 @@ fn every_change_of_a_living_credential_raises_its_epoch() {
 #[test]
 fn what_is_already_so_is_not_changed() {
     for (state, change) in [
-        (State::Active, CredentialChange::Enable),
-        (State::Disabled, CredentialChange::Disable),
-        (State::Revoked { at: UnixMillis(1) }, CredentialChange::Revoke),
+        (CredentialState::Active, CredentialChange::Enable),
+        (CredentialState::Disabled, CredentialChange::Disable),
+        (CredentialState::Revoked { at: UnixMillis(1) }, CredentialChange::Revoke),
     ] {
         assert_eq!(change_credential(&in_state(state), &change, AT).unwrap(), Outcome::Unchanged);
     }
@@ -43,7 +51,7 @@ fn what_is_already_so_is_not_changed() {
 
 #[test]
 fn a_revoked_credential_stays_revoked() {
-    let revoked = in_state(State::Revoked { at: UnixMillis(1) });
+    let revoked = in_state(CredentialState::Revoked { at: UnixMillis(1) });
     for change in [
         CredentialChange::Enable,
         CredentialChange::Disable,

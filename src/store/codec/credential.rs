@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
-use crate::base::principal::{ClaimValue, Claims, CredentialRecord, Extras, Idle, MAX_ROLES, Parent, PasswordHash, State};
+use crate::base::principal::{
+    ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ROLES, Parent, PasswordHash, RecordClaims,
+};
 use crate::base::scope::Mode;
 
 use super::{CodecError, MAX_DESCRIPTION, MAX_NAME, check_version, encode_after, fits, optional, read_json, scopes_of, words_of};
@@ -36,9 +38,9 @@ pub fn encode_credential(record: &CredentialRecord) -> Result<Vec<u8>, CodecErro
         mode: record.mode.map(|m| m.as_str().into()),
         scopes: words_of(&record.scopes),
         state: match record.state {
-            State::Active => WireState::Active,
-            State::Disabled => WireState::Disabled,
-            State::Revoked { at } => WireState::Revoked { at: at.0 },
+            CredentialState::Active => WireState::Active,
+            CredentialState::Disabled => WireState::Disabled,
+            CredentialState::Revoked { at } => WireState::Revoked { at: at.0 },
         },
         key: record.fingerprint.to_hex().into(),
         secret: record.secret_fingerprint.map(|f| f.to_hex().into()),
@@ -73,9 +75,9 @@ pub fn decode_credential(bytes: &[u8]) -> Result<CredentialRecord, CodecError> {
         mode: optional("mode", wire.mode, Mode::parse)?,
         scopes: scopes_of(&wire.scopes)?,
         state: match wire.state {
-            WireState::Active => State::Active,
-            WireState::Disabled => State::Disabled,
-            WireState::Revoked { at } => State::Revoked { at: UnixMillis(at) },
+            WireState::Active => CredentialState::Active,
+            WireState::Disabled => CredentialState::Disabled,
+            WireState::Revoked { at } => CredentialState::Revoked { at: UnixMillis(at) },
         },
         fingerprint: Fingerprint::from_hex(&wire.key).ok_or(CodecError::Field("key"))?,
         secret_fingerprint: optional("secret", wire.secret, Fingerprint::from_hex)?,
@@ -158,8 +160,8 @@ fn extras_of(wire: WireExtras<'_>) -> Result<Extras, CodecError> {
             })
             .transpose()?,
         roles: roles.map_err(|_| CodecError::Field("roles"))?,
-        claims: Claims::new(claims).map_err(|_| CodecError::Field("claims"))?,
-        idle: wire.idle.map(|idle| Idle {
+        claims: RecordClaims::new(claims).map_err(|_| CodecError::Field("claims"))?,
+        idle: wire.idle.map(|idle| IdleTimeout {
             timeout: Duration::from_millis(idle.timeout),
             last_used: UnixMillis(idle.last_used),
         }),

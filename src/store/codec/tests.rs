@@ -6,8 +6,8 @@ use super::*;
 use crate::base::clock::BootMillis;
 use crate::base::ids::{Subject, SurfaceName};
 use crate::base::principal::{
-    ClaimValue, Claims, CredentialRecord, Extras, Facts, IdentityLines, Idle, MAX_ROLES, Parent, PasswordHash, Position, Reading, State,
-    TenantRecord,
+    ClaimValue, CredentialRecord, CredentialState, Extras, Facts, IdentityLines, IdleTimeout, MAX_ROLES, Parent, PasswordHash, Position,
+    Reading, RecordClaims, TenantRecord,
 };
 use crate::base::scope::Mode;
 
@@ -20,7 +20,7 @@ pub(in crate::store) fn sample() -> CredentialRecord {
         subject: Some(Subject::parse("client-7").unwrap()),
         mode: Some(Mode::Live),
         scopes: ["orders:read", "orders:write"].iter().map(|s| Scope::parse(s).unwrap()).collect(),
-        state: State::Active,
+        state: CredentialState::Active,
         fingerprint: Fingerprint::from_bytes([3; 32]),
         secret_fingerprint: Some(Fingerprint::from_bytes([4; 32])),
         prefix: "hlive_".into(),
@@ -61,11 +61,11 @@ fn time() -> impl Strategy<Value = Option<UnixMillis>> {
     proptest::option::of(any::<i64>().prop_map(UnixMillis))
 }
 
-fn state() -> impl Strategy<Value = State> {
+fn state() -> impl Strategy<Value = CredentialState> {
     prop_oneof![
-        Just(State::Active),
-        Just(State::Disabled),
-        any::<i64>().prop_map(|at| State::Revoked { at: UnixMillis(at) }),
+        Just(CredentialState::Active),
+        Just(CredentialState::Disabled),
+        any::<i64>().prop_map(|at| CredentialState::Revoked { at: UnixMillis(at) }),
     ]
 }
 
@@ -86,8 +86,8 @@ prop_compose! {
                 id: CredentialId::parse(&id).unwrap(),
             }),
             roles: roles.iter().map(|role| RoleId::parse(role).unwrap()).collect(),
-            claims: Claims::new(claims).unwrap(),
-            idle: idle.map(|(timeout, last_used)| Idle {
+            claims: RecordClaims::new(claims).unwrap(),
+            idle: idle.map(|(timeout, last_used)| IdleTimeout {
                 timeout: std::time::Duration::from_millis(timeout),
                 last_used: UnixMillis(last_used),
             }),

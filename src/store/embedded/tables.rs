@@ -6,9 +6,8 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperChecks};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
-use crate::store::change;
 use crate::store::filter::ReadRecord;
-use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, codec};
+use crate::store::{Again, CredentialFilter, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, StoreError, change, codec};
 
 pub(super) use log::events_after;
 pub(super) use peppers::read_peppers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::fingerprint::PepperCheck;
 use crate::base::ids::SurfaceName;
-use crate::base::principal::State;
+use crate::base::principal::CredentialState;
 use crate::base::scope::{Mode, Scope};
 use medium::{CHANGING, Call, Fake};
 
@@ -45,7 +45,7 @@ fn record(name: &str) -> CredentialRecord {
         subject: None,
         mode: Some(Mode::Live),
         scopes: [Scope::parse("orders:read").unwrap()].into_iter().collect(),
-        state: State::Active,
+        state: CredentialState::Active,
         fingerprint: fingerprint(name),
         secret_fingerprint: None,
         prefix: "live_".into(),
@@ -74,7 +74,7 @@ async fn revoke(store: &EmbeddedStore, name: &str) -> Result<CredentialRecord, C
     store.change_credential(id(name), CredentialChange::Revoke, NOW).await
 }
 
-async fn state_of(store: &EmbeddedStore, name: &str) -> Option<State> {
+async fn state_of(store: &EmbeddedStore, name: &str) -> Option<CredentialState> {
     let found = store.find(fingerprint(name)).await.unwrap();
     found.facts.map(|facts| facts.credential.state)
 }
@@ -101,12 +101,12 @@ fn a_failure_that_passes_costs_one_change_and_no_restart() {
                 until_well(&store).await;
                 revoke(&store, "key-0").await.unwrap();
                 store.create_credential(record("key-new")).await.unwrap();
-                assert_eq!(state_of(&store, "key-0").await, Some(State::Revoked { at: NOW }));
+                assert_eq!(state_of(&store, "key-0").await, Some(CredentialState::Revoked { at: NOW }));
                 let writes = store.writes().unwrap();
                 assert_eq!(writes.failed > 0, call != Call::Length, "{writes:?}");
                 drop(store);
                 let again = open(&disk.after_power_cut());
-                assert_eq!(state_of(&again, "key-new").await, Some(State::Active));
+                assert_eq!(state_of(&again, "key-new").await, Some(CredentialState::Active));
             });
         }
     }
@@ -128,7 +128,7 @@ fn while_nothing_can_be_written_who_is_there_is_found_and_changes_say_what_helps
             let said = refused.to_string();
             assert!(said.contains("nothing was changed") && said.contains(help), "{said}");
             assert!(!said.contains("repeat") && !said.contains("re-open"), "{said}");
-            assert_eq!(state_of(&store, "key-0").await, Some(State::Active));
+            assert_eq!(state_of(&store, "key-0").await, Some(CredentialState::Active));
             assert_eq!(state_of(&store, "key-nobody").await, None);
             assert!(store.writes().unwrap().refused.unwrap().contains(help));
             let second = revoke(&store, "key-1").await.unwrap_err();
@@ -164,7 +164,7 @@ fn on_a_full_disk_nothing_new_is_made_and_what_there_is_can_be_revoked() {
         disk.make_room();
         until_well(&store).await;
         store.create_credential(record("key-more")).await.unwrap();
-        assert_eq!(state_of(&store, "key-99").await, Some(State::Revoked { at: NOW }));
+        assert_eq!(state_of(&store, "key-99").await, Some(CredentialState::Revoked { at: NOW }));
     });
 }
 
@@ -194,7 +194,7 @@ fn a_file_that_was_taken_away_takes_no_changes_until_it_is_back() {
         let refused = revoke(&store, "key-0").await.unwrap_err();
         assert!(matches!(refused, ChangeError::NotMade(_)), "{refused:?}");
         assert!(refused.to_string().contains("removed or replaced"), "{refused}");
-        assert_eq!(state_of(&store, "key-0").await, Some(State::Active));
+        assert_eq!(state_of(&store, "key-0").await, Some(CredentialState::Active));
         disk.set_missing(false);
         until_well(&store).await;
         revoke(&store, "key-0").await.unwrap();
@@ -293,7 +293,7 @@ async fn one_history(seed: u64) {
         for name in &there {
             assert_eq!(
                 state_of(store, name).await,
-                Some(State::Active),
+                Some(CredentialState::Active),
                 "seed {seed}: {name} is lost {when}"
             );
         }

@@ -1,147 +1,38 @@
 //! Every command sent to Redis: Lua scripts, so that what belongs together is one atomic step.
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, Script, ScriptInvocation};
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind, Value};
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::{Fingerprint, PepperChecks};
+use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
-
-use super::dial::Wire;
-use super::endings::Ending;
-use super::fault::Fault;
-use super::keys::Keys;
-use super::lua::{
-    BOUNDED, CLAIM, CREATE, CREATE_ROLE, DELETE_ROLE, EVENTS_KEPT, FIND, FORGET, FORMAT, HEAD, MOVE, NOW, PAGE, PEPPERS, PROLOGUE, READ,
-    READ_ALL, RECORD_CHANGE, REPLACE, SET_PEPPERS, TIME, TOUCH, USE,
-};
-use super::replicas::Replication;
-use super::rights::script;
 use crate::base::principal::CredentialRecord;
-use crate::store::{MAX_TENANT_ROLES, RecordLimits, change};
+use crate::store::peppers::{Admission, PepperList};
+use crate::store::redis::operations::FindReply;
+use crate::store::redis::topology::{Fault, Replication, Retry, Wire};
+use crate::store::{MAX_TENANT_ROLES, StoreError, change};
 
-mod busy;
-mod finding;
-mod peppers;
+pub(crate) use catalogue::{
+    ADMIT, ANNOUNCE, Change, ChangedCredential, Creation, EVENTS, Head, Kind, NewCredential, RECEIPTS, Refusal, Scripts, Stored, WITHDRAW,
+    Written,
+};
+use catalogue::{EVENTS_KEPT, FORMAT, hashes};
+pub(crate) use rights::{Rights, script};
 
-pub(super) use busy::{PARTS, part_of};
-
-/// Which records a read or a list is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Credentials,
-    Tenants,
-    Roles,
-}
-
-/// A record as it is stored, and when it was last used.
-pub(super) type Stored = (Option<Vec<u8>>, Option<Vec<u8>>);
-
-/// What became of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Written {
-    /// Made; the counter after it.
-    At(u64),
-    /// Refused, and nothing was written.
-    Refused(Refusal),
-}
-
-/// Why a script refused a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    NoTenant,
-    TenantTaken,
-    IdTaken,
-    FingerprintTaken,
-    /// Somebody else changed the record since it was read.
-    Stale,
-    /// There is no room for another one.
-    Full,
-    /// As many credentials hang on one record as may.
-    TooManyChildren,
-    /// The tenant has as many credentials as it may.
-    TooManyCredentials,
-}
-
-/// The scripts and the keys they work on.
-pub(super) struct Scripts {
-    keys: Keys,
-    own: PepperChecks,
-    /// Their check values as scripts take them, the first one first.
-    peppers: String,
-    /// What a look-up must find in the list of gateways; empty for what admits nobody.
-    registered: String,
-    find: Script,
-    find_begins: Cmd,
-    read: Script,
-    read_all: Script,
-    time: Script,
-    page: Script,
-    create: Script,
-    create_role: Script,
-    delete_role: Script,
-    forget: Script,
-    replace: Script,
-    note_use: Script,
-    touch: Script,
-    claim: Script,
-    read_peppers: Script,
-    set_peppers: Script,
-    move_login: Script,
-    head: Script,
-    note_busy: Script,
-    read_busy: Script,
-}
+mod catalogue;
+pub(crate) mod rights;
 
 impl Scripts {
-    /// A key of ours by its name.
-    pub(super) fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.keys.prefix)
-    }
-
-    pub(super) fn new(prefix: &str, own: PepperChecks, registered: &str) -> Self {
-        let ours = |body: &str| script(&format!("{BOUNDED}{PROLOGUE}{body}"));
-        let change = |body: &str| script(&format!("{RECORD_CHANGE}{PROLOGUE}{body}"));
-        let (keys, find) = (Keys::new(prefix), ours(FIND));
-        let peppers = own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" ");
-        Self {
-            find_begins: finding::beginning(&find, &keys, &peppers),
-            keys,
-            peppers,
-            own,
-            registered: registered.to_owned(),
-            find,
-            read: ours(READ),
-            read_all: ours(&format!("{NOW}{READ_ALL}")),
-            time: script(&format!("{NOW}{TIME}")),
-            page: ours(PAGE),
-            create: script(&format!("{RECORD_CHANGE}{CREATE}")),
-            create_role: change(CREATE_ROLE),
-            delete_role: change(DELETE_ROLE),
-            forget: change(FORGET),
-            replace: change(REPLACE),
-            note_use: ours(USE),
-            touch: ours(TOUCH),
-            claim: script(CLAIM),
-            read_peppers: script(PEPPERS),
-            set_peppers: script(SET_PEPPERS),
-            move_login: change(MOVE),
-            head: script(HEAD),
-            note_busy: ours(busy::NOTE),
-            read_busy: script(busy::READ),
-        }
-    }
-
     /// This gateway's peppers as scripts take them.
-    pub(super) fn peppers(&self) -> &str {
+    pub(crate) fn peppers(&self) -> &str {
         &self.peppers
     }
 
-    pub(super) fn events_key(&self) -> &str {
+    pub(crate) fn events_key(&self) -> &str {
         &self.keys.events
     }
 
-    pub(super) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {
+    pub(crate) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {
         let counter = match kind {
             Kind::Credentials => "credentials",
             Kind::Tenants => "tenants",
@@ -157,14 +48,14 @@ impl Scripts {
     }
 
     /// The store's time.
-    pub(super) async fn time(&self, wire: &Wire) -> Result<UnixMillis, Fault> {
+    pub(crate) async fn time(&self, wire: &Wire) -> Result<UnixMillis, Fault> {
         let mut call = self.time.key(&self.keys.meta);
         call.arg(&self.peppers);
         run(wire, &call).await.map(UnixMillis)
     }
 
     /// The store's time, and these records as they stand at one moment, in the order of the question.
-    pub(super) async fn read_all(&self, wire: &Wire, asked: &[(Kind, &str)]) -> Result<(UnixMillis, Vec<Option<Vec<u8>>>), Fault> {
+    pub(crate) async fn read_all(&self, wire: &Wire, asked: &[(Kind, &str)]) -> Result<(UnixMillis, Vec<Option<Vec<u8>>>), Fault> {
         let mut call = self.read_all.key(&self.keys.meta);
         call.key(&self.keys.credentials)
             .key(&self.keys.tenants)
@@ -188,7 +79,7 @@ impl Scripts {
     }
 
     /// At most `limit` records in order of id, after `after`; of one tenant if asked.
-    pub(super) async fn page(
+    pub(crate) async fn page(
         &self,
         wire: &Wire,
         kind: Kind,
@@ -229,7 +120,7 @@ impl Scripts {
     }
 
     /// Makes a tenant, credentials, or both, and changes others, if nothing it rests on has changed.
-    pub(super) async fn create(&self, wire: &Wire, new: &Creation, history: &str) -> Result<Written, Fault> {
+    pub(crate) async fn create(&self, wire: &Wire, new: &Creation, history: &str) -> Result<Written, Fault> {
         let mut call = self.create.key(&self.keys.meta);
         call.key(&self.keys.credentials)
             .key(&self.keys.fingerprints)
@@ -279,7 +170,7 @@ impl Scripts {
     }
 
     /// Notes when credentials were last used.
-    pub(super) async fn note_use(&self, wire: &Wire, used: &[(CredentialId, UnixMillis)]) -> Result<(), Fault> {
+    pub(crate) async fn note_use(&self, wire: &Wire, used: &[(CredentialId, UnixMillis)]) -> Result<(), Fault> {
         let mut call = self.note_use.key(&self.keys.meta);
         call.key(&self.keys.credentials).key(&self.keys.used).arg(&self.peppers);
         for (id, at) in used {
@@ -288,7 +179,7 @@ impl Scripts {
         run::<u64>(wire, &call).await.map(|_| ())
     }
 
-    pub(super) async fn create_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
+    pub(crate) async fn create_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
         let mut call = self.create_role.key(&self.keys.meta);
         call.key(&self.keys.roles)
             .key(self.keys.role_ids_of(tenant))
@@ -299,7 +190,7 @@ impl Scripts {
     }
 
     /// Deletes exactly the role that was read.
-    pub(super) async fn delete_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
+    pub(crate) async fn delete_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
         let mut call = self.delete_role.key(&self.keys.meta);
         call.key(&self.keys.roles).key(self.keys.role_ids_of(tenant)).key(&self.keys.events);
         self.add_change(&mut call, change).arg(change.ending);
@@ -307,7 +198,7 @@ impl Scripts {
     }
 
     /// Forgets exactly the credential that was read, used when it was read to be.
-    pub(super) async fn forget(&self, wire: &Wire, change: &Change<'_>, record: &CredentialRecord, used: &[u8]) -> Result<Written, Fault> {
+    pub(crate) async fn forget(&self, wire: &Wire, change: &Change<'_>, record: &CredentialRecord, used: &[u8]) -> Result<Written, Fault> {
         let mut call = self.forget.key(&self.keys.meta);
         call.key(&self.keys.credentials)
             .key(&self.keys.fingerprints)
@@ -324,7 +215,7 @@ impl Scripts {
         written(run(wire, &call).await?)
     }
 
-    pub(super) async fn replace(&self, wire: &Wire, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Written, Fault> {
+    pub(crate) async fn replace(&self, wire: &Wire, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Written, Fault> {
         let mut call = self.replace.key(&self.keys.meta);
         call.key(self.keys.hash(kind)).key(&self.keys.events);
         self.add_change(&mut call, change).arg(change.ending).arg(before);
@@ -332,7 +223,7 @@ impl Scripts {
     }
 
     /// Waits until `replicas` have everything written so far; answers how many have.
-    pub(super) async fn wait(&self, wire: &Wire, replicas: u32, deadline: std::time::Duration) -> Result<u32, Fault> {
+    pub(crate) async fn wait(&self, wire: &Wire, replicas: u32, deadline: std::time::Duration) -> Result<u32, Fault> {
         // Without a deadline, which is what 0 means, it would block the connection for ever.
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut connection = wire.connection.clone();
@@ -345,7 +236,7 @@ impl Scripts {
     }
 
     /// What the server says of its replication; not the primary if it is none (any more).
-    pub(super) async fn replication(&self, wire: &Wire) -> Result<Replication, Fault> {
+    pub(crate) async fn replication(&self, wire: &Wire) -> Result<Replication, Fault> {
         let mut connection = wire.connection.clone();
         let info: String = redis::cmd("INFO")
             .arg("replication")
@@ -357,7 +248,7 @@ impl Scripts {
 
     /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers
     /// what other connections wrote before.
-    pub(super) async fn touch(&self, wire: &Wire) -> Result<u64, Fault> {
+    pub(crate) async fn touch(&self, wire: &Wire) -> Result<u64, Fault> {
         let mut call = self.touch.key(&self.keys.meta);
         call.arg(&self.peppers);
         run(wire, &call).await
@@ -365,7 +256,7 @@ impl Scripts {
 
     /// Where the store stands at one moment, and what it has at `cursor` of the stream; `None` when
     /// the store holds no data.
-    pub(super) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
+    pub(crate) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
         let mut call = self.head.key(&self.keys.meta);
         call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
         let reply: Option<HeadReply> = run(wire, &call).await?;
@@ -380,7 +271,7 @@ impl Scripts {
     }
 
     /// The heartbeat: an answer, and the answer that this is a primary. Replicas are never read.
-    pub(super) async fn check_primary(&self, wire: &Wire) -> Result<(), Fault> {
+    pub(crate) async fn check_primary(&self, wire: &Wire) -> Result<(), Fault> {
         let mut connection = wire.connection.clone();
         let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await.map_err(|e| Fault::of(&e))?;
         match role.first() {
@@ -400,66 +291,6 @@ impl Scripts {
 
 /// History, counter, id and count of the last entry, count of the entry that was asked for, last link.
 type HeadReply = (String, u64, String, Option<u64>, Option<u64>, String);
-
-/// Where the store stands.
-pub(super) struct Head {
-    /// The random name of its history.
-    pub(super) history: String,
-    /// Changes counted since its beginning.
-    pub(super) counter: u64,
-    /// The newest entry of the stream.
-    pub(super) last_id: String,
-    /// Its count, if it has one.
-    pub(super) at_last: Option<u64>,
-    /// The count of the entry that was asked for, if it is there.
-    pub(super) at_cursor: Option<u64>,
-    /// The link of the last event; a dash for none.
-    pub(super) link: String,
-}
-
-/// The arguments that every change has.
-pub(super) struct Change<'a> {
-    pub(super) id: &'a str,
-    pub(super) record: &'a [u8],
-    pub(super) event: &'a [u8],
-    /// What it leaves of the record's force, [`Ending::encode`].
-    pub(super) ending: &'a str,
-}
-
-/// What a creation writes: a tenant if its record is not empty, then credentials, then changed ones,
-/// if what it rests on is still what was read.
-pub(super) struct Creation {
-    pub(super) tenant: TenantId,
-    pub(super) tenant_record: Vec<u8>,
-    pub(super) tenant_event: Vec<u8>,
-    /// What all of this rests on, what new credentials hang on, and what is to be changed, as it was read.
-    pub(super) unchanged: Vec<(Kind, String, Vec<u8>)>,
-    pub(super) credentials: Vec<NewCredential>,
-    pub(super) changes: Vec<ChangedCredential>,
-    /// Of a change that ends what was made before it.
-    pub(super) watermark: Option<UnixMillis>,
-    /// The latest time of what is made.
-    pub(super) made_at: UnixMillis,
-    pub(super) limits: Option<RecordLimits>,
-}
-
-/// One credential that a creation changes.
-pub(super) struct ChangedCredential {
-    pub(super) id: CredentialId,
-    pub(super) record: Vec<u8>,
-    pub(super) event: Vec<u8>,
-    pub(super) ending: Ending,
-}
-
-/// One credential of a creation.
-#[derive(Clone)]
-pub(super) struct NewCredential {
-    pub(super) id: CredentialId,
-    pub(super) record: Vec<u8>,
-    pub(super) event: Vec<u8>,
-    pub(super) fingerprints: [Fingerprint; 2],
-    pub(super) parent: Option<CredentialId>,
-}
 
 async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Result<T, Fault> {
     let mut connection: MultiplexedConnection = wire.connection.clone();
@@ -481,5 +312,176 @@ fn written(reply: redis::Value) -> Result<Written, Fault> {
             _ => return Err(Fault::malformed()),
         })),
         _ => Err(Fault::malformed()),
+    }
+}
+
+impl Scripts {
+    pub(crate) async fn find(&self, wire: &Wire, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
+        // An absence is proven: every hash is as large as it was made.
+        let mut call = self.find.key(&self.keys.meta);
+        for key in hashes(&self.keys) {
+            call.key(key);
+        }
+        call.arg(&self.peppers).arg(fingerprint.to_hex()).arg(&self.registered);
+        FindReply::read(run(wire, &call).await?, fingerprint)
+    }
+
+    /// Looks all of them up in one message to the server, each by a script of its own as [`find`](Self::find) does: together
+    /// they are not one atomic step. Answers are in the order of `asked`.
+    ///
+    /// # Errors
+    /// When the message as a whole was not answered.
+    pub(crate) async fn find_all(&self, wire: &Wire, asked: &[Fingerprint]) -> Result<Vec<Result<FindReply, Fault>>, RedisError> {
+        let mut pipeline = Pipeline::with_capacity(asked.len());
+        for fingerprint in asked {
+            let mut command = self.find_begins.clone();
+            command.arg(fingerprint.to_hex()).arg(&self.registered);
+            pipeline.add_command(command);
+        }
+        let mut connection = wire.connection.clone();
+        let replies = connection.send_packed_commands(&pipeline, 0, asked.len()).await?;
+        let read = |(reply, fingerprint): (Value, &Fingerprint)| read(reply, fingerprint);
+        let mut read: Vec<_> = replies.into_iter().zip(asked).map(read).collect();
+        // What was not answered is not known.
+        read.resize_with(asked.len(), || Err(Fault::malformed()));
+        Ok(read)
+    }
+}
+
+fn read(reply: Value, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
+    let reply = reply.extract_error().map_err(|error| match error.kind() {
+        // The server was started since. Asked for this one alone, it is given the script.
+        ErrorKind::Server(ServerErrorKind::NoScript) => Fault {
+            retry: Retry::Elsewhere,
+            ..Fault::kept(StoreError::Unavailable("Redis does not know the script yet".into()))
+        },
+        _ => Fault::of(&error),
+    })?;
+    let words = redis::from_redis_value(reply).map_err(|_| Fault::malformed())?;
+    FindReply::read(words, fingerprint)
+}
+
+/// Tries of a claim that loses against others: each loss means that another gateway's pepper joined.
+const CLAIMS: usize = 10;
+
+impl Scripts {
+    /// Makes an empty store ours, or checks that it is; this gateway's first pepper joins the list of those
+    /// that the store was written under.
+    pub(crate) async fn claim(&self, wire: &Wire) -> Result<(), Fault> {
+        for _ in 0..CLAIMS {
+            let mut call = self.claim.key(&self.keys.meta);
+            call.key(&self.keys.credentials)
+                .key(&self.keys.fingerprints)
+                .key(&self.keys.tenants)
+                .arg(&self.peppers)
+                .arg(FORMAT);
+            let (format, peppers, dropped): (Option<String>, Option<String>, String) = run(wire, &call).await?;
+            let list = match (format.as_deref(), peppers.as_deref()) {
+                (Some(FORMAT), Some(peppers)) => PepperList::parse(peppers, &dropped).map_err(Fault::refused)?,
+                (Some(format), Some(_)) => {
+                    return Err(Fault::refused(StoreError::Foreign(format!(
+                        "its format is {format:?}, this version of durward reads {FORMAT:?}; start the version that wrote it"
+                    ))));
+                }
+                _ => {
+                    let missing = "its pepper check value or format is missing";
+                    return Err(Fault::refused(StoreError::Corrupt(missing.into())));
+                }
+            };
+            match list.admit(&self.own).map_err(Fault::refused)? {
+                Admission::Listed => return Ok(()),
+                // What is there can be served; whoever makes something is refused by the script that would.
+                Admission::Gone(why) => {
+                    tracing::error!(alarm = "pepper_dropped", error = %why, "no new credentials can be made");
+                    return Ok(());
+                }
+                Admission::Joins(joined) => {
+                    if self.set_peppers(wire, &list, &joined).await? {
+                        tracing::info!(pepper = %self.own.first().mark(), "new fingerprints are made under a new pepper");
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Err(Fault::refused(StoreError::Unavailable("others keep changing its peppers".into())))
+    }
+
+    /// The peppers that the store was written under; `None` for an empty one.
+    pub(crate) async fn read_peppers(&self, wire: &Wire) -> Result<Option<PepperList>, Fault> {
+        let mut call = self.read_peppers.key(&self.keys.meta);
+        call.arg(&self.peppers);
+        let (peppers, dropped): (Option<String>, String) = run(wire, &call).await?;
+        let list = peppers.map(|peppers| PepperList::parse(&peppers, &dropped)).transpose();
+        list.map_err(Fault::refused)
+    }
+
+    /// Writes one list over exactly the other; answers whether that was there.
+    pub(crate) async fn set_peppers(&self, wire: &Wire, before: &PepperList, after: &PepperList) -> Result<bool, Fault> {
+        let mut call = self.set_peppers.key(&self.keys.meta);
+        call.arg(&self.peppers)
+            .arg(before.text())
+            .arg(before.dropped_text())
+            .arg(after.text())
+            .arg(after.dropped_text());
+        run(wire, &call).await
+    }
+
+    /// Lets a credential be found by another fingerprint than before.
+    pub(crate) async fn move_login(
+        &self,
+        wire: &Wire,
+        change: &Change<'_>,
+        before: &[u8],
+        (old, new): (&CredentialRecord, &Fingerprint),
+    ) -> Result<Written, Fault> {
+        let mut call = self.move_login.key(&self.keys.meta);
+        call.key(&self.keys.credentials).key(&self.keys.fingerprints).key(&self.keys.events);
+        self.add_change(&mut call, change)
+            .arg(change.ending)
+            .arg(before)
+            .arg(new.to_hex())
+            .arg(old.fingerprint.to_hex())
+            .arg(format!("{} {}", old.id, old.tenant));
+        written(run(wire, &call).await?)
+    }
+}
+
+/// Hashes over which the list is spread, so that no call holds the server up with all of it.
+pub(crate) const PARTS: usize = 64;
+
+/// Most entries of one hash: 128,000 in all, some 12 MiB.
+const MOST: usize = 2_000;
+
+/// How long an entry is good, in seconds: gateways say every five minutes what is still in use.
+const GOOD_FOR: u32 = 900;
+
+/// The hash that a fingerprint is listed in.
+pub(crate) fn part_of(fingerprint: &Fingerprint) -> usize {
+    usize::from(fingerprint.as_bytes().first().copied().unwrap_or_default()) % PARTS
+}
+
+impl Scripts {
+    /// Notes that these, all of one part, are in use.
+    pub(crate) async fn note_busy(&self, wire: &Wire, part: usize, busy: &[Fingerprint]) -> Result<(), Fault> {
+        let mut call = self.note_busy.key(&self.keys.meta);
+        call.key(self.keys.busy(part)).arg(&self.peppers).arg(MOST);
+        for fingerprint in busy {
+            call.arg(fingerprint.as_bytes());
+        }
+        run::<u64>(wire, &call).await.map(drop)
+    }
+
+    /// Those of one part that were in use lately, each with how many seconds ago that was noted.
+    pub(crate) async fn read_busy(&self, wire: &Wire, part: usize) -> Result<Vec<(u64, Fingerprint)>, Fault> {
+        let mut call = self.read_busy.key(self.keys.busy(part));
+        call.arg(GOOD_FOR);
+        let reply: Vec<Vec<u8>> = run(wire, &call).await?;
+        // What is no fingerprint is nobody's: it is left out.
+        let entry = |pair: &[Vec<u8>]| {
+            let [fingerprint, age] = pair else { return None };
+            let age = std::str::from_utf8(age).ok()?.parse().ok()?;
+            Some((age, Fingerprint::from_bytes(fingerprint.as_slice().try_into().ok()?)))
+        };
+        Ok(reply.chunks(2).filter_map(entry).collect())
     }
 }

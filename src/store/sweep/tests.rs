@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::clock::SystemClock;
 use crate::base::fingerprint::{PepperCheck, PepperChecks};
-use crate::base::principal::{Idle, State};
+use crate::base::principal::{CredentialState, IdleTimeout};
 use crate::store::codec::tests::sample;
 use crate::store::embedded::EmbeddedStore;
 
@@ -15,11 +15,11 @@ fn the_earlier_of_expiry_and_idleness_is_the_natural_end() {
     record.expires_at = None;
     record.extras = None;
     assert_eq!(natural_end(&record), None, "it lasts");
-    record.state = State::Revoked { at: UnixMillis(1) };
+    record.state = CredentialState::Revoked { at: UnixMillis(1) };
     assert_eq!(natural_end(&record), None, "and stays as a tombstone");
     record.expires_at = Some(UnixMillis(5_000));
     assert_eq!(natural_end(&record), Some(UnixMillis(5_000)));
-    record.extras_mut().idle = Some(Idle {
+    record.extras_mut().idle = Some(IdleTimeout {
         timeout: Duration::from_secs(1),
         last_used: UnixMillis(1_000),
     });

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{SystemClock, UnixMillis};
-use durward::base::fingerprint::{Part, Pepper, PepperChecks};
+use durward::base::fingerprint::{CredentialPart, Pepper, PepperChecks};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::key::GeneratedKey;
-use durward::base::principal::{CredentialRecord, State};
+use durward::base::principal::{CredentialRecord, CredentialState};
 use durward::base::scope::{Mode, Scope};
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, WaitReplicas};
-use durward::store::{CredentialStore as _, NewRecords};
+use durward::store::{NewRecords, RecordStore as _};
 use futures_util::{StreamExt as _, stream};
 
 use crate::support::redis::RedisServer;
@@ -79,8 +79,8 @@ fn make_key(number: usize, age: Age) -> (CredentialRecord, Caller) {
         subject: None,
         mode: Some(Mode::Live),
         scopes: [Scope::parse("orders:read").unwrap()].into_iter().collect(),
-        state: State::Active,
-        fingerprint: pepper.fingerprint(&surface, Part::Key, key.expose().as_bytes()),
+        state: CredentialState::Active,
+        fingerprint: pepper.fingerprint(&surface, CredentialPart::Key, key.expose().as_bytes()),
         surface,
         secret_fingerprint: None,
         prefix: key.prefix().to_owned(),

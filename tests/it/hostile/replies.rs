@@ -6,8 +6,7 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::{Client, Response};
 use crate::support::site::Site;
 use crate::support::upstream::{Then, Upstream, When};
-use crate::support::wait::PATIENCE;
-use crate::support::wait::until;
+use crate::support::wait::{PATIENCE, until};
 
 const GET: &[u8] = b"GET /public/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

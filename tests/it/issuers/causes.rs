@@ -1,7 +1,7 @@
 //! Each cause for which a token of another issuer is refused, by its name.
 
+use durward::base::credential::TokenFault;
 use durward::base::ids::TenantId;
-use durward::base::token_fault::TokenFault;
 use durward::decide::external::{ExternalRules, Tenants};
 use serde_json::{Value, json};
 

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{BootMillis, Now, UnixMillis};
+use durward::base::credential::Unproven;
 use durward::base::denial::Denial;
 use durward::base::principal::TokenClaims;
-use durward::base::token_fault::Unproven;
-use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, Published, Tenants, Unverified};
+use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants, Unverified};
 use durward::decide::token::ClaimLists;
 
 /// The time of the tests.
@@ -54,7 +54,7 @@ fn issuer(name: &str, set: &str) -> ExternalIssuer {
         scopes: None,
         required: Vec::new(),
         max_age: None,
-        keys: Arc::new(Published::of_file(
+        keys: Arc::new(PublishedKeys::of_file(
             PathBuf::from("jwks.json"),
             KeySet::parse(set.as_bytes()).unwrap(),
         )),

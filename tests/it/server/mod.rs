@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use durward::base::clock;
 use durward::server::{self, Running, Setup};
-use durward::snapshot::{Limits, ListenerSettings, Transport};
+use durward::snapshot::{Limits, ListenerSettings, ListenerTransport};
 
 use self::stub::{NoCertificates, Stub};
 
@@ -41,7 +41,7 @@ fn quick() -> Limits {
 fn plain(limits: Limits) -> Bench {
     let stub = Stub::default();
     let setup = Setup {
-        listeners: vec![listener(Transport::Plain)],
+        listeners: vec![listener(ListenerTransport::Plain)],
         limits,
         certificates: std::sync::Arc::new(NoCertificates),
     };
@@ -51,7 +51,7 @@ fn plain(limits: Limits) -> Bench {
     }
 }
 
-fn listener(transport: Transport) -> ListenerSettings {
+fn listener(transport: ListenerTransport) -> ListenerSettings {
     ListenerSettings {
         name: "public".into(),
         address: "127.0.0.1:0".parse().unwrap(),

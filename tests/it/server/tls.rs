@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use durward::server::tls::CertificateSource;
 use durward::server::{self, Setup};
-use durward::snapshot::{CertificateSet, Limits, Transport};
+use durward::snapshot::{CertificateSet, Limits, ListenerTransport};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -51,7 +51,7 @@ fn made_for(names: &[&str]) -> Arc<CertificateSet> {
 pub(super) fn secure(limits: Limits) -> (Bench, Arc<Certificates>) {
     let certificates = Arc::new(Certificates(Mutex::new(made_for(&["default.test", "b.test"]))));
     let setup = Setup {
-        listeners: vec![listener(Transport::Tls)],
+        listeners: vec![listener(ListenerTransport::Tls)],
         limits,
         certificates: certificates.clone(),
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{Clock, UnixMillis};
-use durward::base::principal::{Extras, Facts, Idle};
+use durward::base::principal::{Extras, Facts, IdleTimeout};
 use durward::store::cached::Recalled;
 use durward::store::{Again, CredentialChange, FoundAgain};
 
@@ -16,7 +16,7 @@ use super::wrapper::Behaviour;
 fn sliding(name: &str) -> durward::base::principal::CredentialRecord {
     let mut record = record(name, "acme");
     let extras = Extras {
-        idle: Some(Idle {
+        idle: Some(IdleTimeout {
             timeout: Duration::from_secs(3_600),
             last_used: NOW,
         }),
@@ -69,7 +69,7 @@ fn every_store_answers_what_find_does_or_that_nothing_has_changed() {
 
 fn is_revoked_in(found: &durward::store::Found) -> bool {
     let state = found.facts.as_ref().map(|facts| facts.credential.state);
-    matches!(state, Some(durward::base::principal::State::Revoked { .. }))
+    matches!(state, Some(durward::base::principal::CredentialState::Revoked { .. }))
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::Clock;
-use durward::base::principal::{Facts, State};
+use durward::base::principal::{CredentialState, Facts};
 use durward::store::cached::{Asker, CacheSettings, CachedStore, Held, Recalled};
 use durward::store::{CredentialChange, StoreError};
 
@@ -84,7 +84,7 @@ impl Bench {
 }
 
 pub(super) fn is_revoked(facts: &Facts) -> bool {
-    matches!(facts.credential.state, State::Revoked { .. })
+    matches!(facts.credential.state, CredentialState::Revoked { .. })
 }
 
 pub(super) fn unavailable() -> Behaviour {

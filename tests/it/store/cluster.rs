@@ -1,9 +1,9 @@
 //! The store in a Redis Cluster: one slot, its primary found, followed when it moves.
 
 use durward::base::clock;
-use durward::base::principal::State;
+use durward::base::principal::CredentialState;
 use durward::store::redis::{Endpoint, RedisAccess, RedisUser, Servers};
-use durward::store::{CredentialChange, CredentialStore, StoreError};
+use durward::store::{CredentialChange, FactStore, RecordStore, StoreError};
 
 use super::fixture::{NOW, PEPPER, Recorder, credential_id, fingerprint, open_access, record, run, tenant, until};
 use crate::support::redis_sets::Cluster;
@@ -57,7 +57,7 @@ fn the_slot_is_found_from_any_node_and_followed_when_it_moves() {
             heard.floors()
         );
         let found = store.find(fingerprint("key-1")).await.unwrap().facts.unwrap();
-        assert!(matches!(found.credential.state, State::Revoked { .. }));
+        assert!(matches!(found.credential.state, CredentialState::Revoked { .. }));
         assert_eq!(cluster.nodes[owner].command::<i64>(&["DBSIZE"]), 0);
     });
 }

@@ -2,7 +2,7 @@
 
 use durward::base::clock::UnixMillis;
 use durward::base::fingerprint::Fingerprint;
-use durward::base::principal::{CredentialRecord, State};
+use durward::base::principal::{CredentialRecord, CredentialState};
 use durward::base::scope::Mode;
 use durward::store::{ChangeError, CredentialChange, CredentialFilter, Event, EventSubject, Ids, StoreError, TenantState, codec};
 
@@ -215,9 +215,9 @@ async fn a_credential_is_disabled_enabled_and_revoked_for_ever(fixture: Fixture)
     let id = credential_id("key-1");
     let at = UnixMillis(NOW.0 + 5);
     for (epoch, change, state) in [
-        (2, CredentialChange::Disable, State::Disabled),
-        (3, CredentialChange::Enable, State::Active),
-        (4, CredentialChange::Revoke, State::Revoked { at }),
+        (2, CredentialChange::Disable, CredentialState::Disabled),
+        (3, CredentialChange::Enable, CredentialState::Active),
+        (4, CredentialChange::Revoke, CredentialState::Revoked { at }),
     ] {
         let changed = fixture.store.change_credential(id.clone(), change, at).await.unwrap();
         assert_eq!((changed.state, changed.epoch), (state, epoch));
@@ -228,9 +228,9 @@ async fn a_credential_is_disabled_enabled_and_revoked_for_ever(fixture: Fixture)
     }
     let later = UnixMillis(at.0 + 1);
     let again = fixture.store.change_credential(id, CredentialChange::Revoke, later).await.unwrap();
-    assert_eq!(again.state, State::Revoked { at }, "the first revocation stands");
+    assert_eq!(again.state, CredentialState::Revoked { at }, "the first revocation stands");
     until("the revocation", async || {
-        fixture.find(fingerprint("key-1")).await.unwrap().unwrap().0.state == State::Revoked { at }
+        fixture.find(fingerprint("key-1")).await.unwrap().unwrap().0.state == CredentialState::Revoked { at }
     })
     .await;
 }
@@ -330,9 +330,9 @@ async fn a_change_is_seen_by_the_next_look_up(fixture: Fixture) {
     for round in 0..20 {
         assert!(fixture.find(fingerprint("key-1")).await.unwrap().is_some());
         let (change, state) = if round % 2 == 0 {
-            (CredentialChange::Disable, State::Disabled)
+            (CredentialChange::Disable, CredentialState::Disabled)
         } else {
-            (CredentialChange::Enable, State::Active)
+            (CredentialChange::Enable, CredentialState::Active)
         };
         fixture.store.change_credential(credential_id("key-1"), change, NOW).await.unwrap();
         until("the change", async || {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use durward::store::embedded::EmbeddedStore;
-use durward::store::{CredentialChange, CredentialStore, FoundFacts, StoreError};
+use durward::store::{CredentialChange, FactStore, FoundFacts, RecordStore, StoreError};
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, peppers, record, run, tenant};
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use durward::base::principal::State;
+use durward::base::principal::CredentialState;
 use durward::store::redis::WaitReplicas;
 use durward::store::{ChangeError, CredentialChange, CredentialStore, TenantState};
 
@@ -63,13 +63,13 @@ impl Site {
     }
 }
 
-async fn state_of(store: &dyn CredentialStore, id: &str) -> Option<(State, bool)> {
+async fn state_of(store: &dyn CredentialStore, id: &str) -> Option<(CredentialState, bool)> {
     let facts = store.find(fingerprint(id)).await.ok()?.facts?;
     Some((facts.credential.state, facts.tenant.active))
 }
 
-fn is_revoked(found: Option<(State, bool)>) -> bool {
-    matches!(found, Some((State::Revoked { .. }, _)))
+fn is_revoked(found: Option<(CredentialState, bool)>) -> bool {
+    matches!(found, Some((CredentialState::Revoked { .. }, _)))
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn f13_without_wait_a_failover_loses_an_acknowledged_revocation() {
         // Nobody who saw it is left: this is what the documentation warns of.
         let fresh = site.gateway(0).await;
         until("the loss", async || {
-            matches!(state_of(&*fresh, "key-1").await, Some((State::Active, true)))
+            matches!(state_of(&*fresh, "key-1").await, Some((CredentialState::Active, true)))
         })
         .await;
     });
@@ -141,9 +141,9 @@ fn c7_what_a_gateway_saw_end_stays_ended_and_is_written_again() {
         until("answers of the new primary", async || {
             for (id, holds) in [
                 ("key-1", |found| is_revoked(Some(found))),
-                ("key-2", |found: (State, bool)| found.0 == State::Disabled),
-                ("key-3", |found: (State, bool)| !found.1),
-            ] as [(&str, fn((State, bool)) -> bool); 3]
+                ("key-2", |found: (CredentialState, bool)| found.0 == CredentialState::Disabled),
+                ("key-3", |found: (CredentialState, bool)| !found.1),
+            ] as [(&str, fn((CredentialState, bool)) -> bool); 3]
             {
                 if let Some(found) = state_of(&*witness, id).await {
                     assert!(holds(found), "{id} lives again: {found:?}");
@@ -162,7 +162,7 @@ fn c7_what_a_gateway_saw_end_stays_ended_and_is_written_again() {
         let fresh = site.gateway(0).await;
         until("all three", async || {
             is_revoked(state_of(&*fresh, "key-1").await)
-                && matches!(state_of(&*fresh, "key-2").await, Some((State::Disabled, _)))
+                && matches!(state_of(&*fresh, "key-2").await, Some((CredentialState::Disabled, _)))
                 && matches!(state_of(&*fresh, "key-3").await, Some((_, false)))
         })
         .await;
@@ -180,17 +180,21 @@ fn c7_a_change_of_an_older_record_goes_over_what_was_seen_to_end() {
         // The store has lost that, and nobody has looked the key up since.
         site.primary.command_with_bytes(&["HSET", "{durward}:c", "key-2"], &before);
         let changed = change(CredentialChange::EndIssued).await;
-        assert_eq!(changed.state, State::Disabled, "another change does not make it live again");
+        assert_eq!(
+            changed.state,
+            CredentialState::Disabled,
+            "another change does not make it live again"
+        );
         assert!(changed.valid_after.is_some());
         site.primary.command_with_bytes(&["HSET", "{durward}:c", "key-2"], &before);
         // What is so already, by what was seen, is written all the same.
-        assert_eq!(change(CredentialChange::Disable).await.state, State::Disabled);
+        assert_eq!(change(CredentialChange::Disable).await.state, CredentialState::Disabled);
         let stored: Vec<u8> = site.primary.command(&["HGET", "{durward}:c", "key-2"]);
         assert!(String::from_utf8_lossy(&stored).contains("disabled"));
         // An operator who switches it on again is obeyed.
-        assert_eq!(change(CredentialChange::Enable).await.state, State::Active);
+        assert_eq!(change(CredentialChange::Enable).await.state, CredentialState::Active);
         until("the key to live", async || {
-            matches!(state_of(&*store, "key-2").await, Some((State::Active, _)))
+            matches!(state_of(&*store, "key-2").await, Some((CredentialState::Active, _)))
         })
         .await;
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use durward::base::clock::{BootMillis, Clock, ManualClock, Now, SystemClock, UnixMillis};
 use durward::base::fingerprint::{Fingerprint, PepperCheck, PepperChecks};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Facts, Position, Reading, State, TenantRecord};
+use durward::base::principal::{CredentialRecord, CredentialState, Facts, Position, Reading, TenantRecord};
 use durward::base::scope::{Mode, Scope};
 use durward::store::cached::{Asker, CacheSettings, CachedStore, Recalled};
 use durward::store::embedded::EmbeddedStore;
@@ -91,7 +91,7 @@ pub(super) fn record(id: &str, owner: &str) -> CredentialRecord {
         subject: None,
         mode: Some(Mode::Live),
         scopes: ["orders:read"].iter().map(|s| Scope::parse(s).unwrap()).collect(),
-        state: State::Active,
+        state: CredentialState::Active,
         fingerprint: fingerprint(id),
         secret_fingerprint: None,
         prefix: "hlive_".into(),
@@ -202,12 +202,7 @@ impl Fixture {
     }
 
     fn with_cache(mut self) -> Self {
-        self.cache = Some(CachedStore::new(
-            Arc::clone(&self.store),
-            &settings(),
-            self.clock.clone(),
-            control(),
-        ));
+        self.cache = Some(CachedStore::new(self.store.clone(), &settings(), self.clock.clone(), control()));
         self
     }
 

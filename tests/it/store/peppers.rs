@@ -6,14 +6,15 @@ use std::sync::Arc;
 use durward::base::clock::Clock as _;
 use durward::base::fingerprint::{Fingerprint, Pepper, PepperCheck, Peppers};
 use durward::base::login::login_fingerprint;
-use durward::base::principal::{CredentialRecord, State};
+use durward::base::principal::{CredentialRecord, CredentialState};
 use durward::decide::surface::{Surface, SurfaceKind};
 use durward::resolver::Resolver;
 use durward::store::cached::CachedStore;
 use durward::store::embedded::EmbeddedStore;
 use durward::store::redis::RedisStore;
 use durward::store::{
-    ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSubject, PepperList, StoreError, UnderPepper, codec,
+    ChangeError, CredentialChange, CredentialFilter, CredentialStore, EventSubject, FactStore, PepperList, RecordStore, StoreError,
+    UnderPepper, codec,
 };
 
 use super::fixture::{
@@ -161,7 +162,7 @@ async fn only_accounts_move_and_only_to_a_free_place(fixture: Fixture) {
     assert_eq!(fixture.find(fingerprint("bob")).await.unwrap().unwrap().0.id, credential_id("bob"));
     let moved = to("ann", "new").await.unwrap();
     assert!(
-        matches!(moved.state, State::Revoked { .. }),
+        matches!(moved.state, CredentialState::Revoked { .. }),
         "what has ended stays so, and keeps its place taken"
     );
     assert!(matches!(to("bob", "new").await, Err(ChangeError::Taken(_))));
@@ -358,7 +359,7 @@ fn a_log_in_that_meets_the_move_of_its_account_finds_it() {
         let resolver = Resolver::with_table(cache, Peppers::new(both.to_vec()).unwrap(), clock.clone(), 64);
         let account_surface = Surface {
             name: surface(),
-            kind: SurfaceKind::Account(durward::decide::surface::Account { fields: None }),
+            kind: SurfaceKind::Account(durward::decide::surface::AccountSurface { fields: None }),
             mode: None,
         };
         wrapper.set(Behaviour::HoldAnswers);

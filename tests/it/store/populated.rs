@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::store::redis::RedisStore;
-use durward::store::{ChangeError, CredentialFilter, CredentialStore, NewRecords, StoreError};
+use durward::store::{ChangeError, CredentialFilter, FactStore, NewRecords, RecordStore, StoreError};
 
 use super::fixture::{NOW, credential_id, fingerprint, open_redis, record, run, tenant, until};
 use crate::support::redis::RedisServer;
@@ -162,7 +162,7 @@ fn what_was_seen_to_end_in_a_flushed_store_says_nothing_of_the_next_one() {
             found.is_ok_and(|found| {
                 found
                     .facts
-                    .is_some_and(|facts| facts.credential.state == durward::base::principal::State::Active)
+                    .is_some_and(|facts| facts.credential.state == durward::base::principal::CredentialState::Active)
             })
         })
         .await;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use durward::base::principal::State;
+use durward::base::principal::CredentialState;
 use durward::store::events::ReaderState;
-use durward::store::{ChangeError, CredentialChange, CredentialStore, StoreError, TenantState};
+use durward::store::{ChangeError, CredentialChange, CredentialStore, FactStore, RecordStore, StoreError, TenantState};
 
 use super::fixture::{
     Backend, Fixture, NOW, Recorder, credential_id, fingerprint, open_redis, open_redis_with, peppers, record, run, tenant, until,
@@ -49,7 +49,10 @@ fn what_one_gateway_does_the_other_hears_and_sees() {
         })
         .await;
         until("the revocation made elsewhere", async || {
-            matches!(a.find(fingerprint("key-1")).await.unwrap().unwrap().0.state, State::Revoked { .. })
+            matches!(
+                a.find(fingerprint("key-1")).await.unwrap().unwrap().0.state,
+                CredentialState::Revoked { .. }
+            )
         })
         .await;
         assert_eq!(heard.wait_for(2).await.len(), 2);
@@ -312,7 +315,7 @@ fn a_broken_record_keeps_no_other_ending_from_being_written_again() {
         server(&mut fixture, &["HINCRBY", "{durward}:meta", "position", "-2"]);
         until("the ending of the other", async || {
             let found = fixture.store.find_credential(credential_id("key-1")).await;
-            found.is_ok_and(|record| record.is_some_and(|record| matches!(record.state, State::Revoked { .. })))
+            found.is_ok_and(|record| record.is_some_and(|record| matches!(record.state, CredentialState::Revoked { .. })))
         })
         .await;
     });

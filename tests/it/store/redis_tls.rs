@@ -10,7 +10,7 @@ use durward::config::{self, Purpose};
 use durward::snapshot::StoreKind;
 use durward::store::events::ReaderState;
 use durward::store::redis::RedisAccess;
-use durward::store::{CredentialChange, CredentialFilter, CredentialStore, RoleChange, StoreError, TenantState};
+use durward::store::{CredentialChange, CredentialFilter, FactStore, ReceiptStore, RecordStore, RoleChange, StoreError, TenantState};
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, record, run, tenant, until};
 use crate::support::redis::{RedisServer, documented_user, free_port};

@@ -11,7 +11,7 @@ use durward::store::concerns::Concern;
 use durward::store::events::ReaderState;
 use durward::store::receipts::{HARD_BOUND, KEPT_FOR};
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, Registered};
-use durward::store::{Announcement, CredentialStore, Receipts, Standing, StoreError};
+use durward::store::{Announcement, FactStore, ReceiptStore, Receipts, RecordStore, Standing, StoreError};
 
 use super::fixture::{NOW, PEPPER, control, run, tenant, until};
 use crate::support::redis::RedisServer;

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use durward::base::principal::State;
+use durward::base::principal::CredentialState;
 use durward::store::concerns::Concern;
 use durward::store::redis::{Endpoint, RedisAccess, RedisUser, Servers, WaitReplicas};
-use durward::store::{ChangeError, CredentialChange, CredentialStore, TenantState};
+use durward::store::{ChangeError, CredentialChange, CredentialStore, FactStore, RecordStore, TenantState};
 use futures_util::future::join_all;
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, open_access, open_redis, record, run, tenant, until};
@@ -97,7 +97,7 @@ impl Site {
     }
 
     /// What a gateway finds that was started after the switch and has seen nothing of what was before.
-    async fn state_for_a_new_gateway(&self) -> State {
+    async fn state_for_a_new_gateway(&self) -> CredentialState {
         let fresh = self.gateway(0).await;
         let mut state = None;
         until("the new primary", async || {
@@ -124,7 +124,7 @@ async fn one_of_two_loses_it(how: Switch) {
     site.switch(how);
     assert_eq!(
         site.state_for_a_new_gateway().await,
-        State::Active,
+        CredentialState::Active,
         "this is what the documentation warns of"
     );
 }
@@ -142,7 +142,7 @@ async fn all_keeps_it(how: Switch) {
     drop(store);
     site.switch(how);
     let state = site.state_for_a_new_gateway().await;
-    assert!(matches!(state, State::Revoked { .. }), "{state:?}");
+    assert!(matches!(state, CredentialState::Revoked { .. }), "{state:?}");
     // The old primary is a replica now: it confirms, or is found down.
     let store = site.gateway(WaitReplicas::All).await;
     until("a confirmation of the new primary", async || revoke(&*store).await.is_ok()).await;
@@ -392,7 +392,7 @@ fn f13_what_was_acknowledged_while_a_failover_was_under_way_holds() {
                 state.is_some()
             })
             .await;
-            assert!(matches!(state, Some(State::Revoked { .. })), "{key}: {state:?}");
+            assert!(matches!(state, Some(CredentialState::Revoked { .. })), "{key}: {state:?}");
         }
     });
 }

@@ -9,11 +9,12 @@ use durward::base::clock::{Clock, SystemClock, UnixMillis};
 use durward::base::ids::{GatewayId, RoleId};
 use durward::base::principal::{CredentialRecord, Parent, RoleRecord};
 use durward::base::scope::{Scope, ScopeSet};
-use durward::decide::rate::{By, Counted, Limit, Rate, WhenUnavailable};
+use durward::decide::rate::{CountedIn, LimitBy, Rate, RateLimit, WhenUnavailable};
 use durward::store::events::ReaderState;
 use durward::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUrl, SentinelAccess, Servers};
 use durward::store::{
-    Announcement, ChangeError, CredentialChange, CredentialFilter, CredentialStore, NewRecords, RoleChange, StoreError, TenantState,
+    Announcement, ChangeError, CredentialChange, CredentialFilter, FactStore, NewRecords, ReceiptStore, RecordStore, RoleChange,
+    StoreError, TenantState,
 };
 
 use super::fixture::{NOW, PEPPER, control, credential_id, fingerprint, record, run, surface, tenant, until};
@@ -347,8 +348,8 @@ async fn everything(store: &RedisStore) -> Vec<String> {
 
 async fn count(store: &RedisStore) -> Result<(), StoreError> {
     let rate = Rate::new(5, Duration::from_secs(60)).unwrap();
-    let counted = Counted::Together(WhenUnavailable::Refuse);
-    let key = Limit::new("a route", "a limit".into(), By::Route, rate, counted).key_of_route();
+    let counted = CountedIn::Together(WhenUnavailable::Refuse);
+    let key = RateLimit::new("a route", "a limit".into(), LimitBy::Route, rate, counted).key_of_route();
     let counts = store.counts();
     let began = SystemClock.now().boot;
     loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::ids::{RoleId, Subject};
-use durward::base::principal::{ClaimValue, Claims, Idle, PasswordHash, RoleRecord};
+use durward::base::principal::{ClaimValue, IdleTimeout, PasswordHash, RecordClaims, RoleRecord};
 use durward::base::scope::{Scope, ScopeSet};
 use durward::store::cached::Asker;
 use durward::store::{ChangeError, CredentialChange, CredentialFilter, RoleChange};
@@ -132,7 +132,7 @@ async fn roles_and_passwords_of_a_record_are_replaced(fixture: Fixture) {
 async fn a_use_is_merged_and_makes_no_event(fixture: Fixture) {
     tenants(&fixture).await;
     let mut sliding = record("sliding", "acme");
-    sliding.extras_mut().idle = Some(Idle {
+    sliding.extras_mut().idle = Some(IdleTimeout {
         timeout: Duration::from_secs(60),
         last_used: UnixMillis(0),
     });
@@ -161,7 +161,7 @@ async fn a_use_is_merged_and_makes_no_event(fixture: Fixture) {
 async fn a_use_that_another_gateway_told_is_seen_when_facts_are_read_again(fixture: Fixture) {
     tenants(&fixture).await;
     let mut sliding = record("sliding", "acme");
-    sliding.extras_mut().idle = Some(Idle {
+    sliding.extras_mut().idle = Some(IdleTimeout {
         timeout: Duration::from_secs(60),
         last_used: NOW,
     });
@@ -189,7 +189,7 @@ async fn lists_are_filtered_by_parent_subject_claim_and_life(fixture: Fixture) {
     tree(&fixture).await;
     let mut full = child("full", "key", "acme");
     full.subject = Some(Subject::parse("s-1").unwrap());
-    full.extras_mut().claims = Claims::new([("tid".to_owned(), ClaimValue::Text("tx-1".into()))]).unwrap();
+    full.extras_mut().claims = RecordClaims::new([("tid".to_owned(), ClaimValue::Text("tx-1".into()))]).unwrap();
     full.expires_at = Some(UnixMillis(NOW.0 + 10));
     fixture.store.create_credential(full).await.unwrap();
     let all = CredentialFilter {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use durward::store::redis::{Endpoint, RedisAccess, RedisUser, SentinelAccess, Servers};
-use durward::store::{CredentialStore, StoreError, TenantState};
+use durward::store::{FactStore, RecordStore, StoreError, TenantState};
 
 use super::fixture::{NOW, PEPPER, Recorder, fingerprint, open_access, record, run, tenant, until};
 use crate::support::redis::RedisServer;

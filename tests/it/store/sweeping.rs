@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use durward::base::principal::Idle;
+use durward::base::principal::IdleTimeout;
 use durward::store::sweep::sweep;
 use durward::store::{CredentialChange, CredentialFilter};
 
@@ -111,7 +111,7 @@ async fn a_use_saves_a_sliding_credential(fixture: Fixture) {
     tenants(&fixture).await;
     for id in ["used", "unused"] {
         let mut sliding = record(id, "acme");
-        sliding.extras_mut().idle = Some(Idle {
+        sliding.extras_mut().idle = Some(IdleTimeout {
             timeout: Duration::from_secs(60),
             last_used: NOW,
         });
@@ -143,7 +143,7 @@ async fn a_store_that_forgot_everything_is_not_taken_for_a_lost_one(fixture: Fix
 async fn forget_the_only_one(fixture: &Fixture) {
     tenants(fixture).await;
     let mut gone = record("gone", "acme");
-    gone.extras_mut().idle = Some(Idle {
+    gone.extras_mut().idle = Some(IdleTimeout {
         timeout: Duration::from_secs(60),
         last_used: NOW,
     });

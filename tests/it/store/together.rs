@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use durward::base::principal::State;
+use durward::base::principal::CredentialState;
 use durward::store::{ChangeError, CredentialChange, NewRecords};
 
 use super::fixture::{Fixture, NOW, credential_id, fingerprint, record, run};
@@ -40,7 +40,7 @@ async fn what_is_made_and_what_is_changed_with_it_is_one_step(fixture: Fixture) 
     assert_eq!(found.position.0, before.0 + 3, "an event for each");
     assert_eq!(found.facts.unwrap().credential, written[1]);
     let session = fixture.store.find_credential(credential_id("session")).await.unwrap().unwrap();
-    assert_eq!(session.state, State::Revoked { at: NOW });
+    assert_eq!(session.state, CredentialState::Revoked { at: NOW });
     super::fixture::until("the event", async || {
         facts(&fixture, "key").await.credential.expires_at == Some(end)
     })
@@ -80,7 +80,7 @@ async fn a_change_that_is_refused_lets_nothing_be_made(fixture: Fixture) {
         "nothing was written"
     );
     let token = fixture.store.find_credential(credential_id("token")).await.unwrap().unwrap();
-    assert_eq!(token.state, State::Active);
+    assert_eq!(token.state, CredentialState::Active);
 }
 
 async fn changes_of_one_record_are_one_change(fixture: Fixture) {
@@ -91,7 +91,7 @@ async fn changes_of_one_record_are_one_change(fixture: Fixture) {
     assert_eq!(written.len(), 1);
     assert_eq!(
         (written[0].valid_after, written[0].state, written[0].epoch),
-        (Some(NOW), State::Disabled, 2)
+        (Some(NOW), CredentialState::Disabled, 2)
     );
     let found = fixture.store.find(fingerprint("key")).await.unwrap();
     assert_eq!(found.position.0, before.0 + 1);

@@ -7,7 +7,7 @@ use durward::base::clock::UnixMillis;
 use durward::base::denial::Denial;
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{RoleId, Subject};
-use durward::base::principal::{ClaimValue, Claims, CredentialRecord, Facts, Idle, Parent, PasswordHash};
+use durward::base::principal::{ClaimValue, CredentialRecord, Facts, IdleTimeout, Parent, PasswordHash, RecordClaims};
 use durward::decide::validity;
 use durward::store::{ChangeError, CredentialChange, EventSubject, NewRecords, TenantState};
 
@@ -76,12 +76,12 @@ async fn everything_a_record_has_is_found_again(fixture: Fixture) {
     let extras = full.extras_mut();
     extras.roles = vec![RoleId::of_name("a"), RoleId::of_name("b")];
     extras.roles.sort();
-    extras.claims = Claims::new([
+    extras.claims = RecordClaims::new([
         ("role".to_owned(), ClaimValue::Text("payer \"quoted\"".into())),
         ("perms".to_owned(), ClaimValue::List(vec!["view".into(), "fund".into()])),
     ])
     .unwrap();
-    extras.idle = Some(Idle {
+    extras.idle = Some(IdleTimeout {
         timeout: Duration::from_secs(60),
         last_used: NOW,
     });

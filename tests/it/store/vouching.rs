@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::clock::{self, BootMillis, Clock, ManualClock, SystemClock};
 use durward::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUser, SentinelAccess, Servers, WaitReplicas};
-use durward::store::{ChangeError, CredentialChange, CredentialStore, StoreError, TenantState};
+use durward::store::{ChangeError, CredentialChange, FactStore, RecordStore, StoreError, TenantState};
 
 use super::fixture::{NOW, PEPPER, control, credential_id, fingerprint, open_redis, record, run, tenant, until};
 use crate::support::fault_proxy::FaultProxy;

@@ -9,8 +9,8 @@ use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, RoleId, TenantId};
 use durward::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use durward::store::{
-    Again, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventSink, Found, FoundAgain,
-    NewRecords, RoleChange, StoreError, StoreStatus, TenantState,
+    Again, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventSink, FactStore, Found,
+    FoundAgain, NewRecords, ReceiptStore, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
 };
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -90,7 +90,7 @@ impl Wrapper {
     }
 }
 
-impl CredentialStore for Wrapper {
+impl FactStore for Wrapper {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
         let behaviour = self.behaviour.lock().unwrap().clone();
         self.started.fetch_add(1, Ordering::SeqCst);
@@ -150,6 +150,20 @@ impl CredentialStore for Wrapper {
         })
     }
 
+    fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.inner.subscribe(sink);
+    }
+
+    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.probe(deadline)
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.inner.status()
+    }
+}
+
+impl RecordStore for Wrapper {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
         self.inner.time()
     }
@@ -218,16 +232,6 @@ impl CredentialStore for Wrapper {
     fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
         self.inner.list_roles(tenant)
     }
-
-    fn subscribe(&self, sink: Arc<dyn EventSink>) {
-        self.inner.subscribe(sink);
-    }
-
-    fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.probe(deadline)
-    }
-
-    fn status(&self) -> StoreStatus {
-        self.inner.status()
-    }
 }
+
+impl ReceiptStore for Wrapper {}

@@ -12,8 +12,8 @@ const MAY_USE: [(&str, &str); 16] = [
     ("dialect", "base wire decide telemetry"),
     ("upstream", "base wire decide telemetry"),
     ("limit", "base wire decide telemetry store"),
-    // Of `issue` only its `spec`, which is data and uses nothing above `decide`.
-    ("snapshot", "base wire decide telemetry store dialect upstream issue"),
+    // `issue` runs what the snapshot holds; the snapshot knows nothing of who runs it.
+    ("snapshot", "base wire decide telemetry store dialect upstream"),
     ("jwks", "base wire decide telemetry snapshot"),
     ("resolver", "base wire decide telemetry store snapshot jwks"),
     ("issue", "base wire decide telemetry store dialect snapshot resolver"),

@@ -19,7 +19,10 @@ fn a_generated_key_is_looked_up_under_each_pepper_the_first_one_first() {
     let (surface, both) = (&surfaces()[API.0], peppers(&[1, 2]));
     let key = GeneratedKey::mint("hlive_").unwrap();
     let text = key.expose().as_bytes();
-    let expected: Vec<_> = both.iter().map(|p| p.fingerprint(&surface.name, Part::Key, text)).collect();
+    let expected: Vec<_> = both
+        .iter()
+        .map(|p| p.fingerprint(&surface.name, CredentialPart::Key, text))
+        .collect();
     assert_eq!(all(surface, Credential::Key(text), None, &both), expected);
 }
 
@@ -29,7 +32,7 @@ fn an_imported_surface_looks_up_the_forms_that_can_exist() {
     let hashed = |text: &[u8]| -> Vec<_> {
         let hash = sha256(text);
         both.iter()
-            .map(|p| p.fingerprint_of_sha256(&surface.name, Part::Key, &hash))
+            .map(|p| p.fingerprint_of_sha256(&surface.name, CredentialPart::Key, &hash))
             .collect()
     };
     let foreign = b"l_made-elsewhere".as_slice();
@@ -37,7 +40,10 @@ fn an_imported_surface_looks_up_the_forms_that_can_exist() {
 
     let ours = GeneratedKey::mint("l_").unwrap();
     let text = ours.expose().as_bytes();
-    let mut expected: Vec<_> = both.iter().map(|p| p.fingerprint(&surface.name, Part::Key, text)).collect();
+    let mut expected: Vec<_> = both
+        .iter()
+        .map(|p| p.fingerprint(&surface.name, CredentialPart::Key, text))
+        .collect();
     expected.extend(hashed(text));
     assert_eq!(all(&surface, Credential::Key(text), None, &both), expected);
 }
@@ -46,7 +52,7 @@ fn an_imported_surface_looks_up_the_forms_that_can_exist() {
 fn a_pair_is_looked_up_by_its_publishable_half_alone() {
     let (surface, one) = (&surfaces()[PAIR.0], peppers(&[1]));
     let (publishable, secret) = (b"pk_live_x".as_slice(), b"sk_live_y".as_slice());
-    let expected = one.first().fingerprint(&surface.name, Part::Key, publishable);
+    let expected = one.first().fingerprint(&surface.name, CredentialPart::Key, publishable);
     assert_eq!(all(surface, Credential::Pair { publishable, secret }, None, &one), [expected]);
 }
 
@@ -83,7 +89,7 @@ fn k5_a_secret_is_compared_under_every_pepper_and_form() {
     let hash = sha256(secret);
     let second = Pepper::new(&[2; 32]).unwrap();
     let mut holds = |stored: Option<Fingerprint>, keys: KeyOrigin, with: &Peppers| {
-        if let SurfaceKind::KeyPair(KeyPair { keys: own, .. }) = &mut pair.kind {
+        if let SurfaceKind::KeyPair(KeyPairSurface { keys: own, .. }) = &mut pair.kind {
             *own = keys;
         }
         record.secret_fingerprint = stored;
@@ -91,9 +97,9 @@ fn k5_a_secret_is_compared_under_every_pepper_and_form() {
             .is_of_secret(&record)
     };
     let name = surfaces()[PAIR.0].name.clone();
-    let generated = Some(second.fingerprint(&name, Part::Secret, secret));
-    let imported = Some(second.fingerprint_of_sha256(&name, Part::Secret, &hash));
-    let as_key = Some(second.fingerprint(&name, Part::Key, secret));
+    let generated = Some(second.fingerprint(&name, CredentialPart::Secret, secret));
+    let imported = Some(second.fingerprint_of_sha256(&name, CredentialPart::Secret, &hash));
+    let as_key = Some(second.fingerprint(&name, CredentialPart::Key, secret));
     assert!(holds(generated, KeyOrigin::Generated, &peppers(&[1, 2])));
     assert!(holds(generated, KeyOrigin::Imported, &peppers(&[2])));
     assert!(holds(imported, KeyOrigin::Imported, &peppers(&[1, 2, 3])));

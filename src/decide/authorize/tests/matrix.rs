@@ -96,7 +96,10 @@ impl World {
         let mut facts = samples::facts(surface, &format!("{surface}_1"), "acme");
         let record = &mut facts.credential;
         let fingerprint = |part, text: &str| self.peppers.first().fingerprint(&record.surface, part, text.as_bytes());
-        let (found_by, compared) = (fingerprint(Part::Key, key), secret.map(|s| fingerprint(Part::Secret, s)));
+        let (found_by, compared) = (
+            fingerprint(CredentialPart::Key, key),
+            secret.map(|s| fingerprint(CredentialPart::Secret, s)),
+        );
         (record.fingerprint, record.secret_fingerprint) = (found_by, compared);
         record.mode = Some(Mode::Live);
         let id = record.id.clone();
@@ -130,7 +133,7 @@ impl World {
             presented_mode: found.mode,
             carried: Carried::Explicitly,
             proof,
-            authority: &Authority::default(),
+            scope_grants: &ScopeGrants::default(),
         };
         authorize(&request, Principal::new(facts, token), NOW)
     }

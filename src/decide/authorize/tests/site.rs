@@ -2,8 +2,8 @@
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::decide::authorize::{Carried, cross_site_proof};
-use crate::decide::cors::{Cookies, CorsPolicy, CorsRules, OriginRule};
-use crate::decide::headers::Scheme;
+use crate::decide::cors::{CorsCookies, CorsPolicy, CorsRules, OriginRule};
+use crate::decide::headers::UriScheme;
 use crate::wire::fields::Fields;
 
 fn fields(lines: &[(&str, &str)]) -> Fields {
@@ -15,7 +15,7 @@ fn fields(lines: &[(&str, &str)]) -> Fields {
 }
 
 fn proven(lines: &[(&str, &str)]) -> bool {
-    cross_site_proof(&fields(lines), "app.test", Scheme::Https)
+    cross_site_proof(&fields(lines), "app.test", UriScheme::Https)
 }
 
 #[test]
@@ -67,17 +67,17 @@ fn b10_the_browser_says_where_a_request_comes_from() {
 #[test]
 fn default_ports_are_left_out_on_either_side() {
     let origin = |origin, authority, scheme| cross_site_proof(&fields(&[("origin", origin)]), authority, scheme);
-    assert!(origin("https://app.test", "app.test:443", Scheme::Https));
-    assert!(origin("http://app.test:80", "app.test", Scheme::Http));
-    assert!(origin("http://app.test:8080", "app.test:8080", Scheme::Http));
-    assert!(origin("http://[::1]:8080", "[::1]:8080", Scheme::Http));
-    assert!(!origin("http://app.test:8080", "app.test", Scheme::Http));
-    assert!(!origin("http://app.test", "app.test:443", Scheme::Http));
+    assert!(origin("https://app.test", "app.test:443", UriScheme::Https));
+    assert!(origin("http://app.test:80", "app.test", UriScheme::Http));
+    assert!(origin("http://app.test:8080", "app.test:8080", UriScheme::Http));
+    assert!(origin("http://[::1]:8080", "[::1]:8080", UriScheme::Http));
+    assert!(!origin("http://app.test:8080", "app.test", UriScheme::Http));
+    assert!(!origin("http://app.test", "app.test:443", UriScheme::Http));
 }
 
 #[test]
 fn only_a_cookie_is_carried_by_the_browser() {
-    let carried = |credential, lines| Carried::of(&credential, &fields(lines), || ("app.test", Scheme::Https), None);
+    let carried = |credential, lines| Carried::of(&credential, &fields(lines), || ("app.test", UriScheme::Https), None);
     let jwt = |origin| Credential::Jwt { token: b"a.b.c", origin };
     assert_eq!(carried(Credential::Key(b"k"), &[]), Carried::Explicitly);
     assert_eq!(carried(jwt(TokenOrigin::Header), &[]), Carried::Explicitly);
@@ -87,7 +87,7 @@ fn only_a_cookie_is_carried_by_the_browser() {
 }
 
 /// How a cookie comes along with these fields, where this policy stands.
-fn by_cookie(origins: &[&str], cookies: Cookies, lines: &[(&str, &str)]) -> Carried {
+fn by_cookie(origins: &[&str], cookies: CorsCookies, lines: &[(&str, &str)]) -> Carried {
     let rules = CorsRules {
         origins: origins.iter().map(|text| OriginRule::parse(text).unwrap()).collect(),
         cookies,
@@ -100,7 +100,7 @@ fn by_cookie(origins: &[&str], cookies: Cookies, lines: &[(&str, &str)]) -> Carr
         token: b"a.b.c",
         origin: TokenOrigin::Cookie,
     };
-    Carried::of(&cookie, &fields(lines), || ("api.test", Scheme::Https), Some(&policy))
+    Carried::of(&cookie, &fields(lines), || ("api.test", UriScheme::Https), Some(&policy))
 }
 
 #[test]
@@ -112,13 +112,13 @@ fn a_listed_origin_with_credentials_is_proof_of_intent() {
         // Behind a proxy that serves both under one name.
         &[("origin", "https://app.test"), ("sec-fetch-site", "same-origin")],
     ] {
-        let used = by_cookie(&["https://app.test"], Cookies::Used, lines);
+        let used = by_cookie(&["https://app.test"], CorsCookies::Used, lines);
         assert_eq!(used, Carried::ByBrowserProven, "{lines:?}");
-        let unused = by_cookie(&["https://app.test"], Cookies::Unused, lines);
+        let unused = by_cookie(&["https://app.test"], CorsCookies::Unused, lines);
         assert_eq!(unused, Carried::ByForeignPage, "listed without credentials: {lines:?}");
-        let other = by_cookie(&["https://other.test"], Cookies::Used, lines);
+        let other = by_cookie(&["https://other.test"], CorsCookies::Used, lines);
         assert_eq!(other, Carried::ByForeignPage, "not listed: {lines:?}");
-        assert_eq!(by_cookie(&["*"], Cookies::Unused, lines), Carried::ByForeignPage, "{lines:?}");
+        assert_eq!(by_cookie(&["*"], CorsCookies::Unused, lines), Carried::ByForeignPage, "{lines:?}");
     }
 }
 
@@ -133,14 +133,14 @@ fn no_cookie_is_used_for_a_page_whose_origin_is_in_doubt() {
         &[("origin", "https://app.test"), ("sec-fetch-site", "a"), ("sec-fetch-site", "b")],
         &[("origin", "https://api.test.evil.test")],
     ] {
-        let carried = by_cookie(&["https://app.test"], Cookies::Used, lines);
+        let carried = by_cookie(&["https://app.test"], CorsCookies::Used, lines);
         assert_eq!(carried, Carried::ByForeignPage, "{lines:?}");
     }
 }
 
 #[test]
 fn a_policy_takes_nothing_from_pages_of_this_origin() {
-    for cookies in [Cookies::Used, Cookies::Unused] {
+    for cookies in [CorsCookies::Used, CorsCookies::Unused] {
         let carried = |lines| by_cookie(&["https://app.test"], cookies, lines);
         assert_eq!(carried(&[("origin", "https://api.test")]), Carried::ByBrowserProven);
         assert_eq!(carried(&[("sec-fetch-site", "same-origin")]), Carried::ByBrowserProven);

@@ -1,7 +1,7 @@
 //! Where a credential may stand, and what happens when two places hold one.
 
 use super::*;
-use crate::decide::surface::Session;
+use crate::decide::surface::SessionSurface;
 
 const SESSION: &str = "__Host-session";
 
@@ -189,7 +189,7 @@ fn k8_more_cookies_than_a_browser_keeps_are_refused() {
 #[test]
 fn h9_two_cookies_of_two_accepted_surfaces_are_ambiguous() {
     let mut all = surfaces();
-    if let SurfaceKind::Session(Session { carriers, .. }) = &mut all[PORTAL].kind {
+    if let SurfaceKind::Session(SessionSurface { carriers, .. }) = &mut all[PORTAL].kind {
         carriers.push(Carrier::Cookie("portal".into()));
     }
     let head = fields(&[("cookie", &format!("portal={JWT}; {}", good()))]);

@@ -1,12 +1,12 @@
 //! Keys, pairs, tokens: minted, listed, ended, rotated, given roles.
 
 use super::*;
-use crate::base::principal::{Claims, Extras, State};
+use crate::base::principal::{CredentialState, Extras, RecordClaims};
 
 fn named(mut mint: Mint) -> Mint {
-    mint.name = Some(Source::Body("name".into()));
-    mint.mode = ModeSource::From(Source::Body("mode".into()));
-    mint.scopes = ScopeSource::From(Source::Body("scopes".into()));
+    mint.name = Some(ValueSource::Body("name".into()));
+    mint.mode = ModeSource::From(ValueSource::Body("mode".into()));
+    mint.scopes = ScopeSource::From(ValueSource::Body("scopes".into()));
     mint
 }
 
@@ -14,7 +14,7 @@ fn revoking(surface: SurfaceIndex, reach: Reach) -> Action {
     Action::Revoke {
         grants: ScopeSet::default(),
         surface,
-        id: Source::Path("id".into()),
+        id: ValueSource::Path("id".into()),
         reach,
     }
 }
@@ -52,7 +52,10 @@ async fn a_key_is_shown_once_stored_hashed_and_found_by_what_was_shown() {
     assert_eq!(made["expires_at"], Json::Null);
     let stored = bench.find(made["id"].as_str().unwrap()).await;
     let pepper = Pepper::new(&[7; 32]).unwrap();
-    assert_eq!(stored.fingerprint, pepper.fingerprint(&stored.surface, Part::Key, key.as_bytes()));
+    assert_eq!(
+        stored.fingerprint,
+        pepper.fingerprint(&stored.surface, CredentialPart::Key, key.as_bytes())
+    );
     assert!(!format!("{stored:?}").contains(&key[10..]));
     assert_eq!(issued.done, format!("mint key:{}", stored.id), "the access line names ids only");
 }
@@ -84,7 +87,7 @@ async fn a_list_never_shows_a_secret_another_tenant_or_what_has_ended() {
 }
 
 /// The ids of a list, and what its `Link` leads to.
-async fn listed(bench: &Bench, caller: &CredentialRecord, query: &str) -> Result<(Vec<String>, Option<String>), Stop> {
+async fn listed(bench: &Bench, caller: &CredentialRecord, query: &str) -> Result<(Vec<String>, Option<String>), IssueError> {
     let list = Action::List {
         surface: KEY,
         reach: Reach::Tenant,
@@ -169,7 +172,7 @@ async fn roles_and_scopes_are_cut_as_asked_and_a_tenants_own_scopes_are_known() 
         let (issued, items) = bench.run_with(action(), asking(&caller, "", ""), Some(query)).await?;
         let link = issued.fields.iter().any(|(name, _)| name == "Link");
         let ids = items.as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned());
-        Ok::<_, Stop>((ids.collect::<Vec<_>>(), link))
+        Ok::<_, IssueError>((ids.collect::<Vec<_>>(), link))
     };
     let (known, _) = ids(|| Action::ListScopes, "").await.unwrap();
     assert!(
@@ -231,7 +234,7 @@ async fn revoking_ends_what_is_in_reach_and_nothing_else() {
     let bench = Bench::new().await;
     let caller = caller(&bench, "", None).await;
     for (id, tid) in [("key_1", "tx_1"), ("key_2", "tx_2")] {
-        let claims = Claims::new([("tid".to_owned(), ClaimValue::Text(tid.into()))]).unwrap();
+        let claims = RecordClaims::new([("tid".to_owned(), ClaimValue::Text(tid.into()))]).unwrap();
         let extras = Extras {
             claims,
             ..Extras::default()
@@ -250,13 +253,13 @@ async fn revoking_ends_what_is_in_reach_and_nothing_else() {
     };
     let claim = || Reach::Claim {
         claim: "tid".into(),
-        from: Source::Path("tx".into()),
+        from: ValueSource::Path("tx".into()),
     };
     let wrong = revoke(claim(), "/{tx}/{id}", "/tx_1/key_2").await;
     assert_eq!(wrong.unwrap_err().denial, Denial::NotFound, "of another transaction");
     assert!(revoke(claim(), "/{tx}/{id}", "/tx_2/key_2").await.is_ok());
-    assert!(matches!(bench.find("key_2").await.state, State::Revoked { .. }));
-    assert_eq!(bench.find("key_1").await.state, State::Active);
+    assert!(matches!(bench.find("key_2").await.state, CredentialState::Revoked { .. }));
+    assert_eq!(bench.find("key_1").await.state, CredentialState::Active);
     let named = || Reach::TenantNamed("t".into());
     for (path, denial) in [
         ("/other/key_foreign", Denial::ForeignTenant),
@@ -279,7 +282,7 @@ async fn both_of_a_rotated_pair_work_until_the_grace_is_over() {
     let rotate = Action::Rotate {
         grants: ScopeSet::default(),
         surface: PAIR,
-        id: Source::Path("id".into()),
+        id: ValueSource::Path("id".into()),
         reach: Reach::Tenant,
         grace: Some(Duration::from_secs(60)),
     };
@@ -309,7 +312,7 @@ async fn nobody_rotates_a_key_that_can_do_more_than_he_can() {
     let rotate = Action::Rotate {
         grants: ScopeSet::default(),
         surface: KEY,
-        id: Source::Path("id".into()),
+        id: ValueSource::Path("id".into()),
         reach: Reach::Tenant,
         grace: None,
     };
@@ -330,7 +333,7 @@ async fn roles_are_given_only_within_what_the_giver_holds() {
             let action = Action::SetRoles {
                 grants: ScopeSet::default(),
                 surface: KEY,
-                id: Source::Path("id".into()),
+                id: ValueSource::Path("id".into()),
                 roles: "role_ids".into(),
                 reach: Reach::Tenant,
             };
@@ -363,7 +366,7 @@ async fn a_token_lives_as_asked_within_its_longest_and_never_beyond_its_parent()
         one.lifetime = Lifetime {
             default: Some(Duration::from_secs(600)),
             max: Some(Duration::from_secs(5_000)),
-            from: Some(Source::Body("expires_in".into())),
+            from: Some(ValueSource::Body("expires_in".into())),
         };
         bench.run(minting(vec![one]), asking(&caller, "", body))
     };
@@ -392,9 +395,9 @@ async fn nothing_is_made_when_what_it_would_hang_on_has_ended() {
         let mut one = mint(KEY);
         one.parent = ParentSource::Record {
             surface: ACCOUNT,
-            id: Source::Path("id".into()),
+            id: ValueSource::Path("id".into()),
         };
-        one.subject = Some(Source::Parent(Fact::Id));
+        one.subject = Some(ValueSource::Parent(RecordFact::Id));
         bench.run(minting(vec![one]), asking(&caller, "/keys/acc_client", ""))
     };
     assert_eq!(made().await.unwrap().1[0]["subject"], json!("acc_client"));

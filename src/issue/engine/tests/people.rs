@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::base::login::login_fingerprint;
-use crate::base::principal::{Extras, Parent, State};
+use crate::base::principal::{CredentialState, Extras, Parent};
 use crate::decide::token::{TokenKeys, TokenRules};
 use crate::decide::validity;
 use crate::issue::password::verify_password;
-use crate::issue::throttle::Door;
+use crate::issue::throttle::AttemptKind;
 use crate::issue::token::renew;
 use crate::store::CredentialFilter;
 
@@ -19,11 +19,11 @@ fn rules(index: SurfaceIndex) -> TokenRules {
 
 fn sign_up() -> Action {
     let mut account = mint(ACCOUNT);
-    account.login = Some(Source::Body("email".into()));
-    account.password = Some(Source::Body("password".into()));
+    account.login = Some(ValueSource::Body("email".into()));
+    account.password = Some(ValueSource::Body("password".into()));
     let mut session = mint(DASHBOARD);
     session.parent = ParentSource::Minted(0);
-    session.claims = vec![("email".into(), Source::Parent(Fact::Login))];
+    session.claims = vec![("email".into(), ValueSource::Parent(RecordFact::Login))];
     session.lifetime.default = Some(Duration::from_secs(7 * 86_400));
     Action::Mint {
         tenant: TenantSource::New,
@@ -152,7 +152,10 @@ async fn a_session_made_under_a_retired_secret_is_renewed_under_the_present_one_
     let account = bench.record("account", "acc_1", |_| ()).await;
     let mut mint = log_in(SESSION);
     if let Action::Mint { mints, .. } = &mut mint {
-        mints[0].claims = vec![("plan".into(), Source::Constant(crate::issue::spec::Value::Text("gold".into())))];
+        mints[0].claims = vec![(
+            "plan".into(),
+            ValueSource::Constant(crate::snapshot::served_route::TextOrList::Text("gold".into())),
+        )];
     }
     let (_, told) = bench.run(mint, by(&account)).await.unwrap();
     let token = told[0]["token"].as_str().unwrap();
@@ -217,7 +220,7 @@ async fn b8_a_new_cookie_ends_the_session_whose_place_it_takes() {
         ..by(&account)
     };
     bench.run(log_in(SESSION), asking).await.unwrap();
-    assert!(matches!(bench.find("ses_planted").await.state, State::Revoked { .. }));
+    assert!(matches!(bench.find("ses_planted").await.state, CredentialState::Revoked { .. }));
 }
 
 #[tokio::test]
@@ -266,7 +269,7 @@ async fn log_out_ends_this_session_or_all_and_takes_the_cookie_away() {
     let removed =
         |(name, value): &(String, String)| name == "Set-Cookie" && value.starts_with("__Host-s=;") && value.ends_with("Max-Age=0");
     assert!(issued.fields.iter().any(removed));
-    assert!(matches!(bench.find("ses_1").await.state, State::Revoked { .. }));
+    assert!(matches!(bench.find("ses_1").await.state, CredentialState::Revoked { .. }));
     let now = bench.clock.now().wall;
     assert_eq!(validity::check(&*bench.facts(&two).await, now), Ok(()), "the other goes on");
     out(Extent::Everywhere, &two).await.unwrap();
@@ -382,7 +385,7 @@ async fn guesses_at_an_account_of_an_older_pepper_are_counted_as_those_at_the_lo
         bench
             .engine
             .throttle()
-            .attempt(Door::Session, fingerprint, Ipv4Addr::LOCALHOST.into(), boot)
+            .attempt(AttemptKind::Session, fingerprint, Ipv4Addr::LOCALHOST.into(), boot)
     };
     assert!(guess(under_first).is_err() && guess(account.fingerprint).is_ok());
 }
@@ -393,7 +396,7 @@ async fn no_claim_of_a_route_stands_in_the_place_of_what_verification_rests_on()
     let account = bench.record("account", "acc_1", |_| ()).await;
     let mut session = mint(DASHBOARD);
     session.parent = ParentSource::Caller;
-    let evil = |name: &str, value: &str| (name.to_owned(), Source::Constant(Value::Text(value.into())));
+    let evil = |name: &str, value: &str| (name.to_owned(), ValueSource::Constant(TextOrList::Text(value.into())));
     session.claims = [("sub", "acc_2"), ("kind", "session"), ("jti", "ses_1"), ("nbf", "9"), ("role", "x")]
         .into_iter()
         .map(|(name, value)| evil(name, value))

@@ -6,7 +6,7 @@ use super::super::*;
 use super::world::{ABSENT_AGE, Held, MAX_AGE, Marks, Seen, Sight};
 use crate::base::clock::UnixMillis;
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, Reading, State};
+use crate::base::principal::{CredentialRecord, CredentialState, Reading};
 use crate::store::codec::tests::{facts_of, sample};
 use crate::store::{CredentialChange, Event, EventSink, change};
 
@@ -212,20 +212,20 @@ pub(super) fn possible_changes() -> Vec<(Sight, Sight)> {
     possible
 }
 
-fn state(sight: Sight) -> Option<State> {
+fn state(sight: Sight) -> Option<CredentialState> {
     match sight {
         Sight::Absent => None,
-        Sight::Active => Some(State::Active),
-        Sight::Disabled => Some(State::Disabled),
-        Sight::Revoked => Some(State::Revoked { at: UnixMillis(0) }),
+        Sight::Active => Some(CredentialState::Active),
+        Sight::Disabled => Some(CredentialState::Disabled),
+        Sight::Revoked => Some(CredentialState::Revoked { at: UnixMillis(0) }),
     }
 }
 
-const fn sight(state: State) -> Sight {
+const fn sight(state: CredentialState) -> Sight {
     match state {
-        State::Active => Sight::Active,
-        State::Disabled => Sight::Disabled,
-        State::Revoked { .. } => Sight::Revoked,
+        CredentialState::Active => Sight::Active,
+        CredentialState::Disabled => Sight::Disabled,
+        CredentialState::Revoked { .. } => Sight::Revoked,
     }
 }
 

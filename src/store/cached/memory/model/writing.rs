@@ -24,10 +24,10 @@ use std::collections::{HashSet, VecDeque};
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::ids::{CredentialId, RoleId};
 use crate::base::principal::{
-    CredentialRecord, Facts, IdentityLines, Parent, PasswordHash, Position, Reading, RoleRecord, State, TenantRecord,
+    CredentialRecord, CredentialState, Facts, IdentityLines, Parent, PasswordHash, Position, Reading, RoleRecord, TenantRecord,
 };
 use crate::base::scope::{Scope, ScopeSet};
-use crate::decide::authority::Authority;
+use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::validity;
 use crate::store::change::{self, At, Outcome};
 use crate::store::codec::tests::{facts_of, sample};
@@ -135,7 +135,7 @@ impl Stored {
         let plain = CredentialRecord {
             scopes: ScopeSet::default(),
             created_at: UnixMillis(1),
-            state: State::Active,
+            state: CredentialState::Active,
             not_before: None,
             expires_at: None,
             valid_after: None,
@@ -217,7 +217,9 @@ impl Stored {
         let facts = self.facts();
         let may = match without {
             Without::Derivation => self.session.scopes.clone(),
-            _ => Authority::default().of(&facts).unwrap_or_else(|| self.session.scopes.clone()),
+            _ => ScopeGrants::default()
+                .effective_scopes(&facts)
+                .unwrap_or_else(|| self.session.scopes.clone()),
         };
         let same_password = self.account.password() == Some(&password("$old"));
         validity::check(&facts, NOW).is_ok() && same_password && may.covers(&scope())
@@ -226,8 +228,8 @@ impl Stored {
     /// What it should say.
     fn is_right(&self) -> bool {
         let role = self.role.as_ref().is_some_and(|role| role.scopes.covers(&scope()));
-        self.session.state == State::Active
-            && self.account.state == State::Active
+        self.session.state == CredentialState::Active
+            && self.account.state == CredentialState::Active
             && self.account.valid_after.is_none()
             && self.account.password() == Some(&password("$old"))
             && !self.account.roles().is_empty()

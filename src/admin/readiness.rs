@@ -1,0 +1,116 @@
+//! What readiness rests on: the parts of a starting and stopping gateway set it, `/readyz` and `durward status` show it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::BootMillis;
+use crate::store::cached::ReadAhead;
+
+/// How long after its last answer the store counts as there: two missed probes, so that one lost
+/// answer does not take a gateway out of rotation that still serves all known callers.
+const STORE_FRESH: Duration = Duration::from_millis(1_500);
+
+/// What readiness rests on. Starts as not ready.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    configured: AtomicBool,
+    draining: AtomicBool,
+    /// Boot time of the last good answer, plus one; zero for none.
+    store_seen: AtomicU64,
+    /// Why the store did not answer when it was last asked; empty if there is no reason.
+    store_failed: Mutex<String>,
+    warming: AtomicBool,
+    /// How much of what was in use before the start has been read.
+    pub ahead: ReadAhead,
+}
+
+impl Readiness {
+    /// A configuration is in force and the workers serve.
+    pub fn configured(&self) {
+        self.configured.store(true, Ordering::Relaxed);
+    }
+
+    /// The gateway begins to read what was in use before the start: it is not ready meanwhile.
+    pub fn warming(&self) {
+        self.warming.store(true, Ordering::Relaxed);
+    }
+
+    /// That is done, or the time for it is over.
+    pub fn warm(&self) {
+        self.warming.store(false, Ordering::Relaxed);
+    }
+
+    /// The gateway is shutting down; there is no way back.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The store answered at this time.
+    pub fn store_answered(&self, at: BootMillis) {
+        self.store_seen.store(at.0.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The store did not answer, or answered with an error, for this reason.
+    pub fn store_failed(&self, why: String) {
+        *self.store_failed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Whether the store answered a moment ago.
+    #[must_use]
+    pub fn store_is_up(&self, now: BootMillis) -> bool {
+        let seen = self.store_seen.load(Ordering::Relaxed);
+        seen > 0 && now.since(BootMillis(seen - 1)) <= STORE_FRESH
+    }
+
+    fn no_answer(&self) -> String {
+        let why = self.store_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if why.is_empty() {
+            "no answer".to_owned()
+        } else {
+            format!("no answer: {why}")
+        }
+    }
+
+    /// Each check in words: `ok`, or what is wrong.
+    #[must_use]
+    pub fn checks(&self, now: BootMillis) -> Checks {
+        let say = |passed: bool, otherwise: &str| if passed { "ok" } else { otherwise }.to_owned();
+        Checks {
+            configuration: say(self.configured.load(Ordering::Relaxed), "not loaded yet"),
+            store: say(self.store_is_up(now), &self.no_answer()),
+            warm: if self.warming.load(Ordering::Relaxed) {
+                self.ahead.to_string()
+            } else {
+                "ok".to_owned()
+            },
+            serving: say(!self.draining.load(Ordering::Relaxed), "shutting down"),
+        }
+    }
+}
+
+/// What `/readyz` checks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checks {
+    /// A configuration is in force.
+    pub configuration: String,
+    /// The store answered a moment ago.
+    pub store: String,
+    /// What was in use before the start is in memory, or the time to read it is over.
+    #[serde(default)]
+    pub warm: String,
+    /// The gateway is not shutting down.
+    pub serving: String,
+}
+
+impl Checks {
+    /// Whether every check passes.
+    #[must_use]
+    pub fn all_pass(&self) -> bool {
+        [&self.configuration, &self.store, &self.warm, &self.serving]
+            .into_iter()
+            .all(|check| check == "ok")
+    }
+}

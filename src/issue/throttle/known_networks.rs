@@ -1,0 +1,142 @@
+//! From where the right password of an account came: networks that no stranger's tries keep out.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::base::clock::BootMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::network::ClientNetwork;
+
+use super::counts::AttemptCount;
+
+/// Networks of one account: home, work, a telephone and its changing providers. Each of them may try
+/// passwords beside the ceiling of its account, so they are few.
+pub(super) const MAX_NETWORKS: usize = 8;
+/// Accounts of one generation. Two of them: 65,536 accounts that logged in lately, 25 MiB if each had all
+/// its networks, half of that with two each.
+const MAX_ACCOUNTS: usize = 32_768;
+
+/// Networks by account, those of the latest log-ins. When the younger half is full it becomes the older,
+/// and accounts that nobody logged in to since are forgotten: the cost of a log-in does not grow with the
+/// table, and whoever fills it with accounts of his own has to go on doing so.
+#[derive(Debug)]
+pub(super) struct KnownNetworks {
+    /// After the last right password.
+    known_for: Duration,
+    younger: HashMap<Fingerprint, Networks>,
+    older: HashMap<Fingerprint, Networks>,
+}
+
+/// The latest first.
+type Networks = VecDeque<KnownNetwork>;
+
+#[derive(Debug, Clone, Copy)]
+struct KnownNetwork {
+    network: ClientNetwork,
+    seen: BootMillis,
+    /// Tries since the last right password. They are counted here, so that no full table concerns them.
+    tries: AttemptCount,
+}
+
+impl KnownNetworks {
+    /// Nobody is known yet; later each network is, for so long after the last right password from it.
+    pub(super) fn new(known_for: Duration) -> Self {
+        Self {
+            known_for,
+            younger: HashMap::new(),
+            older: HashMap::new(),
+        }
+    }
+
+    /// The tries of a network from which the right password of this account came.
+    pub(super) fn find(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) -> Option<&mut AttemptCount> {
+        let known_for = self.known_for;
+        let networks = match self.younger.get_mut(&account) {
+            Some(networks) => networks,
+            None => self.older.get_mut(&account)?,
+        };
+        let known = networks.iter_mut().find(|known| known.network == network)?;
+        (now.since(known.seen) < known_for).then_some(&mut known.tries)
+    }
+
+    /// The right password came from there just now.
+    pub(super) fn remember(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) {
+        let mut networks = match self.younger.remove(&account) {
+            Some(networks) => networks,
+            None => self.older.remove(&account).unwrap_or_default(),
+        };
+        networks.retain(|known| known.network != network);
+        networks.push_front(KnownNetwork {
+            network,
+            seen: now,
+            tries: AttemptCount::default(),
+        });
+        networks.truncate(MAX_NETWORKS);
+        if self.younger.len() >= MAX_ACCOUNTS {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(account, networks);
+    }
+
+    #[cfg(test)]
+    pub(super) fn accounts(&self) -> usize {
+        self.younger.len() + self.older.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: BootMillis = BootMillis(1_000_000);
+    const KNOWN_FOR: Duration = Duration::from_secs(86_400);
+
+    fn account(n: u32) -> Fingerprint {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        Fingerprint::from_bytes(bytes)
+    }
+
+    fn network(n: u8) -> ClientNetwork {
+        ClientNetwork::of(std::net::IpAddr::from([192, 0, 2, n]))
+    }
+
+    #[test]
+    fn the_latest_networks_of_an_account_are_known_for_a_while() {
+        let mut known = KnownNetworks::new(KNOWN_FOR);
+        for n in 0..9 {
+            known.remember(account(1), network(n), NOW);
+        }
+        assert!(known.find(account(1), network(0), NOW).is_none(), "the oldest of nine");
+        for n in 1..9 {
+            assert!(known.find(account(1), network(n), NOW).is_some(), "{n}");
+        }
+        assert!(known.find(account(2), network(8), NOW).is_none(), "another account");
+        let later = NOW.plus(KNOWN_FOR);
+        assert!(known.find(account(1), network(8), later).is_none());
+        known.remember(account(1), network(8), later);
+        assert!(known.find(account(1), network(8), later).is_some());
+    }
+
+    #[test]
+    fn accounts_are_bounded_and_those_of_the_latest_log_ins_stay() {
+        let mut known = KnownNetworks::new(KNOWN_FOR);
+        let generation = u32::try_from(MAX_ACCOUNTS).unwrap();
+        for n in 0..generation {
+            known.remember(account(n), network(1), NOW);
+        }
+        for n in generation..2 * generation {
+            known.remember(account(n), network(1), NOW);
+            if n == generation {
+                known.remember(account(7), network(2), NOW);
+            }
+        }
+        known.remember(account(2 * generation), network(1), NOW);
+        assert!(known.accounts() <= 2 * MAX_ACCOUNTS, "{}", known.accounts());
+        assert!(known.find(account(0), network(1), NOW).is_none(), "not used since");
+        for n in [1, 2] {
+            assert!(known.find(account(7), network(n), NOW).is_some(), "used since");
+        }
+        assert!(known.find(account(2 * generation), network(1), NOW).is_some());
+    }
+}

@@ -1,0 +1,344 @@
+//! Changes records in the shared store: read, change, write over exactly what was read, wait for replicas.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::future::try_join;
+
+use crate::base::clock::UnixMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::{CredentialId, RoleId, TenantId};
+use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
+use crate::store::change::{self, Outcome};
+use crate::store::events::ReaderState;
+use crate::store::peppers::{Admission, PepperList, move_event, moved};
+use crate::store::redis::scripts::{Change, Kind, Refusal, Written};
+use crate::store::redis::stream::{Ending, Whose};
+use crate::store::redis::topology::{Live, WaitReplicas};
+use crate::store::sweep::natural_end;
+use crate::store::{
+    ChangeError, CredentialChange, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, NewRecords, RoleChange, StoreError, TenantState, codec,
+};
+
+use super::{PAGE, Session, TRIES, contended, encode_event, lookups::credential_of, nothing_written};
+
+/// How long an acknowledged change waits for its event to come round to this process, so that
+/// whoever made it sees it here. It is made in any case.
+const OWN_EVENT_TIMEOUT: Duration = Duration::from_millis(250);
+
+impl Session {
+    pub(crate) async fn change_credential(
+        &self,
+        id: &CredentialId,
+        change: &CredentialChange,
+        now: UnixMillis,
+    ) -> Result<CredentialRecord, ChangeError> {
+        let new = NewRecords {
+            changes: vec![(id.clone(), change.clone())],
+            ..NewRecords::default()
+        };
+        let changed = self.create(new, now).await?.into_iter().next();
+        changed.ok_or_else(|| change::no_credential(id))
+    }
+
+    pub(crate) async fn set_tenant_active(&self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
+        for _ in 0..TRIES {
+            let read = self.read_tenant(id).await.map_err(nothing_written)?;
+            let (record, before) = read.ok_or_else(|| change::no_tenant(id))?;
+            let changed = match change::change_tenant(&record, state)? {
+                Outcome::Unchanged => return self.confirm(record).await,
+                Outcome::Changed(changed) => changed,
+            };
+            let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
+            let event = encode_event(&EventSubject::Tenant { id: id.clone() })?;
+            let ending = Ending::of_tenant(&changed);
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+                ending: &ending.encode(),
+            };
+            if let Some((live, counter)) = self.replace(Kind::Tenants, &change, &before).await? {
+                self.shared.feed.endings.note(Whose::Tenant(id.clone()), ending);
+                return self.acknowledge(&live, counter, changed).await;
+            }
+        }
+        Err(contended())
+    }
+
+    /// Writes over exactly what was read; `None` when somebody else was faster.
+    pub(crate) async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, ChangeError> {
+        let live = self.changer().map_err(nothing_written)?;
+        let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
+        Ok(match self.settle_change(&live, written)? {
+            Written::At(counter) => Some((live, counter)),
+            Written::Refused(_) => None,
+        })
+    }
+
+    /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
+    pub(crate) async fn acknowledge<T>(&self, live: &Live, counter: u64, record: T) -> Result<T, ChangeError> {
+        let heard = async {
+            if self.shared.feed.status.state() == ReaderState::Live {
+                // Late here is late as in every other gateway: the event is on its way.
+                let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
+            }
+        };
+        // Together: where there is no replica, asking for one takes no longer than the event does.
+        let (kept, ()) = tokio::join!(self.wait_until_kept(live), heard);
+        kept.map(|()| record)
+    }
+
+    /// It was so already; but whoever made it so may not have got the replicas' confirmation.
+    pub(crate) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
+        let number = match self.shared.wait_replicas {
+            WaitReplicas::Count(0) if !self.shared.whereabouts.has_witnesses() => return Ok(record),
+            WaitReplicas::Count(0) | WaitReplicas::All => None,
+            WaitReplicas::Count(number) => Some(number),
+        };
+        let live = self.changer().map_err(unconfirmed)?;
+        let read_from = self.read_from.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if read_from.is_some_and(|read_from| read_from != live.endpoint) {
+            return Err(ChangeError::Unconfirmed(
+                "it was so on a server that is not the primary any more".into(),
+            ));
+        }
+        if number.is_some() {
+            // A number is counted from the last write of this connection; all are compared with what the primary has.
+            let touched = self.shared.scripts.touch(&live.wire).await;
+            self.settle_changer(&live, touched).map_err(unconfirmed)?;
+        }
+        self.wait_until_kept(&live).await?;
+        Ok(record)
+    }
+
+    /// What was written on this connection is there to stay: the replicas have it, and the server is still the
+    /// primary, by what those who know say now.
+    pub(crate) async fn wait_until_kept(&self, live: &Live) -> Result<(), ChangeError> {
+        let whereabouts = &self.shared.whereabouts;
+        let written_at = whereabouts.now();
+        let primary = async {
+            let confirmed = whereabouts.confirm_after(&live.endpoint, written_at).await;
+            confirmed
+                .map_err(|error| ChangeError::Unconfirmed(format!("whether {} is still the primary is not known ({error})", live.endpoint)))
+        };
+        try_join(self.wait_for_replicas(live), primary).await.map(drop)
+    }
+
+    pub(crate) async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
+        if self.shared.wait_replicas == WaitReplicas::Count(0) {
+            return Ok(());
+        }
+        self.shared.confirmations.wait(live).await.map_err(ChangeError::Unconfirmed)
+    }
+}
+
+/// A failure after the change was made.
+#[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
+fn unconfirmed(error: StoreError) -> ChangeError {
+    ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
+}
+
+impl Session {
+    pub(crate) async fn create_role(&self, role: RoleRecord) -> Result<RoleRecord, ChangeError> {
+        let role = RoleRecord { epoch: 1, ..role };
+        let tenant = change::tenant_of(&role)?;
+        let bytes = codec::encode_role(&role).map_err(change::unwritable)?;
+        let event = encode_event(&EventSubject::Role { id: role.id.clone() })?;
+        let live = self.changer().map_err(nothing_written)?;
+        let change = Change {
+            id: role.id.as_str(),
+            record: &bytes,
+            event: &event,
+            ending: "",
+        };
+        let written = self.shared.scripts.create_role(&live.wire, &change, tenant).await;
+        match self.settle_change(&live, written)? {
+            Written::At(counter) => self.acknowledge(&live, counter, role).await,
+            Written::Refused(Refusal::NoTenant) => Err(change::no_tenant(tenant)),
+            Written::Refused(Refusal::Full) => Err(change::too_many_roles(tenant)),
+            Written::Refused(_) => Err(change::role_taken(&role.id)),
+        }
+    }
+
+    pub(crate) async fn change_role(&self, id: &RoleId, change: &RoleChange) -> Result<RoleRecord, ChangeError> {
+        for _ in 0..TRIES {
+            let read = self.read_role(id).await.map_err(nothing_written)?;
+            let (role, before) = read.ok_or_else(|| change::no_role(id))?;
+            let changed = match change::change_role(&role, change)? {
+                Outcome::Unchanged => return self.confirm(role).await,
+                Outcome::Changed(changed) => changed,
+            };
+            let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
+            let event = encode_event(&EventSubject::Role { id: id.clone() })?;
+            let ending = Ending::of_role(&changed);
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+                ending: &ending.encode(),
+            };
+            if let Some((live, counter)) = self.replace(Kind::Roles, &change, &before).await? {
+                self.shared.feed.endings.note(Whose::Role(id.clone()), ending);
+                return self.acknowledge(&live, counter, changed).await;
+            }
+        }
+        Err(contended())
+    }
+
+    pub(crate) async fn delete_role(&self, id: &RoleId) -> Result<(), ChangeError> {
+        for _ in 0..TRIES {
+            let read = self.read_role(id).await.map_err(nothing_written)?;
+            let (role, before) = read.ok_or_else(|| change::no_role(id))?;
+            let event = encode_event(&EventSubject::Role { id: id.clone() })?;
+            let change = Change {
+                id: id.as_str(),
+                record: &before,
+                event: &event,
+                ending: &Ending::RoleDeleted.encode(),
+            };
+            let live = self.changer().map_err(nothing_written)?;
+            let written = self
+                .shared
+                .scripts
+                .delete_role(&live.wire, &change, change::tenant_of(&role)?)
+                .await;
+            if let Written::At(counter) = self.settle_change(&live, written)? {
+                self.shared.feed.endings.note(Whose::Role(id.clone()), Ending::RoleDeleted);
+                return self.acknowledge(&live, counter, ()).await;
+            }
+        }
+        Err(contended())
+    }
+
+    pub(crate) async fn find_role(&self, id: &RoleId) -> Result<Option<RoleRecord>, StoreError> {
+        Ok(self.read_role(id).await?.map(|(role, _)| role))
+    }
+
+    pub(crate) async fn list_roles(&self, tenant: &TenantId) -> Result<Vec<RoleRecord>, StoreError> {
+        let mut listed: Vec<RoleRecord> = Vec::new();
+        while listed.len() < MAX_TENANT_ROLES {
+            let after = listed.last().map(|role| role.id.as_str());
+            let page = self.page(Kind::Roles, Some(tenant), after, PAGE).await?;
+            let full = page.len() == PAGE;
+            for (id, (bytes, _)) in page {
+                let role = bytes.map(|bytes| codec::decode_role(&bytes)).transpose();
+                listed.push(change::listed(&id, role.map_err(StoreError::from))?);
+            }
+            if !full {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn read_role(&self, id: &RoleId) -> Result<Option<(RoleRecord, Vec<u8>)>, StoreError> {
+        let Some(bytes) = self.read(Kind::Roles, id.as_str()).await?.0 else {
+            return Ok(None);
+        };
+        let role = codec::decode_role(&bytes)?;
+        if role.id != *id {
+            return Err(StoreError::Corrupt("a role stands under another id".into()));
+        }
+        Ok(Some((role, bytes)))
+    }
+}
+
+impl Session {
+    pub(crate) async fn peppers(&self) -> Result<PepperList, StoreError> {
+        let live = self.writer()?;
+        let read = self.shared.scripts.read_peppers(&live.wire).await;
+        let list = self.settle_writer(&live, read)?;
+        list.ok_or_else(|| StoreError::Unavailable("it holds no data".into()))
+    }
+
+    /// Whether this gateway may make anything in a store that it has just been admitted to.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] when not. A store that cannot be asked is not refused here.
+    pub(crate) async fn check_first_pepper(&self) -> Result<(), StoreError> {
+        match self.peppers().await.map(|list| list.admit(&self.shared.peppers)) {
+            Ok(Ok(Admission::Gone(why))) => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn set_peppers(&self, before: &PepperList, after: &PepperList) -> Result<bool, ChangeError> {
+        let live = self.changer().map_err(nothing_written)?;
+        let set = self.shared.scripts.set_peppers(&live.wire, before, after).await;
+        let set = self.settle_change(&live, set)?;
+        self.wait_until_kept(&live).await?;
+        Ok(set)
+    }
+
+    pub(crate) async fn move_login(&self, id: &CredentialId, fingerprint: Fingerprint) -> Result<CredentialRecord, ChangeError> {
+        for _ in 0..TRIES {
+            let read = self.read_credential(id).await.map_err(nothing_written)?;
+            let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
+            let after = match moved(&record, fingerprint, self.shared.peppers.first().mark())? {
+                Outcome::Unchanged => return self.confirm(record).await,
+                Outcome::Changed(after) => after,
+            };
+            let bytes = codec::encode_credential(&after).map_err(change::unwritable)?;
+            let event = encode_event(&move_event(&record, &after))?;
+            let ending = Ending::of_credential(&after);
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+                ending: &ending.encode(),
+            };
+            let live = self.changer().map_err(nothing_written)?;
+            let scripts = &self.shared.scripts;
+            let written = scripts.move_login(&live.wire, &change, &before, (&record, &fingerprint)).await;
+            match self.settle_change(&live, written)? {
+                Written::At(counter) => {
+                    self.shared.feed.endings.note(Whose::Credential(id.clone()), ending);
+                    return self.acknowledge(&live, counter, after).await;
+                }
+                Written::Refused(Refusal::FingerprintTaken) => return Err(change::fingerprint_taken()),
+                Written::Refused(_) => {}
+            }
+        }
+        Err(contended())
+    }
+}
+
+impl Session {
+    /// One script for each, which writes only if the credential still is what was read here; who lost
+    /// against a change is left for the next time.
+    pub(crate) async fn forget(&self, ids: &[CredentialId], before: UnixMillis) -> Result<usize, ChangeError> {
+        let (mut forgotten, mut last) = (0, None);
+        for id in ids.iter().take(MAX_FORGOTTEN) {
+            let stored = self.read(Kind::Credentials, id.as_str()).await.map_err(nothing_written)?;
+            let (Some(bytes), used) = stored.clone() else { continue };
+            let Some(record) = credential_of(id.as_str(), stored)? else {
+                continue;
+            };
+            if natural_end(&record).is_none_or(|end| end >= before) {
+                continue;
+            }
+            let event = encode_event(&change::credential_event(&record))?;
+            let change = Change {
+                id: id.as_str(),
+                record: &bytes,
+                event: &event,
+                ending: "",
+            };
+            let live = self.changer().map_err(nothing_written)?;
+            let written = self
+                .shared
+                .scripts
+                .forget(&live.wire, &change, &record, &used.unwrap_or_default())
+                .await;
+            if let Written::At(counter) = self.settle_change(&live, written)? {
+                forgotten += 1;
+                last = Some((live, counter));
+            }
+        }
+        match last {
+            Some((live, counter)) => self.acknowledge(&live, counter, forgotten).await,
+            None => Ok(forgotten),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Makes records in the shared store: all of them in one script, or none.
+
+use crate::base::clock::UnixMillis;
+use crate::base::fingerprint::Fingerprint;
+use crate::base::ids::TenantId;
+use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Parent};
+use crate::store::change::{At, Outcome};
+use crate::store::redis::scripts::{ChangedCredential, Creation, Kind, NewCredential, Refusal, Written};
+use crate::store::redis::stream::{Ending, Whose};
+use crate::store::rests_on::check_epoch;
+use crate::store::{ChangeError, CredentialChange, EventSubject, NewRecords, StoreError, change, codec};
+
+use super::{Session, TRIES, contended, encode_event, nothing_written};
+
+/// What a new record hangs on, as it was read: decoded, and as bytes.
+type Chain = Vec<(CredentialRecord, Vec<u8>)>;
+
+/// Everything that a creation depends on, as it was read at one moment.
+struct Basis {
+    /// The store's time.
+    time: UnixMillis,
+    /// The credentials to be changed and those it rests on, with what was seen to end laid over them.
+    credentials: Vec<(CredentialRecord, Vec<u8>)>,
+    /// All records as they stand in the store.
+    stored: Vec<(Kind, String, Vec<u8>)>,
+}
+
+/// Credentials to be changed.
+#[derive(Default)]
+struct Changed {
+    /// As they will be.
+    records: Vec<CredentialRecord>,
+    /// What is to be written, for those that are not so already.
+    writes: Vec<ChangedCredential>,
+    /// Of a change that ends what was made before it.
+    watermark: Option<UnixMillis>,
+}
+
+impl Session {
+    /// The store's time.
+    pub(crate) async fn time(&self) -> Result<UnixMillis, StoreError> {
+        let live = self.writer()?;
+        let time = self.shared.scripts.time(&live.wire).await;
+        self.settle_writer(&live, time)
+    }
+
+    /// Reads what it depends on, decides by the rules of every store, and writes only if all of it still is what
+    /// was read; otherwise begins again.
+    pub(crate) async fn create(&self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
+        let (owner, records) = change::first_of(&new)?;
+        let made: Vec<NewCredential> = records.iter().map(encode_new).collect::<Result<_, _>>()?;
+        let history = new_history()?;
+        for _ in 0..TRIES {
+            let basis = self.read_basis(&new).await?;
+            let changed = changed_of(owner.as_ref(), &new, &basis, now)?;
+            let owner = owner
+                .clone()
+                .or_else(|| changed.records.first().map(|record| record.tenant.clone()));
+            let Some(owner) = owner else { return Ok(Vec::new()) };
+            if new.tenant.is_none() && records.is_empty() && changed.writes.is_empty() {
+                return self.confirm(changed.records).await;
+            }
+            let mut creation = Creation {
+                tenant_record: Vec::new(),
+                tenant_event: encode_event(&EventSubject::Tenant { id: owner.clone() })?,
+                unchanged: self.check_parents(&records, &basis).await?,
+                tenant: owner,
+                changes: changed.writes,
+                credentials: made.clone(),
+                watermark: changed.watermark,
+                made_at: now,
+                limits: new.limits,
+            };
+            creation.unchanged.extend(basis.stored);
+            if new.tenant.is_some() {
+                let tenant = change::new_tenant(creation.tenant.clone(), now);
+                creation.tenant_record = codec::encode_tenant(&tenant).map_err(change::unwritable)?;
+            }
+            let live = self.changer().map_err(nothing_written)?;
+            let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
+            match self.settle_change(&live, written)? {
+                Written::At(counter) => {
+                    for changed in creation.changes {
+                        self.shared.feed.endings.note(Whose::Credential(changed.id), changed.ending);
+                    }
+                    let written = records.into_iter().chain(changed.records).collect();
+                    return self.acknowledge(&live, counter, written).await;
+                }
+                Written::Refused(Refusal::Stale) => {}
+                Written::Refused(refusal) => return Err(refused(refusal, &creation, &records)),
+            }
+        }
+        Err(contended())
+    }
+
+    /// What is to be changed and what all of it rests on, at one moment. Nothing is asked where there is neither.
+    async fn read_basis(&self, new: &NewRecords) -> Result<Basis, ChangeError> {
+        let mut asked: Vec<(Kind, &str)> = change::changed_ids(&new.changes)
+            .into_iter()
+            .map(|id| (Kind::Credentials, id.as_str()))
+            .collect();
+        let changed = asked.len();
+        let rests_on = &new.rests_on;
+        asked.extend(rests_on.credentials.iter().map(|(id, _)| (Kind::Credentials, id.as_str())));
+        asked.extend(rests_on.tenants.iter().map(|(id, _)| (Kind::Tenants, id.as_str())));
+        asked.extend(rests_on.roles.iter().map(|(id, _)| (Kind::Roles, id.as_str())));
+        let mut basis = Basis {
+            time: UnixMillis(0),
+            credentials: Vec::new(),
+            stored: Vec::new(),
+        };
+        if asked.is_empty() {
+            return Ok(basis);
+        }
+        let live = self.writer().map_err(nothing_written)?;
+        let read = self.shared.scripts.read_all(&live.wire, &asked).await;
+        let (time, read) = self.settle_writer(&live, read).map_err(nothing_written)?;
+        basis.time = time;
+        let judged = std::iter::repeat_n(None, changed).chain(rests_on.epochs().map(Some));
+        for (((kind, id), bytes), judged) in asked.into_iter().zip(read).zip(judged) {
+            let epoch = match &bytes {
+                None => None,
+                Some(bytes) => Some(self.keep(&mut basis, (kind, id), bytes)?),
+            };
+            match judged {
+                Some(judged) => check_epoch(judged, epoch)?,
+                None if epoch.is_none() => return Err(ChangeError::NotFound(format!("credential {id}"))),
+                None => {}
+            }
+            basis.stored.extend(bytes.map(|bytes| (kind, id.to_owned(), bytes)));
+        }
+        Ok(basis)
+    }
+
+    /// Keeps a record that was read, and answers its epoch. One that this gateway has seen end, in a store that
+    /// has lost that, is not what anybody may rest on.
+    fn keep(&self, basis: &mut Basis, (kind, id): (Kind, &str), bytes: &[u8]) -> Result<u64, ChangeError> {
+        let endings = &self.shared.feed.endings;
+        let (own, epoch, whole) = match kind {
+            Kind::Credentials => {
+                let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
+                let mut record = stored.clone();
+                endings.restrict_credential(&mut record);
+                let kept = (record.id.as_str().to_owned(), record.epoch, record == stored);
+                basis.credentials.push((record, bytes.to_vec()));
+                kept
+            }
+            Kind::Tenants => {
+                let stored = codec::decode_tenant(bytes).map_err(StoreError::from)?;
+                (stored.id.as_str().to_owned(), stored.epoch, !endings.restricts_tenant(&stored))
+            }
+            Kind::Roles => {
+                let stored = codec::decode_role(bytes).map_err(StoreError::from)?;
+                (stored.id.as_str().to_owned(), stored.epoch, !endings.restricts_role(&stored))
+            }
+        };
+        if own != id {
+            return Err(StoreError::Corrupt("a record stands under another id".into()).into());
+        }
+        // No record has this epoch: whatever rests on what has ended is out of date.
+        Ok(if whole { epoch } else { u64::MAX })
+    }
+
+    /// Whether the new records may hang on what they name; answers every ancestor as it was read.
+    async fn check_parents(&self, records: &[CredentialRecord], basis: &Basis) -> Result<Vec<(Kind, String, Vec<u8>)>, ChangeError> {
+        let mut ancestors = Vec::new();
+        for (made, record) in records.iter().enumerate() {
+            let Some(parent) = record.parent() else { continue };
+            let mut chain = change::chain_among(record, records.get(..made).unwrap_or_default());
+            if let Some(outside) = chain.last().unwrap_or(record).parent() {
+                let known = chain_in(basis, outside);
+                let found = match known {
+                    Some(known) => known,
+                    None => self.chain_from(outside).await.map_err(nothing_written)?,
+                };
+                for (ancestor, bytes) in found {
+                    ancestors.push((Kind::Credentials, ancestor.id.as_str().to_owned(), bytes));
+                    chain.push(ancestor);
+                }
+            }
+            change::check_parent(record, parent, &chain)?;
+        }
+        Ok(ancestors)
+    }
+
+    /// A record and what it hangs on, at one moment; empty when there is no such record.
+    async fn chain_from(&self, parent: &Parent) -> Result<Chain, StoreError> {
+        let fingerprint = Fingerprint::of_id(&parent.surface, &parent.id);
+        let live = self.writer()?;
+        let reply = self.shared.scripts.find(&live.wire, &fingerprint).await;
+        let reply = self.settle_writer(&live, reply)?;
+        let records = reply.led_to.map(|led_to| led_to.records).unwrap_or_default();
+        records
+            .into_iter()
+            .map(|(bytes, _)| {
+                let bytes = bytes.ok_or_else(|| StoreError::Corrupt("what a credential hangs on is missing".into()))?;
+                let mut ancestor = codec::decode_credential(&bytes)?;
+                self.shared.feed.endings.restrict_credential(&mut ancestor);
+                Ok((ancestor, bytes))
+            })
+            .collect()
+    }
+}
+
+/// A chain from among the records that were read, if all of it is there.
+fn chain_in(basis: &Basis, parent: &Parent) -> Option<Chain> {
+    let mut chain: Chain = Vec::new();
+    let mut next = Some(parent);
+    while let Some(wanted) = next.take() {
+        if chain.len() > MAX_ANCESTORS {
+            return None;
+        }
+        chain.push(basis.credentials.iter().find(|(record, _)| record.id == wanted.id)?.clone());
+        next = chain.last().and_then(|(record, _)| record.parent());
+    }
+    Some(chain)
+}
+
+/// What is to be changed, as it will be.
+fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &Basis, now: UnixMillis) -> Result<Changed, ChangeError> {
+    let mut owner = owner.cloned();
+    let mut changed = Changed::default();
+    let at = At {
+        now,
+        watermark: UnixMillis(basis.time.0.saturating_add(1)),
+    };
+    if new.changes.iter().any(|(_, change)| *change == CredentialChange::EndIssued) {
+        changed.watermark = Some(at.watermark);
+    }
+    for id in change::changed_ids(&new.changes) {
+        let found = basis
+            .stored
+            .iter()
+            .find(|(kind, own, _)| *kind == Kind::Credentials && own == id.as_str());
+        let (_, _, bytes) = found.ok_or_else(|| change::no_credential(id))?;
+        let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
+        // A store that has lost changes holds more than is left: a change of that goes over what is left, or it
+        // would make what has ended live again.
+        let seen = basis.credentials.iter().find(|(record, _)| record.id == *id);
+        let record = seen.map_or_else(|| stored.clone(), |(record, _)| record.clone());
+        let outcome = match change::change_together(&record, owner.as_ref(), &new.changes, at)? {
+            Outcome::Unchanged if record != stored => Outcome::Changed(change::again(&record)?),
+            outcome => outcome,
+        };
+        owner = Some(record.tenant.clone());
+        changed.records.push(match outcome {
+            Outcome::Unchanged => record,
+            Outcome::Changed(record) => {
+                changed.writes.push(ChangedCredential {
+                    id: record.id.clone(),
+                    record: codec::encode_credential(&record).map_err(change::unwritable)?,
+                    event: encode_event(&change::credential_event(&record))?,
+                    ending: Ending::of_credential(&record),
+                });
+                record
+            }
+        });
+    }
+    Ok(changed)
+}
+
+fn encode_new(record: &CredentialRecord) -> Result<NewCredential, ChangeError> {
+    Ok(NewCredential {
+        id: record.id.clone(),
+        record: codec::encode_credential(record).map_err(change::unwritable)?,
+        event: encode_event(&change::credential_event(record))?,
+        fingerprints: change::fingerprints(record),
+        parent: record.parent().map(|parent| parent.id.clone()),
+    })
+}
+
+fn refused(refusal: Refusal, creation: &Creation, records: &[CredentialRecord]) -> ChangeError {
+    let tenant = &creation.tenant;
+    match (refusal, records) {
+        (Refusal::NoTenant, _) => change::no_tenant(tenant),
+        (Refusal::TenantTaken, _) => change::tenant_taken(tenant),
+        (Refusal::IdTaken, [only]) => change::id_taken(&only.id),
+        (Refusal::IdTaken, _) => ChangeError::Taken("a credential with one of these ids exists already".into()),
+        (Refusal::FingerprintTaken, _) => change::fingerprint_taken(),
+        (Refusal::TooManyChildren, _) => change::too_many_children(creation.limits),
+        (Refusal::TooManyCredentials, _) => change::too_many_credentials(tenant, creation.limits),
+        (Refusal::Stale | Refusal::Full, _) => contended(),
+    }
+}
+
+/// A random name for the history of a new store.
+fn new_history() -> Result<String, StoreError> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Unavailable("no random bytes".into()))?;
+    Ok(Fingerprint::from_bytes(bytes).to_hex())
+}

@@ -1,0 +1,415 @@
+//! Receipts and the event log in Redis, all times by Redis' own clock.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+
+use crate::base::clock::UnixMillis;
+use crate::base::ids::GatewayId;
+use crate::store::events::ReaderState;
+use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS, shown_entry, shown_version};
+use crate::store::redis::scripts::{ANNOUNCE, EVENTS, RECEIPTS, Scripts, WITHDRAW, script};
+use crate::store::redis::stream::Claim;
+use crate::store::redis::topology::{Fault, Retry, Seen, Server, Wire};
+use crate::store::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, StoreError, ToldEvent, codec};
+
+use super::{Session, settle};
+
+/// Most entries that are read: as many gateways as there may be, and some that have departed lately.
+const MOST_ENTRIES: usize = MAX_GATEWAYS + 200;
+
+/// What an announcement is answered.
+pub(crate) struct Announced {
+    /// Redis' time.
+    pub(crate) now: UnixMillis,
+    /// How many ids come before this gateway's ...
+    pub(crate) place: u32,
+    /// ... of how many.
+    pub(crate) gateways: u32,
+    /// The number of the list.
+    pub(crate) number: u64,
+    /// Whether it tells which of its processes it is.
+    pub(crate) server: Server,
+    /// Why the list was not whole; empty when it was.
+    pub(crate) lost: String,
+}
+
+/// What was read of all receipts.
+pub(crate) struct ReceiptsRead {
+    pub(crate) receipts: Receipts,
+    /// Why the list was not whole; empty when it was.
+    pub(crate) lost: String,
+}
+
+/// The scripts about receipts and events, and the keys they work on.
+pub(crate) struct ReceiptScripts {
+    meta: String,
+    gateways: String,
+    events: String,
+    /// As scripts take them.
+    peppers: String,
+    announce: Script,
+    withdraw: Script,
+    receipts: Script,
+    read_events: Script,
+}
+
+impl ReceiptScripts {
+    pub(crate) fn new(scripts: &Scripts) -> Self {
+        Self {
+            meta: scripts.key("meta"),
+            gateways: scripts.key("g"),
+            events: scripts.events_key().to_owned(),
+            peppers: scripts.peppers().to_owned(),
+            announce: script(ANNOUNCE),
+            withdraw: script(WITHDRAW),
+            receipts: script(RECEIPTS),
+            read_events: script(EVENTS),
+        }
+    }
+
+    /// Writes a receipt with this standing; answers Redis' time, and this gateway's place among how many.
+    pub(crate) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Claim, seen: Seen) -> Result<Announced, Fault> {
+        let standing = &applied.standing;
+        let history = if standing.history.is_empty() { "-" } else { &standing.history };
+        let rest = format!(
+            "{} {} {} {}",
+            gateway.reader.as_str(),
+            gateway.max_age.as_millis(),
+            gateway.stream_interval.as_millis(),
+            shown_version(&gateway.version)
+        );
+        let mut call = self.announce.key(&self.meta);
+        call.key(&self.gateways)
+            .key(&self.events)
+            .arg(&self.peppers)
+            .arg(gateway.id.as_str())
+            .arg(format!("{:016x}", gateway.run))
+            .arg(format!("{history} {}", standing.count))
+            .arg(rest)
+            .arg(millis(DUPLICATE_AFTER))
+            .arg(millis(KEPT_FOR))
+            .arg(MAX_GATEWAYS)
+            .arg(seen.number)
+            .arg(seen.at)
+            .arg(u8::from(!seen.answered))
+            .arg(if applied.entry.is_empty() { "0-0" } else { &applied.entry })
+            .arg(applied.counter)
+            .arg(&applied.link);
+        let (now, place, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
+        Ok(Announced {
+            now: UnixMillis(now),
+            place,
+            gateways,
+            number,
+            server: if hidden == 0 { Server::Told } else { Server::Hidden },
+            lost,
+        })
+    }
+
+    /// Takes a receipt away; answers why the list was not whole.
+    pub(crate) async fn withdraw(&self, wire: &Wire, id: &GatewayId, run_number: u64, seen: Seen) -> Result<String, Fault> {
+        let mut call = self.withdraw.key(&self.meta);
+        call.key(&self.gateways)
+            .arg(&self.peppers)
+            .arg(id.as_str())
+            .arg(format!("{run_number:016x}"))
+            .arg(seen.number)
+            .arg(seen.at);
+        run(wire, &call).await
+    }
+
+    /// All receipts; `own` is the entry of who asks, who knows this of the list.
+    pub(crate) async fn receipts(&self, wire: &Wire, own: &str, seen: Seen) -> Result<ReceiptsRead, Fault> {
+        let mut call = self.receipts.key(&self.meta);
+        call.key(&self.gateways)
+            .arg(&self.peppers)
+            .arg(millis(KEPT_FOR))
+            .arg(MOST_ENTRIES)
+            .arg(own)
+            .arg(seen.number)
+            .arg(seen.at);
+        let (now, history, count, whole, lost, entries, rows): Listed = run(wire, &call).await?;
+        if entries > rows.len() {
+            return Err(Fault::kept(StoreError::Corrupt(
+                "the list of gateways has more entries than there may be gateways: somebody else writes to it".into(),
+            )));
+        }
+        let (mut gateways, mut departed) = (Vec::new(), Vec::new());
+        for (name, text) in rows {
+            match parse_entry(&name, &text) {
+                Entry::Gateway(receipt) => gateways.push(receipt),
+                Entry::Departed(one) => departed.push(one),
+                // The script has made sure of the form of each; whoever is left out would be taken for none.
+                Entry::Neither => return Err(malformed("a receipt")),
+            }
+        }
+        gateways.sort_by(|a: &Receipt, b| (&a.id, a.run).cmp(&(&b.id, b.run)));
+        departed.sort_by(|a: &Departed, b| a.shown.cmp(&b.shown));
+        Ok(ReceiptsRead {
+            receipts: Receipts {
+                now: UnixMillis(now),
+                head: Standing { history, count },
+                gateways,
+                departed,
+                whole_since: (whole > 0).then_some(UnixMillis(whole)),
+            },
+            lost,
+        })
+    }
+
+    pub(crate) async fn events_after(&self, wire: &Wire, after: Option<u64>, limit: usize) -> Result<EventPage, Fault> {
+        let mut call = self.read_events.key(&self.meta);
+        call.key(&self.events)
+            .arg(&self.peppers)
+            .arg(after.map(|after| after.to_string()).unwrap_or_default())
+            .arg(limit.clamp(1, MAX_EVENTS));
+        let (history, count, oldest, rows): (String, u64, Option<u64>, Vec<Row>) = run(wire, &call).await?;
+        // What is no event is left out: its place in the count shows, and whoever reads the others must.
+        let told = |(count, id, event): Row| {
+            Some(ToldEvent {
+                count,
+                at: time_of(&id),
+                subject: codec::decode_event(&event).ok()?,
+            })
+        };
+        Ok(EventPage {
+            head: Standing { history, count },
+            oldest,
+            events: rows.into_iter().filter_map(told).collect(),
+        })
+    }
+}
+
+/// Time, history, position, since when the list is whole and why it was not, number of entries, and name and
+/// text of each.
+type Listed = (i64, String, u64, i64, String, usize, Vec<(Vec<u8>, Vec<u8>)>);
+
+/// Count, stream id and event.
+type Row = (u64, String, Vec<u8>);
+
+/// When an entry was written, by Redis' clock: stream ids begin with it.
+pub(crate) fn time_of(stream_id: &str) -> Option<UnixMillis> {
+    stream_id
+        .split_once('-')
+        .and_then(|(millis, _)| millis.parse().ok())
+        .map(UnixMillis)
+}
+
+/// What stands in the list.
+pub(crate) enum Entry {
+    Gateway(Receipt),
+    Departed(Departed),
+    Neither,
+}
+
+pub(crate) fn parse_entry(name: &[u8], text: &[u8]) -> Entry {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Entry::Neither;
+    };
+    let process = std::str::from_utf8(name).ok().and_then(parse_name);
+    match (parse_departed(text), process) {
+        (Some((stopped_by, heard_at)), process) => Entry::Departed(Departed {
+            shown: process.map_or_else(|| shown_entry(name), |(id, _)| id.as_str().into()),
+            heard_at,
+            stopped_by,
+        }),
+        (None, Some((id, run))) => parse_receipt(id, run, text).map_or(Entry::Neither, Entry::Gateway),
+        (None, None) => Entry::Neither,
+    }
+}
+
+fn parse_name(name: &str) -> Option<(GatewayId, u64)> {
+    let (id, run) = name.split_once('/')?;
+    Some((GatewayId::parse(id).ok()?, u64::from_str_radix(run, 16).ok()?))
+}
+
+/// When it must have stopped, and when it was heard of.
+fn parse_departed(text: &str) -> Option<(UnixMillis, Option<UnixMillis>)> {
+    let (stop, heard) = text.strip_prefix("- ")?.split_once(' ')?;
+    let heard: i64 = heard.parse().ok()?;
+    Some((UnixMillis(stop.parse().ok()?), (heard > 0).then_some(UnixMillis(heard))))
+}
+
+fn parse_receipt(id: GatewayId, run: u64, text: &str) -> Option<Receipt> {
+    let mut words = text.splitn(9, ' ');
+    let mut next = || words.next();
+    let _came = next()?;
+    let since = next()?.parse().ok()?;
+    let heard_at = next()?.parse().ok()?;
+    let history = next()?;
+    Some(Receipt {
+        id,
+        run,
+        since: UnixMillis(since),
+        heard_at: UnixMillis(heard_at),
+        applied: Standing {
+            history: if history == "-" { String::new() } else { history.to_owned() },
+            count: next()?.parse().ok()?,
+        },
+        reader: ReaderState::parse(next()?)?,
+        max_age: Duration::from_millis(next()?.parse().ok()?),
+        stream_interval: Duration::from_millis(next()?.parse().ok()?),
+        version: shown_version(next()?),
+    })
+}
+
+async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Result<T, Fault> {
+    let mut connection = wire.connection.clone();
+    call.invoke_async(&mut connection).await.map_err(|e| fault_of(&e))
+}
+
+fn fault_of(error: &RedisError) -> Fault {
+    let refused = |why: &str| Fault {
+        retry: Retry::Registered,
+        ..Fault::kept(StoreError::Unavailable(why.into()))
+    };
+    match error.code() {
+        Some("DUPLICATE") => refused("another gateway goes by the same id: give each an `id` of its own in its configuration"),
+        Some("FULL") => refused("1,000 gateways are registered already"),
+        _ => Fault::of(error),
+    }
+}
+
+fn malformed(what: &str) -> Fault {
+    Fault::kept(StoreError::Corrupt(format!("{what} has the wrong form")))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Session {
+    pub(crate) async fn announce(&self, gateway: &Announcement) -> Result<UnixMillis, StoreError> {
+        let registration = &self.shared.registration;
+        let own = registration.is(&gateway.id, gateway.run);
+        let announced = self.write_announcement(gateway).await;
+        match &announced {
+            Ok(announced) if own => registration.note_written(announced.number, announced.now, announced.server),
+            Err(fault) if own && fault.retry == Retry::Registered => registration.note_refused(&fault.error),
+            Err(fault) if own => registration.note_failed(&fault.error),
+            _ => {}
+        }
+        let announced = announced.map_err(|fault| fault.error)?;
+        raise_if_lost(&announced.lost);
+        self.shared.whereabouts.turn.set(announced.place, announced.gateways);
+        Ok(announced.now)
+    }
+
+    async fn write_announcement(&self, gateway: &Announcement) -> Result<Announced, Fault> {
+        let applied = self.shared.feed.history.claim(gateway.applied);
+        let live = self.writer().map_err(Fault::kept)?;
+        let seen = self.shared.registration.seen_by(gateway);
+        let written = self.shared.receipts.announce(&live.wire, gateway, &applied, seen).await;
+        settle(&self.shared.writer, &live, written)
+    }
+
+    pub(crate) async fn withdraw(&self, id: &GatewayId, run: u64) -> Result<(), StoreError> {
+        let live = self.writer()?;
+        let registration = &self.shared.registration;
+        let seen = if registration.is(id, run) {
+            registration.seen()
+        } else {
+            Seen::default()
+        };
+        let done = self.shared.receipts.withdraw(&live.wire, id, run, seen).await;
+        raise_if_lost(&self.settle_writer(&live, done)?);
+        Ok(())
+    }
+
+    pub(crate) async fn receipts(&self) -> Result<Receipts, StoreError> {
+        let live = self.writer()?;
+        let registration = &self.shared.registration;
+        let read = self
+            .shared
+            .receipts
+            .receipts(&live.wire, registration.entry(), registration.seen())
+            .await;
+        let read = self.settle_writer(&live, read)?;
+        raise_if_lost(&read.lost);
+        Ok(read.receipts)
+    }
+
+    pub(crate) async fn events_after(&self, after: Option<u64>, limit: usize) -> Result<EventPage, StoreError> {
+        let live = self.writer()?;
+        let read = self.shared.receipts.events_after(&live.wire, after, limit).await;
+        self.settle_writer(&live, read)
+    }
+}
+
+/// Whoever finds the list not whole mends it in the same step, so each loss is told once.
+fn raise_if_lost(why: &str) {
+    if !why.is_empty() {
+        tracing::error!(
+            alarm = "receipts_lost",
+            why,
+            "the list of gateways may have lost some: for a minute from now, nobody can say who is left that has not confirmed a change"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &[u8] = b"gw-1/00000000000000ff";
+
+    const GOOD: &str = "50 100 200 abc 7 live 30000 15000 0.4.0";
+
+    fn receipt(text: &str) -> Receipt {
+        match parse_entry(NAME, text.as_bytes()) {
+            Entry::Gateway(receipt) => receipt,
+            _ => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_read_as_it_was_written() {
+        let read = receipt(GOOD);
+        assert_eq!((read.id.as_str(), read.run), ("gw-1", 255));
+        assert_eq!((read.since, read.heard_at), (UnixMillis(100), UnixMillis(200)));
+        assert_eq!((read.applied.history.as_str(), read.applied.count), ("abc", 7));
+        assert_eq!((read.reader, read.bound()), (ReaderState::Live, Duration::from_secs(45)));
+        assert_eq!(read.version, "0.4.0");
+        assert_eq!(receipt(&GOOD.replace("abc", "-")).applied.history, "");
+    }
+
+    #[test]
+    fn who_has_departed_is_named_whatever_the_name_is() {
+        let departed = |name: &[u8], text: &str| match parse_entry(name, text.as_bytes()) {
+            Entry::Departed(departed) => Some((departed.shown, departed.stopped_by.0, departed.heard_at)),
+            _ => None,
+        };
+        assert_eq!(departed(NAME, "- 300 200"), Some(("gw-1".into(), 300, Some(UnixMillis(200)))));
+        assert_eq!(departed(b"x\n\xff", "- 300 0"), Some(("x\\n\\xff".into(), 300, None)));
+        assert_eq!(departed(&[b'y'; 500], "- 300 0").unwrap().0.len(), 163);
+        for bad in ["-", "- 300", "- x 200", "300 200", "- 300 200 1"] {
+            assert!(departed(NAME, bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_receipt_is_refused() {
+        for bad in [
+            "",
+            "a b",
+            "0 x 200 abc 7 live 1 1 v",
+            "0 1 2 abc -7 live 1 1 v",
+            "0 1 2 abc 7 well 1 1 v",
+            "0 1 2 abc 7 live 1",
+        ] {
+            assert!(matches!(parse_entry(NAME, bad.as_bytes()), Entry::Neither), "{bad}");
+        }
+        for name in ["gw-1", "gw 1/ff", "gw-1/x", "/ff"] {
+            assert!(matches!(parse_entry(name.as_bytes(), GOOD.as_bytes()), Entry::Neither), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_an_entry_is_the_beginning_of_its_id() {
+        assert_eq!(time_of("1795307838042-3"), Some(UnixMillis(1_795_307_838_042)));
+        for bad in ["", "12", "x-1"] {
+            assert_eq!(time_of(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Writes endings again that the store has lost: after a failover to a replica that lagged, or from an
+//! old backup, what any running gateway has seen end ends there as well, for every gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::UnixMillis;
+use crate::base::principal::CredentialState;
+use crate::store::redis::Shared;
+use crate::store::redis::stream::{Ending, Whose};
+use crate::store::{ChangeError, CredentialChange, RoleChange, StoreError, TenantState};
+
+use super::Session;
+
+/// Between two walks over all endings; each is a read of every record.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Restores whatever may have been lost, whenever that is suspected, until its task is aborted.
+pub(crate) async fn restore_for_ever(shared: Arc<Shared>) {
+    let mut suspicions = shared.feed.endings.suspicions();
+    let session = Session::new(Arc::clone(&shared));
+    while suspicions.changed().await.is_ok() {
+        match restore_all(&shared, &session).await {
+            Ok(0) => {}
+            Ok(restored) => tracing::warn!(restored, "endings that the store had lost were written again"),
+            Err(error) => {
+                tracing::debug!(%error, "lost endings are written again when the store answers");
+                suspicions.mark_changed();
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Walks over all endings, the latest first; how many were lost.
+async fn restore_all(shared: &Shared, session: &Session) -> Result<usize, ChangeError> {
+    let mut restored = 0;
+    for (whose, ending) in shared.feed.endings.all() {
+        let done = match &whose {
+            Whose::Credential(id) => restore_credential(session, id, &ending).await,
+            Whose::Tenant(id) => restore_tenant(session, id, &ending).await,
+            Whose::Role(id) => restore_role(session, id, &ending).await,
+        };
+        restored += match done {
+            Ok(count) => count,
+            // Made, which is what it is about; whether replicas have it is for who made it first.
+            Err(ChangeError::Unconfirmed(_)) => 1,
+            // Gone, or ended otherwise by somebody else.
+            Err(ChangeError::NotFound(_) | ChangeError::Conflict(_) | ChangeError::Taken(_)) => 0,
+            // One that cannot be read keeps no other from being restored.
+            Err(ChangeError::Store(error @ StoreError::Corrupt(_))) => {
+                tracing::error!(alarm = "corrupt_record", ?whose, %error, "its ending cannot be written again");
+                0
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(restored)
+}
+
+async fn restore_credential(session: &Session, id: &crate::base::ids::CredentialId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(record) = session.find_credential(id).await? else {
+        return Ok(0);
+    };
+    let mut restricted = record.clone();
+    if !ending.restrict_credential(&mut restricted) {
+        return Ok(0);
+    }
+    let mut changes = Vec::new();
+    if restricted.valid_after != record.valid_after {
+        changes.extend(restricted.valid_after.map(CredentialChange::ValidAfter));
+    }
+    if restricted.expires_at != record.expires_at {
+        changes.extend(restricted.expires_at.map(CredentialChange::ExpireAt));
+    }
+    if restricted.roles() != record.roles() {
+        changes.push(CredentialChange::SetRoles(restricted.roles().to_vec()));
+    }
+    // Last: a revoked record takes no other change.
+    let mut now = UnixMillis(0);
+    match restricted.state {
+        state if state == record.state => {}
+        CredentialState::Revoked { at } => {
+            now = at;
+            changes.push(CredentialChange::Revoke);
+        }
+        CredentialState::Disabled => changes.push(CredentialChange::Disable),
+        CredentialState::Active => {}
+    }
+    for change in changes {
+        session.change_credential(id, &change, now).await?;
+    }
+    Ok(1)
+}
+
+async fn restore_tenant(session: &Session, id: &crate::base::ids::TenantId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(mut record) = session.find_tenant(id).await? else {
+        return Ok(0);
+    };
+    if !ending.restrict_tenant(&mut record) {
+        return Ok(0);
+    }
+    session.set_tenant_active(id, TenantState::Inactive).await.map(|_| 1)
+}
+
+async fn restore_role(session: &Session, id: &crate::base::ids::RoleId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(record) = session.find_role(id).await? else {
+        return Ok(0);
+    };
+    match ending.restricted_scopes(&record) {
+        None => session.delete_role(id).await.map(|()| 1),
+        Some(scopes) if scopes == record.scopes => Ok(0),
+        Some(scopes) => session.change_role(id, &RoleChange::SetScopes(scopes)).await.map(|_| 1),
+    }
+}

@@ -1,0 +1,27 @@
+-- What changing scripts share. `change` appends an event and counts it. The event is the first write of a change that
+-- leaves anything: before it, scripts call every other command that they are going to call on each of their keys,
+-- so that it does nothing (`counts`, `HSET` of what is there, `ZADD ... XX` and `HDEL` of nothing). So a right that is
+-- missing, or a key of another kind, is an answer that nothing was changed.
+--
+-- Events are a chain. `l` holds two links: that of the event before (a dash if there is none) and that of this one, which is
+-- made of the time and the count. After data went back, new changes have the same counts as those that were lost, and the
+-- same ids too if a clock was behind. Their links differ.
+local position, link
+local function change(events, kept, event, ending)
+  local p = (position or redis.call('HINCRBY', KEYS[1], 'position', 0)) + 1
+  local t, before = redis.call('TIME'), link or redis.call('HGET', KEYS[1], 'link') or '-'
+  link = string.format('%s.%s.%.0f', t[1], t[2], p)
+  if ending then
+    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'l', before .. ' ' .. link, 'x', ending)
+  else
+    redis.call('XADD', events, 'MAXLEN', '~', kept, '*', 'p', p, 'e', event, 'l', before .. ' ' .. link)
+  end
+  redis.call('HSET', KEYS[1], 'position', p, 'link', link)
+  position = p
+  return p
+end
+local function counts(key, field)
+  if redis.call('HEXISTS', key, field) == 1 then
+    redis.call('HINCRBY', key, field, 0)
+  end
+end

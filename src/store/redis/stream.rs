@@ -1,0 +1,327 @@
+//! Follows the event stream: every change in order, or the honest answer that something was missed.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use redis::streams::{StreamReadOptions, StreamReadReply};
+use redis::{AsyncCommands, FromRedisValue};
+
+use crate::base::clock::Clock;
+use crate::store::events::{ReaderState, ReaderStatus};
+use crate::store::redis::operations::time_of;
+use crate::store::redis::scripts::{Head, Scripts};
+use crate::store::redis::topology::{Backoff, Fault, Link, LinkState, Retry, Whereabouts, Wire, left};
+use crate::store::{Event, EventSink, StoreError, codec};
+
+pub(crate) use confirmations::{Confirmations, Confirmer, confirm_for_ever};
+pub(crate) use endings::{Ending, Endings, Whose};
+pub(crate) use history::{Claim, History, Known};
+
+mod confirmations;
+mod endings;
+mod history;
+
+/// How long a read of the stream waits for an event. After each wait the reader asks where the store
+/// stands, so this is also how soon a flush, a trimmed stream or a silent partition is noticed.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// Deadline of each command of the reader: the wait, and two seconds for a loaded server. With
+/// [`BLOCK`] a dead connection is noticed within four seconds.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Events taken at a time: about 100 KiB.
+const BATCH: usize = 256;
+
+/// Reads in a row that end their connection although the store answers otherwise, until what is there
+/// is passed over: an entry too large for us, or one that is none, must not stop the stream for ever
+/// (hardening F16). Two can be the end of two connections by chance.
+const STUCK: u32 = 3;
+
+/// Before the first entry of any stream.
+const BEGINNING: &str = "0-0";
+
+/// The link before the first event.
+const NO_LINK: &str = "-";
+
+/// What the reader and the store share.
+pub(crate) struct Feed {
+    pub(crate) history: History,
+    pub(crate) endings: Endings,
+    pub(crate) status: ReaderStatus,
+    sinks: RwLock<Vec<Arc<dyn EventSink>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Feed {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            history: History::default(),
+            endings: Endings::default(),
+            status: ReaderStatus::new(),
+            sinks: RwLock::default(),
+            clock,
+        }
+    }
+
+    pub(crate) fn subscribe(&self, sink: Arc<dyn EventSink>) {
+        self.sinks.write().unwrap_or_else(PoisonError::into_inner).push(sink);
+    }
+
+    /// Waits until events are followed.
+    pub(crate) async fn started(&self) {
+        let mut state = self.status.watch();
+        let _ = state.wait_for(|state| *state == ReaderState::Live).await;
+    }
+
+    fn each_sink(&self, tell: impl Fn(&dyn EventSink)) {
+        for sink in self.sinks.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            tell(sink.as_ref());
+        }
+    }
+
+    fn heard(&self) {
+        self.status.set_heard(self.clock.now().boot);
+    }
+}
+
+/// Follows the stream on connections of its own, where the leader is, until the task is aborted.
+pub(crate) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabouts>, scripts: Arc<Scripts>, leader: Arc<Link>) {
+    let mut reader = Reader {
+        feed: Arc::clone(&feed),
+        scripts,
+        cursor: BEGINNING.into(),
+        at_cursor: None,
+        link: NO_LINK.into(),
+        saw_nothing: false,
+        broken_reads: 0,
+    };
+    let mut leader = leader.watch();
+    let mut course = whereabouts.course();
+    let mut backoff = whereabouts.backoff();
+    loop {
+        if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
+            return;
+        }
+        let Some(endpoint) = course.take_latest() else {
+            tokio::time::sleep(backoff.next()).await;
+            continue;
+        };
+        let error = match whereabouts.dial(&endpoint, RESPONSE_TIMEOUT).await {
+            Ok(wire) => tokio::select! {
+                biased;
+                fault = reader.follow(&wire, &mut backoff) => {
+                    whereabouts.note(&fault);
+                    fault.error
+                }
+                () = left(&mut course, &endpoint) => StoreError::Unavailable("the primary is elsewhere now".into()),
+            },
+            Err(error) => error,
+        };
+        feed.status.set_state(ReaderState::Lost);
+        tracing::debug!(%error, "the event stream is not followed; facts are bounded by age alone");
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+struct Reader {
+    feed: Arc<Feed>,
+    scripts: Arc<Scripts>,
+    /// The stream id of the last entry read.
+    cursor: String,
+    /// Its count, if it has one: of an entry that somebody else wrote it may be any.
+    at_cursor: Option<u64>,
+    /// Its link in the chain of events.
+    link: String,
+    /// The last answer was that the store holds no data.
+    saw_nothing: bool,
+    /// Reads in a row that ended their connection.
+    broken_reads: u32,
+}
+
+impl Reader {
+    /// Returns when the connection has failed.
+    async fn follow(&mut self, wire: &Wire, backoff: &mut Backoff) -> Fault {
+        self.feed.status.set_state(ReaderState::CatchingUp);
+        loop {
+            let step = match self.scripts.check_primary(wire).await {
+                Ok(()) => self.step(wire).await,
+                Err(fault) => Err(fault),
+            };
+            match step {
+                Ok(()) => backoff.reset(),
+                Err(fault) => return fault,
+            }
+        }
+    }
+
+    /// Asks where the store stands, and reads what is new.
+    async fn step(&mut self, wire: &Wire) -> Result<(), Fault> {
+        let head = self.scripts.head(wire, &self.cursor).await?;
+        self.feed.heard();
+        let Some(mut head) = head else {
+            return self.wait_for_data(wire).await;
+        };
+        let known = self.feed.history.known();
+        if !known.continues(&head.history) {
+            if known.is_anything() {
+                // Another store: nothing that was seen to end is one of its records.
+                self.feed.endings.forget();
+            }
+            if std::mem::take(&mut self.saw_nothing) {
+                // It was empty a moment ago: its first event can be the next one here.
+                (head.counter, head.last_id, head.at_last) = (0, BEGINNING.into(), None);
+                head.link = NO_LINK.into();
+            }
+            self.restart(&head);
+        } else if head.counter < known.applied || self.is_another_branch(&head) {
+            tracing::error!(
+                alarm = "store_went_back",
+                seen = known.applied,
+                has = head.counter,
+                "the store has lost changes this gateway has seen; what it saw end stays ended here and is written again"
+            );
+            self.feed.endings.suspect();
+            self.restart(&head);
+        }
+        self.saw_nothing = false;
+        if self.broken_reads >= STUCK {
+            self.broken_reads = 0;
+            self.restart(&head);
+        }
+        if self.feed.history.known().applied >= head.counter {
+            self.feed.status.set_state(ReaderState::Live);
+        }
+        let entries = match self.read(wire, &self.cursor).await {
+            // It ended by itself, not by our patience: perhaps by what it was about to bring.
+            Err(fault) if fault.retry == Retry::Elsewhere || matches!(fault.error, StoreError::Corrupt(_)) => {
+                self.broken_reads += 1;
+                return Err(fault);
+            }
+            entries => entries?,
+        };
+        self.broken_reads = 0;
+        self.feed.heard();
+        if entries.is_empty() && self.feed.history.known().applied < head.counter {
+            // The store counted changes that its stream does not hold any more.
+            self.restart(&head);
+        }
+        for entry in entries {
+            if self.apply(entry).is_none() {
+                self.restart(&head);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what was read last is not in the stream (any more) as it was read: the store was
+    /// promoted from a replica that had not received it, or has trimmed it away.
+    fn is_another_branch(&self, head: &Head) -> bool {
+        let goes_on = head.counter != self.feed.history.known().applied || head.link == self.link;
+        self.cursor != BEGINNING && (head.at_cursor != self.at_cursor || !goes_on)
+    }
+
+    /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
+    /// their age and end when another history begins (hardening F14); look-ups fail meanwhile.
+    async fn wait_for_data(&mut self, wire: &Wire) -> Result<(), Fault> {
+        self.saw_nothing = true;
+        self.feed.status.set_state(ReaderState::Live);
+        self.read(wire, BEGINNING).await.map(|_| ())
+    }
+
+    async fn read(&self, wire: &Wire, cursor: &str) -> Result<Vec<Entry>, Fault> {
+        let options = StreamReadOptions::default()
+            .count(BATCH)
+            .block(usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX));
+        let mut connection = wire.connection.clone();
+        let reply: Option<StreamReadReply> = connection
+            .xread_options(&[self.scripts.events_key()], &[cursor], &options)
+            .await
+            .map_err(|e| Fault::of(&e))?;
+        let streams = reply.map(|r| r.keys).unwrap_or_default();
+        let entries = streams.into_iter().flat_map(|stream| stream.ids);
+        Ok(entries
+            .map(|entry| Entry {
+                counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
+                event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
+                ending: entry.map.get("x").and_then(|x| String::from_redis_value_ref(x).ok()),
+                links: entry.map.get("l").and_then(|l| String::from_redis_value_ref(l).ok()),
+                id: entry.id,
+            })
+            .collect())
+    }
+
+    /// Hands one event on; `None` when it does not follow the last one or does not decode.
+    fn apply(&mut self, entry: Entry) -> Option<()> {
+        let known = self.feed.history.known();
+        let counter = entry.counter.filter(|counter| *counter == known.applied + 1)?;
+        let event = Event {
+            position: known.position(counter)?,
+            at: time_of(&entry.id),
+            subject: codec::decode_event(&entry.event?).ok()?,
+        };
+        if let Some(links) = &entry.links {
+            // An older gateway writes no links: after its entries the chain goes on where it was.
+            let (before, link) = links.split_once(' ')?;
+            if before != self.link {
+                return None;
+            }
+            link.clone_into(&mut self.link);
+        }
+        if let Some(text) = entry.ending {
+            // One that cannot be read is an entry that cannot be trusted, not a change without one.
+            self.feed.endings.note(Whose::of(&event.subject), Ending::parse(&text)?);
+        }
+        // Before the sinks are told: an announcement that this was applied must be able to prove it.
+        self.feed.history.note_read(&entry.id, counter, &self.link);
+        self.feed.each_sink(|sink| sink.apply(&event));
+        // After the sinks: whoever waits for this counter may rely on them.
+        self.feed.history.advance(counter);
+        self.feed.status.set_applied(event.position);
+        self.cursor = entry.id;
+        self.at_cursor = Some(counter);
+        Some(())
+    }
+
+    /// Something was missed, or may have been: everything read so far is forgotten, and reading
+    /// begins again at a point known for certain.
+    fn restart(&mut self, head: &Head) {
+        let Some(position) = self.feed.history.restart(head) else {
+            return;
+        };
+        self.link.clone_from(&head.link);
+        self.cursor.clone_from(&head.last_id);
+        self.at_cursor = head.at_last;
+        self.feed.each_sink(|sink| sink.forget_before(position));
+        self.feed.status.set_applied(position);
+        tracing::info!(
+            position = head.counter,
+            "the event stream is followed from here; earlier facts are forgotten"
+        );
+    }
+}
+
+/// One entry of the stream, not trusted yet.
+struct Entry {
+    id: String,
+    counter: Option<u64>,
+    event: Option<Vec<u8>>,
+    /// What the change left of the record's force; creations have none.
+    ending: Option<String>,
+    /// The link of the event before, and its own.
+    links: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::base::principal::Position;
+
+    #[test]
+    fn a_feed_begins_lost_and_at_the_start() {
+        let feed = Feed::new(Arc::new(SystemClock));
+        assert_eq!(feed.status.state(), ReaderState::Lost);
+        assert_eq!(feed.status.applied(), Position(0));
+    }
+}

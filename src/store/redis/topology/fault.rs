@@ -1,0 +1,451 @@
+//! What a failed command means: for the caller, for the connection, for where the primary is.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::base::clock::{Clock, SystemClock};
+use crate::store::StoreError;
+use crate::store::redis::scripts::rights;
+
+use super::{Endpoint, registration};
+
+/// Between two lines about one alarm: every refused request would write one otherwise.
+const ALARM_INTERVAL: u64 = 10_000;
+
+/// What a failed command means.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) error: StoreError,
+    pub(crate) connection: Connection,
+    pub(crate) retry: Retry,
+    /// The rights of which one is missing. A change that was refused for that has changed nothing.
+    pub(crate) refused: Vec<String>,
+    /// Why the server takes no changes at all. A change that was refused for that has changed nothing.
+    pub(crate) closed: Option<Closed>,
+}
+
+/// Whether a connection may go on being used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Connection {
+    Keep,
+    Drop,
+    /// It leads to a server that is not our primary (any more): the primary must be looked for, here
+    /// first if this server said where.
+    Astray(Option<Endpoint>),
+}
+
+/// Whether a read may be sent again, on another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    Elsewhere,
+    /// It is about somebody else: what another connection answers tells whether the store is wrong or this
+    /// connection.
+    Compare,
+    /// Once this gateway is registered (again).
+    Registered,
+    No,
+}
+
+/// What somebody must look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alarm {
+    Credentials,
+    NoData,
+    DataLost,
+    Swapped,
+    /// Why.
+    Closed(&'static str),
+}
+
+impl Fault {
+    /// Sorts an error. Nothing here is ever an absence (hardening C4, F9). Of the server's text only
+    /// the code is kept: the rest may repeat arguments.
+    pub(crate) fn of(error: &RedisError) -> Self {
+        if is_garbage(error) {
+            // Another connection would only be lost too (hardening F10).
+            return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
+        }
+        if error.code() == Some("UNLISTED") {
+            return Self {
+                retry: Retry::Registered,
+                ..Self::kept(registration::unlisted(None))
+            };
+        }
+        let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
+            Retry::Elsewhere
+        } else {
+            Retry::No
+        };
+        Self {
+            error: meaning(error),
+            connection: use_of(error),
+            retry,
+            refused: rights::refused(error),
+            closed: Closed::of(error),
+        }
+    }
+
+    /// Whether it is certain that a change was not made: the server checks these before the first write of a script.
+    pub(crate) fn changed_nothing(&self) -> bool {
+        !self.refused.is_empty() || self.closed.is_some()
+    }
+
+    /// The gateway's user lacks this right.
+    pub(crate) fn of_right(right: &str) -> Self {
+        let refused = vec![right.to_owned()];
+        Self {
+            refused: refused.clone(),
+            ..Self::kept(lacks(&refused))
+        }
+    }
+
+    /// An answer that says nothing about its connection.
+    pub(crate) const fn kept(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Keep,
+            retry: Retry::No,
+            refused: Vec::new(),
+            closed: None,
+        }
+    }
+
+    /// An answer that costs the connection.
+    pub(crate) const fn refused(error: StoreError) -> Self {
+        Self {
+            error,
+            connection: Connection::Drop,
+            retry: Retry::No,
+            refused: Vec::new(),
+            closed: None,
+        }
+    }
+
+    /// An answer to the question of somebody else. Answers of one connection come in the order of the
+    /// questions, so none that it still brings can be trusted; another connection can be asked.
+    pub(crate) fn swapped() -> Self {
+        raise(Alarm::Swapped);
+        Self {
+            retry: Retry::Elsewhere,
+            ..Self::refused(StoreError::Corrupt("the answer is to another question".into()))
+        }
+    }
+
+    /// An answer to the right question that is about somebody else.
+    pub(crate) fn about_another(error: StoreError) -> Self {
+        Self {
+            retry: Retry::Compare,
+            ..Self::kept(error)
+        }
+    }
+
+    /// An index that holds what is none of our ids.
+    pub(crate) fn of_index() -> Self {
+        Self::kept(StoreError::Corrupt("an index holds an entry that is none of ours".into()))
+    }
+
+    /// An answer that has another form than the question.
+    pub(crate) fn malformed() -> Self {
+        Self::refused(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
+    }
+
+    /// The server says that it is not the primary.
+    pub(crate) fn replica() -> Self {
+        Self {
+            error: StoreError::Unavailable("Redis is a replica here; the primary is needed".into()),
+            connection: Connection::Astray(None),
+            retry: Retry::No,
+            refused: Vec::new(),
+            closed: None,
+        }
+    }
+}
+
+/// Whether the guard refused what arrived.
+fn is_garbage(error: &RedisError) -> bool {
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>())
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
+}
+
+/// Whether the connection may be used on after this error.
+fn use_of(error: &RedisError) -> Connection {
+    match error.kind() {
+        _ if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() => Connection::Drop,
+        // A demoted or cut off primary: this address may lead elsewhere by now.
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown) => {
+            Connection::Astray(None)
+        }
+        // While a slot moves, nobody has all of its keys; who asks again later finds the one who does.
+        ErrorKind::Server(ServerErrorKind::TryAgain) => Connection::Astray(None),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
+            Connection::Astray(error.redirect_node().and_then(|(address, _)| Endpoint::parse_redirect(address)))
+        }
+        ErrorKind::Server(_) | ErrorKind::Extension => Connection::Keep,
+        _ => Connection::Drop,
+    }
+}
+
+/// Why a server takes no changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    Full,
+    DiskFails,
+    TooFewReplicas,
+}
+
+impl Closed {
+    /// The reason, if the server said that it takes none. What a script met stands in the words after the code; before
+    /// Redis 7.0 the code is `ERR` then.
+    fn of(error: &RedisError) -> Option<Self> {
+        const ALL: [(&str, &str, Closed); 3] = [
+            ("OOM", "OOM command not allowed", Closed::Full),
+            ("MISCONF", "MISCONF ", Closed::DiskFails),
+            ("NOREPLICAS", "NOREPLICAS ", Closed::TooFewReplicas),
+        ];
+        let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
+        ALL.iter()
+            .find(|(own, inside, _)| code == *own || code == "ERR" && detail.contains(inside))
+            .map(|(_, _, why)| *why)
+    }
+
+    /// What people are told.
+    pub(crate) const fn why(self) -> &'static str {
+        match self {
+            Self::Full => "Redis is full and takes no changes (OOM): its `maxmemory` is reached; raise it, or free memory",
+            Self::DiskFails => "Redis takes no changes because it cannot write to its disk (MISCONF): look at its disk and its log",
+            Self::TooFewReplicas => {
+                "Redis takes no changes because too few replicas are connected (NOREPLICAS): see its `min-replicas-to-write`"
+            }
+        }
+    }
+}
+
+fn meaning(error: &RedisError) -> StoreError {
+    let refused = rights::refused(error);
+    if !refused.is_empty() {
+        return lacks(&refused);
+    }
+    if let Some(why) = Closed::of(error).map(Closed::why) {
+        raise(Alarm::Closed(why));
+        return StoreError::Unavailable(why.into());
+    }
+    match error.code() {
+        Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
+        // Redis before 7.0 tells what a script met in the words after the code.
+        Some("ERR")
+            if error
+                .detail()
+                .is_some_and(|detail| detail.contains("WRONGTYPE Operation against a key")) =>
+        {
+            StoreError::Corrupt("a key has the wrong type".into())
+        }
+        Some("BADINDEX") => Fault::of_index().error,
+        Some("TOOLARGE") => {
+            // Of the server's text an id only.
+            let id = error
+                .detail()
+                .filter(|id| crate::base::ids::is_valid_id(id))
+                .unwrap_or("of no valid id");
+            StoreError::Corrupt(format!(
+                "the record {id}, or when it was last used, is longer than any that is written"
+            ))
+        }
+        Some("FOREIGN") => StoreError::Foreign(crate::store::peppers::lacks("`durward peppers` at another gateway names it")),
+        Some("DROPPED") => StoreError::Foreign(
+            "this gateway's first pepper was dropped from it, or is being dropped: put another one first and start it again".into(),
+        ),
+        Some("NODATA") => {
+            raise(Alarm::NoData);
+            StoreError::Unavailable("it holds no data: it was never used, or it was flushed; make a tenant, or restore it".into())
+        }
+        Some("DATALOST") => {
+            raise(Alarm::DataLost);
+            StoreError::Unavailable("it has lost keys: check that maxmemory-policy is noeviction, and restore it".into())
+        }
+        Some(code @ ("NOAUTH" | "WRONGPASS")) => {
+            raise(Alarm::Credentials);
+            StoreError::Unavailable(format!("Redis refuses this gateway's user ({code})"))
+        }
+        Some("LOADING") => StoreError::Unavailable("Redis is reading its data after a start (LOADING)".into()),
+        Some("BUSY") => StoreError::Unavailable("Redis is held up by a script that somebody runs there (BUSY)".into()),
+        Some("CROSSSLOT") => StoreError::Unavailable("a key is of another slot of the cluster (CROSSSLOT): see `key_prefix`".into()),
+        Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
+        None if error.kind() == ErrorKind::AuthenticationFailed => {
+            // The client tells no more: a server that takes no more connections answers so, too.
+            raise(Alarm::Credentials);
+            StoreError::Unavailable(
+                "Redis refuses this gateway's user: its name or password is not accepted, or there are too many connections".into(),
+            )
+        }
+        None if error.is_timeout() => StoreError::Unavailable("Redis did not answer in time".into()),
+        None if matches!(error.kind(), ErrorKind::UnexpectedReturnType) => {
+            StoreError::Corrupt("an answer of Redis has the wrong form".into())
+        }
+        None => StoreError::Unavailable(format!("the connection to Redis failed ({})", error.category())),
+    }
+}
+
+fn lacks(refused: &[String]) -> StoreError {
+    let right = rights::shown(refused);
+    raise_denied(&right);
+    StoreError::Unavailable(format!("Redis refuses this gateway's user (NOPERM): it lacks the right {right}"))
+}
+
+/// Tells the log which right is missing, at most once in [`ALARM_INTERVAL`] for each: their names are ours, so
+/// they are few.
+fn raise_denied(right: &str) {
+    static TOLD: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+    let now = SystemClock.now().boot.0;
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.get(right).is_some_and(|last| now < last.saturating_add(ALARM_INTERVAL)) {
+        return;
+    }
+    told.insert(right.to_owned(), now);
+    drop(told);
+    tracing::error!(
+        alarm = "store_credentials",
+        right,
+        "Redis refuses this gateway's user a right: give it (docs/redis.md)"
+    );
+}
+
+/// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.
+fn raise(alarm: Alarm) {
+    static TOLD: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+    let now = SystemClock.now().boot.0.saturating_add(ALARM_INTERVAL);
+    let told = match alarm {
+        Alarm::Credentials => &TOLD[0],
+        Alarm::NoData => &TOLD[1],
+        Alarm::DataLost => &TOLD[2],
+        Alarm::Swapped => &TOLD[3],
+        Alarm::Closed(_) => &TOLD[4],
+    };
+    let due = |last: u64| (now >= last.saturating_add(ALARM_INTERVAL)).then_some(now);
+    if told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
+        return;
+    }
+    match alarm {
+        Alarm::Credentials => {
+            tracing::error!(
+                alarm = "store_credentials",
+                "Redis refuses this gateway's user: check name, password and its commands (docs/redis.md)"
+            );
+        }
+        Alarm::NoData => {
+            tracing::error!(
+                alarm = "store_empty",
+                "the store holds no data: new, or flushed; nobody is admitted and nobody is told to be unknown until it is restored, \
+                 or an operator makes a tenant"
+            );
+        }
+        Alarm::DataLost => {
+            tracing::error!(
+                alarm = "store_data_lost",
+                "the store has lost keys of ours (evicted, expired or deleted): restore it, and set maxmemory-policy to noeviction"
+            );
+        }
+        Alarm::Closed(why) => {
+            tracing::error!(
+                alarm = "store_takes_no_changes",
+                why,
+                "the store takes no changes, revocations included, and gateways cannot announce themselves"
+            );
+        }
+        Alarm::Swapped => {
+            tracing::error!(
+                alarm = "store_answers_swapped",
+                "a connection to Redis brought somebody else's answer, which nobody was given: it is closed; look at what stands between"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f9_no_error_of_the_server_is_an_absence_and_its_text_is_not_repeated() {
+        for line in [
+            "LOADING canary",
+            "READONLY canary",
+            "NOAUTH canary",
+            "OOM canary",
+            "BUSY canary",
+            "MOVED 1 canary:1",
+            "NOPERM canary",
+            "MASTERDOWN canary",
+            "ASK 1 canary:1",
+            "CLUSTERDOWN canary",
+            "TRYAGAIN canary",
+            "NODATA canary",
+            "DATALOST canary",
+        ] {
+            let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+            let error = value.extract_error().unwrap_err();
+            let fault = Fault::of(&error);
+            assert!(matches!(fault.error, StoreError::Unavailable(_)), "{line}: {:?}", fault.error);
+            assert!(!fault.error.to_string().contains("canary"), "{}", fault.error);
+        }
+    }
+
+    #[test]
+    fn a_server_that_takes_no_changes_says_why_and_has_changed_nothing() {
+        let fault = |line: &str| {
+            let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+            Fault::of(&value.extract_error().unwrap_err())
+        };
+        for (line, word) in [
+            (
+                "OOM command not allowed when used memory > 'maxmemory'. script: a, on @user_script:1.",
+                "maxmemory",
+            ),
+            (
+                "ERR Error running script (call to f_a): @user_script:9: @user_script: 9: -OOM command not allowed when used memory > 'maxmemory'.",
+                "maxmemory",
+            ),
+            ("MISCONF Redis is configured to save RDB snapshots, canary", "disk"),
+            ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
+        ] {
+            let fault = fault(line);
+            assert!(fault.changed_nothing(), "{line}");
+            assert!(fault.error.to_string().contains(word), "{line}: {}", fault.error);
+        }
+        for line in ["LOADING x", "BUSY x", "ERR x", "WRONGTYPE x", "NODATA x"] {
+            assert!(!fault(line).changed_nothing(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_our_primary_makes_us_look_for_it() {
+        let connection = |line: &str| {
+            let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+            Fault::of(&value.extract_error().unwrap_err()).connection
+        };
+        let told = Endpoint::parse("10.0.0.7:7000");
+        assert_eq!(connection("MOVED 866 10.0.0.7:7000"), Connection::Astray(told.clone()));
+        assert_eq!(connection("ASK 866 10.0.0.7:7000"), Connection::Astray(told));
+        assert_eq!(connection("MOVED 866 ::1:7000"), Connection::Astray(Endpoint::parse("[::1]:7000")));
+        for line in [
+            "MOVED 866 :7000",
+            "MOVED",
+            "READONLY x",
+            "MASTERDOWN x",
+            "CLUSTERDOWN x",
+            "TRYAGAIN x",
+        ] {
+            assert_eq!(connection(line), Connection::Astray(None), "{line}");
+        }
+        for line in ["LOADING x", "OOM x", "BUSY x", "NODATA x", "NOPERM x"] {
+            assert_eq!(connection(line), Connection::Keep, "{line}");
+        }
+    }
+}

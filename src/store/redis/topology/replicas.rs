@@ -1,0 +1,326 @@
+//! Which replicas a change waits for, and what the primary says of those that it has.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// Replicas that must have a change before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitReplicas {
+    /// Each one that could be promoted, by the account of those who would promote it.
+    All,
+    /// This many, whichever they are; 0 waits for none.
+    Count(u32),
+}
+
+impl From<u32> for WaitReplicas {
+    fn from(number: u32) -> Self {
+        Self::Count(number)
+    }
+}
+
+/// Where a replica listens, as somebody names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    host: String,
+    port: u16,
+}
+
+impl Peer {
+    /// `None` for a port on which nothing can listen: nobody can follow what is there, so nobody can promote it.
+    pub(crate) fn new(host: &str, port: u16) -> Option<Self> {
+        // One address can be written in more than one way.
+        let host = match host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().to_string(),
+            Err(_) => host.to_ascii_lowercase(),
+        };
+        (port != 0 && !host.is_empty()).then_some(Self { host, port })
+    }
+
+    fn is_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A replica that the primary has a connection to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Connected {
+    /// `None` for a client that only reads along, such as a backup: it has no port.
+    peer: Option<Peer>,
+    /// Whether it has had its first copy and follows.
+    is_online: bool,
+    /// What it has said that it received.
+    offset: u64,
+    /// Seconds since it last said anything.
+    lag: u64,
+}
+
+/// The primary's account of its replication: `INFO replication`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replication {
+    /// The name of its line of data, which every promotion changes.
+    line: String,
+    /// How much was ever written in it.
+    pub(crate) offset: u64,
+    connected: Vec<Connected>,
+}
+
+impl Replication {
+    /// Reads an answer to `INFO`; `None` unless a primary gave it.
+    pub(crate) fn parse(info: &str) -> Option<Self> {
+        let fields = || info.lines().filter_map(|line| line.trim_end().split_once(':'));
+        let field = |name: &str| fields().find(|(key, _)| *key == name).map(|(_, value)| value);
+        if field("role")? != "master" {
+            return None;
+        }
+        let is_replica = |key: &str| {
+            let number = key.strip_prefix("slave");
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let replicas = fields().filter(|(key, _)| is_replica(key));
+        Some(Self {
+            line: field("master_replid")?.to_owned(),
+            offset: field("master_repl_offset")?.parse().ok()?,
+            connected: replicas.map(|(_, value)| Connected::parse(value)).collect::<Option<_>>()?,
+        })
+    }
+
+    /// Whether this is a later account of the same primary, which has not been demoted meanwhile.
+    pub(crate) fn continues(&self, before: &Self) -> bool {
+        self.line == before.line && self.offset >= before.offset
+    }
+
+    /// Whom it names as replicas, synchronised or not.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        self.connected.iter().filter_map(|replica| replica.peer.clone()).collect()
+    }
+
+    /// How many follow.
+    pub(crate) fn online(&self) -> usize {
+        self.connected.iter().filter(|replica| replica.is_online).count()
+    }
+
+    /// How many follow and have been heard of in the last `max_lag` seconds.
+    pub(crate) fn heard_within(&self, max_lag: u64) -> usize {
+        let heard = |replica: &&Connected| replica.is_online && replica.lag <= max_lag;
+        self.connected.iter().filter(heard).count()
+    }
+
+    /// Those of `wanted` that have not said that they received everything up to `offset`.
+    pub(crate) fn without(&self, wanted: &Wanted, offset: u64) -> Vec<Missing> {
+        self.lacking(wanted, |replica| replica.is_online && replica.offset >= offset)
+    }
+
+    /// Those of `wanted` that do not follow, or have not been heard of for `max_lag` seconds.
+    pub(crate) fn away(&self, wanted: &Wanted, max_lag: u64) -> Vec<Missing> {
+        self.lacking(wanted, |replica| replica.is_online && replica.lag <= max_lag)
+    }
+
+    fn lacking(&self, wanted: &Wanted, has_it: impl Fn(&Connected) -> bool) -> Vec<Missing> {
+        if self.names_like(wanted) {
+            // One that is being synchronised may be listed once for each of its connections.
+            let named = |peer: &Peer, holds: &dyn Fn(&Connected) -> bool| {
+                let mut listed = self.connected.iter().filter(|replica| replica.peer.as_ref() == Some(peer));
+                listed.any(holds)
+            };
+            let lacking = wanted.peers.iter().filter(|peer| !named(peer, &has_it));
+            return lacking
+                .map(|peer| Missing {
+                    peer: peer.to_string(),
+                    is_online: named(peer, &|replica| replica.is_online),
+                })
+                .collect();
+        }
+        // Names of two kinds cannot be compared, so as many as are wanted must have it, whoever they are.
+        let with_port = || self.connected.iter().filter(|replica| replica.peer.is_some());
+        let lacking = wanted
+            .peers
+            .len()
+            .saturating_sub(with_port().filter(|replica| has_it(replica)).count());
+        let online = with_port().filter(|replica| replica.is_online && !has_it(replica)).count();
+        (0..lacking)
+            .map(|i| Missing {
+                peer: format!("one of {wanted}"),
+                is_online: i < online,
+            })
+            .collect()
+    }
+
+    /// Whether both name replicas in one way. Sentinels repeat what the primary lists, unless one of them writes host
+    /// names as addresses; the nodes of a cluster may be announced under names that the primary does not list.
+    fn names_like(&self, wanted: &Wanted) -> bool {
+        let listed = || self.connected.iter().filter_map(|replica| replica.peer.as_ref());
+        if listed().next().is_none() || listed().any(|peer| wanted.peers.contains(peer)) {
+            return true;
+        }
+        match wanted.naming {
+            Naming::OfThePrimary => listed().any(|one| wanted.peers.iter().any(|other| one.is_address() == other.is_address())),
+            Naming::OfTheCluster => false,
+        }
+    }
+}
+
+impl Connected {
+    fn parse(fields: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let mut fields = fields.split(',').filter_map(|field| field.split_once('='));
+            fields.find(|(key, _)| *key == name).map(|(_, value)| value)
+        };
+        Some(Self {
+            peer: Peer::new(field("ip")?, field("port")?.parse().ok()?),
+            is_online: field("state")? == "online",
+            offset: field("offset")?.parse().ok()?,
+            // Nothing was heard of it yet: -1 in some versions.
+            lag: field("lag")?.parse().unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// Replicas that could be promoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    peers: Vec<Peer>,
+    naming: Naming,
+}
+
+/// Who named them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// As the primary lists them.
+    OfThePrimary,
+    /// As nodes of a cluster are announced.
+    OfTheCluster,
+}
+
+impl Wanted {
+    pub(crate) const fn new(naming: Naming) -> Self {
+        Self { peers: Vec::new(), naming }
+    }
+
+    /// Each of these, also where two have one name.
+    pub(crate) const fn of(naming: Naming, peers: Vec<Peer>) -> Self {
+        Self { peers, naming }
+    }
+
+    /// Adds those that are not there yet.
+    pub(crate) fn add(&mut self, peers: impl IntoIterator<Item = Peer>) {
+        for peer in peers {
+            if !self.peers.contains(&peer) {
+                self.peers.push(peer);
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, peer) in self.peers.iter().enumerate() {
+            let separator = if i == 0 { "" } else { ", " };
+            write!(f, "{separator}{peer}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A replica that could be promoted and has not said that it has something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// Its name.
+    pub(crate) peer: String,
+    /// Whether the primary sends it what is written.
+    pub(crate) is_online: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &str = "# Replication\r\nrole:master\r\nconnected_slaves:4\r\n\
+    slave0:ip=10.0.0.2,port=6379,state=online,offset=100,lag=0\r\n\
+    slave1:ip=10.0.0.3,port=6379,state=online,offset=90,lag=1\r\n\
+    slave2:ip=fd00::4,port=6379,state=wait_bgsave,offset=0,lag=0\r\n\
+    slave3:ip=10.0.0.9,port=0,state=online,offset=100,lag=0\r\n\
+    master_failover_state:no-failover\r\nmaster_replid:a1\r\nmaster_repl_offset:100\r\n";
+
+    fn peer(host: &str) -> Peer {
+        Peer::new(host, 6379).unwrap()
+    }
+
+    fn missing(wanted: &[&str], naming: Naming, offset: u64) -> Vec<(String, bool)> {
+        let wanted = Wanted::of(naming, wanted.iter().map(|host| peer(host)).collect());
+        let missing = Replication::parse(INFO).unwrap().without(&wanted, offset);
+        missing.into_iter().map(|replica| (replica.peer, replica.is_online)).collect()
+    }
+
+    #[test]
+    fn a_replica_has_a_change_when_it_follows_and_has_said_so() {
+        let by_name = |wanted: &[&str], offset| missing(wanted, Naming::OfThePrimary, offset);
+        assert_eq!(by_name(&["10.0.0.2"], 100), []);
+        assert_eq!(by_name(&["10.0.0.2", "10.0.0.3"], 90), []);
+        assert_eq!(by_name(&["10.0.0.2", "10.0.0.3"], 91), [("10.0.0.3:6379".to_owned(), true)]);
+        assert_eq!(by_name(&["fd00:0::4"], 0), [("[fd00::4]:6379".to_owned(), false)]);
+        // One that has it does not stand for one that the primary has lost.
+        assert_eq!(by_name(&["10.0.0.2", "10.0.0.7"], 100), [("10.0.0.7:6379".to_owned(), false)]);
+        assert_eq!(by_name(&["10.0.0.7"], 100), [("10.0.0.7:6379".to_owned(), false)]);
+        assert_eq!(by_name(&[], 100), []);
+    }
+
+    #[test]
+    fn names_that_cannot_be_compared_are_counted() {
+        // Sentinels that write a host's name as its address, or the other way round.
+        assert_eq!(missing(&["replica-a"], Naming::OfThePrimary, 100), []);
+        assert_eq!(missing(&["replica-a", "replica-b"], Naming::OfThePrimary, 100).len(), 1);
+        // The nodes of a cluster, under names of their own.
+        assert_eq!(missing(&["10.1.0.2", "10.1.0.3"], Naming::OfTheCluster, 90), []);
+        assert_eq!(missing(&["10.1.0.2", "10.1.0.3"], Naming::OfTheCluster, 100).len(), 1);
+        // As soon as one is known by its name, all are.
+        let lost = missing(&["10.0.0.2", "10.1.0.3"], Naming::OfTheCluster, 90);
+        assert_eq!(lost, [("10.1.0.3:6379".to_owned(), false)]);
+    }
+
+    #[test]
+    fn who_only_reads_along_is_no_replica() {
+        let replication = Replication::parse(INFO).unwrap();
+        let peers: Vec<_> = replication.peers().iter().map(ToString::to_string).collect();
+        assert_eq!(peers, ["10.0.0.2:6379", "10.0.0.3:6379", "[fd00::4]:6379"]);
+        assert_eq!((replication.online(), replication.heard_within(0)), (3, 2));
+    }
+
+    #[test]
+    fn one_that_is_listed_twice_while_it_is_copied_is_one() {
+        let twice = INFO.replace(
+            "master_failover",
+            "slave4:ip=fd00::4,port=6379,state=online,offset=100,lag=0\r\nmaster_failover",
+        );
+        let wanted = Wanted::of(Naming::OfThePrimary, vec![peer("fd00::4")]);
+        assert_eq!(Replication::parse(&twice).unwrap().without(&wanted, 100), []);
+    }
+
+    #[test]
+    fn another_line_of_data_is_not_the_same_primary() {
+        let before = Replication::parse(INFO).unwrap();
+        let at = |from: &str, to: &str| Replication::parse(&INFO.replace(from, to));
+        assert!(at("repl_offset:100", "repl_offset:101").unwrap().continues(&before));
+        assert!(!at("replid:a1", "replid:b2").unwrap().continues(&before));
+        assert!(!at("repl_offset:100", "repl_offset:99").unwrap().continues(&before));
+        assert_eq!(at("role:master", "role:slave"), None);
+        assert_eq!(at("offset=90", "offset=none"), None);
+        assert_eq!(at("master_repl_offset", "other"), None);
+    }
+}
