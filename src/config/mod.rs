@@ -13,6 +13,7 @@ use crate::snapshot::{Settings, Snapshot};
 mod declare;
 mod environment;
 pub mod error;
+pub mod json_schema;
 mod reader;
 pub mod reload;
 mod report;

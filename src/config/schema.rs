@@ -105,6 +105,8 @@ pub enum Kind {
     Url,
     /// `key = "text"` pairs.
     Pairs,
+    /// `key = "text"` pairs, where a text may be a list of texts too: sources of values.
+    Sources,
     /// A table. A function, since a table may hold tables of its own kind.
     Table(fn() -> &'static Schema),
     /// A list of tables.
@@ -197,7 +199,8 @@ impl Kind {
     pub const fn named(self) -> Self {
         match self {
             Self::Table(schema) => Self::Named(schema),
-            _ => Self::Pairs,
+            Self::Text => Self::Pairs,
+            _ => Self::Sources,
         }
     }
 }
@@ -224,6 +227,7 @@ impl fmt::Display for Kind {
             Self::Secrets => f.write_str("secret reference, or a list of them"),
             Self::Url => f.write_str("secret reference, or a `redis://` or `rediss://` URL without a password"),
             Self::Pairs => f.write_str("table of texts"),
+            Self::Sources => f.write_str("table of sources"),
             Self::Table(schema) => write!(f, "table, see {}", schema().name),
             Self::Tables(schema) => write!(f, "list of tables, see {}", schema().name),
             Self::Named(schema) => write!(f, "named tables, see {}", schema().name),

@@ -12,6 +12,7 @@ mod documentation;
 mod examples;
 mod external;
 mod garbage;
+mod json_schema;
 mod lifecycle;
 mod limits;
 mod log_in;

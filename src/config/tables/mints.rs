@@ -51,7 +51,7 @@ table! {
         /// scopes are judged as `scopes` are.
         roles: Option<Located<ValueSource>> = absent("none");
         /// What is kept with it, and written into a session token; at most 16.
-        claims: Pairs<ValueSource> = absent("none"), Kind::Either("table of sources", &[Kind::Pairs]);
+        claims: Pairs<ValueSource> = absent("none");
         /// How long it lives unless the caller chooses; with records of their own, how long the whole session may last.
         /// Never beyond what it hangs on.
         lifetime: Option<Located<Duration>> = absent("without end; on session surfaces the surface's `lifetime`"), duration(secs(1), LONGEST);
