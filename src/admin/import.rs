@@ -10,7 +10,7 @@ use crate::store::find_any;
 use super::Operations;
 use super::error::OperationError;
 use super::keys::{KeyView, KeyWords};
-use super::surfaces::{KeyShape, find_key_surface};
+use super::surfaces::{KeyParts, find_key_surface};
 use super::text::{parse_expiry, parse_id};
 
 /// Takes over a credential of which only SHA-256 hashes are known.
@@ -25,10 +25,10 @@ pub struct ImportKey {
     /// SHA-256 of the secret half, for a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_sha256: Option<String>,
-    /// The id it is known by; made up when absent.
+    /// The id of the key; a new one is made when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its last four characters, for lists.
+    /// The last four characters of the key, for lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last4: Option<String>,
     /// `test` or `live`; needed when the surface has both.
@@ -61,11 +61,11 @@ impl Operations {
             )));
         }
         let key = parse_hash("sha256", &request.sha256)?;
-        let secret = match (&request.secret_sha256, surface.shape) {
-            (Some(hash), KeyShape::Pair) => Some(parse_hash("secret_sha256", hash)?),
-            (None, KeyShape::Single) => None,
-            (None, KeyShape::Pair) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name()))),
-            (Some(_), KeyShape::Single) => {
+        let secret = match (&request.secret_sha256, surface.parts) {
+            (Some(hash), KeyParts::Pair) => Some(parse_hash("secret_sha256", hash)?),
+            (None, KeyParts::Single) => None,
+            (None, KeyParts::Pair) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name()))),
+            (Some(_), KeyParts::Single) => {
                 return Err(usage(&format!(
                     "surface `{}` takes single keys: leave secret_sha256 out",
                     surface.name()
