@@ -23,12 +23,13 @@ mod output;
 mod password;
 mod peppers;
 mod roles;
-pub mod serve;
+mod serve;
 mod sessions;
 mod tenants;
 mod wait;
 
-pub use failure::{Exit, Failure};
+pub use failure::Exit;
+use failure::Failure;
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
