@@ -248,8 +248,8 @@ impl PrimaryLocator {
     /// about the server `about`.
     async fn ask(&self, since: Option<BootMillis>, about: Option<&Endpoint>) -> Result<MajorityAnswer, StoreError> {
         let _one_at_a_time = self.asking.lock().await;
-        if let Some(heard) = since.and_then(|since| self.majority.heard_since(since, about)) {
-            return heard;
+        if let Some(shared) = since.and_then(|since| self.majority.answer_since(since, about)) {
+            return shared;
         }
         let sent_at = self.majority.now();
         let answer = match (&self.discovery, about) {
