@@ -23,6 +23,7 @@ mod output;
 mod password;
 mod peppers;
 mod roles;
+mod schema;
 mod serve;
 mod sessions;
 mod tenants;
@@ -69,6 +70,11 @@ pub(crate) enum Command {
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
+    /// Print the JSON Schema of a configuration file, for editors.
+    Schema {
+        /// Which file.
+        file: schema::SchemaFile,
+    },
     /// Permit the next start to begin with an empty store although the pepper exists already.
     NewStore,
     /// Run the shipped configuration with a sample upstream and show what it does.
@@ -137,6 +143,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve::run(&cli.config, printer),
         Command::Check => check::run(&cli.config, printer),
+        Command::Schema { file } => schema::run(*file, printer),
         Command::NewStore => serve::permit_new_store(&cli.config, printer),
         Command::Demo => demo::run(printer),
         Command::Tenants(command) => tenants::run(&OperatorClient::of_config(&cli.config)?, command, printer),

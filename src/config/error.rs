@@ -33,7 +33,7 @@ impl Weight {
 
 /// Where a problem is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whereabouts {
+pub enum Location {
     /// In a text.
     Place(Place),
     /// A file that could not be read at all.
@@ -46,7 +46,7 @@ pub struct Problem {
     /// How bad it is.
     pub weight: Weight,
     /// Where it is.
-    pub at: Whereabouts,
+    pub at: Location,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     /// What would be right.
@@ -107,8 +107,8 @@ impl Problems {
     #[must_use]
     pub fn new(sources: Sources, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| match &p.at {
-            Whereabouts::File(path) => (0, Some(path.clone()), None),
-            Whereabouts::Place(place) => (1, None, Some(place.clone())),
+            Location::File(path) => (0, Some(path.clone()), None),
+            Location::Place(place) => (1, None, Some(place.clone())),
         });
         problems.dedup();
         Self { sources, problems }
@@ -141,8 +141,8 @@ impl Problems {
 
     fn position(&self, problem: &Problem) -> (PathBuf, usize, usize) {
         match &problem.at {
-            Whereabouts::File(path) => (path.clone(), 0, 0),
-            Whereabouts::Place(place) => self.sources.find(place.source).map_or_else(
+            Location::File(path) => (path.clone(), 0, 0),
+            Location::Place(place) => self.sources.find(place.source).map_or_else(
                 || (PathBuf::new(), 0, 0),
                 |source| {
                     let (line, column) = source.line_column(place.start);
@@ -188,8 +188,8 @@ impl Problems {
         };
         let title = level.primary_title(problem.message.as_str());
         let mut group = match &problem.at {
-            Whereabouts::File(path) => Group::with_title(title).element(Origin::path(path.display().to_string())),
-            Whereabouts::Place(place) => match self.sources.find(place.source) {
+            Location::File(path) => Group::with_title(title).element(Origin::path(path.display().to_string())),
+            Location::Place(place) => match self.sources.find(place.source) {
                 Some(source) => title.element(
                     Snippet::source(source.shown())
                         .path(source.label.display().to_string())

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::snapshot::{Settings, Snapshot};
 
-use super::build::external::keep_keys;
+use super::environment::{Disk, Environment};
 use super::error::{ConfigErrors, Problems};
-use super::surroundings::{Disk, Surroundings};
+use super::tables::external::keep_keys;
 use super::watch::Watch;
 use super::{Loaded, Purpose, load_from};
 
@@ -35,7 +35,7 @@ pub fn reload(path: &Path, running: &Settings, current: &Snapshot) -> Result<Rep
     reload_from(path, running, current, &Disk)
 }
 
-/// [`reload`] from these surroundings.
+/// [`reload`] from this environment.
 ///
 /// # Errors
 /// As [`reload`].
@@ -43,14 +43,14 @@ pub fn reload_from(
     path: &Path,
     running: &Settings,
     current: &Snapshot,
-    surroundings: &dyn Surroundings,
+    environment: &dyn Environment,
 ) -> Result<Replacement, ConfigErrors> {
     let Loaded {
         settings,
         mut snapshot,
         warnings,
         watch,
-    } = load_from(path, Purpose::Reload, surroundings)?;
+    } = load_from(path, Purpose::Reload, environment)?;
     let certificates = running.listeners.iter().enumerate().map(|(i, listener)| {
         let same = settings
             .listeners

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use super::error::{Problem, Weight, Whereabouts};
+use super::error::{Location, Problem, Weight};
 use super::source::Place;
 
 /// Most problems one load reports. A file of garbage has as many as it has lines; a person reads
@@ -20,22 +20,22 @@ pub struct Report {
 impl Report {
     /// Adds an error at a place.
     pub fn error(&self, at: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Error, Whereabouts::Place(at.clone()), message.into(), help.into());
+        self.add(Weight::Error, Location::Place(at.clone()), message.into(), help.into());
     }
 
     /// Adds a warning at a place.
     pub fn warning(&self, at: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Warning, Whereabouts::Place(at.clone()), message.into(), help.into());
+        self.add(Weight::Warning, Location::Place(at.clone()), message.into(), help.into());
     }
 
     /// Adds something good to know.
     pub fn note(&self, at: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Note, Whereabouts::Place(at.clone()), message.into(), help.into());
+        self.add(Weight::Note, Location::Place(at.clone()), message.into(), help.into());
     }
 
     /// Adds an error about a file that could not be read.
     pub fn unreadable(&self, path: PathBuf, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Error, Whereabouts::File(path), message.into(), help.into());
+        self.add(Weight::Error, Location::File(path), message.into(), help.into());
     }
 
     /// Hides a place from every message.
@@ -56,7 +56,7 @@ impl Report {
         (errors, warnings, self.masks.into_inner())
     }
 
-    fn add(&self, weight: Weight, at: Whereabouts, message: String, help: Option<String>) {
+    fn add(&self, weight: Weight, at: Location, message: String, help: Option<String>) {
         let mut problems = self.problems.borrow_mut();
         if problems.len() < MAX_PROBLEMS {
             problems.push(Problem { weight, at, message, help });

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::base::fingerprint::sha256;
 
-use super::surroundings::Surroundings;
+use super::environment::Environment;
 
 /// Hashes of everything that was read; equal when nothing changed. Symlink swaps, missing files
 /// that appear and files added to a directory all count.
@@ -22,15 +22,15 @@ pub struct Watch {
 impl Watch {
     /// Looks at everything again: whether it is still as it was.
     #[must_use]
-    pub fn is_current(&self, surroundings: &dyn Surroundings) -> bool {
-        self.again(surroundings) == *self
+    pub fn is_current(&self, environment: &dyn Environment) -> bool {
+        self.again(environment) == *self
     }
 
     /// What the same files hold now.
     #[must_use]
-    pub fn again(&self, surroundings: &dyn Surroundings) -> Self {
-        let hash = |path: &PathBuf| surroundings.read(path).ok().map(|bytes| sha256(&bytes));
-        let list = |path: &PathBuf| surroundings.list_toml(path).ok();
+    pub fn again(&self, environment: &dyn Environment) -> Self {
+        let hash = |path: &PathBuf| environment.read(path).ok().map(|bytes| sha256(&bytes));
+        let list = |path: &PathBuf| environment.list_toml(path).ok();
         Self {
             files: self.files.keys().map(|path| (path.clone(), hash(path))).collect(),
             directories: self.directories.keys().map(|path| (path.clone(), list(path))).collect(),
@@ -44,16 +44,16 @@ impl Watch {
     }
 }
 
-/// Surroundings that remember what was asked of them.
+/// An environment that remembers what was read from it.
 pub(super) struct Recording<'s> {
-    inner: &'s dyn Surroundings,
+    inner: &'s dyn Environment,
     seen: RefCell<Watch>,
 }
 
 impl<'s> Recording<'s> {
     /// Nothing was asked yet.
     #[must_use]
-    pub(super) fn new(inner: &'s dyn Surroundings) -> Self {
+    pub(super) fn new(inner: &'s dyn Environment) -> Self {
         Self {
             inner,
             seen: RefCell::default(),
@@ -67,7 +67,7 @@ impl<'s> Recording<'s> {
     }
 }
 
-impl Surroundings for Recording<'_> {
+impl Environment for Recording<'_> {
     fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         let result = self.inner.read(path);
         let hash = result.as_ref().ok().map(|bytes| sha256(bytes));

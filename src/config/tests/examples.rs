@@ -5,8 +5,8 @@ use super::*;
 /// Every example that must be there.
 const EXAMPLES: [&str; 6] = ["holdyn", "heldsway", "portal", "geldstuck", "hatchpay", "depotbank"];
 
-fn files_of(example: &Path) -> Table {
-    let mut files = Table::default();
+fn files_of(example: &Path) -> InMemory {
+    let mut files = InMemory::default();
     let mut add = |directory: &Path, to: &Path| {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

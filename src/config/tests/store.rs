@@ -9,7 +9,7 @@ use crate::config::error::Weight;
 use crate::snapshot::StoreKind;
 use crate::store::redis::{RedisAccess, Servers, WaitReplicas};
 
-fn files(store: &str) -> Table {
+fn files(store: &str) -> InMemory {
     let made = rcgen::generate_simple_self_signed(vec!["redis.example".to_owned()]).unwrap();
     let mut files = table(&[
         ("gateway.toml", &format!("{GATEWAY}{REDIS}{store}")),
