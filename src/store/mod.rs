@@ -29,7 +29,7 @@ pub mod sweep;
 mod watch;
 
 pub use contract::{CredentialStore, FactStore, ReceiptStore, RecordStore};
-pub use filter::{CredentialFilter, CredentialPage, Ids, MAX_READ};
+pub use filter::{CredentialFilter, CredentialPage, Ids};
 pub use found::{Again, Found, FoundAgain, FoundFacts};
 pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts};
