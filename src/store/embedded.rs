@@ -154,6 +154,7 @@ impl EmbeddedStore {
 
     /// Ends the store: what is queued is finished, then every call fails, and the file is free for
     /// another process. Blocks until then.
+    #[cfg(any(test, feature = "internals"))]
     pub fn close(&self) {
         let threads = self.threads.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(threads);

@@ -217,7 +217,7 @@ impl WorkerTelemetry {
         self.counters.streams.set_open(counts);
     }
 
-    /// Hands buffered lines over; the worker calls it about every 100 ms ([`TICK`]), so that a line
+    /// Hands buffered lines over; the worker calls it about every 100 ms, so that a line
     /// of a quiet gateway is not held back. Never waits.
     pub fn tick(&self) {
         if let Some(lines) = &self.lines {
@@ -231,9 +231,6 @@ impl Drop for WorkerTelemetry {
         self.tick();
     }
 }
-
-/// How often a worker calls [`WorkerTelemetry::tick`]: what a person at a terminal takes for "at once".
-pub const TICK: Duration = Duration::from_millis(100);
 
 /// A buffer is handed over when it is this full: large enough that the hand-over costs nothing for
 /// each line and wakes its thread every 150 lines, small enough that a full queue is a few megabytes.
