@@ -351,7 +351,7 @@ pub(super) fn fingerprints(record: &CredentialRecord) -> [Fingerprint; 2] {
     [record.fingerprint, Fingerprint::of_id(&record.surface, &record.id)]
 }
 
-/// Whether `record` is what a look-up of `fingerprint` must answer (hardening C3).
+/// Whether `record` is what a look-up of `fingerprint` must answer (docs/threats.md C3).
 pub(super) fn answers(record: &CredentialRecord, fingerprint: &Fingerprint) -> bool {
     record.fingerprint.ct_eq(fingerprint) || Fingerprint::of_id(&record.surface, &record.id).ct_eq(fingerprint)
 }
