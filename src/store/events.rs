@@ -9,7 +9,7 @@
 //! contain all of them. Facts with p < q may lack the change at q and are not used any more.
 //!
 //! Nothing is deleted, so there is no race between an event and a fill: a fill that was sent before
-//! the event carries a smaller p and is judged on every use, whenever it arrives (hardening C2). Two
+//! the event carries a smaller p and is judged on every use, whenever it arrives (docs/threats.md C2). Two
 //! names may share a slot; then an event of one makes facts of the other be read again, once, which
 //! costs a read and is never wrong. A gap in the events raises the floor, which every fact must pass.
 //!
