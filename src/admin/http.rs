@@ -24,22 +24,22 @@ use super::text::printable;
 
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// From accept, or from the last answer, to the end of the next head: local peers need milliseconds.
+/// Longest time from the accept, or from the last answer, to the end of the next head. Local peers need milliseconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For the whole body of a request.
+/// Longest time for the whole body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For an operation; a reload of a large configuration is the slowest.
+/// Longest time for an operation. The slowest one is a reload of a large configuration.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After the stop, for what is in flight.
+/// Longest time that requests in flight get after the stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// After a failed accept (no descriptors left, most often), so that the loop does not spin.
+/// The pause after a failed accept, so that the loop does not spin. Most often there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// One request, its body read.
+/// One request with its whole body.
 #[derive(Debug)]
 pub struct AdminCall {
     pub method: Method,
@@ -73,17 +73,17 @@ pub enum Listener {
     Tcp(TcpListener),
 }
 
-/// What a server gives its peers at most.
+/// The limits that a server sets for its peers.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections at a time; further ones wait in the kernel's queue.
+    /// Most connections at a time; more of them wait in the queue of the kernel.
     pub connections: usize,
-    /// Oldest connection: also what ends a peer that does not read its answer.
+    /// Longest life of a connection. It also ends a peer that does not read its answer.
     pub age: Duration,
 }
 
 impl Bounds {
-    /// For operators and probes: an operator has one connection, a scraper and two probes three.
+    /// The limits for operators and probes. An operator has one connection; a scraper and two probes have three.
     pub const OPERATOR: Self = Self {
         connections: 64,
         age: Duration::from_secs(60),
@@ -121,7 +121,7 @@ pub async fn serve<S: AdminService>(listener: Listener, bounds: Bounds, service:
         }
     }
     drop(listener);
-    // Whoever is not done by then is cut off when the set is dropped.
+    // Connections that are not done by then are cut off when the set is dropped.
     let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
 }
 
@@ -135,7 +135,7 @@ async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<(Bo
         Listener::Unix(listener) => {
             let (io, _) = listener.accept().await?;
             let peer = io.peer_cred()?.uid();
-            // The socket's mode says the same; this holds even if somebody changes that.
+            // The mode of the socket keeps other users away too; this check stays even if somebody changes the mode.
             if peer != 0 && peer != rustix::process::geteuid().as_raw() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a peer of another user"));
             }
@@ -158,7 +158,7 @@ async fn serve_connection<S: AdminService>(io: Box<dyn Stream>, age: Duration, s
             .max_buf_size(MAX_BODY)
             .serve_connection(TokioIo::new(io), answer)
     );
-    // Errors of a connection are its peer's business: it went away or spoke no HTTP.
+    // An error of a connection needs no report: its peer went away, or did not speak HTTP.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = stop.changed() => {}

@@ -25,10 +25,10 @@ pub struct ImportKey {
     /// SHA-256 of the secret half, for a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_sha256: Option<String>,
-    /// The id it is known by; made up when absent.
+    /// The id of the key; a new one is made when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its last four characters, for lists.
+    /// The last four characters of the key, for lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last4: Option<String>,
     /// `test` or `live`; needed when the surface has both.

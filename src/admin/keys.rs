@@ -1,4 +1,4 @@
-//! Keys and key pairs: their JSON, and the operations make, list, show, switch off and on, revoke.
+//! Keys and key pairs: their JSON, and the operations on them. Operators make, list, show, disable, enable and revoke keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub struct CreateKey {
     /// Its roles, by id or name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// The id of the record it hangs on, which ends it.
+    /// The id of the parent. When the parent ends, this record ends too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// Who acts within the tenant.
@@ -48,10 +48,10 @@ pub struct CreateKey {
     pub description: Option<String>,
 }
 
-/// A credential just made: the only time its secret is shown.
+/// A credential that was just made. Its secret is shown in this answer only.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct KeyMade {
-    /// Its id: not a secret, what it is listed and revoked by.
+    /// The id by which the credential is listed and revoked; it is not a secret.
     pub id: String,
     /// The key, or the publishable half.
     pub key: String,
@@ -70,7 +70,7 @@ pub struct KeyMade {
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     pub roles: Vec<String>,
-    /// The id of the record it hangs on, which ends it.
+    /// The id of the parent. When the parent ends, this record ends too.
     #[serde(default)]
     pub parent: Option<String>,
     #[serde(default)]
@@ -82,7 +82,7 @@ pub struct KeyMade {
 }
 
 impl KeyMade {
-    /// What is shown of a record and its secrets, this once.
+    /// What the answer to a creation shows of a record and its secrets.
     #[must_use]
     pub fn new(record: &CredentialRecord, key: &GeneratedKey, secret: Option<&GeneratedKey>) -> Self {
         let view = KeyView::from(record);
@@ -135,7 +135,7 @@ pub struct CreatedKey {
     pub credential: KeyMade,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
-    /// What is not known: whether it outlives a failure of the store.
+    /// What is not certain: whether the credential survives a failure of the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
 }
@@ -157,7 +157,7 @@ pub struct KeyView {
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     pub roles: Vec<String>,
-    /// The id of the record it hangs on, which ends it.
+    /// The id of the parent. When the parent ends, this record ends too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     pub name: Option<String>,
@@ -221,19 +221,19 @@ pub(crate) struct KeyWords<'r> {
 
 /// A credential that was made.
 pub(crate) struct StoredKey {
-    /// What is shown this once.
+    /// The credential with its secret, which is shown in this answer only.
     pub(crate) credential: KeyMade,
-    /// Those changed in the same step, as they are then; empty when that is in doubt.
+    /// The records that were changed in the same step, as they are after it; none when the change is not confirmed.
     pub(crate) changed: Vec<CredentialRecord>,
     pub(crate) doubt: Option<String>,
 }
 
 impl Operations {
-    /// Makes a key, or a key pair. The answer is the only place where the secret is shown.
+    /// Makes a key or a key pair. Its secret is shown in this answer only.
     ///
     /// # Errors
-    /// [`OperationError::Usage`] with what would have been right, [`OperationError::NotFound`] without
-    /// the tenant, or as the store has it.
+    /// [`OperationError::Usage`], which says what would have been right, [`OperationError::NotFound`] without
+    /// the tenant, or an error of the store.
     pub async fn create_key(&self, request: &CreateKey) -> Result<CreatedKey, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, &request.surface)?;
@@ -256,7 +256,7 @@ impl Operations {
         let parent = self.resolve_parent(request.parent.as_deref()).await?;
         record.extras = Extras {
             roles: self.resolve_roles(&snapshot, &record.tenant, &request.roles).await?,
-            // No route granted it anything: it goes as far as its parent does.
+            // No route has granted scopes to this key, so it has those of its parent.
             granted: parent.as_ref().map(|_| ScopeSet::default()),
             parent,
             description: request
@@ -283,7 +283,7 @@ impl Operations {
     /// Lists credentials.
     ///
     /// # Errors
-    /// [`OperationError`], as the store has it.
+    /// [`OperationError`]: an error of the store.
     pub async fn list_keys(
         &self,
         tenant: Option<&str>,
@@ -310,16 +310,16 @@ impl Operations {
     /// Shows one credential.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], or as the store has it.
+    /// [`OperationError::NotFound`], or an error of the store.
     pub async fn show_key(&self, id: &str) -> Result<KeyView, OperationError> {
         Ok(KeyView::from(&self.find_record(id).await?))
     }
 
-    /// Reveals a signing secret, by the id of its record, while it is in force.
+    /// Reveals a signing secret by the id of its record, if the record is in force.
     ///
     /// # Errors
     /// [`OperationError::Usage`] for a credential of another kind, whose secret nobody knows;
-    /// [`OperationError::Conflict`] for one that is not in force, [`OperationError::NotFound`], or as the store has it.
+    /// [`OperationError::Conflict`] for one that is not in force, [`OperationError::NotFound`], or an error of the store.
     pub async fn reveal_key(&self, id: &str) -> Result<RevealedSecret, OperationError> {
         let record = self.find_record(id).await?;
         let snapshot = self.snapshot.load();
@@ -344,10 +344,10 @@ impl Operations {
         })
     }
 
-    /// Switches a credential off, on, or ends it for ever.
+    /// Disables, enables or revokes a credential.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or as the store has it.
+    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or an error of the store.
     pub async fn change_key(&self, id: &str, change: CredentialChange) -> Result<KeyView, OperationError> {
         let id = parse_id(id)?;
         let record = self.store.change_credential(id, change.clone(), self.clock.now().wall).await?;
@@ -370,7 +370,7 @@ impl Operations {
         found.ok_or_else(|| OperationError::NotFound(format!("there is no credential `{id}`")))
     }
 
-    /// A record with everything but its secrets; its tenant exists.
+    /// A record with everything but its secrets, for a tenant that exists.
     pub(crate) async fn blank_record(
         &self,
         surface: &KeySurface<'_>,
@@ -414,7 +414,7 @@ impl Operations {
         };
         let (written, doubt) = match self.store.create(new, now).await {
             Ok(written) => (written, None),
-            // It was made: whoever asked must have it, and hear that it may yet be lost.
+            // The credential was made, so the operator must get it, and must read that the store may lose it.
             Err(error @ ChangeError::Unconfirmed(_)) => (vec![made.record], Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };

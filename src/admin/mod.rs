@@ -1,4 +1,5 @@
-//! The operator's side: what may be done to tenants, keys and the running gateway, and where it is reached.
+//! The operator's side: operations on tenants, credentials and the running gateway, and the socket where operators reach
+//! them.
 //!
 //! [`Operations`] holds the rules and needs no socket, so that tests call it directly;
 //! [`routes`] puts them on a private Unix socket; [`probes`] answers `/livez`, `/readyz`, `/metrics`.
@@ -37,10 +38,10 @@ mod text;
 pub use error::OperationError;
 use readiness::{Readiness, ReadinessChecks};
 
-/// Reads the configuration again and puts it in force, or answers why not with file, line and caret.
+/// Reads the configuration again and puts it in force, or answers the mistakes with file, line and caret.
 pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// Everything an operator may do. Shared by the socket's connections; runs on the control runtime.
+/// Everything that an operator may do. All connections of the socket share it; it runs on the control runtime.
 pub struct Operations {
     /// Where credentials and tenants are kept.
     pub store: Arc<dyn CredentialStore>,
@@ -50,12 +51,12 @@ pub struct Operations {
     pub clock: Arc<dyn Clock>,
     pub telemetry: Arc<Telemetry>,
     pub readiness: Arc<Readiness>,
-    /// In words, what there are too few descriptors for; `None` if there are enough.
+    /// A text that says what there are too few descriptors for; `None` if there are enough.
     pub shortage: Option<String>,
     pub reload: Reload,
     /// Where the public side listens.
     pub listeners: Vec<ListenerView>,
-    /// Who this gateway is in its receipts.
+    /// The identity that this gateway has in its receipts.
     pub gateway: Identity,
     /// Where probes are answered over TCP, if anywhere.
     pub probes: Option<std::net::SocketAddr>,
@@ -73,7 +74,7 @@ impl Operations {
         })
     }
 
-    /// What readiness rests on. A gateway that is not registered can admit nobody whom it has to look up.
+    /// The checks of readiness. A gateway that is not registered cannot admit callers whom it has to look up.
     fn checks(&self) -> ReadinessChecks {
         let mut checks = self.readiness.checks(self.clock.now().boot);
         if let Some(why) = self.store.unregistered()
@@ -81,7 +82,7 @@ impl Operations {
         {
             checks.store = format!("this gateway is not registered: {why}");
         }
-        // A gateway that cannot revoke must not look well, even though it goes on serving.
+        // A gateway that cannot revoke must not look healthy, although it still serves.
         if let Some(why) = self.store.writes().and_then(|writes| writes.refused)
             && checks.store == "ok"
         {
@@ -90,7 +91,7 @@ impl Operations {
         checks
     }
 
-    /// What runs, and how it is.
+    /// What runs, and whether it is healthy.
     #[must_use]
     pub fn status(&self) -> GatewayStatus {
         let snapshot = self.snapshot.load();

@@ -1,4 +1,4 @@
-//! Operations on peppers: what still depends on each, moving accounts to the first one, dropping an old one.
+//! Operations on peppers: show which credentials depend on each, move accounts to the first pepper, drop an old pepper.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use super::error::OperationError;
 use super::keys::{KeyList, KeyView};
 use super::text::{PAGE, parse_id, parse_surface, parse_tenant, printable, write};
 
-/// How long one call goes on moving accounts before it answers where to go on: well within what an
-/// operation may take, with a disk that needs milliseconds for each.
+/// How long one call moves accounts before it answers where the next call must begin. It is well within the time of an
+/// operation, also with a disk that needs milliseconds for each account.
 const MOVING: Duration = Duration::from_secs(10);
 
 /// What depends on each pepper.
@@ -25,7 +25,7 @@ const MOVING: Duration = Duration::from_secs(10);
 pub struct PepperUses {
     /// The oldest one stands first.
     pub peppers: Vec<PepperView>,
-    /// Credentials in force under a pepper that the store does not list: nobody finds them.
+    /// Credentials in force under a pepper that the store does not list: no look-up finds them.
     pub unlisted: u64,
 }
 
@@ -51,14 +51,14 @@ pub struct PepperView {
     pub droppable: Option<String>,
 }
 
-/// What a move came to.
+/// The answer to a move of accounts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MovedAccounts {
     /// Accounts that moved to the first pepper.
     pub moved: u64,
-    /// Ids of accounts that could not: another account has their address already.
+    /// Ids of accounts that could not be moved, since another account has their address already.
     pub taken: Vec<String>,
-    /// Where to go on (`after`); none when all were seen.
+    /// Where the next call begins (`after`); none when all accounts were looked at.
     pub next: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl Operations {
     /// What depends on each pepper. Reads every credential, page by page.
     ///
     /// # Errors
-    /// As the store has it.
+    /// An error of the store.
     pub async fn list_peppers(&self) -> Result<PepperUses, OperationError> {
         let list = self.store.peppers().await?;
         self.uses_of(&list).await
@@ -139,7 +139,7 @@ impl Operations {
     /// Lists the credentials in force that depend on the pepper of this mark.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`] when the store does not list it, or as the store has it.
+    /// [`OperationError::NotFound`] when the store does not list it, or an error of the store.
     pub async fn list_keys_under(
         &self,
         mark: &str,
@@ -171,11 +171,12 @@ impl Operations {
         })
     }
 
-    /// Moves accounts after `after` to the first pepper: their log-in names are known, so that nobody has
-    /// to do anything; revoked ones too, so that their addresses stay taken. Each in a step of its own.
+    /// Moves the accounts after `after` to the first pepper. Their log-in names are stored, so their owners need to do
+    /// nothing. Revoked accounts are moved too, so that nobody else can take their addresses. Each account is moved in a
+    /// step of its own.
     ///
     /// # Errors
-    /// As the store has it; what was moved until then stays so.
+    /// An error of the store. Accounts that were moved before it stay moved.
     pub async fn move_accounts(&self, after: Option<&str>) -> Result<MovedAccounts, OperationError> {
         let mut result = MovedAccounts::default();
         let mut after = after.map(parse_id).transpose()?;
@@ -207,20 +208,19 @@ impl Operations {
         match self.store.move_login(record.id.clone(), fingerprint).await {
             Ok(_) => result.moved += 1,
             Err(ChangeError::Taken(_)) => result.taken.push(record.id.as_str().to_owned()),
-            // It was forgotten meanwhile.
+            // The store has forgotten the account meanwhile.
             Err(ChangeError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Takes a pepper off the list of those that the store was written under, if nothing in force depends
-    /// on it. From the beginning of the count on, nothing is made under it: a count that finds nothing
-    /// stays right.
+    /// Removes a pepper from the list of the store, if no credential in force depends on it. No credential is made under the
+    /// pepper from the beginning of the count on, so a count of zero stays right.
     ///
     /// # Errors
     /// [`OperationError::NotFound`] when it is not on the list; [`OperationError::Conflict`] when
-    /// something depends on it, or this gateway makes new credentials under it; or as the store has it:
+    /// something depends on it, or this gateway makes new credentials under it; or an error of the store:
     /// then it may be on its way out, and the command is to be repeated.
     pub async fn drop_pepper(&self, mark: &str) -> Result<PepperUses, OperationError> {
         let list = self.store.peppers().await?;
@@ -230,7 +230,7 @@ impl Operations {
                 "this gateway makes new credentials under pepper {mark}: put another one first and start it again"
             )));
         }
-        // A word that nobody else says: of two who drop it at a time, one fails.
+        // A random word marks this call. When two operators drop the pepper at the same time, one of them fails.
         let word = mint_id(IdKind::Key, UnixMillis(0)).map_err(|error| OperationError::Unavailable(error.to_string()))?;
         let leaving = list.leaving(check, Some(word.as_str()));
         self.replace_peppers(&list, &leaving).await?;
@@ -238,7 +238,7 @@ impl Operations {
         let uses = match self.uses_of(&leaving).await {
             Ok(uses) => uses,
             Err(error) => {
-                // What cannot be undone either is as it says: on its way out, until the command is repeated.
+                // If this fails too, the pepper stays marked as leaving until the command is repeated.
                 let _ = self.replace_peppers(&leaving, &stays).await;
                 return Err(error);
             }

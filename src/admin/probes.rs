@@ -12,10 +12,10 @@ use super::Operations;
 use super::http::{AdminCall, AdminReply, AdminService, no_such_path, read, wrong_method};
 use super::readiness::ReadinessChecks;
 
-/// How often the store is asked: readiness tells the truth within two seconds.
+/// How often the store is probed. Readiness follows the store within two seconds.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long one answer may take: a slow one still counts.
+/// How long one answer of the store may take. A slow answer still counts.
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(serde::Serialize)]
@@ -30,7 +30,7 @@ struct ReadinessReport {
     shortage: Option<String>,
 }
 
-/// The probes alone, for their TCP listener.
+/// The service of the TCP listener for probes, which has no operations.
 #[derive(Debug)]
 pub struct Probes(pub Arc<Operations>);
 
@@ -79,7 +79,7 @@ pub(crate) fn answer(operations: &Operations, call: &AdminCall) -> Option<AdminR
     }
 }
 
-/// Asks the store twice a second, for ever; the caller owns the task and aborts it at the end.
+/// Probes the store twice a second, without an end. The caller owns the task and aborts it.
 pub async fn watch_store(operations: Arc<Operations>) {
     let mut ticks = tokio::time::interval(PROBE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

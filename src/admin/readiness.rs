@@ -1,4 +1,4 @@
-//! What readiness rests on: the parts of a starting and stopping gateway set it, `/readyz` and `durward status` show it.
+//! Readiness: a gateway sets it while it starts, runs and stops; `/readyz` and `durward status` show it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::BootMillis;
 use crate::store::cached::ReadAheadProgress;
 
-/// How long after its last answer the store counts as there: two missed probes, so that one lost
-/// answer does not take a gateway out of rotation that still serves all known callers.
+/// How long after its last answer the store counts as up. Two probes must be missed, since one lost answer must not take
+/// a gateway out of rotation that still serves all callers it knows.
 const STORE_FRESH: Duration = Duration::from_millis(1_500);
 
-/// What readiness rests on. Starts as not ready.
+/// The facts behind readiness. A new gateway is not ready.
 #[derive(Debug, Default)]
 pub struct Readiness {
     configured: AtomicBool,
@@ -38,7 +38,7 @@ impl Readiness {
         self.warming.store(true, Ordering::Relaxed);
     }
 
-    /// That is done, or the time for it is over.
+    /// The gateway has read ahead, or the time for it is over.
     pub fn warm(&self) {
         self.warming.store(false, Ordering::Relaxed);
     }

@@ -210,12 +210,12 @@ fn done(value: &impl Serialize) -> Result<AdminReply, OperationError> {
 /// Reads a body; an empty one counts as `{}`.
 fn parse<T: DeserializeOwned>(call: &AdminCall) -> Result<T, OperationError> {
     let body: &[u8] = if call.body.is_empty() { b"{}" } else { &call.body };
-    // serde's message may quote a value of the body, but only of a wrong type or field: what holds a
-    // secret is read by `parse_secret`.
+    // The message of serde may quote a value of the body that has a wrong type or field. A body with a secret is therefore
+    // read by `parse_secret`.
     serde_json::from_slice(body).map_err(|error| OperationError::Usage(format!("the body is not what this operation takes: {error}")))
 }
 
-/// Reads a body that holds a password: what is wrong with it is not quoted.
+/// Reads a body that holds a secret. An error quotes nothing of the body.
 fn parse_secret<T: DeserializeOwned>(call: &AdminCall) -> Result<T, OperationError> {
     serde_json::from_slice(&call.body).map_err(|error| {
         let place = error.column();

@@ -12,11 +12,11 @@ use crate::snapshot::served_route::Action;
 use super::error::OperationError;
 use super::text::{parse_surface, printable};
 
-/// The surface of this name if `fits` it; without a name the only one that fits. `what` is what such
-/// surfaces take, for people.
+/// The surface of this name, if it `fits`. Without a name, the only surface that fits. `what` names what such surfaces take,
+/// for messages.
 ///
 /// # Errors
-/// [`OperationError::Usage`], which names those there are.
+/// [`OperationError::Usage`], which names the surfaces that fit.
 pub(crate) fn find_surface_of<'s>(
     snapshot: &'s Snapshot,
     what: &str,
@@ -43,7 +43,7 @@ pub(crate) fn find_surface_of<'s>(
     Err(OperationError::Usage(refusal))
 }
 
-/// A surface on which keys are made, reduced to what making needs.
+/// A surface on which keys are made, with what a new key needs.
 pub(crate) struct KeySurface<'s> {
     index: SurfaceIndex,
     pub(crate) surface: &'s Surface,
@@ -60,7 +60,7 @@ pub(crate) enum KeyShape {
 }
 
 impl KeySurface<'_> {
-    /// The mode of a new key: what was name for if the surface has it, or the only one there is.
+    /// The mode of a new key: the requested one if the surface has it, or the only mode of the surface.
     pub(crate) fn resolve_mode(&self, name: Option<&str>) -> Result<Option<Mode>, OperationError> {
         let mut modes: Vec<Mode> = self.surface.prefixes().iter().filter_map(|p| p.mode).collect();
         modes.sort_unstable();
@@ -140,8 +140,8 @@ fn takes_keys(surface: &Surface) -> bool {
     matches!(surface.kind.recipe(), Recipe::Keys { .. } | Recipe::Signing(_))
 }
 
-/// Warns of scopes that open nothing, neither to the key nor to what is made with it: most often a
-/// misspelling.
+/// Warns of scopes that no route needs, neither of the key nor of a credential that is made with it. Most often they are
+/// misspelled.
 pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, scopes: &ScopeSet) -> Vec<String> {
     let reached = reached_surfaces(snapshot, surface);
     let needed = |scope: &Scope| {
@@ -156,8 +156,8 @@ pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, scope
         .collect()
 }
 
-/// The surfaces whose routes a key of this surface opens: its own, those of tokens that hang on it, and
-/// those of everything that can be minted with any of these.
+/// The surfaces whose routes a key of this surface opens: its own surface, the surfaces of its children, and the surfaces of
+/// all credentials that can be minted with any of these.
 fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<SurfaceIndex> {
     let hangs_here = |s: &Surface| s.record_surface() == surface.name();
     let on_it = (0..snapshot.surfaces.len()).map(SurfaceIndex);

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Whether every byte is of a class. Looks at all of them whatever the first says: without an early
 /// end the compiler checks sixteen at a time, and nearly every text that is checked is good.
@@ -92,6 +93,31 @@ pub fn is_same_ordinary(lower: &[u8], text: &[u8]) -> bool {
         }
         _ => short_word(lower, b' ') == short_word(text, b' ') | each(0x20),
     }
+}
+
+/// A whole number at the beginning of a text, and what follows it after any spaces: `30`, `s` of `30 s`.
+#[must_use]
+pub fn split_number(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim_start_matches(' ')))
+}
+
+/// Reads a duration of a whole number and one of these units: `ms`, `s`, `m`, `h`, `d`, `w`.
+#[must_use]
+pub fn parse_duration(text: &str, units: &[&str]) -> Option<Duration> {
+    let (number, unit) = split_number(text)?;
+    let millis = match unit {
+        _ if !units.contains(&unit) => return None,
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "w" => 7 * 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
 }
 
 /// Appends a number in decimal.

@@ -17,14 +17,14 @@ use super::wait::ChangeRequest;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccountCommand {
-    /// Make an account; its password is read from standard input, one line.
+    /// Make an account; its password is read from standard input as one line.
     Create(AccountArgs),
     /// List accounts in the order of their ids.
     List {
         /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Of this surface; needed when there are several for accounts.
+        /// Only those of this surface; needed when there are several surfaces of accounts.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
         #[command(flatten)]
@@ -35,28 +35,28 @@ pub(crate) enum AccountCommand {
         /// The id of the account.
         id: String,
     },
-    /// Switch an account and its sessions off; `enable` switches them on again.
+    /// Disable an account and its sessions until it is enabled again.
     Disable {
         /// The id of the account.
         id: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Switch an account on again.
+    /// Enable an account that was disabled.
     Enable {
         /// The id of the account.
         id: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// End an account and its sessions for ever.
+    /// Revoke an account and its sessions for ever.
     Revoke {
         /// The id of the account.
         id: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Give an account another password, read from standard input, and end its sessions.
+    /// Replace the password of an account by one from standard input, and end its sessions.
     SetPassword {
         /// The id of the account.
         id: String,
@@ -70,16 +70,16 @@ pub(crate) struct AccountArgs {
     /// The tenant that it belongs to.
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: String,
-    /// Its e-mail address; needed where accounts log in.
+    /// The e-mail address; needed where accounts log in.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) email: Option<String>,
-    /// Its surface; needed when there are several for accounts.
+    /// The surface; needed when there are several surfaces of accounts.
     #[arg(long, value_name = "NAME")]
     pub(crate) surface: Option<String>,
     /// `test` or `live`, for surfaces with a mode.
     #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
     pub(crate) mode: Option<String>,
-    /// What it may do; may be given several times.
+    /// A scope that it has; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
     #[command(flatten)]
@@ -126,7 +126,7 @@ fn change(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str,
     change.make(body, |out, account: &AccountView| show(out, account))
 }
 
-/// The password is asked for only where there is an address to log in with.
+/// A password is read only for an account with an e-mail address, which logs in.
 fn creation(args: &AccountArgs, printer: &Printer) -> Result<CreateAccount, Failure> {
     Ok(CreateAccount {
         surface: args.surface.clone(),

@@ -10,8 +10,8 @@ use super::client::path_id;
 use super::failure::{Exit, Failure};
 use crate::base::percent;
 
-/// How long `--wait` waits unless it is told: hundreds of times what healthy gateways take, and short
-/// enough that somebody with a leaked key hears in time who did not confirm.
+/// How long `--wait` waits by default. Healthy gateways need a hundredth of it. It is short enough for somebody with a leaked
+/// key, who must know soon which gateways did not confirm.
 pub(crate) const DEFAULT_WAIT: &str = "5s";
 
 /// Which part of a list.
@@ -31,7 +31,7 @@ impl Page {
         let mut query = format!("limit={}", self.limit);
         for (name, value) in filters.iter().copied().chain([("after", self.after.as_deref())]) {
             match value {
-                // Any text; everything else that lists are filtered by is an id.
+                // A subject may be any text; all other filters are ids.
                 Some(value) if name == "subject" => {
                     let mut encoded = Vec::new();
                     percent::push_query(&mut encoded, value);
@@ -50,7 +50,7 @@ pub(crate) struct KeyArgs {
     /// `test` or `live`; needed when the surface has both.
     #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
     pub(crate) mode: Option<String>,
-    /// What it may do; may be given several times.
+    /// A scope that it has; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
     /// Who acts within the tenant.
@@ -66,7 +66,7 @@ pub(crate) struct KeyArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RoleArgs {
-    /// A role it has, by id or name; may be given several times.
+    /// A role that it has, by id or name; may be given several times.
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
 }

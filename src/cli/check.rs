@@ -16,7 +16,7 @@ use super::output::{Form, Printer, style};
 struct CheckReport {
     valid: bool,
     problems: serde_json::Value,
-    /// What there would be too few descriptors for, if a gateway had the limits of this process.
+    /// A text that says what there are too few descriptors for, with the limits of this process.
     shortage: Option<String>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
     }
 }
 
-/// Notes say what will happen; only warnings count.
+/// How many warnings there are. Notes only say what will happen, and do not count.
 fn warnings(problems: &Problems) -> usize {
     problems.iter().filter(|d| d.problem.weight == Weight::Warning).count()
 }

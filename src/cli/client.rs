@@ -1,4 +1,4 @@
-//! The operator API's client: HTTP/1.1 over the gateway's Unix socket, one connection for each call.
+//! The client of the operator API: HTTP/1.1 over the Unix socket of the gateway, with one connection for each call.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::base::ids::is_valid_id;
 
 use super::failure::{Exit, Failure};
 
-/// Longer than the gateway gives an operation, so that its answer, not ours, is reported.
+/// Longer than the gateway takes for an operation, so that its own answer is reported.
 const DEADLINE: Duration = Duration::from_secs(40);
 /// Largest answer: a page of 1,000 keys is below one megabyte.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -60,18 +60,14 @@ impl OperatorClient {
         }
     }
 
-    /// Asks.
-    ///
     /// # Errors
-    /// [`Failure`]: what the gateway told, or that it is not there.
+    /// [`Failure`]: the error that the gateway answered, or that no gateway runs.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call("GET", path, Bytes::new())
     }
 
-    /// Acts.
-    ///
     /// # Errors
-    /// [`Failure`]: what the gateway told, or that it is not there.
+    /// [`Failure`]: the error that the gateway answered, or that no gateway runs.
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let mut body = serde_json::to_vec(body).unwrap_or_default();
         if body == b"null" {
@@ -170,7 +166,7 @@ async fn exchange(socket: &Path, method: &str, path: &str, body: Bytes) -> Resul
 /// which may be part of a secret that was pasted into the file.
 fn parse(text: &str) -> Result<toml::Table, usize> {
     text.parse().map_err(|_| {
-        // The parser reports mistakes in no order; what follows an open quote is one of them.
+        // The parser reports mistakes in no order, and an open quote makes several.
         let (_, errors) = toml::de::DeTable::parse_recoverable(text);
         let starts = errors.iter().filter_map(|error| Some(error.span()?.start));
         let first = starts.min().unwrap_or(0);

@@ -7,7 +7,7 @@ use crate::admin::http::Bounds;
 use crate::config::Loaded;
 use crate::snapshot::{Settings, Snapshot, StoreKind};
 
-/// The limit that is asked for where there is no hard limit: Linux grants no more unless its `fs.nr_open` was raised.
+/// The limit that is requested where there is no hard limit. Linux grants no more unless its `fs.nr_open` was raised.
 const UNLIMITED: u64 = 1_048_576;
 
 /// Descriptors of the process itself: standard streams, the store's file, files that a reload reads, look-ups of names, key
@@ -31,7 +31,7 @@ pub(crate) struct DescriptorDemand {
     upstreams: usize,
 }
 
-/// How many descriptors there are, and for what.
+/// How many descriptors there are, and how they are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DescriptorBudget {
     /// Descriptors that the process may have.
@@ -107,7 +107,7 @@ impl DescriptorBudget {
         })
     }
 
-    /// In words, what there is less of than configured; `None` if there is enough.
+    /// A text that says what there are too few descriptors for; `None` if there are enough.
     pub(crate) fn shortage(&self) -> Option<String> {
         let connections = (self.connections < self.configured).then(|| {
             format!(

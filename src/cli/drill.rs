@@ -27,13 +27,13 @@ pub(crate) struct DrillArgs {
     /// `test` or `live`; needed when the surface has both.
     #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
     pub(crate) mode: Option<String>,
-    /// What the canary may do: what the addresses need; may be given several times.
+    /// A scope of the canary, which the addresses need; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
-    /// An address to GET with the canary before and after; may be given several times.
+    /// An address that is called (GET) with the canary before and after the revocation; may be given several times.
     #[arg(long = "url", value_name = "URL")]
     pub(crate) urls: Vec<String>,
-    /// Certificates (PEM) to trust besides the system's, for https addresses.
+    /// Certificates (PEM) that are trusted for https addresses, besides those of the system.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// How long to wait for the gateways' confirmations: 500ms, 5s, at most 25s.

@@ -21,25 +21,24 @@ pub(crate) struct EventArgs {
     /// Without a position, show this many, 1 to 1000.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000), conflicts_with = "after")]
     pub(crate) limit: u16,
-    /// Go on showing what changes until interrupted.
+    /// Show new events until interrupted.
     #[arg(long)]
     pub(crate) follow: bool,
 }
 
-/// How often a follower asks for more: a person sees it as at once, and it costs the store two small
-/// reads a second.
+/// How often a follower asks for new events. People see them at once, and the store has two small reads a second.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Most events of one answer; the store caps pages at the same number.
 const PAGE: u64 = 1_000;
 
-/// Events that are not kept any more, between those before and after this line.
+/// Events that the store does not have any more, between the events before and after this line.
 #[derive(Serialize)]
 struct TrimmedEvents {
     gap: (u64, u64),
 }
 
-/// The store lost its data and began to count anew.
+/// The store lost its data and counts from zero again.
 #[derive(Serialize)]
 struct NewHistory<'a> {
     history: &'a str,
@@ -75,7 +74,7 @@ pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) 
         if !args.follow {
             return Ok(());
         }
-        // Woken early, it only asks early.
+        // A thread that wakes early only asks early.
         thread::park_timeout(PAUSE);
     }
 }

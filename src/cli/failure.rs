@@ -16,9 +16,9 @@ use super::output::Form;
 pub enum Exit {
     Done,
     Failed,
-    /// Wrong usage; the message says what would have been right.
+    /// The command or its arguments are wrong; the message says what would have been right.
     Usage,
-    /// There is no such thing.
+    /// The named record does not exist.
     NotFound,
     /// The gateway or the store is not available, or a change is not confirmed.
     Unavailable,
@@ -46,7 +46,7 @@ impl Exit {
 pub struct Failure {
     pub exit: Exit,
     pub code: String,
-    /// What people read; holds no secret.
+    /// The message for people; it holds no secret.
     pub message: String,
     /// The line of the import file that it is about, from 1.
     pub line: Option<u64>,
@@ -131,7 +131,7 @@ impl Failure {
 
     /// Writes it to standard error.
     pub(crate) fn print(&self, form: Form) {
-        // Nobody is left to tell when standard error is gone.
+        // When standard error is closed, nobody can read the failure.
         let _ = match form {
             Form::Text if self.logged => Ok(()),
             Form::Text => writeln!(io::stderr(), "error: {}", self.message),

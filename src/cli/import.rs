@@ -1,5 +1,5 @@
-//! `durward keys import`: one key from the command line, or many from a file. A mistake of a line is told by the member that
-//! has it, never by a value, which may be a key.
+//! `durward keys import`: one key from the command line, or many from a file. A mistake of a line is
+//! reported by the name of its member, never by a value, since a value may be a key.
 
 use std::io::{self, BufRead, Read as _};
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ pub(crate) struct ImportArgs {
     /// JSON lines with the names of these options as members (`scopes` is a list, or one text with spaces); `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sha256", "secret_sha256", "id", "last4", "mode", "scopes", "subject", "expires", "name"])]
     pub(crate) file: Option<PathBuf>,
-    /// The surface it is for; with a file, the default of its lines.
+    /// The surface of the key; with a file, the default of its lines.
     #[arg(long, value_name = "NAME", required_unless_present = "file")]
     pub(crate) surface: Option<String>,
-    /// Whose it is; with a file, the default of its lines.
+    /// The tenant of the key; with a file, the default of its lines.
     #[arg(long, value_name = "ID", required_unless_present = "file")]
     pub(crate) tenant: Option<String>,
     /// SHA-256 of the key, or of the publishable half, in hexadecimal.
@@ -32,10 +32,10 @@ pub(crate) struct ImportArgs {
     /// SHA-256 of the secret half, for a pair.
     #[arg(long, value_name = "HEX")]
     pub(crate) secret_sha256: Option<String>,
-    /// The id it is known by; made up when absent.
+    /// The id of the key; a new one is made when it is absent.
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,
-    /// Its last four characters, for lists.
+    /// The last four characters of the key, for lists.
     #[arg(long, value_name = "TEXT")]
     pub(crate) last4: Option<String>,
     #[command(flatten)]
@@ -81,8 +81,7 @@ pub(crate) fn run(client: &OperatorClient, args: &ImportArgs, printer: &Printer)
     printer.print(&key, |out| output::key(out, &key))
 }
 
-/// Imports line by line; a line that fails is named and the rest goes on, except when the gateway
-/// itself is not there.
+/// Imports line by line. A line that fails is reported, and the import goes on, unless no gateway answers.
 fn import_lines(client: &OperatorClient, args: &ImportArgs, file: &Path, printer: &Printer) -> Result<(), Failure> {
     let unreadable = |error: io::Error| Failure::new(Exit::Failed, format!("{} cannot be read: {error}", file.display()));
     let mut input: Box<dyn BufRead> = if file == Path::new("-") {
@@ -237,7 +236,7 @@ fn unknown_member(name: &str) -> String {
     what + &hint
 }
 
-/// Can be read only from an object in which no member stands twice.
+/// Can be read only from an object without repeated members.
 struct UniqueMembers;
 
 impl<'de> serde::Deserialize<'de> for UniqueMembers {

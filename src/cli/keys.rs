@@ -18,9 +18,9 @@ use super::wait::{self, ChangeRequest};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Make a key or a key pair; its secret is shown this once.
+    /// Make a key or a key pair; its secret is shown only now.
     Create(CreateArgs),
-    /// List keys: prefix and last four characters, never a secret.
+    /// List keys with their prefix and their last four characters, never with a secret.
     List {
         /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
@@ -28,7 +28,7 @@ pub(crate) enum KeyCommand {
         /// Only those of this surface.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
-        /// In force and found only with this pepper, whose mark `durward peppers` shows.
+        /// Only keys in force that are found with this pepper; `durward peppers` shows its mark.
         #[arg(long, value_name = "MARK")]
         pepper: Option<String>,
         #[command(flatten)]
@@ -39,46 +39,46 @@ pub(crate) enum KeyCommand {
         /// The id of the key.
         id: String,
     },
-    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
+    /// Show the secret that a service signs its webhooks with; of other keys only the hash is stored.
     Reveal {
         /// The id of the key.
         id: String,
     },
-    /// Switch a key off; `enable` switches it on again.
+    /// Disable a key until it is enabled again.
     Disable {
         /// The id of the key.
         id: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Switch a key on again.
+    /// Enable a key that was disabled.
     Enable {
         /// The id of the key.
         id: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// End a key for ever; for a leaked one say `--wait`, which shows on which gateways it has stopped.
+    /// Revoke a key for ever; with `--wait`, show which gateways refuse it already (for a leaked key).
     Revoke {
         /// The id of the key.
         id: String,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Make a key like this one and let this one end after a grace.
+    /// Make a new key like this one, and end this one after a grace.
     Rotate {
         /// The id of the key.
         id: String,
-        /// How long the old one goes on working: 45s, 90m, 12h, 30d, 2w, or 0.
+        /// How long the old key still works: 45s, 90m, 12h, 30d, 2w, or 0.
         #[arg(long, value_name = "TIME", default_value = "1h")]
         grace: String,
-        /// When the new one ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old one would have.
+        /// When the new key ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old key would have ended.
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Take over keys of which only SHA-256 hashes are known.
+    /// Import keys of which only the SHA-256 hashes are known.
     Import(ImportArgs),
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct CreateArgs {
     pub(crate) tenant: String,
     #[command(flatten)]
     pub(crate) roles: RoleArgs,
-    /// The id of the record it hangs on: when that ends, it ends.
+    /// The id of the parent; when the parent ends, the key ends too.
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
     /// What it is used for.
@@ -241,7 +241,7 @@ fn rotate(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str,
     show_rotated(done, printer, |answer, out| wait::print(printer, &waited, answer, out))
 }
 
-/// Prints a rotation by `print`; a failure of that to confirm comes after what was shown once.
+/// Prints a rotation by `print`. If `print` fails to confirm the change, the secret was shown before.
 fn show_rotated<'d>(
     done: &'d RotatedKey,
     printer: &Printer,

@@ -68,17 +68,17 @@ pub(crate) enum Command {
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
-    /// Permit the next start to begin with an empty store where the pepper is there already.
+    /// Permit the next start to begin with an empty store although the pepper exists already.
     NewStore,
     /// Run the shipped configuration with a sample upstream and show what it does.
     Demo,
-    /// Make, list and switch tenants.
+    /// Make, list, enable and disable tenants.
     #[command(subcommand)]
     Tenants(TenantCommand),
     /// Make, list, rotate and revoke keys.
     #[command(subcommand)]
     Keys(Box<KeyCommand>),
-    /// Make, list and switch accounts.
+    /// Make, list, enable, disable and revoke accounts.
     #[command(subcommand)]
     Accounts(Box<AccountCommand>),
     /// Make, list and change roles.
@@ -87,23 +87,23 @@ pub(crate) enum Command {
     /// List sessions, and end them.
     #[command(subcommand)]
     Sessions(SessionCommand),
-    /// Show what depends on each pepper, and when one can be dropped.
+    /// Show how many credentials depend on each pepper, and when a pepper can be dropped.
     Peppers {
-        /// What to do; without it, they are shown.
+        /// What to do; without it, the peppers are shown.
         #[command(subcommand)]
         command: Option<PepperCommand>,
     },
-    /// List the gateways that share the store: what each has applied, and when it was last heard of.
+    /// List the gateways that share the store, what each has applied, and when it wrote its last receipt.
     Gateways,
     /// Revoke a canary on the real system and report what every gateway did.
     Drill(DrillArgs),
-    /// Show what changed, oldest first.
+    /// Show what changed, the oldest change first.
     Events(EventArgs),
-    /// Let the running gateway read its configuration again.
+    /// Make the running gateway read its configuration again.
     Reload,
-    /// Show what the running gateway does.
+    /// Show what the running gateway serves, and whether it is ready.
     GatewayStatus,
-    /// The demo's upstream alone: answers with what it was sent.
+    /// Run only the upstream of the demo, which answers with the request it got.
     #[command(hide = true)]
     SampleUpstream {
         /// The address on which it listens.
@@ -116,7 +116,7 @@ pub(crate) enum Command {
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    // What the line says about the form counts also where the rest of it is wrong.
+    // `--json` counts also on a line that is wrong otherwise.
     let wants_json = arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -159,14 +159,14 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
     }
 }
 
-/// clap's own message says what would have been right; help and version are no mistake.
+/// Prints the message of clap, which says what would have been right. Help and version are not mistakes.
 fn usage(error: &clap::Error, form: Form) -> Exit {
     let text = error.render().to_string();
     if !error.use_stderr() {
         let _ = write!(io::stdout(), "{text}");
         return Exit::Done;
     }
-    // A word that belongs nowhere may be a password that somebody took for an argument.
+    // An unknown word may be a password that somebody gave as an argument.
     let stray = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) if !word.starts_with('-') => Some(word),
         _ => None,

@@ -1,4 +1,4 @@
-//! Reads a password from standard input: never an argument, which every process of the machine can see.
+//! Reads a password from standard input. It is never an argument, since all processes of a machine can see arguments.
 
 use std::io::{self, IsTerminal as _, Read as _};
 
@@ -10,7 +10,7 @@ use crate::issue::password::MAX_PASSWORD;
 use super::failure::{Exit, Failure};
 use super::output::Printer;
 
-/// Reads one line. A terminal is told that it is being asked.
+/// Reads one line. On a terminal, a prompt asks for it.
 pub(crate) fn read(printer: &Printer) -> Result<PlainPassword, Failure> {
     let input = io::stdin();
     if input.is_terminal() {

@@ -13,11 +13,11 @@ use super::output::{self, Printer};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PepperCommand {
-    /// Let accounts that log in be found under the first pepper, so that none depends on an older one.
+    /// Move accounts that log in to the first pepper, so that none depends on an older one.
     Move,
-    /// Drop a pepper that nothing in force depends on: gateways need it no more.
+    /// Drop a pepper on which no credential in force depends; gateways do not need it any more.
     Drop {
-        /// Its mark, which `durward peppers` shows.
+        /// The mark of the pepper, which `durward peppers` shows.
         mark: String,
     },
 }
@@ -31,7 +31,7 @@ pub(crate) fn run(client: &OperatorClient, command: Option<&PepperCommand>, prin
     printer.print(&uses, |out| table(out, &uses))
 }
 
-/// Goes on until every account was seen.
+/// Repeats the call until every account was looked at.
 fn move_all(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {
     let mut all = MovedAccounts::default();
     loop {

@@ -26,11 +26,11 @@ pub(crate) enum RoleCommand {
         /// What it is used for.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// What its holders may do; may be given several times.
+        /// A scope that its holders get; may be given several times.
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
     },
-    /// List the roles of the configuration and, with a tenant, its own.
+    /// List the roles of the configuration and, with a tenant, the roles of the tenant.
     List {
         /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
@@ -41,7 +41,7 @@ pub(crate) enum RoleCommand {
         /// The id of the role.
         id: String,
     },
-    /// Change a role of a tenant; what is not given stays.
+    /// Change a role of a tenant; only the given options change.
     Set {
         /// The id of the role.
         id: String,
@@ -51,16 +51,16 @@ pub(crate) enum RoleCommand {
         /// The new description of the role.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// Replaces all that its holders may do; may be given several times.
+        /// Replaces the scopes that its holders get; may be given several times.
         #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
         scopes: Vec<String>,
-        /// Its holders may do nothing by it any more.
+        /// Removes all scopes of the role.
         #[arg(long)]
         no_scopes: bool,
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Delete a role of a tenant; its holders lose what it allowed.
+    /// Delete a role of a tenant; its holders lose its scopes.
     Delete {
         /// The id of the role.
         id: String,

@@ -15,7 +15,7 @@ use super::wait::ChangeRequest;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
-    /// List live sessions: what hangs on an account, a key or a token, and what slides.
+    /// List sessions in force: children of an account, a key or a token, and sessions that expire when idle.
     List {
         /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
@@ -23,7 +23,7 @@ pub(crate) enum SessionCommand {
         /// Only those of this surface.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
-        /// Hanging on the record of this id.
+        /// Only children of the record with this id.
         #[arg(long, value_name = "ID")]
         parent: Option<String>,
         /// Only those of this subject.
@@ -32,12 +32,12 @@ pub(crate) enum SessionCommand {
         #[command(flatten)]
         page: Page,
     },
-    /// End one session for ever, or all that hang on a record.
+    /// Revoke one session, or all sessions of a record.
     Revoke {
         /// The id of the session.
         #[arg(required_unless_present = "all_of", conflicts_with = "all_of")]
         id: Option<String>,
-        /// End all sessions that hang on the record of this id, which itself goes on.
+        /// End all sessions of the record with this id; the record itself stays in force.
         #[arg(long, value_name = "ID")]
         all_of: Option<String>,
         #[command(flatten)]

@@ -15,7 +15,7 @@ use super::wait::ChangeRequest;
 pub(crate) enum TenantCommand {
     /// Make a tenant whose credentials are admitted.
     Create {
-        /// Your word for it; becomes the tenant header.
+        /// Your name for the tenant; services get it in the tenant header.
         id: String,
     },
     /// List tenants in the order of their ids.
@@ -27,7 +27,7 @@ pub(crate) enum TenantCommand {
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Refuse a tenant's credentials; `--wait` shows on which gateways they are refused.
+    /// Refuse the credentials of a tenant; with `--wait`, show which gateways refuse them already.
     Disable {
         /// The id of the tenant.
         id: String,

@@ -1,4 +1,4 @@
-//! `--wait`: makes a change, prints which gateways have applied it, and fails if not every one has.
+//! `--wait`: makes a change, prints which gateways have applied it, and fails unless all of them have.
 
 use std::io::{self, Write};
 
@@ -108,7 +108,7 @@ pub(crate) fn print<T>(
     judge(waited)
 }
 
-/// Fails unless everything is confirmed; says what is known and what is not.
+/// Fails unless everything is confirmed; the message says what is known and what is not.
 pub(crate) fn judge<T>(waited: &Confirmation<T>) -> Result<(), Failure> {
     doubts(waited).map_or(Ok(()), |words| Err(Failure::unconfirmed(words)))
 }

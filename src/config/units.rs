@@ -2,25 +2,18 @@
 
 use std::time::Duration;
 
+use crate::base::text;
+
 /// Reads `<number><unit>` with one of `ms`, `s`, `m`, `h`, `d`.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split(text)?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
+    text::parse_duration(text, &["ms", "s", "m", "h", "d"])
 }
 
 /// Reads a number of bytes: a bare number, or one with `B`, `KiB`, `MiB` or `GiB`.
 #[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
-    let (number, unit) = split(text)?;
+    let (number, unit) = text::split_number(text)?;
     let factor = match unit {
         "" | "B" => 1,
         "KiB" => 1 << 10,
@@ -51,12 +44,6 @@ pub fn write_size(bytes: u64) -> String {
         Some((n, unit)) => format!("{}{unit}", bytes / n),
         None => bytes.to_string(),
     }
-}
-
-fn split(text: &str) -> Option<(u64, &str)> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    Some((number.parse().ok()?, unit.trim_start_matches(' ')))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(super) async fn ask_before(
     call: &ServedCall,
     access: &mut AccessRecord,
 ) -> Result<Json, Denial> {
-    let request = match hook::question(hook, call) {
+    let request = match hook::before_request(hook, call) {
         Ok(request) => request,
         // A value of the call that cannot stand in the path names nothing that the service could have.
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => return Ok(hook::nothing(&hook.fields)),
@@ -169,7 +169,7 @@ impl Drop for TaskSlot {
 impl NotifyTask {
     async fn run_step(&self, call: ServedCall) -> Result<Issued, IssueError> {
         let mut issued = self.worker.engine.serve(call).await?;
-        let Some(HookNotification { errand: request, made }) = issued.news.take() else {
+        let Some(HookNotification { request, made }) = issued.notification.take() else {
             return Ok(issued);
         };
         let outcome = match request {

@@ -152,7 +152,6 @@ pub trait RecordStore: Send + Sync + 'static {
         })
     }
 
-    /// Reads one tenant.
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>>;
 
     /// Lists tenants in order of id, after `after`, at most `limit` (capped at 1,000).
@@ -249,7 +248,6 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Deletes a role. Who still names it holds nothing by it. Ids are never used again.
     fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>>;
 
-    /// Reads one role.
     fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>>;
 
     /// The roles of a tenant in order of id, at most [`MAX_TENANT_ROLES`](super::MAX_TENANT_ROLES).

@@ -32,7 +32,7 @@ pub use contract::{CredentialStore, FactStore, ReceiptStore, RecordStore};
 pub use filter::{CredentialFilter, CredentialPage, Ids, MAX_READ};
 pub use found::{Again, Found, FoundAgain, FoundFacts};
 pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
-pub use receipts::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, ToldEvent};
+pub use receipts::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts};
 pub use rests_on::RestsOn;
 pub use status::{StoreStatus, Writes};
 
@@ -124,11 +124,10 @@ pub const MAX_FORGOTTEN: usize = 100;
 /// A change of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialChange {
-    /// Switch off, reversible.
+    /// Until it is enabled again.
     Disable,
-    /// Switch on again.
     Enable,
-    /// End for ever.
+    /// Final: no later change brings it back.
     Revoke,
     /// Let it end at this time (rotation's grace); never later than an expiry it already has.
     ExpireAt(UnixMillis),
@@ -136,9 +135,7 @@ pub enum CredentialChange {
     ValidAfter(UnixMillis),
     /// End everything that hangs on it and was made before the step of this change, by the store's time.
     EndIssued,
-    /// Replace its roles.
     SetRoles(Vec<RoleId>),
-    /// Replace an account's password.
     SetPassword(PasswordHash),
 }
 
@@ -149,7 +146,6 @@ pub enum RoleChange {
     SetScopes(ScopeSet),
     /// Another name, and another description.
     Rename {
-        /// The new name.
         name: String,
         /// The new description, or none.
         description: Option<String>,
@@ -163,7 +159,6 @@ pub struct Event {
     pub position: Position,
     /// When the change was made, by the store's clock; `None` when the store does not know.
     pub at: Option<UnixMillis>,
-    /// What changed.
     pub subject: EventSubject,
 }
 
@@ -172,21 +167,14 @@ pub struct Event {
 pub enum EventSubject {
     /// A credential was made or changed; absences of its fingerprints end too.
     Credential {
-        /// Its id.
         id: CredentialId,
         /// What it is found by (the key's fingerprint and its id's, [`Fingerprint::of_id`]).
         fingerprints: Vec<Fingerprint>,
     },
     /// A tenant was made or changed; an absence of its own fingerprint ends too.
-    Tenant {
-        /// Its id.
-        id: TenantId,
-    },
+    Tenant { id: TenantId },
     /// A role was made, changed or deleted.
-    Role {
-        /// Its id.
-        id: RoleId,
-    },
+    Role { id: RoleId },
 }
 
 /// Most records of one list, so that an answer stays below 16 MiB.
@@ -195,15 +183,12 @@ pub const MAX_LIST: usize = 1_000;
 /// Whether a tenant's credentials are admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TenantState {
-    /// They are.
     Active,
-    /// They are refused.
     Inactive,
 }
 
 /// Who wants to hear of events (the cache). Calls are short and never block.
 pub trait EventSink: Send + Sync + 'static {
-    /// A change happened.
     fn apply(&self, event: &Event);
 
     /// Events may have been missed; nothing read before `position` may be used.

@@ -42,17 +42,14 @@ const MAX_VERSION: usize = 64;
 /// What a gateway says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Its name.
     pub id: GatewayId,
     /// Random; tells two processes of one name apart.
     pub run: u64,
-    /// The program's version.
     pub version: String,
     /// The position up to which all of its sinks have been told of every event.
     pub applied: Position,
     /// How well it hears of events.
     pub reader: ReaderState,
-    /// Oldest fact it uses.
     pub max_age: Duration,
     /// How often it looks at live streams.
     pub stream_interval: Duration,
@@ -61,7 +58,7 @@ pub struct Announcement {
 /// A point in the history of a store: what of it is contained. Not a [`Position`], which holds within
 /// one process only.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct HistoryPoint {
     /// The random name of the history; another one began when the store lost data. Empty when nothing
     /// is known.
     pub history: String,
@@ -69,7 +66,7 @@ pub struct Standing {
     pub count: u64,
 }
 
-impl Standing {
+impl HistoryPoint {
     /// Whether everything up to `other` is contained here. Positions of two histories say nothing of
     /// each other.
     #[must_use]
@@ -81,21 +78,17 @@ impl Standing {
 /// What a gateway said last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its name.
     pub id: GatewayId,
     /// Tells processes of one name apart.
     pub run: u64,
-    /// The program's version.
     pub version: String,
-    /// What it has applied.
-    pub applied: Standing,
+    pub applied: HistoryPoint,
     /// When it first said that it had applied this, by the store's clock.
     pub since: UnixMillis,
     /// When it last said anything, by the store's clock.
     pub heard_at: UnixMillis,
     /// How well it hears of events.
     pub reader: ReaderState,
-    /// Oldest fact it uses.
     pub max_age: Duration,
     /// How often it looks at live streams.
     pub stream_interval: Duration,
@@ -117,7 +110,7 @@ impl Receipt {
 
 /// Who is no longer registered and may still act on what it read before, until its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Departed {
+pub struct DepartedGateway {
     /// As it stands in the list, made printable and cut: somebody else may have written it.
     pub shown: String,
     /// When it was last heard of, by the store's clock, if its entry tells.
@@ -129,15 +122,13 @@ pub struct Departed {
 /// All gateways, read in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipts {
-    /// The store's time.
     pub now: UnixMillis,
-    /// Where the store stands.
-    pub head: Standing,
+    pub head: HistoryPoint,
     /// In order of id.
     pub gateways: Vec<Receipt>,
     /// Processes whose id another one has taken, gateways silent for [`KEPT_FOR`], and entries that cannot be
     /// read: none of them can prove any more that it is registered. In order of what is shown.
-    pub departed: Vec<Departed>,
+    pub departed: Vec<DepartedGateway>,
     /// Since when nobody can have been lost from the list, by the store's clock; `None` when nobody can have
     /// been lost ever.
     pub whole_since: Option<UnixMillis>,
@@ -157,7 +148,7 @@ impl Receipts {
     /// Whether this receipt is of a gateway that has applied everything up to `target`. What it said to
     /// another server, or of changes that the store does not have, says nothing.
     #[must_use]
-    pub fn confirms(&self, receipt: &Receipt, target: &Standing) -> bool {
+    pub fn confirms(&self, receipt: &Receipt, target: &HistoryPoint) -> bool {
         receipt.applied.contains(target)
             && receipt.applied.count <= self.head.count
             && self.whole_since.is_none_or(|since| receipt.heard_at >= since)
@@ -166,24 +157,21 @@ impl Receipts {
 
 /// One event as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToldEvent {
+pub struct LoggedEvent {
     /// Its count within the history.
     pub count: u64,
     /// When it was made, by the store's clock, if the store knows.
     pub at: Option<UnixMillis>,
-    /// What changed.
     pub subject: EventSubject,
 }
 
-/// A page of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPage {
-    /// Where the store stands.
-    pub head: Standing,
+    pub head: HistoryPoint,
     /// The oldest event that is still kept; `None` when there is none.
     pub oldest: Option<u64>,
     /// Oldest first, without a gap.
-    pub events: Vec<ToldEvent>,
+    pub events: Vec<LoggedEvent>,
 }
 
 impl EventPage {
@@ -221,8 +209,8 @@ pub(super) fn shown_version(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn at(history: &str, count: u64) -> Standing {
-        Standing {
+    fn at(history: &str, count: u64) -> HistoryPoint {
+        HistoryPoint {
             history: history.into(),
             count,
         }

@@ -11,7 +11,7 @@ use durward::admin::receipts::{ChangeSubject, Confirmation};
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::denial::Denial;
 use durward::base::ids::CredentialId;
-use durward::store::redis::{Surroundings, WaitReplicas};
+use durward::store::redis::{RedisEnvironment, WaitReplicas};
 use durward::store::{FactStore, RecordStore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
@@ -172,7 +172,7 @@ impl Gateway {
         let parts = Rc::new(RefCell::new(None));
         let opening = open(
             Rc::clone(cast),
-            Surroundings::simulated(Arc::new(SimulatedNetwork(Arc::clone(wires))), settings.seed),
+            RedisEnvironment::simulated(Arc::new(SimulatedNetwork(Arc::clone(wires))), settings.seed),
             settings.clone(),
             Arc::clone(&clock),
         );

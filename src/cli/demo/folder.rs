@@ -52,7 +52,7 @@ impl DemoFolder {
         fs::create_dir(site.folder.join("upstreams")).map_err(failed)?;
         let mut gateway = with_ports(&gateway, &ports);
         if !has_table(&gateway, "limits") {
-            // Nobody has to notice that a demo ends.
+            // No load balancer has to notice that a demo ends.
             gateway.push_str("\n[limits]\ndrain_delay = \"0s\"\n");
         }
         fs::write(site.config(), gateway).map_err(failed)?;
@@ -83,7 +83,7 @@ impl DemoFolder {
 
 impl Drop for DemoFolder {
     fn drop(&mut self) {
-        // What remains lies in the system's own temporary directory.
+        // A file that remains is in the temporary directory of the system.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -94,7 +94,7 @@ fn built_in() -> DemoFiles {
     (GATEWAY.to_owned(), vec![("escrow.toml".to_owned(), ESCROW.to_owned())])
 }
 
-/// The configuration in `here`, if there is one and a demo with it can do no harm.
+/// The configuration in `here`, if there is one with which a demo can do no harm.
 fn read_here(here: &Path, remarks: &mut Vec<String>) -> Option<DemoFiles> {
     let gateway = fs::read_to_string(here.join("gateway.toml")).ok()?;
     if let Err(why) = refuse_real(&gateway) {
@@ -113,7 +113,7 @@ fn read_here(here: &Path, remarks: &mut Vec<String>) -> Option<DemoFiles> {
     (!upstreams.is_empty()).then_some((gateway, upstreams))
 }
 
-/// A demo makes tenants and keys: it must not do so in anybody's real store, nor with real secrets.
+/// A demo makes tenants and keys. It must not do so in a real store, nor with real secrets.
 fn refuse_real(gateway: &str) -> Result<(), String> {
     let table: toml::Table = gateway.parse().map_err(|_| "it is not TOML".to_owned())?;
     let text = |table: &toml::Table, name: &str, key: &str| Some(table.get(name)?.get(key)?.as_str()?.to_owned());
@@ -157,7 +157,7 @@ fn has_table(gateway: &str, name: &str) -> bool {
 }
 
 fn with_ports(text: &str, ports: &[(u16, u16)]) -> String {
-    // All at once, or a port chosen for one would be taken for another's documented one.
+    // All ports are replaced at once, since a new port of one may be the documented port of another.
     let marked = ports.iter().fold(text.to_owned(), |text, (wanted, _)| {
         text.replace(&format!("127.0.0.1:{wanted}"), &format!("\0{wanted}\0"))
     });

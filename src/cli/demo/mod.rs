@@ -23,10 +23,10 @@ use sample_upstream::SampleUpstream;
 
 const TENANT: &str = "acme";
 
-/// How long the demo's session lives: longer than anybody looks at a demo.
+/// How long the session of the demo lives: longer than people look at a demo.
 const SESSION: Duration = Duration::from_secs(8 * 3_600);
 
-/// Runs until SIGINT or SIGTERM. What it made is removed last, after everything that uses it ended.
+/// Runs until SIGINT or SIGTERM. The folder of the demo is removed last, after everything that uses it has ended.
 pub(crate) fn run(printer: &Printer) -> Result<(), Failure> {
     let here = std::env::current_dir().unwrap_or_default();
     let (site, socket) = DemoFolder::prepare(&here)?;
@@ -35,7 +35,7 @@ pub(crate) fn run(printer: &Printer) -> Result<(), Failure> {
     }
     let failed = |error| Failure::new(Exit::Failed, format!("the sample upstream cannot be started: {error}"));
     let escrow = SampleUpstream::start(socket).map_err(failed)?;
-    // The demo's log of a start is for people, and so is its failure.
+    // The log of the demo is for people, and so is its failure.
     let running = serve::start(&site.config(), AccessLines::Stderr, printer).map_err(|failure| Failure { logged: false, ..failure })?;
     let script = DemoScript::make(&site, &OperatorClient::new(site.socket(), Path::new(&site.config())))?;
     printer.print(&script, |out| script.write(out))?;
@@ -137,7 +137,7 @@ impl DemoScript {
     }
 }
 
-/// A session as an issuer would mint it: it hangs on a key and dies with it.
+/// A session as an issuer would mint it: its parent is a key, and it ends with the key.
 fn mint_session(site: &DemoFolder, hangs_on: &str) -> Result<SessionMade, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("the demo's session cannot be made: {error}"));
     let secret = site.session_secret().map_err(|error| failed(&error))?;
@@ -222,7 +222,7 @@ fn calls(http: &str, https: &str, site: &DemoFolder, made: &Credentials) -> Vec<
     ]
 }
 
-/// How this program is called from here: by its name if that is on the path, or as it lies.
+/// How this program is called from here: by its name if its folder is on the path, or else by its path.
 fn own_name() -> String {
     let Ok(own) = std::env::current_exe() else {
         return "durward".into();

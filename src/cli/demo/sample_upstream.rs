@@ -64,7 +64,7 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let escrow = SampleUpstream::start(listener).map_err(failed)?;
-    // Whoever started it reads this line or does not need it.
+    // A closed standard error is no reason to stop.
     let _ = writeln!(io::stderr(), "sample upstream on http://{address}");
     let waited = wait_for_signal().map_err(failed);
     drop(escrow);

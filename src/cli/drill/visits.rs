@@ -1,4 +1,4 @@
-//! A drill's own requests: each on a connection of its own, so that every gateway behind an address has its turn.
+//! The requests of a drill. Each has a connection of its own, so that every gateway behind an address is reached.
 
 use std::io;
 use std::path::Path;
@@ -27,32 +27,32 @@ use crate::cli::failure::{Exit, Failure};
 /// Most addresses of one drill: each has a loop of requests of its own.
 pub(crate) const MAX_URLS: usize = 16;
 
-/// Between two requests to one address: a hundred a second tell milliseconds apart and burden nobody.
+/// The pause between two requests to one address. A hundred requests a second show milliseconds, and are no load.
 const PACE: Duration = Duration::from_millis(10);
 
-/// For one request, from the name to the answer's head.
+/// Longest time for one request, from the look-up of the name to the head of the answer.
 const VISIT: Duration = Duration::from_secs(5);
 
-/// For an address to admit the canary: a new key works at once, a cold gateway within a moment.
+/// Longest time until an address admits the canary. A new key works at once; a cold gateway takes a moment.
 const ADMISSION: Duration = Duration::from_secs(10);
 
-/// Refused for this long without a break, and by whoever answers, an address has stopped admitting.
+/// An address has stopped admitting when all its answers are refusals for this long.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// And for this many requests in a row, for an address that takes long to answer.
+/// The refusals must also be this many in a row, for an address that answers slowly.
 const REFUSALS: u32 = 10;
 
-/// An address that answers nothing but 503 for this long, after the revocation, is not waited for: two pauses
-/// of a gateway that looks for its store again.
+/// The drill does not wait for an address that answers only 503 for this long after the revocation. It is twice the pause
+/// after which a gateway looks for its store again.
 const UNAVAILABLE: Duration = Duration::from_secs(5);
 
-/// What 503 means, for whoever reads a report.
+/// What 503 means, for the reader of a report.
 pub(crate) const CANNOT_TELL: &str = "answers 503: it cannot reach its store, or is not registered there";
 
-/// Longest watch after the revocation: the bound, and time to see that it held.
+/// How long addresses are watched after the revocation: longer than the bound, to see that it holds.
 const WATCH: Duration = Duration::from_secs(75);
 
-/// An address to be asked.
+/// An address that a drill calls.
 pub(crate) struct DrillTarget {
     url: String,
     host: String,
@@ -67,15 +67,15 @@ pub(crate) struct UrlReport {
     pub(crate) url: String,
     /// Requests made since the revocation began.
     pub(crate) requests: u64,
-    /// Of these, those without an answer that says yes or no.
+    /// How many of these got no answer that admits or refuses.
     pub(crate) failures: u64,
     /// When the last request that was sent after the acknowledgement and admitted was answered, in
     /// milliseconds after it; none when no such request was admitted.
     pub(crate) last_admission_ms: Option<u64>,
     /// When a refusal arrived first, in milliseconds after the acknowledgement.
     pub(crate) first_refusal_ms: Option<u64>,
-    /// It answered 503 at the end of the drill: it admits nobody whom it has to look up, and nobody knows what
-    /// it will say later.
+    /// It answered 503 at the end of the drill. It admits no caller whom it has to look up, and what it answers later is not
+    /// known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) unavailable: bool,
     /// It went on refusing until the end of the drill.
@@ -90,7 +90,7 @@ impl UrlReport {
     }
 }
 
-/// One answer: yes, no, or neither, of which 503 is what a gateway says that cannot know.
+/// What one answer says about the canary. A gateway that cannot know answers 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum VisitOutcome {
     Admitted,
@@ -99,8 +99,8 @@ enum VisitOutcome {
     Unclear,
 }
 
-/// What one request came to, by the wall clock that the acknowledgement is told in: the gateway that
-/// was asked to revoke is on this machine.
+/// One request and its outcome. Times are of the wall clock of this machine, as is the time of the acknowledgement, since
+/// the gateway that revokes runs here.
 #[derive(Debug, Clone, Copy)]
 struct Visit {
     sent: UnixMillis,
@@ -173,7 +173,7 @@ impl DrillTarget {
             .body(Empty::<bytes::Bytes>::new())
             .map_err(io::Error::other)?;
         let mut answer = std::pin::pin!(sender.send_request(request));
-        // The body is of no interest: the connection goes with the answer's head.
+        // The head of the answer is enough; the connection is closed without its body.
         tokio::select! {
             answer = answer.as_mut() => answer.map(|a| a.status().as_u16()).map_err(io::Error::other),
             ended = connection => {
@@ -194,7 +194,7 @@ impl DrillTarget {
         }
     }
 
-    /// Asks until the canary is admitted; answers the status a stranger gets.
+    /// Calls the address until it admits the canary, and returns the status that a stranger gets.
     async fn wait_for_admission(&self, canary: &Canary) -> Result<u16, Failure> {
         let failed = |why: String| Failure::new(Exit::Failed, format!("{}: {why}; nothing was measured", self.url));
         let decoy = self.ask(&canary.field, &canary.decoy).await;
@@ -224,7 +224,7 @@ impl DrillTarget {
         }
     }
 
-    /// Asks until it has refused for a while after the revocation is over, or for as long as it may.
+    /// Calls the address until it has refused for a while after the revocation, or until the longest watch is over.
     async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> VisitLog {
         let start = instant();
         let mut log = VisitLog::default();
@@ -259,7 +259,7 @@ struct VisitLog {
     visits: Vec<Visit>,
 }
 
-/// Remembers the visits that decide: the changes of verdict and the last of each, at most.
+/// Stores the visits that decide: where the outcome changes, and the last visit before each change.
 fn record(visits: &mut Vec<Visit>, visit: Visit) {
     match visits.as_slice() {
         [.., before, last] if before.verdict == visit.verdict && last.verdict == visit.verdict => {
@@ -280,7 +280,7 @@ fn judge(status: u16, decoy: u16) -> VisitOutcome {
         401 | 403 => VisitOutcome::Refused,
         refused if refused == decoy => VisitOutcome::Refused,
         503 => VisitOutcome::Unavailable,
-        // Too many requests is no word about the credential.
+        // "Too many requests" says nothing about the credential.
         429 | 500.. => VisitOutcome::Unclear,
         _ => VisitOutcome::Admitted,
     }

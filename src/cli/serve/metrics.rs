@@ -1,4 +1,4 @@
-//! Plugs every part's figures into `/metrics`.
+//! Registers the figures of all parts for `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -84,7 +84,7 @@ fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
     );
 }
 
-/// Of the embedded store; another one has monitoring of its own.
+/// The figures of the embedded store. Other stores have monitoring of their own.
 fn register_writes(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let store = cached.clone();
     metrics.family_fn(
@@ -292,7 +292,7 @@ fn register_descriptors(metrics: &Metrics, budget: DescriptorBudget) {
         "durward_descriptors_open",
         "Files and sockets that the process has open",
         &[],
-        // Looking takes one itself.
+        // Reading the folder takes one descriptor itself.
         || std::fs::read_dir("/proc/self/fd").map_or(0, |open| (open.count() as u64).saturating_sub(1)),
     );
 }

@@ -45,7 +45,7 @@ pub(crate) struct Process {
     chores: Vec<JoinHandle<()>>,
     cached: Arc<CachedStore>,
     announcer: Arc<Announcer>,
-    /// What the store is, for the log.
+    /// Kind and place of the store, for the log.
     store: String,
     workers: usize,
     _socket: SocketName,
@@ -66,10 +66,10 @@ pub(crate) enum ServeError {
     /// The operator socket cannot be made.
     #[error("{0}")]
     Socket(#[from] SocketError),
-    /// The probes' address cannot be had.
+    /// The address of the probes is not free.
     #[error("probes cannot listen on {0}: {1}")]
     Probes(SocketAddr, std::io::Error),
-    /// A thread, or randomness, is not to be had.
+    /// The system gives no thread, or no random numbers.
     #[error("the machine refused a resource: {0}")]
     Machine(#[from] std::io::Error),
 }
@@ -89,8 +89,8 @@ impl Process {
         started
     }
 
-    /// The same. Sets `introduced` as soon as this gateway may be announced to others, so that a start that fails later can be
-    /// taken back.
+    /// Starts everything. Sets `introduced` as soon as other gateways may know of this one, so that the caller can withdraw it
+    /// if the start fails later.
     async fn start_introducing(
         loaded: Loaded,
         panics: &Panics,
@@ -102,7 +102,7 @@ impl Process {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
-        // The socket first: a second gateway on the same state must not get as far as the store.
+        // The socket comes first, since a second gateway with the same state must not reach the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let StoreParts {
             store,
@@ -209,8 +209,8 @@ impl Process {
         self.reloader.reload().await
     }
 
-    /// Stops in order: readiness off, a pause for load balancers to notice, no more connections,
-    /// what is in flight to its end or the deadline, then the operator side and the logs.
+    /// Stops in this order: readiness ends, load balancers get time to notice, no more connections are accepted, requests in
+    /// flight end or reach the deadline, then the operator side and the logs stop.
     pub(crate) async fn stop(self) {
         self.operations.readiness.draining();
         tracing::info!("draining");
@@ -226,7 +226,7 @@ impl Process {
         drop(self.stop);
         self.admin.join_all().await;
         let telemetry = self.telemetry;
-        // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
+        // Waiting for the thread of the log blocks, so it gets a thread for blocking work.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
 }
@@ -254,7 +254,7 @@ async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Store
     })
 }
 
-/// What served routes act with.
+/// The engine of routes that durward serves itself.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
     let limits = EngineLimits {
         log_in: &settings.log_in,
@@ -305,7 +305,7 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
         .collect()
 }
 
-/// What each worker has of the requests in flight, and each caller of that.
+/// How many requests in flight a worker may have, and how many of these one caller may have.
 fn in_flight_quota(settings: &Settings) -> (usize, QuotaShares) {
     let limits = &settings.limits;
     let shares = QuotaShares {
@@ -341,7 +341,7 @@ fn access_output(log: LogSettings, lines: AccessLines) -> std::io::Result<Option
     }
 }
 
-/// Opens the operator side: the socket for everything, TCP for probes alone.
+/// Serves the operator side: the socket for all operations, TCP for probes only.
 fn serve_operators(
     operations: &Arc<Operations>,
     socket: tokio::net::UnixListener,

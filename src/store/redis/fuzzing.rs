@@ -4,7 +4,7 @@
 use crate::base::fingerprint::PepperMark;
 use crate::store::redis::operations::parse_entry;
 use crate::store::redis::stream::Ending;
-use crate::store::redis::topology::{Account, Endpoint, Replication, parse_slots, replicas_of, reply_guard};
+use crate::store::redis::topology::{Endpoint, Replication, SentinelReport, parse_slots, replicas_of, reply_guard};
 
 /// Puts these bytes before every such parser, with `name` as the name of an entry in the list of gateways. If they
 /// are an ending, answers how it is written, and how that is written when it is read again: the same.
@@ -16,7 +16,7 @@ pub fn parse_bytes(name: &[u8], bytes: &[u8]) -> Option<(String, Option<String>)
     {
         let _ = Endpoint::parse("node:7000").and_then(|asked| parse_slots(&value, &asked));
         let _ = replicas_of(&value, 0);
-        let _ = Account::read(value.clone(), value);
+        let _ = SentinelReport::read(value.clone(), value);
     }
     let text = std::str::from_utf8(bytes).ok()?;
     let _ = Replication::parse(text);

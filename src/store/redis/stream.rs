@@ -9,13 +9,13 @@ use redis::{AsyncCommands, FromRedisValue};
 use crate::base::clock::Clock;
 use crate::store::events::{ReaderState, ReaderStatus};
 use crate::store::redis::operations::time_of;
-use crate::store::redis::scripts::{Head, Scripts};
-use crate::store::redis::topology::{Backoff, Fault, Link, LinkState, Retry, Whereabouts, Wire, left};
+use crate::store::redis::scripts::{Scripts, StreamHead};
+use crate::store::redis::topology::{Backoff, Link, LinkState, PrimaryLocator, RedisConnection, RetryRead, StoreFault, primary_moved};
 use crate::store::{Event, EventSink, StoreError, codec};
 
 pub(crate) use confirmations::{Confirmations, Confirmer, confirm_for_ever};
-pub(crate) use endings::{Ending, Endings, Whose};
-pub(crate) use history::{Claim, History, Known};
+pub(crate) use endings::{Ending, Endings, RecordRef};
+pub(crate) use history::{AppliedPoint, History, KnownHistory};
 
 mod confirmations;
 mod endings;
@@ -34,7 +34,7 @@ const BATCH: usize = 256;
 
 /// Reads in a row that end their connection although the store answers otherwise, until what is there
 /// is passed over: an entry too large for us, or one that is none, must not stop the stream for ever
-/// (hardening F16). Two can be the end of two connections by chance.
+/// (docs/threats.md F16). Two can be the end of two connections by chance.
 const STUCK: u32 = 3;
 
 /// Before the first entry of any stream.
@@ -44,7 +44,7 @@ const BEGINNING: &str = "0-0";
 const NO_LINK: &str = "-";
 
 /// What the reader and the store share.
-pub(crate) struct Feed {
+pub(crate) struct EventFeed {
     pub(crate) history: History,
     pub(crate) endings: Endings,
     pub(crate) status: ReaderStatus,
@@ -52,7 +52,7 @@ pub(crate) struct Feed {
     clock: Arc<dyn Clock>,
 }
 
-impl Feed {
+impl EventFeed {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             history: History::default(),
@@ -85,8 +85,8 @@ impl Feed {
 }
 
 /// Follows the stream on connections of its own, where the leader is, until the task is aborted.
-pub(crate) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabouts>, scripts: Arc<Scripts>, leader: Arc<Link>) {
-    let mut reader = Reader {
+pub(crate) async fn follow_for_ever(feed: Arc<EventFeed>, locator: Arc<PrimaryLocator>, scripts: Arc<Scripts>, leader: Arc<Link>) {
+    let mut reader = StreamReader {
         feed: Arc::clone(&feed),
         scripts,
         cursor: BEGINNING.into(),
@@ -96,24 +96,24 @@ pub(crate) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
         broken_reads: 0,
     };
     let mut leader = leader.watch();
-    let mut course = whereabouts.course();
-    let mut backoff = whereabouts.backoff();
+    let mut primary = locator.primary();
+    let mut backoff = locator.backoff();
     loop {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
         }
-        let Some(endpoint) = course.take_latest() else {
+        let Some(endpoint) = primary.take_latest() else {
             tokio::time::sleep(backoff.next()).await;
             continue;
         };
-        let error = match whereabouts.dial(&endpoint, RESPONSE_TIMEOUT).await {
+        let error = match locator.dial(&endpoint, RESPONSE_TIMEOUT).await {
             Ok(wire) => tokio::select! {
                 biased;
                 fault = reader.follow(&wire, &mut backoff) => {
-                    whereabouts.note(&fault);
+                    locator.note(&fault);
                     fault.error
                 }
-                () = left(&mut course, &endpoint) => StoreError::Unavailable("the primary is elsewhere now".into()),
+                () = primary_moved(&mut primary, &endpoint) => StoreError::Unavailable("the primary is elsewhere now".into()),
             },
             Err(error) => error,
         };
@@ -123,8 +123,8 @@ pub(crate) async fn follow_for_ever(feed: Arc<Feed>, whereabouts: Arc<Whereabout
     }
 }
 
-struct Reader {
-    feed: Arc<Feed>,
+struct StreamReader {
+    feed: Arc<EventFeed>,
     scripts: Arc<Scripts>,
     /// The stream id of the last entry read.
     cursor: String,
@@ -138,9 +138,9 @@ struct Reader {
     broken_reads: u32,
 }
 
-impl Reader {
+impl StreamReader {
     /// Returns when the connection has failed.
-    async fn follow(&mut self, wire: &Wire, backoff: &mut Backoff) -> Fault {
+    async fn follow(&mut self, wire: &RedisConnection, backoff: &mut Backoff) -> StoreFault {
         self.feed.status.set_state(ReaderState::CatchingUp);
         loop {
             let step = match self.scripts.check_primary(wire).await {
@@ -155,7 +155,7 @@ impl Reader {
     }
 
     /// Asks where the store stands, and reads what is new.
-    async fn step(&mut self, wire: &Wire) -> Result<(), Fault> {
+    async fn step(&mut self, wire: &RedisConnection) -> Result<(), StoreFault> {
         let head = self.scripts.head(wire, &self.cursor).await?;
         self.feed.heard();
         let Some(mut head) = head else {
@@ -193,7 +193,7 @@ impl Reader {
         }
         let entries = match self.read(wire, &self.cursor).await {
             // It ended by itself, not by our patience: perhaps by what it was about to bring.
-            Err(fault) if fault.retry == Retry::Elsewhere || matches!(fault.error, StoreError::Corrupt(_)) => {
+            Err(fault) if fault.retry == RetryRead::Elsewhere || matches!(fault.error, StoreError::Corrupt(_)) => {
                 self.broken_reads += 1;
                 return Err(fault);
             }
@@ -216,20 +216,20 @@ impl Reader {
 
     /// Whether what was read last is not in the stream (any more) as it was read: the store was
     /// promoted from a replica that had not received it, or has trimmed it away.
-    fn is_another_branch(&self, head: &Head) -> bool {
+    fn is_another_branch(&self, head: &StreamHead) -> bool {
         let goes_on = head.counter != self.feed.history.known().applied || head.link == self.link;
         self.cursor != BEGINNING && (head.at_cursor != self.at_cursor || !goes_on)
     }
 
     /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
-    /// their age and end when another history begins (hardening F14); look-ups fail meanwhile.
-    async fn wait_for_data(&mut self, wire: &Wire) -> Result<(), Fault> {
+    /// their age and end when another history begins (docs/threats.md F14); look-ups fail meanwhile.
+    async fn wait_for_data(&mut self, wire: &RedisConnection) -> Result<(), StoreFault> {
         self.saw_nothing = true;
         self.feed.status.set_state(ReaderState::Live);
         self.read(wire, BEGINNING).await.map(|_| ())
     }
 
-    async fn read(&self, wire: &Wire, cursor: &str) -> Result<Vec<Entry>, Fault> {
+    async fn read(&self, wire: &RedisConnection, cursor: &str) -> Result<Vec<StreamEntry>, StoreFault> {
         let options = StreamReadOptions::default()
             .count(BATCH)
             .block(usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX));
@@ -237,11 +237,11 @@ impl Reader {
         let reply: Option<StreamReadReply> = connection
             .xread_options(&[self.scripts.events_key()], &[cursor], &options)
             .await
-            .map_err(|e| Fault::of(&e))?;
+            .map_err(|e| StoreFault::of(&e))?;
         let streams = reply.map(|r| r.keys).unwrap_or_default();
         let entries = streams.into_iter().flat_map(|stream| stream.ids);
         Ok(entries
-            .map(|entry| Entry {
+            .map(|entry| StreamEntry {
                 counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
                 event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
                 ending: entry.map.get("x").and_then(|x| String::from_redis_value_ref(x).ok()),
@@ -252,7 +252,7 @@ impl Reader {
     }
 
     /// Hands one event on; `None` when it does not follow the last one or does not decode.
-    fn apply(&mut self, entry: Entry) -> Option<()> {
+    fn apply(&mut self, entry: StreamEntry) -> Option<()> {
         let known = self.feed.history.known();
         let counter = entry.counter.filter(|counter| *counter == known.applied + 1)?;
         let event = Event {
@@ -270,7 +270,7 @@ impl Reader {
         }
         if let Some(text) = entry.ending {
             // One that cannot be read is an entry that cannot be trusted, not a change without one.
-            self.feed.endings.note(Whose::of(&event.subject), Ending::parse(&text)?);
+            self.feed.endings.note(RecordRef::of(&event.subject), Ending::parse(&text)?);
         }
         // Before the sinks are told: an announcement that this was applied must be able to prove it.
         self.feed.history.note_read(&entry.id, counter, &self.link);
@@ -285,7 +285,7 @@ impl Reader {
 
     /// Something was missed, or may have been: everything read so far is forgotten, and reading
     /// begins again at a point known for certain.
-    fn restart(&mut self, head: &Head) {
+    fn restart(&mut self, head: &StreamHead) {
         let Some(position) = self.feed.history.restart(head) else {
             return;
         };
@@ -302,7 +302,7 @@ impl Reader {
 }
 
 /// One entry of the stream, not trusted yet.
-struct Entry {
+struct StreamEntry {
     id: String,
     counter: Option<u64>,
     event: Option<Vec<u8>>,
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_feed_begins_lost_and_at_the_start() {
-        let feed = Feed::new(Arc::new(SystemClock));
+        let feed = EventFeed::new(Arc::new(SystemClock));
         assert_eq!(feed.status.state(), ReaderState::Lost);
         assert_eq!(feed.status.applied(), Position(0));
     }

@@ -5,30 +5,27 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Parent};
 use crate::store::change::{At, Outcome};
-use crate::store::redis::scripts::{ChangedCredential, Creation, Kind, NewCredential, Refusal, Written};
-use crate::store::redis::stream::{Ending, Whose};
+use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, ChangedCredential, CreateCall, NewCredential, RecordKind};
+use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::rests_on::check_epoch;
 use crate::store::{ChangeError, CredentialChange, EventSubject, NewRecords, StoreError, change, codec};
 
-use super::{Session, TRIES, contended, encode_event, nothing_written};
+use super::{StoreCall, TRIES, contended, encode_event, nothing_written};
 
 /// What a new record hangs on, as it was read: decoded, and as bytes.
-type Chain = Vec<(CredentialRecord, Vec<u8>)>;
+type AncestorChain = Vec<(CredentialRecord, Vec<u8>)>;
 
 /// Everything that a creation depends on, as it was read at one moment.
-struct Basis {
-    /// The store's time.
+struct CreationBasis {
     time: UnixMillis,
     /// The credentials to be changed and those it rests on, with what was seen to end laid over them.
     credentials: Vec<(CredentialRecord, Vec<u8>)>,
     /// All records as they stand in the store.
-    stored: Vec<(Kind, String, Vec<u8>)>,
+    stored: Vec<(RecordKind, String, Vec<u8>)>,
 }
 
-/// Credentials to be changed.
 #[derive(Default)]
-struct Changed {
-    /// As they will be.
+struct ChangedRecords {
     records: Vec<CredentialRecord>,
     /// What is to be written, for those that are not so already.
     writes: Vec<ChangedCredential>,
@@ -36,8 +33,7 @@ struct Changed {
     watermark: Option<UnixMillis>,
 }
 
-impl Session {
-    /// The store's time.
+impl StoreCall {
     pub(crate) async fn time(&self) -> Result<UnixMillis, StoreError> {
         let live = self.writer()?;
         let time = self.shared.scripts.time(&live.wire).await;
@@ -60,7 +56,7 @@ impl Session {
             if new.tenant.is_none() && records.is_empty() && changed.writes.is_empty() {
                 return self.confirm(changed.records).await;
             }
-            let mut creation = Creation {
+            let mut creation = CreateCall {
                 tenant_record: Vec::new(),
                 tenant_event: encode_event(&EventSubject::Tenant { id: owner.clone() })?,
                 unchanged: self.check_parents(&records, &basis).await?,
@@ -79,32 +75,32 @@ impl Session {
             let live = self.changer().map_err(nothing_written)?;
             let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
             match self.settle_change(&live, written)? {
-                Written::At(counter) => {
+                ChangeReply::At(counter) => {
                     for changed in creation.changes {
-                        self.shared.feed.endings.note(Whose::Credential(changed.id), changed.ending);
+                        self.shared.feed.endings.note(RecordRef::Credential(changed.id), changed.ending);
                     }
                     let written = records.into_iter().chain(changed.records).collect();
                     return self.acknowledge(&live, counter, written).await;
                 }
-                Written::Refused(Refusal::Stale) => {}
-                Written::Refused(refusal) => return Err(refused(refusal, &creation, &records)),
+                ChangeReply::Refused(ChangeRefusal::Stale) => {}
+                ChangeReply::Refused(refusal) => return Err(refused(refusal, &creation, &records)),
             }
         }
         Err(contended())
     }
 
     /// What is to be changed and what all of it rests on, at one moment. Nothing is asked where there is neither.
-    async fn read_basis(&self, new: &NewRecords) -> Result<Basis, ChangeError> {
-        let mut asked: Vec<(Kind, &str)> = change::changed_ids(&new.changes)
+    async fn read_basis(&self, new: &NewRecords) -> Result<CreationBasis, ChangeError> {
+        let mut asked: Vec<(RecordKind, &str)> = change::changed_ids(&new.changes)
             .into_iter()
-            .map(|id| (Kind::Credentials, id.as_str()))
+            .map(|id| (RecordKind::Credentials, id.as_str()))
             .collect();
         let changed = asked.len();
         let rests_on = &new.rests_on;
-        asked.extend(rests_on.credentials.iter().map(|(id, _)| (Kind::Credentials, id.as_str())));
-        asked.extend(rests_on.tenants.iter().map(|(id, _)| (Kind::Tenants, id.as_str())));
-        asked.extend(rests_on.roles.iter().map(|(id, _)| (Kind::Roles, id.as_str())));
-        let mut basis = Basis {
+        asked.extend(rests_on.credentials.iter().map(|(id, _)| (RecordKind::Credentials, id.as_str())));
+        asked.extend(rests_on.tenants.iter().map(|(id, _)| (RecordKind::Tenants, id.as_str())));
+        asked.extend(rests_on.roles.iter().map(|(id, _)| (RecordKind::Roles, id.as_str())));
+        let mut basis = CreationBasis {
             time: UnixMillis(0),
             credentials: Vec::new(),
             stored: Vec::new(),
@@ -134,10 +130,10 @@ impl Session {
 
     /// Keeps a record that was read, and answers its epoch. One that this gateway has seen end, in a store that
     /// has lost that, is not what anybody may rest on.
-    fn keep(&self, basis: &mut Basis, (kind, id): (Kind, &str), bytes: &[u8]) -> Result<u64, ChangeError> {
+    fn keep(&self, basis: &mut CreationBasis, (kind, id): (RecordKind, &str), bytes: &[u8]) -> Result<u64, ChangeError> {
         let endings = &self.shared.feed.endings;
         let (own, epoch, whole) = match kind {
-            Kind::Credentials => {
+            RecordKind::Credentials => {
                 let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
                 let mut record = stored.clone();
                 endings.restrict_credential(&mut record);
@@ -145,11 +141,11 @@ impl Session {
                 basis.credentials.push((record, bytes.to_vec()));
                 kept
             }
-            Kind::Tenants => {
+            RecordKind::Tenants => {
                 let stored = codec::decode_tenant(bytes).map_err(StoreError::from)?;
                 (stored.id.as_str().to_owned(), stored.epoch, !endings.restricts_tenant(&stored))
             }
-            Kind::Roles => {
+            RecordKind::Roles => {
                 let stored = codec::decode_role(bytes).map_err(StoreError::from)?;
                 (stored.id.as_str().to_owned(), stored.epoch, !endings.restricts_role(&stored))
             }
@@ -162,7 +158,11 @@ impl Session {
     }
 
     /// Whether the new records may hang on what they name; answers every ancestor as it was read.
-    async fn check_parents(&self, records: &[CredentialRecord], basis: &Basis) -> Result<Vec<(Kind, String, Vec<u8>)>, ChangeError> {
+    async fn check_parents(
+        &self,
+        records: &[CredentialRecord],
+        basis: &CreationBasis,
+    ) -> Result<Vec<(RecordKind, String, Vec<u8>)>, ChangeError> {
         let mut ancestors = Vec::new();
         for (made, record) in records.iter().enumerate() {
             let Some(parent) = record.parent() else { continue };
@@ -174,7 +174,7 @@ impl Session {
                     None => self.chain_from(outside).await.map_err(nothing_written)?,
                 };
                 for (ancestor, bytes) in found {
-                    ancestors.push((Kind::Credentials, ancestor.id.as_str().to_owned(), bytes));
+                    ancestors.push((RecordKind::Credentials, ancestor.id.as_str().to_owned(), bytes));
                     chain.push(ancestor);
                 }
             }
@@ -184,7 +184,7 @@ impl Session {
     }
 
     /// A record and what it hangs on, at one moment; empty when there is no such record.
-    async fn chain_from(&self, parent: &Parent) -> Result<Chain, StoreError> {
+    async fn chain_from(&self, parent: &Parent) -> Result<AncestorChain, StoreError> {
         let fingerprint = Fingerprint::of_id(&parent.surface, &parent.id);
         let live = self.writer()?;
         let reply = self.shared.scripts.find(&live.wire, &fingerprint).await;
@@ -203,8 +203,8 @@ impl Session {
 }
 
 /// A chain from among the records that were read, if all of it is there.
-fn chain_in(basis: &Basis, parent: &Parent) -> Option<Chain> {
-    let mut chain: Chain = Vec::new();
+fn chain_in(basis: &CreationBasis, parent: &Parent) -> Option<AncestorChain> {
+    let mut chain: AncestorChain = Vec::new();
     let mut next = Some(parent);
     while let Some(wanted) = next.take() {
         if chain.len() > MAX_ANCESTORS {
@@ -217,9 +217,9 @@ fn chain_in(basis: &Basis, parent: &Parent) -> Option<Chain> {
 }
 
 /// What is to be changed, as it will be.
-fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &Basis, now: UnixMillis) -> Result<Changed, ChangeError> {
+fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &CreationBasis, now: UnixMillis) -> Result<ChangedRecords, ChangeError> {
     let mut owner = owner.cloned();
-    let mut changed = Changed::default();
+    let mut changed = ChangedRecords::default();
     let at = At {
         now,
         watermark: UnixMillis(basis.time.0.saturating_add(1)),
@@ -231,7 +231,7 @@ fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &Basis, now: Un
         let found = basis
             .stored
             .iter()
-            .find(|(kind, own, _)| *kind == Kind::Credentials && own == id.as_str());
+            .find(|(kind, own, _)| *kind == RecordKind::Credentials && own == id.as_str());
         let (_, _, bytes) = found.ok_or_else(|| change::no_credential(id))?;
         let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
         // A store that has lost changes holds more than is left: a change of that goes over what is left, or it
@@ -269,17 +269,17 @@ fn encode_new(record: &CredentialRecord) -> Result<NewCredential, ChangeError> {
     })
 }
 
-fn refused(refusal: Refusal, creation: &Creation, records: &[CredentialRecord]) -> ChangeError {
+fn refused(refusal: ChangeRefusal, creation: &CreateCall, records: &[CredentialRecord]) -> ChangeError {
     let tenant = &creation.tenant;
     match (refusal, records) {
-        (Refusal::NoTenant, _) => change::no_tenant(tenant),
-        (Refusal::TenantTaken, _) => change::tenant_taken(tenant),
-        (Refusal::IdTaken, [only]) => change::id_taken(&only.id),
-        (Refusal::IdTaken, _) => ChangeError::Taken("a credential with one of these ids exists already".into()),
-        (Refusal::FingerprintTaken, _) => change::fingerprint_taken(),
-        (Refusal::TooManyChildren, _) => change::too_many_children(creation.limits),
-        (Refusal::TooManyCredentials, _) => change::too_many_credentials(tenant, creation.limits),
-        (Refusal::Stale | Refusal::Full, _) => contended(),
+        (ChangeRefusal::NoTenant, _) => change::no_tenant(tenant),
+        (ChangeRefusal::TenantTaken, _) => change::tenant_taken(tenant),
+        (ChangeRefusal::IdTaken, [only]) => change::id_taken(&only.id),
+        (ChangeRefusal::IdTaken, _) => ChangeError::Taken("a credential with one of these ids exists already".into()),
+        (ChangeRefusal::FingerprintTaken, _) => change::fingerprint_taken(),
+        (ChangeRefusal::TooManyChildren, _) => change::too_many_children(creation.limits),
+        (ChangeRefusal::TooManyCredentials, _) => change::too_many_credentials(tenant, creation.limits),
+        (ChangeRefusal::Stale | ChangeRefusal::Full, _) => contended(),
     }
 }
 

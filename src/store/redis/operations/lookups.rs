@@ -9,33 +9,32 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::CredentialRecord;
-use crate::store::redis::scripts::Stored;
-use crate::store::redis::stream::{Endings, History, Known};
-use crate::store::redis::topology::{Fault, Link, Live, Retry, reply_guard};
+use crate::store::redis::scripts::StoredRecord;
+use crate::store::redis::stream::{Endings, History, KnownHistory};
+use crate::store::redis::topology::{Link, LiveLink, RetryRead, StoreFault, reply_guard};
 use crate::store::{Found, FoundFacts, StoreError, change, codec};
 
-use super::{Session, settle};
+use super::{StoreCall, settle};
 
 /// How long one connection may take to answer a look-up before the other one is asked too. Far above
 /// a healthy round trip, so that a healthy store is asked once; far enough below the look-up deadline
-/// for the second answer to arrive (hardening F5).
+/// for the second answer to arrive (docs/threats.md F5).
 const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
 /// The part of a look-up's deadline that it waits for this gateway to be registered again: what is left is
 /// for the reason to be told.
 const PATIENCE_TO_BE_LISTED: f64 = 0.8;
 
-/// What one connection answered.
-type Answered = Result<Found, Fault>;
+type LookupResult = Result<Found, StoreFault>;
 
-impl Session {
+impl StoreCall {
     /// What one fingerprint leads to. A look-up that finds this gateway not registered waits until it is again, and
     /// asks once more.
     pub(crate) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
         let registration = &self.shared.registration;
         let written = registration.written();
         let answered = match self.find_now(fingerprint).await {
-            Err(fault) if fault.retry == Retry::Registered => {
+            Err(fault) if fault.retry == RetryRead::Registered => {
                 let patience = self.shared.lookup_timeout.mul_f64(PATIENCE_TO_BE_LISTED);
                 registration.renew(written, patience).await?;
                 self.find_now(fingerprint).await
@@ -55,7 +54,7 @@ impl Session {
             Err(error) => return asked.iter().map(|_| Err(error.clone())).collect(),
         };
         let settled = asked.iter().zip(answered).map(async |(fingerprint, answered)| match answered {
-            Err(fault) if fault.retry != Retry::No => self.find(fingerprint).await,
+            Err(fault) if fault.retry != RetryRead::No => self.find(fingerprint).await,
             answered => answered.map_err(|fault| fault.error),
         });
         join_all(settled).await
@@ -65,7 +64,7 @@ impl Session {
     ///
     /// # Errors
     /// There is no connection.
-    async fn find_all_now(&self, asked: &[Fingerprint]) -> Result<Vec<Answered>, StoreError> {
+    async fn find_all_now(&self, asked: &[Fingerprint]) -> Result<Vec<LookupResult>, StoreError> {
         let (link, live) = self.shared.reader_soon().await?;
         let mut first = pin!(self.find_all_on(&link, &live, asked));
         let answered = tokio::time::timeout(HEDGE_AFTER, &mut first).await.ok();
@@ -98,13 +97,13 @@ impl Session {
     ///
     /// # Errors
     /// When nothing was answered at all.
-    async fn find_all_on(&self, link: &Link, live: &Live, asked: &[Fingerprint]) -> Result<Vec<Answered>, StoreError> {
+    async fn find_all_on(&self, link: &Link, live: &LiveLink, asked: &[Fingerprint]) -> Result<Vec<LookupResult>, StoreError> {
         // Before the question is sent: what is known afterwards may be younger than the answer.
         let primary_at = self.primary_at(live).await?;
         let known = self.shared.feed.history.known();
         let replies = match self.shared.scripts.find_all(&live.wire, asked).await {
             Ok(replies) => replies,
-            Err(error) => return settle(link, live, Err(Fault::of(&error))).map_err(|fault| fault.error),
+            Err(error) => return settle(link, live, Err(StoreFault::of(&error))).map_err(|fault| fault.error),
         };
         let judged = asked.iter().zip(replies).map(|(fingerprint, reply)| {
             let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
@@ -115,12 +114,12 @@ impl Session {
 
     /// Asks one connection, and the other one too when the first breaks, is slow or answers about somebody
     /// else: neither says anything about the store. All within the deadline of the caller.
-    async fn find_now(&self, fingerprint: &Fingerprint) -> Answered {
-        let (link, live) = self.shared.reader_soon().await.map_err(Fault::kept)?;
+    async fn find_now(&self, fingerprint: &Fingerprint) -> LookupResult {
+        let (link, live) = self.shared.reader_soon().await.map_err(StoreFault::kept)?;
         let mut first = pin!(self.find_on(&link, &live, fingerprint));
         let doubt = match tokio::time::timeout(HEDGE_AFTER, &mut first).await {
             Ok(Ok(found)) => return Ok(found),
-            Ok(Err(fault)) if !matches!(fault.retry, Retry::Elsewhere | Retry::Compare) => return Err(fault),
+            Ok(Err(fault)) if !matches!(fault.retry, RetryRead::Elsewhere | RetryRead::Compare) => return Err(fault),
             Ok(Err(fault)) => Some(fault),
             Err(_) => None,
         };
@@ -142,15 +141,15 @@ impl Session {
         let (found, wrong) = compare(one, two);
         for (wrong, link, live) in [(wrong.0, &link, &live), (wrong.1, &other, &other_live)] {
             if wrong {
-                link.settle(live, &Fault::swapped());
+                link.settle(live, &StoreFault::swapped());
             }
         }
         found
     }
 
-    async fn find_on(&self, link: &Link, live: &Live, fingerprint: &Fingerprint) -> Answered {
+    async fn find_on(&self, link: &Link, live: &LiveLink, fingerprint: &Fingerprint) -> LookupResult {
         // Before the question is sent: what is known afterwards may be younger than the answer.
-        let primary_at = self.primary_at(live).await.map_err(Fault::kept)?;
+        let primary_at = self.primary_at(live).await.map_err(StoreFault::kept)?;
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
@@ -160,9 +159,9 @@ impl Session {
 
 /// The first answer of two; when one fails, the other's too.
 async fn either(
-    mut one: Pin<&mut impl Future<Output = Answered>>,
-    mut other: Pin<&mut impl Future<Output = Answered>>,
-) -> (Option<Answered>, Option<Answered>) {
+    mut one: Pin<&mut impl Future<Output = LookupResult>>,
+    mut other: Pin<&mut impl Future<Output = LookupResult>>,
+) -> (Option<LookupResult>, Option<LookupResult>) {
     tokio::select! {
         biased;
         first = &mut one => match first {
@@ -181,12 +180,12 @@ async fn either(
 /// An answer about somebody else is the store's if both connections bring the same one: it is an error of
 /// this credential only. If the other one brings an answer, or another person, a connection is wrong. If the
 /// other one brings nothing, it is not known, and one wrong record must not cost a connection.
-fn compare(one: Option<Answered>, two: Option<Answered>) -> (Answered, (bool, bool)) {
-    let is_doubtful = |answered: &Answered| matches!(answered, Err(fault) if fault.retry == Retry::Compare);
+fn compare(one: Option<LookupResult>, two: Option<LookupResult>) -> (LookupResult, (bool, bool)) {
+    let is_doubtful = |answered: &LookupResult| matches!(answered, Err(fault) if fault.retry == RetryRead::Compare);
     let (one, two) = match (one, two) {
         (Some(one), Some(two)) => (one, two),
         (Some(only), None) | (None, Some(only)) => return (only, (false, false)),
-        (None, None) => return (Err(Fault::malformed()), (false, false)),
+        (None, None) => return (Err(StoreFault::malformed()), (false, false)),
     };
     let doubtful = (is_doubtful(&one), is_doubtful(&two));
     match (one, two) {
@@ -217,7 +216,7 @@ pub(crate) struct LedTo {
     /// Under which ids the records stand, in words, to be named when they cannot be read.
     ids: String,
     /// The credential and what it hangs on; none when the index names a tenant itself.
-    pub(crate) records: Vec<Stored>,
+    pub(crate) records: Vec<StoredRecord>,
     roles: Vec<Option<Vec<u8>>>,
 }
 
@@ -225,12 +224,12 @@ impl FindReply {
     /// Reads the list a script answered to the look-up of this fingerprint.
     ///
     /// # Errors
-    /// When it has another form, or is the answer to somebody else's question (hardening C3): facts name
+    /// When it has another form, or is the answer to somebody else's question (docs/threats.md C3): facts name
     /// whom they are about, but an absence would be anybody's.
-    pub(crate) fn read(words: Vec<Option<Vec<u8>>>, fingerprint: &Fingerprint) -> Result<Self, Fault> {
-        let reply = Self::parse(words).ok_or_else(Fault::malformed)?;
+    pub(crate) fn read(words: Vec<Option<Vec<u8>>>, fingerprint: &Fingerprint) -> Result<Self, StoreFault> {
+        let reply = Self::parse(words).ok_or_else(StoreFault::malformed)?;
         if reply.asked != fingerprint.to_hex() {
-            return Err(Fault::swapped());
+            return Err(StoreFault::swapped());
         }
         Ok(reply)
     }
@@ -270,9 +269,9 @@ impl FindReply {
 /// Whatever is not an answer to exactly this question.
 pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
     reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
-    let value = redis::parse_redis_value(bytes).map_err(|error| Fault::of(&error).error)?;
-    let value = value.extract_error().map_err(|error| Fault::of(&error).error)?;
-    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| Fault::malformed().error)?;
+    let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
+    let value = value.extract_error().map_err(|error| StoreFault::of(&error).error)?;
+    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| StoreFault::malformed().error)?;
     let reply = FindReply::read(words, fingerprint).map_err(|fault| fault.error)?;
     let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
     found.map(|found| found.facts).map_err(|fault| fault.error)
@@ -280,9 +279,9 @@ pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<Fou
 
 /// Turns a reply into facts, with everything seen to end laid over them, or into the reason why it
 /// cannot be trusted.
-pub(crate) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings, reply: FindReply) -> Result<Found, Fault> {
+pub(crate) fn judge(fingerprint: &Fingerprint, known: &KnownHistory, endings: &Endings, reply: FindReply) -> Result<Found, StoreFault> {
     if !known.is_followed_by(&reply.history, reply.position) {
-        return Err(Fault::kept(StoreError::Unavailable(
+        return Err(StoreFault::kept(StoreError::Unavailable(
             "it has lost changes this gateway has seen; reading it again".into(),
         )));
     }
@@ -297,10 +296,10 @@ pub(crate) fn judge(fingerprint: &Fingerprint, known: &Known, endings: &Endings,
         });
     };
     let ids = led_to.ids.clone();
-    let mut facts = facts_of(led_to).map_err(|error| Fault::kept(naming(&ids, error)))?;
+    let mut facts = facts_of(led_to).map_err(|error| StoreFault::kept(naming(&ids, error)))?;
     if !change::answers(&facts.credential, fingerprint) {
-        // Either the index is wrong or this reply was meant for somebody else (hardening C3).
-        return Err(Fault::about_another(StoreError::Corrupt(format!(
+        // Either the index is wrong or this reply was meant for somebody else (docs/threats.md C3).
+        return Err(StoreFault::about_another(StoreError::Corrupt(format!(
             "the index of fingerprints leads to the credential {} of the tenant {}, which is found by another one",
             facts.credential.id, facts.credential.tenant
         ))));
@@ -345,7 +344,7 @@ fn facts_of(led_to: LedTo) -> Result<FoundFacts, StoreError> {
 }
 
 /// A stored credential with its last use laid over.
-fn record_of((bytes, used): Stored) -> Result<Option<CredentialRecord>, StoreError> {
+fn record_of((bytes, used): StoredRecord) -> Result<Option<CredentialRecord>, StoreError> {
     let Some(bytes) = bytes else { return Ok(None) };
     let record = codec::decode_credential(&bytes)?;
     let used = used.map(|used| {
@@ -358,15 +357,15 @@ fn record_of((bytes, used): Stored) -> Result<Option<CredentialRecord>, StoreErr
 }
 
 /// A credential that stands under this id.
-pub(crate) fn credential_of(id: &str, stored: Stored) -> Result<Option<CredentialRecord>, StoreError> {
+pub(crate) fn credential_of(id: &str, stored: StoredRecord) -> Result<Option<CredentialRecord>, StoreError> {
     match record_of(stored)? {
         Some(record) if record.id.as_str() != id => Err(StoreError::Corrupt("a credential stands under another id".into())),
         record => Ok(record),
     }
 }
 
-fn corrupt(what: &str) -> Fault {
-    Fault::kept(StoreError::Corrupt(what.into()))
+fn corrupt(what: &str) -> StoreFault {
+    StoreFault::kept(StoreError::Corrupt(what.into()))
 }
 
 #[cfg(test)]
@@ -374,7 +373,7 @@ mod tests {
     use super::*;
     use crate::base::principal::Position;
 
-    fn found() -> Answered {
+    fn found() -> LookupResult {
         Ok(Found {
             position: Position(1),
             primary_at: None,
@@ -382,12 +381,12 @@ mod tests {
         })
     }
 
-    fn about(whom: &str) -> Answered {
-        Err(Fault::about_another(StoreError::Corrupt(whom.into())))
+    fn about(whom: &str) -> LookupResult {
+        Err(StoreFault::about_another(StoreError::Corrupt(whom.into())))
     }
 
-    fn away() -> Answered {
-        Err(Fault::kept(StoreError::Unavailable("away".into())))
+    fn away() -> LookupResult {
+        Err(StoreFault::kept(StoreError::Unavailable("away".into())))
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use crate::decide::rate::{LimitKey, Rate, RateVerdict};
 use crate::store::StoreError;
 use crate::store::redis::scripts::{ADMIT, script};
-use crate::store::redis::topology::{Duty, Fault, Link, Live};
+use crate::store::redis::topology::{Link, LinkRole, LiveLink, StoreFault};
 use crate::store::redis::{RedisStore, spawn_link};
 
 /// Deadline of one command on this connection; callers wait less. Beyond it the connection is not
@@ -39,9 +39,14 @@ impl RedisStore {
     /// Shared counts in the same Redis. They keep their connection by themselves.
     #[must_use]
     pub fn counts(&self) -> SharedCounts {
-        let link = Arc::new(Link::new(&self.shared.whereabouts, COMMAND_TIMEOUT));
+        let link = Arc::new(Link::new(&self.shared.locator, COMMAND_TIMEOUT));
         SharedCounts {
-            task: spawn_link(&self.control, &link, &self.shared.scripts, Duty::Follow(self.shared.writer.watch())),
+            task: spawn_link(
+                &self.control,
+                &link,
+                &self.shared.scripts,
+                LinkRole::Follow(self.shared.writer.watch()),
+            ),
             link,
             control: self.control.clone(),
             script: Arc::new(script(ADMIT)),
@@ -60,7 +65,7 @@ impl SharedCounts {
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] when something else stands under the key.
     pub async fn admit(&self, key: LimitKey, rate: Rate) -> Result<RateVerdict, StoreError> {
         let live = self.link.live().ok_or_else(|| self.link.last_error())?;
-        let place = Place::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
+        let place = QuestionPermit::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
         let (link, script) = (Arc::clone(&self.link), Arc::clone(&self.script));
         let key = format!("{}{}", self.prefix, key.to_hex());
         // The connection's timers belong to the control runtime, whichever worker asks.
@@ -79,7 +84,7 @@ impl Drop for SharedCounts {
     }
 }
 
-async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -> Result<RateVerdict, StoreError> {
+async fn ask(link: &Link, live: &LiveLink, script: &Script, key: &str, rate: Rate) -> Result<RateVerdict, StoreError> {
     let mut wire = live.wire.connection.clone();
     let answer: Result<(u8, u32, u64), redis::RedisError> = script
         .key(key)
@@ -98,7 +103,7 @@ async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -
             retry_after: Duration::from_millis(millis.clamp(1, rate.period_millis())),
         }),
         Err(error) => {
-            let fault = Fault::of(&error);
+            let fault = StoreFault::of(&error);
             link.settle(live, &fault);
             Err(fault.error)
         }
@@ -106,16 +111,16 @@ async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -
 }
 
 /// A question's place; given back when dropped.
-struct Place(Arc<AtomicUsize>);
+struct QuestionPermit(Arc<AtomicUsize>);
 
-impl Place {
+impl QuestionPermit {
     fn take(questions: &Arc<AtomicUsize>) -> Option<Self> {
         let place = Self(Arc::clone(questions));
         (questions.fetch_add(1, Ordering::Relaxed) < MAX_QUESTIONS).then_some(place)
     }
 }
 
-impl Drop for Place {
+impl Drop for QuestionPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::principal::CredentialState;
-use crate::store::redis::Shared;
-use crate::store::redis::stream::{Ending, Whose};
+use crate::store::redis::RedisCore;
+use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::{ChangeError, CredentialChange, RoleChange, StoreError, TenantState};
 
-use super::Session;
+use super::StoreCall;
 
 /// Between two walks over all endings; each is a read of every record.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Restores whatever may have been lost, whenever that is suspected, until its task is aborted.
-pub(crate) async fn restore_for_ever(shared: Arc<Shared>) {
+pub(crate) async fn restore_for_ever(shared: Arc<RedisCore>) {
     let mut suspicions = shared.feed.endings.suspicions();
-    let session = Session::new(Arc::clone(&shared));
+    let call = StoreCall::new(Arc::clone(&shared));
     while suspicions.changed().await.is_ok() {
-        match restore_all(&shared, &session).await {
+        match restore_all(&shared, &call).await {
             Ok(0) => {}
             Ok(restored) => tracing::warn!(restored, "endings that the store had lost were written again"),
             Err(error) => {
@@ -33,13 +33,13 @@ pub(crate) async fn restore_for_ever(shared: Arc<Shared>) {
 }
 
 /// Walks over all endings, the latest first; how many were lost.
-async fn restore_all(shared: &Shared, session: &Session) -> Result<usize, ChangeError> {
+async fn restore_all(shared: &RedisCore, call: &StoreCall) -> Result<usize, ChangeError> {
     let mut restored = 0;
     for (whose, ending) in shared.feed.endings.all() {
         let done = match &whose {
-            Whose::Credential(id) => restore_credential(session, id, &ending).await,
-            Whose::Tenant(id) => restore_tenant(session, id, &ending).await,
-            Whose::Role(id) => restore_role(session, id, &ending).await,
+            RecordRef::Credential(id) => restore_credential(call, id, &ending).await,
+            RecordRef::Tenant(id) => restore_tenant(call, id, &ending).await,
+            RecordRef::Role(id) => restore_role(call, id, &ending).await,
         };
         restored += match done {
             Ok(count) => count,
@@ -58,8 +58,8 @@ async fn restore_all(shared: &Shared, session: &Session) -> Result<usize, Change
     Ok(restored)
 }
 
-async fn restore_credential(session: &Session, id: &crate::base::ids::CredentialId, ending: &Ending) -> Result<usize, ChangeError> {
-    let Some(record) = session.find_credential(id).await? else {
+async fn restore_credential(call: &StoreCall, id: &crate::base::ids::CredentialId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(record) = call.find_credential(id).await? else {
         return Ok(0);
     };
     let mut restricted = record.clone();
@@ -88,28 +88,28 @@ async fn restore_credential(session: &Session, id: &crate::base::ids::Credential
         CredentialState::Active => {}
     }
     for change in changes {
-        session.change_credential(id, &change, now).await?;
+        call.change_credential(id, &change, now).await?;
     }
     Ok(1)
 }
 
-async fn restore_tenant(session: &Session, id: &crate::base::ids::TenantId, ending: &Ending) -> Result<usize, ChangeError> {
-    let Some(mut record) = session.find_tenant(id).await? else {
+async fn restore_tenant(call: &StoreCall, id: &crate::base::ids::TenantId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(mut record) = call.find_tenant(id).await? else {
         return Ok(0);
     };
     if !ending.restrict_tenant(&mut record) {
         return Ok(0);
     }
-    session.set_tenant_active(id, TenantState::Inactive).await.map(|_| 1)
+    call.set_tenant_active(id, TenantState::Inactive).await.map(|_| 1)
 }
 
-async fn restore_role(session: &Session, id: &crate::base::ids::RoleId, ending: &Ending) -> Result<usize, ChangeError> {
-    let Some(record) = session.find_role(id).await? else {
+async fn restore_role(call: &StoreCall, id: &crate::base::ids::RoleId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(record) = call.find_role(id).await? else {
         return Ok(0);
     };
     match ending.restricted_scopes(&record) {
-        None => session.delete_role(id).await.map(|()| 1),
+        None => call.delete_role(id).await.map(|()| 1),
         Some(scopes) if scopes == record.scopes => Ok(0),
-        Some(scopes) => session.change_role(id, &RoleChange::SetScopes(scopes)).await.map(|_| 1),
+        Some(scopes) => call.change_role(id, &RoleChange::SetScopes(scopes)).await.map(|_| 1),
     }
 }

@@ -94,11 +94,11 @@ impl Keys {
         format!("{}:{tenant}", self.role_ids)
     }
 
-    pub(crate) fn hash(&self, kind: Kind) -> &String {
+    pub(crate) fn hash(&self, kind: RecordKind) -> &String {
         match kind {
-            Kind::Credentials => &self.credentials,
-            Kind::Tenants => &self.tenants,
-            Kind::Roles => &self.roles,
+            RecordKind::Credentials => &self.credentials,
+            RecordKind::Tenants => &self.tenants,
+            RecordKind::Roles => &self.roles,
         }
     }
 }
@@ -216,27 +216,27 @@ pub(crate) const ADMIT: &str = lua!("admit");
 
 /// Which records a read or a list is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum RecordKind {
     Credentials,
     Tenants,
     Roles,
 }
 
 /// A record as it is stored, and when it was last used.
-pub(crate) type Stored = (Option<Vec<u8>>, Option<Vec<u8>>);
+pub(crate) type StoredRecord = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Written {
+pub(crate) enum ChangeReply {
     /// Made; the counter after it.
     At(u64),
     /// Refused, and nothing was written.
-    Refused(Refusal),
+    Refused(ChangeRefusal),
 }
 
 /// Why a script refused a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum ChangeRefusal {
     NoTenant,
     TenantTaken,
     IdTaken,
@@ -343,8 +343,7 @@ pub(super) fn hashes(keys: &Keys) -> [&String; 6] {
     ]
 }
 
-/// Where the store stands.
-pub(crate) struct Head {
+pub(crate) struct StreamHead {
     /// The random name of its history.
     pub(crate) history: String,
     /// Changes counted since its beginning.
@@ -360,7 +359,7 @@ pub(crate) struct Head {
 }
 
 /// The arguments that every change has.
-pub(crate) struct Change<'a> {
+pub(crate) struct ChangeCall<'a> {
     pub(crate) id: &'a str,
     pub(crate) record: &'a [u8],
     pub(crate) event: &'a [u8],
@@ -370,12 +369,12 @@ pub(crate) struct Change<'a> {
 
 /// What a creation writes: a tenant if its record is not empty, then credentials, then changed ones,
 /// if what it rests on is still what was read.
-pub(crate) struct Creation {
+pub(crate) struct CreateCall {
     pub(crate) tenant: TenantId,
     pub(crate) tenant_record: Vec<u8>,
     pub(crate) tenant_event: Vec<u8>,
     /// What all of this rests on, what new credentials hang on, and what is to be changed, as it was read.
-    pub(crate) unchanged: Vec<(Kind, String, Vec<u8>)>,
+    pub(crate) unchanged: Vec<(RecordKind, String, Vec<u8>)>,
     pub(crate) credentials: Vec<NewCredential>,
     pub(crate) changes: Vec<ChangedCredential>,
     /// Of a change that ends what was made before it.

@@ -12,7 +12,7 @@ use redis::{RedisError, Script};
 use tokio::sync::Notify;
 
 use crate::base::clock::{BootMillis, Clock, SystemClock};
-use crate::store::redis::topology::{Fault, Wire};
+use crate::store::redis::topology::{RedisConnection, StoreFault};
 
 /// What `redis.call` of our scripts begins with.
 const CALL: &str = "redis.call('";
@@ -96,8 +96,7 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// Told about every fault.
-    pub(crate) fn note(&self, fault: &Fault) {
+    pub(crate) fn note(&self, fault: &StoreFault) {
         if let Some(why) = fault.closed {
             *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemClock.now().boot, why.why()));
         }
@@ -118,7 +117,6 @@ impl Rights {
         }
     }
 
-    /// Those that are missing.
     pub(crate) fn missing(&self) -> Vec<String> {
         let now = SystemClock.now().boot;
         let mut refused = self.lock();
@@ -144,17 +142,17 @@ impl Rights {
 
     /// Tries what scripts call on this key that there is not, and whether replicas may be waited for, if they are. Whoever
     /// hears events may read them.
-    pub(crate) async fn look(&self, wire: &Wire, key: &str, (waits, hears): (bool, bool)) {
+    pub(crate) async fn look(&self, wire: &RedisConnection, key: &str, (waits, hears): (bool, bool)) {
         let mut connection = wire.connection.clone();
         let tried: Result<Vec<String>, RedisError> = script(&trial()).key(key).invoke_async(&mut connection).await;
         let refused: BTreeSet<String> = match tried {
             Ok(names) => names.into_iter().collect(),
-            Err(error) => return self.note(&Fault::of(&error)),
+            Err(error) => return self.note(&StoreFault::of(&error)),
         };
         for (name, _) in TRIED {
             let right = name.to_lowercase();
             if refused.contains(name) {
-                self.note(&Fault::of_right(&right));
+                self.note(&StoreFault::of_right(&right));
             } else {
                 self.lock().remove(&right);
             }
@@ -168,7 +166,7 @@ impl Rights {
             wait.arg(0).arg(0);
             match wait.query_async::<redis::Value>(&mut connection).await {
                 Ok(_) => drop(self.lock().remove("wait")),
-                Err(error) => self.note(&Fault::of(&error)),
+                Err(error) => self.note(&StoreFault::of(&error)),
             }
         }
     }

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::redis::scripts::Scripts;
-use crate::store::redis::topology::{Fault, Link, Live, Missing, Naming, Replication, WaitReplicas, Wanted, Whereabouts};
+use crate::store::redis::topology::{
+    LaggingReplica, Link, LiveLink, Naming, PrimaryLocator, PromotableReplicas, Replication, StoreFault, WaitReplicas,
+};
 
 /// How long replicas may take to confirm. Within a region they take a millisecond.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,23 +29,22 @@ const MAX_WAITING: usize = 512;
 const MAX_NAMED: usize = 4;
 
 /// A change that was made on this connection, and who wants to know.
-struct Waiting {
-    live: Live,
+struct WaitingChange {
+    live: LiveLink,
     answer: oneshot::Sender<Result<(), String>>,
 }
 
-/// Where changes wait.
 pub(crate) struct Confirmations {
-    waiting: mpsc::Sender<Waiting>,
+    waiting: mpsc::Sender<WaitingChange>,
 }
 
 /// The other end: asks for all that wait.
-pub(crate) struct Rounds(mpsc::Receiver<Waiting>);
+pub(crate) struct ChangeQueue(mpsc::Receiver<WaitingChange>);
 
 impl Confirmations {
-    pub(crate) fn new() -> (Self, Rounds) {
+    pub(crate) fn new() -> (Self, ChangeQueue) {
         let (waiting, rounds) = mpsc::channel(MAX_WAITING);
-        (Self { waiting }, Rounds(rounds))
+        (Self { waiting }, ChangeQueue(rounds))
     }
 
     /// Whether everything that was written on this connection before is where it must be to be acknowledged. Takes
@@ -51,9 +52,9 @@ impl Confirmations {
     ///
     /// # Errors
     /// Why not, or why nobody knows, as half a sentence about the change.
-    pub(crate) async fn wait(&self, live: &Live) -> Result<(), String> {
+    pub(crate) async fn wait(&self, live: &LiveLink) -> Result<(), String> {
         let (answer, told) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = WaitingChange {
             live: live.clone(),
             answer,
         };
@@ -65,7 +66,7 @@ impl Confirmations {
 }
 
 /// Asks for all that wait, round by round, until its task is aborted.
-pub(crate) async fn confirm_for_ever(mut rounds: Rounds, link: Arc<Link>, confirmer: Confirmer) {
+pub(crate) async fn confirm_for_ever(mut rounds: ChangeQueue, link: Arc<Link>, confirmer: Confirmer) {
     while let Some(first) = rounds.0.recv().await {
         let mut round = vec![first];
         while round.len() < MAX_WAITING
@@ -102,12 +103,11 @@ enum Unconfirmed {
     Lacking(String),
     /// Nobody knows which replicas must have it.
     Unknown(String),
-    /// The primary failed.
-    Failed(Fault),
+    Failed(StoreFault),
 }
 
-impl From<Fault> for Unconfirmed {
-    fn from(fault: Fault) -> Self {
+impl From<StoreFault> for Unconfirmed {
+    fn from(fault: StoreFault) -> Self {
         Self::Failed(fault)
     }
 }
@@ -115,20 +115,20 @@ impl From<Fault> for Unconfirmed {
 /// Who is asked before a change is acknowledged.
 pub(crate) struct Confirmer {
     scripts: Arc<Scripts>,
-    whereabouts: Arc<Whereabouts>,
+    locator: Arc<PrimaryLocator>,
     replicas: WaitReplicas,
 }
 
 impl Confirmer {
-    pub(crate) fn new(scripts: &Arc<Scripts>, whereabouts: &Arc<Whereabouts>, replicas: WaitReplicas) -> Self {
+    pub(crate) fn new(scripts: &Arc<Scripts>, locator: &Arc<PrimaryLocator>, replicas: WaitReplicas) -> Self {
         Self {
             scripts: Arc::clone(scripts),
-            whereabouts: Arc::clone(whereabouts),
+            locator: Arc::clone(locator),
             replicas,
         }
     }
 
-    async fn ask(&self, live: &Live) -> Result<(), Unconfirmed> {
+    async fn ask(&self, live: &LiveLink) -> Result<(), Unconfirmed> {
         match self.replicas {
             WaitReplicas::Count(number) => {
                 let confirmed = self.scripts.wait(&live.wire, number, REPLICA_TIMEOUT).await?;
@@ -144,13 +144,13 @@ impl Confirmer {
     }
 
     /// Each replica that could be promoted must have all that is written by now.
-    async fn all(&self, live: &Live) -> Result<(), Unconfirmed> {
+    async fn all(&self, live: &LiveLink) -> Result<(), Unconfirmed> {
         // Both are asked after the write: whoever could be promoted instead of it then is named.
-        let (written, promotable) = tokio::join!(self.scripts.replication(&live.wire), self.whereabouts.promotable(live));
+        let (written, promotable) = tokio::join!(self.scripts.replication(&live.wire), self.locator.promotable(live));
         let written = written?;
         let wanted = match promotable.map_err(Unconfirmed::Unknown)? {
             Some(wanted) => wanted,
-            None => Wanted::of(Naming::OfThePrimary, written.peers()),
+            None => PromotableReplicas::of(Naming::OfThePrimary, written.peers()),
         };
         let mut missing = written.without(&wanted, written.offset);
         // Where nobody could be promoted, that is all.
@@ -165,7 +165,13 @@ impl Confirmer {
     }
 
     /// Waits until nobody is missing.
-    async fn received(&self, live: &Live, written: &Replication, wanted: &Wanted, missing: &mut Vec<Missing>) -> Result<(), Fault> {
+    async fn received(
+        &self,
+        live: &LiveLink,
+        written: &Replication,
+        wanted: &PromotableReplicas,
+        missing: &mut Vec<LaggingReplica>,
+    ) -> Result<(), StoreFault> {
         let mut now = written.clone();
         let mut asked = 0;
         while !missing.is_empty() {
@@ -183,7 +189,7 @@ impl Confirmer {
             }
             now = self.scripts.replication(&live.wire).await?;
             if !now.continues(written) {
-                return Err(Fault::replica());
+                return Err(StoreFault::replica());
             }
             *missing = now.without(wanted, written.offset);
         }
@@ -191,7 +197,7 @@ impl Confirmer {
     }
 }
 
-fn name(missing: &[Missing]) -> String {
+fn name(missing: &[LaggingReplica]) -> String {
     let mut names: Vec<&str> = missing.iter().take(MAX_NAMED).map(|replica| replica.peer.as_str()).collect();
     if missing.len() > MAX_NAMED {
         names.push("and more");

@@ -20,15 +20,14 @@ use crate::store::{EventSubject, FoundFacts, watch};
 /// second. What falls out is as old as no replica should lag.
 const MAX_ENDINGS: usize = 65_536;
 
-/// Whose ending it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Whose {
+pub(crate) enum RecordRef {
     Credential(CredentialId),
     Tenant(TenantId),
     Role(RoleId),
 }
 
-impl Whose {
+impl RecordRef {
     /// What an event is about.
     pub(crate) fn of(subject: &EventSubject) -> Self {
         match subject {
@@ -289,16 +288,16 @@ fn parse_time(word: &str) -> Option<Option<UnixMillis>> {
 
 /// The newest ending of each record, as far as this process has seen.
 pub(crate) struct Endings {
-    kept: Mutex<Kept>,
+    kept: Mutex<EndingTable>,
     /// Grows when the store may have lost some.
     suspicions: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct Kept {
-    endings: HashMap<Whose, Ending>,
+struct EndingTable {
+    endings: HashMap<RecordRef, Ending>,
     /// In the order they were first seen.
-    order: VecDeque<Whose>,
+    order: VecDeque<RecordRef>,
 }
 
 impl Default for Endings {
@@ -312,7 +311,7 @@ impl Default for Endings {
 
 impl Endings {
     /// A change has been made, or been heard of.
-    pub(crate) fn note(&self, whose: Whose, ending: Ending) {
+    pub(crate) fn note(&self, whose: RecordRef, ending: Ending) {
         let mut kept = self.kept();
         let kept = &mut *kept;
         match kept.endings.get_mut(&whose) {
@@ -339,7 +338,7 @@ impl Endings {
         }
         let mut restricted = false;
         for record in std::iter::once(&mut facts.credential).chain(&mut facts.ancestors) {
-            if let Some(ending) = kept.endings.get(&Whose::Credential(record.id.clone())) {
+            if let Some(ending) = kept.endings.get(&RecordRef::Credential(record.id.clone())) {
                 // A write that rests on what was read must not pass for one that rests on the change: facts hold what
                 // was read otherwise, as the password.
                 let epoch = record.epoch;
@@ -347,13 +346,13 @@ impl Endings {
                 record.epoch = epoch;
             }
         }
-        if let Some(ending) = kept.endings.get(&Whose::Tenant(facts.tenant.id.clone())) {
+        if let Some(ending) = kept.endings.get(&RecordRef::Tenant(facts.tenant.id.clone())) {
             restricted |= ending.restrict_tenant(&mut facts.tenant);
         }
         let chain = std::iter::once(&facts.credential).chain(&facts.ancestors);
         let named: Vec<&RoleId> = chain.flat_map(|record| record.roles()).collect();
         facts.roles.retain_mut(|role| {
-            let left = match kept.endings.get(&Whose::Role(role.id.clone())) {
+            let left = match kept.endings.get(&RecordRef::Role(role.id.clone())) {
                 Some(ending) => ending.restricted_scopes(role),
                 None => return named.contains(&&role.id),
             };
@@ -370,7 +369,7 @@ impl Endings {
 
     /// Lays what was seen over one credential.
     pub(crate) fn restrict_credential(&self, record: &mut CredentialRecord) {
-        let restricted = match self.kept().endings.get(&Whose::Credential(record.id.clone())) {
+        let restricted = match self.kept().endings.get(&RecordRef::Credential(record.id.clone())) {
             Some(ending) => ending.restrict_credential(record),
             None => false,
         };
@@ -381,13 +380,13 @@ impl Endings {
 
     /// Whether less is left of a tenant than this record says.
     pub(crate) fn restricts_tenant(&self, record: &TenantRecord) -> bool {
-        let ending = self.kept().endings.get(&Whose::Tenant(record.id.clone())).cloned();
+        let ending = self.kept().endings.get(&RecordRef::Tenant(record.id.clone())).cloned();
         ending.is_some_and(|ending| ending.restrict_tenant(&mut record.clone()))
     }
 
     /// Whether less is left of a role than this record says.
     pub(crate) fn restricts_role(&self, record: &RoleRecord) -> bool {
-        let ending = self.kept().endings.get(&Whose::Role(record.id.clone())).cloned();
+        let ending = self.kept().endings.get(&RecordRef::Role(record.id.clone())).cloned();
         ending.is_some_and(|ending| ending.restricted_scopes(record).as_ref() != Some(&record.scopes))
     }
 
@@ -402,7 +401,7 @@ impl Endings {
     }
 
     /// All that are kept, the latest first.
-    pub(crate) fn all(&self) -> Vec<(Whose, Ending)> {
+    pub(crate) fn all(&self) -> Vec<(RecordRef, Ending)> {
         let kept = self.kept();
         let latest = kept.order.iter().rev();
         latest
@@ -412,10 +411,10 @@ impl Endings {
 
     /// Another store stands where that one was: nothing that was seen is about its records.
     pub(crate) fn forget(&self) {
-        *self.kept() = Kept::default();
+        *self.kept() = EndingTable::default();
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, EndingTable> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

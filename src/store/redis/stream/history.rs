@@ -9,8 +9,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::principal::Position;
-use crate::store::redis::scripts::Head;
-use crate::store::{Standing, watch};
+use crate::store::redis::scripts::StreamHead;
+use crate::store::{HistoryPoint, watch};
 
 /// Bits of the counter: 10^12 changes, a thousand a second for 34 years. The 24 bits above count
 /// generations, of which a broken store makes at most one a second.
@@ -18,7 +18,7 @@ const COUNTER_BITS: u32 = 40;
 
 /// What is known when a read is sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct KnownHistory {
     generation: u64,
     /// The random name of the store's history; `None` until the reader has read it.
     id: Option<Arc<str>>,
@@ -26,7 +26,7 @@ pub(crate) struct Known {
     pub(crate) applied: u64,
 }
 
-impl Known {
+impl KnownHistory {
     /// A counter read now, as a position of this process; `None` when it cannot be one.
     pub(crate) fn position(&self, counter: u64) -> Option<Position> {
         (counter >> COUNTER_BITS == 0).then_some(Position((self.generation << COUNTER_BITS) | counter))
@@ -50,16 +50,16 @@ impl Known {
 }
 
 pub(crate) struct History {
-    known: Mutex<Known>,
+    known: Mutex<KnownHistory>,
     /// The last entry of the stream that was read. It is noted before the sinks hear of its event.
-    entry: Mutex<Entry>,
+    entry: Mutex<LastEntry>,
     applied: watch::Sender<u64>,
 }
 
 impl Default for History {
     fn default() -> Self {
         Self {
-            known: Mutex::new(Known {
+            known: Mutex::new(KnownHistory {
                 generation: 0,
                 id: None,
                 applied: 0,
@@ -72,7 +72,7 @@ impl Default for History {
 
 /// An entry of the stream, and in which generation it was read.
 #[derive(Debug, Clone, Default)]
-struct Entry {
+struct LastEntry {
     generation: u64,
     id: String,
     counter: u64,
@@ -82,8 +82,8 @@ struct Entry {
 /// How much of the store's history has been applied here, with an entry of its stream as a proof. Without the proof two
 /// branches could be confused: after data went back, both have the same history id and count on from where they parted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Claim {
-    pub(crate) standing: Standing,
+pub(crate) struct AppliedPoint {
+    pub(crate) standing: HistoryPoint,
     /// The stream id of an entry at or after all that was applied.
     pub(crate) entry: String,
     /// The count of that entry.
@@ -93,18 +93,18 @@ pub(crate) struct Claim {
 }
 
 impl History {
-    pub(crate) fn known(&self) -> Known {
+    pub(crate) fn known(&self) -> KnownHistory {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts a generation where the store stands; answers where it starts.
-    pub(crate) fn restart(&self, head: &Head) -> Option<Position> {
+    pub(crate) fn restart(&self, head: &StreamHead) -> Option<Position> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.generation += 1;
         known.id = Some(head.history.as_str().into());
         known.applied = head.counter;
         let position = known.position(head.counter);
-        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = Entry {
+        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = LastEntry {
             generation: known.generation,
             id: head.last_id.clone(),
             counter: head.counter,
@@ -133,12 +133,12 @@ impl History {
     /// Where a position of this process stands in the history of the store. Nothing is claimed for a position of an earlier
     /// generation, whose count may be of another history. Nor is anything claimed beyond the last entry that was noted: a
     /// later event announces again.
-    pub(crate) fn claim(&self, position: Position) -> Claim {
+    pub(crate) fn claim(&self, position: Position) -> AppliedPoint {
         let entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = self.known();
         match known.id {
-            Some(history) if position.0 >> COUNTER_BITS == known.generation && entry.generation == known.generation => Claim {
-                standing: Standing {
+            Some(history) if position.0 >> COUNTER_BITS == known.generation && entry.generation == known.generation => AppliedPoint {
+                standing: HistoryPoint {
                     history: history.as_ref().to_owned(),
                     count: (position.0 & ((1 << COUNTER_BITS) - 1)).min(entry.counter),
                 },
@@ -146,7 +146,7 @@ impl History {
                 counter: entry.counter,
                 link: entry.link,
             },
-            _ => Claim::default(),
+            _ => AppliedPoint::default(),
         }
     }
 
@@ -162,8 +162,8 @@ impl History {
 mod tests {
     use super::*;
 
-    fn head(history: &str, counter: u64, last_id: &str) -> Head {
-        Head {
+    fn head(history: &str, counter: u64, last_id: &str) -> StreamHead {
+        StreamHead {
             history: history.into(),
             counter,
             last_id: last_id.into(),
@@ -199,17 +199,21 @@ mod tests {
     #[test]
     fn a_position_stands_in_the_present_history_or_nowhere() {
         let history = History::default();
-        assert_eq!(history.claim(Position(5)), Claim::default(), "no history is known");
+        assert_eq!(history.claim(Position(5)), AppliedPoint::default(), "no history is known");
         let first = history.restart(&head("a", 10, "9-0")).unwrap();
-        let of = |id: &str, count, entry: &str| Claim {
-            standing: Standing { history: id.into(), count },
+        let of = |id: &str, count, entry: &str| AppliedPoint {
+            standing: HistoryPoint { history: id.into(), count },
             entry: entry.into(),
             counter: count,
             link: format!("l{count}"),
         };
         assert_eq!(history.claim(first), of("a", 10, "9-0"));
         let second = history.restart(&head("b", 3, "9-1")).unwrap();
-        assert_eq!(history.claim(first), Claim::default(), "what was applied of `a` is not of `b`");
+        assert_eq!(
+            history.claim(first),
+            AppliedPoint::default(),
+            "what was applied of `a` is not of `b`"
+        );
         assert_eq!(history.claim(second), of("b", 3, "9-1"));
     }
 

@@ -2,7 +2,7 @@
 //! they are in one slot: scripts stay atomic, and one node is all that is needed.
 //!
 //! A primary that is cut off goes on calling itself one for `cluster-node-timeout`, and a gateway cut off with
-//! it would believe it. So the other primaries are asked, too ([`vouching`](super::vouching)).
+//! it would believe it. So the other primaries are asked, too ([`majority`](super::vouching)).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,12 +14,11 @@ use redis::Value;
 use crate::store::StoreError;
 
 use super::Endpoint;
-use super::dial::{CONNECT_TIMEOUT, Caller, Wire, Witness, dial};
-use super::fault::Fault;
-use super::majority::{Acknowledges, Word};
-use super::replicas::{Naming, Peer, Wanted};
+use super::dial::{CONNECT_TIMEOUT, Dialer, RedisConnection, Witness, dial};
+use super::fault::StoreFault;
+use super::majority::{MajorityAnswer, MayAcknowledge};
+use super::replicas::{Naming, PromotableReplicas, ReplicaAddress};
 
-/// Slots of every cluster.
 const SLOTS: u16 = 16_384;
 
 /// Nodes remembered besides the configured ones, to be asked when those are gone.
@@ -29,21 +28,21 @@ const MAX_LEARNT: usize = 32;
 const MAX_ASKED: usize = 128;
 
 /// The nodes that can be asked, and what for.
-pub(crate) struct Nodes {
+pub(crate) struct ClusterNodes {
     seeds: Vec<Endpoint>,
     learnt: Mutex<Vec<Endpoint>>,
     slot: u16,
-    caller: Arc<Caller>,
+    dialer: Arc<Dialer>,
     witnesses: Mutex<Vec<Arc<Witness>>>,
 }
 
-impl Nodes {
-    pub(crate) fn new(seeds: Vec<Endpoint>, hash_tag: &str, caller: &Arc<Caller>) -> Self {
+impl ClusterNodes {
+    pub(crate) fn new(seeds: Vec<Endpoint>, hash_tag: &str, dialer: &Arc<Dialer>) -> Self {
         Self {
             seeds,
             learnt: Mutex::default(),
             slot: slot_of(hash_tag),
-            caller: Arc::clone(caller),
+            dialer: Arc::clone(dialer),
             witnesses: Mutex::default(),
         }
     }
@@ -53,12 +52,12 @@ impl Nodes {
     ///
     /// # Errors
     /// Too few say so.
-    pub(crate) async fn ask_about(&self, endpoint: &Endpoint) -> Result<Word, StoreError> {
+    pub(crate) async fn ask_about(&self, endpoint: &Endpoint) -> Result<MajorityAnswer, StoreError> {
         let own = self.view_of(endpoint).await?;
         let Some(owner) = self.owner(&own).filter(|owner| owner.primary == *endpoint) else {
             return Err(StoreError::Unavailable(format!("{endpoint} does not have our slot")));
         };
-        let mut others: Vec<&Range> = own.iter().filter(|range| range.id != owner.id).collect();
+        let mut others: Vec<&SlotRange> = own.iter().filter(|range| range.id != owner.id).collect();
         others.sort_by_key(|range| &range.id);
         others.dedup_by_key(|range| &range.id);
         let quorum = Quorum::of(others.len());
@@ -82,32 +81,32 @@ impl Nodes {
                 quorum.to_read
             )));
         }
-        let acknowledges = if agree >= quorum.to_acknowledge {
-            Acknowledges::Yes
+        let may_acknowledge = if agree >= quorum.to_acknowledge {
+            MayAcknowledge::Yes
         } else {
-            Acknowledges::No
+            MayAcknowledge::No
         };
-        Ok(Word {
+        Ok(MajorityAnswer {
             named: endpoint.clone(),
-            acknowledges,
+            may_acknowledge,
         })
     }
 
     /// How this node sees the cluster, asked on a connection that is kept.
-    async fn view_of(&self, node: &Endpoint) -> Result<Vec<Range>, StoreError> {
+    async fn view_of(&self, node: &Endpoint) -> Result<Vec<SlotRange>, StoreError> {
         let witness = self.witness(node);
         let mut question = redis::cmd("CLUSTER");
         question.arg("SLOTS");
         let reply = witness.ask(question).await.map_err(|fault| fault.error)?;
-        parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)
+        parse_slots(&reply, node).ok_or_else(|| StoreFault::malformed().error)
     }
 
     /// The replicas of our slot, by the node that has it.
-    pub(crate) async fn promotable(&self, wire: &Wire) -> Result<Wanted, String> {
+    pub(crate) async fn promotable(&self, wire: &RedisConnection) -> Result<PromotableReplicas, String> {
         ask_node(wire, self.slot).await
     }
 
-    fn owner<'v>(&self, view: &'v [Range]) -> Option<&'v Range> {
+    fn owner<'v>(&self, view: &'v [SlotRange]) -> Option<&'v SlotRange> {
         view.iter().find(|range| (range.first..=range.last).contains(&self.slot))
     }
 
@@ -116,7 +115,7 @@ impl Nodes {
         if let Some(witness) = witnesses.iter().find(|witness| witness.endpoint() == node) {
             return Arc::clone(witness);
         }
-        let witness = Arc::new(Witness::new(node.clone(), &self.caller));
+        let witness = Arc::new(Witness::new(node.clone(), &self.dialer));
         witnesses.push(Arc::clone(&witness));
         witness
     }
@@ -146,14 +145,14 @@ impl Nodes {
     }
 
     async fn ask_one(&self, node: &Endpoint) -> Result<(Endpoint, Vec<Endpoint>), StoreError> {
-        let wire = dial(node, &self.caller, CONNECT_TIMEOUT).await?;
+        let wire = dial(node, &self.dialer, CONNECT_TIMEOUT).await?;
         let mut connection = wire.connection.clone();
         let reply: Value = redis::cmd("CLUSTER")
             .arg("SLOTS")
             .query_async(&mut connection)
             .await
-            .map_err(|e| self.caller.fault(&e).error)?;
-        let ranges = parse_slots(&reply, node).ok_or_else(|| Fault::malformed().error)?;
+            .map_err(|e| self.dialer.fault(&e).error)?;
+        let ranges = parse_slots(&reply, node).ok_or_else(|| StoreFault::malformed().error)?;
         let mut learnt: Vec<Endpoint> = Vec::new();
         for range in &ranges {
             if learnt.len() < MAX_LEARNT && !learnt.contains(&range.primary) && !self.seeds.contains(&range.primary) {
@@ -191,7 +190,7 @@ impl Quorum {
 
 /// Slots that lie together, and who has them.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct SlotRange {
     first: u16,
     last: u16,
     primary: Endpoint,
@@ -200,7 +199,7 @@ pub(crate) struct Range {
 }
 
 /// Reads an answer to `CLUSTER SLOTS`; a node that does not know its own name is where we asked.
-pub(crate) fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>> {
+pub(crate) fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<SlotRange>> {
     let Value::Array(ranges) = reply else { return None };
     ranges
         .iter()
@@ -217,7 +216,7 @@ pub(crate) fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<Range>>
                 (Value::BulkString(_) | Value::Nil, Endpoint::Tcp { host, .. }) => host,
                 _ => return None,
             };
-            Some(Range {
+            Some(SlotRange {
                 first: u16::try_from(*first).ok()?,
                 last: u16::try_from(*last).ok()?,
                 primary: Endpoint::tcp(host, u16::try_from(*port).ok()?)?,
@@ -244,16 +243,16 @@ fn crc16(bytes: &[u8]) -> u16 {
 }
 
 /// Asks the node itself, which lists the replicas of its slots that the cluster does not find down.
-pub(crate) async fn ask_node(wire: &Wire, slot: u16) -> Result<Wanted, String> {
+pub(crate) async fn ask_node(wire: &RedisConnection, slot: u16) -> Result<PromotableReplicas, String> {
     let mut connection = wire.connection.clone();
     let mut command = redis::cmd("CLUSTER");
     let reply = command.arg("SLOTS").query_async::<Value>(&mut connection).await;
-    let reply = reply.map_err(|error| format!("the cluster's nodes are not known: {}", Fault::of(&error).error))?;
+    let reply = reply.map_err(|error| format!("the cluster's nodes are not known: {}", StoreFault::of(&error).error))?;
     replicas_of(&reply, slot).ok_or_else(|| "the cluster's nodes are not known: an answer has the wrong form".into())
 }
 
 /// Those after the primary in the range that holds our slot.
-pub(crate) fn replicas_of(reply: &Value, slot: u16) -> Option<Wanted> {
+pub(crate) fn replicas_of(reply: &Value, slot: u16) -> Option<PromotableReplicas> {
     let Value::Array(ranges) = reply else { return None };
     for range in ranges {
         let Value::Array(parts) = range else { return None };
@@ -271,9 +270,9 @@ pub(crate) fn replicas_of(reply: &Value, slot: u16) -> Option<Wanted> {
                 [Value::BulkString(_) | Value::Nil, Value::Int(port), ..] => ("?", port),
                 _ => return None,
             };
-            Peer::new(host, u16::try_from(*port).ok()?)
+            ReplicaAddress::new(host, u16::try_from(*port).ok()?)
         });
-        return Some(Wanted::of(Naming::OfTheCluster, peers.collect::<Option<_>>()?));
+        return Some(PromotableReplicas::of(Naming::OfTheCluster, peers.collect::<Option<_>>()?));
     }
     None
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::store::concerns::Concern;
 use crate::store::events::ReaderState;
-use crate::store::redis::Shared;
+use crate::store::redis::RedisCore;
 
-use super::fault::Fault;
-use super::link::{LinkState, Live};
-use super::replicas::{Naming, Replication, WaitReplicas, Wanted};
+use super::fault::StoreFault;
+use super::link::{LinkState, LiveLink};
+use super::replicas::{Naming, PromotableReplicas, Replication, WaitReplicas};
 
 /// Between two looks: settings change by hand, replicas come and go.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -24,7 +24,6 @@ const HIDDEN: [&str; 3] = ["appendfsync", "min-replicas-to-write", "cluster-allo
 /// Seconds without a word after which a replica does not count: Redis' own `min-replicas-max-lag`.
 const MAX_LAG: u64 = 10;
 
-/// What was found last.
 #[derive(Default)]
 pub(crate) struct Concerns(Mutex<Vec<Concern>>);
 
@@ -47,13 +46,13 @@ impl Concerns {
 }
 
 /// Looks at the primary whenever there is one, until its task is aborted.
-pub(crate) async fn inspect_for_ever(shared: Arc<Shared>) {
+pub(crate) async fn inspect_for_ever(shared: Arc<RedisCore>) {
     let mut leader = shared.writer.watch();
     loop {
         if leader.wait_for(|state| *state == LinkState::Up).await.is_err() {
             return;
         }
-        let rights = shared.whereabouts.rights();
+        let rights = shared.locator.rights();
         if let Some(live) = shared.writer.live() {
             let waits = shared.wait_replicas != WaitReplicas::Count(0);
             let used = (waits, shared.feed.status.state() == ReaderState::Live);
@@ -71,13 +70,13 @@ pub(crate) async fn inspect_for_ever(shared: Arc<Shared>) {
 }
 
 /// `None` when there was no answer at all.
-async fn look(shared: &Shared, live: &Live) -> Option<Vec<Concern>> {
+async fn look(shared: &RedisCore, live: &LiveLink) -> Option<Vec<Concern>> {
     let mut connection = live.wire.connection.clone();
     let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
         Ok(info) => info,
         // Not a fault of the connection: users may be kept from asking.
         Err(error) if error.code().is_some() => {
-            shared.whereabouts.rights().note(&Fault::of(&error));
+            shared.locator.rights().note(&StoreFault::of(&error));
             return Some(hidden(shared.wait_replicas));
         }
         Err(_) => return None,
@@ -90,10 +89,10 @@ async fn look(shared: &Shared, live: &Live) -> Option<Vec<Concern>> {
             settings.insert(name, value.clone());
         }
     }
-    let promotable = shared.whereabouts.promotable(live).await;
-    let knows_the_lost = shared.whereabouts.has_witnesses();
+    let promotable = shared.locator.promotable(live).await;
+    let knows_the_lost = shared.locator.has_witnesses();
     Some(
-        Seen {
+        ServerReport {
             info,
             settings,
             promotable,
@@ -111,15 +110,15 @@ fn hidden(wait_replicas: WaitReplicas) -> Vec<Concern> {
 }
 
 /// What there is to judge.
-struct Seen<'a> {
+struct ServerReport<'a> {
     info: String,
     settings: HashMap<&'a str, String>,
     /// Replicas that could be promoted; `None` where the primary's own list is all there is.
-    promotable: Result<Option<Wanted>, String>,
+    promotable: Result<Option<PromotableReplicas>, String>,
     knows_the_lost: bool,
 }
 
-impl Seen<'_> {
+impl ServerReport<'_> {
     fn field(&self, name: &str) -> Option<&str> {
         let mut lines = self.info.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim_end))
@@ -172,7 +171,7 @@ impl Seen<'_> {
     fn judge_replicas(&self, wait_replicas: WaitReplicas, replication: &Replication, found: &mut Vec<Concern>) {
         let all = match &self.promotable {
             Ok(Some(wanted)) => wanted.clone(),
-            Ok(None) | Err(_) => Wanted::of(Naming::OfThePrimary, replication.peers()),
+            Ok(None) | Err(_) => PromotableReplicas::of(Naming::OfThePrimary, replication.peers()),
         };
         // Replicas without which the primary itself must refuse changes: it takes those that it has lost off its list,
         // and where nobody else says that they are missed it would go on without them.
@@ -220,7 +219,7 @@ impl Seen<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::replicas::Peer;
+    use super::super::replicas::ReplicaAddress;
     use super::*;
 
     const GOOD: &str = "# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n# Persistence\r\naof_enabled:1\r\n\
@@ -232,8 +231,8 @@ mod tests {
         format!("{GOOD}slave1:ip=10.0.0.3,port=6379,state={state},offset=0,lag=0\r\n")
     }
 
-    fn seen(info: &str, settings: &[(&'static str, &str)]) -> Seen<'static> {
-        Seen {
+    fn seen(info: &str, settings: &[(&'static str, &str)]) -> ServerReport<'static> {
+        ServerReport {
             info: info.to_owned(),
             settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
             promotable: Ok(None),
@@ -245,7 +244,7 @@ mod tests {
         said(&seen(info, settings), wait_replicas)
     }
 
-    fn said(seen: &Seen<'_>, wait_replicas: impl Into<WaitReplicas>) -> Vec<&'static str> {
+    fn said(seen: &ServerReport<'_>, wait_replicas: impl Into<WaitReplicas>) -> Vec<&'static str> {
         seen.judge(wait_replicas.into()).iter().map(Concern::word).collect()
     }
 
@@ -310,8 +309,8 @@ mod tests {
             said(&seen, wait)
         };
         let wanted = |hosts: &[&str]| {
-            let peers = hosts.iter().map(|host| Peer::new(host, 6379).unwrap());
-            Ok(Some(Wanted::of(Naming::OfThePrimary, peers.collect())))
+            let peers = hosts.iter().map(|host| ReplicaAddress::new(host, 6379).unwrap());
+            Ok(Some(PromotableReplicas::of(Naming::OfThePrimary, peers.collect())))
         };
         assert_eq!(told(wanted(&["10.0.0.2"]), all), [] as [&str; 0]);
         assert_eq!(told(wanted(&["10.0.0.2", "10.0.0.3"]), all), ["replicas_away"]);

@@ -46,46 +46,43 @@ const QUESTIONS_IN_AN_AGE: u32 = 4;
 /// ... and never more often than this: a sentinel serves all gateways.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(250);
 
-/// What a majority says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Word {
-    /// The primary.
+pub(crate) struct MajorityAnswer {
     pub(crate) named: Endpoint,
-    pub(crate) acknowledges: Acknowledges,
+    pub(crate) may_acknowledge: MayAcknowledge,
 }
 
 /// Whether a change may be acknowledged on this word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Acknowledges {
+pub(crate) enum MayAcknowledge {
     Yes,
     /// It is enough to read, but not all who would have to agree on another primary were heard.
     No,
 }
 
 /// What came of a question.
-struct Heard {
-    /// When it was sent.
+struct LastQuestion {
     sent_at: BootMillis,
     /// About which server, where one must be named to be asked about.
     about: Option<Endpoint>,
-    word: Result<Word, StoreError>,
+    answer: Result<MajorityAnswer, StoreError>,
 }
 
 /// What was heard of those who decide.
-pub(crate) struct Vouching {
+pub(crate) struct MajorityRecord {
     clock: Arc<dyn Clock>,
     max_age: Duration,
-    state: Mutex<State>,
+    state: Mutex<MajorityState>,
 }
 
 #[derive(Default)]
-struct State {
+struct MajorityState {
     /// The server that a majority named last, and when that question was sent.
-    vouched: Option<(Endpoint, BootMillis)>,
-    last: Option<Heard>,
+    named_last: Option<(Endpoint, BootMillis)>,
+    last: Option<LastQuestion>,
 }
 
-impl Vouching {
+impl MajorityRecord {
     pub(crate) fn new(clock: Arc<dyn Clock>, max_age: Duration) -> Self {
         Self {
             clock,
@@ -94,7 +91,7 @@ impl Vouching {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MajorityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,23 +111,23 @@ impl Vouching {
     }
 
     /// Notes what came of a question that was sent then. Questions are noted in the order they were sent in.
-    pub(crate) fn note(&self, sent_at: BootMillis, about: Option<&Endpoint>, word: &Result<Word, StoreError>) {
+    pub(crate) fn note(&self, sent_at: BootMillis, about: Option<&Endpoint>, answer: &Result<MajorityAnswer, StoreError>) {
         let mut state = self.state();
-        if let Ok(word) = word {
-            state.vouched = Some((word.named.clone(), sent_at));
+        if let Ok(answer) = answer {
+            state.named_last = Some((answer.named.clone(), sent_at));
         }
-        state.last = Some(Heard {
+        state.last = Some(LastQuestion {
             sent_at,
             about: about.cloned(),
-            word: word.clone(),
+            answer: answer.clone(),
         });
     }
 
     /// What came of the last question, if it was sent after this and about that server.
-    pub(crate) fn heard_since(&self, after: BootMillis, about: Option<&Endpoint>) -> Option<Result<Word, StoreError>> {
+    pub(crate) fn heard_since(&self, after: BootMillis, about: Option<&Endpoint>) -> Option<Result<MajorityAnswer, StoreError>> {
         let state = self.state();
         let last = state.last.as_ref()?;
-        (last.sent_at > after && last.about.as_ref() == about).then(|| last.word.clone())
+        (last.sent_at > after && last.about.as_ref() == about).then(|| last.answer.clone())
     }
 
     /// Up to when this server was known to be the primary.
@@ -140,7 +137,7 @@ impl Vouching {
     pub(crate) fn primary_at(&self, endpoint: &Endpoint) -> Result<BootMillis, StoreError> {
         let now = self.now();
         let state = self.state();
-        match &state.vouched {
+        match &state.named_last {
             Some((named, at)) if named == endpoint && now.since(*at) < self.max_age => Ok(*at),
             _ => Err(state.why_not(endpoint, now)),
         }
@@ -148,7 +145,7 @@ impl Vouching {
 
     /// Whether this is the server that a majority named last.
     pub(crate) fn is_named(&self, endpoint: &Endpoint) -> bool {
-        matches!(&self.state().vouched, Some((named, _)) if named == endpoint)
+        matches!(&self.state().named_last, Some((named, _)) if named == endpoint)
     }
 
     /// Whether this server may go on being used as the primary: it was named last, and not too long ago.
@@ -158,21 +155,21 @@ impl Vouching {
     pub(crate) fn check(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
         let now = self.now();
         let state = self.state();
-        match &state.vouched {
+        match &state.named_last {
             Some((named, at)) if named == endpoint && now.since(*at) < TRUST => Ok(()),
             _ => Err(state.why_not(endpoint, now)),
         }
     }
 }
 
-impl State {
+impl MajorityState {
     fn why_not(&self, endpoint: &Endpoint, now: BootMillis) -> StoreError {
-        let last_error = self.last.as_ref().and_then(|last| last.word.as_ref().err());
+        let last_error = self.last.as_ref().and_then(|last| last.answer.as_ref().err());
         let why = match last_error {
             Some(StoreError::Unavailable(why) | StoreError::Corrupt(why) | StoreError::Foreign(why)) => format!(": {why}"),
             None => String::new(),
         };
-        StoreError::Unavailable(match &self.vouched {
+        StoreError::Unavailable(match &self.named_last {
             Some((named, at)) if named == endpoint => format!(
                 "no majority has said for {} s that {endpoint} is still the primary{why}",
                 now.since(*at).as_secs()
@@ -188,78 +185,78 @@ mod tests {
     use super::*;
     use crate::base::clock::{ManualClock, Now};
 
-    fn vouching(max_age: Duration) -> (Arc<ManualClock>, Vouching) {
+    fn majority(max_age: Duration) -> (Arc<ManualClock>, MajorityRecord) {
         let clock = Arc::new(ManualClock::new(Now {
             boot: BootMillis(1_000_000),
             ..Now::default()
         }));
-        (Arc::clone(&clock), Vouching::new(clock, max_age))
+        (Arc::clone(&clock), MajorityRecord::new(clock, max_age))
     }
 
     fn endpoint(text: &str) -> Endpoint {
         Endpoint::parse(text).unwrap()
     }
 
-    fn word(text: &str) -> Result<Word, StoreError> {
-        Ok(Word {
+    fn answer(text: &str) -> Result<MajorityAnswer, StoreError> {
+        Ok(MajorityAnswer {
             named: endpoint(text),
-            acknowledges: Acknowledges::Yes,
+            may_acknowledge: MayAcknowledge::Yes,
         })
     }
 
     #[test]
     fn a_server_counts_as_the_primary_up_to_the_question_that_was_answered_last() {
-        let (clock, vouching) = vouching(Duration::from_secs(5));
+        let (clock, majority) = majority(Duration::from_secs(5));
         let (old, new) = (endpoint("old:1"), endpoint("new:1"));
-        assert!(vouching.primary_at(&old).is_err());
-        let first = vouching.now();
+        assert!(majority.primary_at(&old).is_err());
+        let first = majority.now();
         clock.advance(Duration::from_secs(1));
-        vouching.note(first, None, &word("old:1"));
-        assert_eq!(vouching.primary_at(&old).ok(), Some(first));
-        assert!(vouching.primary_at(&new).is_err());
+        majority.note(first, None, &answer("old:1"));
+        assert_eq!(majority.primary_at(&old).ok(), Some(first));
+        assert!(majority.primary_at(&new).is_err());
         // No majority: what was said before stays as old as it is.
-        vouching.note(vouching.now(), None, &Err(StoreError::Unavailable("held".into())));
-        assert_eq!(vouching.primary_at(&old).ok(), Some(first));
+        majority.note(majority.now(), None, &Err(StoreError::Unavailable("held".into())));
+        assert_eq!(majority.primary_at(&old).ok(), Some(first));
         clock.advance(Duration::from_millis(3_999));
-        assert!(vouching.primary_at(&old).is_ok());
+        assert!(majority.primary_at(&old).is_ok());
         clock.advance(Duration::from_millis(1));
-        let why = vouching.primary_at(&old).unwrap_err().to_string();
+        let why = majority.primary_at(&old).unwrap_err().to_string();
         assert!(why.contains("for 5 s") && why.contains("held"), "{why}");
         // Another one is named: the old one at once is nobody's primary.
-        let later = vouching.now();
-        vouching.note(later, None, &word("new:1"));
-        assert!(vouching.primary_at(&old).unwrap_err().to_string().contains("new:1"));
-        assert_eq!(vouching.primary_at(&new).ok(), Some(later));
+        let later = majority.now();
+        majority.note(later, None, &answer("new:1"));
+        assert!(majority.primary_at(&old).unwrap_err().to_string().contains("new:1"));
+        assert_eq!(majority.primary_at(&new).ok(), Some(later));
     }
 
     #[test]
     fn a_primary_is_left_ten_seconds_after_the_last_word_whatever_facts_may_be() {
-        let (clock, vouching) = vouching(Duration::from_secs(54));
+        let (clock, majority) = majority(Duration::from_secs(54));
         let old = endpoint("old:1");
-        vouching.note(vouching.now(), None, &word("old:1"));
+        majority.note(majority.now(), None, &answer("old:1"));
         clock.advance(Duration::from_millis(9_999));
-        assert!(vouching.check(&old).is_ok() && vouching.is_named(&old));
+        assert!(majority.check(&old).is_ok() && majority.is_named(&old));
         clock.advance(Duration::from_millis(1));
-        assert!(vouching.check(&old).is_err() && vouching.primary_at(&old).is_ok());
+        assert!(majority.check(&old).is_err() && majority.primary_at(&old).is_ok());
     }
 
     #[test]
     fn only_an_answer_to_a_later_question_about_the_same_server_is_shared() {
-        let (clock, vouching) = vouching(Duration::from_secs(30));
-        let before = vouching.now();
+        let (clock, majority) = majority(Duration::from_secs(30));
+        let before = majority.now();
         clock.advance(Duration::from_millis(1));
-        let sent = vouching.now();
+        let sent = majority.now();
         let about = endpoint("old:1");
-        vouching.note(sent, Some(&about), &word("old:1"));
-        assert!(vouching.heard_since(before, Some(&about)).is_some());
-        assert!(vouching.heard_since(sent, Some(&about)).is_none());
-        assert!(vouching.heard_since(before, Some(&endpoint("new:1"))).is_none());
+        majority.note(sent, Some(&about), &answer("old:1"));
+        assert!(majority.heard_since(before, Some(&about)).is_some());
+        assert!(majority.heard_since(sent, Some(&about)).is_none());
+        assert!(majority.heard_since(before, Some(&endpoint("new:1"))).is_none());
     }
 
     #[test]
     fn the_shorter_facts_live_the_more_often_is_asked() {
-        let period = |max_age| vouching(Duration::from_secs(max_age)).1.period().as_millis();
+        let period = |max_age| majority(Duration::from_secs(max_age)).1.period().as_millis();
         assert_eq!([1, 4, 5, 8, 30].map(period), [250, 1_000, 1_250, 2_000, 2_000]);
-        assert_eq!(vouching(Duration::from_millis(400)).1.period().as_millis(), 250);
+        assert_eq!(majority(Duration::from_millis(400)).1.period().as_millis(), 250);
     }
 }

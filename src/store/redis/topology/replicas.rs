@@ -20,12 +20,12 @@ impl From<u32> for WaitReplicas {
 
 /// Where a replica listens, as somebody names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub(crate) struct ReplicaAddress {
     host: String,
     port: u16,
 }
 
-impl Peer {
+impl ReplicaAddress {
     /// `None` for a port on which nothing can listen: nobody can follow what is there, so nobody can promote it.
     pub(crate) fn new(host: &str, port: u16) -> Option<Self> {
         // One address can be written in more than one way.
@@ -41,7 +41,7 @@ impl Peer {
     }
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for ReplicaAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
@@ -52,9 +52,9 @@ impl fmt::Display for Peer {
 
 /// A replica that the primary has a connection to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Connected {
+pub(crate) struct ConnectedReplica {
     /// `None` for a client that only reads along, such as a backup: it has no port.
-    peer: Option<Peer>,
+    peer: Option<ReplicaAddress>,
     /// Whether it has had its first copy and follows.
     is_online: bool,
     /// What it has said that it received.
@@ -70,7 +70,7 @@ pub(crate) struct Replication {
     line: String,
     /// How much was ever written in it.
     pub(crate) offset: u64,
-    connected: Vec<Connected>,
+    connected: Vec<ConnectedReplica>,
 }
 
 impl Replication {
@@ -89,7 +89,7 @@ impl Replication {
         Some(Self {
             line: field("master_replid")?.to_owned(),
             offset: field("master_repl_offset")?.parse().ok()?,
-            connected: replicas.map(|(_, value)| Connected::parse(value)).collect::<Option<_>>()?,
+            connected: replicas.map(|(_, value)| ConnectedReplica::parse(value)).collect::<Option<_>>()?,
         })
     }
 
@@ -99,41 +99,40 @@ impl Replication {
     }
 
     /// Whom it names as replicas, synchronised or not.
-    pub(crate) fn peers(&self) -> Vec<Peer> {
+    pub(crate) fn peers(&self) -> Vec<ReplicaAddress> {
         self.connected.iter().filter_map(|replica| replica.peer.clone()).collect()
     }
 
-    /// How many follow.
     pub(crate) fn online(&self) -> usize {
         self.connected.iter().filter(|replica| replica.is_online).count()
     }
 
     /// How many follow and have been heard of in the last `max_lag` seconds.
     pub(crate) fn heard_within(&self, max_lag: u64) -> usize {
-        let heard = |replica: &&Connected| replica.is_online && replica.lag <= max_lag;
+        let heard = |replica: &&ConnectedReplica| replica.is_online && replica.lag <= max_lag;
         self.connected.iter().filter(heard).count()
     }
 
     /// Those of `wanted` that have not said that they received everything up to `offset`.
-    pub(crate) fn without(&self, wanted: &Wanted, offset: u64) -> Vec<Missing> {
+    pub(crate) fn without(&self, wanted: &PromotableReplicas, offset: u64) -> Vec<LaggingReplica> {
         self.lacking(wanted, |replica| replica.is_online && replica.offset >= offset)
     }
 
     /// Those of `wanted` that do not follow, or have not been heard of for `max_lag` seconds.
-    pub(crate) fn away(&self, wanted: &Wanted, max_lag: u64) -> Vec<Missing> {
+    pub(crate) fn away(&self, wanted: &PromotableReplicas, max_lag: u64) -> Vec<LaggingReplica> {
         self.lacking(wanted, |replica| replica.is_online && replica.lag <= max_lag)
     }
 
-    fn lacking(&self, wanted: &Wanted, has_it: impl Fn(&Connected) -> bool) -> Vec<Missing> {
+    fn lacking(&self, wanted: &PromotableReplicas, has_it: impl Fn(&ConnectedReplica) -> bool) -> Vec<LaggingReplica> {
         if self.names_like(wanted) {
             // One that is being synchronised may be listed once for each of its connections.
-            let named = |peer: &Peer, holds: &dyn Fn(&Connected) -> bool| {
+            let named = |peer: &ReplicaAddress, holds: &dyn Fn(&ConnectedReplica) -> bool| {
                 let mut listed = self.connected.iter().filter(|replica| replica.peer.as_ref() == Some(peer));
                 listed.any(holds)
             };
             let lacking = wanted.peers.iter().filter(|peer| !named(peer, &has_it));
             return lacking
-                .map(|peer| Missing {
+                .map(|peer| LaggingReplica {
                     peer: peer.to_string(),
                     is_online: named(peer, &|replica| replica.is_online),
                 })
@@ -147,7 +146,7 @@ impl Replication {
             .saturating_sub(with_port().filter(|replica| has_it(replica)).count());
         let online = with_port().filter(|replica| replica.is_online && !has_it(replica)).count();
         (0..lacking)
-            .map(|i| Missing {
+            .map(|i| LaggingReplica {
                 peer: format!("one of {wanted}"),
                 is_online: i < online,
             })
@@ -156,7 +155,7 @@ impl Replication {
 
     /// Whether both name replicas in one way. Sentinels repeat what the primary lists, unless one of them writes host
     /// names as addresses; the nodes of a cluster may be announced under names that the primary does not list.
-    fn names_like(&self, wanted: &Wanted) -> bool {
+    fn names_like(&self, wanted: &PromotableReplicas) -> bool {
         let listed = || self.connected.iter().filter_map(|replica| replica.peer.as_ref());
         if listed().next().is_none() || listed().any(|peer| wanted.peers.contains(peer)) {
             return true;
@@ -168,14 +167,14 @@ impl Replication {
     }
 }
 
-impl Connected {
+impl ConnectedReplica {
     fn parse(fields: &str) -> Option<Self> {
         let field = |name: &str| {
             let mut fields = fields.split(',').filter_map(|field| field.split_once('='));
             fields.find(|(key, _)| *key == name).map(|(_, value)| value)
         };
         Some(Self {
-            peer: Peer::new(field("ip")?, field("port")?.parse().ok()?),
+            peer: ReplicaAddress::new(field("ip")?, field("port")?.parse().ok()?),
             is_online: field("state")? == "online",
             offset: field("offset")?.parse().ok()?,
             // Nothing was heard of it yet: -1 in some versions.
@@ -186,12 +185,11 @@ impl Connected {
 
 /// Replicas that could be promoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    peers: Vec<Peer>,
+pub(crate) struct PromotableReplicas {
+    peers: Vec<ReplicaAddress>,
     naming: Naming,
 }
 
-/// Who named them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Naming {
     /// As the primary lists them.
@@ -200,18 +198,18 @@ pub(crate) enum Naming {
     OfTheCluster,
 }
 
-impl Wanted {
+impl PromotableReplicas {
     pub(crate) const fn new(naming: Naming) -> Self {
         Self { peers: Vec::new(), naming }
     }
 
     /// Each of these, also where two have one name.
-    pub(crate) const fn of(naming: Naming, peers: Vec<Peer>) -> Self {
+    pub(crate) const fn of(naming: Naming, peers: Vec<ReplicaAddress>) -> Self {
         Self { peers, naming }
     }
 
     /// Adds those that are not there yet.
-    pub(crate) fn add(&mut self, peers: impl IntoIterator<Item = Peer>) {
+    pub(crate) fn add(&mut self, peers: impl IntoIterator<Item = ReplicaAddress>) {
         for peer in peers {
             if !self.peers.contains(&peer) {
                 self.peers.push(peer);
@@ -228,7 +226,7 @@ impl Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for PromotableReplicas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, peer) in self.peers.iter().enumerate() {
             let separator = if i == 0 { "" } else { ", " };
@@ -240,8 +238,7 @@ impl fmt::Display for Wanted {
 
 /// A replica that could be promoted and has not said that it has something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Missing {
-    /// Its name.
+pub(crate) struct LaggingReplica {
     pub(crate) peer: String,
     /// Whether the primary sends it what is written.
     pub(crate) is_online: bool,
@@ -258,12 +255,12 @@ mod tests {
     slave3:ip=10.0.0.9,port=0,state=online,offset=100,lag=0\r\n\
     master_failover_state:no-failover\r\nmaster_replid:a1\r\nmaster_repl_offset:100\r\n";
 
-    fn peer(host: &str) -> Peer {
-        Peer::new(host, 6379).unwrap()
+    fn peer(host: &str) -> ReplicaAddress {
+        ReplicaAddress::new(host, 6379).unwrap()
     }
 
     fn missing(wanted: &[&str], naming: Naming, offset: u64) -> Vec<(String, bool)> {
-        let wanted = Wanted::of(naming, wanted.iter().map(|host| peer(host)).collect());
+        let wanted = PromotableReplicas::of(naming, wanted.iter().map(|host| peer(host)).collect());
         let missing = Replication::parse(INFO).unwrap().without(&wanted, offset);
         missing.into_iter().map(|replica| (replica.peer, replica.is_online)).collect()
     }
@@ -308,7 +305,7 @@ mod tests {
             "master_failover",
             "slave4:ip=fd00::4,port=6379,state=online,offset=100,lag=0\r\nmaster_failover",
         );
-        let wanted = Wanted::of(Naming::OfThePrimary, vec![peer("fd00::4")]);
+        let wanted = PromotableReplicas::of(Naming::OfThePrimary, vec![peer("fd00::4")]);
         assert_eq!(Replication::parse(&twice).unwrap().without(&wanted, 100), []);
     }
 

@@ -22,14 +22,14 @@ const MAX_DEPTH: usize = 8;
 const MAX_LINE: usize = 4_096;
 
 /// A byte stream that fails as soon as a reply announces more than the bounds allow, before it is
-/// read (hardening F10). It also refuses every type of reply that RESP2 does not have: we speak
+/// read (docs/threats.md F10). It also refuses every type of reply that RESP2 does not have: we speak
 /// nothing else.
-pub(crate) struct Guarded<S> {
+pub(crate) struct GuardedStream<S> {
     inner: S,
     scan: Scan,
 }
 
-impl<S> Guarded<S> {
+impl<S> GuardedStream<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self {
             inner,
@@ -38,7 +38,7 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
@@ -51,7 +51,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

@@ -3,7 +3,7 @@
 //! One sentinel may be cut off together with the old primary and go on naming it. Reading from that
 //! one would admit what was revoked on the new one for as long as the partition lasts. So a primary is
 //! used only while a majority of the configured sentinels names it, and what it says is as old as
-//! their word ([`vouching`](super::vouching)).
+//! their word ([`majority`](super::vouching)).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use tokio::time::timeout;
 
 use crate::store::StoreError;
 
-use super::dial::{Caller, Surroundings, Witness};
-use super::fault::Fault;
-use super::replicas::{Naming, Peer, Wanted};
+use super::dial::{Dialer, RedisEnvironment, Witness};
+use super::fault::StoreFault;
+use super::replicas::{Naming, PromotableReplicas, ReplicaAddress};
 use super::{Endpoint, SentinelAccess};
 
 /// How long the other sentinels may take to tell of replicas when a majority has. Healthy ones answer within
@@ -36,10 +36,10 @@ pub(crate) struct Sentinels {
 type Vote = Result<Option<Endpoint>, StoreError>;
 
 impl Sentinels {
-    pub(crate) fn new(around: &Surroundings, access: SentinelAccess) -> Self {
-        let caller = Arc::new(Caller::new(around, &access.user, 0, access.tls.as_ref()));
+    pub(crate) fn new(environment: &RedisEnvironment, access: SentinelAccess) -> Self {
+        let dialer = Arc::new(Dialer::new(environment, &access.user, 0, access.tls.as_ref()));
         Self {
-            witnesses: access.addresses.into_iter().map(|address| Witness::new(address, &caller)).collect(),
+            witnesses: access.addresses.into_iter().map(|address| Witness::new(address, &dialer)).collect(),
             service: access.service,
         }
     }
@@ -65,9 +65,9 @@ impl Sentinels {
     ///
     /// # Errors
     /// Why nobody knows.
-    pub(crate) async fn promotable(&self, primary: &Endpoint) -> Result<Wanted, String> {
+    pub(crate) async fn promotable(&self, primary: &Endpoint) -> Result<PromotableReplicas, String> {
         let mut open: FuturesUnordered<_> = self.witnesses.iter().map(|witness| self.account_of(witness)).collect();
-        let mut tally = Tally::new(self.witnesses.len(), primary);
+        let mut tally = ReportTally::new(self.witnesses.len(), primary);
         loop {
             let next = if tally.is_decided() {
                 timeout(GRACE, open.next()).await.unwrap_or(None)
@@ -81,15 +81,15 @@ impl Sentinels {
         }
     }
 
-    async fn account_of(&self, sentinel: &Witness) -> Result<Account, (Fault, String)> {
-        let named = |fault: Fault| {
+    async fn account_of(&self, sentinel: &Witness) -> Result<SentinelReport, (StoreFault, String)> {
+        let named = |fault: StoreFault| {
             let why = format!("the sentinel {}: {}", sentinel.endpoint(), fault.error);
             (fault, why)
         };
         // Replicas first: a primary that is named after them was the primary when they were listed, or has become it since.
         let replicas = sentinel.ask(self.question("REPLICAS")).await.map_err(named)?;
         let primary = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await.map_err(named)?;
-        Account::read(primary, replicas).ok_or_else(|| named(Fault::malformed()))
+        SentinelReport::read(primary, replicas).ok_or_else(|| named(StoreFault::malformed()))
     }
 
     fn question(&self, what: &str) -> redis::Cmd {
@@ -134,13 +134,12 @@ fn why_none(votes: &[Vote], service: &str) -> StoreError {
     })
 }
 
-/// What one sentinel knows.
-pub(crate) struct Account {
+pub(crate) struct SentinelReport {
     pub(crate) primary: Endpoint,
-    pub(crate) promotable: Vec<Peer>,
+    pub(crate) promotable: Vec<ReplicaAddress>,
 }
 
-impl Account {
+impl SentinelReport {
     /// Reads where a sentinel says that the primary is, and its list of replicas; `None` when either is none.
     pub(crate) fn read(primary: Value, replicas: Value) -> Option<Self> {
         let (host, port): (String, u16) = redis::from_redis_value(primary).ok()?;
@@ -149,7 +148,7 @@ impl Account {
             return None;
         }
         let listed: Vec<HashMap<String, String>> = redis::from_redis_value(replicas).ok()?;
-        let promotable: Option<Vec<Option<Peer>>> = listed.iter().map(promotable).collect();
+        let promotable: Option<Vec<Option<ReplicaAddress>>> = listed.iter().map(promotable).collect();
         Some(Self {
             primary: Endpoint::tcp(&host, port)?,
             promotable: promotable?.into_iter().flatten().collect(),
@@ -158,24 +157,24 @@ impl Account {
 }
 
 /// What sentinels have said of one primary's replicas so far.
-pub(crate) struct Tally<'a> {
+pub(crate) struct ReportTally<'a> {
     all: usize,
     primary: &'a Endpoint,
     /// How many name this primary.
     agreed: usize,
-    wanted: Wanted,
+    wanted: PromotableReplicas,
     elsewhere: Option<Endpoint>,
     failed: Option<String>,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> ReportTally<'a> {
     /// Of so many sentinels, asked about this primary.
     pub(crate) const fn new(all: usize, primary: &'a Endpoint) -> Self {
         Self {
             all,
             primary,
             agreed: 0,
-            wanted: Wanted::new(Naming::OfThePrimary),
+            wanted: PromotableReplicas::new(Naming::OfThePrimary),
             elsewhere: None,
             failed: None,
         }
@@ -185,12 +184,11 @@ impl<'a> Tally<'a> {
         self.all / 2 + 1
     }
 
-    /// Whether enough have answered.
     pub(crate) const fn is_decided(&self) -> bool {
         self.agreed >= self.needed()
     }
 
-    pub(crate) fn count(&mut self, answer: Result<Account, (Fault, String)>) {
+    pub(crate) fn count(&mut self, answer: Result<SentinelReport, (StoreFault, String)>) {
         match answer {
             Ok(account) if account.primary == *self.primary => {
                 self.agreed += 1;
@@ -204,7 +202,7 @@ impl<'a> Tally<'a> {
     }
 
     /// All that any of a majority calls promotable, or why nobody knows.
-    pub(crate) fn outcome(self) -> Result<Wanted, String> {
+    pub(crate) fn outcome(self) -> Result<PromotableReplicas, String> {
         let (agreed, all, needed, primary) = (self.agreed, self.all, self.needed(), self.primary);
         match (self.elsewhere, self.failed) {
             _ if agreed >= needed => Ok(self.wanted),
@@ -224,8 +222,8 @@ impl<'a> Tally<'a> {
 /// moment, but a promotion begins by closing these connections: a replica that is becoming the primary looks so.
 /// The outer `None` is an answer of another form.
 #[expect(clippy::option_option, reason = "an answer that says no, and one that cannot be read")]
-fn promotable(fields: &HashMap<String, String>) -> Option<Option<Peer>> {
-    let peer = Peer::new(fields.get("ip")?, fields.get("port")?.parse().ok()?)?;
+fn promotable(fields: &HashMap<String, String>) -> Option<Option<ReplicaAddress>> {
+    let peer = ReplicaAddress::new(fields.get("ip")?, fields.get("port")?.parse().ok()?)?;
     let is_down = |flag: &str| matches!(flag, "s_down" | "o_down");
     let never = fields.get("flags")?.split(',').any(is_down) || fields.get("slave-priority")? == "0";
     Some((!never).then_some(peer))
@@ -297,7 +295,11 @@ mod tests {
             ("master-link-status", "err"),
             ("flags", "slave,promoted"),
         ] {
-            assert_eq!(promotable(&told(&[might])), Some(Peer::new("10.0.0.2", 6379)), "{might:?}");
+            assert_eq!(
+                promotable(&told(&[might])),
+                Some(ReplicaAddress::new("10.0.0.2", 6379)),
+                "{might:?}"
+            );
         }
     }
 
@@ -313,7 +315,7 @@ mod tests {
         }
         let text = |text: &str| Value::BulkString(text.into());
         let primary = || Value::Array(vec![text("10.0.0.1"), text("6379")]);
-        let read = |primary: Value, replicas: Value| Account::read(primary, replicas).map(|account| account.promotable.len());
+        let read = |primary: Value, replicas: Value| SentinelReport::read(primary, replicas).map(|account| account.promotable.len());
         assert_eq!(read(primary(), Value::Array(vec![])), Some(0));
         assert_eq!(read(Value::Nil, Value::Array(vec![])), None);
         assert_eq!(read(primary(), Value::Nil), None);
@@ -324,18 +326,18 @@ mod tests {
         );
     }
 
-    type Answer = Result<Account, (Fault, String)>;
+    type Answer = Result<SentinelReport, (StoreFault, String)>;
 
     fn account(primary: &str, promotable: &[&str]) -> Answer {
-        Ok(Account {
+        Ok(SentinelReport {
             primary: Endpoint::parse(primary).unwrap(),
-            promotable: promotable.iter().map(|host| Peer::new(host, 6379).unwrap()).collect(),
+            promotable: promotable.iter().map(|host| ReplicaAddress::new(host, 6379).unwrap()).collect(),
         })
     }
 
     fn failed(line: &str) -> Answer {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
-        let fault = Fault::of(&value.extract_error().unwrap_err());
+        let fault = StoreFault::of(&value.extract_error().unwrap_err());
         let why = fault.error.to_string();
         Err((fault, why))
     }
@@ -346,7 +348,7 @@ mod tests {
 
     fn outcome(answers: Vec<Answer>) -> Result<String, String> {
         let primary = Endpoint::parse("a:1").unwrap();
-        let mut tally = Tally::new(answers.len(), &primary);
+        let mut tally = ReportTally::new(answers.len(), &primary);
         answers.into_iter().for_each(|answer| tally.count(answer));
         tally.outcome().map(|wanted| wanted.to_string())
     }
