@@ -470,7 +470,7 @@ impl Builder<'_> {
         }
     }
 
-    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable) -> Lifetime {
+    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable) -> MintLifetime {
         let from = written
             .lifetime_from
             .as_ref()
@@ -493,7 +493,7 @@ impl Builder<'_> {
             self.report.error(&own.at, message, None);
         }
         let of_surface = minting(surface).map(|m| m.lifetime);
-        Lifetime {
+        MintLifetime {
             default: written.lifetime.as_ref().map(|l| l.value).or(of_surface),
             max: written.max_lifetime.as_ref().map(|l| l.value),
             from: from.map(ValueSource::Body),

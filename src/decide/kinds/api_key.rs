@@ -14,8 +14,8 @@ use crate::decide::token::ClaimHeader;
 
 use super::proof::whole_key;
 use super::{
-    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records,
-    SessionSurface, Verified, longest_prefix,
+    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, SessionSurface,
+    Verified, longest_prefix,
 };
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl CredentialKind for ApiKeySurface {
     }
 
     /// Finding the record is the proof: it is looked up by nothing but the keyed hash of the key.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let (Credential::Key(_), Some(record)) = (presented.credential, record) else {
             return Proof::NONE;
         };

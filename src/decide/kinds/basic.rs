@@ -19,8 +19,8 @@ use crate::decide::token::ClaimHeader;
 use super::key_pair::read_pair;
 use super::proof::{compare_secret, same_secret, whole_key};
 use super::{
-    AuthScheme, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
-    Recipe, Records, SessionSurface, Verified, longest_prefix,
+    AuthScheme, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe,
+    Records, SessionSurface, Verified, longest_prefix,
 };
 
 /// `Authorization: Basic base64(key:password)`.
@@ -155,7 +155,7 @@ impl CredentialKind for BasicSurface {
     }
 
     /// An unknown key costs the same comparison as a known key.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Basic(encoded) = presented.credential else {
             return Proof::NONE;
         };

@@ -13,7 +13,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::{ExternalIssuer, ExternalRules, PublishedKeys, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
-use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, SessionSurface};
 
 /// A token signed by an issuer that is not ours.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl CredentialKind for ExternalSurface {
         }
     }
 
-    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };

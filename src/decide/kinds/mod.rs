@@ -146,7 +146,7 @@ pub trait CredentialKind {
     fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
     /// What presenting this credential proves about the record that was found.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof;
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof;
 
     /// Checks that the proof is the one that this kind requires for this record.
     ///
@@ -220,7 +220,7 @@ pub enum Maker {
 
 /// A presented credential, with the claims that its signature verified.
 #[derive(Debug, Clone, Copy)]
-pub struct PresentedCredential<'p> {
+pub struct Presentation<'p> {
     /// The surface that the credential was presented for.
     pub surface: &'p SurfaceName,
     pub credential: Credential<'p>,
@@ -330,7 +330,7 @@ impl SurfaceKind {
     }
 
     #[must_use]
-    pub fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    pub fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         ask!(self, kind => kind.prove(presented, record))
     }
 
