@@ -21,10 +21,8 @@ use records::{NOW, record};
 /// Creations and look-ups under way at a time: what a busy gateway has.
 const AT_ONCE: usize = 256;
 
-/// Credentials of one tenant.
 const OF_ONE_TENANT: usize = 100;
 
-/// Look-ups that are timed.
 const LOOKUPS: usize = 50_000;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;

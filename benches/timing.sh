@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 tolerance=1
 
 target=${CARGO_TARGET_DIR:-target}
-durward=$target/release/durward relay=$target/release/examples/relay
+durward=$target/dist/durward relay=$target/dist/examples/relay
 work=$(mktemp -d "${TMPDIR:-/tmp}/durward-timing.XXXXXX")
 pid=
 finish() {

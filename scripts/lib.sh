@@ -18,12 +18,14 @@ wait_for_demo() {
 
 # need PROGRAM PACKAGE: installs the Debian package unless the program is there.
 need() {
-  local program=$1 package=$2 sudo=
-  command -v "$program" >/dev/null 2>&1 && return
-  [ -x "/usr/sbin/$program" ] && return
+  command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || install_package "$2"
+}
+
+install_package() {
+  local package=$1 sudo=
   [ "$(id -u)" -eq 0 ] || sudo=sudo
   if ! command -v apt-get >/dev/null 2>&1; then
-    echo "$program is missing; install it (Debian package: $package) and run this again" >&2
+    echo "a program is missing; install it (Debian package: $package) and run this again" >&2
     exit 1
   fi
   heading "installing $package"
@@ -32,4 +34,59 @@ need() {
     apt_updated=1
   fi
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
+}
+
+# use_pinned_release: the toolchain of rust-toolchain.toml may be there under another name, such as `stable`. Then that one is
+# used, instead of downloading the same once more.
+use_pinned_release() {
+  local pinned default
+  [ -z "${RUSTUP_TOOLCHAIN:-}" ] && command -v rustup >/dev/null 2>&1 || return 0
+  pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  if rustup toolchain list | grep -q "^$pinned-"; then return; fi
+  default=$(rustup default | cut -d' ' -f1)
+  case $(rustc "+$default" --version 2>/dev/null) in
+    "rustc $pinned "*) export RUSTUP_TOOLCHAIN=$default ;;
+  esac
+}
+
+# cargo_tool NAME VERSION: a program from crates.io in this version, installed beside what cargo builds. Sets `tools`.
+cargo_tool() {
+  tools=$(target_directory)/tools
+  case $("$tools/bin/$1" --version 2>/dev/null) in "$1 $2") return ;; esac
+  heading "installing $1 $2"
+  # Without optimisation: it runs for seconds and would be built for minutes.
+  local build=(env CARGO_TARGET_DIR="$tools/build" CARGO_PROFILE_DEV_DEBUG=0
+    cargo install --quiet --locked --debug --root "$tools" "$1" --version "=$2")
+  # Without a network, what was downloaded before may be enough.
+  "${build[@]}" || "${build[@]}" --offline || return 1
+  rm -rf "$tools/build"
+}
+
+# check_subject SUBJECT: whether a commit may be called that.
+check_subject() {
+  case $1 in "Merge "* | "Revert "* | "fixup! "* | "squash! "*) return ;; esac
+  if [ "${#1}" -gt 72 ]; then
+    echo "the subject of a commit has ${#1} characters and may have 72: $1" >&2
+    return 1
+  fi
+}
+
+# check_subjects: those of the commits that the main branch does not have.
+check_subjects() {
+  git rev-parse --quiet --verify origin/main >/dev/null || return 0
+  local subject wrong=0
+  while IFS= read -r subject; do check_subject "$subject" || wrong=1; done < <(git log --format=%s origin/main..HEAD)
+  return "$wrong"
+}
+
+# timed_tests: all tests, and then the ten that took longest. The harness tells times only if unstable options are allowed; the
+# variable that allows them is set where cargo starts the tests, since with it everything would be compiled anew.
+timed_tests() {
+  local log runner
+  log=$(target_directory)/tests.log
+  runner=CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+  env "$runner=env RUSTC_BOOTSTRAP=1" cargo test --quiet --lib --bins --tests -- -Zunstable-options --report-time --format pretty |
+    tee "$log" | grep --line-buffered -vE '^test .* \.\.\. (ok|ignored)( <[0-9.]+s>)?$|^$'
+  heading "the slowest tests (all of them: $log)"
+  sed -nE 's/^test (.*) \.\.\. ok <([0-9.]+)s>$/\2 s  \1/p' "$log" | sort -rn | head -10
 }

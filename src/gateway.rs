@@ -1,4 +1,4 @@
-//! The request path, top to bottom: the only file that knows the order of the steps.
+//! The request path, top to bottom. Only this file knows the order of the steps.
 //!
 //! origin -> headers screened -> target -> CORS preflight answered -> route -> rate limits by address -> credential extracted ->
 //! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
@@ -19,45 +19,39 @@ use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, Up
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Forwarded, Outgoing, Unanswered, holders};
+use crate::upstream::quota::QuotaKey;
+use crate::upstream::{Forwarded, Outgoing, Unanswered};
 use crate::wire::body::{BodySource, RequestBody};
+use crate::wire::fields::Fields;
 use crate::wire::framing::Framing;
-use crate::wire::head::{RequestHead, ResponseHead};
+use crate::wire::head::RequestHead;
 
-pub use self::body::ReplyBody;
-pub use self::exchange::Exchange;
-pub use self::live::{Cut, Lifeline};
-pub use self::trailers::Trailed;
-pub use self::tunnel::Tunnel;
-pub use self::worker::{UpstreamRegistry, View, Worker, WorkerParts};
+pub use self::access_record::AccessRecord;
+pub use self::open_stream::{AbortReason, StreamControl};
+pub use self::response::{GatewayResponse, Persistence, Response, ResponseBody, Tunnel};
+pub use self::worker::{UpstreamRegistry, Worker, WorkerParts};
 
-mod body;
+mod access_record;
 mod caller;
-mod exchange;
-mod find;
 mod hook;
 mod limits;
-mod live;
 mod log_in;
-mod pages;
+mod open_stream;
 mod renew;
-mod reply;
+mod response;
+mod routing;
 mod serve;
-mod share;
-mod trailers;
-mod tunnel;
 mod worker;
 
-use self::caller::{Caller, admit, admit_further, doubtful_tenant, identify, look_up};
-use self::pages::Stopped;
-use self::worker::Scratch;
+use self::caller::{Identification, admit, admit_further, identify, look_up, unverified_tenant};
+use self::response::FilteredTrailers;
+use self::worker::{HeadBuffers, SnapshotView};
 
 /// What is known of a connection before its first request.
 #[derive(Debug, Clone)]
-pub struct Connection {
-    /// The socket's peer.
+pub struct ConnectionInfo {
+    /// Address and port of the other end of the socket.
     pub peer: SocketAddr,
-    /// Plain or TLS.
     pub scheme: UriScheme,
     /// The server name the client asked for in its TLS handshake, lower case.
     pub sni: Option<Box<str>>,
@@ -65,49 +59,31 @@ pub struct Connection {
     pub listener: usize,
 }
 
-/// What goes back to the client. `framing` is what the head declares; `body` may be shorter only for
-/// `HEAD` (nothing is sent).
-pub struct Reply<B> {
-    /// Status and fields, without `Date`, framing and `Connection`: those are the server's.
-    pub head: ResponseHead,
-    /// What the head declares.
-    pub framing: Framing,
-    /// The body.
-    pub body: ReplyBody<B>,
-    /// Whether the connection must close after this answer (h1).
-    pub close: bool,
-    /// Whether it is a refusal for want of a place in flight, which must not hold one itself.
-    pub unplaced: bool,
-    /// With a 101: what the connection becomes a tunnel to.
-    pub tunnel: Option<Box<Tunnel>>,
-    /// The one access event of this request; the server tells it how the answer went, or drops it.
-    pub exchange: Exchange,
-}
-
-/// What every step of one request may look at.
+/// What every step of one request may read.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct RequestContext<'a> {
     worker: &'a Rc<Worker>,
-    view: &'a Rc<View>,
-    connection: &'a Connection,
+    view: &'a Rc<SnapshotView>,
+    connection: &'a ConnectionInfo,
     head: &'a RequestHead,
 }
 
-/// A request that is in order, whoever sends it.
+/// A request that passed every check that does not depend on who sends it.
 struct Examined<'a> {
     route: &'a Route,
     method: Method,
     target: RequestTarget<'a>,
     origin: ClientOrigin,
     screened: Screened,
-    /// The client asks for a WebSocket, in good form, where there may be one.
+    /// The WebSocket handshake, if the request is a well-formed one and its route allows upgrades.
     upgrade: Option<Handshake>,
 }
 
-/// Why a request is refused, with what its answer needs to know.
-struct Refused {
+/// Why a request is refused, with what its response needs to know.
+struct RequestRefusal {
     denial: Denial,
     route: Option<RouteIndex>,
+    /// The methods that the path takes, for a 405.
     allowed: u8,
     /// What is wrong with which field, on served routes.
     details: Option<Box<FieldErrors>>,
@@ -115,7 +91,7 @@ struct Refused {
     retry_after: Option<u64>,
 }
 
-impl From<Denial> for Refused {
+impl From<Denial> for RequestRefusal {
     fn from(denial: Denial) -> Self {
         Self {
             denial,
@@ -127,198 +103,215 @@ impl From<Denial> for Refused {
     }
 }
 
-/// Serves one request. Dropping the future (the client went away) closes whatever it used upstream;
-/// the access event is written as aborted.
+/// Why a request is answered as soon as it is examined.
+enum EarlyResponse {
+    Refused(RequestRefusal),
+    /// The request is a preflight that is granted; these are the CORS fields of its response.
+    Preflight(Fields),
+}
+
+impl<R: Into<RequestRefusal>> From<R> for EarlyResponse {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+/// Serves one request. Dropping the future (the client went away) closes the upstream connection that the request
+/// used; the access event is then written as aborted.
 ///
-/// Every step but two is an ordinary call: a nested future would be moved with all it holds on every
-/// request. The look-up that memory cannot answer is boxed, and the upstream's answer is awaited here.
+/// Every step but two is an ordinary call, since a nested future would be moved with all it holds on every
+/// request. The look-up that memory cannot answer is boxed, and the upstream's answer is awaited in this function.
 ///
-/// `line` is what the request can be cut off by while it is being forwarded.
+/// `control` aborts the request while it is being forwarded.
 pub async fn handle<B: RequestBody + Unpin>(
     worker: &Rc<Worker>,
-    (connection, line): (&Connection, &Rc<dyn Lifeline>),
+    connection: &ConnectionInfo,
+    control: &Rc<dyn StreamControl>,
     head: &RequestHead,
     body: B,
-) -> Reply<B> {
+) -> GatewayResponse<B> {
     let view = worker.view();
-    let mut exchange = Exchange::begin(worker, view.clone(), (connection, Some(line)), head.version);
-    let asked = Asked {
+    let mut access = AccessRecord::begin(worker, view.clone(), connection, Some(control), head.version);
+    let context = RequestContext {
         worker,
         view: &view,
         connection,
         head,
     };
-    let examined = match examine(asked, &mut exchange) {
+    let examined = match examine(context, &mut access) {
         Ok(examined) => examined,
-        // Everything about it was in order, and `*` is nobody's path (RFC 9110, section 9.3.7).
-        Err(Stopped::Refused(Refused {
-            denial: Denial::NoRoute, ..
-        })) if head.target == b"*" => return reply::server_options(exchange),
-        Err(Stopped::Refused(refused)) => return reply::refusal(exchange, &view.snapshot, &refused, head),
-        Err(Stopped::Preflight(fields)) => return reply::preflight(exchange, fields),
+        Err(early) => return respond_early(access, context, early),
     };
     let route = examined.route;
     if !route.limits.before.is_empty() {
-        // Boxed, like everything that few routes need: it must not make every request's future larger.
-        let limited = Box::pin(limits::admit_address(asked, route, examined.origin.client, &mut exchange)).await;
+        // Boxed, like everything that few routes need, so that it does not make every request's future larger.
+        let limited = Box::pin(limits::admit_address(context, route, examined.origin.client, &mut access)).await;
         if let Err(denial) = limited {
-            return refuse_here(exchange, asked, denial);
+            return refuse_on_route(access, context, denial);
         }
     }
     let upstream = match route.destination {
         Destination::Upstream(upstream) => upstream,
         Destination::Served(issuer) => {
-            return match exchange.take_place(holders::Caller::at(examined.origin.client)) {
-                Ok(()) => Box::pin(serve::serve(asked, &examined, issuer, body, exchange)).await,
-                Err(denial) => refuse_here(exchange, asked, denial),
+            return match access.acquire_slot(QuotaKey::at(examined.origin.client)) {
+                Ok(()) => Box::pin(serve::serve(context, &examined, issuer, body, access)).await,
+                Err(denial) => refuse_on_route(access, context, denial),
             };
         }
     };
-    let identified = match identify(asked, &examined, &mut exchange) {
-        Ok(Caller::Unsure(unsure)) => Box::pin(look_up(asked, &examined, unsure, &mut exchange)).await,
-        Ok(Caller::Known(known)) => admit(asked, &examined, known, &mut exchange),
-        Ok(Caller::Anybody) => authorize_public(route),
+    let identified = match identify(context, &examined, &mut access) {
+        Ok(Identification::Unsure(presented, unsure)) => Box::pin(look_up(context, &examined, presented, unsure, &mut access)).await,
+        Ok(Identification::Known(presented, resolved)) => admit(context, &examined, presented, resolved, &mut access),
+        Ok(Identification::Anybody) => authorize_public(route),
         Err(denial) => Err(denial),
     };
     let permit = match identified {
         Ok(permit) => permit,
-        Err(denial) => return refuse_here(exchange, asked, denial),
+        Err(denial) => return refuse_on_route(access, context, denial),
     };
-    let doubtful = doubtful_tenant(&examined, &permit);
-    if (doubtful.is_some() || !route.limits.after.is_empty())
-        && let Err(denial) = Box::pin(admit_further(asked, &examined, (&permit, doubtful), &mut exchange)).await
+    let tenant = unverified_tenant(&examined, &permit);
+    if (tenant.is_some() || !route.limits.after.is_empty())
+        && let Err(denial) = Box::pin(admit_further(context, &examined, &permit, tenant, &mut access)).await
     {
-        return refuse_here(exchange, asked, denial);
+        return refuse_on_route(access, context, denial);
     }
-    let scratch = match prepare(asked, &examined, &permit, &mut exchange) {
-        Ok(scratch) => scratch,
-        Err(denial) => return refuse_here(exchange, asked, denial),
+    let buffers = match prepare(context, &examined, &permit, &mut access) {
+        Ok(buffers) => buffers,
+        Err(denial) => return refuse_on_route(access, context, denial),
     };
     let answer = {
-        let (outgoing, body) = (outgoing(head, &examined, &scratch, &exchange), limit(asked, route, body));
+        let (outgoing, body) = (outgoing(head, &examined, &buffers, &access), limit_body(context, route, body));
         let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
-        exchange.hold(permit, &view, line.kind());
-        poll_fn(|cx| match (forwarding.as_mut().poll(cx), exchange.cut()) {
+        access.track_stream(permit, &view, control.kind());
+        poll_fn(|cx| match (forwarding.as_mut().poll(cx), access.abort_denial()) {
             (_, Some(denial)) => Poll::Ready(Err(denial)),
             (Poll::Ready(answer), None) => Poll::Ready(Ok(answer)),
             (Poll::Pending, None) => Poll::Pending,
         })
         .await
     };
-    worker.return_scratch(scratch);
+    worker.return_buffers(buffers);
     match answer {
-        Ok(answer) => conclude(exchange, asked, &examined, upstream, answer),
-        Err(denial) => cut_off(exchange, asked, upstream, denial),
+        Ok(Ok(forwarded)) => pass_back(access, context, &examined, upstream, forwarded),
+        Ok(Err((none, _body))) => refuse_unanswered(access, context, upstream, &none),
+        Err(denial) => refuse_in_flight(access, context, upstream, denial),
     }
 }
 
-/// Passes on what the upstream answered, or says why it did not.
-fn conclude<B: BodySource + Unpin>(
-    mut exchange: Exchange,
-    asked: Asked<'_>,
+/// Answers a request as soon as it is examined.
+fn respond_early<B>(access: AccessRecord, context: RequestContext<'_>, early: EarlyResponse) -> GatewayResponse<B> {
+    match early {
+        // The request was in order, and no route can have the path `*` (RFC 9110, section 9.3.7).
+        EarlyResponse::Refused(RequestRefusal {
+            denial: Denial::NoRoute, ..
+        }) if context.head.target == b"*" => response::server_options(access),
+        EarlyResponse::Refused(refusal) => response::refusal(access, &context.view.snapshot, &refusal, context.head),
+        EarlyResponse::Preflight(fields) => response::preflight(access, fields),
+    }
+}
+
+/// Passes the upstream's answer back, with a renewed session where one is due.
+fn pass_back<B: BodySource + Unpin>(
+    mut access: AccessRecord,
+    context: RequestContext<'_>,
     examined: &Examined<'_>,
     upstream: UpstreamIndex,
-    answer: Result<Forwarded<Trailed<B>>, (Unanswered, Trailed<B>)>,
-) -> Reply<B> {
-    match answer {
-        Ok(forwarded) => {
-            exchange.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
-            pass_back(exchange, asked, examined, forwarded)
-        }
-        Err((none, _body)) => unanswered(exchange, asked, upstream, &none),
-    }
-}
-
-/// Passes the upstream's answer on, with a renewed session where one is due.
-fn pass_back<B: BodySource + Unpin>(
-    exchange: Exchange,
-    asked: Asked<'_>,
-    examined: &Examined<'_>,
-    forwarded: Forwarded<Trailed<B>>,
-) -> Reply<B> {
-    let (surface, now) = (exchange.surface(), exchange.now().wall);
-    let mut reply = reply::returning(exchange, asked.view, examined, forwarded);
-    let fields = &mut reply.head.fields;
-    reply
-        .exchange
-        .with_permit(|permit| renew::refresh(asked.view, permit, (surface, now), asked.head, fields));
-    reply
+    forwarded: Forwarded<FilteredTrailers<B>>,
+) -> GatewayResponse<B> {
+    access.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
+    let (surface, now) = (access.surface(), access.now().wall);
+    let mut response = response::forwarded(access, context.view, examined, forwarded);
+    let fields = &mut response.head.fields;
+    response
+        .observer
+        .with_permit(|permit| renew::refresh(context.view, permit, (surface, now), context.head, fields));
+    response
 }
 
 /// Refuses a request that no endpoint answered.
-fn unanswered<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, none: &Unanswered) -> Reply<B> {
-    exchange.note_unanswered(upstream, none.trace);
-    refuse_here(exchange, asked, none.error.denial())
+fn refuse_unanswered<B>(
+    mut access: AccessRecord,
+    context: RequestContext<'_>,
+    upstream: UpstreamIndex,
+    none: &Unanswered,
+) -> GatewayResponse<B> {
+    access.note_unanswered(upstream, none.trace);
+    refuse_on_route(access, context, none.error.denial())
 }
 
-/// Refuses a request whose credential died while it was on its way. Nobody knows what became of it
-/// upstream, and its body is not read on: the connection closes.
-fn cut_off<B>(mut exchange: Exchange, asked: Asked<'_>, upstream: UpstreamIndex, denial: Denial) -> Reply<B> {
-    exchange.note_upstream(upstream);
-    exchange.note_cut(denial);
-    let mut reply = refuse_here(exchange, asked, denial);
-    reply.close = true;
-    reply
+/// Refuses a request whose credential became invalid while it was being forwarded. What the upstream has done with the
+/// request is unknown, and its body is not read further, so the connection closes.
+fn refuse_in_flight<B>(
+    mut access: AccessRecord,
+    context: RequestContext<'_>,
+    upstream: UpstreamIndex,
+    denial: Denial,
+) -> GatewayResponse<B> {
+    access.note_upstream(upstream);
+    access.note_denied_in_flight(denial);
+    let mut response = refuse_on_route(access, context, denial);
+    response.persistence = Persistence::Close;
+    response
 }
 
 /// Refuses in the dialect of the route that was found.
-fn refuse_here<B>(mut exchange: Exchange, asked: Asked<'_>, refused: impl Into<Refused>) -> Reply<B> {
-    let refused = Refused {
-        route: exchange.route(),
-        ..refused.into()
+fn refuse_on_route<B>(mut access: AccessRecord, context: RequestContext<'_>, refusal: impl Into<RequestRefusal>) -> GatewayResponse<B> {
+    let refusal = RequestRefusal {
+        route: access.route(),
+        ..refusal.into()
     };
-    let unplaced = refused.denial == Denial::Overloaded;
-    if unplaced {
-        exchange.leave_flight();
+    let frees_slot = refusal.denial == Denial::Overloaded;
+    if frees_slot {
+        access.release_slot();
     }
-    Reply {
-        unplaced,
-        ..reply::refusal(exchange, &asked.view.snapshot, &refused, asked.head)
+    Response {
+        frees_slot,
+        ..response::refusal(access, &context.view.snapshot, &refusal, context.head)
     }
 }
 
-/// Refuses a request without examining it. `head` is empty, or has `ClientOrigin` alone, if the head could not be read.
+/// Refuses a request without examining it. If the head could not be read, `head` is empty or has `ClientOrigin` alone.
 #[must_use]
-pub fn refuse<B>(worker: &Rc<Worker>, connection: &Connection, head: &RequestHead, denial: Denial) -> Reply<B> {
+pub fn refuse<B>(worker: &Rc<Worker>, connection: &ConnectionInfo, head: &RequestHead, denial: Denial) -> GatewayResponse<B> {
     let view = worker.view();
-    let exchange = Exchange::begin(worker, view.clone(), (connection, None), head.version);
-    reply::refusal(exchange, &view.snapshot, &denial.into(), head)
+    let access = AccessRecord::begin(worker, view.clone(), connection, None, head.version);
+    response::refusal(access, &view.snapshot, &denial.into(), head)
 }
 
-/// Everything about a request that can be refused whoever sends it, in its order.
-fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>, Stopped> {
-    let Asked {
+/// Makes every check that does not depend on who sends the request, in order.
+fn examine<'a>(context: RequestContext<'a>, access: &mut AccessRecord) -> Result<Examined<'a>, EarlyResponse> {
+    let RequestContext {
         view, connection, head, ..
-    } = asked;
+    } = context;
     let snapshot = &view.snapshot;
     let origin = snapshot.peers.origin(connection.peer, &head.fields);
-    exchange.note_origin(origin, &head.fields);
+    access.note_origin(origin, &head.fields);
     let screened = snapshot.headers.screen(head)?;
     if screened.odd_dropped > 0 {
-        exchange.note_dropped_fields(screened.odd_dropped);
+        access.note_dropped_fields(screened.odd_dropped);
     }
     let method = Method::parse(&head.method)?;
-    exchange.note_method(method);
+    access.note_method(method);
     let target = RequestTarget::parse(head, method)?;
-    exchange.note_target(&target);
-    if misdirected(snapshot, connection, &target) {
+    access.note_target(&target);
+    if is_misdirected(snapshot, connection, &target) {
         return Err(Denial::Misdirected.into());
     }
     if let Some(preflight) = Preflight::of(method, &head.fields)
-        && let Some(fields) = pages::grant(snapshot, &preflight, &target, exchange)?
+        && let Some(fields) = routing::answer_preflight(snapshot, &preflight, &target, access)?
     {
-        return Err(Stopped::Preflight(fields));
+        return Err(EarlyResponse::Preflight(fields));
     }
-    let index = match find::find(snapshot, &target, method) {
+    let index = match routing::find(snapshot, &target, method) {
         Ok(index) => index,
         Err(why) => {
-            pages::note_neighbour(snapshot, why, &target, exchange);
-            return Err(find::not_found(why).into());
+            routing::choose_cors_of_not_found(snapshot, why, &target, access);
+            return Err(routing::not_found(why).into());
         }
     };
     let route = &snapshot.routes[index.0];
-    exchange.note_route(index);
-    find::check_forms(snapshot, &target, method, index)?;
+    access.note_route(index);
+    routing::check_forms(snapshot, &target, method, index)?;
     let upgrade = match route.options.upgrade {
         Upgrade::Websocket => Handshake::of(head, &screened),
         Upgrade::Dropped => None,
@@ -333,9 +326,9 @@ fn examine<'a>(asked: Asked<'a>, exchange: &mut Exchange) -> Result<Examined<'a>
     })
 }
 
-/// Whether the certificate this connection was opened with is another one than the requested host
-/// has (RFC 9110, section 7.4): a request may not cross from one certificate's host to another's.
-fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTarget<'_>) -> bool {
+/// Whether the connection was opened with another certificate than the requested host has. Such a request is refused,
+/// since a request must not cross from the host of one certificate to the host of another (RFC 9110, section 7.4).
+fn is_misdirected(snapshot: &Snapshot, connection: &ConnectionInfo, target: &RequestTarget<'_>) -> bool {
     let Some(Some(certificates)) = snapshot.certificates.get(connection.listener) else {
         return false;
     };
@@ -345,12 +338,7 @@ fn misdirected(snapshot: &Snapshot, connection: &Connection, target: &RequestTar
         .is_some_and(|sni| certificates.index_for(sni) != certificates.index_for(&target.host))
 }
 
-/// Whose rules trailers are filtered by, on routes that ask for them.
-fn trailer_rules(view: &Rc<View>, route: &Route) -> Option<Rc<View>> {
-    (route.options.trailers == Trailers::Forwarded).then(|| view.clone())
-}
-
-/// A handshake has no body that trailers could follow, and its `Connection` says nothing of them.
+/// A handshake has no body that trailers could follow, and its `Connection` field does not announce any.
 const fn trailers(examined: &Examined<'_>) -> Trailers {
     match examined.upgrade {
         Some(_) => Trailers::Dropped,
@@ -358,58 +346,63 @@ const fn trailers(examined: &Examined<'_>) -> Trailers {
     }
 }
 
-/// Takes a place in flight and writes the outgoing head.
-fn prepare(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, exchange: &mut Exchange) -> Result<Scratch, Denial> {
-    exchange.take_place(share::caller(examined.origin.client, permit))?;
-    let Asked {
+/// Takes a slot among the requests in flight and writes the outgoing head.
+fn prepare(
+    context: RequestContext<'_>,
+    examined: &Examined<'_>,
+    permit: &Permit,
+    access: &mut AccessRecord,
+) -> Result<HeadBuffers, Denial> {
+    access.acquire_slot(limits::quota_key(examined.origin.client, permit))?;
+    let RequestContext {
         worker,
         view,
         connection,
         head,
-    } = asked;
+    } = context;
     let Examined { route, target, .. } = examined;
     if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
         return Err(Denial::BodyTooLarge);
     }
     let snapshot = &view.snapshot;
-    let mut scratch = worker.scratch();
+    let mut buffers = worker.buffers();
     let facts = OutgoingHead {
-        principal: permit.principal().zip(exchange.surface().map(|index| &snapshot.surfaces[index.0])),
+        principal: permit.principal().zip(access.surface().map(|index| &snapshot.surfaces[index.0])),
         origin: examined.origin,
         peer: connection.peer.ip(),
         scheme: connection.scheme,
-        request_id: exchange.request_id(),
+        request_id: access.request_id(),
         target,
         credentials: route.options.credentials,
         trailers: trailers(examined),
     };
     snapshot
         .headers
-        .write_outgoing(head, &examined.screened, &facts, &mut scratch.fields)?;
+        .write_outgoing(head, &examined.screened, &facts, &mut buffers.fields)?;
     if examined.upgrade.is_some() {
-        // Our own, not the client's, whose `Connection` may name more.
-        scratch.fields.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        // The gateway writes its own field. The client's `Connection` may name further options.
+        buffers.fields.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     }
-    scratch.write_target(&route.rewrite, target);
-    Ok(scratch)
+    buffers.write_target(&route.rewrite, target);
+    Ok(buffers)
 }
 
-/// The body as its route lets it through.
-fn limit<B: RequestBody + Unpin>(asked: Asked<'_>, route: &Route, mut body: B) -> Trailed<B> {
+/// Limits the body to what the route allows, and filters its trailers.
+fn limit_body<B: RequestBody + Unpin>(context: RequestContext<'_>, route: &Route, mut body: B) -> FilteredTrailers<B> {
     body.limit(route.options.max_body);
-    Trailed::new(body, trailer_rules(asked.view, route))
+    FilteredTrailers::new(body, context.view, route)
 }
 
-/// The request as it goes upstream.
-fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, scratch: &'p Scratch, exchange: &'p Exchange) -> Outgoing<'p> {
+/// The request in the form in which it is forwarded.
+fn outgoing<'p>(head: &RequestHead, examined: &'p Examined<'_>, buffers: &'p HeadBuffers, access: &'p AccessRecord) -> Outgoing<'p> {
     let options = &examined.route.options;
     Outgoing {
-        now: exchange.resumed(),
-        holder: exchange.holder(),
+        now: access.resumed(),
+        holder: access.holder(),
         method: examined.method,
-        target: &scratch.target,
+        target: &buffers.target,
         client_host: examined.target.authority.as_bytes(),
-        fields: &scratch.fields,
+        fields: &buffers.fields,
         framing: if examined.upgrade.is_some() { Framing::None } else { head.framing },
         response_timeout: options.response_timeout,
         idle_timeout: options.idle_timeout,

@@ -19,7 +19,7 @@ use crate::decide::surface::{Surface, Verified};
 use crate::decide::validity;
 use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
-use crate::store::cached::{Asker, CachedStore, Held, Recalled};
+use crate::store::cached::{CacheEntry, CachedStore, LookupOrigin, Recalled};
 
 /// Places of a worker's own table: 2 MiB. With 10,000 busy keys one in a hundred finds both of its places
 /// taken by others at times, which costs a look into the shared cache.
@@ -126,7 +126,7 @@ impl Resolver {
         (extracted, client): (&Extracted<'_>, IpAddr),
         unsure: Unsure<'_>,
     ) -> Result<Resolved, Unproven> {
-        let mut asker = Asker::Proven;
+        let mut asker = LookupOrigin::Proven;
         let (token, tried, mut found) = match unsure {
             Unsure::Facts {
                 token,
@@ -135,7 +135,7 @@ impl Resolver {
                 provenance,
             } => {
                 if provenance != Provenance::Proven {
-                    asker = Asker::Guessing(client);
+                    asker = LookupOrigin::Guess(client);
                 }
                 (token, tried + 1, self.load(fingerprint, asker).await?)
             }
@@ -173,7 +173,7 @@ impl Resolver {
         }
     }
 
-    async fn load(&self, fingerprint: Fingerprint, asker: Asker) -> Result<Option<Arc<Facts>>, Denial> {
+    async fn load(&self, fingerprint: Fingerprint, asker: LookupOrigin) -> Result<Option<Arc<Facts>>, Denial> {
         self.cached.load(fingerprint, asker).await.map_err(|error| denial_of(&error))
     }
 
@@ -193,7 +193,7 @@ impl Resolver {
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
     pub async fn load_since(&self, fingerprint: Fingerprint, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
         self.cached
-            .load_since(fingerprint, now.boot, Asker::Proven)
+            .load_since(fingerprint, now.boot, LookupOrigin::Proven)
             .await
             .map_err(|error| denial_of(&error))
     }
@@ -208,7 +208,7 @@ impl Resolver {
         match self.remembered(fingerprint, now) {
             Remembered::Present(_) => Ok(true),
             Remembered::Absent => Ok(false),
-            Remembered::Nothing => Ok(self.load(fingerprint, Asker::Guessing(client)).await?.is_some()),
+            Remembered::Nothing => Ok(self.load(fingerprint, LookupOrigin::Guess(client)).await?.is_some()),
         }
     }
 
@@ -253,7 +253,7 @@ impl Resolver {
         since: BootMillis,
     ) -> Result<Option<Arc<Facts>>, Denial> {
         // Anybody can type a login name.
-        let asker = Asker::Guessing(client);
+        let asker = LookupOrigin::Guess(client);
         for pepper in self.peppers.iter() {
             let fingerprint = login_fingerprint(pepper, &surface.name, login);
             let facts = self
@@ -282,7 +282,10 @@ impl Resolver {
         if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.read_at()) < IDLE_RECHECK {
             return Ok(facts);
         }
-        let newer = self.cached.load_since(facts.credential.fingerprint, now.boot, Asker::Proven).await;
+        let newer = self
+            .cached
+            .load_since(facts.credential.fingerprint, now.boot, LookupOrigin::Proven)
+            .await;
         let newer = newer.map_err(|error| denial_of(&error))?.ok_or(Denial::UnknownCredential)?;
         Ok(self.cached.activity().lay_over(newer))
     }
@@ -347,7 +350,7 @@ impl Resolver {
         })
     }
 
-    fn table_facts(&self, key: &Fingerprint, held: Arc<Held>) {
+    fn table_facts(&self, key: &Fingerprint, held: Arc<CacheEntry>) {
         let mut table = self.table.borrow_mut();
         let (first, second) = places(key, table.len());
         let facts = held.facts().clone();
@@ -364,7 +367,7 @@ impl Resolver {
 /// A place of a worker's own table that is taken. The facts are those of the entry: kept beside it so that
 /// both are fetched from memory at once.
 struct Tabled {
-    held: Arc<Held>,
+    held: Arc<CacheEntry>,
     facts: Arc<Facts>,
 }
 

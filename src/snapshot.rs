@@ -15,7 +15,7 @@ use crate::decide::route::{DialectIndex, Route, Router};
 use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::surface::Surface;
 use crate::dialect::Dialect;
-use crate::store::embedded::beginning::PepperPlace;
+use crate::store::embedded::first_start::PepperLocation;
 use crate::store::redis::{RedisAccess, WaitReplicas};
 use crate::upstream::spec::UpstreamSpec;
 
@@ -29,18 +29,14 @@ use served_route::ServedRoute;
 pub struct Snapshot {
     /// Surfaces, in the order of the configuration.
     pub surfaces: Vec<Surface>,
-    /// Dialects.
     pub dialects: Vec<Dialect>,
     /// The dialect of refusals that happen before a route is found.
     pub default_dialect: DialectIndex,
-    /// Upstreams.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
-    /// What served routes do.
     pub served_routes: Vec<ServedRoute>,
     /// What the configuration adds to facts when it is derived what a record may do: roles, which every tenant
     /// may use, and what routes grant.
     pub scope_grants: ScopeGrants,
-    /// Routes.
     pub routes: Vec<Route>,
     /// Finds a route by host, method and path.
     pub router: Router,
@@ -78,23 +74,17 @@ pub struct Settings {
     pub config_path: PathBuf,
     /// This gateway's name in receipts, if the operator gave one.
     pub id: Option<GatewayId>,
-    /// Public listeners.
     pub listeners: Vec<ListenerSettings>,
     /// Number of workers; default one for each core.
     pub workers: usize,
-    /// The store.
     pub store: StoreSettings,
     /// Peppers; see [`Peppers`].
     pub peppers: Peppers,
-    /// The operator API.
     pub admin: AdminSettings,
     /// Limits of connections and requests.
     pub limits: Limits,
-    /// What log-ins may cost.
     pub log_in: LogInSettings,
-    /// Hashes of sign-ups.
     pub sign_up: HashingLimits,
-    /// Logs.
     pub log: LogSettings,
     /// An acknowledged revocation holds everywhere after this time (at most 60 s).
     pub revocation_bound: Duration,
@@ -158,14 +148,10 @@ impl StoreSettings {
     }
 }
 
-/// One public listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Its name.
     pub name: String,
-    /// Where it listens.
     pub address: SocketAddr,
-    /// TLS or plain.
     pub transport: ListenerTransport,
 }
 
@@ -181,10 +167,9 @@ pub enum ListenerTransport {
 /// Where facts are kept, and how old they may become.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// Which store.
     pub kind: StoreKind,
     /// Where the first pepper is.
-    pub pepper: PepperPlace,
+    pub pepper: PepperLocation,
     /// Oldest usable fact (default 30 s, at most bound - 5 s).
     pub max_age: Duration,
     /// How long an absence is remembered (default and at most 5 s).
@@ -207,17 +192,12 @@ pub struct StoreSettings {
     pub absent_entries: u64,
 }
 
-/// Which store.
 #[derive(Debug, Clone)]
 pub enum StoreKind {
-    /// A redb file.
     Embedded {
-        /// Its path.
         path: PathBuf,
     },
-    /// Redis or Valkey.
     Redis {
-        /// Where, and as whom.
         access: Box<RedisAccess>,
         /// Prefix of every key (default `durward`).
         key_prefix: String,
@@ -226,7 +206,6 @@ pub enum StoreKind {
     },
 }
 
-/// The operator API's listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
     /// Path of the Unix socket.
@@ -317,16 +296,12 @@ pub struct LogInSettings {
     pub tries_per_account: u32,
     /// For how long after a right password its address is known (35 days).
     pub known_for: Duration,
-    /// Hashes of log-ins.
     pub hashes: HashingLimits,
 }
 
-/// Where passwords are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashingLimits {
-    /// At a time.
     pub at_once: usize,
-    /// Waiting for their turn.
     pub waiting: usize,
 }
 
@@ -352,12 +327,10 @@ pub struct LogSettings {
     pub access: AccessLog,
 }
 
-/// How logs look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For a terminal.
     Pretty,
 }
 
@@ -366,7 +339,6 @@ pub enum LogFormat {
 pub enum AccessLog {
     /// One for each request, to standard output.
     On,
-    /// None; counters go on.
     Off,
 }
 
@@ -379,7 +351,6 @@ pub struct SharedSnapshot {
 }
 
 impl SharedSnapshot {
-    /// Starts with this snapshot.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
         Self {
@@ -394,7 +365,6 @@ impl SharedSnapshot {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The current snapshot.
     #[must_use]
     pub fn load(&self) -> Arc<Snapshot> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -129,7 +129,6 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Runs one stage once.
     pub(crate) fn run(&mut self, stage: &str) -> Fallible<()> {
         let denied = |denial: durward::base::denial::Denial| denial.label();
         match stage {
@@ -155,7 +154,7 @@ impl Bench {
                 let _ = self.answer.parse(black_box(ANSWER))?;
                 self.snapshot
                     .headers
-                    .filter_returning(&mut self.answer.fields, &self.snapshot.routes[0]);
+                    .filter_response(&mut self.answer.fields, &self.snapshot.routes[0]);
                 black_box(&self.answer.fields);
             }
             other => return Err(format!("there is no stage {other}").into()),

@@ -15,7 +15,7 @@ use durward::decide::route::{CredentialForwarding, Trailers};
 use durward::decide::surface::{ApiKeySurface, Carrier, DEFAULT_RANDOM, KeyOrigin, Surface, SurfaceKind};
 use durward::decide::target::RequestTarget;
 use durward::wire::fields::Fields;
-use durward::wire::head::{Progress, RequestHead};
+use durward::wire::head::{ParseStatus, RequestHead};
 use libfuzzer_sys::fuzz_target;
 
 const PEER: &str = "10.0.0.1:1";
@@ -103,7 +103,7 @@ fuzz_target!(|data: &[u8]| {
     let (trust, fields) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
     let mut head = RequestHead::default();
     let bytes = [b"GET / HTTP/1.1\r\nHost: a.test\r\n", fields, b"\r\n\r\n"].concat();
-    let Ok(Progress::Complete(_)) = head.parse(&bytes) else { return };
+    let Ok(ParseStatus::Complete(_)) = head.parse(&bytes) else { return };
     let Ok(screened) = world.policy.screen(&head) else { return };
     let Ok(target) = RequestTarget::parse(&head, Method::Get) else {
         return;

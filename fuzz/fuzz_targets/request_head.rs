@@ -3,10 +3,10 @@
 
 use durward::base::denial::Denial;
 use durward::wire::framing::Framing;
-use durward::wire::head::{MAX_FIELD, MAX_HEAD, MAX_TARGET, Progress, RequestHead, Version};
+use durward::wire::head::{MAX_FIELD, MAX_HEAD, MAX_TARGET, ParseStatus, RequestHead, Version};
 use libfuzzer_sys::fuzz_target;
 
-fn parse(data: &[u8]) -> Result<(RequestHead, Progress), Denial> {
+fn parse(data: &[u8]) -> Result<(RequestHead, ParseStatus), Denial> {
     let mut head = RequestHead::default();
     head.parse(data).map(|progress| (head, progress))
 }
@@ -32,8 +32,8 @@ fuzz_target!(|data: &[u8]| {
             assert!(denial.closes_connection(), "{denial:?}");
             assert!(parse(&[data, b"\r\n\r\n"].concat()).is_err(), "more bytes do not heal a head");
         }
-        Ok((_, Progress::Partial)) => assert!(data.len() < MAX_HEAD),
-        Ok((head, Progress::Complete(used))) => {
+        Ok((_, ParseStatus::Partial)) => assert!(data.len() < MAX_HEAD),
+        Ok((head, ParseStatus::Complete(used))) => {
             let taken = &data[..used];
             assert!(used <= MAX_HEAD && taken.ends_with(b"\r\n\r\n") && head.target.len() <= MAX_TARGET);
             assert!(
@@ -56,7 +56,7 @@ fuzz_target!(|data: &[u8]| {
             if cut < used {
                 assert_eq!(
                     parse(&data[..cut]).map(|p| p.1),
-                    Ok(Progress::Partial),
+                    Ok(ParseStatus::Partial),
                     "a beginning of a good head waits"
                 );
             }
@@ -72,7 +72,7 @@ fuzz_target!(|data: &[u8]| {
             let rendered = render(&head);
             if rendered.len() <= MAX_HEAD {
                 let (again, progress) = parse(&rendered).expect("what was read can be read again");
-                assert_eq!(progress, Progress::Complete(rendered.len()));
+                assert_eq!(progress, ParseStatus::Complete(rendered.len()));
                 assert_eq!(
                     (&again.method, &again.target, again.framing, again.keep_alive),
                     (&head.method, &head.target, head.framing, head.keep_alive)

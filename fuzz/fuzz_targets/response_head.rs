@@ -2,10 +2,10 @@
 #![no_main]
 
 use durward::wire::framing::Framing;
-use durward::wire::head::{Asked, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, Progress, ResponseError, ResponseHead};
+use durward::wire::head::{RequestKind, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, ParseStatus, ResponseError, ResponseHead};
 use libfuzzer_sys::fuzz_target;
 
-fn parse(data: &[u8]) -> Result<(ResponseHead, Progress), ResponseError> {
+fn parse(data: &[u8]) -> Result<(ResponseHead, ParseStatus), ResponseError> {
     let mut head = ResponseHead::default();
     head.parse(data).map(|progress| (head, progress))
 }
@@ -14,8 +14,8 @@ fuzz_target!(|data: &[u8]| {
     let cut = data.first().map_or(0, |b| data.len() * usize::from(*b) / 256);
     match parse(data) {
         Err(_) => assert!(parse(&[data, b"\r\n\r\n"].concat()).is_err(), "more bytes do not heal a head"),
-        Ok((_, Progress::Partial)) => assert!(data.len() < MAX_RESPONSE_HEAD),
-        Ok((head, Progress::Complete(used))) => {
+        Ok((_, ParseStatus::Partial)) => assert!(data.len() < MAX_RESPONSE_HEAD),
+        Ok((head, ParseStatus::Complete(used))) => {
             let taken = &data[..used];
             assert!(taken.ends_with(b"\r\n\r\n") && (100..=599).contains(&head.status) && head.fields.len() <= MAX_RESPONSE_FIELDS);
             assert_eq!(
@@ -30,12 +30,12 @@ fuzz_target!(|data: &[u8]| {
             if cut < used {
                 assert_eq!(
                     parse(&data[..cut]).map(|p| p.1),
-                    Ok(Progress::Partial),
+                    Ok(ParseStatus::Partial),
                     "a beginning of a good head waits"
                 );
             }
-            assert_eq!(head.framing(Asked::Head), Framing::None);
-            let framing = head.framing(Asked::Other);
+            assert_eq!(head.framing(RequestKind::Head), Framing::None);
+            let framing = head.framing(RequestKind::Other);
             let lengths = head.fields.all("content-length").count();
             let codings = head.fields.all("transfer-encoding").count();
             assert!(lengths == 0 || codings == 0, "both lengths");

@@ -294,7 +294,7 @@ impl Operations {
         .boxed();
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
         let at = record.created_at;
-        let made = finish(surface.surface, record, (None, at), self.peppers.first())?;
+        let made = finish(surface.surface, record, None, at, self.peppers.first())?;
         let Minted { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
         tracing::info!(credential = %credential.id, surface = %surface.name(), tenant = %credential.tenant, "credential created");
         Ok(Created {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::BootMillis;
-use crate::store::cached::ReadAhead;
+use crate::store::cached::ReadAheadProgress;
 
 /// How long after its last answer the store counts as there: two missed probes, so that one lost
 /// answer does not take a gateway out of rotation that still serves all known callers.
@@ -24,7 +24,7 @@ pub struct Readiness {
     store_failed: Mutex<String>,
     warming: AtomicBool,
     /// How much of what was in use before the start has been read.
-    pub ahead: ReadAhead,
+    pub ahead: ReadAheadProgress,
 }
 
 impl Readiness {

@@ -1,6 +1,7 @@
 //! The only place that reads a clock. Decisions take [`Now`] as an argument.
 
 use std::cell::Cell;
+#[cfg(any(test, feature = "internals"))]
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -48,17 +49,13 @@ impl BootMillis {
 pub struct Now {
     /// Wall clock, for expiry times.
     pub wall: UnixMillis,
-    /// Boot clock, for ages.
     pub boot: BootMillis,
 }
 
-/// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
-    /// Reads both clocks.
     fn now(&self) -> Now;
 }
 
-/// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -98,10 +95,12 @@ fn read_wall(before: i64) -> i64 {
     wall
 }
 
+#[cfg(any(test, feature = "internals"))]
 /// A clock for tests and simulations: it stands still until it is moved.
 #[derive(Debug, Default)]
 pub struct ManualClock(Mutex<Now>);
 
+#[cfg(any(test, feature = "internals"))]
 impl ManualClock {
     /// Starts at `now`.
     #[must_use]
@@ -109,7 +108,6 @@ impl ManualClock {
         Self(Mutex::new(now))
     }
 
-    /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *now = Now {
@@ -124,6 +122,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(any(test, feature = "internals"))]
 impl Clock for ManualClock {
     fn now(&self) -> Now {
         *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

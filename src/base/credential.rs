@@ -10,20 +10,15 @@ use super::denial::Denial;
 /// resolution; `Debug` shows its kind and nothing else.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
-    /// An API key, whole.
     Key(&'a [u8]),
     /// Both halves of a key pair.
     Pair {
-        /// The publishable half.
         publishable: &'a [u8],
-        /// The secret half.
         secret: &'a [u8],
     },
     /// The base64 of user name and password, as the scheme `Basic` carries them; decoded only while it is used.
     Basic(&'a [u8]),
-    /// A signed token.
     Jwt {
-        /// The compact serialisation.
         token: &'a [u8],
         /// Where it was carried; a cookie travels without the user's intent.
         origin: TokenOrigin,
@@ -31,7 +26,6 @@ pub enum Credential<'a> {
 }
 
 impl Credential<'_> {
-    /// Who attached it.
     #[must_use]
     pub const fn origin(&self) -> TokenOrigin {
         match self {
@@ -46,7 +40,6 @@ impl Credential<'_> {
 pub enum TokenOrigin {
     /// `Authorization` or a named header.
     Header,
-    /// A cookie.
     Cookie,
 }
 
@@ -70,7 +63,7 @@ macro_rules! faults {
         }
 
         impl TokenFault {
-            /// Every cause, for tests and documentation.
+            #[cfg(test)]
             pub const ALL: &'static [Self] = &[$(Self::$fault,)*];
 
             /// Its word in access lines, which stays the same between versions.

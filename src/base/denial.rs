@@ -40,7 +40,6 @@ pub enum Denial {
     UnsupportedCoding,
     /// An HTTP version other than 1.0, 1.1 and 2.
     UnsupportedVersion,
-    /// No route matches.
     NoRoute,
     /// A record that is not there, or that the caller may not know of.
     NotFound,
@@ -64,9 +63,7 @@ pub enum Denial {
     UnknownCredential,
     /// The publishable half is known, the secret half is wrong.
     WrongSecret,
-    /// The credential was revoked.
     RevokedCredential,
-    /// The credential is disabled.
     DisabledCredential,
     /// The credential is past its expiry.
     ExpiredCredential,
@@ -90,7 +87,6 @@ pub enum Denial {
     CorsMethod,
     /// A browser asks for a request header that pages may not send.
     CorsHeader,
-    /// Too many requests.
     RateLimited,
     /// The store cannot say; unknown is not absent.
     StoreUnavailable,
@@ -111,7 +107,6 @@ pub enum Denial {
 /// How loudly a denial is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Ordinary: clients make mistakes.
     Info,
     /// Worth a look in numbers: attack patterns, limits.
     Warn,
@@ -122,11 +117,9 @@ pub enum Severity {
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct DenialRow {
-    /// The reason.
     pub denial: Denial,
     /// Metric label and log value; also the key in a dialect's table.
     pub label: &'static str,
-    /// Default status.
     pub status: u16,
     /// Default code towards the caller; reasons that must look alike share it.
     pub code: &'static str,
@@ -263,13 +256,11 @@ impl FieldErrors {
         }
     }
 
-    /// Whether nothing is wrong.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Fields with their messages.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.0.iter().map(|(field, messages)| (field.as_str(), messages.as_slice()))
     }

@@ -45,7 +45,7 @@ impl Fingerprint {
 
     /// Lower-case hexadecimal, as stores index it.
     #[must_use]
-    pub fn to_hex(&self) -> String {
+    pub fn to_hex(self) -> String {
         self.0.iter().flat_map(|b| [hex_digit(b >> 4), hex_digit(b & 15)]).collect()
     }
 
@@ -274,7 +274,8 @@ impl PepperCheck {
         Self(check)
     }
 
-    /// Of stored bytes, or of a test.
+    /// The check value of these bytes, for tests.
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Fingerprint::from_bytes(bytes))
@@ -282,7 +283,7 @@ impl PepperCheck {
 
     /// 64 hexadecimal characters.
     #[must_use]
-    pub fn to_hex(&self) -> String {
+    pub fn to_hex(self) -> String {
         self.0.to_hex()
     }
 
@@ -306,7 +307,6 @@ impl PepperCheck {
 pub struct PepperMark([u8; 4]);
 
 impl PepperMark {
-    /// Reads what is shown.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 4];
@@ -340,7 +340,6 @@ impl PepperChecks {
         Self { first, others: Vec::new() }
     }
 
-    /// With another one behind.
     #[must_use]
     pub fn and(mut self, other: PepperCheck) -> Self {
         self.others.push(other);

@@ -54,7 +54,6 @@ macro_rules! id {
                 Self(text.into())
             }
 
-            /// The identifier as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -78,6 +78,7 @@ pub struct GeneratedKey {
 }
 
 impl GeneratedKey {
+    #[cfg(any(test, feature = "internals"))]
     /// Makes `<prefix><43 base62 characters = 256 random bits><6 base62 characters = CRC-32 of what
     /// precedes>`. Blocks only while the system's generator is not seeded yet.
     ///
@@ -108,7 +109,7 @@ impl GeneratedKey {
     /// The secret that a service signs with, by the record of this surface and id: `<prefix><43 base62 characters>` of
     /// HMAC-SHA-256 under a key derived from the pepper. It is nowhere but here, and the same each time.
     #[must_use]
-    pub fn derive(prefix: &str, pepper: &Pepper, (surface, id): (&SurfaceName, &CredentialId)) -> Self {
+    pub fn derive(prefix: &str, pepper: &Pepper, surface: &SurfaceName, id: &CredentialId) -> Self {
         let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_LEN));
         text.push_str(prefix);
         let mut secret = Zeroizing::new(pepper.signing_secret(surface, id));
@@ -167,15 +168,16 @@ impl fmt::Debug for GeneratedKey {
     }
 }
 
+#[cfg(test)]
 /// Both halves of a pair, made together.
 #[derive(Debug)]
 pub struct GeneratedPair {
-    /// The publishable half.
     pub publishable: GeneratedKey,
     /// The secret half; not derivable from the other.
     pub secret: GeneratedKey,
 }
 
+#[cfg(test)]
 impl GeneratedPair {
     /// Makes two keys with nothing in common but the moment.
     ///
@@ -195,6 +197,7 @@ pub fn last4(key: &str) -> &str {
     key.len().checked_sub(4).and_then(|at| key.get(at..)).unwrap_or_default()
 }
 
+#[cfg(any(test, feature = "internals"))]
 /// Whether a text has the exact form of a key that was generated with this prefix. Asked before any
 /// I/O: of texts with the right prefix, length and alphabet, one in four thousand million passes.
 ///
@@ -204,7 +207,8 @@ pub fn checksum_holds(text: &[u8], prefix: &str) -> Result<(), KeyFormError> {
     shape_of(text, prefix, RANDOM_LEN).map(drop)
 }
 
-/// [`checksum_holds`] for keys with this many random characters, and what they consist of.
+/// What a text consists of if it has the exact form of a generated key: this prefix, this many random characters, and
+/// a checksum that holds. Asked before any I/O.
 ///
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
@@ -271,9 +275,7 @@ pub fn mint_tenant_id() -> Result<TenantId, NoRandomness> {
 /// What an id is of; its prefix tells operators what they look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdKind {
-    /// An API key.
     Key,
-    /// A key pair.
     Pair,
     /// A session with a record of its own.
     Session,
@@ -295,17 +297,6 @@ impl IdKind {
             Self::Signing => "sig_",
         }
     }
-}
-
-/// A new pepper: 256 random bits as 43 base62 characters, so that a file of it survives editors and
-/// secret managers that think in text. Give its bytes to [`super::fingerprint::Pepper::new`].
-///
-/// # Errors
-/// [`NoRandomness`].
-pub fn generate_pepper() -> Result<Zeroizing<String>, NoRandomness> {
-    let mut text = Zeroizing::new(String::with_capacity(RANDOM_LEN));
-    push_random::<32>(&mut text, RANDOM_LEN)?;
-    Ok(text)
 }
 
 fn checksum(text: &[u8]) -> u32 {

@@ -11,7 +11,7 @@ mod claims;
 mod records;
 mod roles;
 
-pub use claims::{ClaimValue, InvalidClaims, MAX_CLAIM_NAME, MAX_CLAIM_VALUE, MAX_CLAIMS, RecordClaims};
+pub use claims::{ClaimValue, RecordClaims};
 pub use records::{
     CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, Parent, PasswordHash, TENANT_SURFACE, TenantRecord,
 };
@@ -27,7 +27,6 @@ pub struct Position(pub u64);
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct Facts {
-    /// When they were read.
     pub reading: Reading,
     /// What the credential hangs on, read in the same step: its parent first, at most [`MAX_ANCESTORS`].
     pub ancestors: Vec<CredentialRecord>,
@@ -35,7 +34,6 @@ pub struct Facts {
     pub tenant: TenantRecord,
     /// What these facts become in headers and in access lines, once it has been written.
     pub lines: IdentityLines,
-    /// The credential.
     pub credential: CredentialRecord,
     /// Those of its roles, and of the roles of what it hangs on, that are in the store, read in the same step.
     pub roles: Vec<RoleRecord>,
@@ -93,7 +91,6 @@ impl Facts {
 /// one of them before the other takes facts for younger than they are.
 #[derive(Debug)]
 pub struct Reading {
-    /// What age counts from.
     sent_at: AtomicU64,
     /// When the read was sent; never earlier than `sent_at`.
     read_at: AtomicU64,
@@ -237,7 +234,7 @@ pub struct Principal {
     pub token: Option<Box<TokenClaims>>,
     /// What the record may do now, once `authorize` has worked it out; `None` where that is exactly its own
     /// scopes.
-    pub held: Option<ScopeSet>,
+    pub record_scopes: Option<ScopeSet>,
 }
 
 /// Tells one verification key of a surface from its others, without being the key: 96 bits or more of a
@@ -253,7 +250,6 @@ pub struct TokenClaims {
     /// The id of the record the token hangs on, as its surface finds it: in `sub`, in `jti`, or the
     /// tenant's id.
     pub record: CredentialId,
-    /// Which key verified it.
     pub key: KeyMark,
     /// `exp` in Unix milliseconds.
     pub expires_at: UnixMillis,
@@ -271,22 +267,25 @@ impl Principal {
     /// An identity that rests on these facts.
     #[must_use]
     pub const fn new(facts: Arc<Facts>, token: Option<Box<TokenClaims>>) -> Self {
-        Self { facts, token, held: None }
+        Self {
+            facts,
+            token,
+            record_scopes: None,
+        }
     }
 
-    /// The scopes that count.
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
         match self.token.as_deref() {
             Some(TokenClaims { scopes: Some(scopes), .. }) => scopes,
-            _ => self.held(),
+            _ => self.record_scopes(),
         }
     }
 
     /// What the record may do now, whatever the token says; a token may do less.
     #[must_use]
-    pub fn held(&self) -> &ScopeSet {
-        self.held.as_ref().unwrap_or(&self.facts.credential.scopes)
+    pub fn record_scopes(&self) -> &ScopeSet {
+        self.record_scopes.as_ref().unwrap_or(&self.facts.credential.scopes)
     }
 
     /// Who acts: the token's subject, or the record's.

@@ -34,7 +34,6 @@ impl Scope {
         if is_scope(text) { Ok(Self(text.into())) } else { Err(InvalidScope) }
     }
 
-    /// The scope as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -81,12 +80,6 @@ impl ScopeSet {
         self.given.iter().chain(other.given.iter()).cloned().collect()
     }
 
-    /// Every scope of `self` that `other` lacks.
-    #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
-        self.given.iter().filter(|s| !other.contains(s)).cloned().collect()
-    }
-
     /// Whether this scope is in the set.
     #[must_use]
     pub fn contains(&self, scope: &Scope) -> bool {
@@ -117,7 +110,6 @@ impl ScopeSet {
         &self.joined
     }
 
-    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
@@ -168,14 +160,11 @@ impl fmt::Debug for ScopeSet {
 /// `test` or `live`; never mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
-    /// Sandbox money.
     Test,
-    /// Real money.
     Live,
 }
 
 impl Mode {
-    /// The mode's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -235,7 +224,6 @@ mod tests {
         let given = set(&["view", "fund", "view", "admin"]);
         assert_eq!(given.joined(), "view fund admin");
         assert_eq!(given.iter().map(Scope::as_str).collect::<Vec<_>>(), ["view", "fund", "admin"]);
-        assert_eq!(given.without(&set(&["fund"])).joined(), "view admin");
         assert_eq!(given.union(&set(&["b", "view", "a"])).joined(), "view fund admin b a");
         assert_eq!(given.find("fund").map(Scope::as_str), Some("fund"));
         assert_eq!((given.find("fun"), set(&[]).find("fund")), (None, None));

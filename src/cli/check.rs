@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::error::Weight;
+use crate::config::error::ProblemSeverity;
 use crate::config::{self, Problems, Purpose};
 
 use super::descriptors::{self, Budget, Wanted};
@@ -68,7 +68,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
 
 /// Notes say what will happen; only warnings count.
 fn warnings(problems: &Problems) -> usize {
-    problems.iter().filter(|d| d.problem.weight == Weight::Warning).count()
+    problems.iter().filter(|d| d.problem.weight == ProblemSeverity::Warning).count()
 }
 
 fn count(number: usize, of: &str) -> String {

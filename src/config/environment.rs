@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 /// (hardening D14).
 pub(super) const MAX_FILE: u64 = 4 << 20;
 
-/// Files and variables.
 pub trait Environment {
     /// Reads a whole file of at most [`MAX_FILE`] bytes.
     ///
@@ -24,7 +23,6 @@ pub trait Environment {
     /// As `std::fs::read_dir`.
     fn list_toml(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// An environment variable.
     fn variable(&self, name: &str) -> Option<Zeroizing<String>>;
 
     /// Whether a file is there and not empty; for files that are not part of the configuration.
@@ -34,7 +32,6 @@ pub trait Environment {
     fn system_authorities(&self) -> Vec<Vec<u8>>;
 }
 
-/// The machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
@@ -85,9 +82,7 @@ impl Environment for Disk {
 /// A table of files and variables.
 #[derive(Debug, Clone, Default)]
 pub struct InMemory {
-    /// Files by path.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
-    /// Environment variables.
     pub variables: BTreeMap<String, String>,
 }
 

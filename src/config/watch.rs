@@ -51,7 +51,6 @@ pub(super) struct Recording<'s> {
 }
 
 impl<'s> Recording<'s> {
-    /// Nothing was asked yet.
     #[must_use]
     pub(super) fn new(inner: &'s dyn Environment) -> Self {
         Self {
@@ -60,7 +59,6 @@ impl<'s> Recording<'s> {
         }
     }
 
-    /// Everything that was read.
     #[must_use]
     pub(super) fn into_watch(self) -> Watch {
         self.seen.into_inner()

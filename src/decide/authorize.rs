@@ -18,7 +18,7 @@ mod site;
 
 pub use super::surface::Proof;
 pub use lookup::{Provenance, fingerprints, provenance};
-pub use site::{Carried, cross_site_proof, may_open};
+pub use site::{Carried, may_open};
 
 /// Proof that a request may be forwarded. Only this module can make one; forwarding demands it.
 #[must_use]
@@ -44,7 +44,6 @@ pub struct AccessRequest<'a> {
     pub surface_index: SurfaceIndex,
     /// ... and what that is.
     pub surface: &'a Surface,
-    /// The method.
     pub method: Method,
     /// The mode the credential's prefix tells ([`super::extract::Extracted::mode`]).
     pub presented_mode: Option<Mode>,
@@ -153,7 +152,7 @@ pub fn ends_at(surface: &Surface, principal: &Principal) -> Option<UnixMillis> {
 
 /// Works out what the record may do now.
 fn derive(mut principal: Principal, scope_grants: &ScopeGrants) -> Principal {
-    principal.held = scope_grants.effective_scopes(&principal.facts);
+    principal.record_scopes = scope_grants.effective_scopes(&principal.facts);
     principal
 }
 
@@ -163,10 +162,10 @@ fn narrow(mut principal: Principal) -> Principal {
     let Some(claimed) = principal.token.as_ref().and_then(|token| token.scopes.as_ref()) else {
         return principal;
     };
-    if principal.facts.credential.is_of_tenant() || principal.held().covers(claimed) {
+    if principal.facts.credential.is_of_tenant() || principal.record_scopes().covers(claimed) {
         return principal;
     }
-    let narrowed = claimed.intersection(principal.held());
+    let narrowed = claimed.intersection(principal.record_scopes());
     if let Some(token) = &mut principal.token {
         token.scopes = Some(narrowed);
     }
@@ -176,11 +175,9 @@ fn narrow(mut principal: Principal) -> Principal {
 /// What was admitted, and what it is judged by now.
 #[derive(Debug, Clone, Copy)]
 pub struct Reauthorization<'a> {
-    /// What was granted.
     pub permit: &'a Permit,
     /// The surface as it was then.
     pub was: &'a Surface,
-    /// The method.
     pub method: Method,
     /// The route as it is now.
     pub route: &'a Route,

@@ -14,7 +14,7 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-pub use origin::{MAX_ORIGIN, OriginMistake, OriginRule, PageOrigin};
+pub use origin::{OriginRule, PageOrigin};
 
 /// Request headers that pages may send on every route. Credentials need `authorization`, and bodies `content-type`. For
 /// the others a browser asks only if their values are unusual (Fetch, "CORS-safelisted request-header").
@@ -55,7 +55,6 @@ pub struct CorsRules {
 pub struct CorsPolicy {
     origins: Arc<[OriginRule]>,
     cookies: CorsCookies,
-    /// Lower case, sorted.
     request_headers: Vec<Box<str>>,
     allow_headers: Box<str>,
     expose_headers: Box<str>,
@@ -176,7 +175,6 @@ impl CorsPolicy {
 #[derive(Debug, Clone, Copy)]
 pub struct Preflight<'h> {
     fields: &'h Fields,
-    /// The page's origin.
     origin: &'h [u8],
     /// Which method the page wants.
     pub method: &'h [u8],
@@ -219,10 +217,8 @@ pub struct Cors {
 /// Which policy applies to an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CorsOf {
-    /// No route was found.
     #[default]
     Others,
-    /// This route's.
     Route(RouteIndex),
     /// None: the answer has its CORS fields already, or no policy applies.
     Nobody,

@@ -22,9 +22,8 @@ mod jwk;
 pub mod keys;
 mod published;
 
-pub use jwk::{IgnoredKey, KeyFault};
-pub use keys::{IssuerAlgorithm, IssuerKey, KeyMiss, KeySet, KeySetError};
-pub use published::{ASK_PAUSE, FetchAddresses, KeySource, KeyUrl, PublishedKeys};
+pub use keys::{IssuerAlgorithm, KeyMiss, KeySet, KeySetError};
+pub use published::{FetchAddresses, KeyUrl, PublishedKeys};
 
 /// Largest token that may be configured, and what is taken unless the operator says less: a head has room for it
 /// ([`MAX_FIELD`](crate::wire::head::MAX_FIELD)). A token of Entra ID with its two hundred groups has about 11 KiB.
@@ -39,7 +38,6 @@ pub struct ExternalRules {
     pub skew: Duration,
     /// Largest token in bytes, at most [`MAX_EXTERNAL_TOKEN`].
     pub max_token: usize,
-    /// Claims that become headers.
     pub claim_headers: Vec<ClaimHeader>,
     /// How lists among those claims are written.
     pub claim_lists: ClaimLists,
@@ -68,18 +66,15 @@ pub struct ExternalIssuer {
     pub required: Vec<(String, String)>,
     /// Longest time since `iat`, if configured; then `iat` is required.
     pub max_age: Option<Duration>,
-    /// Its keys.
     pub keys: Arc<PublishedKeys>,
 }
 
 /// Which tenant a token is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tenants {
-    /// Always this one.
     One(TenantId),
     /// The one this claim names, if it is among these; `None` = any.
     Claim {
-        /// The claim's name.
         claim: String,
         /// The tenants this issuer may speak for.
         allowed: Option<Vec<TenantId>>,
@@ -92,11 +87,9 @@ const USUAL_TYPES: [&str; 3] = ["JWT", "JOSE", "at+jwt"];
 /// Why a token was not verified.
 #[derive(Debug)]
 pub enum Unverified<'r> {
-    /// It is not good.
     Denied(Unproven),
     /// Its key is not among those known, or none are: newer ones may be had.
     KeyWanted {
-        /// Whose key.
         keys: &'r Arc<PublishedKeys>,
         /// What is to be said if there are no newer ones.
         otherwise: Unproven,
@@ -150,7 +143,7 @@ impl ExternalRules {
         };
         let key = keys.find(|key| key.verifies(parts.signed, &parts.signature));
         let mark = key.ok_or(TokenFault::BadSignature)?.mark();
-        let claims = self.read_claims((issuer, mark), &claims, now.wall)?;
+        let claims = self.read_claims(issuer, mark, &claims, now.wall)?;
         if now.wall >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
         }
@@ -186,7 +179,6 @@ impl ExternalRules {
         Err(otherwise)
     }
 
-    /// The skew that counts.
     #[must_use]
     pub fn skew(&self) -> Duration {
         self.skew.min(MAX_SKEW)
@@ -202,7 +194,8 @@ impl ExternalRules {
 
     fn read_claims(
         &self,
-        (issuer, key): (&ExternalIssuer, KeyMark),
+        issuer: &ExternalIssuer,
+        key: KeyMark,
         claims: &JsonObject<'_>,
         now: UnixMillis,
     ) -> Result<TokenClaims, TokenFault> {
@@ -218,7 +211,7 @@ impl ExternalRules {
         }
         // An issuer's clock may be ahead of ours, and nobody gains by a later beginning.
         let latest = now.plus(MAX_SKEW);
-        let (expires_at, issued_at) = read_times(|name| claims.find(name).map(read_time), (latest, latest))?;
+        let (expires_at, issued_at) = read_times(|name| claims.find(name).map(read_time), latest, latest)?;
         let scopes = read_foreign_scopes(claims.find_claim(&issuer.scopes_claim), issuer.scopes.as_ref())?;
         let subject = claims.find_claim(&issuer.subject_claim).ok_or(TokenFault::NoSubject)?;
         let subject = subject.text().and_then(|text| Subject::parse(text).ok());

@@ -15,7 +15,6 @@ mod tests;
 /// A credential and the surface it was presented on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extracted<'h> {
-    /// The surface.
     pub surface: SurfaceIndex,
     /// The credential, borrowed from the head.
     pub credential: Credential<'h>,

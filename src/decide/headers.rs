@@ -48,7 +48,6 @@ impl Default for IdentityNames {
 }
 
 impl IdentityNames {
-    /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &str> {
         [
             &self.tenant,
@@ -66,7 +65,6 @@ impl IdentityNames {
 /// What a request field is to us. One byte for each field, found once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Forwarded as it is.
     Plain,
     /// Dropped always: hop-by-hop, identity, override and forwarding headers, other spellings of these, and odd
     /// names if [`OddNames::Dropped`] applies.
@@ -82,7 +80,6 @@ pub enum Role {
 /// The roles of a head's fields.
 #[derive(Debug)]
 pub struct Screened {
-    /// One for each field.
     pub roles: [Role; MAX_FIELDS],
     /// Whether the client said `TE: trailers`.
     pub trailers: TrailersAsked,
@@ -116,17 +113,13 @@ pub enum TrailersAsked {
 pub struct OutgoingHead<'a> {
     /// Who was admitted, with the surface; `None` on public routes: identity headers are absent.
     pub principal: Option<(&'a Principal, &'a Surface)>,
-    /// The client.
     pub origin: ClientOrigin,
     /// The address the connection came from.
     pub peer: IpAddr,
     /// Whether the client's connection was TLS.
     pub scheme: UriScheme,
-    /// The request's id.
     pub request_id: &'a str,
-    /// The target.
     pub target: &'a RequestTarget<'a>,
-    /// Whether credentials pass.
     pub credentials: CredentialForwarding,
     /// Whether `TE: trailers` passes.
     pub trailers: Trailers,
@@ -135,9 +128,7 @@ pub struct OutgoingHead<'a> {
 /// How the client's request arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UriScheme {
-    /// Plain.
     Http,
-    /// TLS.
     Https,
 }
 
@@ -145,7 +136,6 @@ pub enum UriScheme {
 /// one that means something here. Services fold such characters into each other (`access_key`, `a.b`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OddNames {
-    /// Forwarded as it is.
     #[default]
     Forwarded,
     /// The request is 400.
@@ -223,8 +213,8 @@ impl HeaderPolicy {
     /// Leaves of a response's fields those that may reach the client: no hop-by-hop, framing,
     /// identity or gateway-internal ones (`X-Request-Id` and `Date` are written anew), no cookie that
     /// is one of the gateway's session cookies.
-    pub fn filter_returning(&self, fields: &mut Fields, route: &Route) {
-        filter::filter_returning(self, fields, route);
+    pub fn filter_response(&self, fields: &mut Fields, route: &Route) {
+        filter::filter_response(self, fields, route);
     }
 
     /// Keeps of a trailer section what may be forwarded: names that mean nothing to the gateway, to

@@ -12,7 +12,6 @@ use crate::wire::head::{RequestHead, Version};
 /// Longest authority: a DNS name has at most 253 characters; 255 is its wire form.
 pub const MAX_AUTHORITY: usize = 255;
 
-/// A validated authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority<'h> {
     /// Host and port, lower case, as it may be forwarded.
@@ -96,7 +95,6 @@ impl<'h> Authority<'h> {
         Self::parse(named)
     }
 
-    /// The host without port.
     #[must_use]
     pub fn host(&self) -> &str {
         self.text.get(..self.host_len).unwrap_or_default()

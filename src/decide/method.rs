@@ -6,24 +6,16 @@ use crate::wire::framing::is_token;
 /// A method a route may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
-    /// GET
     Get,
-    /// HEAD
     Head,
-    /// POST
     Post,
-    /// PUT
     Put,
-    /// PATCH
     Patch,
-    /// DELETE
     Delete,
-    /// OPTIONS
     Options,
 }
 
 impl Method {
-    /// All methods.
     pub const ALL: [Self; 7] = [
         Self::Get,
         Self::Head,
@@ -52,7 +44,6 @@ impl Method {
         }
     }
 
-    /// The token.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

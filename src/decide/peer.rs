@@ -35,7 +35,7 @@ impl ClientOrigin {
     /// The scheme by which the client sent its request: what a trusted proxy says in these fields, else the connection's.
     #[must_use]
     pub fn scheme(&self, fields: &Fields, connection: UriScheme) -> UriScheme {
-        let told = if self.trusted { told_scheme(fields) } else { None };
+        let told = if self.trusted { forwarded_scheme(fields) } else { None };
         told.unwrap_or(connection)
     }
 
@@ -82,7 +82,7 @@ impl PeerPolicy {
 /// The scheme that a trusted proxy says: the value of `X-Forwarded-Proto`, if all its values are the same; without that
 /// field the `proto` of the last element of `Forwarded`, which the proxy itself added. `None` if values differ or are no
 /// scheme of HTTP or WebSocket.
-fn told_scheme(fields: &Fields) -> Option<UriScheme> {
+fn forwarded_scheme(fields: &Fields) -> Option<UriScheme> {
     let mut told = fields.all("x-forwarded-proto").flat_map(|value| value.split(|b| *b == b','));
     if let Some(first) = told.next() {
         let first = parse_scheme(first.trim_ascii())?;

@@ -66,16 +66,9 @@ impl Rate {
         Ok(Self { count, seconds })
     }
 
-    /// Requests in one period.
     #[must_use]
     pub const fn count(self) -> u32 {
         self.count
-    }
-
-    /// The period in whole seconds.
-    #[must_use]
-    pub const fn seconds(self) -> u32 {
-        self.seconds
     }
 
     /// The period in milliseconds.
@@ -195,7 +188,6 @@ pub enum LimitBy {
     Address,
     /// The credential's record, or the subject of a token that hangs on a tenant.
     Credential,
-    /// The tenant.
     Tenant,
     /// All requests of the route together.
     Route,
@@ -214,10 +206,8 @@ impl LimitBy {
     }
 }
 
-/// Where requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CountedIn {
-    /// In this process.
     Here,
     /// In the store, by all gateways together; with what holds while it cannot be asked.
     Together(WhenUnavailable),
@@ -235,11 +225,9 @@ pub enum WhenUnavailable {
 /// One limit of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
-    /// What is counted by.
     pub by: LimitBy,
     /// How many in how long.
     pub rate: Rate,
-    /// Where it is counted.
     pub counted: CountedIn,
     /// Its name in `RateLimit` fields; no other limit of the route has it.
     pub name: String,
@@ -369,12 +357,6 @@ impl RouteLimits {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
-    }
-
-    /// Whether one is counted in the store.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.before.iter().chain(&self.after).any(|limit| limit.counted != CountedIn::Here)
     }
 
     /// All of them, in the order they are asked.

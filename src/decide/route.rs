@@ -15,8 +15,7 @@ mod router;
 #[cfg(test)]
 mod tests;
 
-pub use pattern::{MAX_SEGMENTS, Pattern, PatternError, Segment, Tail};
-pub use router::{RouteConflict, Router, Shadow, shadows};
+pub use router::{RouteConflict, Router, shadows};
 
 /// Index of a route in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,9 +32,7 @@ pub struct ServedRouteIndex(pub usize);
 /// Who answers an admitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// A service behind.
     Upstream(UpstreamIndex),
-    /// The gateway itself.
     Served(ServedRouteIndex),
 }
 
@@ -43,7 +40,6 @@ pub enum Destination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialectIndex(pub usize);
 
-/// One route as configured.
 #[derive(Debug)]
 pub struct Route {
     /// How logs and metrics call it: `<upstream>/<n>` or the configured name.
@@ -54,15 +50,11 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// Path pattern: `/v1/orders/{id}`, `/v1/orders/**`.
     pub pattern: String,
-    /// Who may use it.
     pub access: Access,
-    /// Where it goes.
     pub destination: Destination,
     /// How the path is changed on the way.
     pub rewrite: Rewrite,
-    /// How refusals are written.
     pub dialect: DialectIndex,
-    /// Limits and options.
     pub options: RouteOptions,
     /// How often it may be used.
     pub limits: RouteLimits,
@@ -74,18 +66,12 @@ pub enum Access {
     /// Anybody, without a credential; identity headers are absent.
     Public,
     /// Callers of one of these surfaces who hold all these scopes.
-    Surfaces {
-        /// Accepted surfaces; never empty.
-        surfaces: Vec<SurfaceIndex>,
-        /// Needed scopes.
-        scopes: ScopeSet,
-    },
+    Surfaces { surfaces: Vec<SurfaceIndex>, scopes: ScopeSet },
 }
 
 /// What happens to the matched path before it is forwarded. The rest of the path is the matched one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rewrite {
-    /// Nothing.
     Keep,
     /// A literal prefix of whole segments is replaced (`with` is empty to strip it).
     Prefix {
@@ -200,21 +186,16 @@ impl TenantSegment {
     }
 }
 
-/// Whether trailers are forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trailers {
-    /// Dropped.
     Dropped,
-    /// Forwarded, protected names dropped.
     Forwarded,
 }
 
 /// Whether the upstream sees the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialForwarding {
-    /// Removed.
     Removed,
-    /// Forwarded as received.
     Forwarded,
 }
 
@@ -244,7 +225,6 @@ pub enum NotFound {
 pub struct PathForms(u8);
 
 impl PathForms {
-    /// The empty set.
     pub const NONE: Self = Self(0);
     /// `%2F` in a segment.
     pub const ENCODED_SLASH: Self = Self(1);
@@ -255,7 +235,6 @@ impl PathForms {
     /// A path parameter: what follows a `;` in a segment.
     pub const PARAMETER: Self = Self(8);
 
-    /// Those of both sets.
     #[must_use]
     pub const fn with(self, more: Self) -> Self {
         Self(self.0 | more.0)

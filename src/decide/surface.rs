@@ -16,12 +16,10 @@ pub use super::kinds::*;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SurfaceIndex(pub usize);
 
-/// One class of caller.
 #[derive(Debug)]
 pub struct Surface {
     /// Its name; part of every fingerprint made for it.
     pub name: SurfaceName,
-    /// Which credential it takes.
     pub kind: SurfaceKind,
     /// The only mode admitted, if the operator pinned one (a sandbox gateway).
     pub mode: Option<Mode>,
@@ -120,24 +118,16 @@ pub const MAX_SKEW: Duration = Duration::from_secs(5);
 pub struct Overlap {
     /// One of the surfaces (the one earlier in the configuration).
     pub first: SurfaceIndex,
-    /// The other.
     pub second: SurfaceIndex,
-    /// What they share.
     pub kind: OverlapKind,
 }
 
-/// What two surfaces share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OverlapKind {
     /// Keys with the same prefix in the same place: never loads.
     SamePrefix(String),
     /// One's prefix begins with the other's: the longer one wins, which is worth a warning.
-    NestedPrefix {
-        /// The shorter prefix.
-        shorter: String,
-        /// The longer one.
-        longer: String,
-    },
+    NestedPrefix { shorter: String, longer: String },
     /// Signed tokens in the same place: they look alike until they are verified, so no route may
     /// accept both surfaces.
     Tokens(Carrier),

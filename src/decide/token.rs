@@ -21,7 +21,7 @@ pub(super) mod json;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{ClaimLists, MAX_HEADER_VALUE};
+pub use claims::ClaimLists;
 use claims::{check_audience, header_value, read_scopes, read_time, read_times};
 use json::{JsonObject, JsonValue};
 
@@ -69,7 +69,6 @@ pub struct TokenRules {
 /// A claim forwarded as a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimHeader {
-    /// The claim's name.
     pub claim: String,
     /// The header's name as written upstream, e.g. `X-Transaction-Id`.
     pub header: String,
@@ -100,9 +99,8 @@ impl TokenKeys {
         if keys.is_empty() { Err(WeakSecret) } else { Ok(Self(keys)) }
     }
 
-    /// Whether the two have a secret in common. Two kinds of session must not: then
-    /// only their `kind` would keep them apart.
-    #[must_use]
+    /// Whether both have a secret in common.
+    #[cfg(test)]
     pub fn shares_secret_with(&self, other: &Self) -> bool {
         self.0.iter().any(|(_, a)| other.trusts(*a))
     }
@@ -167,7 +165,7 @@ impl TokenRules {
         let (payload, key) = self.check_signature(token)?;
         let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenFault::Form)?;
         let members = JsonObject::parse(&json)?;
-        let claims = self.read_claims(&members, now, (record, key))?;
+        let claims = self.read_claims(&members, record, key, now)?;
         if now >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
         }
@@ -189,7 +187,6 @@ impl TokenRules {
         texts(self) == texts(other) && self.skew == other.skew && self.claim_headers == other.claim_headers
     }
 
-    /// The skew that counts.
     #[must_use]
     pub fn skew(&self) -> Duration {
         self.skew.min(MAX_SKEW)
@@ -212,7 +209,7 @@ impl TokenRules {
         Ok((payload, key.ok_or(TokenFault::BadSignature)?))
     }
 
-    fn read_claims(&self, claims: &JsonObject<'_>, now: UnixMillis, (record, key): (&str, KeyMark)) -> Result<TokenClaims, TokenFault> {
+    fn read_claims(&self, claims: &JsonObject<'_>, record: &str, key: KeyMark, now: UnixMillis) -> Result<TokenClaims, TokenFault> {
         let text = |name: &str| claims.find(name).and_then(JsonValue::text);
         if text("kind") != Some(&self.kind) {
             return Err(TokenFault::WrongKind);
@@ -225,7 +222,7 @@ impl TokenRules {
         }
         let latest = now.plus(self.skew());
         let time = |name: &str| claims.find(name).map(read_time);
-        let (expires_at, issued_at) = read_times(time, (latest, latest.max(now.plus(MAX_AHEAD))))?;
+        let (expires_at, issued_at) = read_times(time, latest, latest.max(now.plus(MAX_AHEAD)))?;
         let subject = text("sub").ok_or(TokenFault::NoSubject)?;
         Ok(TokenClaims {
             subject: Subject::parse(subject).map_err(|_| TokenFault::MalformedSubject)?,

@@ -46,15 +46,12 @@ pub const MAX_MINTED: usize = 4;
 /// Which variables an answer has.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerNames {
-    /// Parameters of the path.
     pub path: Vec<String>,
-    /// Fields of the body.
     pub body: Vec<String>,
     /// Claims of the credentials that are made or listed.
     pub claims: Vec<String>,
     /// Claims a caller may have.
     pub caller_claims: Vec<String>,
-    /// What it is about.
     pub subject: AnswerSubject,
     /// Whether there is a caller.
     pub caller: CallerPresence,
@@ -100,13 +97,10 @@ pub enum AnswerSubject {
     Names,
 }
 
-/// Whether something is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CallerPresence {
-    /// It is not.
     #[default]
     Absent,
-    /// It is.
     Present,
 }
 

@@ -20,13 +20,11 @@ const RETRY_AFTER: &[u8] = b"1";
 /// A dialect: every denial's answer, prepared up to what differs between requests.
 #[derive(Debug)]
 pub struct Dialect {
-    /// Its name.
     pub name: String,
     /// One for each row of [`DENIALS`], in that order.
     refusals: Vec<Prepared>,
 }
 
-/// One denial's prepared answer.
 #[derive(Debug)]
 struct Prepared {
     status: u16,
@@ -41,7 +39,6 @@ struct Prepared {
 /// What is left to be added to an answer's fields.
 #[derive(Debug, PartialEq, Eq)]
 enum Challenge {
-    /// Nothing.
     None,
     /// `WWW-Authenticate` up to and including `scope="`; the scopes and `"` are added.
     Scope(Bytes),
@@ -52,7 +49,6 @@ enum Challenge {
 /// What a refusal needs to know of its request.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusalContext<'a> {
-    /// The request's id.
     pub request_id: &'a str,
     /// The scopes the route needs, separated by spaces; empty if none or unknown.
     pub scopes: &'a str,
@@ -64,6 +60,7 @@ pub struct RefusalContext<'a> {
     pub retry_after: Option<u64>,
 }
 
+#[cfg(test)]
 impl<'a> RefusalContext<'a> {
     /// A context with a request id and nothing else.
     #[must_use]
@@ -81,13 +78,11 @@ impl<'a> RefusalContext<'a> {
 /// A refusal ready to be sent.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// Status code.
     pub status: u16,
     /// `Content-Type`.
     pub content_type: Bytes,
     /// Further fields (`WWW-Authenticate`, `Retry-After`, `Cache-Control`, configured ones).
     pub fields: Vec<(Bytes, Bytes)>,
-    /// The body.
     pub body: Bytes,
 }
 
@@ -136,12 +131,6 @@ impl Dialect {
             fields,
             body: splice(body, context.request_id, details),
         }
-    }
-
-    /// The status a denial is answered with.
-    #[must_use]
-    pub fn status(&self, denial: Denial) -> u16 {
-        self.refusals.get(denial as usize).map_or(500, |p| p.status)
     }
 }
 

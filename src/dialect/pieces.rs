@@ -18,7 +18,6 @@ const DETAILS: &str = "\u{E000}DETAILS\u{E001}";
 /// A part of a body with everything filled in that does not differ between requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// Written as it is.
     Fixed(Bytes),
     /// The request's id, as the inside of a JSON text.
     RequestId,
@@ -26,7 +25,6 @@ pub(super) enum Piece {
     Details,
 }
 
-/// What fills a template.
 #[derive(Debug, Clone, Copy)]
 pub struct Words<'w> {
     /// `code`

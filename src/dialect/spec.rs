@@ -9,7 +9,6 @@ use super::template::{Template, TemplateError};
 /// been checked: they hold nothing that could end a header line.
 #[derive(Debug, Clone)]
 pub struct DialectSpec {
-    /// Its name.
     pub name: String,
     /// `Content-Type` of every refusal.
     pub content_type: String,
@@ -29,7 +28,6 @@ pub struct DialectSpec {
 pub enum Applies {
     /// All of one default code.
     Code(String),
-    /// One.
     Denial(Denial),
 }
 
@@ -89,15 +87,10 @@ impl DialectSpec {
 /// What differs for some denials.
 #[derive(Debug, Clone, Default)]
 pub struct Override {
-    /// Status.
     pub status: Option<u16>,
-    /// Code.
     pub code: Option<String>,
-    /// Message.
     pub message: Option<String>,
-    /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// Body.
     pub body: Option<Template>,
 }
 
@@ -112,10 +105,8 @@ impl Override {
     }
 }
 
-/// The default realm.
 pub const DEFAULT_REALM: &str = "api";
 
-/// The built-in dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuiltInDialect {
     /// RFC 9457 problem details.
@@ -128,7 +119,6 @@ impl BuiltInDialect {
     /// Both, in the order they come in a snapshot.
     pub const ALL: [Self; 2] = [Self::Problem, Self::Plain];
 
-    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -143,7 +133,6 @@ impl BuiltInDialect {
         Self::ALL.into_iter().find(|b| b.name() == name)
     }
 
-    /// Its media type.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {

@@ -23,13 +23,11 @@ pub struct Template {
 /// Why a text is not a template. Ranges are bytes of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// Not the template language.
     #[error("this is not a template: {1}")]
     Syntax(Option<Range<usize>>, String),
     /// A variable that does not exist here.
     #[error("there is no variable `{1}` here")]
     Unknown(Option<Range<usize>>, String),
-    /// It cannot be rendered.
     #[error("the template cannot be rendered: {1}")]
     Rendering(Option<Range<usize>>, String),
     /// What comes out is not JSON.

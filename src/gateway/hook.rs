@@ -1,5 +1,5 @@
-//! Hooks of served routes: a service is asked before the step of an issuer, or told after it, over the
-//! connections that forwarded requests use.
+//! Hooks of served routes: a service is asked before an issuer's step or notified after it, over the connections that
+//! forwarded requests use.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -21,47 +21,52 @@ use crate::decide::route::{CredentialForwarding, Trailers, UpstreamIndex};
 use crate::issue::call::{HookNotification, IssueError, Issued, ServedCall};
 use crate::issue::hook::{self, HookRequest, HookVerdict, MAX_ANSWER};
 use crate::snapshot::served_route::{Hook, HookFields, OnFailure};
-use crate::upstream::holders::{Caller, Holder};
+use crate::upstream::quota::{QuotaHolder, QuotaKey};
 use crate::upstream::{Forwarded, Outgoing};
 use crate::wire::body::{BodyError, BodySource, Chunk};
 use crate::wire::framing::Framing;
 
-use super::worker::{View, Worker};
-use super::{Asked, Examined, Exchange};
+use super::worker::{SnapshotView, Worker};
+use super::{AccessRecord, Examined, RequestContext};
 
-/// Most calls at a time of one worker that have a hook after the step: as many as the process runs calls of issuers.
-const MAX_TELLINGS: usize = 256;
+/// Most calls at a time of one worker that notify a service after the step. The process runs as many calls of issuers.
+const MAX_NOTIFY_TASKS: usize = 256;
 
-/// Asks the service of a hook before anything is made. Returns the values of its answer that the template may use.
+/// Asks the service of a hook before the issuer's step. Returns the values of its answer that the response template may
+/// use.
+///
 ///
 /// # Errors
-/// The denial that the service's refusal means; and the one that its failure means, if the hook refuses on failure.
-pub(super) async fn ask(
-    asked: Asked<'_>,
+///
+/// The denial that the service's refusal stands for. If the hook refuses on failure, also the denial that the failure
+/// stands for.
+pub(super) async fn ask_before(
+    context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (hook, call): (&Hook, &ServedCall),
-    exchange: &mut Exchange,
+    hook: &Hook,
+    call: &ServedCall,
+    access: &mut AccessRecord,
 ) -> Result<Json, Denial> {
-    let errand = match hook::question(hook, call) {
-        Ok(errand) => errand,
-        // A value of the call cannot stand in the path, so the service has nothing of that name.
+    let request = match hook::question(hook, call) {
+        Ok(request) => request,
+        // A value of the call that cannot stand in the path names nothing that the service could have.
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => return Ok(hook::nothing(&hook.fields)),
         Err(denial) => return Err(denial),
     };
-    let template = Template::write(asked, examined, permit, hook, exchange)?;
-    exchange.note_upstream(hook.upstream);
-    let heard = template.run(&errand, permit, exchange.holder()).await;
-    if let Ok(heard) = &heard {
-        exchange.note_forwarded(hook.upstream, heard.endpoint, heard.attempts);
+    let client = HookClient::new(context, examined, permit, hook, access)?;
+    access.note_upstream(hook.upstream);
+    let answer = client.call(&request, permit, access.holder()).await;
+    if let Ok(answer) = &answer {
+        access.note_forwarded(hook.upstream, answer.endpoint, answer.attempts);
     }
-    let read = |heard: Heard| {
-        hook::read(&hook.fields, &heard.body).map_err(|denial| (HookVerdict::Failed(denial), "what it answered is no JSON object"))
+    let read = |answer: HookAnswer| {
+        hook::read(&hook.fields, &answer.body).map_err(|denial| (HookVerdict::Failed(denial), "what it answered is no JSON object"))
     };
-    match heard.and_then(read) {
-        Ok(told) => Ok(told),
+    match answer.and_then(read) {
+        Ok(values) => Ok(values),
         Err((HookVerdict::Failed(denial), why)) => {
-            note_failure(asked.worker, exchange.request_id(), (denial, why));
+            note_failure(context.worker, access.request_id(), (denial, why));
             match hook.on_failure {
                 OnFailure::Refuse => Err(denial),
                 OnFailure::GoOn => Ok(hook::nothing(&hook.fields)),
@@ -72,106 +77,110 @@ pub(super) async fn ask(
     }
 }
 
-/// Takes the step of the issuer, then tells the service. Both run to their end even if the client leaves meanwhile.
+/// Takes the issuer's step, then notifies the service. Both run to their end even if the client leaves meanwhile.
+///
 ///
 /// # Errors
-/// As [`Engine::serve`](crate::issue::engine::Engine::serve). If the hook refuses on failure, also the denial that
-/// the service's refusal or failure means; what was made is ended again then.
-pub(super) async fn serve_and_tell(
-    asked: Asked<'_>,
+///
+/// As [`Engine::serve`](crate::issue::engine::Engine::serve). If the hook refuses on failure, also the denial that the
+/// service's refusal or failure stands for; what the step made is revoked then.
+pub(super) async fn serve_and_notify(
+    context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: Permit,
-    (hook, call): (&Hook, ServedCall),
-    exchange: &Exchange,
-) -> Result<Served, IssueError> {
-    // Written now, since the client's request may be gone when path and body are known.
-    let template = Template::write(asked, examined, &permit, hook, exchange)?;
-    let telling = Telling {
-        worker: asked.worker.clone(),
-        request_id: exchange.request_id().to_owned(),
+    hook: &Hook,
+    call: ServedCall,
+    access: &AccessRecord,
+) -> Result<CallOutcome, IssueError> {
+    // The request to the service is prepared now, since the client's request may be gone when its path and body are
+    // known.
+    let client = HookClient::new(context, examined, &permit, hook, access)?;
+    let task = NotifyTask {
+        worker: context.worker.clone(),
+        request_id: access.request_id().to_owned(),
         on_failure: hook.on_failure,
         permit,
-        template,
+        client,
     };
-    asked.worker.tellings.run(telling, call).await
+    context.worker.notify_tasks.run(task, call).await
 }
 
-/// The outcome of a call, and the permit under which it was made.
-pub(super) type Served = (Result<Issued, IssueError>, Permit);
+/// The result of a call, and the permit under which it was made.
+pub(super) type CallOutcome = (Result<Issued, IssueError>, Permit);
 
-/// A call that runs in a task of its own: it is made, then its service is told.
-struct Telling {
+/// A call that runs in a task of its own: the issuer's step, then the notification of the service.
+struct NotifyTask {
     worker: Rc<Worker>,
     request_id: String,
     on_failure: OnFailure,
     permit: Permit,
-    template: Template,
+    client: HookClient,
 }
 
-/// The tasks of calls whose service is told. Their worker owns them, and waits for them when it ends.
+/// The tasks of calls that notify a service. Their worker owns them and waits for them when it ends.
 #[derive(Default)]
-pub(super) struct Tellings {
+pub(super) struct NotifyTasks {
     tasks: RefCell<JoinSet<()>>,
-    /// How many tasks run; at most [`MAX_TELLINGS`].
+    /// How many tasks run; at most [`MAX_NOTIFY_TASKS`].
     open: Rc<Cell<usize>>,
 }
 
-impl Tellings {
-    /// Drops the tasks that have ended.
+impl NotifyTasks {
+    /// Removes the tasks that have ended.
     pub(super) fn reap(&self) {
         let mut tasks = self.tasks.borrow_mut();
         while tasks.try_join_next().is_some() {}
     }
 
-    /// Waits for all tasks. No new one is started meanwhile: the worker has no connection any more.
+    /// Waits for all tasks. No new one is started meanwhile, since the worker has no connection any more.
     pub(super) async fn settle(&self) {
         let mut tasks = self.tasks.take();
         while tasks.join_next().await.is_some() {}
     }
 
-    async fn run(&self, telling: Telling, call: ServedCall) -> Result<Served, IssueError> {
-        if self.open.get() >= MAX_TELLINGS {
+    async fn run(&self, task: NotifyTask, call: ServedCall) -> Result<CallOutcome, IssueError> {
+        if self.open.get() >= MAX_NOTIFY_TASKS {
             return Err(Denial::Overloaded.into());
         }
-        let (tell, told) = oneshot::channel();
-        let place = Place::take(&self.open);
+        let (sender, receiver) = oneshot::channel();
+        let task_slot = TaskSlot::take(&self.open);
         self.tasks.borrow_mut().spawn_local(async move {
-            let _place = place;
-            let issued = telling.take_step(call).await;
-            // If the client is gone, nobody waits for this.
-            let _ = tell.send((issued, telling.permit));
+            let _task_slot = task_slot;
+            let issued = task.run_step(call).await;
+            // The send fails if the client is gone, and then nobody needs the result.
+            let _ = sender.send((issued, task.permit));
         });
-        told.await.map_err(|_| Denial::Internal.into())
+        receiver.await.map_err(|_| Denial::Internal.into())
     }
 }
 
-/// One of the [`MAX_TELLINGS`] places; given back when dropped.
-struct Place(Rc<Cell<usize>>);
+/// One of [`MAX_NOTIFY_TASKS`] slots. It is given back when dropped.
+struct TaskSlot(Rc<Cell<usize>>);
 
-impl Place {
+impl TaskSlot {
     fn take(open: &Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
         Self(open.clone())
     }
 }
 
-impl Drop for Place {
+impl Drop for TaskSlot {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
-impl Telling {
-    async fn take_step(&self, call: ServedCall) -> Result<Issued, IssueError> {
+impl NotifyTask {
+    async fn run_step(&self, call: ServedCall) -> Result<Issued, IssueError> {
         let mut issued = self.worker.engine.serve(call).await?;
-        let Some(HookNotification { errand, made }) = issued.news.take() else {
+        let Some(HookNotification { errand: request, made }) = issued.news.take() else {
             return Ok(issued);
         };
-        let told = match errand {
-            Some(errand) => self.template.run(&errand, &self.permit, None).await.map(drop),
+        let outcome = match request {
+            Some(request) => self.client.call(&request, &self.permit, None).await.map(drop),
             None => Err((HookVerdict::Failed(Denial::NotFound), "its path cannot be written")),
         };
-        let Err((HookVerdict::No(denial) | HookVerdict::Failed(denial), why)) = told else {
+        let Err((HookVerdict::No(denial) | HookVerdict::Failed(denial), why)) = outcome else {
             return Ok(issued);
         };
         note_failure(&self.worker, &self.request_id, (denial, why));
@@ -191,49 +200,57 @@ fn note_failure(worker: &Worker, request_id: &str, (denial, why): (Denial, &str)
     tracing::warn!(%request_id, denial = denial.label(), reason = why, "a hook failed");
 }
 
-/// A request to a hook's service with everything but path and body, which the [`HookRequest`] has.
-struct Template {
-    view: Rc<View>,
+/// A request to the service of a hook, without path and body, which the [`HookRequest`] has.
+struct HookClient {
+    view: Rc<SnapshotView>,
     upstream: UpstreamIndex,
     method: Method,
     deadline: Duration,
     fields: Vec<u8>,
     host: Vec<u8>,
-    used: Used,
+    body_use: BodyUse,
 }
 
 /// Whether values of the answer's body are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Used {
+enum BodyUse {
     Yes,
     No,
 }
 
 /// The answer of a service that agreed.
-struct Heard {
+struct HookAnswer {
     body: Vec<u8>,
     endpoint: usize,
     attempts: u32,
 }
 
-/// A service's refusal or failure, and the reason for the log.
-type Unheard = (HookVerdict, &'static str);
+/// What the service's refusal or failure stands for, and the reason for the log.
+type HookFailure = (HookVerdict, &'static str);
 
-impl Template {
-    /// Writes what a forwarded request of this caller would have: the same identity, request id and origin. None of the
-    /// client's own fields is among it.
+impl HookClient {
+    /// Writes the fields that a forwarded request of this caller would have: the same identity, request id and origin.
+    /// The client's own fields are left out.
+    ///
     ///
     /// # Errors
+    ///
     /// As [`HeaderPolicy::write_outgoing`](crate::decide::headers::HeaderPolicy::write_outgoing).
-    fn write(asked: Asked<'_>, examined: &Examined<'_>, permit: &Permit, hook: &Hook, exchange: &Exchange) -> Result<Self, Denial> {
-        let snapshot = &asked.view.snapshot;
-        let surface = exchange.surface().and_then(|index| snapshot.surfaces.get(index.0));
+    fn new(
+        context: RequestContext<'_>,
+        examined: &Examined<'_>,
+        permit: &Permit,
+        hook: &Hook,
+        access: &AccessRecord,
+    ) -> Result<Self, Denial> {
+        let snapshot = &context.view.snapshot;
+        let surface = access.surface().and_then(|index| snapshot.surfaces.get(index.0));
         let facts = OutgoingHead {
             principal: permit.principal().zip(surface),
             origin: examined.origin,
-            peer: asked.connection.peer.ip(),
-            scheme: asked.connection.scheme,
-            request_id: exchange.request_id(),
+            peer: context.connection.peer.ip(),
+            scheme: context.connection.scheme,
+            request_id: access.request_id(),
             target: &examined.target,
             credentials: CredentialForwarding::Removed,
             trailers: Trailers::Dropped,
@@ -244,35 +261,49 @@ impl Template {
         }
         snapshot
             .headers
-            .write_outgoing(asked.head, &Screened::nothing(), &facts, &mut fields)?;
+            .write_outgoing(context.head, &Screened::nothing(), &facts, &mut fields)?;
         Ok(Self {
-            view: asked.view.clone(),
+            view: context.view.clone(),
             upstream: hook.upstream,
             method: hook.method,
             deadline: hook.deadline,
             fields,
             host: examined.target.authority.as_bytes().to_vec(),
-            used: if hook.fields == HookFields::Unused { Used::No } else { Used::Yes },
+            body_use: if hook.fields == HookFields::Unused {
+                BodyUse::No
+            } else {
+                BodyUse::Yes
+            },
         })
     }
 
     /// Sends the request and reads the answer, within the hook's deadline.
-    async fn run(&self, errand: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+    async fn call(
+        &self,
+        request: &HookRequest,
+        permit: &Permit,
+        holder: Option<(QuotaKey, &Rc<dyn QuotaHolder>)>,
+    ) -> Result<HookAnswer, HookFailure> {
         let late = (HookVerdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
-        tokio::time::timeout(self.deadline, self.send(errand, permit, holder))
+        tokio::time::timeout(self.deadline, self.send(request, permit, holder))
             .await
             .unwrap_or(Err(late))
     }
 
-    async fn send(&self, errand: &HookRequest, permit: &Permit, holder: Option<(Caller, &Rc<dyn Holder>)>) -> Result<Heard, Unheard> {
+    async fn send(
+        &self,
+        request: &HookRequest,
+        permit: &Permit,
+        holder: Option<(QuotaKey, &Rc<dyn QuotaHolder>)>,
+    ) -> Result<HookAnswer, HookFailure> {
         let gone = (HookVerdict::Failed(Denial::Internal), "there is no such service");
         let pool = self.view.upstreams.get(self.upstream.0).ok_or(gone)?;
-        let body = errand.body.as_deref().unwrap_or_default();
+        let body = request.body.as_deref().unwrap_or_default();
         let outgoing = Outgoing {
             now: instant(),
             holder,
             method: self.method,
-            target: errand.target.as_bytes(),
+            target: request.target.as_bytes(),
             client_host: &self.host,
             fields: &self.fields,
             framing: match (body.len(), self.method) {
@@ -292,19 +323,19 @@ impl Template {
             no => return Err((no, "its status says so")),
         }
         let (endpoint, attempts) = (forwarded.endpoint, forwarded.attempts);
-        let body = match self.used {
-            Used::Yes => read_body(forwarded).await?,
-            Used::No => {
-                // Read all the same, so that the connection can be used again.
+        let body = match self.body_use {
+            BodyUse::Yes => read_body(forwarded).await?,
+            BodyUse::No => {
+                // The body is read although it is not used, so that the connection can be used again.
                 let _ = read_body(forwarded).await;
                 Vec::new()
             }
         };
-        Ok(Heard { body, endpoint, attempts })
+        Ok(HookAnswer { body, endpoint, attempts })
     }
 }
 
-async fn read_body(mut forwarded: Forwarded<WholeBody>) -> Result<Vec<u8>, Unheard> {
+async fn read_body(mut forwarded: Forwarded<WholeBody>) -> Result<Vec<u8>, HookFailure> {
     let mut read = Vec::new();
     while let Some(chunk) = poll_fn(|cx| forwarded.body.poll_chunk(cx)).await {
         match chunk {
@@ -319,7 +350,7 @@ async fn read_body(mut forwarded: Forwarded<WholeBody>) -> Result<Vec<u8>, Unhea
     Ok(read)
 }
 
-/// A request body that is known as a whole.
+/// A request body that is in memory as a whole.
 struct WholeBody(Option<Bytes>);
 
 impl WholeBody {

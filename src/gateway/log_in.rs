@@ -1,7 +1,8 @@
-//! Log-ins: who an account's name and password in a body prove to be.
+//! Log-ins: proves the account name and the password in a body.
 //!
-//! throttle -> a place to hash -> the account, asked of the store -> the hash. The order bounds what guesses
-//! cost: whoever tried too often costs nothing, and the store is asked by those who have a place only.
+//!
+//! The order is: throttle, a slot to compute the hash, the account as the store has it, the hash. The order bounds what
+//! guesses cost: a throttled attempt costs nothing, and only an attempt that has a slot reads from the store.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,31 +19,31 @@ use crate::issue::password::{PasswordError, Requester};
 use crate::issue::throttle::AttemptKind;
 use crate::resolver::Resolved;
 
-use super::{Asked, Exchange, Refused};
+use super::{AccessRecord, RequestContext, RequestRefusal};
 
-/// Proves a password, with the same work whether the account exists or not. Cancel-safe: whoever leaves has
-/// had the try, and gives back the place it waited for.
+/// Proves a password, with the same work whether the account exists or not. Cancel-safe: an attempt whose client leaves
+/// stays counted, and gives back the slot for which it waited.
 pub(super) async fn prove(
-    asked: Asked<'_>,
+    context: RequestContext<'_>,
     surface: &Surface,
     fields: &AccountFields,
     body: &CheckedBody,
-    exchange: &Exchange,
-) -> Result<Resolved, Refused> {
-    let worker = asked.worker;
+    access: &AccessRecord,
+) -> Result<Resolved, RequestRefusal> {
+    let worker = context.worker;
     let given = body.text(&fields.login.name).zip(body.secret(&fields.password.name));
     let (login, password) = given.ok_or(Denial::MissingCredential)?;
     let throttle = worker.engine.throttle();
     let account = worker.resolver.login_fingerprint(surface, login);
-    let attempt = throttle.attempt(AttemptKind::LogIn, account, exchange.client(), exchange.now().boot);
+    let attempt = throttle.attempt(AttemptKind::LogIn, account, access.client(), access.now().boot);
     let attempt = attempt.map_err(IssueError::from)?;
     let side = if attempt.is_of_known_network() {
         Requester::Known
     } else {
         Requester::LogIn
     };
-    let judged = judge(asked, surface, (login, password), (side, exchange.client())).await;
-    // The hash took its time.
+    let judged = judge(context, surface, (login, password), (side, access.client())).await;
+    // Computing the hash took time.
     let now = worker.clock.now();
     match judged {
         Ok((Some(facts), true)) => {
@@ -57,23 +58,23 @@ pub(super) async fn prove(
         Ok((Some(_), false)) => Err(Denial::WrongSecret.into()),
         Ok((None, _)) => Err(Denial::UnknownCredential.into()),
         Err(denial) => {
-            // Who could not be judged did not fail.
+            // An attempt that could not be judged is not a failed one.
             throttle.withdraw(attempt, now.boot);
             Err(denial.into())
         }
     }
 }
 
-/// The account of this name, and whether the password is its. What is remembered of the account is not
-/// asked: at another gateway the password may have been changed a moment ago.
+/// Reads the account of this name and checks the password. The cache is not used, since the password may have been
+/// changed at another gateway a moment ago.
 async fn judge(
-    asked: Asked<'_>,
+    context: RequestContext<'_>,
     surface: &Surface,
     (login, password): (&str, Zeroizing<String>),
     (side, address): (Requester, IpAddr),
 ) -> Result<(Option<Arc<Facts>>, bool), Denial> {
-    let worker = asked.worker;
-    let place = worker.engine.passwords().place(side, address).await;
+    let worker = context.worker;
+    let place = worker.engine.passwords().acquire(side, address).await;
     let place = place.map_err(denial_of)?;
     let facts = worker
         .resolver

@@ -1,4 +1,4 @@
-//! Sessions that are used are renewed: a new token on the answer, up to the end of the session's record.
+//! Renews the session of a caller who uses it: the response carries a new token, until the session's record ends.
 
 use crate::base::clock::UnixMillis;
 use crate::base::credential::{Credential, TokenOrigin};
@@ -9,17 +9,17 @@ use crate::issue::token::{renew, session_cookie};
 use crate::wire::fields::Fields;
 use crate::wire::head::RequestHead;
 
-use super::worker::View;
+use super::worker::SnapshotView;
 
-/// Adds a renewed token to an answer, where the surface renews and the caller's token is old enough:
-/// as its cookie if it came in one, and in the configured header.
+/// Adds a renewed token to a response, if the surface renews tokens and the caller's token is old enough. The token is
+/// set as a cookie if it came in one, and in the configured header if it came in a header.
 ///
-/// The renewed token says what the session's record says, and keeps `jti` and `iat`: it is the same
-/// session, as old as it was, which ends with its record and by every log-out that would have ended it
-/// before. Two renewals at
-/// the same time are two good tokens of one session.
+///
+/// The renewed token takes its claims from the record of the session and keeps `jti` and `iat`, since it is the same
+/// session. It ends with its record, and with every log-out that would have ended the old token. Two renewals at the
+/// same time give two valid tokens of one session.
 pub(super) fn refresh(
-    view: &View,
+    view: &SnapshotView,
     permit: &Permit,
     (surface, now): (Option<SurfaceIndex>, UnixMillis),
     head: &RequestHead,
@@ -44,7 +44,7 @@ pub(super) fn refresh(
     let (Some(refresh), Some(principal), Some(claims)) = (&minting.refresh, principal, claims) else {
         return;
     };
-    // How long the present token has left tells how old it is: all are made to live as long.
+    // All tokens have the same lifetime, so the time that is left tells the age of the present one.
     let due = now.plus(minting.lifetime.saturating_sub(refresh.after));
     if claims.expires_at > due {
         return;
@@ -58,9 +58,9 @@ pub(super) fn refresh(
     let Credential::Jwt { origin, .. } = extracted.credential else {
         return;
     };
-    // What cannot be signed now is tried again with the next request; the old one still works.
+    // If signing fails, the next request tries again. The present token still works.
     let (record, parent) = (&principal.facts.credential, principal.facts.ancestors.first());
-    let Ok(Some(renewed)) = renew(rules, record, parent, (claims.expires_at, end)) else {
+    let Ok(Some(renewed)) = renew(rules, record, parent, claims.expires_at, end) else {
         return;
     };
     let mut told = false;
@@ -75,7 +75,7 @@ pub(super) fn refresh(
         told = true;
     }
     if told {
-        // Whatever the service says about its answer: this one holds a credential (RFC 9111, section 7.3).
+        // The response carries a credential, whatever the upstream says about caching (RFC 9111, section 7.3).
         fields.push(b"Cache-Control", b"no-store");
     }
 }

@@ -1,4 +1,4 @@
-//! What one worker has to itself: its view of the snapshot, its upstream connections, its counters.
+//! What belongs to one worker: its view of the snapshot, its upstream connections, its counters.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,104 +17,99 @@ use crate::resolver::Resolver;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::store::cached::CachedStore;
 use crate::telemetry::{RouteSlot, Telemetry, WorkerTelemetry};
-use crate::upstream::holders::{Holders, Shares};
+use crate::upstream::quota::{CallerQuota, QuotaShares};
 use crate::upstream::spec::UpstreamSpec;
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
-use super::exchange::Record;
-use super::hook::Tellings;
-use super::live::Watch;
+use super::access_record::RecordFields;
+use super::hook::NotifyTasks;
+use super::open_stream::StreamWatcher;
 
 /// Length of a request id: 128 bits in hexadecimal, as W3C trace ids are.
 pub(super) const REQUEST_ID_LEN: usize = 32;
 
-/// One worker. `!Send`: everything in it belongs to its thread.
+/// One worker. It is `!Send`: everything in it belongs to its thread.
 pub struct Worker {
     pub(super) resolver: Resolver,
     pub(super) telemetry: WorkerTelemetry,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) engine: Arc<Engine>,
     pub(super) limiter: Arc<Limiter>,
-    sources: Sources,
-    view: RefCell<Rc<View>>,
+    sources: ViewSources,
+    view: RefCell<Rc<SnapshotView>>,
     request_ids: RequestIds,
-    pub(super) watch: Watch,
-    /// Who has the requests in flight.
-    pub(super) places: Holders,
-    /// Calls whose service is told after the step. They go on when their client leaves.
-    pub(super) tellings: Tellings,
-    scratch: RefCell<Vec<Scratch>>,
+    pub(super) watcher: StreamWatcher,
+    /// The callers of the requests in flight.
+    pub(super) in_flight: CallerQuota,
+    /// Calls whose service is notified after the issuer's step. They go on when their client leaves.
+    pub(super) notify_tasks: NotifyTasks,
+    buffers: RefCell<Vec<HeadBuffers>>,
     #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
-    records: RefCell<Vec<Box<Record>>>,
+    records: RefCell<Vec<Box<RecordFields>>>,
 }
 
-/// What a worker is made of; `Send`, so that it can be prepared outside the worker's thread.
+/// What a worker is made of. It is `Send`, so it can be prepared outside the worker's thread.
 #[derive(Clone)]
 pub struct WorkerParts {
-    /// The shared snapshot.
     pub shared: Arc<SharedSnapshot>,
-    /// The shared cache in front of the store.
+    /// The cache in front of the store, shared by all workers.
     pub cached: Arc<CachedStore>,
-    /// Peppers.
     pub peppers: Peppers,
-    /// What served routes are run by.
+    /// Runs the issuers of served routes.
     pub engine: Arc<Engine>,
-    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Counters and access lines.
     pub telemetry: Arc<Telemetry>,
-    /// Fetches newer keys of issuers.
+    /// Fetches newer keys of external issuers.
     pub renewal: Arc<KeyRenewal>,
-    /// Rate limits of the process.
+    /// The rate limits of the process.
     pub limiter: Arc<Limiter>,
-    /// How often open streams are judged again.
+    /// How often open streams are reevaluated.
     pub stream_check: Duration,
     /// Where this worker's upstream counters are registered.
     pub upstreams: Arc<UpstreamRegistry>,
-    /// This worker's part of the requests in flight, and what one caller may have of them and of an endpoint's
-    /// connections.
-    pub places: (usize, Shares),
-    /// Most connections of this worker to services, by its share of the file descriptors.
+    /// How many requests this worker may have in flight, and which share of them and of an endpoint's connections one
+    /// caller may have.
+    pub in_flight: (usize, QuotaShares),
+    /// Most connections of this worker to upstreams, by its share of the file descriptors.
     pub upstream_connections: usize,
-    /// A number no other worker or process has, for request ids.
+    /// A number that no other worker or process has, for request ids.
     pub seed: [u64; 2],
 }
 
-/// The snapshot as this worker uses it, with its own connections.
-pub struct View {
+/// The snapshot as this worker uses it, with the worker's own connections.
+pub struct SnapshotView {
     version: u64,
-    /// The snapshot.
     pub snapshot: Arc<Snapshot>,
-    /// Connections, in the order of the snapshot's upstreams.
+    /// The pools of connections, in the order of the snapshot's upstreams.
     pub upstreams: Vec<Rc<UpstreamPool>>,
     /// Counter slots, in the order of the snapshot's routes.
     pub(super) route_slots: Vec<RouteSlot>,
 }
 
-impl View {
-    /// The number of its snapshot.
+impl SnapshotView {
+    /// The version of its snapshot.
     pub(super) const fn version(&self) -> u64 {
         self.version
     }
 }
 
-/// Buffers of one outgoing head, reused.
+/// The buffers of one outgoing head. They are reused.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct HeadBuffers {
     pub(super) fields: Vec<u8>,
     pub(super) target: Vec<u8>,
 }
 
 impl Worker {
-    /// Makes a worker in its own thread.
+    /// Makes a worker on its own thread.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Rc<Self> {
-        let sources = Sources {
+        let sources = ViewSources {
             shared: parts.shared,
             telemetry: parts.telemetry,
             upstreams: parts.upstreams,
             counters: RefCell::default(),
-            shares: parts.places.1,
+            shares: parts.in_flight.1,
             connections: parts.upstream_connections,
         };
         let view = sources.adopt(&[]);
@@ -130,17 +125,17 @@ impl Worker {
                 high: parts.seed[0],
                 next: Cell::new(parts.seed[1]),
             },
-            watch: Watch::new(parts.stream_check),
-            places: Holders::new(parts.places.0, parts.places.1),
-            tellings: Tellings::default(),
-            scratch: RefCell::default(),
+            watcher: StreamWatcher::new(parts.stream_check),
+            in_flight: CallerQuota::new(parts.in_flight.0, parts.in_flight.1),
+            notify_tasks: NotifyTasks::default(),
+            buffers: RefCell::default(),
             records: RefCell::default(),
         })
     }
 
-    /// The current view; one comparison unless the snapshot was replaced.
+    /// The current view. This is one comparison unless the snapshot was replaced.
     #[must_use]
-    pub fn view(&self) -> Rc<View> {
+    pub fn view(&self) -> Rc<SnapshotView> {
         if self.view.borrow().version != self.sources.shared.version() {
             let old = self.view.borrow().clone();
             *self.view.borrow_mut() = Rc::new(self.sources.adopt(&old.upstreams));
@@ -148,70 +143,65 @@ impl Worker {
         self.view.borrow().clone()
     }
 
-    /// The number of the newest snapshot, whether in use here or not.
+    /// The version of the newest snapshot, which this worker may not yet use.
     pub(super) fn version(&self) -> u64 {
         self.sources.shared.version()
     }
 
-    /// Does what is due now and then: looks at open streams, writes access lines out, closes connections
-    /// nobody uses.
+    /// Does the periodic work: checks open streams, writes access lines out, closes connections that have been idle for
+    /// too long.
     pub fn tick(&self) {
-        self.tellings.reap();
-        self.watch_streams();
+        self.notify_tasks.reap();
+        self.check_streams();
         self.telemetry.tick();
         for upstream in &self.view.borrow().upstreams {
             upstream.sweep(crate::base::clock::instant());
         }
     }
 
-    /// Waits until every service that is to be told of a call was told, or could not be reached.
+    /// Waits until every service was notified of its calls, or could not be reached.
     pub async fn settle(&self) {
-        self.tellings.settle().await;
+        self.notify_tasks.settle().await;
     }
 
-    /// Ends a request in flight whose client takes nothing, for one that finds no place: whether there was one.
+    /// Ends a request in flight whose client reads nothing, so that a new request finds a slot. Says whether there was
+    /// one.
     #[must_use]
-    pub fn relieve(&self) -> bool {
+    pub fn shed_stalled(&self) -> bool {
         self.end_longest_stalled(crate::base::clock::instant())
-    }
-
-    /// This worker's counters.
-    #[must_use]
-    pub const fn telemetry(&self) -> &WorkerTelemetry {
-        &self.telemetry
     }
 
     /// Appends a new request id.
     pub(super) fn write_request_id(&self, out: &mut String) {
-        // Hexadecimal digits are text.
+        // Hexadecimal digits are valid UTF-8.
         out.push_str(std::str::from_utf8(&self.request_ids.next()).unwrap_or_default());
     }
 
-    pub(super) fn scratch(&self) -> Scratch {
-        self.scratch.borrow_mut().pop().unwrap_or_default()
+    pub(super) fn buffers(&self) -> HeadBuffers {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(super) fn return_scratch(&self, mut scratch: Scratch) {
-        scratch.fields.clear();
-        scratch.target.clear();
-        recycle(&mut self.scratch.borrow_mut(), scratch);
+    pub(super) fn return_buffers(&self, mut buffers: HeadBuffers) {
+        buffers.fields.clear();
+        buffers.target.clear();
+        recycle(&mut self.buffers.borrow_mut(), buffers);
     }
 
-    pub(super) fn record(&self) -> Box<Record> {
+    pub(super) fn record(&self) -> Box<RecordFields> {
         self.records.borrow_mut().pop().unwrap_or_else(|| {
-            let record = Box::new(Record::new());
-            self.watch.add(record.live());
+            let record = Box::new(RecordFields::new());
+            self.watcher.add(record.state());
             record
         })
     }
 
     /// Takes a cleared record back.
-    pub(super) fn return_record(&self, record: Box<Record>) {
+    pub(super) fn return_record(&self, record: Box<RecordFields>) {
         recycle(&mut self.records.borrow_mut(), record);
     }
 }
 
-/// Buffers kept for reuse by one worker; more are in use at a time only under load, and are freed after it.
+/// Buffers that one worker keeps for reuse. Under load more are in use at a time; they are freed afterwards.
 const MAX_RECYCLED: usize = 256;
 
 fn recycle<T>(kept: &mut Vec<T>, buffer: T) {
@@ -220,8 +210,8 @@ fn recycle<T>(kept: &mut Vec<T>, buffer: T) {
     }
 }
 
-impl Scratch {
-    /// Writes the target as it goes upstream: the matched path, rewritten as the route says.
+impl HeadBuffers {
+    /// Writes the target in the form in which it is forwarded: the matched path, rewritten as the route demands.
     pub(super) fn write_target(&mut self, rewrite: &Rewrite, target: &RequestTarget<'_>) {
         self.target.extend_from_slice(rewrite.apply(&target.path).as_bytes());
         if let Some(query) = target.query {
@@ -232,21 +222,21 @@ impl Scratch {
 }
 
 /// What views are made from.
-struct Sources {
+struct ViewSources {
     shared: Arc<SharedSnapshot>,
     telemetry: Arc<Telemetry>,
     upstreams: Arc<UpstreamRegistry>,
-    /// This worker's counters by upstream name: an upstream that changes or comes back goes on counting.
+    /// The worker's counters by upstream name, so that an upstream that changes or comes back continues its counters.
     counters: RefCell<HashMap<Arc<str>, Arc<UpstreamCounters>>>,
-    shares: Shares,
-    /// Most connections to services, over all endpoints.
+    shares: QuotaShares,
+    /// Most connections to upstreams, over all endpoints.
     connections: usize,
 }
 
-impl Sources {
-    /// Takes the current snapshot into use; connections to upstreams that did not change are kept.
-    fn adopt(&self, old: &[Rc<UpstreamPool>]) -> View {
-        // The number is read first: a snapshot that comes between is adopted again, never missed.
+impl ViewSources {
+    /// Makes a view of the current snapshot. Connections to upstreams that did not change are kept.
+    fn adopt(&self, old: &[Rc<UpstreamPool>]) -> SnapshotView {
+        // The version is read first, so that a snapshot that arrives in between is adopted again and not missed.
         let version = self.shared.version();
         let snapshot = self.shared.load();
         let endpoints: usize = snapshot.upstreams.iter().map(|spec| spec.endpoints.len()).sum();
@@ -261,7 +251,7 @@ impl Sources {
             })
             .collect();
         let route_slots = snapshot.routes.iter().map(|route| self.telemetry.route_slot(&route.name)).collect();
-        View {
+        SnapshotView {
             version,
             snapshot,
             upstreams,
@@ -286,13 +276,13 @@ fn at_most(spec: &Arc<UpstreamSpec>, most: usize) -> Arc<UpstreamSpec> {
     })
 }
 
-/// Every worker's upstream counters by upstream name, for whoever adds them up. Touched when a
-/// snapshot is adopted and when metrics are read, never by a request.
+/// The upstream counters of every worker by upstream name, from which metrics are summed. It is locked when a snapshot
+/// is adopted and when metrics are read, never by a request.
 #[derive(Default)]
 pub struct UpstreamRegistry(Mutex<Vec<(Arc<str>, Arc<UpstreamCounters>)>>);
 
 impl UpstreamRegistry {
-    /// New counters under this name. Counters of upstreams that are gone stay: totals never fall.
+    /// Adds new counters under this name. Counters of upstreams that no longer exist stay, so that totals never fall.
     #[must_use]
     pub fn counters(&self, name: &Arc<str>) -> Arc<UpstreamCounters> {
         let counters = Arc::new(UpstreamCounters::default());
@@ -311,8 +301,8 @@ impl UpstreamRegistry {
     }
 }
 
-/// Request ids: unique, not secret. A random half for the worker, a counted half mixed so that ids do
-/// not look alike.
+/// Makes request ids. They are unique and not secret: one half is random for each worker, the other half is a counter,
+/// mixed so that ids do not look alike.
 struct RequestIds {
     high: u64,
     next: Cell<u64>,
@@ -322,7 +312,7 @@ impl RequestIds {
     fn next(&self) -> [u8; REQUEST_ID_LEN] {
         let count = self.next.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
         self.next.set(count);
-        // The finaliser of SplitMix64: a bijection, so that two counts never give one id.
+        // The finaliser of SplitMix64 is a bijection, so two counts never give one id.
         let mut low = count;
         low = (low ^ (low >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         low = (low ^ (low >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

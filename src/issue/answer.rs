@@ -29,9 +29,7 @@ pub struct AnswerData {
     pub next: Option<(PageRequest, String)>,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
-    /// For the access line.
     pub done: String,
-    /// Records that are made.
     pub made: Vec<CredentialId>,
 }
 
@@ -39,16 +37,16 @@ pub struct AnswerData {
 ///
 /// # Errors
 /// [`Denial::Internal`] when its template cannot be rendered; loading has tried it.
-pub fn render(call: &ServedCall, told: AnswerData) -> Result<Issued, Denial> {
+pub fn render(call: &ServedCall, data: AnswerData) -> Result<Issued, Denial> {
     let issuer = call.served_route()?;
     let spec = &issuer.answer;
     let news = match &issuer.hook {
-        Some(hook) if hook.when == When::After => Some(news(hook, call, &told)?),
+        Some(hook) if hook.when == When::After => Some(news(hook, call, &data)?),
         _ => None,
     };
     let body = match &spec.body {
         Some(template) if spec.status != 204 => {
-            let rendered = template.render(&context(call, &told)?);
+            let rendered = template.render(&context(call, &data)?);
             Some(rendered.map_err(|error| {
                 tracing::error!(%error, "an answer cannot be written");
                 Denial::Internal
@@ -56,27 +54,27 @@ pub fn render(call: &ServedCall, told: AnswerData) -> Result<Issued, Denial> {
         }
         _ => None,
     };
-    let cookies = told.cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
-    let link = told.next.map(|(page, next)| ("Link".to_owned(), page.link(&next)));
+    let cookies = data.cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
+    let link = data.next.map(|(page, next)| ("Link".to_owned(), page.link(&next)));
     Ok(Issued {
         status: spec.status,
         fields: spec.headers.iter().cloned().chain(cookies).chain(link).collect(),
         body,
-        done: told.done,
+        done: data.done,
         news,
     })
 }
 
 /// What a service is told. A path that cannot be written is a failure of the hook.
-fn news(hook: &Hook, call: &ServedCall, told: &AnswerData) -> Result<HookNotification, Denial> {
-    let errand = match hook::news(hook, call, context(call, told)?) {
+fn news(hook: &Hook, call: &ServedCall, data: &AnswerData) -> Result<HookNotification, Denial> {
+    let errand = match hook::news(hook, call, context(call, data)?) {
         Ok(errand) => Some(errand),
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => None,
         Err(denial) => return Err(denial),
     };
     Ok(HookNotification {
         errand,
-        made: told.made.clone(),
+        made: data.made.clone(),
     })
 }
 
@@ -84,15 +82,15 @@ fn news(hook: &Hook, call: &ServedCall, told: &AnswerData) -> Result<HookNotific
 ///
 /// # Errors
 /// [`Denial::Internal`] for an index that is of another snapshot.
-pub fn context(call: &ServedCall, told: &AnswerData) -> Result<Json, Denial> {
+pub fn context(call: &ServedCall, data: &AnswerData) -> Result<Json, Denial> {
     let path: Map<String, Json> = call.path.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     Ok(json!({
         "request_id": call.request_id,
         "caller": caller(call),
-        "credential": told.minted.last(),
-        "minted": told.minted,
-        "items": told.items,
-        "page": { "next": told.next.as_ref().map(|(_, next)| next), "more": told.next.is_some() },
+        "credential": data.minted.last(),
+        "minted": data.minted,
+        "items": data.items,
+        "page": { "next": data.next.as_ref().map(|(_, next)| next), "more": data.next.is_some() },
         "path": path,
         "body": body(call)?,
         "hook": &*call.hook,

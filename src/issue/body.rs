@@ -20,19 +20,14 @@ const MAX_NAME: usize = 128;
 /// What a body holds, before it is compared with a schema.
 #[derive(PartialEq, Eq)]
 pub enum BodyMember {
-    /// A text.
     Text(Zeroizing<String>),
     /// A whole number within 64 bits.
     Integer(i64),
-    /// Any other number.
     Number(Number),
-    /// A truth value.
     Flag(bool),
-    /// A list of texts.
     List(Vec<String>),
     /// A list of other things.
     Items(Vec<BodyMember>),
-    /// An object.
     Object(ParsedBody),
     /// `null`, which counts as absent.
     Null,
@@ -157,7 +152,6 @@ impl ParsedBody {
         }
     }
 
-    /// All, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &BodyMember)> {
         self.0.iter().map(|(name, member)| (name.as_str(), member))
     }

@@ -25,22 +25,18 @@ use crate::snapshot::served_route::{RecordFact, ServedRoute, TextOrList, ValueSo
 pub struct ServedCall {
     /// The configuration it is judged by.
     pub snapshot: Arc<Snapshot>,
-    /// The issuer.
     pub served_route: ServedRouteIndex,
     /// Who calls; `None` on public routes.
     pub caller: Option<AdmittedCaller>,
-    /// Parameters of the path.
     pub path: PathValues,
     /// The query, as it was written.
     pub query: Option<String>,
-    /// The body.
     pub body: Arc<CheckedBody>,
     /// The session whose cookie came with the request although it was not asked for: it ends when a
     /// new cookie takes its place, so that nobody can plant one and keep it (hardening B8).
     pub replaced: Option<CredentialId>,
     /// The client's address, for the throttle.
     pub address: IpAddr,
-    /// The request's id.
     pub request_id: String,
     /// What the service told that was asked before; `null` where none was, or where it could not answer.
     pub hook: Arc<serde_json::Value>,
@@ -49,9 +45,7 @@ pub struct ServedCall {
 /// Who calls, as authorization admitted it.
 #[derive(Debug, Clone)]
 pub struct AdmittedCaller {
-    /// On which surface.
     pub surface: SurfaceIndex,
-    /// The proven identity.
     pub principal: Principal,
     /// When it ends by itself.
     pub ends_at: Option<UnixMillis>,
@@ -60,11 +54,9 @@ pub struct AdmittedCaller {
 /// What goes back after success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
-    /// The status.
     pub status: u16,
     /// Fields besides `Content-Type` and `Cache-Control`.
     pub fields: Vec<(String, String)>,
-    /// A JSON body.
     pub body: Option<Vec<u8>>,
     /// What was done and to which records, for the access line; never a secret.
     pub done: String,
@@ -81,10 +73,8 @@ pub struct HookNotification {
     pub made: Vec<CredentialId>,
 }
 
-/// Why nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssueError {
-    /// The reason.
     pub denial: Denial,
     /// What is wrong with which field.
     pub details: Option<Box<FieldErrors>>,
@@ -232,7 +222,6 @@ impl AdmittedCaller {
         &self.principal.facts.credential
     }
 
-    /// The scopes that count.
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
         self.principal.scopes()
@@ -315,7 +304,6 @@ impl PathValues {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
-    /// All, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }

@@ -29,6 +29,9 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+use accounts::PasswordChange;
+use records::RecordTarget;
+
 /// Calls of issuers at a time, in the whole process: each holds a body and waits for the store. More
 /// are told 503 at once.
 const MAX_CALLS: usize = 256;
@@ -53,7 +56,7 @@ pub struct Engine {
     passwords: Passwords,
     throttle: Throttle,
     control: Handle,
-    places: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
     limits: RecordLimits,
 }
 
@@ -80,18 +83,16 @@ impl Engine {
             passwords: Passwords::new(control.clone(), limits.log_in.hashes, limits.sign_up),
             throttle: Throttle::new(limits.log_in),
             control,
-            places: Arc::new(Semaphore::new(MAX_CALLS)),
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
             limits: limits.records,
         })
     }
 
-    /// Where passwords are hashed.
     #[must_use]
     pub const fn passwords(&self) -> &Passwords {
         &self.passwords
     }
 
-    /// Counts failed log-ins.
     #[must_use]
     pub const fn throttle(&self) -> &Throttle {
         &self.throttle
@@ -104,10 +105,10 @@ impl Engine {
     /// [`Denial::StoreUnavailable`]: a store that did not answer may have made the change, of which
     /// nobody was told. [`IssueError::stale`] when the caller must be judged anew.
     pub async fn serve(self: &Arc<Self>, call: ServedCall) -> Result<Issued, IssueError> {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| Denial::Overloaded)?;
+        let permit = self.calls.clone().try_acquire_owned().map_err(|_| Denial::Overloaded)?;
         let engine = self.clone();
         let running = self.control.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             engine.run(&call).await
         });
         running.await.unwrap_or_else(|error| {
@@ -142,21 +143,56 @@ impl Engine {
                 id,
                 reach,
                 grants,
-            } => self.revoke(call, (*surface, id, reach), grants).await,
+            } => {
+                self.revoke(
+                    call,
+                    RecordTarget {
+                        surface: *surface,
+                        id,
+                        reach,
+                    },
+                    grants,
+                )
+                .await
+            }
             Action::Rotate {
                 surface,
                 id,
                 reach,
                 grace,
                 grants,
-            } => self.rotate(call, (*surface, id, reach), *grace, grants).await,
+            } => {
+                self.rotate(
+                    call,
+                    RecordTarget {
+                        surface: *surface,
+                        id,
+                        reach,
+                    },
+                    *grace,
+                    grants,
+                )
+                .await
+            }
             Action::SetRoles {
                 surface,
                 id,
                 roles,
                 reach,
                 grants,
-            } => self.set_roles(call, (*surface, id, reach), roles, grants).await,
+            } => {
+                self.set_roles(
+                    call,
+                    RecordTarget {
+                        surface: *surface,
+                        id,
+                        reach,
+                    },
+                    roles,
+                    grants,
+                )
+                .await
+            }
             Action::ListRoles => self.list_roles(call).await,
             Action::ListScopes => self.list_scopes(call).await,
             Action::LogOut { extent } => self.log_out(call, *extent).await,
@@ -167,8 +203,14 @@ impl Engine {
                 sessions,
                 grants,
             } => {
-                self.set_password(call, *surface, (current.as_deref(), new), (*sessions, grants))
-                    .await
+                let change = PasswordChange {
+                    surface: *surface,
+                    current: current.as_deref(),
+                    new,
+                    sessions: *sessions,
+                    grants,
+                };
+                self.set_password(call, &change).await
             }
         }
     }
@@ -231,7 +273,8 @@ impl Engine {
     async fn change(
         &self,
         call: &ServedCall,
-        (changes, rests_on): (Vec<(CredentialId, CredentialChange)>, RestsOn),
+        changes: Vec<(CredentialId, CredentialChange)>,
+        rests_on: RestsOn,
         now: UnixMillis,
     ) -> Result<(), IssueError> {
         let new = NewRecords {
@@ -245,7 +288,7 @@ impl Engine {
     /// Whether the caller may still do this, where nothing is written: a list shows what it shows to who may see it
     /// now.
     async fn check_caller(&self, call: &ServedCall) -> Result<(), IssueError> {
-        self.change(call, (Vec::new(), call.rests_on()), UnixMillis(0)).await
+        self.change(call, Vec::new(), call.rests_on(), UnixMillis(0)).await
     }
 
     async fn hash(&self, call: &ServedCall, source: Option<&ValueSource>) -> Result<Option<PasswordHash>, IssueError> {
@@ -260,14 +303,14 @@ impl Engine {
 
     /// Hashes a password that is to be kept.
     async fn hash_new(&self, call: &ServedCall, field: &str, password: Zeroizing<String>) -> Result<PasswordHash, IssueError> {
-        let side = if call.caller.is_some() {
+        let requester = if call.caller.is_some() {
             Requester::Known
         } else {
             Requester::SignUp
         };
         let refused = |error| refused_hash(error, call, field);
-        let place = self.passwords.place(side, call.address).await.map_err(refused)?;
-        let hash = place.hash(password).await.map_err(refused)?;
+        let permit = self.passwords.acquire(requester, call.address).await.map_err(refused)?;
+        let hash = permit.hash(password).await.map_err(refused)?;
         Ok(PasswordHash::parse(&hash).ok_or(Denial::Internal)?)
     }
 

@@ -28,12 +28,11 @@ impl CheckedBody {
             }
         }
         if schema.unknown_fields == UnknownFields::Refused {
-            refuse_unknown(schema, (&body, ""), &mut errors);
+            refuse_unknown(schema, &body, "", &mut errors);
         }
         if errors.is_empty() { Ok(Self(body)) } else { Err(errors) }
     }
 
-    /// A field's text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.text(name).filter(|text| !text.is_empty())
@@ -57,7 +56,6 @@ impl CheckedBody {
         self.0.iter().map(|(name, member)| (name.to_owned(), member.to_json())).collect()
     }
 
-    /// A field's number.
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<i64> {
         match self.0.find(name) {
@@ -66,7 +64,6 @@ impl CheckedBody {
         }
     }
 
-    /// A field's list.
     #[must_use]
     pub fn list(&self, name: &str) -> Option<&[String]> {
         match self.0.find(name) {
@@ -111,7 +108,6 @@ impl FieldSpec {
 /// A rule that a field breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldRule {
-    /// It must be there.
     Required,
     /// It must be of its JSON type.
     Kind,
@@ -126,13 +122,13 @@ pub enum FieldRule {
 }
 
 /// Members that are no fields, in the objects of the body too.
-fn refuse_unknown(schema: &BodySchema, (object, of): (&ParsedBody, &str), errors: &mut FieldErrors) {
+fn refuse_unknown(schema: &BodySchema, object: &ParsedBody, of: &str, errors: &mut FieldErrors) {
     for (name, member) in object.iter() {
         let path = if of.is_empty() { name.to_owned() } else { format!("{of}.{name}") };
         // A name that holds a dot is no path, and so no field.
         let field = schema.fields.iter().find(|field| !name.contains('.') && field.name == path);
         match (field.map(|field| &field.kind), member) {
-            (Some(FieldKind::Object), BodyMember::Object(members)) => refuse_unknown(schema, (members, &path), errors),
+            (Some(FieldKind::Object), BodyMember::Object(members)) => refuse_unknown(schema, members, &path, errors),
             (Some(_), _) => {}
             (None, _) => {
                 let template = schema.unknown.as_deref().unwrap_or("The {field} field is not known.");

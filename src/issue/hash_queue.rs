@@ -24,7 +24,6 @@ pub struct FairQueue(Arc<QueueShared>);
 pub enum Flow {
     /// Somebody who has proven before who he is.
     Known(ClientNetwork),
-    /// Anybody else.
     Stranger(ClientNetwork),
 }
 
@@ -107,8 +106,7 @@ impl FairQueue {
         }
     }
 
-    /// How many wait.
-    #[must_use]
+    #[cfg(test)]
     pub fn waiting(&self) -> usize {
         self.0.lock().waiting
     }

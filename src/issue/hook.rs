@@ -17,18 +17,14 @@ pub const MAX_ANSWER: usize = 64 * 1024;
 /// A request of a hook that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookRequest {
-    /// The path.
     pub target: String,
-    /// The body.
     pub body: Option<Vec<u8>>,
 }
 
 /// What a status of the service says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookVerdict {
-    /// Yes.
     Yes,
-    /// No, for this reason.
     No(Denial),
     /// Nothing: it could not do its part.
     Failed(Denial),
@@ -132,17 +128,17 @@ pub fn read(fields: &HookFields, body: &[u8]) -> Result<Json, Denial> {
     if *fields == HookFields::Unused {
         return Ok(Json::Null);
     }
-    let told: Map<String, Json> = match body {
+    let answer: Map<String, Json> = match body {
         [] => Map::new(),
         body => serde_json::from_slice(body).map_err(|_| Denial::UpstreamInvalid)?,
     };
     let HookFields::Named(names) = fields else {
-        return Ok(told.into());
+        return Ok(answer.into());
     };
-    let told = Json::from(told);
+    let answer = Json::from(answer);
     let mut kept = Json::Object(Map::new());
     for name in names {
-        let value = name.split('.').try_fold(&told, |at, member| at.get(member));
+        let value = name.split('.').try_fold(&answer, |at, member| at.get(member));
         put(&mut kept, name, value.cloned().unwrap_or_default());
     }
     Ok(kept)

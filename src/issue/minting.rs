@@ -34,16 +34,13 @@ pub struct MintedCredential {
     pub kept: RecordStorage,
     /// A key, or the publishable half of a pair.
     pub key: Option<GeneratedKey>,
-    /// The secret half.
     pub secret: Option<GeneratedKey>,
-    /// A session token.
     pub token: Option<SignedToken>,
 }
 
 /// What a new record hangs on.
 #[derive(Debug, Clone)]
 pub struct ParentRecord {
-    /// The record.
     pub record: CredentialRecord,
     /// What it may do now.
     pub may: ScopeSet,
@@ -52,7 +49,6 @@ pub struct ParentRecord {
 /// Whether a credential has a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordStorage {
-    /// In the store.
     Stored,
     /// A token that hangs on another's record.
     TokenAlone,
@@ -61,19 +57,13 @@ pub enum RecordStorage {
 /// What the engine had to wait for before a credential can be made.
 #[derive(Debug)]
 pub struct MintInputs<'r> {
-    /// Whose it is.
     pub tenant: &'r TenantId,
-    /// What it hangs on.
     pub parent: Option<&'r ParentRecord>,
     /// Of an account: its hashed password.
     pub password: Option<PasswordHash>,
-    /// Its roles, which exist.
     pub roles: Vec<RoleId>,
-    /// What those roles hold.
     pub role_scopes: ScopeSet,
-    /// What makes fingerprints.
     pub pepper: &'r Pepper,
-    /// The time of making.
     pub now: UnixMillis,
     /// The latest `iat` that gateways take from a token now.
     pub latest: UnixMillis,
@@ -120,7 +110,7 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
         login,
         password: ready.password,
         granted: parent.map(|_| scopes.intersection(&mint.grants)),
-        description: find_line(call, mint.description.as_ref(), (parent, MAX_DESCRIPTION))?,
+        description: find_line(call, mint.description.as_ref(), parent, MAX_DESCRIPTION)?,
     };
     let lifetime = find_lifetime(call, &mint.lifetime)?.or_else(|| token_lifetime(surface));
     let record = CredentialRecord {
@@ -128,12 +118,12 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
         subject: find_subject(call, mint, parent)?,
         mode,
         scopes,
-        name: find_line(call, mint.name.as_ref(), (parent, MAX_NAME))?,
+        name: find_line(call, mint.name.as_ref(), parent, MAX_NAME)?,
         expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
         extras: extras.boxed(),
         ..blank
     };
-    Ok(finish(surface, record, (parent, ready.latest), ready.pepper)?)
+    Ok(finish(surface, record, parent, ready.latest, ready.pepper)?)
 }
 
 /// Why a credential cannot be made.
@@ -241,7 +231,7 @@ pub fn successor(surface: &Surface, old: &CredentialRecord, now: UnixMillis, pep
         idle.last_used = now;
     }
     let at = record.created_at;
-    finish(surface, record, (None, at), pepper)
+    finish(surface, record, None, at, pepper)
 }
 
 /// Gives a record the fingerprints of secrets that were made elsewhere, by their SHA-256.
@@ -257,7 +247,8 @@ pub fn adopt(record: &mut CredentialRecord, key: &[u8; 32], secret: Option<&[u8;
 pub fn finish(
     surface: &Surface,
     mut record: CredentialRecord,
-    (parent, latest): (Option<&CredentialRecord>, UnixMillis),
+    parent: Option<&CredentialRecord>,
+    latest: UnixMillis,
     pepper: &Pepper,
 ) -> Result<MintedCredential, MakeError> {
     let mut made = MintedCredential {
@@ -319,7 +310,7 @@ fn derive_secret(prefixes: &[KeyPrefix], record: &CredentialRecord, pepper: &Pep
         longest: MAX_KEY_LEN,
     };
     let prefix = form.prefix(record.mode)?;
-    Some(GeneratedKey::derive(&prefix.text, pepper, (&record.surface, &record.id)))
+    Some(GeneratedKey::derive(&prefix.text, pepper, &record.surface, &record.id))
 }
 
 /// The signing secret of a record that was made under one of these peppers; nothing for any other record.
@@ -424,7 +415,8 @@ fn find_subject(call: &ServedCall, mint: &Mint, parent: Option<&CredentialRecord
 fn find_line(
     call: &ServedCall,
     source: Option<&ValueSource>,
-    (parent, max): (Option<&CredentialRecord>, usize),
+    parent: Option<&CredentialRecord>,
+    max: usize,
 ) -> Result<Option<String>, IssueError> {
     let Some((source, text)) = source.and_then(|source| Some((source, call.find_text(source, parent)?))) else {
         return Ok(None);

@@ -47,7 +47,7 @@ pub enum PasswordError {
 }
 
 /// Hashes a password into a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`). Takes some 20 ms of a
-/// core and 19 MiB: never call it on a worker; see [`Passwords::place`].
+/// core and 19 MiB: never call it on a worker; see [`Passwords::acquire`].
 ///
 /// # Errors
 /// [`PasswordError::Length`], [`PasswordError::System`].
@@ -100,7 +100,6 @@ pub enum Requester {
     Known,
     /// Somebody else who logs in.
     LogIn,
-    /// Somebody whom nobody knows.
     SignUp,
 }
 
@@ -108,7 +107,7 @@ pub enum Requester {
 #[derive(Debug)]
 pub struct HashPermit {
     runtime: Handle,
-    place: QueuePermit,
+    permit: QueuePermit,
 }
 
 impl Passwords {
@@ -127,17 +126,17 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Busy`], at once or when somebody else has more right to the room.
-    pub async fn place(&self, side: Requester, address: IpAddr) -> Result<HashPermit, PasswordError> {
+    pub async fn acquire(&self, requester: Requester, address: IpAddr) -> Result<HashPermit, PasswordError> {
         let network = ClientNetwork::of(address);
-        let (queue, party) = match side {
+        let (queue, flow) = match requester {
             Requester::Known => (&self.log_in, Flow::Known(network)),
             Requester::LogIn => (&self.log_in, Flow::Stranger(network)),
             Requester::SignUp => (&self.sign_up, Flow::Stranger(network)),
         };
-        let place = queue.enter(party).await.map_err(|QueueFull| PasswordError::Busy)?;
+        let permit = queue.enter(flow).await.map_err(|QueueFull| PasswordError::Busy)?;
         Ok(HashPermit {
             runtime: self.runtime.clone(),
-            place,
+            permit,
         })
     }
 }
@@ -165,9 +164,9 @@ impl HashPermit {
     }
 
     async fn run<T: Send + 'static>(self, work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static) -> Result<T, PasswordError> {
-        let Self { runtime, place } = self;
+        let Self { runtime, permit } = self;
         let hashing = runtime.spawn_blocking(move || {
-            let _place = place;
+            let _permit = permit;
             work()
         });
         hashing.await.map_err(|_| PasswordError::System)?
@@ -241,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_account_costs_the_same_work_and_is_never_right() {
         let passwords = Passwords::new(Handle::current(), ONE, ONE);
-        let place = || async { passwords.place(Requester::LogIn, HERE).await.unwrap() };
+        let place = || async { passwords.acquire(Requester::LogIn, HERE).await.unwrap() };
         assert_eq!(place().await.verify(None, text("guess")).await, Ok(false));
         let hash = place().await.hash(text("mine")).await.unwrap();
         assert_eq!(place().await.verify(Some(hash.clone()), text("mine")).await, Ok(true));
@@ -251,16 +250,16 @@ mod tests {
     #[tokio::test]
     async fn sign_ups_take_no_place_of_a_log_in() {
         let passwords = Passwords::new(Handle::current(), ONE, ONE);
-        let held = passwords.place(Requester::SignUp, HERE).await.unwrap();
+        let held = passwords.acquire(Requester::SignUp, HERE).await.unwrap();
         let waits = tokio::spawn({
             let passwords = passwords.clone();
-            async move { passwords.place(Requester::SignUp, HERE).await.is_ok() }
+            async move { passwords.acquire(Requester::SignUp, HERE).await.is_ok() }
         });
         while passwords.sign_up.waiting() < 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(passwords.place(Requester::SignUp, HERE).await.unwrap_err(), PasswordError::Busy);
-        assert!(passwords.place(Requester::LogIn, HERE).await.is_ok(), "at once");
+        assert_eq!(passwords.acquire(Requester::SignUp, HERE).await.unwrap_err(), PasswordError::Busy);
+        assert!(passwords.acquire(Requester::LogIn, HERE).await.is_ok(), "at once");
         drop(held);
         assert!(waits.await.unwrap(), "places come free again");
     }

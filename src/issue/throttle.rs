@@ -58,7 +58,6 @@ struct ThrottleTable {
 /// Too many failures; tries make sense again after this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyAttempts {
-    /// How long to wait.
     pub retry_after: Duration,
 }
 

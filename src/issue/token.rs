@@ -14,7 +14,6 @@ use crate::decide::token::TokenRules;
 
 /// A token just signed. Wiped when dropped.
 pub struct SignedToken {
-    /// The compact serialisation.
     pub text: Zeroizing<String>,
     /// Its `exp`.
     pub expires_at: UnixMillis,
@@ -26,7 +25,6 @@ impl std::fmt::Debug for SignedToken {
     }
 }
 
-/// What a token says.
 #[derive(Debug)]
 pub struct TokenFacts<'t> {
     subject: &'t str,
@@ -139,7 +137,8 @@ pub fn renew(
     rules: &TokenRules,
     record: &CredentialRecord,
     parent: Option<&CredentialRecord>,
-    (old_end, new_end): (UnixMillis, UnixMillis),
+    old_end: UnixMillis,
+    new_end: UnixMillis,
 ) -> Result<Option<SignedToken>, Denial> {
     let expires_at = whole_seconds(new_end);
     if expires_at <= old_end {

@@ -1,4 +1,4 @@
-//! One accepted connection: TLS if its listener has it, then the protocol the client chose.
+//! One accepted connection: TLS if its listener has it, then the protocol that the client chose.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,27 +7,26 @@ use tokio::net::TcpStream;
 
 use super::context::Context;
 use super::counters::WorkerCounters;
-use super::listener::Arrival;
+use super::listener::AcceptedConnection;
 use super::service::Service;
-use super::tls::{HandshakeError, TlsListener};
-use super::transport::ClientStream;
+use super::tls::{ClientStream, HandshakeError, TlsListener};
 use super::{h1, h2};
 use crate::decide::headers::UriScheme;
-use crate::gateway::Connection;
+use crate::gateway::ConnectionInfo;
 
-/// Serves an accepted connection to its end. `tls` is its listener's, if it has any.
-pub(super) async fn serve<S: Service>(arrival: Arrival, tls: Option<Arc<TlsListener>>, context: Rc<Context<S>>) {
-    let Arrival {
+/// Serves an accepted connection to its end. `tls` belongs to its listener, if that has TLS.
+pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<Arc<TlsListener>>, context: Rc<Context<S>>) {
+    let AcceptedConnection {
         stream,
         peer,
         listener,
         accepted_at,
-        place,
+        permit,
     } = arrival;
-    let _place = place;
+    let _permit = permit;
     let _open = OpenGauge::enter(&context.counters);
     let Ok(tcp) = TcpStream::from_std(stream) else { return };
-    let mut connection = Connection {
+    let mut connection = ConnectionInfo {
         peer,
         scheme: UriScheme::Http,
         sni: None,
@@ -50,7 +49,7 @@ pub(super) async fn serve<S: Service>(arrival: Arrival, tls: Option<Arc<TlsListe
     let (_, session) = stream.get_ref();
     connection.sni = session.server_name().map(|name| name.to_ascii_lowercase().into());
     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
-    // A client that took long to shake hands has not yet begun to be slow with its request.
+    // The deadline of the first request counts from here, so a slow handshake does not shorten it.
     let shaken_at = crate::base::clock::instant();
     let stream = ClientStream::Tls(Box::new(stream));
     match protocol.as_deref() {

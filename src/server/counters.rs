@@ -1,28 +1,25 @@
-//! Figures about connections, kept by each worker and read by the operator side.
+//! Counters of connections. Each worker writes its own, and the operator side reads them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One figure. Written by one thread, read by others: no ordering is needed.
+/// One counter. One thread writes it and others read it, so no ordering is needed.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
     pub fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One less; for gauges.
     pub fn take_one(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Replaces the value; for gauges.
+    /// Replaces the value of a gauge.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The current value.
     #[must_use]
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -38,7 +35,7 @@ macro_rules! counters {
         }
 
         impl $name {
-            /// Every figure with its name, in the order of the declaration.
+            /// Every counter with its name, in the order of the declaration.
             #[must_use]
             pub fn figures(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field.read()),)*]
@@ -50,13 +47,10 @@ macro_rules! counters {
 counters! {
     /// What one worker counts about its connections.
     WorkerCounters {
-        /// Connections open now.
         open,
         /// Connections received from the acceptor.
         connections,
-        /// TLS handshakes completed.
         handshakes,
-        /// TLS handshakes that failed.
         handshakes_failed,
         /// TLS handshakes that missed their deadline.
         handshakes_timed_out,
@@ -64,7 +58,6 @@ counters! {
         h1_requests,
         /// Requests over HTTP/2.
         h2_requests,
-        /// Requests in flight now.
         in_flight,
         /// Requests refused because too many were in flight.
         overloaded,
@@ -82,7 +75,6 @@ counters! {
 }
 
 counters! {
-    /// What the acceptor counts.
     AcceptCounters {
         /// Connections accepted and handed to a worker.
         accepted,

@@ -1,50 +1,48 @@
-//! Tells the connections of one worker that the gateway is leaving.
+//! Tells the connections of one worker that the gateway is shutting down.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::Waker;
 
-/// How far the gateway has gone in leaving.
+/// How far the shutdown has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Phase {
-    /// It stays.
+pub(super) enum DrainPhase {
     #[default]
     Serving,
-    /// Load balancers are being told; HTTP/1 answers say `Connection: close`.
-    Leaving,
-    /// Listeners close, and nothing else yet: who is sent away later cannot come back here.
-    Withdrawn,
-    /// Idle connections close now, others after what is in flight.
+    /// Load balancers are being told. HTTP/1 responses carry `Connection: close`.
+    Announced,
+    /// Listeners close, and nothing else yet, so that a client whose connection is closed later cannot come back here.
+    NotAccepting,
+    /// Idle connections close now, others when their requests have ended.
     Closing,
-    /// The time is over: what can say goodbye does.
+    /// The drain time is over. Tunnels are closed with a Close frame.
     Ending,
     /// Whatever is left is cut off.
     Aborting,
 }
 
-/// Moves forward only, seen by every connection of the worker. Connections look at the flag when they are
-/// polled anyway and leave a waker here for the time when they are not, so a request pays nothing.
+/// The phase of the shutdown, which only moves forward and which every connection of the worker sees. A connection
+/// reads it whenever it is polled, and leaves a waker here for the time when it is not. So a request costs nothing.
 #[derive(Default)]
 pub(super) struct DrainSignal {
-    phase: Cell<Phase>,
+    phase: Cell<DrainPhase>,
     next: Cell<u64>,
     wakers: RefCell<HashMap<u64, Waker>>,
 }
 
 impl DrainSignal {
     /// How far it has gone.
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> DrainPhase {
         self.phase.get()
     }
 
-    /// Whether idle connections close.
     pub(super) fn is_closing(&self) -> bool {
-        self.phase() >= Phase::Closing
+        self.phase() >= DrainPhase::Closing
     }
 
-    /// Goes on to `phase`; closing, and each phase after it, wakes every connection.
-    pub(super) fn advance(&self, phase: Phase) {
+    /// Goes on to `phase`. `Closing` and each later phase wakes every connection.
+    pub(super) fn advance(&self, phase: DrainPhase) {
         self.phase.set(phase.max(self.phase()));
         if self.is_closing() {
             for waker in self.wakers.borrow().values() {
@@ -53,33 +51,33 @@ impl DrainSignal {
         }
     }
 
-    /// Whether what has no end of its own ends now.
+    /// Whether tunnels, which have no end of their own, end now.
     pub(super) fn is_ending(&self) -> bool {
-        self.phase() >= Phase::Ending
+        self.phase() >= DrainPhase::Ending
     }
 
-    /// Has `waker` woken when connections are to close, until the registration is dropped.
-    pub(super) fn register(self: &Rc<Self>, waker: Waker) -> Registration {
+    /// Wakes `waker` when connections are to close, until the subscription is dropped.
+    pub(super) fn subscribe(self: &Rc<Self>, waker: Waker) -> DrainSubscription {
         let key = self.next.get();
         self.next.set(key.wrapping_add(1));
         if self.is_closing() {
             waker.wake_by_ref();
         }
         self.wakers.borrow_mut().insert(key, waker);
-        Registration {
+        DrainSubscription {
             signal: Rc::clone(self),
             key,
         }
     }
 }
 
-/// Takes the waker out again when dropped.
-pub(super) struct Registration {
+/// Removes the waker when dropped.
+pub(super) struct DrainSubscription {
     signal: Rc<DrainSignal>,
     key: u64,
 }
 
-impl Drop for Registration {
+impl Drop for DrainSubscription {
     fn drop(&mut self) {
         self.signal.wakers.borrow_mut().remove(&self.key);
     }
@@ -110,16 +108,16 @@ mod tests {
             Arc::<Count>::default(),
             Arc::<Count>::default(),
         );
-        let _kept = signal.register(Arc::clone(&stays).into());
-        drop(signal.register(Arc::clone(&gone).into()));
-        signal.advance(Phase::Leaving);
+        let _kept = signal.subscribe(Arc::clone(&stays).into());
+        drop(signal.subscribe(Arc::clone(&gone).into()));
+        signal.advance(DrainPhase::Announced);
         assert_eq!(stays.0.load(Ordering::Relaxed), 0);
-        signal.advance(Phase::Closing);
-        signal.advance(Phase::Leaving);
-        let _late = signal.register(Arc::clone(&late).into());
+        signal.advance(DrainPhase::Closing);
+        signal.advance(DrainPhase::Announced);
+        let _late = signal.subscribe(Arc::clone(&late).into());
         let counts = [&stays, &gone, &late].map(|c| c.0.load(Ordering::Relaxed));
-        assert_eq!((signal.phase(), counts), (Phase::Closing, [2, 0, 1]));
-        signal.advance(Phase::Ending);
+        assert_eq!((signal.phase(), counts), (DrainPhase::Closing, [2, 0, 1]));
+        signal.advance(DrainPhase::Ending);
         assert_eq!(stays.0.load(Ordering::Relaxed), 3, "those that go on are told of the end too");
     }
 }

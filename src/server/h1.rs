@@ -1,5 +1,5 @@
-//! HTTP/1.1 connections: reads heads, asks the service, writes answers, in order, without a task or
-//! a channel for a request. This is the hot path.
+//! HTTP/1.1 connections: reads heads, asks the service, writes responses in order, without a task or a channel for each
+//! request. This is the hot path.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -8,81 +8,83 @@ use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use self::answer::{AnswerWriter, Broken};
-use self::body::H1Body;
-use self::incoming::MAX_DRAINED;
-use self::line::Line;
-use self::render::{Asked, Sent};
-use self::socket::{Socket, Stream};
+use self::request_body::{H1Body, MAX_DRAINED};
+use self::response_head::{FramingRules, SentFraming};
+use self::response_writer::{ResponseWriter, WriteError};
+use self::socket::{H1Socket, H1StreamControl, ResettableStream};
 use super::context::Context;
-use super::drain::Phase;
-use super::service::{After, Answer, Outcome, Service};
+use super::drain::DrainPhase;
+use super::service::{ResponseObserver, Service};
 use crate::base::clock;
 use crate::base::denial::Denial;
-use crate::gateway::{Connection, Lifeline};
+use crate::gateway::{ConnectionInfo, Persistence, Response, StreamControl};
 use crate::telemetry::StreamEnd;
-use crate::wire::after_others;
 use crate::wire::body::{BodySource, Chunk};
-use crate::wire::head::{EMPTY_LINE, Progress, RequestHead, origin_of_unread};
+use crate::wire::head::{EMPTY_LINE, ParseStatus, RequestHead, origin_of_unread};
+use crate::wire::yield_once;
 
-mod answer;
-mod body;
-mod incoming;
-mod leave;
-mod line;
-mod output;
-mod render;
+mod linger;
+mod request_body;
+mod response_head;
+mod response_writer;
 pub(super) mod socket;
 mod tunnel;
+mod write_buffer;
 
 /// Longest time for draining an unread body, and for the end of a tunnel.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long after a connection was accepted its first request is waited for although the gateway drains. The request of
-/// an honest client follows at once.
+/// For this long after a connection was accepted its first request is awaited although the gateway drains, since an
+/// honest client sends it at once.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
-/// Serves one connection until it ends. `accepted_at` is what the first deadline counts from.
+/// Serves one connection until it ends. The first deadline counts from `accepted_at`.
 ///
-/// Dropping the future closes the connection and whatever its request uses upstream.
-pub(super) async fn serve<Io: Stream, S: Service>(io: Io, context: Rc<Context<S>>, connection: Connection, accepted_at: Instant) {
+///
+/// Dropping the future closes the connection and the upstream connection that its request uses.
+pub(super) async fn serve<Io: ResettableStream, S: Service>(
+    io: Io,
+    context: Rc<Context<S>>,
+    connection: ConnectionInfo,
+    accepted_at: Instant,
+) {
     let (age, idle) = context.spread_times();
     let first_deadline = accepted_at + context.limits.head_timeout;
-    let socket = Socket::new(io, &context.limits, first_deadline);
-    let line = poll_fn(|cx| Poll::Ready(Line::new(cx.waker().clone(), socket.stall()))).await;
-    let conversation = Conversation {
+    let socket = H1Socket::new(io, &context.limits, first_deadline);
+    let h1_control = poll_fn(|cx| Poll::Ready(H1StreamControl::new(cx.waker().clone(), socket.stall_clock()))).await;
+    let conversation = H1Connection {
         socket: Rc::new(RefCell::new(socket)),
         retire_at: accepted_at + age,
         expected_until: accepted_at + FIRST_REQUEST.min(context.limits.head_timeout),
         idle,
         context,
         connection,
-        lifeline: line.clone(),
-        line,
+        control: h1_control.clone(),
+        h1_control,
     };
     conversation.run(first_deadline).await;
 }
 
-/// One connection's requests, one after the other.
-struct Conversation<Io, S> {
-    socket: Rc<RefCell<Socket<Io>>>,
+/// Serves the requests of one connection, one after the other.
+struct H1Connection<Io, S> {
+    socket: Rc<RefCell<H1Socket<Io>>>,
     context: Rc<Context<S>>,
-    connection: Connection,
+    connection: ConnectionInfo,
     retire_at: Instant,
-    /// Until then the first request is waited for, even while the gateway drains.
+    /// Until then the first request is awaited, even while the gateway drains.
     expected_until: Instant,
     idle: Duration,
-    /// What cuts the current request off ...
-    line: Rc<Line>,
-    /// ... as the service knows it.
-    lifeline: Rc<dyn Lifeline>,
+    /// Aborts the current request.
+    h1_control: Rc<H1StreamControl>,
+    /// The same handle, in the form in which the service takes it.
+    control: Rc<dyn StreamControl>,
 }
 
-/// How far the wait for a head has come.
+/// The state of waiting for a head.
 #[derive(Default)]
-struct Waiting {
-    /// When the head must be whole, once it has begun.
+struct HeadWait {
+    /// The deadline of the whole head. It is set when the head has begun.
     deadline: Option<Instant>,
-    /// Until when it is waited for even while the gateway drains; `None` after the first request.
+    /// Until then the head is awaited even while the gateway drains. `None` after the first request.
     expected_until: Option<Instant>,
     empty_line: EmptyLine,
 }
@@ -95,207 +97,216 @@ enum EmptyLine {
     Taken,
 }
 
-/// What reading a head came to.
-enum Next {
+/// The result of reading a head.
+enum HeadOutcome {
     Request,
     Refuse(Denial),
-    /// The client is gone.
-    Gone,
-    /// Nothing came in time, or the gateway is leaving.
+    Disconnected,
+    /// Nothing came in time, or the gateway is shutting down.
     Idle,
 }
 
-/// How an exchange left the connection.
-enum Ended {
-    /// Ready for the next request since then.
-    Clean(Instant),
-    /// An answer was sent to its end and was the last one.
+/// The state in which a request left the connection.
+enum RequestEnd {
+    /// The connection has been ready for the next request since this time.
+    Reusable(Instant),
+    /// The whole response was sent, and it was the last one.
     Last,
-    /// An answer broke off.
-    Broken(Sent),
-    /// The client is gone.
-    Gone,
+    /// The response was cut off.
+    CutOff(SentFraming),
+    Disconnected,
 }
 
-/// How a service's answer, or the lack of one, came about.
-enum Handled<A> {
-    Answer(A),
+/// What came first: the service's response, or the client's reset.
+enum ServiceOutcome<A> {
+    Response(A),
     Reset,
 }
 
-impl<Io: Stream, S: Service> Conversation<Io, S> {
+impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
     async fn run(&self, first_deadline: Instant) {
-        let _registration = poll_fn(|cx| Poll::Ready(self.context.drain.register(cx.waker().clone()))).await;
+        let _registration = poll_fn(|cx| Poll::Ready(self.context.drain.subscribe(cx.waker().clone()))).await;
         let mut head = RequestHead::default();
         let mut idle_deadline = first_deadline;
         let mut served: u64 = 0;
         loop {
-            let mut waiting = Waiting {
+            let mut wait = HeadWait {
                 expected_until: (served == 0).then_some(self.expected_until),
-                ..Waiting::default()
+                ..HeadWait::default()
             };
-            self.line.renew();
-            match poll_fn(|cx| self.poll_head(cx, &mut head, idle_deadline, &mut waiting)).await {
-                Next::Request => {}
-                Next::Refuse(denial) => return self.refuse_unread(denial).await,
-                Next::Gone => return,
-                Next::Idle => return self.linger().await,
+            self.h1_control.reset();
+            match poll_fn(|cx| self.poll_head(cx, &mut head, idle_deadline, &mut wait)).await {
+                HeadOutcome::Request => {}
+                HeadOutcome::Refuse(denial) => return self.refuse_malformed(denial).await,
+                HeadOutcome::Disconnected => return,
+                HeadOutcome::Idle => return self.linger().await,
             }
             served += 1;
             self.context.counters.h1_requests.add_one();
-            let wanted = if head.keep_alive && served < self.context.limits.requests_per_connection {
-                After::KeepAlive
+            let requested = if head.keep_alive && served < self.context.limits.requests_per_connection {
+                Persistence::KeepAlive
             } else {
-                After::Close
+                Persistence::Close
             };
-            match self.exchange(&head, wanted).await {
-                Ended::Clean(at) => idle_deadline = at + self.idle,
-                Ended::Last => return self.linger().await,
-                Ended::Broken(sent) => return self.break_off(sent),
-                Ended::Gone => return,
+            match self.serve_request(&head, requested).await {
+                RequestEnd::Reusable(at) => idle_deadline = at + self.idle,
+                RequestEnd::Last => return self.linger().await,
+                RequestEnd::CutOff(sent) => return self.abort_connection(sent),
+                RequestEnd::Disconnected => return,
             }
             self.socket.borrow_mut().trim();
         }
     }
 
-    fn poll_head(&self, cx: &mut TaskContext<'_>, head: &mut RequestHead, idle_deadline: Instant, waiting: &mut Waiting) -> Poll<Next> {
+    fn poll_head(
+        &self,
+        cx: &mut TaskContext<'_>,
+        head: &mut RequestHead,
+        idle_deadline: Instant,
+        wait: &mut HeadWait,
+    ) -> Poll<HeadOutcome> {
         let mut socket = self.socket.borrow_mut();
         loop {
-            if socket.input.first() == Some(&b'\r') && waiting.empty_line == EmptyLine::NotMet {
+            if socket.input.first() == Some(&b'\r') && wait.empty_line == EmptyLine::NotMet {
                 if socket.input.starts_with(&EMPTY_LINE) {
                     bytes::Buf::advance(&mut socket.input, EMPTY_LINE.len());
-                    waiting.empty_line = EmptyLine::Taken;
+                    wait.empty_line = EmptyLine::Taken;
                     continue;
                 }
                 if socket.input.len() > 1 {
-                    return Poll::Ready(Next::Refuse(Denial::MalformedRequest));
+                    return Poll::Ready(HeadOutcome::Refuse(Denial::MalformedRequest));
                 }
             } else if !socket.input.is_empty() {
                 match head.parse(&socket.input) {
-                    Ok(Progress::Complete(length)) => {
+                    Ok(ParseStatus::Complete(length)) => {
                         bytes::Buf::advance(&mut socket.input, length);
-                        return Poll::Ready(Next::Request);
+                        return Poll::Ready(HeadOutcome::Request);
                     }
-                    Ok(Progress::Partial) => {}
-                    Err(denial) => return Poll::Ready(Next::Refuse(denial)),
+                    Ok(ParseStatus::Partial) => {}
+                    Err(denial) => return Poll::Ready(HeadOutcome::Refuse(denial)),
                 }
             }
             match socket.poll_head_bytes(cx) {
                 Poll::Ready(Ok(1..)) => continue,
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Gone),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(HeadOutcome::Disconnected),
                 Poll::Pending => {}
             }
             if socket.input.is_empty() {
                 let until = if self.context.drain.is_closing() {
-                    waiting.expected_until
+                    wait.expected_until
                 } else {
                     Some(idle_deadline)
                 };
                 if let Some(until) = until {
-                    ready!(socket.alarm.poll_until(cx, until));
+                    ready!(socket.timer.poll_until(cx, until));
                 }
-                return Poll::Ready(Next::Idle);
+                return Poll::Ready(HeadOutcome::Idle);
             }
-            let deadline = *waiting
+            let deadline = *wait
                 .deadline
                 .get_or_insert_with(|| clock::instant() + self.context.limits.head_timeout);
-            ready!(socket.alarm.poll_until(cx, deadline));
+            ready!(socket.timer.poll_until(cx, deadline));
             self.context.counters.timed_out.add_one();
-            return Poll::Ready(Next::Refuse(Denial::RequestTimeout));
+            return Poll::Ready(HeadOutcome::Refuse(Denial::RequestTimeout));
         }
     }
 
-    /// One request and its answer.
-    async fn exchange(&self, head: &RequestHead, wanted: After) -> Ended {
-        let number = self.socket.borrow_mut().incoming.begin(head);
-        let asked = Asked::of(head);
-        let Some(mut in_flight) = self.context.place() else {
-            let answer = self
+    /// Serves one request.
+    async fn serve_request(&self, head: &RequestHead, requested: Persistence) -> RequestEnd {
+        let number = self.socket.borrow_mut().request_body.begin(head);
+        let rules = FramingRules::of(head);
+        let Some(mut in_flight) = self.context.acquire_slot() else {
+            let response = self
                 .context
                 .service
                 .refuse_request::<H1Body<Io>>(&self.connection, head, Denial::Overloaded);
-            return self.answer(answer, asked, wanted).await;
+            return self.response(response, rules, requested).await;
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);
-        let handled = {
-            let mut handling = pin!(self.context.service.handle((&self.connection, &self.lifeline), head, body));
-            poll_fn(|cx| match after_others::observed(|| handling.as_mut().poll(cx)) {
-                (Poll::Ready(answer), _) => Poll::Ready(Handled::Answer(answer)),
+        let outcome = {
+            let mut handling = pin!(self.context.service.handle(&self.connection, &self.control, head, body));
+            poll_fn(|cx| match yield_once::poll_noting_yield(|| handling.as_mut().poll(cx)) {
+                (Poll::Ready(response), _) => Poll::Ready(ServiceOutcome::Response(response)),
                 (Poll::Pending, true) => Poll::Pending,
-                (Poll::Pending, false) => self.socket.borrow_mut().poll_reset(cx).map(|_| Handled::Reset),
+                (Poll::Pending, false) => self.socket.borrow_mut().poll_reset(cx).map(|_| ServiceOutcome::Reset),
             })
             .await
         };
-        let Handled::Answer(mut answer) = handled else {
-            return Ended::Gone;
+        let ServiceOutcome::Response(mut response) = outcome else {
+            return RequestEnd::Disconnected;
         };
-        // What was cut off is answered like anything else.
-        self.line.renew();
-        if answer.unplaced {
-            in_flight.leave();
+        // The response to an aborted request is sent like any other.
+        self.h1_control.reset();
+        if response.frees_slot {
+            in_flight.linger();
         }
-        let Some(tunnel) = answer.tunnel.take() else {
-            return self.answer(answer, asked, wanted).await;
+        let Some(tunnel) = response.tunnel.take() else {
+            return self.response(response, rules, requested).await;
         };
-        // It may last for days: it counts as a connection, no longer as a request.
+        // A tunnel may last for days, so it counts as a connection and no longer as a request.
         drop(in_flight);
-        Box::pin(self.tunnel(answer, asked, tunnel)).await
+        Box::pin(self.tunnel(response, rules, tunnel)).await
     }
 
-    /// Sends an answer and makes the connection ready for the next request, if there is to be one.
-    async fn answer<B: BodySource, O: Outcome>(&self, answer: Answer<B, O>, asked: Asked, wanted: After) -> Ended {
-        let sent = asked.framing_of(answer.head.status, answer.framing);
-        let after = self.after(wanted, answer.after, sent, answer.outcome.began());
+    /// Sends a response and prepares the connection for the next request, if there may be one.
+    async fn response<B: BodySource, O: ResponseObserver>(
+        &self,
+        response: Response<B, O>,
+        rules: FramingRules,
+        requested: Persistence,
+    ) -> RequestEnd {
+        let sent = rules.framing_of(response.head.status, response.framing);
+        let persistence = self.persistence(requested, response.persistence, sent, response.observer.began());
         {
             let date = self.context.date.text();
             let mut socket = self.socket.borrow_mut();
-            asked.write_head(&answer.head, sent, after, &date, socket.output.buffer());
+            rules.write_head(&response.head, sent, persistence, &date, socket.write_buffer.buffer());
             socket.begin_answer();
         }
-        answer.outcome.recycle(answer.head);
-        let mut writer = AnswerWriter::new(Rc::clone(&self.socket), answer.body, sent);
-        let written = poll_fn(|cx| match self.line.cut_for() {
-            Some(_) => Poll::Ready(Err(Broken::Cut)),
+        response.observer.recycle(response.head);
+        let mut writer = ResponseWriter::new(Rc::clone(&self.socket), response.body, sent);
+        let written = poll_fn(|cx| match self.h1_control.abort_reason() {
+            Some(_) => Poll::Ready(Err(WriteError::Aborted)),
             None => writer.poll(cx),
         })
         .await;
         let bytes = writer.bytes();
-        // Whatever it used of the request body and upstream ends here.
+        // The upstream connection and the rest of the request body are released here.
         drop(writer);
         if let Err(broken) = written {
-            let is_slow = matches!(&broken, Broken::Client(error) if error.kind() == std::io::ErrorKind::TimedOut);
-            answer.outcome.abort(bytes, is_slow.then_some(StreamEnd::Slow));
+            let is_slow = matches!(&broken, WriteError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut);
+            response.observer.abort(bytes, is_slow.then_some(StreamEnd::Slow));
             return match broken {
-                Broken::Client(_) if is_slow => {
+                WriteError::Client(_) if is_slow => {
                     self.context.counters.stalled_writes.add_one();
-                    Ended::Broken(sent)
+                    RequestEnd::CutOff(sent)
                 }
-                Broken::Client(_) => Ended::Gone,
-                Broken::Body(_) | Broken::Length | Broken::Cut => Ended::Broken(sent),
+                WriteError::Client(_) => RequestEnd::Disconnected,
+                WriteError::Body(_) | WriteError::Length | WriteError::Aborted => RequestEnd::CutOff(sent),
             };
         }
         let at = clock::instant();
-        answer.outcome.finish(bytes, at);
-        match after {
-            After::KeepAlive if self.drain_body().await => Ended::Clean(at),
-            _ => Ended::Last,
+        response.observer.finish(bytes, at);
+        match persistence {
+            Persistence::KeepAlive if self.drain_body().await => RequestEnd::Reusable(at),
+            _ => RequestEnd::Last,
         }
     }
 
-    /// Whether the connection goes on after an answer to a request of this time.
-    fn after(&self, wanted: After, allowed: After, sent: Sent, began: Instant) -> After {
-        let goes_on = wanted == After::KeepAlive
-            && allowed == After::KeepAlive
-            && sent != Sent::UntilClose
-            && self.context.drain.phase() == Phase::Serving
-            && self.socket.borrow().incoming.may_drain()
+    /// Whether the connection goes on after the response to a request that began at this time.
+    fn persistence(&self, requested: Persistence, allowed: Persistence, sent: SentFraming, began: Instant) -> Persistence {
+        let goes_on = requested == Persistence::KeepAlive
+            && allowed == Persistence::KeepAlive
+            && sent != SentFraming::UntilClose
+            && self.context.drain.phase() == DrainPhase::Serving
+            && self.socket.borrow().request_body.may_drain()
             && began < self.retire_at;
-        if goes_on { After::KeepAlive } else { After::Close }
+        if goes_on { Persistence::KeepAlive } else { Persistence::Close }
     }
 
-    /// Reads what is left of the request body and forgets it; whether its end was reached.
+    /// Reads the rest of the request body and discards it. Says whether its end was reached.
     async fn drain_body(&self) -> bool {
-        if self.socket.borrow().incoming.is_complete() {
+        if self.socket.borrow().request_body.is_complete() {
             return true;
         }
         let deadline = clock::instant() + DRAIN;
@@ -311,15 +322,15 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
                         Some(rest) => left = rest,
                         None => return Poll::Ready(false),
                     },
-                    Poll::Pending => return socket.alarm.poll_until(cx, deadline).map(|()| false),
+                    Poll::Pending => return socket.timer.poll_until(cx, deadline).map(|()| false),
                 }
             }
         })
         .await
     }
 
-    /// Answers what was not a request, and closes.
-    async fn refuse_unread(&self, denial: Denial) {
+    /// Answers bytes that are no request, and closes.
+    async fn refuse_malformed(&self, denial: Denial) {
         if denial != Denial::RequestTimeout {
             self.context.counters.malformed.add_one();
         }
@@ -327,20 +338,20 @@ impl<Io: Stream, S: Service> Conversation<Io, S> {
         if let Some(origin) = origin_of_unread(&self.socket.borrow().input) {
             head.fields.push(b"Origin", origin);
         }
-        let answer = self.context.service.refuse_request::<H1Body<Io>>(&self.connection, &head, denial);
-        match self.answer(answer, Asked::UNREAD, After::Close).await {
-            Ended::Clean(_) | Ended::Last => self.linger().await,
-            Ended::Broken(sent) => self.break_off(sent),
-            Ended::Gone => {}
+        let response = self.context.service.refuse_request::<H1Body<Io>>(&self.connection, &head, denial);
+        match self.response(response, FramingRules::UNREAD, Persistence::Close).await {
+            RequestEnd::Reusable(_) | RequestEnd::Last => self.linger().await,
+            RequestEnd::CutOff(sent) => self.abort_connection(sent),
+            RequestEnd::Disconnected => {}
         }
     }
 
-    /// Ends the connection in the middle of an answer. An answer that ends with the connection
-    /// would look complete to its client, so that one ends with a reset. So does one whose client takes
-    /// nothing: the kernel would keep what it does not take.
-    fn break_off(&self, sent: Sent) {
-        if sent == Sent::UntilClose || self.line.stalled_since().is_some() {
-            self.socket.borrow_mut().make_abrupt();
+    /// Ends the connection in the middle of a response. A response that ends with the connection would look complete to
+    /// its client, so that connection ends with a reset. So does a connection whose client reads nothing, since the
+    /// kernel would keep what the client does not read.
+    fn abort_connection(&self, sent: SentFraming) {
+        if sent == SentFraming::UntilClose || self.h1_control.stalled_since().is_some() {
+            self.socket.borrow_mut().reset_on_close();
         }
     }
 }

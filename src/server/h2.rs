@@ -1,4 +1,4 @@
-//! HTTP/2 connections: the library speaks the protocol, this decides how long it may.
+//! HTTP/2 connections. The library speaks the protocol, this module decides how long a connection may last.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -11,55 +11,58 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use self::answer::{AnswerBody, Broken};
-use self::body::H2Body;
+use self::guarded_io::{GuardedIo, HyperIo};
+use self::request_body::H2Body;
+use self::response::{H2ResponseBody, StreamError};
 use self::streams::Streams;
-use self::wire::{Metered, Wire};
-use super::alarm::Alarm;
 use super::context::Context;
+use super::deadline::DeadlineTimer;
 use super::service::Service;
-use super::transport::ClientStream;
+use super::tls::ClientStream;
 use crate::base::clock;
 use crate::base::denial::Denial;
-use crate::gateway::{Connection, Lifeline};
+use crate::gateway::{ConnectionInfo, StreamControl};
 use crate::wire::head::{MAX_HEAD, RequestHead};
 
-pub use self::front::tables_agree;
+#[cfg(any(test, feature = "internals"))]
+pub use self::header_filter::tables_agree;
 
-mod answer;
-mod body;
-mod front;
-mod head;
-mod meter;
+mod flood_guard;
+mod guarded_io;
+mod header_filter;
+mod request_body;
+mod request_head;
+mod response;
 mod streams;
-mod wire;
 
-/// Windows of a stream and of the connection: what Envoy's edge guide advises.
+/// Windows of a stream and of the connection, as Envoy's edge guide advises.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Sent but not yet taken, for each stream.
+/// For each stream: bytes that were sent and that the client has not yet taken.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams reset before they were accepted, and resets of ours: the library's own guard below the
-/// meter's (CVE-2023-44487, CVE-2025-8671).
+/// Streams that were reset before they were accepted, and resets by the gateway: the library's own limits, below those
+/// of [`flood_guard`] (CVE-2023-44487, CVE-2025-8671).
 const PENDING_RESETS: usize = 20;
 const LOCAL_RESETS: usize = 128;
-/// An idle peer is asked this often whether it is there, and has this long to answer.
+/// How often an idle peer is sent a PING, and how long it has to answer.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
-/// During a drain, with nothing in flight and nothing moving, the client gets this long to close.
-const FAREWELL: Duration = Duration::from_secs(5);
-/// So much of what a flooder still sends is read and forgotten, for at most this long, so that a
-/// reset does not destroy the reason on its way.
+/// How long a client that was sent GOAWAY may stay connected during a drain when nothing is in flight and nothing
+/// moves.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+/// How much of what a flooding client still sends is read and discarded, and for how long at most, so that a reset does
+/// not destroy the GOAWAY on its way.
 const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
-/// Heads kept for further streams of the connection.
+/// How many request heads are kept for further streams of the connection.
 const KEPT_HEADS: usize = 8;
 
-/// Serves one connection until it ends. `began_at` is what the first deadline counts from.
+/// Serves one connection until it ends. The first deadline counts from `began_at`.
 ///
-/// Dropping the future closes the connection and whatever its streams use upstream.
-pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<Context<S>>, connection: Connection, began_at: Instant) {
+///
+/// Dropping the future closes the connection and the upstream connections that its streams use.
+pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<Context<S>>, connection: ConnectionInfo, began_at: Instant) {
     let streams = Streams::default();
-    let wire = Wire::new(io, began_at);
-    let shared = Rc::new(Shared {
+    let guarded_io = GuardedIo::new(io, began_at);
+    let shared = Rc::new(ConnectionState {
         context: Rc::clone(&context),
         connection,
         streams: streams.clone(),
@@ -68,39 +71,39 @@ pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<Context<S>>,
     });
     let answering = {
         let shared = Rc::clone(&shared);
-        service_fn(move |request| answer_one(Rc::clone(&shared), request))
+        service_fn(move |request| serve_stream(Rc::clone(&shared), request))
     };
-    let library = builder(&context, streams.clone()).serve_connection(TokioIo::new(Metered(Rc::clone(&wire))), answering);
+    let library = builder(&context, streams.clone()).serve_connection(TokioIo::new(HyperIo(Rc::clone(&guarded_io))), answering);
     let mut library = Box::pin(library);
-    let _end_with_us = CutOffAll(streams);
-    let _registration = poll_fn(|cx| Poll::Ready(context.drain.register(cx.waker().clone()))).await;
-    let mut watch = Watch::new(Rc::clone(&shared), Rc::clone(&wire), began_at);
+    let _end_with_us = AbortStreamsOnDrop(streams);
+    let _registration = poll_fn(|cx| Poll::Ready(context.drain.subscribe(cx.waker().clone()))).await;
+    let mut monitor = ConnectionMonitor::new(Rc::clone(&shared), Rc::clone(&guarded_io), began_at);
     poll_fn(|cx| {
         loop {
             if library.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
             shared.streams.poll_ended(cx, &context.counters);
-            match watch.poll(cx) {
-                Poll::Ready(Verdict::CutOff) => return Poll::Ready(()),
-                Poll::Ready(Verdict::GoAway) => library.as_mut().graceful_shutdown(),
+            match monitor.poll(cx) {
+                Poll::Ready(ConnectionAction::Abort) => return Poll::Ready(()),
+                Poll::Ready(ConnectionAction::GoAway) => library.as_mut().graceful_shutdown(),
                 Poll::Pending => return Poll::Pending,
             }
         }
     })
     .await;
     drop(library);
-    if wire.borrow().flooded.is_some() {
-        watch.leave_flood().await;
+    if guarded_io.borrow().flooded.is_some() {
+        monitor.close_flooded().await;
     }
 }
 
 /// Ends the streams with their connection.
-struct CutOffAll(Streams);
+struct AbortStreamsOnDrop(Streams);
 
-impl Drop for CutOffAll {
+impl Drop for AbortStreamsOnDrop {
     fn drop(&mut self) {
-        self.0.cut_off_all();
+        self.0.abort_all();
     }
 }
 
@@ -122,168 +125,173 @@ fn builder<S>(context: &Context<S>, streams: Streams) -> http2::Builder<Streams>
 }
 
 /// What the streams of a connection share.
-struct Shared<S> {
+struct ConnectionState<S> {
     context: Rc<Context<S>>,
-    connection: Connection,
+    connection: ConnectionInfo,
     streams: Streams,
     heads: RefCell<Vec<RequestHead>>,
     served: Cell<u64>,
 }
 
-type Responded<S> = Result<http::Response<AnswerBody<<S as Service>::Body<H2Body>, <S as Service>::Outcome>>, Broken>;
+type HyperResponse<S> = Result<http::Response<H2ResponseBody<<S as Service>::Body<H2Body>, <S as Service>::Observer>>, StreamError>;
 
-/// One stream. Runs on a task of its own.
-async fn answer_one<S: Service>(shared: Rc<Shared<S>>, request: http::Request<Incoming>) -> Responded<S> {
+/// Serves one stream, on a task of its own.
+async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http::Request<Incoming>) -> HyperResponse<S> {
     let context = &shared.context;
     shared.served.set(shared.served.get() + 1);
     context.counters.h2_requests.add_one();
-    let offer = shared.streams.offer(&context.limits);
-    let (parts, incoming) = request.into_parts();
-    let body = H2Body::new(incoming, &context.limits);
+    let handle = shared.streams.handle(&context.limits);
+    let (parts, request_body) = request.into_parts();
+    let body = H2Body::new(request_body, &context.limits);
     let follows = if crate::wire::body::BodySource::is_end(&body) {
-        head::Body::None
+        request_head::BodyPresence::None
     } else {
-        head::Body::Follows
+        request_head::BodyPresence::Follows
     };
-    let mut head = shared.heads.borrow_mut().pop().unwrap_or_default();
-    let read = head::read(&parts, follows, &mut head);
+    let mut request_head = shared.heads.borrow_mut().pop().unwrap_or_default();
+    let read = request_head::read(&parts, follows, &mut request_head);
     drop(parts);
-    let mut in_flight = context.place();
-    let answer = match (read, &in_flight) {
+    let mut in_flight = context.acquire_slot();
+    let response = match (read, &in_flight) {
         (Err(denial), _) => {
             context.counters.malformed.add_one();
-            // Nobody could end it for somebody who waits.
+            // A request that is refused here has no handle by which its slot could be reclaimed, so it holds none.
             in_flight = None;
-            context.service.refuse_request(&shared.connection, &head, denial)
+            context.service.refuse_request(&shared.connection, &request_head, denial)
         }
-        (Ok(()), None) => context.service.refuse_request(&shared.connection, &head, Denial::Overloaded),
+        (Ok(()), None) => context
+            .service
+            .refuse_request(&shared.connection, &request_head, Denial::Overloaded),
         (Ok(()), Some(_)) => {
-            let line: Rc<dyn Lifeline> = offer.clone();
-            context.service.handle((&shared.connection, &line), &head, body).await
+            let control: Rc<dyn StreamControl> = handle.clone();
+            context.service.handle(&shared.connection, &control, &request_head, body).await
         }
     };
-    if answer.unplaced {
+    if response.frees_slot {
         in_flight = None;
     }
-    let responded = answer::respond(answer, &head.method, &context.date.text(), offer, in_flight);
+    let responded = response::respond(response, &request_head.method, &context.date.text(), handle, in_flight);
     let mut heads = shared.heads.borrow_mut();
     if heads.len() < KEPT_HEADS {
-        heads.push(head);
+        heads.push(request_head);
     }
     responded
 }
 
 /// What is to happen to a connection.
-enum Verdict {
-    /// It ends now.
-    CutOff,
-    /// It takes no further streams and ends with the last.
+enum ConnectionAction {
+    Abort,
+    /// It takes no further streams and ends with the last one.
     GoAway,
 }
 
-/// Judges a connection by the clock: the library has no idle time, no age and no first-byte deadline.
-struct Watch<S> {
-    shared: Rc<Shared<S>>,
-    wire: Rc<RefCell<Wire>>,
-    alarm: Alarm,
+/// Applies the deadlines of a connection: the library has no idle timeout, no greatest age and no deadline of the first
+/// byte.
+struct ConnectionMonitor<S> {
+    shared: Rc<ConnectionState<S>>,
+    guarded_io: Rc<RefCell<GuardedIo>>,
+    timer: DeadlineTimer,
     first_deadline: Instant,
     retire_at: Instant,
     idle: Duration,
     /// Since when no stream has been served.
-    quiet_since: Option<Instant>,
+    idle_since: Option<Instant>,
     swept_at: Instant,
-    said_goodbye_at: Option<Instant>,
+    goaway_at: Option<Instant>,
 }
 
-impl<S: Service> Watch<S> {
-    fn new(shared: Rc<Shared<S>>, wire: Rc<RefCell<Wire>>, began_at: Instant) -> Self {
+impl<S: Service> ConnectionMonitor<S> {
+    fn new(shared: Rc<ConnectionState<S>>, guarded_io: Rc<RefCell<GuardedIo>>, began_at: Instant) -> Self {
         let (age, idle) = shared.context.spread_times();
         let first_deadline = began_at + shared.context.limits.head_timeout;
         Self {
             shared,
-            wire,
-            alarm: Alarm::new(first_deadline),
+            guarded_io,
+            timer: DeadlineTimer::new(first_deadline),
             first_deadline,
             retire_at: began_at + age,
             idle,
-            quiet_since: Some(began_at),
+            idle_since: Some(began_at),
             swept_at: began_at,
-            said_goodbye_at: None,
+            goaway_at: None,
         }
     }
 
-    /// Leaves a connection that was cut off for flooding, so that the client can read why.
-    async fn leave_flood(&mut self) {
+    /// Closes a connection that was cut off for flooding, in a way that lets the client read why.
+    async fn close_flooded(&mut self) {
         self.shared.context.counters.h2_abuse.add_one();
         tracing::warn!(peer = %self.shared.connection.peer, "an HTTP/2 connection was cut off for flooding");
         poll_fn(|cx| {
-            self.wire.borrow_mut().say_last_words(cx);
+            self.guarded_io.borrow_mut().send_goaway(cx);
             Poll::Ready(())
         })
         .await;
         let (mut left, deadline) = (LINGER.0, clock::instant() + LINGER.1);
-        poll_fn(|cx| match self.wire.borrow_mut().poll_leave(cx, &mut left) {
+        poll_fn(|cx| match self.guarded_io.borrow_mut().poll_close(cx, &mut left) {
             Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => self.alarm.poll_until(cx, deadline),
+            Poll::Pending => self.timer.poll_until(cx, deadline),
         })
         .await;
     }
 
-    /// Ready when something is to happen; else wakes the task when something may be.
-    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Verdict> {
+    /// Ready when the connection is to be ended. Otherwise the task is woken when the next deadline passes.
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<ConnectionAction> {
         loop {
             let now = clock::instant();
-            self.note_quiet(now);
-            let next = match self.judge(now) {
+            self.note_idle(now);
+            let next = match self.next_deadline(now) {
                 Ok(next) => next,
                 Err(verdict) => return Poll::Ready(verdict),
             };
-            std::task::ready!(self.alarm.poll_until(cx, next));
+            std::task::ready!(self.timer.poll_until(cx, next));
         }
     }
 
-    fn note_quiet(&mut self, now: Instant) {
+    fn note_idle(&mut self, now: Instant) {
         if self.shared.streams.len() > 0 {
-            self.quiet_since = None;
+            self.idle_since = None;
         } else {
-            self.quiet_since.get_or_insert(now);
+            self.idle_since.get_or_insert(now);
         }
     }
 
-    /// The verdict, or when to judge again.
-    fn judge(&mut self, now: Instant) -> Result<Instant, Verdict> {
+    /// The next deadline, or what is to happen because one has passed.
+    fn next_deadline(&mut self, now: Instant) -> Result<Instant, ConnectionAction> {
         let limits = &self.shared.context.limits;
-        let wire = self.wire.borrow();
+        let guarded_io = self.guarded_io.borrow();
         let slow = [
-            (!wire.meter.has_begun()).then_some(self.first_deadline),
-            wire.meter.block_since().map(|since| since + limits.head_timeout),
+            (!guarded_io.flood_guard.has_begun()).then_some(self.first_deadline),
+            guarded_io.flood_guard.block_since().map(|since| since + limits.head_timeout),
         ];
-        let stalled = wire.blocked_since.map(|since| since + limits.body_idle);
-        drop(wire);
+        let stalled = guarded_io.blocked_since.map(|since| since + limits.body_idle);
+        drop(guarded_io);
         if slow.iter().flatten().any(|deadline| *deadline <= now) {
             self.shared.context.counters.timed_out.add_one();
-            return Err(Verdict::CutOff);
+            return Err(ConnectionAction::Abort);
         }
         if stalled.is_some_and(|deadline| deadline <= now) {
             self.shared.context.counters.stalled_writes.add_one();
             self.shared.streams.note_slow();
-            return Err(Verdict::CutOff);
+            return Err(ConnectionAction::Abort);
         }
-        let sweep = self.sweep(now);
-        let end = self.end(now)?;
-        let all = slow.into_iter().chain([stalled, sweep, Some(end)]).flatten();
-        Ok(all.min().unwrap_or(end))
+        let check_slow_streams = self.check_slow_streams(now);
+        let connection_deadline = self.connection_deadline(now)?;
+        let all = slow
+            .into_iter()
+            .chain([stalled, check_slow_streams, Some(connection_deadline)])
+            .flatten();
+        Ok(all.min().unwrap_or(connection_deadline))
     }
 
-    /// Ends streams whose clients are too slow; when to look again.
-    fn sweep(&mut self, now: Instant) -> Option<Instant> {
+    /// Ends streams whose clients are too slow. Returns when to check again.
+    fn check_slow_streams(&mut self, now: Instant) -> Option<Instant> {
         if self.shared.streams.len() == 0 {
             return None;
         }
         let every = self.shared.context.limits.body_idle / 8;
         if now >= self.swept_at + every {
             self.swept_at = now;
-            for _ in 0..self.shared.streams.cut_off_slow(now) {
+            for _ in 0..self.shared.streams.abort_slow(now) {
                 self.shared.context.counters.stalled_writes.add_one();
             }
         }
@@ -291,25 +299,29 @@ impl<S: Service> Watch<S> {
     }
 
     /// When the connection as a whole comes to its end.
-    fn end(&mut self, now: Instant) -> Result<Instant, Verdict> {
-        if let Some(said_at) = self.said_goodbye_at {
-            let Some(quiet_since) = self.quiet_since else {
-                return Ok(now + FAREWELL);
+    fn connection_deadline(&mut self, now: Instant) -> Result<Instant, ConnectionAction> {
+        if let Some(said_at) = self.goaway_at {
+            let Some(idle_since) = self.idle_since else {
+                return Ok(now + CLOSE_TIME);
             };
-            let patience = if self.shared.context.drain.is_closing() {
-                FAREWELL
+            let deadline = if self.shared.context.drain.is_closing() {
+                CLOSE_TIME
             } else {
                 self.shared.context.limits.body_idle
             };
-            let end = said_at.max(quiet_since).max(self.wire.borrow().wrote_at) + patience;
-            return if end <= now { Err(Verdict::CutOff) } else { Ok(end) };
+            let connection_deadline = said_at.max(idle_since).max(self.guarded_io.borrow().wrote_at) + deadline;
+            return if connection_deadline <= now {
+                Err(ConnectionAction::Abort)
+            } else {
+                Ok(connection_deadline)
+            };
         }
         let context = &self.shared.context;
         let worn = self.shared.served.get() >= context.limits.requests_per_connection || self.retire_at <= now;
-        let idle_at = self.quiet_since.map(|since| since + self.idle);
+        let idle_at = self.idle_since.map(|since| since + self.idle);
         if worn || context.drain.is_closing() || idle_at.is_some_and(|at| at <= now) {
-            self.said_goodbye_at = Some(now);
-            return Err(Verdict::GoAway);
+            self.goaway_at = Some(now);
+            return Err(ConnectionAction::GoAway);
         }
         Ok(idle_at.map_or(self.retire_at, |at| at.min(self.retire_at)))
     }

@@ -1,55 +1,59 @@
-//! The seam between connections and the gateway: what a connection asks for an answer.
+//! The seam between connections and the gateway: what a connection asks for a response.
 //!
-//! It exists so that connections are tested with stand-ins; there is one production implementation
-//! and everything is static dispatch.
+//! It exists so that connections are tested with stand-ins. There is one production implementation, and every call
+//! is dispatched statically.
 
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Instant;
 
 use crate::base::denial::Denial;
-use crate::gateway::{self, Connection, Exchange, Lifeline, Reply, ReplyBody, Tunnel, Worker};
+use crate::gateway::{self, AccessRecord, ConnectionInfo, GatewayResponse, Response, ResponseBody, StreamControl, Worker};
 use crate::telemetry::StreamEnd;
 use crate::wire::body::{BodySource, RequestBody};
-use crate::wire::framing::Framing;
 use crate::wire::head::{RequestHead, ResponseHead};
 
-/// Answers the requests of one worker. Cloned for each connection, so it is an `Rc` or like one.
+/// Answers the requests of one worker. It is cloned for each connection, so it is an `Rc` or as cheap as one.
 pub trait Service: Clone + 'static {
-    /// The body of an answer to a request whose body is a `B`.
+    /// The body of a response to a request whose body is a `B`.
     type Body<B: RequestBody + Unpin + 'static>: BodySource + Unpin + 'static;
-    /// Is told how an answer went.
-    type Outcome: Outcome;
+    /// Learns how the delivery of a response ended.
+    type Observer: ResponseObserver;
 
-    /// Answers one request, which may be cut off by `line` until its outcome was told. Dropping the
-    /// future means that the client is gone.
+    /// Answers one request. `control` may abort it until the observer of its response has learned how the delivery
+    /// ended. Dropping the future means that the client is gone.
     fn handle<B: RequestBody + Unpin + 'static>(
         &self,
-        place: (&Connection, &Rc<dyn Lifeline>),
+        connection: &ConnectionInfo,
+        control: &Rc<dyn StreamControl>,
         head: &RequestHead,
         body: B,
-    ) -> impl Future<Output = Answer<Self::Body<B>, Self::Outcome>>;
+    ) -> impl Future<Output = Response<Self::Body<B>, Self::Observer>>;
 
     /// Answers a request that does not get as far as [`Service::handle`].
-    fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<Self::Body<B>, Self::Outcome>;
+    fn refuse<B: RequestBody + Unpin + 'static>(
+        &self,
+        connection: &ConnectionInfo,
+        denial: Denial,
+    ) -> Response<Self::Body<B>, Self::Observer>;
 
     /// Refuses a request without handling it. `head` has what could be read of its head.
     fn refuse_request<B: RequestBody + Unpin + 'static>(
         &self,
-        connection: &Connection,
+        connection: &ConnectionInfo,
         _head: &RequestHead,
         denial: Denial,
-    ) -> Answer<Self::Body<B>, Self::Outcome> {
+    ) -> Response<Self::Body<B>, Self::Observer> {
         self.refuse(connection, denial)
     }
 
-    /// Ends a request in flight whose client takes nothing of its answer, so that another has its place:
-    /// whether there was one.
-    fn relieve(&self) -> bool {
+    /// Ends one request in flight whose client does not read its response, so that its slot becomes free. Says
+    /// whether there was such a request.
+    fn shed_stalled(&self) -> bool {
         false
     }
 
-    /// Called about every [`super::worker::TICK`] on the worker's thread, for what is done in batches.
+    /// Called about every [`super::worker::TICK`] on the worker's thread, for work that is done in batches.
     fn tick(&self);
 
     /// Waits for work that requests have started and that outlives them. Called when the last connection has ended.
@@ -58,62 +62,21 @@ pub trait Service: Clone + 'static {
     }
 }
 
-/// Is told how an answer went; dropped unused it counts as aborted.
-pub trait Outcome: Unpin + 'static {
+/// Learns how the delivery of one response ended. Dropped unused it counts the response as aborted.
+pub trait ResponseObserver: Unpin + 'static {
     /// When the head of its request had arrived.
     fn began(&self) -> Instant;
-    /// Takes back the head of the answer, which has been written.
+    /// Takes back the head of the response, which has been written.
     fn recycle(&self, head: ResponseHead);
-    /// The answer was handed to the kernel to its end, with this many body bytes, at this time.
+    /// The whole response was handed to the kernel at this time, with this many bytes of body.
     fn finish(self, bytes_out: u64, at: Instant);
-    /// The answer broke off after about this many body bytes, for this reason if it is known here.
+    /// The response was cut off after about this many bytes of body, for this reason if the server knows one.
     fn abort(self, bytes_out: u64, why: Option<StreamEnd>);
     /// The tunnel that the connection had become ended, after this many bytes from and to the client.
     fn end_tunnel(self, end: StreamEnd, bytes_in: u64, bytes_out: u64);
 }
 
-/// What goes back to a client.
-pub struct Answer<B, O> {
-    /// Status and fields, without `Date`, framing and `Connection`: those are the server's.
-    pub head: ResponseHead,
-    /// What the head declares.
-    pub framing: Framing,
-    /// The body; not sent where the request or the status forbids one.
-    pub body: B,
-    /// Whether the connection must close after this answer (HTTP/1 only).
-    pub after: After,
-    /// Whether it is a refusal for want of a place in flight: it does not hold one.
-    pub unplaced: bool,
-    /// With a 101, over HTTP/1.1: what the connection becomes a tunnel to.
-    pub tunnel: Option<Box<Tunnel>>,
-    /// Is told how it went.
-    pub outcome: O,
-}
-
-/// What an answer means for its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
-    /// It may carry further requests.
-    KeepAlive,
-    /// It closes.
-    Close,
-}
-
-impl<B> From<Reply<B>> for Answer<ReplyBody<B>, Exchange> {
-    fn from(reply: Reply<B>) -> Self {
-        Self {
-            head: reply.head,
-            framing: reply.framing,
-            body: reply.body,
-            after: if reply.close { After::Close } else { After::KeepAlive },
-            unplaced: reply.unplaced,
-            tunnel: reply.tunnel,
-            outcome: reply.exchange,
-        }
-    }
-}
-
-impl Outcome for Exchange {
+impl ResponseObserver for AccessRecord {
     fn began(&self) -> Instant {
         Self::began(self)
     }
@@ -136,37 +99,38 @@ impl Outcome for Exchange {
 }
 
 impl Service for Rc<Worker> {
-    type Body<B: RequestBody + Unpin + 'static> = ReplyBody<B>;
-    type Outcome = Exchange;
+    type Body<B: RequestBody + Unpin + 'static> = ResponseBody<B>;
+    type Observer = AccessRecord;
 
     async fn handle<B: RequestBody + Unpin + 'static>(
         &self,
-        place: (&Connection, &Rc<dyn Lifeline>),
+        connection: &ConnectionInfo,
+        control: &Rc<dyn StreamControl>,
         head: &RequestHead,
         body: B,
-    ) -> Answer<ReplyBody<B>, Exchange> {
-        let mut reply = gateway::handle(self, place, head, body).await;
-        reply.mark_for_pages(head);
-        reply.into()
+    ) -> GatewayResponse<B> {
+        let mut response = gateway::handle(self, connection, control, head, body).await;
+        response.add_cors_fields(head);
+        response
     }
 
-    fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &Connection, denial: Denial) -> Answer<ReplyBody<B>, Exchange> {
+    fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &ConnectionInfo, denial: Denial) -> GatewayResponse<B> {
         self.refuse_request(connection, &RequestHead::default(), denial)
     }
 
     fn refuse_request<B: RequestBody + Unpin + 'static>(
         &self,
-        connection: &Connection,
+        connection: &ConnectionInfo,
         head: &RequestHead,
         denial: Denial,
-    ) -> Answer<ReplyBody<B>, Exchange> {
-        let mut reply = gateway::refuse(self, connection, head, denial);
-        reply.mark_for_pages(head);
-        reply.into()
+    ) -> GatewayResponse<B> {
+        let mut response = gateway::refuse(self, connection, head, denial);
+        response.add_cors_fields(head);
+        response
     }
 
-    fn relieve(&self) -> bool {
-        Worker::relieve(self)
+    fn shed_stalled(&self) -> bool {
+        Worker::shed_stalled(self)
     }
 
     fn tick(&self) {

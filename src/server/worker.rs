@@ -1,5 +1,5 @@
-//! A worker: one thread with its own runtime, its own service and its own connections. Nothing it
-//! does for a request is shared with another worker.
+//! A worker: one thread with its own runtime, its own service and its own connections. Workers share nothing that a
+//! request touches.
 
 use std::io;
 use std::rc::Rc;
@@ -16,19 +16,19 @@ use tokio::time::MissedTickBehavior;
 use super::connection;
 use super::context::Context;
 use super::counters::WorkerCounters;
-use super::drain::Phase;
-use super::listener::{Arrival, Desk};
+use super::drain::DrainPhase;
+use super::listener::{AcceptedConnection, WorkerHandle};
 use super::service::Service;
 use super::tls::TlsListener;
 use crate::snapshot::Limits;
 
-/// How often a worker does what is done in batches: `Date` is never older than this beyond its
-/// second, and an access line never waits longer.
+/// Interval of a worker's periodic work. `Date` is never older than its second and this, and an access line never waits
+/// longer.
 pub const TICK: Duration = Duration::from_millis(100);
-/// Most tasks that a worker runs before it looks at sockets and timers again; it looks sooner when none is
-/// ready. A look is a system call, and more requests arrive together when it is made less often: with the
-/// runtime's 61, a request cost a twentieth more. 256 tasks take a millisecond or two, more when they
-/// move large bodies; a deadline may be late by that.
+/// Most tasks that a worker runs before it polls sockets and timers again; it polls sooner when no task is ready. A
+/// poll is a system call, and more requests arrive together when there are fewer polls: with the runtime's default of
+/// 61, a request cost a twentieth more. 256 tasks take a millisecond or two, more when they move large bodies. A
+/// deadline may be late by that.
 const EVENT_INTERVAL: u32 = 256;
 /// How long a worker without connections waits for work that its requests have started: the longest deadline that a
 /// hook may have.
@@ -37,29 +37,30 @@ const SETTLE: Duration = Duration::from_secs(10);
 const MAX_ARRIVALS: usize = 1_024;
 
 /// What a worker is started with.
-pub(super) struct Plan {
+pub(super) struct WorkerPlan {
     pub(super) index: usize,
     pub(super) limits: Limits,
-    /// Its part of the requests in flight.
+    /// The worker's part of the requests in flight.
     pub(super) share: usize,
-    /// One for each listener.
     pub(super) tls: Vec<Option<Arc<TlsListener>>>,
     pub(super) counters: Arc<WorkerCounters>,
-    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) phase: watch::Receiver<DrainPhase>,
 }
 
-/// A running worker, seen from outside its thread.
+/// A running worker, as other threads see it.
 pub(super) struct WorkerThread {
     thread: JoinHandle<()>,
-    /// Gives the number of connections that had to be cut off; fails if the thread died.
+    /// Gives the number of connections that had to be cut off. It fails if the thread died.
     ended: oneshot::Receiver<usize>,
 }
 
-/// Starts a worker's thread. `factory` makes its service there, inside its runtime.
+/// Starts a worker's thread. `factory` makes the worker's service there, inside its runtime.
+///
 ///
 /// # Errors
+///
 /// When the thread or its runtime cannot be made.
-pub(super) fn start<S, F>(plan: Plan, factory: F) -> io::Result<(Desk, WorkerThread)>
+pub(super) fn start<S, F>(plan: WorkerPlan, factory: F) -> io::Result<(WorkerHandle, WorkerThread)>
 where
     S: Service,
     F: FnOnce() -> S + Send + 'static,
@@ -79,18 +80,18 @@ where
                     return;
                 }
             };
-            // Nobody waits any more only if the start was given up.
+            // This fails only if the start was given up.
             let _ = ready.send(Ok(()));
             let aborted = runtime.block_on(work(plan, factory, receiver));
             drop(runtime);
             let _ = report.send(aborted);
         })?;
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-    let desk = Desk {
+    let worker_handle = WorkerHandle {
         arrivals,
         load: Arc::new(AtomicUsize::new(0)),
     };
-    Ok((desk, WorkerThread { thread, ended }))
+    Ok((worker_handle, WorkerThread { thread, ended }))
 }
 
 impl WorkerThread {
@@ -99,7 +100,7 @@ impl WorkerThread {
         (&mut self.ended).await
     }
 
-    /// Joins the thread, which has said that it ended or has died.
+    /// Joins the thread, which has ended or died.
     pub(super) fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("a worker thread died of a panic");
@@ -107,9 +108,9 @@ impl WorkerThread {
     }
 }
 
-/// A worker's life: how many connections were cut off at its end.
-async fn work<S: Service, F: FnOnce() -> S>(plan: Plan, factory: F, mut arrivals: mpsc::Receiver<Arrival>) -> usize {
-    let Plan {
+/// Runs a worker to its end. Returns how many connections were cut off.
+async fn work<S: Service, F: FnOnce() -> S>(plan: WorkerPlan, factory: F, mut arrivals: mpsc::Receiver<AcceptedConnection>) -> usize {
+    let WorkerPlan {
         limits,
         share,
         tls,
@@ -136,9 +137,9 @@ async fn work<S: Service, F: FnOnce() -> S>(plan: Plan, factory: F, mut arrivals
                 context.refresh();
                 context.service.tick();
             }
-            // The sender outlives the worker; if it is gone, so is whoever would wait for a drain.
+            // The sender outlives the worker. If it is gone, nobody waits for a drain either.
             changed = phase.wait_for(|phase| *phase != context.drain.phase()) => match changed.map(|phase| *phase) {
-                Ok(Phase::Aborting) | Err(_) => break,
+                Ok(DrainPhase::Aborting) | Err(_) => break,
                 Ok(next) => context.drain.advance(next),
             },
         }
@@ -153,7 +154,7 @@ async fn work<S: Service, F: FnOnce() -> S>(plan: Plan, factory: F, mut arrivals
     aborted
 }
 
-/// A panic ends the connection it happened on, and nothing else; it is counted and said aloud.
+/// A panic ends the connection on which it happened, and nothing else. It is counted and logged.
 pub(super) fn note_end(ended: Result<(), JoinError>, counters: &WorkerCounters) {
     if let Err(error) = ended
         && error.is_panic()

@@ -25,10 +25,8 @@ pub struct BodySchema {
 /// What becomes of members that are not among the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownFields {
-    /// Each is a mistake.
     #[default]
     Refused,
-    /// They are left out.
     Ignored,
     /// They are told with what they stand in.
     Kept,
@@ -37,10 +35,8 @@ pub enum UnknownFields {
 /// Whether a body may be `application/x-www-form-urlencoded`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Forms {
-    /// It is JSON.
     #[default]
     Refused,
-    /// Besides JSON.
     Taken,
 }
 
@@ -74,7 +70,6 @@ pub struct FieldSpec {
     /// Its name in the JSON object; of a member of an object, the path to it with dots. An object stands before
     /// its members.
     pub name: String,
-    /// What it holds.
     pub kind: FieldKind,
     /// Whether it may be missing (or `null`, or an empty text).
     pub presence: FieldPresence,
@@ -87,7 +82,6 @@ pub struct FieldSpec {
 /// Whether a field may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldPresence {
-    /// It must be there.
     Required,
     /// It may be left out.
     Optional,
@@ -96,42 +90,30 @@ pub enum FieldPresence {
 /// What a field holds. Lengths are in characters. Texts never hold control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldKind {
-    /// A text.
     Text {
-        /// Shortest.
         min: usize,
-        /// Longest.
         max: usize,
-        /// Its form.
         format: TextFormat,
     },
     /// A text that is a secret (password, key, secret half): of any characters, since it is only ever
     /// hashed or compared, and never in answers, logs or messages.
     Secret {
-        /// Shortest.
         min: usize,
-        /// Longest.
         max: usize,
     },
-    /// A whole number.
     Integer {
-        /// Smallest.
         min: i64,
-        /// Largest.
         max: i64,
     },
     /// A number, whole or not.
     Number {
-        /// Smallest.
         min: i64,
-        /// Largest.
         max: i64,
     },
     /// `true` or `false`.
     Boolean,
     /// An object, whose members are fields of their own.
     Object,
-    /// Any JSON value.
     Any {
         /// Most bytes, written without spaces.
         max: usize,
@@ -140,9 +122,7 @@ pub enum FieldKind {
     },
     /// A list of texts, without repetition.
     TextList {
-        /// Most items.
         max_items: usize,
-        /// Longest item.
         max: usize,
     },
 }
@@ -150,9 +130,7 @@ pub enum FieldKind {
 /// The form of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
-    /// Any.
     Any,
-    /// An e-mail address.
     Email,
     /// `[A-Za-z0-9._:-]{1,128}`
     Id,

@@ -17,24 +17,18 @@ use super::body_schema::BodySchema;
 /// What a served route does: reads a body, acts, answers.
 #[derive(Debug)]
 pub struct ServedRoute {
-    /// How logs call it: the route's name.
-    pub name: String,
-    /// What it does.
     pub action: Action,
     /// What its body may hold.
     pub body: BodySchema,
-    /// What it answers.
     pub answer: AnswerSpec,
     /// What it asks a service before, or tells it after.
     pub hook: Option<Hook>,
 }
 
-/// What an issuer does.
 #[derive(Debug)]
 pub enum Action {
     /// Makes credentials in order, all of them or none.
     Mint {
-        /// Whose they are.
         tenant: TenantSource,
         /// What is made; never empty.
         mints: Vec<Mint>,
@@ -42,17 +36,10 @@ pub enum Action {
         cookie: Option<usize>,
     },
     /// Lists records of a surface, the newest first; never with a secret.
-    List {
-        /// Of this surface.
-        surface: SurfaceIndex,
-        /// Which of them.
-        reach: Reach,
-    },
+    List { surface: SurfaceIndex, reach: Reach },
     /// Ends a record for ever, and everything that hangs on it.
     Revoke {
-        /// Of this surface.
         surface: SurfaceIndex,
-        /// Its id.
         id: ValueSource,
         /// Which records may be ended.
         reach: Reach,
@@ -62,9 +49,7 @@ pub enum Action {
     /// Makes a credential like the named one; the old one ends after `grace`, or goes on until it is
     /// revoked.
     Rotate {
-        /// Of this surface.
         surface: SurfaceIndex,
-        /// Its id.
         id: ValueSource,
         /// Which records may be rotated.
         reach: Reach,
@@ -75,9 +60,7 @@ pub enum Action {
     },
     /// Replaces the roles of a record. Neither the old ones nor the new ones hold a scope that the caller lacks.
     SetRoles {
-        /// Of this surface.
         surface: SurfaceIndex,
-        /// Its id.
         id: ValueSource,
         /// The body field with the list of role ids.
         roles: String,
@@ -91,13 +74,9 @@ pub enum Action {
     /// Lists the scopes that the configuration's routes and roles know, and the roles of the caller's tenant.
     ListScopes,
     /// Ends the caller's session, or all sessions of what it hangs on; removes its cookie.
-    LogOut {
-        /// This one, or everywhere.
-        extent: Extent,
-    },
+    LogOut { extent: Extent },
     /// Changes the password of the account that the caller is, or hangs on.
     SetPassword {
-        /// The account surface.
         surface: SurfaceIndex,
         /// The body field with the present password, proven first; `None` only where the caller
         /// proved it in this very request (the account surface's own password field).
@@ -112,7 +91,6 @@ pub enum Action {
 }
 
 impl Action {
-    /// What it makes.
     #[must_use]
     pub fn mints(&self) -> &[Mint] {
         match self {
@@ -138,7 +116,6 @@ impl Action {
 /// Whose the new credentials are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TenantSource {
-    /// The caller's tenant.
     Caller,
     /// The caller's tenant, which this path parameter must name (another one: 403 `foreign_tenant`).
     CallerNamed(String),
@@ -150,13 +127,10 @@ pub enum TenantSource {
 /// `parent.login`, or a constant as `"=text"` or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueSource {
-    /// The operator's word.
     Constant(TextOrList),
-    /// A path parameter.
     Path(String),
     /// A body field; nothing when the field is optional and absent.
     Body(String),
-    /// The caller's.
     Caller(RecordFact),
     /// That of the record the new one hangs on.
     Parent(RecordFact),
@@ -165,19 +139,15 @@ pub enum ValueSource {
 /// What can be asked of a caller or of a parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordFact {
-    /// The record's id.
     Id,
     /// Its subject (of a token: its `sub`).
     Subject,
-    /// Its tenant.
     Tenant,
     /// Its mode, as a word.
     Mode,
     /// The scopes that count, as a list.
     Scopes,
-    /// An account's e-mail address.
     Login,
-    /// Its name for people.
     Name,
     /// A claim of its record.
     Claim(String),
@@ -186,9 +156,7 @@ pub enum RecordFact {
 /// A text or a list of texts: what claims, fields and constants hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextOrList {
-    /// One text.
     Text(String),
-    /// Several.
     List(Vec<String>),
 }
 
@@ -200,11 +168,8 @@ pub struct Mint {
     pub surface: SurfaceIndex,
     /// What it hangs on, and ends with.
     pub parent: ParentSource,
-    /// Who acts by it.
     pub subject: Option<ValueSource>,
-    /// Its name for people.
     pub name: Option<ValueSource>,
-    /// What it is for.
     pub description: Option<ValueSource>,
     /// Of an account: its e-mail address. Taken within the surface: 409 `taken`.
     pub login: Option<ValueSource>,
@@ -221,7 +186,6 @@ pub struct Mint {
     pub roles: Option<ValueSource>,
     /// Its claims: kept on the record, and written into a session token.
     pub claims: Vec<(String, ValueSource)>,
-    /// How long it lives.
     pub lifetime: Lifetime,
     /// It ends after so long without use; its lifetime is then the absolute limit.
     pub idle: Option<Duration>,
@@ -230,9 +194,7 @@ pub struct Mint {
 /// What a new record hangs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParentSource {
-    /// Nothing but its tenant.
     None,
-    /// The caller's record.
     Caller,
     /// What the caller's record hangs on.
     CallersParent,
@@ -240,9 +202,7 @@ pub enum ParentSource {
     Minted(usize),
     /// A record of the caller's tenant, in force; otherwise 404 `not_found`.
     Record {
-        /// Of this surface.
         surface: SurfaceIndex,
-        /// Its id.
         id: ValueSource,
     },
 }
@@ -256,20 +216,17 @@ pub enum ModeSource {
     CallerOr(Mode),
     /// From a value, `test` or `live`.
     From(ValueSource),
-    /// None.
     Unset,
 }
 
 /// Where a new credential's scopes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScopeSource {
-    /// All of the caller's.
     Caller,
     /// A list (or one text with spaces) from a value.
     From(ValueSource),
     /// The operator's word; still only what the caller holds or `grants` names.
     Fixed(ScopeSet),
-    /// None.
     None,
 }
 
@@ -293,12 +250,7 @@ pub enum Reach {
     /// Those of the caller's tenant, which this path parameter must name (403 `foreign_tenant`).
     TenantNamed(String),
     /// Those of the caller's tenant whose claim has this value.
-    Claim {
-        /// The claim's name.
-        claim: String,
-        /// The value.
-        from: ValueSource,
-    },
+    Claim { claim: String, from: ValueSource },
     /// Those of the caller's tenant that hang on the caller's record.
     Children,
 }
@@ -306,7 +258,6 @@ pub enum Reach {
 /// How far a log-out goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// This session.
     This,
     /// Every session of the record it hangs on.
     Everywhere,
@@ -315,7 +266,6 @@ pub enum Extent {
 /// What becomes of an account's sessions when its password changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sessions {
-    /// They go on.
     Kept,
     /// All end, the caller's too.
     Ended,
@@ -336,13 +286,9 @@ pub struct AnswerSpec {
 /// One request to a service, before or after the step of an issuer.
 #[derive(Debug)]
 pub struct Hook {
-    /// When it is sent.
     pub when: When,
-    /// Where to.
     pub upstream: UpstreamIndex,
-    /// Its method.
     pub method: Method,
-    /// Its path.
     pub path: Vec<PathPart>,
     /// Its body; `None`: none.
     pub body: Option<AnswerTemplate>,
@@ -375,16 +321,13 @@ pub enum OnFailure {
 /// A part of a hook's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathPart {
-    /// As it is sent.
     Fixed(String),
-    /// One whole segment.
     Value(HookValue),
 }
 
 /// What a segment of a hook's path says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookValue {
-    /// What a source says.
     Source(ValueSource),
     /// The id of what was made or changed last.
     Credential,
@@ -395,7 +338,6 @@ pub enum HookValue {
 pub enum HookFields {
     /// None: it is not used.
     Unused,
-    /// The whole object.
     Whole,
     /// These, with dots for members of members; what is not there is `null`.
     Named(Vec<String>),

@@ -1,63 +1,60 @@
-//! Facts remembered for a short time in front of a store: never decisions, never beyond their age.
+//! A cache of facts in front of a store. It holds facts for a short time, never decisions, and never beyond their age limit.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::base::clock::{BootMillis, Clock, Now};
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{CredentialRecord, Facts, Position, Reading};
+use crate::base::principal::Facts;
 
 use super::activity::Activity;
-use super::events::{EVENT_SLOTS, Positions, Slots};
+use super::events::{EVENT_SLOTS, Positions};
 use super::{Again, FactStore, StoreError};
+use entries::FactsCache;
 use flights::Flights;
-use memory::Memory;
 
-pub use busy::ReadAhead;
 pub use counters::CacheFigures;
+pub use entries::{CacheEntry, Recalled};
+pub use warm_start::ReadAheadProgress;
 
+mod batches;
 mod breaker;
-mod busy;
-mod cap;
 mod counters;
+mod entries;
 mod flights;
-mod gathered;
+mod guess_cap;
 mod interned;
-mod memory;
-mod refreshes;
-mod said;
-
-/// How often a credential's refresh is tried again while it fails: once a second finds a store that
-/// came back in time, and one that did not is asked no more than a look-up a second for each.
-const REFRESH_RETRY: Duration = Duration::from_secs(1);
+mod log_throttle;
+#[cfg(test)]
+mod tests;
+mod warm_start;
 
 /// How old facts may become, and how much is remembered and asked at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSettings {
-    /// Oldest usable fact, counted from when its read was sent.
+    /// Oldest usable facts, counted from when their read was sent.
     pub max_age: Duration,
-    /// How long an absence is remembered, counted likewise.
+    /// Oldest usable absence, counted from when its read was sent.
     pub absent_age: Duration,
-    /// Deadline of one look-up.
+    /// Deadline of one look-up in the store.
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once.
     pub max_lookups: usize,
-    /// Most look-ups in any second of what was not met lately and may be a guess ([`Asker::Guessing`]); more are refused
-    /// at once, but for addresses that had less than their part. None: no limit.
+    /// Most look-ups in any second of credentials that were not found lately and may be guesses ([`LookupOrigin::Guess`]).
+    /// Further ones are refused at once, but for addresses that had less than their share. `None`: no limit.
     pub unknown_lookups: Option<u32>,
-    /// What pauses are drawn from: another one in each process, so that gateways do not act together.
+    /// Seed of the random pauses. Each process has another one, so that gateways do not ask the store at the same moment.
     pub seed: u64,
-    /// Most credentials remembered.
+    /// Most credentials in the cache.
     pub cache_entries: u64,
-    /// Most credentials of which the store is told that they are in use, and that are read ahead at a start.
+    /// Most credentials that are reported to the store as in use, and that are read ahead at a start.
     pub read_ahead: usize,
-    /// Most absences remembered, in a memory of their own.
+    /// Most absences in the cache; they have a table of their own.
     pub absent_entries: u64,
-    /// Places of the table of events ([`Positions::with_slots`]).
+    /// Slots of the table of events ([`Positions::with_slots`]).
     pub event_slots: usize,
 }
 
@@ -78,19 +75,18 @@ impl Default for CacheSettings {
     }
 }
 
-/// On whose account the store is asked about what this process has not met lately.
+/// Where a credential that must be looked up in the store comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
-    /// Nobody's: somebody who may make credentials made this one, or it was admitted before.
+pub enum LookupOrigin {
+    /// No guess: its MAC shows that a gateway made it, or it was admitted before.
     Proven,
-    /// Whoever sends from this address: it may be a guess, and guesses have a cap.
-    Guessing(IpAddr),
+    /// It may be a guess, sent from this address. The number of guesses is capped.
+    Guess(IpAddr),
 }
 
-/// A store with a memory. Shared by all workers.
+/// A store with a cache in front of it. Shared by all workers.
 ///
-/// Facts are judged on every use, by our boot clock and by the positions of events
-/// ([`Positions`]); what moka evicts or keeps is a matter of memory only.
+/// Facts are judged on every use, by our boot clock and by the positions of events ([`Positions`]).
 pub struct CachedStore {
     flights: Arc<Flights>,
     activity: Activity,
@@ -103,109 +99,112 @@ impl std::fmt::Debug for CachedStore {
 }
 
 impl CachedStore {
-    /// Puts a memory in front of `store` and subscribes it to the store's events. Look-ups run on
-    /// `control`.
+    /// Puts a cache in front of `store` and subscribes it to the store's events. Look-ups run on the runtime `control`.
     #[must_use]
     pub fn new(store: Arc<dyn FactStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle) -> Arc<Self> {
         let positions = Arc::new(Positions::with_slots(settings.event_slots));
         store.subscribe(positions.clone());
-        let memory = Memory::new(settings, positions);
+        let cache = FactsCache::new(settings, positions);
         Arc::new(Self {
-            flights: Arc::new(Flights::new(store, settings, clock, control, memory)),
+            flights: Arc::new(Flights::new(store, settings, clock, control, cache)),
             activity: Activity::default(),
         })
     }
 
-    /// What is remembered of this fingerprint. No I/O and no wait. Starts a refresh ahead (off the
-    /// request path) when the facts are older than half their age limit. Whoever keeps what is found asks
-    /// [`is_current`](Self::is_current) before each use.
+    /// What the cache has of this fingerprint. No I/O and no wait. Starts a refresh, off the request path, when the facts are
+    /// older than half their age limit. A caller that keeps the entry must ask [`is_current`](Self::is_current) before each use.
     #[must_use]
     pub fn recall(&self, fingerprint: &Fingerprint, now: Now) -> Recalled {
-        let recalled = self.flights.memory().recall(fingerprint, now.boot);
+        let recalled = self.flights.cache().recall(fingerprint, now.boot);
         self.flights.counters().count(&recalled);
-        if let Recalled::Present(held) = &recalled
-            && held.claim_refresh(now.boot)
+        if let Recalled::Present(entry) = &recalled
+            && entry.claim_refresh(now.boot)
         {
-            self.flights.refresh(held.again());
+            self.flights.queue_refresh(entry.refresh_question());
         }
         recalled
     }
 
-    /// Whether facts somebody still holds (a worker's own table) may be used now for this fingerprint: its
-    /// own, young enough, no event has come since, and the shared memory has no younger ones. The same rule as
-    /// [`recall`](Self::recall) uses; starts refreshes too. `false` says nothing about the credential,
-    /// only that `recall` must be asked again.
+    /// Whether an entry that a worker keeps in its own table may be used now for this fingerprint: it is the entry of this
+    /// fingerprint, it is young enough, no event about it came since, and the cache has no newer one. The rule is that of
+    /// [`recall`](Self::recall), and refreshes are started likewise. `false` says nothing about the credential, only that
+    /// `recall` must be asked again.
     ///
-    /// Touches nothing but the facts' own entry and the positions: the shared memory's table costs
-    /// several misses of the processor's caches, and is looked into once for each refresh.
+    /// Reads nothing but the entry and the positions. The cache's table costs several misses of the processor's caches, and is
+    /// read only once for each refresh.
     #[must_use]
-    pub fn is_current(&self, fingerprint: &Fingerprint, held: &Held, now: Now) -> bool {
-        let memory = self.flights.memory();
-        if !held.is_of(fingerprint) || held.is_superseded() || !memory.may_use(held, now.boot) {
+    pub fn is_current(&self, fingerprint: &Fingerprint, entry: &CacheEntry, now: Now) -> bool {
+        let cache = self.flights.cache();
+        if !entry.is_of(fingerprint) || entry.is_superseded() || !cache.may_use(entry, now.boot) {
             return false;
         }
-        if held.claim_refresh(now.boot) {
-            // Memory may have let these go and read others since: then those are the ones to use.
-            match memory.recall(fingerprint, now.boot) {
-                Recalled::Present(other) if other.facts.sent_at() > held.facts.sent_at() => return false,
-                Recalled::Present(other) => self.flights.refresh(other.again()),
-                Recalled::Absent | Recalled::Nothing => self.flights.refresh(Again::whole(*fingerprint)),
+        if entry.claim_refresh(now.boot) {
+            // The cache may have dropped this entry and read another one since: then the other one must be used.
+            match cache.recall(fingerprint, now.boot) {
+                Recalled::Present(other) if other.facts.sent_at() > entry.facts.sent_at() => return false,
+                Recalled::Present(other) => self.flights.queue_refresh(other.refresh_question()),
+                Recalled::Absent | Recalled::Nothing => self.flights.queue_refresh(Again::whole(*fingerprint)),
             }
         }
-        self.flights.counters().count_held();
+        self.flights.counters().count_table_hit();
         true
     }
 
-    /// Reads through to the store: one flight for each fingerprint, bounded in number and time.
-    /// Callable from any runtime; the read itself runs on the control runtime. Ends within the
+    /// Looks a fingerprint up in the store: one flight for each fingerprint, bounded in number and time.
+    /// Callable from any runtime; the look-up itself runs on the control runtime. Ends within the
     /// look-up deadline. Cancel-safe: the flight goes on for the other waiters.
     ///
-    /// What it answers contains every event that had reached this process when it was called.
+    /// The answer contains every event that had reached this process when `load` was called.
     ///
     /// # Errors
-    /// [`StoreError`]: not known. Nothing is remembered.
-    pub async fn load(&self, fingerprint: Fingerprint, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.flights.load(fingerprint, BootMillis::default(), asker).await
+    /// [`StoreError`]: the answer is not known, and nothing is remembered.
+    pub async fn load(&self, fingerprint: Fingerprint, origin: LookupOrigin) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.load(fingerprint, BootMillis::default(), origin).await
     }
 
-    /// Reads facts again that were read before `since`: for what makes no event, the uses of sliding
-    /// credentials that another gateway has told the store of. Otherwise as [`load`](Self::load).
+    /// As [`load`](Self::load), but the cache is not enough if its facts were read before `since`. This is for what makes no
+    /// event: another gateway may have written a use of a sliding credential to the store.
     ///
     /// # Errors
-    /// [`StoreError`]: not known. Nothing is remembered.
-    pub async fn load_since(&self, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.flights.load(fingerprint, since, asker).await
+    /// [`StoreError`]: the answer is not known, and nothing is remembered.
+    pub async fn load_since(
+        &self,
+        fingerprint: Fingerprint,
+        since: BootMillis,
+        origin: LookupOrigin,
+    ) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.load(fingerprint, since, origin).await
     }
 
-    /// Has this fingerprint read soon, for somebody who looks again with [`recall`](Self::recall) and waits for
-    /// nothing. Reads are gathered; more than a bound of them are left out, and nothing is read while the
-    /// store fails: whoever still wants it asks again.
+    /// Has this fingerprint read soon, and waits for nothing: the caller looks again with [`recall`](Self::recall). The refresh
+    /// is left out if too many are queued or the store fails; then the caller must ask again.
     pub fn refresh(&self, fingerprint: Fingerprint) {
-        self.flights.refresh(Again::whole(fingerprint));
+        self.flights.queue_refresh(Again::whole(fingerprint));
     }
 
-    /// Reads what gateways had in use lately, for at most `within`: a gateway that starts is ready when this ends.
-    pub async fn read_ahead(&self, within: Duration, progress: &ReadAhead) {
+    /// Reads the credentials that gateways had in use lately, for at most `within`. A gateway that starts is ready when this
+    /// ends.
+    pub async fn read_ahead(&self, within: Duration, progress: &ReadAheadProgress) {
         self.flights.read_ahead(within, progress).await;
     }
 
-    /// Tells the store every few seconds what is in use, until it is aborted.
-    pub async fn tell_busy_for_ever(&self) {
+    /// Reports every few seconds to the store which credentials are in use, until the task is aborted.
+    pub async fn report_in_use_for_ever(&self) {
         loop {
-            tokio::time::sleep(busy::TELL_AFTER).await;
-            self.flights.tell_busy().await;
+            tokio::time::sleep(warm_start::REPORT_INTERVAL).await;
+            self.flights.report_in_use().await;
         }
     }
 
-    /// Tells the store what it was not told yet.
-    pub async fn tell_busy(&self) {
-        self.flights.tell_busy().await;
+    /// Reports to the store which credentials are in use and were not reported yet.
+    pub async fn report_in_use(&self) {
+        self.flights.report_in_use().await;
     }
 
     /// The age from which facts may not be used any more.
     #[must_use]
     pub fn max_age(&self) -> Duration {
-        self.flights.memory().max_age()
+        self.flights.cache().max_age()
     }
 
     /// The store behind.
@@ -220,10 +219,10 @@ impl CachedStore {
         &self.activity
     }
 
-    /// What events have told so far.
+    /// The positions of the events that have reached this process.
     #[must_use]
     pub fn positions(&self) -> &Positions {
-        self.flights.memory().positions()
+        self.flights.cache().positions()
     }
 
     /// Counters and sizes, for metrics.
@@ -231,102 +230,4 @@ impl CachedStore {
     pub fn figures(&self) -> CacheFigures {
         self.flights.figures()
     }
-}
-
-/// Facts as the shared memory holds them, with what it takes to judge them on every use; what every request
-/// asks for comes first.
-#[repr(C)]
-pub struct Held {
-    fingerprint: Fingerprint,
-    facts: Arc<Facts>,
-    /// When the next refresh may start, on the boot clock in milliseconds.
-    refresh_at: AtomicU64,
-    /// Other facts, or an absence, have taken the place.
-    superseded: AtomicBool,
-    slots: Slots,
-}
-
-impl Held {
-    fn new(fingerprint: Fingerprint, facts: Arc<Facts>, slots: Slots, refresh_at: u64) -> Self {
-        Self {
-            fingerprint,
-            facts,
-            slots,
-            refresh_at: AtomicU64::new(refresh_at),
-            superseded: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether they are what this fingerprint finds.
-    #[must_use]
-    pub fn is_of(&self, fingerprint: &Fingerprint) -> bool {
-        self.fingerprint == *fingerprint
-    }
-
-    /// The facts.
-    #[must_use]
-    pub const fn facts(&self) -> &Arc<Facts> {
-        &self.facts
-    }
-
-    /// How they are read again. That nothing has changed says nothing of uses, which are no changes, and
-    /// writes no lines for other rules.
-    fn again(&self) -> Again {
-        let facts = &self.facts;
-        let slides = |record: &CredentialRecord| record.idle().is_some();
-        let must_be_read = facts.lines.are_outdated() || slides(&facts.credential) || facts.ancestors.iter().any(slides);
-        Again {
-            fingerprint: self.fingerprint,
-            known: (!must_be_read).then(|| facts.position()),
-        }
-    }
-
-    /// Whether this caller is the one that shall start a refresh. It is nobody's again for
-    /// [`REFRESH_RETRY`], whatever becomes of the refresh.
-    fn claim_refresh(&self, now: BootMillis) -> bool {
-        let due = self.refresh_at.load(Ordering::Relaxed);
-        now.0 >= due
-            && self
-                .refresh_at
-                .compare_exchange(due, now.plus(REFRESH_RETRY).0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-    }
-
-    /// A later read brought the same records. The next refresh is due when it would be for those.
-    fn confirm(&self, later: &Reading, refresh_at: u64) {
-        self.facts.reading.confirm(later);
-        self.refresh_at.store(refresh_at, Ordering::Release);
-    }
-
-    fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Acquire)
-    }
-
-    fn supersede(&self) {
-        self.superseded.store(true, Ordering::Release);
-    }
-}
-
-impl std::fmt::Debug for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held").field("facts", &self.facts).finish_non_exhaustive()
-    }
-}
-
-/// A remembered absence.
-#[derive(Clone, Copy)]
-struct Absence {
-    sent_at: BootMillis,
-    position: Position,
-}
-
-/// What memory finds usable, as it holds it.
-#[derive(Debug)]
-pub enum Recalled {
-    /// Facts young enough, and not contradicted by any event.
-    Present(Arc<Held>),
-    /// Certainly absent a moment ago.
-    Absent,
-    /// Nothing usable: [`CachedStore::load`] must be asked.
-    Nothing,
 }

@@ -22,21 +22,20 @@ use super::{
     Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
     Writes,
 };
-use disk::{Disk, Medium, OnFile};
-use health::Health;
-use keeper::{Keeper, PAUSES, Pauses};
-use lanes::{Lanes, Needs, Shared};
-use receipts::Kept;
+use file::{BackingFile, OsFile, StoreFile};
+use health::WriteHealth;
+use receipts::MemoryReceipts;
+use recovery::{DatabaseKeeper, RETRY_PAUSES, RetryPauses};
 use tables::{PART, ReadTables, WriteTables};
+use threads::{SpaceNeed, StoreProgress, StoreThreads};
 
-pub mod beginning;
-mod disk;
+mod file;
+pub mod first_start;
 mod health;
-mod keeper;
-mod lanes;
-mod overlay;
 mod receipts;
+mod recovery;
 mod tables;
+mod threads;
 
 /// Longest wait for a change. A commit is one or two `fsync`s; ten seconds pass only on a disk that
 /// is failing, and then the operator must hear of it.
@@ -59,12 +58,12 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Dropping the store waits for the change that is being written.
 pub struct EmbeddedStore {
-    lanes: RwLock<Option<Lanes>>,
-    /// The mark on disk ([`beginning::unconfirmed`]), as long as no operator has said that this empty store is meant.
+    threads: RwLock<Option<StoreThreads>>,
+    /// The mark on disk ([`first_start::unconfirmed_marker`]), as long as no operator has said that this empty store is meant.
     unconfirmed: Mutex<Option<PathBuf>>,
-    health: Arc<Health>,
-    shared: Arc<Shared>,
-    receipts: Kept,
+    health: Arc<WriteHealth>,
+    progress: Arc<StoreProgress>,
+    receipts: MemoryReceipts,
     /// Of the pepper that new fingerprints are made under.
     mark: PepperMark,
 }
@@ -94,32 +93,37 @@ impl EmbeddedStore {
     /// As [`open`](Self::open).
     pub fn open_with(path: &Path, peppers: &PepperChecks, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let file = open_file(path)?;
-        let medium = OnFile::new(path, file).map_err(|e| StoreError::Unavailable(format!("{}: {e}", path.display())))?;
-        Self::open_on(Box::new(medium), path, peppers, clock, PAUSES)
+        let backing = OsFile::new(path, file).map_err(|e| StoreError::Unavailable(format!("{}: {e}", path.display())))?;
+        Self::open_on(Box::new(backing), path, peppers, clock, RETRY_PAUSES)
     }
 
     fn open_on(
-        medium: Box<dyn Medium>,
+        backing: Box<dyn BackingFile>,
         path: &Path,
         peppers: &PepperChecks,
         clock: Arc<dyn Clock>,
-        pauses: Pauses,
+        pauses: RetryPauses,
     ) -> Result<Self, StoreError> {
-        let (disk, health, shared) = (Disk::new(medium), Arc::new(Health::new(path)), Arc::new(Shared::new(clock)));
-        let mut keeper = Keeper::open(disk, Arc::clone(&health), Arc::clone(&shared), pauses).map_err(|e| open_error(path, &e))?;
-        if let Some(database) = keeper.slot().get() {
+        let (store_file, health, progress) = (
+            StoreFile::new(backing),
+            Arc::new(WriteHealth::new(path)),
+            Arc::new(StoreProgress::new(clock)),
+        );
+        let mut keeper =
+            DatabaseKeeper::open(store_file, Arc::clone(&health), Arc::clone(&progress), pauses).map_err(|e| open_error(path, &e))?;
+        if let Some(database) = keeper.database().get() {
             let (position, made_at) = tables::initialise(&database, peppers)?;
-            shared.begin(position, made_at);
+            progress.begin(position, made_at);
         }
-        keeper.begin();
-        let lanes = Lanes::start(keeper, Arc::clone(&shared))
+        keeper.start();
+        let threads = StoreThreads::start(keeper, Arc::clone(&progress))
             .map_err(|e| StoreError::Unavailable(format!("no thread for the store could be started: {e}")))?;
         Ok(Self {
-            lanes: RwLock::new(Some(lanes)),
+            threads: RwLock::new(Some(threads)),
             unconfirmed: Mutex::new(None),
             health,
-            shared,
-            receipts: Kept::default(),
+            progress,
+            receipts: MemoryReceipts::default(),
             mark: peppers.first().mark(),
         })
     }
@@ -127,7 +131,7 @@ impl EmbeddedStore {
     /// Makes look-ups fail until an operator makes a tenant. An empty store may have taken the place of another one, and then
     /// it must not answer that a credential is unknown. A tenant that signs itself up does not count.
     pub fn await_confirmation(&mut self, path: &Path) {
-        self.unconfirmed = Mutex::new(Some(beginning::unconfirmed(path)));
+        self.unconfirmed = Mutex::new(Some(first_start::unconfirmed_marker(path)));
     }
 
     fn check_confirmed(&self) -> Result<(), StoreError> {
@@ -142,7 +146,7 @@ impl EmbeddedStore {
     fn confirm(&self) {
         let mark = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mark) = mark
-            && let Err(error) = beginning::unmark(&mark)
+            && let Err(error) = first_start::remove_marker(&mark)
         {
             tracing::warn!(%error, file = %mark.display(), "cannot be removed: as long as it is there, callers get 503 after a start");
         }
@@ -151,8 +155,8 @@ impl EmbeddedStore {
     /// Ends the store: what is queued is finished, then every call fails, and the file is free for
     /// another process. Blocks until then.
     pub fn close(&self) {
-        let lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner).take();
-        drop(lanes);
+        let threads = self.threads.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(threads);
     }
 
     fn read<T: Send + 'static>(
@@ -170,8 +174,8 @@ impl EmbeddedStore {
             let transaction = database.begin_read().map_err(|e| tables::failed(e.into()))?;
             read(&transaction)
         };
-        let answer = match &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(lanes) => lanes.read(job),
+        let answer = match &*self.threads.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(threads) => threads.read(job),
             None => Err(closed()),
         };
         Box::pin(async move {
@@ -185,11 +189,11 @@ impl EmbeddedStore {
 
     fn change<T: Send + 'static>(
         &self,
-        needs: Needs,
+        needs: SpaceNeed,
         change: impl FnOnce(&mut WriteTables<'_>) -> Result<T, ChangeError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, ChangeError>> {
-        let answer = match &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(lanes) => lanes.change(needs, change),
+        let answer = match &*self.threads.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(threads) => threads.change(needs, change),
             None => Err(closed()),
         };
         Box::pin(async move {
@@ -222,12 +226,12 @@ impl FactStore for EmbeddedStore {
     }
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {
-        self.shared.subscribe(sink);
+        self.progress.subscribe(sink);
     }
 
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        if let Some(lanes) = &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
-            lanes.look();
+        if let Some(threads) = &*self.threads.read().unwrap_or_else(PoisonError::into_inner) {
+            threads.check_health();
         }
         let answer = self.read(|tables| tables.position().map(|_| ()));
         Box::pin(async move {
@@ -244,7 +248,7 @@ impl FactStore for EmbeddedStore {
     fn status(&self) -> StoreStatus {
         StoreStatus {
             reader: ReaderState::Live,
-            applied: self.shared.applied(),
+            applied: self.progress.applied(),
             heard_at: BootMillis::default(),
         }
     }
@@ -252,7 +256,7 @@ impl FactStore for EmbeddedStore {
 
 impl RecordStore for EmbeddedStore {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
-        Box::pin(std::future::ready(Ok(self.shared.time())))
+        Box::pin(std::future::ready(Ok(self.progress.time())))
     }
 
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
@@ -284,7 +288,7 @@ impl RecordStore for EmbeddedStore {
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
         let is_confirmation = new.tenant.is_some() && new.credentials.is_empty();
         let new = stamp(new, self.mark);
-        let created = self.change(Needs::Room, move |tables| tables.create(new, now));
+        let created = self.change(SpaceNeed::NewRecords, move |tables| tables.create(new, now));
         Box::pin(async move {
             let created = created.await?;
             if is_confirmation {
@@ -300,15 +304,15 @@ impl RecordStore for EmbeddedStore {
         change: CredentialChange,
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        self.change(Needs::Little, move |tables| tables.change_credential(&id, &change, now))
+        self.change(SpaceNeed::Little, move |tables| tables.change_credential(&id, &change, now))
     }
 
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        self.change(Needs::Little, move |tables| tables.set_tenant_active(&id, state))
+        self.change(SpaceNeed::Little, move |tables| tables.set_tenant_active(&id, state))
     }
 
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let touched = self.change(Needs::Room, move |tables| tables.touch(&used));
+        let touched = self.change(SpaceNeed::NewRecords, move |tables| tables.touch(&used));
         Box::pin(async move {
             touched.await.map_err(|error| match error {
                 ChangeError::Store(error) | ChangeError::NotMade(error) => error,
@@ -318,7 +322,7 @@ impl RecordStore for EmbeddedStore {
     }
 
     fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
-        self.change(Needs::Little, move |tables| tables.forget(&ids, before))
+        self.change(SpaceNeed::Little, move |tables| tables.forget(&ids, before))
     }
 
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
@@ -326,24 +330,24 @@ impl RecordStore for EmbeddedStore {
     }
 
     fn set_peppers(&self, before: PepperList, after: PepperList) -> BoxFuture<'_, Result<bool, ChangeError>> {
-        self.change(Needs::Little, move |tables| tables.set_peppers(&before, &after))
+        self.change(SpaceNeed::Little, move |tables| tables.set_peppers(&before, &after))
     }
 
     fn move_login(&self, id: CredentialId, fingerprint: Fingerprint) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         let mark = self.mark;
-        self.change(Needs::Little, move |tables| tables.move_login(&id, fingerprint, mark))
+        self.change(SpaceNeed::Little, move |tables| tables.move_login(&id, fingerprint, mark))
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
-        self.change(Needs::Room, move |tables| tables.create_role(role))
+        self.change(SpaceNeed::NewRecords, move |tables| tables.create_role(role))
     }
 
     fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
-        self.change(Needs::Little, move |tables| tables.change_role(&id, &change))
+        self.change(SpaceNeed::Little, move |tables| tables.change_role(&id, &change))
     }
 
     fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
-        self.change(Needs::Little, move |tables| tables.delete_role(&id))
+        self.change(SpaceNeed::Little, move |tables| tables.delete_role(&id))
     }
 
     fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {

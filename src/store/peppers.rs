@@ -100,7 +100,7 @@ impl PepperList {
     /// The dropped ones, as they are stored; empty for none.
     #[must_use]
     pub fn dropped_text(&self) -> String {
-        self.dropped.iter().map(PepperCheck::to_hex).collect::<Vec<_>>().join(" ")
+        self.dropped.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" ")
     }
 
     /// The peppers, oldest first.

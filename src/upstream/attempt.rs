@@ -1,160 +1,426 @@
-//! Forwarding one request: attempts until an answer comes or none may be made any more.
+//! One attempt: a request going out and an answer coming in over one connection, both at once.
 
-use std::future::poll_fn;
-use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::balance::Tried;
-use super::exchange::{Exchange, Fault, Retry, Time};
-use super::lease::Origin;
-use super::pool::{For, Refused, UpstreamPool};
-use super::receiving::UpstreamBody;
-use super::sending::Sending;
-use super::spec::HostHeader;
-use super::{Cause, Forwarded, Outgoing, Trace, Unanswered, UpstreamError};
+use bytes::{Buf, BytesMut};
+
+use super::connection::UpstreamConnection;
+use super::lease::{ConnectionOrigin, Lease, Upgraded};
+use super::request_writer::{BytesSent, Progress, RequestWriter, SendError, SendState, WaitsFor};
+use super::{Cause, Outgoing};
 use crate::base::clock;
-use crate::wire::body::BodySource;
+use crate::decide::method::Method;
+use crate::decide::upgrade::Handshake;
+use crate::wire::body::{BodyError, BodySource};
+use crate::wire::chunked::{BodyDecoder, Decoded, LAST_CHUNK};
 use crate::wire::framing::Framing;
-use crate::wire::head::ResponseHead;
+use crate::wire::head::{ParseStatus, RequestKind, ResponseError, ResponseHead};
+use crate::wire::yield_once::YieldOnce;
 
-/// Most attempts for one request: the first, one for a connection that died idle, one for an
-/// endpoint that is down. More would multiply the load on a service that is already failing.
-const MAX_ATTEMPTS: u32 = 3;
+/// Most interim answers before the final one: one 100 and a few 103 are sane.
+const MAX_INTERIM: u32 = 5;
 
-/// See [`UpstreamPool::forward`], which demands the permit.
-pub(super) async fn forward<B: BodySource + Unpin>(
-    pool: &Rc<UpstreamPool>,
-    request: Outgoing<'_>,
-    body: B,
-) -> Result<Forwarded<B>, (Unanswered, B)> {
-    let request = &request;
-    let started = request.now;
-    let mut sending = Sending::new(body, request);
-    let (mut tried, mut now) = (Tried::default(), started);
-    let whom = request.whom();
-    let mut trace = Trace::default();
-    for attempt in 1..=MAX_ATTEMPTS {
-        if attempt > 1 {
-            pool.counters().retries.up();
+/// An attempt whose answer has not ended.
+pub(super) struct Attempt<B> {
+    lease: Lease,
+    request_writer: RequestWriter<B>,
+    kind: RequestKind,
+    repeatable: Repeatable,
+    upgrade: Option<Handshake>,
+    reuse: ConnectionReuse,
+    response_timeout: Duration,
+    idle_timeout: Duration,
+    /// When something last moved, and since sending ended, when that was.
+    since: Instant,
+    yield_once: YieldOnce,
+    pump_count: PumpCount,
+    interim: u32,
+    /// Whether any byte of an answer has come.
+    received: AnswerBytes,
+    /// How the connection ended, if it ended before the answer was whole.
+    broken: Option<Cause>,
+}
+
+/// When an attempt begins and how long its answer may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttemptTiming {
+    pub(super) now: Instant,
+    pub(super) allowance: Duration,
+}
+
+/// Whether the same request may be sent again after some of it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeatable {
+    /// An idempotent method and no body.
+    Yes,
+    No,
+}
+
+/// Whether the request is pumped for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PumpCount {
+    First,
+    Later,
+}
+
+/// Whether the connection may carry another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ConnectionReuse {
+    /// If nothing of either message is left anywhere.
+    IfClean,
+    /// Whatever comes: the endpoint may see a body of ours as its next request, or may have switched to
+    /// another protocol whatever it answered (CVE-2026-73548).
+    Never,
+}
+
+/// Some services do not read a body where they expect none and take it for the next request
+/// (a request smuggled past a service); its answer would then be given to somebody else.
+fn risks_desync(request: &Outgoing<'_>) -> bool {
+    let unexpected = matches!(request.method, Method::Get | Method::Head | Method::Delete | Method::Options);
+    unexpected && !matches!(request.framing, Framing::None | Framing::Length(0))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnswerBytes {
+    Nothing,
+    Something,
+}
+
+/// Why an attempt gave no answer.
+#[derive(Debug)]
+pub(super) enum AttemptError {
+    /// The connection ended before a byte of the answer.
+    Closed,
+    /// What came is not an answer, or not a whole one.
+    Invalid,
+    /// The answer is over a limit of this gateway, which says nothing about the endpoint's health.
+    Oversized,
+    /// The endpoint stood still for too long.
+    Timeout,
+    Body(BodyError),
+}
+
+impl From<ResponseError> for AttemptError {
+    fn from(error: ResponseError) -> Self {
+        match error {
+            ResponseError::TooLarge => Self::Oversized,
+            ResponseError::Malformed | ResponseError::Framing => Self::Invalid,
         }
-        let last = attempt == MAX_ATTEMPTS;
-        // Boxed: waiting and connecting are rare, and every request's future would hold their state.
-        let leased = match pool.checkout_idle(tried, whom, now) {
-            Ok(lease) => Ok(lease),
-            Err(slot) => Box::pin(pool.checkout(slot, tried, whom, now)).await,
-        };
-        let lease = match leased {
-            Ok(lease) => lease,
-            Err(Refused::Busy(cause)) => {
-                trace.cause = Some(cause);
-                return Err((trace.with(UpstreamError::Busy), sending.into_body()));
+    }
+}
+
+/// What an attempt that failed allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryScope {
+    /// It may be repeated on another endpoint.
+    Elsewhere,
+    /// It may be repeated anywhere: only the connection was bad.
+    Anywhere,
+    /// It must not be repeated.
+    Never,
+}
+
+impl<B: BodySource + Unpin> Attempt<B> {
+    /// Puts the head into the connection's buffer; nothing is written before the first poll.
+    /// `allowance` is the time for the answer, counted from when the request is sent: all attempts
+    /// together have that of one.
+    pub(super) fn new(
+        mut lease: Lease,
+        mut request_writer: RequestWriter<B>,
+        request: &Outgoing<'_>,
+        host: &[u8],
+        time: AttemptTiming,
+    ) -> Box<Self> {
+        let AttemptTiming { now, allowance } = time;
+        let buffer = std::mem::take(&mut lease.connection.output);
+        request_writer.write_head(request, host, buffer);
+        // Boxed: it is handed along with its answer, through five hands before the last byte is sent.
+        Box::new(Self {
+            lease,
+            request_writer,
+            kind: if request.method == Method::Head {
+                RequestKind::Head
+            } else {
+                RequestKind::Other
+            },
+            repeatable: if request.method.is_idempotent() && matches!(request.framing, Framing::None | Framing::Length(0)) {
+                Repeatable::Yes
+            } else {
+                Repeatable::No
+            },
+            upgrade: request.upgrade,
+            reuse: if risks_desync(request) || request.upgrade.is_some() {
+                ConnectionReuse::Never
+            } else {
+                ConnectionReuse::IfClean
+            },
+            response_timeout: allowance,
+            idle_timeout: request.idle_timeout,
+            since: now,
+            yield_once: YieldOnce::default(),
+            pump_count: PumpCount::First,
+            interim: 0,
+            received: AnswerBytes::Nothing,
+            broken: None,
+        })
+    }
+
+    pub(super) fn connection(&mut self) -> &mut UpstreamConnection {
+        &mut self.lease.connection
+    }
+
+    /// Sends, after what else the worker has ready, and waits until the final answer's head is there.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ResponseHead, Framing), AttemptError>> {
+        ready!(self.yield_once.poll(cx));
+        self.send_more(cx).map_err(AttemptError::Body)?;
+        loop {
+            if let Some((head, framing)) = self.parse_head()? {
+                return Poll::Ready(if self.is_cut_short(cx, framing) {
+                    Err(AttemptError::Invalid)
+                } else {
+                    Ok((head, framing))
+                });
             }
-            Err(Refused::Unreachable(endpoint, cause)) => {
-                trace = Trace::of(attempt, endpoint, Some(cause));
-                now = clock::instant();
-                if last || now.saturating_duration_since(started) >= request.response_timeout {
-                    return Err((trace.with(UpstreamError::Unreachable), sending.into_body()));
+            match self.lease.connection.poll_read(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(n)) if n > 0 => self.received = AnswerBytes::Something,
+                Poll::Ready(ended) => {
+                    self.broken = Some(how_it_ended(&ended));
+                    let unheard = self.received == AnswerBytes::Nothing;
+                    return Poll::Ready(Err(if unheard { AttemptError::Closed } else { AttemptError::Invalid }));
                 }
-                tried.add(endpoint);
-                continue;
             }
+        }
+        let timer = if self.is_sending() {
+            self.idle_timeout
+        } else {
+            self.response_timeout
         };
-        let endpoint = lease.endpoint();
-        if lease.origin == Origin::Fresh {
-            now = clock::instant();
-        }
-        let time = time_of(request, attempt, now);
-        let host = host(pool, request, endpoint);
-        let mut exchange = Exchange::new(lease, sending, request, host, time);
-        let fault = match poll_fn(|cx| exchange.poll_head(cx)).await {
-            Ok(received) => return Ok(answered(exchange, received, request, (attempt, endpoint))),
-            Err(fault) => fault,
+        let Some(deadline) = self.since.checked_add(timer) else {
+            return Poll::Pending;
         };
-        let (unsent, retry, cause) = exchange.fail(&fault);
-        sending = unsent;
-        trace = Trace::of(attempt, endpoint, cause);
-        match retry {
-            _ if last => return Err((trace.with(fault.into()), sending.into_body())),
-            Retry::Never => return Err((trace.with(fault.into()), sending.into_body())),
-            Retry::Anywhere => {}
-            Retry::Elsewhere => tried.add(endpoint),
-        }
-        now = clock::instant();
+        self.lease
+            .connection
+            .timer
+            .poll_expired(cx, deadline)
+            .map(|()| Err(self.timeout_error()))
     }
-    Err((trace.with(UpstreamError::Unreachable), sending.into_body()))
-}
 
-/// When an attempt begins, and how much of the time for all attempts is left for it.
-fn time_of(request: &Outgoing<'_>, attempt: u32, now: Instant) -> Time {
-    let spent = match attempt {
-        1 => Duration::ZERO,
-        _ => now.saturating_duration_since(request.now),
-    };
-    Time {
-        now,
-        allowance: request.response_timeout.saturating_sub(spent),
-    }
-}
-
-/// The result of an attempt whose response head has arrived.
-fn answered<B: BodySource + Unpin>(
-    exchange: Box<Exchange<B>>,
-    (head, framing): (ResponseHead, Framing),
-    request: &Outgoing<'_>,
-    (attempts, endpoint): (u32, usize),
-) -> Forwarded<B> {
-    let (body, upgraded) = if head.status == 101 {
-        (UpstreamBody::nothing(), Some(exchange.into_upgraded()))
-    } else {
-        (UpstreamBody::new(exchange, framing, &head, request.trailers), None)
-    };
-    Forwarded {
-        body,
-        head,
-        framing,
-        upgraded,
-        attempts,
-        endpoint,
-    }
-}
-
-impl Trace {
-    const fn of(attempts: u32, endpoint: usize, cause: Option<Cause>) -> Self {
-        Self {
-            attempts,
-            endpoint: Some(endpoint),
-            cause,
+    /// Who let the other wait: the client while its body is waited for, else the endpoint.
+    fn timeout_error(&self) -> AttemptError {
+        if self.is_sending() && self.request_writer.waits_for() == WaitsFor::Client {
+            AttemptError::Body(BodyError::Timeout)
+        } else {
+            AttemptError::Timeout
         }
     }
 
-    const fn with(self, error: UpstreamError) -> Unanswered {
-        Unanswered { error, trace: self }
+    const fn is_sending(&self) -> bool {
+        matches!(self.request_writer.state(), SendState::Open | SendState::Taken)
     }
-}
 
-impl<'a> Outgoing<'a> {
-    /// Whom its connection is for.
-    fn whom(&self) -> Option<For<'a>> {
-        self.holder.map(|(caller, holder)| For { caller, holder })
-    }
-}
-
-/// What `Host` says at this endpoint.
-fn host<'a>(pool: &'a UpstreamPool, request: &Outgoing<'a>, endpoint: usize) -> &'a [u8] {
-    match &pool.spec().host {
-        HostHeader::Client => request.client_host,
-        HostHeader::Fixed(host) => host.as_bytes(),
-        HostHeader::Endpoint => pool.spec().endpoints.get(endpoint).map_or(b"", |e| e.authority.as_bytes()),
-    }
-}
-
-impl From<Fault> for UpstreamError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Closed | Fault::Invalid => Self::Invalid,
-            Fault::Oversized => Self::Oversized,
-            Fault::Timeout => Self::Timeout,
-            Fault::Body(error) => Self::RequestBody(error),
+    /// Sends what can be sent; once the endpoint takes no more, only its answer counts.
+    ///
+    /// # Errors
+    /// The client's body failed.
+    pub(super) fn send_more(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        if !self.is_sending() {
+            return Ok(());
+        }
+        let polled = self.request_writer.poll_send(cx, &mut self.lease.connection);
+        let moved = self.request_writer.take_progress() == Progress::Made;
+        let pump_count = std::mem::replace(&mut self.pump_count, PumpCount::Later);
+        // A request that leaves whole on the first poll leaves at the time the attempt began.
+        if moved && (polled.is_pending() || pump_count == PumpCount::Later) {
+            self.since = clock::instant();
+        }
+        match polled {
+            Poll::Ready(Err(SendError::Body(error))) => Err(error),
+            Poll::Ready(Ok(()) | Err(SendError::Connection)) | Poll::Pending => Ok(()),
         }
     }
+
+    /// Ready when nothing has moved for the idle timeout.
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.since.checked_add(self.idle_timeout) else {
+            return Poll::Pending;
+        };
+        self.lease.connection.timer.poll_expired(cx, deadline)
+    }
+
+    /// The wait for the next piece of the answer begins now.
+    pub(super) fn begin_wait(&mut self) {
+        self.since = clock::instant();
+    }
+
+    /// Takes the final head out of what was received; interim ones are dropped.
+    fn parse_head(&mut self) -> Result<Option<(ResponseHead, Framing)>, AttemptError> {
+        if self.lease.connection.input.is_empty() {
+            return Ok(None);
+        }
+        let mut head = self.lease.pool().take_spare_head();
+        while !self.lease.connection.input.is_empty() {
+            let limits = self.lease.pool().spec().answers;
+            let input = &mut self.lease.connection.input;
+            let ParseStatus::Complete(length) = head.parse_within(input, limits)? else {
+                break;
+            };
+            input.advance(length);
+            match head.status {
+                // What follows is not HTTP any more: it is passed on only to a client that asked for this protocol.
+                101 if self.is_upgraded_by(&head) => {
+                    self.lease.succeeded();
+                    return Ok(Some((head, Framing::None)));
+                }
+                101 => return Err(AttemptError::Invalid),
+                100..=199 if self.interim >= MAX_INTERIM => return Err(AttemptError::Oversized),
+                100..=199 => self.interim += 1,
+                _ => {
+                    let framing = head.framing(self.kind);
+                    self.lease.succeeded();
+                    // An answer before the end of the request may be to a part of it only; what is
+                    // still sent may be taken for another request.
+                    if self.request_writer.state() != SendState::Sent {
+                        self.reuse = ConnectionReuse::Never;
+                    }
+                    return Ok(Some((head, framing)));
+                }
+            }
+        }
+        self.lease.pool().recycle(head);
+        Ok(None)
+    }
+
+    /// Whether the connection has already ended within the answer's body. Nothing of the answer has been passed on
+    /// yet, so the client can be told that there is none. To see the end, the bytes that come next are read here: the
+    /// body would read them next anyway.
+    fn is_cut_short(&mut self, cx: &mut Context<'_>, framing: Framing) -> bool {
+        let input = &self.lease.connection.input;
+        let missing = match framing {
+            Framing::None => false,
+            Framing::Length(length) => (input.len() as u64) < length,
+            Framing::Chunked => !input.ends_with(LAST_CHUNK),
+            Framing::UntilClose => true,
+        };
+        if !missing {
+            return false;
+        }
+        match (self.lease.connection.poll_read(cx), framing) {
+            (Poll::Pending | Poll::Ready(Ok(1..)), _) | (Poll::Ready(Ok(0)), Framing::UntilClose) => false,
+            (Poll::Ready(ended @ (Ok(0) | Err(_))), _) => {
+                self.broken = Some(how_it_ended(&ended));
+                !is_whole(&self.lease.connection.input, framing)
+            }
+        }
+    }
+
+    fn is_upgraded_by(&self, head: &ResponseHead) -> bool {
+        let sent = self.request_writer.state() == SendState::Sent;
+        sent && self.upgrade.is_some_and(|handshake| handshake.is_met_by(head))
+    }
+
+    /// Hands the connection over after a 101, with whatever has come behind it.
+    pub(super) fn into_upgraded(self) -> Upgraded {
+        Upgraded::new(self.lease)
+    }
+
+    /// Ends an attempt that failed: closes its connection, tells health and counters, and says
+    /// whether there may be another, and what was wrong with the endpoint.
+    pub(super) fn into_failure(mut self, fault: &AttemptError) -> (RequestWriter<B>, RetryScope, Option<Cause>) {
+        let unheard = self.received == AnswerBytes::Nothing;
+        let repeatable = self.request_writer.bytes_sent() == BytesSent::No || self.repeatable == Repeatable::Yes;
+        let cause = self.cause(fault);
+        let retry = match fault {
+            AttemptError::Closed if self.lease.origin == ConnectionOrigin::Reused => {
+                self.lease.was_stale();
+                if repeatable { RetryScope::Anywhere } else { RetryScope::Never }
+            }
+            AttemptError::Closed | AttemptError::Invalid => {
+                self.lease.pool().counters().invalid.increment();
+                self.lease.failed(cause.unwrap_or(Cause::AnswerMalformed));
+                if repeatable && unheard {
+                    RetryScope::Elsewhere
+                } else {
+                    RetryScope::Never
+                }
+            }
+            AttemptError::Oversized => {
+                self.lease.pool().counters().oversized.increment();
+                RetryScope::Never
+            }
+            AttemptError::Timeout => {
+                self.lease.pool().counters().timeouts.increment();
+                self.lease.failed(Cause::AnswerTimedOut);
+                RetryScope::Never
+            }
+            AttemptError::Body(_) => RetryScope::Never,
+        };
+        (self.request_writer, retry, cause)
+    }
+
+    /// What was wrong with the endpoint; nothing where the client was to blame.
+    const fn cause(&self, fault: &AttemptError) -> Option<Cause> {
+        match (fault, self.broken) {
+            (AttemptError::Closed | AttemptError::Invalid, Some(Cause::Reset)) => Some(Cause::Reset),
+            (AttemptError::Closed, _) => Some(Cause::Closed),
+            (AttemptError::Invalid, Some(_)) => Some(Cause::AnswerCutShort),
+            (AttemptError::Invalid, None) => Some(Cause::AnswerMalformed),
+            (AttemptError::Oversized, _) => Some(Cause::AnswerTooLarge),
+            (AttemptError::Timeout, _) => Some(Cause::AnswerTimedOut),
+            (AttemptError::Body(_), _) => None,
+        }
+    }
+
+    /// Ends an exchange whose answer is complete. The connection is kept only if nothing of either
+    /// message is left anywhere: the request is wholly sent, the answer is wholly taken, no byte
+    /// follows it, and the endpoint lets the connection carry another request.
+    #[expect(clippy::boxed_local, reason = "taken out of its box it would be copied")]
+    pub(super) fn finish(mut self: Box<Self>, keep_alive: KeepAlive) {
+        if !self.lease.connection.input.is_empty() {
+            self.lease.pool().counters().surplus.increment();
+            return;
+        }
+        if keep_alive == KeepAlive::Yes && self.reuse == ConnectionReuse::IfClean && self.request_writer.state() == SendState::Sent {
+            self.lease.connection.output = self.request_writer.take_buffer();
+            self.lease.park();
+        }
+    }
+
+    /// Counts an answer whose body was cut off, broken, or too slow.
+    pub(super) fn body_failed(&self, error: BodyError) {
+        let counters = self.lease.pool().counters();
+        match error {
+            BodyError::Timeout => counters.timeouts.increment(),
+            BodyError::Framing | BodyError::Aborted | BodyError::TooLarge => counters.invalid.increment(),
+        }
+    }
+}
+
+/// How a connection ended: closed, or reset.
+fn how_it_ended(read: &std::io::Result<usize>) -> Cause {
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Cause::Reset,
+        Ok(_) | Err(_) => Cause::Closed,
+    }
+}
+
+/// Whether the whole body has arrived. Copies what has: called only when the connection has ended.
+fn is_whole(input: &[u8], framing: Framing) -> bool {
+    let (mut input, mut decoder) = (BytesMut::from(input), BodyDecoder::new(framing));
+    loop {
+        match decoder.decode(&mut input) {
+            Ok(Decoded::End) => return true,
+            Ok(Decoded::Data(_)) => {}
+            Ok(Decoded::Trailers(_)) => return true,
+            Ok(Decoded::NeedMore) | Err(_) => return false,
+        }
+    }
+}
+
+/// Whether the endpoint lets the connection carry another request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeepAlive {
+    Yes,
+    No,
 }

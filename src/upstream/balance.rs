@@ -5,14 +5,14 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Instant;
 
-use super::health::{Purpose, Standing};
+use super::health::{AttemptPurpose, EndpointState};
 
 /// Endpoints a request has already failed at. Those beyond the 64th are not remembered and may be
 /// tried again, which only costs an attempt.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tried(u64);
+pub(super) struct TriedEndpoints(u64);
 
-impl Tried {
+impl TriedEndpoints {
     pub(super) fn add(&mut self, endpoint: usize) {
         self.0 |= bit(endpoint);
     }
@@ -28,34 +28,34 @@ fn bit(endpoint: usize) -> u64 {
 
 /// What is known of an endpoint when one is chosen.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View {
-    pub(super) standing: Standing,
+pub(super) struct EndpointLoad {
+    pub(super) state: EndpointState,
     /// Requests in flight; `None` if no more fit.
     pub(super) load: Option<usize>,
 }
 
-impl View {
+impl EndpointLoad {
     /// An endpoint that is not there.
-    pub(super) const NOBODY: Self = Self {
-        standing: Standing::Healthy,
+    pub(super) const ABSENT: Self = Self {
+        state: EndpointState::Healthy,
         load: None,
     };
 }
 
 /// Chooses endpoints for one worker.
-pub(super) struct Balance {
+pub(super) struct LoadBalancer {
     /// Where the next choice begins, so that equals take turns.
-    turn: Cell<usize>,
+    next_start: Cell<usize>,
     /// State of the generator that draws the second candidate; never 0.
     random: Cell<u64>,
 }
 
-impl Balance {
+impl LoadBalancer {
     /// Begins somewhere, so that workers do not begin at the same endpoint.
     pub(super) fn new() -> Self {
         let seed = RandomState::new().hash_one(0_u8) | 1;
         Self {
-            turn: Cell::new(usize::try_from(seed >> 40).unwrap_or(0)),
+            next_start: Cell::new(usize::try_from(seed >> 40).unwrap_or(0)),
             random: Cell::new(seed),
         }
     }
@@ -64,31 +64,37 @@ impl Balance {
     /// when all that are well are full. If nobody is well, the one whose ejection ends first: a wrong
     /// verdict about every endpoint must not turn into an outage of our making. Endpoints tried
     /// before are taken only when no other has room.
-    pub(super) fn choose(&self, count: usize, tried: Tried, now: Instant, view: impl Fn(usize) -> View) -> Option<(usize, Purpose)> {
-        let (mut fresh, mut again) = (Candidates::default(), Candidates::default());
+    pub(super) fn choose(
+        &self,
+        count: usize,
+        tried: TriedEndpoints,
+        now: Instant,
+        load_of: impl Fn(usize) -> EndpointLoad,
+    ) -> Option<(usize, AttemptPurpose)> {
+        let (mut fresh, mut retried) = (Candidates::default(), Candidates::default());
         let mut ejected: Option<(Instant, usize)> = None;
         let mut full = false;
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
+        let next_start = self.next_start.get();
+        self.next_start.set(next_start.wrapping_add(1));
         let drawn = if count > 2 { self.draw(count) } else { 1 };
-        for index in (0..count).map(|offset| turn.wrapping_add(offset) % count) {
-            let View { standing, load } = view(index);
+        for index in (0..count).map(|offset| next_start.wrapping_add(offset) % count) {
+            let EndpointLoad { state, load } = load_of(index);
             let Some(load) = load else {
-                full |= !matches!(standing, Standing::Ejected(_));
+                full |= !matches!(state, EndpointState::Ejected(_));
                 continue;
             };
-            let until = match standing {
-                Standing::Due if !tried.has(index) => return Some((index, Purpose::Probe)),
-                Standing::Healthy if tried.has(index) => {
-                    again.offer(index, load, drawn);
+            let until = match state {
+                EndpointState::ProbeDue if !tried.has(index) => return Some((index, AttemptPurpose::Probe)),
+                EndpointState::Healthy if tried.has(index) => {
+                    retried.offer(index, load, drawn);
                     continue;
                 }
-                Standing::Healthy => {
+                EndpointState::Healthy => {
                     fresh.offer(index, load, drawn);
                     continue;
                 }
-                Standing::Due => now,
-                Standing::Ejected(until) => until,
+                EndpointState::ProbeDue => now,
+                EndpointState::Ejected(until) => until,
             };
             if ejected.is_none_or(|(earliest, _)| until < earliest) {
                 ejected = Some((until, index));
@@ -97,9 +103,9 @@ impl Balance {
         let last_resort = || ejected.filter(|_| !full).map(|(_, index)| index);
         fresh
             .best()
-            .or_else(|| again.best())
+            .or_else(|| retried.best())
             .or_else(last_resort)
-            .map(|index| (index, Purpose::Request))
+            .map(|index| (index, AttemptPurpose::Request))
     }
 
     /// A number below `count`, by xorshift: only balance depends on it, nothing secret.
@@ -146,23 +152,23 @@ mod tests {
     use super::*;
     use crate::base::clock;
 
-    const NONE: Tried = Tried(0);
+    const NONE: TriedEndpoints = TriedEndpoints(0);
 
-    fn well(load: usize) -> View {
-        View {
-            standing: Standing::Healthy,
+    fn well(load: usize) -> EndpointLoad {
+        EndpointLoad {
+            state: EndpointState::Healthy,
             load: Some(load),
         }
     }
 
-    fn choose(views: &[View], tried: Tried) -> Option<(usize, Purpose)> {
-        Balance::new().choose(views.len(), tried, clock::instant(), |i| views[i])
+    fn choose(views: &[EndpointLoad], tried: TriedEndpoints) -> Option<(usize, AttemptPurpose)> {
+        LoadBalancer::new().choose(views.len(), tried, clock::instant(), |i| views[i])
     }
 
     #[test]
     fn the_less_loaded_of_two_is_chosen_and_equals_take_turns() {
-        assert_eq!(choose(&[well(3), well(2)], NONE), Some((1, Purpose::Request)));
-        let balance = Balance::new();
+        assert_eq!(choose(&[well(3), well(2)], NONE), Some((1, AttemptPurpose::Request)));
+        let balance = LoadBalancer::new();
         let mut seen = [0; 4];
         for _ in 0..400 {
             let (index, _) = balance.choose(4, NONE, clock::instant(), |_| well(1)).unwrap();
@@ -173,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_most_loaded_of_many_is_never_chosen_and_every_other_is() {
-        let balance = Balance::new();
+        let balance = LoadBalancer::new();
         let mut seen = [0; 4];
         for _ in 0..4_000 {
             let (index, _) = balance
@@ -187,12 +193,12 @@ mod tests {
 
     #[test]
     fn tried_endpoints_come_after_untried_but_before_none() {
-        let mut tried = Tried::default();
+        let mut tried = TriedEndpoints::default();
         tried.add(0);
-        assert_eq!(choose(&[well(0), well(9)], tried), Some((1, Purpose::Request)));
+        assert_eq!(choose(&[well(0), well(9)], tried), Some((1, AttemptPurpose::Request)));
         assert_eq!(
-            choose(&[well(0), View { load: None, ..well(0) }], tried),
-            Some((0, Purpose::Request))
+            choose(&[well(0), EndpointLoad { load: None, ..well(0) }], tried),
+            Some((0, AttemptPurpose::Request))
         );
         tried.add(1);
         assert!(choose(&[well(0), well(9)], tried).is_some());
@@ -204,25 +210,25 @@ mod tests {
     #[test]
     fn a_due_endpoint_is_probed_and_an_ejected_one_used_only_when_nobody_is_well() {
         let soon = clock::instant() + Duration::from_secs(1);
-        let out = |until| View {
-            standing: Standing::Ejected(until),
+        let out = |until| EndpointLoad {
+            state: EndpointState::Ejected(until),
             load: Some(0),
         };
-        let due = View {
-            standing: Standing::Due,
+        let due = EndpointLoad {
+            state: EndpointState::ProbeDue,
             load: Some(0),
         };
-        assert_eq!(choose(&[well(9), due], NONE), Some((1, Purpose::Probe)));
-        assert_eq!(choose(&[well(9), out(soon)], NONE), Some((0, Purpose::Request)));
+        assert_eq!(choose(&[well(9), due], NONE), Some((1, AttemptPurpose::Probe)));
+        assert_eq!(choose(&[well(9), out(soon)], NONE), Some((0, AttemptPurpose::Request)));
         assert_eq!(
             choose(&[out(soon + Duration::from_secs(1)), out(soon)], NONE),
-            Some((1, Purpose::Request))
+            Some((1, AttemptPurpose::Request))
         );
-        let full = View { load: None, ..well(0) };
+        let full = EndpointLoad { load: None, ..well(0) };
         assert_eq!(choose(&[full, out(soon)], NONE), None, "well but full: wait for it");
         assert_eq!(choose(&[full, full], NONE), None);
-        let mut tried = Tried::default();
+        let mut tried = TriedEndpoints::default();
         tried.add(0);
-        assert_eq!(choose(&[due], tried), Some((0, Purpose::Request)));
+        assert_eq!(choose(&[due], tried), Some((0, AttemptPurpose::Request)));
     }
 }

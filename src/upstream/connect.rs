@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 use super::Cause;
-use super::connection::{Connection, Transport};
+use super::connection::{EndpointStream, UpstreamConnection};
 use super::spec::EndpointSpec;
 use crate::base::clock;
 
@@ -25,15 +25,15 @@ const MAX_ADDRESSES: usize = 4;
 const MAX_LOOKUPS: usize = 4;
 
 /// Resolves host names on threads of their own, a bounded number of them.
-pub(super) struct Resolver(Arc<Semaphore>);
+pub(super) struct HostResolver(Arc<Semaphore>);
 
-impl Default for Resolver {
+impl Default for HostResolver {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_LOOKUPS)))
     }
 }
 
-impl Resolver {
+impl HostResolver {
     /// The addresses of a name, in the resolver's order. Dropping the future does not stop a
     /// look-up that has begun; it keeps its place until it ends.
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -71,9 +71,9 @@ impl From<io::Error> for ConnectError {
 pub(super) async fn connect(
     endpoint: &EndpointSpec,
     tls: Option<&Arc<rustls::ClientConfig>>,
-    resolver: &Resolver,
+    resolver: &HostResolver,
     deadline: Instant,
-) -> Result<Box<Connection>, ConnectError> {
+) -> Result<Box<UpstreamConnection>, ConnectError> {
     match timeout_at(deadline.into(), establish(endpoint, tls, resolver, deadline)).await {
         Ok(established) => established,
         Err(late) => Err(io::Error::from(late).into()),
@@ -83,14 +83,14 @@ pub(super) async fn connect(
 async fn establish(
     endpoint: &EndpointSpec,
     tls: Option<&Arc<rustls::ClientConfig>>,
-    resolver: &Resolver,
+    resolver: &HostResolver,
     deadline: Instant,
-) -> Result<Box<Connection>, ConnectError> {
+) -> Result<Box<UpstreamConnection>, ConnectError> {
     let stream = open(endpoint, resolver, deadline).await?;
     // Heads are written whole; waiting for more to send with them only delays them.
     stream.set_nodelay(true)?;
     let Some(config) = tls else {
-        return Ok(Connection::new(Transport::Plain(stream)));
+        return Ok(UpstreamConnection::new(EndpointStream::Plain(stream)));
     };
     let name = match &endpoint.server_name {
         Some(name) => name.clone(),
@@ -98,11 +98,11 @@ async fn establish(
     };
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
     let stream = stream.map_err(|error| ConnectError { cause: Cause::Tls, error })?;
-    Ok(Connection::new(Transport::Tls(Box::new(stream))))
+    Ok(UpstreamConnection::new(EndpointStream::Tls(Box::new(stream))))
 }
 
 /// Opens a TCP connection; an address literal needs no resolver.
-async fn open(endpoint: &EndpointSpec, resolver: &Resolver, deadline: Instant) -> Result<TcpStream, ConnectError> {
+async fn open(endpoint: &EndpointSpec, resolver: &HostResolver, deadline: Instant) -> Result<TcpStream, ConnectError> {
     if let Ok(ip) = endpoint.host.parse::<IpAddr>() {
         return Ok(TcpStream::connect(SocketAddr::new(ip, endpoint.port)).await?);
     }

@@ -20,7 +20,7 @@ const READ_SMALL: usize = 8 * 1024;
 const READ_LARGE: usize = 64 * 1024;
 
 /// How bytes travel.
-pub(super) enum Transport {
+pub(super) enum EndpointStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -34,23 +34,23 @@ pub(super) enum Idleness {
     Dead,
 }
 
-pub(super) struct Connection {
-    transport: Transport,
+pub(super) struct UpstreamConnection {
+    transport: EndpointStream,
     /// Bytes received and not yet taken.
     pub(super) input: BytesMut,
     /// The next request's head and small body; kept here for its allocation between requests.
     pub(super) output: Vec<u8>,
-    pub(super) patience: Patience,
+    pub(super) timer: ExpiryTimer,
     read_size: usize,
 }
 
-impl Connection {
-    pub(super) fn new(transport: Transport) -> Box<Self> {
+impl UpstreamConnection {
+    pub(super) fn new(transport: EndpointStream) -> Box<Self> {
         Box::new(Self {
             transport,
             input: BytesMut::new(),
             output: Vec::new(),
-            patience: Patience::default(),
+            timer: ExpiryTimer::default(),
             read_size: READ_SMALL,
         })
     }
@@ -66,8 +66,8 @@ impl Connection {
         }
         let room = self.input.capacity() - self.input.len();
         let polled = match &mut self.transport {
-            Transport::Plain(stream) => pin!(stream.read_buf(&mut self.input)).poll(cx),
-            Transport::Tls(stream) => pin!(stream.read_buf(&mut self.input)).poll(cx),
+            EndpointStream::Plain(stream) => pin!(stream.read_buf(&mut self.input)).poll(cx),
+            EndpointStream::Tls(stream) => pin!(stream.read_buf(&mut self.input)).poll(cx),
         };
         if matches!(polled, Poll::Ready(Ok(n)) if n == room) {
             self.read_size = (self.read_size * 2).min(READ_LARGE);
@@ -84,24 +84,24 @@ impl Connection {
             }
         }
         match &mut self.transport {
-            Transport::Plain(stream) => write(stream, cx, parts),
-            Transport::Tls(stream) => write(stream.as_mut(), cx, parts),
+            EndpointStream::Plain(stream) => write(stream, cx, parts),
+            EndpointStream::Tls(stream) => write(stream.as_mut(), cx, parts),
         }
     }
 
     /// Brings out what TLS still holds; nothing to do on a plain connection.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Plain(_) => Poll::Ready(Ok(())),
-            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            EndpointStream::Plain(_) => Poll::Ready(Ok(())),
+            EndpointStream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
     /// Says that nothing more will be written.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            EndpointStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            EndpointStream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 
@@ -109,12 +109,12 @@ impl Connection {
     /// no system call for a connection that is quiet.
     pub(super) fn idleness(&mut self) -> Idleness {
         match &mut self.transport {
-            Transport::Plain(stream) => match stream.try_read(&mut [0; 1]) {
+            EndpointStream::Plain(stream) => match stream.try_read(&mut [0; 1]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idleness::Quiet,
                 _ => Idleness::Dead,
             },
             // Session tickets and key updates are read here too and are no reason to give it up.
-            Transport::Tls(_) => match self.poll_read(&mut Context::from_waker(Waker::noop())) {
+            EndpointStream::Tls(_) => match self.poll_read(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => Idleness::Quiet,
                 Poll::Ready(_) => Idleness::Dead,
             },
@@ -136,11 +136,11 @@ impl Connection {
 /// One timer for the connection's life. It is moved forward only when it fires too early, so that a
 /// deadline for each request costs no work in the timer wheel.
 #[derive(Default)]
-pub(super) struct Patience {
+pub(super) struct ExpiryTimer {
     armed: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Patience {
+impl ExpiryTimer {
     /// Ready when `deadline` has passed; otherwise the task is woken then.
     pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let (armed, sleep) = self.armed.get_or_insert_with(|| {
@@ -175,7 +175,7 @@ mod tests {
     async fn places(kept: bool) -> Vec<usize> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut connection = Connection::new(Transport::Plain(listener.accept().await.unwrap().0));
+        let mut connection = UpstreamConnection::new(EndpointStream::Plain(listener.accept().await.unwrap().0));
         let (mut places, mut chunks) = (Vec::new(), Vec::new());
         for _ in 0..20 {
             peer.write_all(b"0123456789").await.unwrap();

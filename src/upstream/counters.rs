@@ -4,22 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number with one writer and any number of readers: the writer needs no locked instruction.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct SingleWriterCounter(AtomicU64);
 
-impl Count {
-    /// The number.
+impl SingleWriterCounter {
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
     /// One more; only the owning worker calls it.
-    pub(super) fn up(&self) {
+    pub(super) fn increment(&self) {
         self.0.store(self.value().wrapping_add(1), Ordering::Relaxed);
     }
 
     /// One less; only the owning worker calls it.
-    pub(super) fn down(&self) {
+    pub(super) fn decrement(&self) {
         self.0.store(self.value().saturating_sub(1), Ordering::Relaxed);
     }
 }
@@ -28,35 +27,33 @@ impl Count {
 #[derive(Debug, Default)]
 pub struct UpstreamCounters {
     /// Attempts: requests that were given a connection or tried to get one.
-    pub attempts: Count,
+    pub attempts: SingleWriterCounter,
     /// Attempts after the first of the same request.
-    pub retries: Count,
-    /// Connections made.
-    pub connects: Count,
+    pub retries: SingleWriterCounter,
+    pub connects: SingleWriterCounter,
     /// Connections that could not be made.
-    pub connect_failures: Count,
+    pub connect_failures: SingleWriterCounter,
     /// Attempts that used an idle connection.
-    pub reuses: Count,
+    pub reuses: SingleWriterCounter,
     /// Idle connections found dead, or lost before they answered.
-    pub stale: Count,
+    pub stale: SingleWriterCounter,
     /// Answers or bodies that did not come in time.
-    pub timeouts: Count,
+    pub timeouts: SingleWriterCounter,
     /// Answers that were not HTTP responses: malformed, cut off, or a 101 that nobody asked for.
-    pub invalid: Count,
+    pub invalid: SingleWriterCounter,
     /// Answers over `response_head` or `response_fields`, or after too many interim answers.
-    pub oversized: Count,
+    pub oversized: SingleWriterCounter,
     /// Connections given up because bytes followed the answer.
-    pub surplus: Count,
+    pub surplus: SingleWriterCounter,
     /// Requests refused because no connection came free in time or too many waited.
-    pub busy: Count,
+    pub busy: SingleWriterCounter,
     /// Exchanges ended for somebody who waited, since their clients took nothing.
-    pub displaced: Count,
+    pub displaced: SingleWriterCounter,
     /// Times an endpoint was ejected.
-    pub ejections: Count,
+    pub ejections: SingleWriterCounter,
     /// Connections open now, idle ones included.
-    pub open: Count,
-    /// Connections idle now.
-    pub idle: Count,
+    pub open: SingleWriterCounter,
+    pub idle: SingleWriterCounter,
 }
 
 impl UpstreamCounters {

@@ -9,18 +9,17 @@ const MAX_DOUBLINGS: u32 = 4;
 
 /// What may be asked of an endpoint now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Anything.
+pub(super) enum EndpointState {
     Healthy,
     /// One request, to see whether it is well again.
-    Due,
+    ProbeDue,
     /// Nothing, unless nobody else is left; its ejection ends then.
     Ejected(Instant),
 }
 
 /// Why an endpoint is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum AttemptPurpose {
     /// It is well, or nobody else is left.
     Request,
     /// Its ejection is over and this request finds out whether it is well again.
@@ -29,7 +28,7 @@ pub(super) enum Purpose {
 
 /// The health of one endpoint.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct EndpointHealth {
     failures: u32,
     ejected: Option<Ejected>,
 }
@@ -41,12 +40,12 @@ struct Ejected {
     probed: bool,
 }
 
-impl Health {
-    pub(super) fn standing(&self, now: Instant) -> Standing {
+impl EndpointHealth {
+    pub(super) fn state(&self, now: Instant) -> EndpointState {
         match &self.ejected {
-            None => Standing::Healthy,
-            Some(ejected) if ejected.until <= now && !ejected.probed => Standing::Due,
-            Some(ejected) => Standing::Ejected(ejected.until),
+            None => EndpointState::Healthy,
+            Some(ejected) if ejected.until <= now && !ejected.probed => EndpointState::ProbeDue,
+            Some(ejected) => EndpointState::Ejected(ejected.until),
         }
     }
 
@@ -76,30 +75,29 @@ impl Health {
     /// A failure while it is ejected counts only for the probe: requests that are sent to it because
     /// nobody else is left must not prolong its absence.
     #[must_use]
-    pub(super) fn failed(&mut self, purpose: Purpose, rule: Ejection, now: Instant) -> Outcome {
+    pub(super) fn failed(&mut self, purpose: AttemptPurpose, rule: Ejection, now: Instant) -> HealthChange {
         self.failures = self.failures.saturating_add(1);
         let doublings = match &self.ejected {
-            Some(ejected) if purpose == Purpose::Probe => (ejected.doublings + 1).min(MAX_DOUBLINGS),
-            Some(_) => return Outcome::Unchanged,
-            None if rule.failures == 0 || self.failures < rule.failures => return Outcome::Unchanged,
+            Some(ejected) if purpose == AttemptPurpose::Probe => (ejected.doublings + 1).min(MAX_DOUBLINGS),
+            Some(_) => return HealthChange::Unchanged,
+            None if rule.failures == 0 || self.failures < rule.failures => return HealthChange::Unchanged,
             None => 0,
         };
         let Some(until) = now.checked_add(rule.duration.saturating_mul(1 << doublings)) else {
-            return Outcome::Unchanged;
+            return HealthChange::Unchanged;
         };
         self.ejected = Some(Ejected {
             until,
             doublings,
             probed: false,
         });
-        Outcome::Ejected
+        HealthChange::Ejected
     }
 }
 
 /// What a failure led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Nothing yet.
+pub(super) enum HealthChange {
     Unchanged,
     /// The endpoint is left out from now on.
     Ejected,
@@ -117,71 +115,75 @@ mod tests {
         duration: Duration::from_secs(1),
     };
 
-    fn fail(health: &mut Health, now: Instant) -> Outcome {
-        health.failed(Purpose::Request, RULE, now)
+    fn fail(health: &mut EndpointHealth, now: Instant) -> HealthChange {
+        health.failed(AttemptPurpose::Request, RULE, now)
     }
 
     #[test]
     fn failures_in_a_row_eject_and_a_success_between_does_not() {
-        let (mut health, now) = (Health::default(), clock::instant());
-        assert_eq!(fail(&mut health, now), Outcome::Unchanged);
+        let (mut health, now) = (EndpointHealth::default(), clock::instant());
+        assert_eq!(fail(&mut health, now), HealthChange::Unchanged);
         health.succeeded();
-        assert_eq!(fail(&mut health, now), Outcome::Unchanged);
-        assert_eq!(health.standing(now), Standing::Healthy);
-        assert_eq!(fail(&mut health, now), Outcome::Ejected);
-        assert_eq!(health.standing(now), Standing::Ejected(now + RULE.duration));
+        assert_eq!(fail(&mut health, now), HealthChange::Unchanged);
+        assert_eq!(health.state(now), EndpointState::Healthy);
+        assert_eq!(fail(&mut health, now), HealthChange::Ejected);
+        assert_eq!(health.state(now), EndpointState::Ejected(now + RULE.duration));
     }
 
     #[test]
     fn one_probe_at_a_time_decides_about_the_return() {
-        let (mut health, now) = (Health::default(), clock::instant());
+        let (mut health, now) = (EndpointHealth::default(), clock::instant());
         for _ in 0..2 {
             let _ = fail(&mut health, now);
         }
         let later = now + RULE.duration;
-        assert_eq!(health.standing(later), Standing::Due);
+        assert_eq!(health.state(later), EndpointState::ProbeDue);
         health.begin_probe();
         assert!(
-            matches!(health.standing(later), Standing::Ejected(_)),
+            matches!(health.state(later), EndpointState::Ejected(_)),
             "a second request is no probe"
         );
         health.abandon_probe();
-        assert_eq!(health.standing(later), Standing::Due, "a probe without an outcome is repeated");
+        assert_eq!(
+            health.state(later),
+            EndpointState::ProbeDue,
+            "a probe without an outcome is repeated"
+        );
         health.begin_probe();
         health.succeeded();
-        assert_eq!(health.standing(later), Standing::Healthy);
+        assert_eq!(health.state(later), EndpointState::Healthy);
     }
 
     #[test]
     fn each_failed_probe_doubles_the_ejection_up_to_16_times() {
-        let (mut health, mut now) = (Health::default(), clock::instant());
+        let (mut health, mut now) = (EndpointHealth::default(), clock::instant());
         for _ in 0..2 {
             let _ = fail(&mut health, now);
         }
         for factor in [2, 4, 8, 16, 16] {
             now += RULE.duration * 16;
             health.begin_probe();
-            assert_eq!(fail(&mut health, now), Outcome::Unchanged, "an older request says nothing new");
-            assert_eq!(health.failed(Purpose::Probe, RULE, now), Outcome::Ejected);
-            assert_eq!(health.standing(now), Standing::Ejected(now + RULE.duration * factor));
+            assert_eq!(fail(&mut health, now), HealthChange::Unchanged, "an older request says nothing new");
+            assert_eq!(health.failed(AttemptPurpose::Probe, RULE, now), HealthChange::Ejected);
+            assert_eq!(health.state(now), EndpointState::Ejected(now + RULE.duration * factor));
         }
     }
 
     #[test]
     fn failures_of_requests_that_had_nobody_else_do_not_prolong_an_ejection() {
-        let (mut health, now) = (Health::default(), clock::instant());
+        let (mut health, now) = (EndpointHealth::default(), clock::instant());
         for _ in 0..5 {
             let _ = fail(&mut health, now);
         }
-        assert_eq!(health.standing(now + RULE.duration), Standing::Due);
+        assert_eq!(health.state(now + RULE.duration), EndpointState::ProbeDue);
     }
 
     #[test]
     fn a_rule_of_zero_failures_never_ejects() {
-        let (mut health, now) = (Health::default(), clock::instant());
+        let (mut health, now) = (EndpointHealth::default(), clock::instant());
         let rule = Ejection { failures: 0, ..RULE };
         for _ in 0..100 {
-            assert_eq!(health.failed(Purpose::Request, rule, now), Outcome::Unchanged);
+            assert_eq!(health.failed(AttemptPurpose::Request, rule, now), HealthChange::Unchanged);
         }
     }
 }

@@ -1,18 +1,22 @@
 //! One connection in use, counted at its endpoint: closed when dropped, kept only when parked.
 
+use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::Cause;
-use super::connection::Connection;
-use super::health::{Outcome, Purpose};
-use super::holders::Ticket;
+use super::connection::UpstreamConnection;
+use super::health::{AttemptPurpose, HealthChange};
 use super::pool::UpstreamPool;
+use super::quota::QuotaSlot;
 use crate::base::clock;
 
 /// How a lease came by its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum ConnectionOrigin {
     /// It was made for this attempt.
     Fresh,
     /// It was idle, and may have been closed by the other side meanwhile.
@@ -20,37 +24,37 @@ pub(super) enum Origin {
 }
 
 /// One of an endpoint's connections, counted; given back when dropped.
-pub(super) struct Slot {
+pub(super) struct EndpointSlot {
     pool: Rc<UpstreamPool>,
     index: usize,
-    purpose: Purpose,
-    idle: Option<Box<Connection>>,
-    held: Held,
+    purpose: AttemptPurpose,
+    idle: Option<Box<UpstreamConnection>>,
+    state: SlotState,
     /// Its place among those whom the endpoint's connections are for.
-    ticket: Option<Ticket>,
+    quota_slot: Option<QuotaSlot>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
+enum SlotState {
     Yes,
     /// The connection went back to the idle ones and keeps its place.
     Parked,
 }
 
-impl Slot {
+impl EndpointSlot {
     pub(super) const fn new(
         pool: Rc<UpstreamPool>,
-        (index, ticket): (usize, Option<Ticket>),
-        purpose: Purpose,
-        idle: Option<Box<Connection>>,
+        (index, quota_slot): (usize, Option<QuotaSlot>),
+        purpose: AttemptPurpose,
+        idle: Option<Box<UpstreamConnection>>,
     ) -> Self {
         Self {
-            ticket,
+            quota_slot,
             pool,
             index,
             purpose,
             idle,
-            held: Held::Yes,
+            state: SlotState::Yes,
         }
     }
 
@@ -58,12 +62,12 @@ impl Slot {
         self.index
     }
 
-    pub(super) const fn take_idle(&mut self) -> Option<Box<Connection>> {
+    pub(super) const fn take_idle(&mut self) -> Option<Box<UpstreamConnection>> {
         self.idle.take()
     }
 
     fn succeeded(&mut self) {
-        self.purpose = Purpose::Request;
+        self.purpose = AttemptPurpose::Request;
         if let Some(endpoint) = self.pool.endpoint(self.index) {
             endpoint.health.borrow_mut().succeeded();
         }
@@ -71,12 +75,12 @@ impl Slot {
 
     /// The endpoint could not be reached, or gave no valid answer in time.
     pub(super) fn failed(&mut self, cause: Cause) {
-        let purpose = std::mem::replace(&mut self.purpose, Purpose::Request);
+        let purpose = std::mem::replace(&mut self.purpose, AttemptPurpose::Request);
         let spec = self.pool.spec();
         let Some(endpoint) = self.pool.endpoint(self.index) else { return };
         let outcome = endpoint.health.borrow_mut().failed(purpose, spec.ejection, clock::instant());
-        if outcome == Outcome::Ejected {
-            self.pool.counters().ejections.up();
+        if outcome == HealthChange::Ejected {
+            self.pool.counters().ejections.increment();
             let authority = spec.endpoints.get(self.index).map_or("", |e| e.authority.as_str());
             let why = cause.as_str();
             tracing::warn!(upstream = %spec.name, endpoint = authority, why, "endpoint ejected");
@@ -84,46 +88,45 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for EndpointSlot {
     fn drop(&mut self) {
         let Some(endpoint) = self.pool.endpoint(self.index) else { return };
-        if self.purpose == Purpose::Probe {
+        if self.purpose == AttemptPurpose::Probe {
             endpoint.health.borrow_mut().abandon_probe();
         }
-        if let Some(ticket) = self.ticket.take() {
-            UpstreamPool::release(endpoint, ticket);
+        if let Some(quota_slot) = self.quota_slot.take() {
+            UpstreamPool::release(endpoint, quota_slot);
         }
-        if self.held == Held::Yes {
-            self.pool.close_one(endpoint);
+        if self.state == SlotState::Yes {
+            self.pool.count_closed(endpoint);
         }
     }
 }
 
 /// A connection in use. Dropping it closes the connection; only [`Lease::park`] keeps it.
 pub(super) struct Lease {
-    pub(super) connection: Box<Connection>,
-    pub(super) origin: Origin,
-    slot: Slot,
+    pub(super) connection: Box<UpstreamConnection>,
+    pub(super) origin: ConnectionOrigin,
+    slot: EndpointSlot,
 }
 
 impl Lease {
-    pub(super) const fn fresh(slot: Slot, connection: Box<Connection>) -> Self {
+    pub(super) const fn fresh(slot: EndpointSlot, connection: Box<UpstreamConnection>) -> Self {
         Self {
             connection,
-            origin: Origin::Fresh,
+            origin: ConnectionOrigin::Fresh,
             slot,
         }
     }
 
-    pub(super) const fn reused(slot: Slot, connection: Box<Connection>) -> Self {
+    pub(super) const fn reused(slot: EndpointSlot, connection: Box<UpstreamConnection>) -> Self {
         Self {
             connection,
-            origin: Origin::Reused,
+            origin: ConnectionOrigin::Reused,
             slot,
         }
     }
 
-    /// Index of its endpoint.
     pub(super) const fn endpoint(&self) -> usize {
         self.slot.index
     }
@@ -145,7 +148,7 @@ impl Lease {
     /// An idle connection turned out to be closed: that says nothing about the endpoint, but much
     /// about its other idle connections.
     pub(super) fn was_stale(&self) {
-        self.pool().counters().stale.up();
+        self.pool().counters().stale.increment();
         self.pool().drop_idle(self.slot.index);
     }
 
@@ -155,12 +158,61 @@ impl Lease {
         if slot.pool.spec().keep_alive == Duration::ZERO {
             return;
         }
-        slot.held = Held::Parked;
+        slot.state = SlotState::Parked;
         if let Some(endpoint) = slot.pool.endpoint(slot.index) {
-            if let Some(ticket) = slot.ticket.take() {
-                UpstreamPool::release(endpoint, ticket);
+            if let Some(quota_slot) = slot.quota_slot.take() {
+                UpstreamPool::release(endpoint, quota_slot);
             }
-            slot.pool.keep(endpoint, connection);
+            slot.pool.park_connection(endpoint, connection);
         }
+    }
+}
+
+/// An endpoint's connection after its 101. It goes on counting among its endpoint's connections; dropping
+/// it closes it, and nothing brings it back to the pool.
+pub struct Upgraded {
+    lease: Lease,
+}
+
+impl Upgraded {
+    pub(super) const fn new(lease: Lease) -> Self {
+        Self { lease }
+    }
+
+    /// Bytes received and not yet taken; at first what came behind the 101.
+    pub const fn input(&mut self) -> &mut BytesMut {
+        &mut self.lease.connection.input
+    }
+
+    /// Reads once into [`Self::input`]; 0 is the end.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.lease.connection.poll_read(cx)
+    }
+
+    /// Writes once.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.lease.connection.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// Brings out what was written.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lease.connection.poll_flush(cx)
+    }
+
+    /// Says that nothing more will be written.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lease.connection.poll_shutdown(cx)
     }
 }

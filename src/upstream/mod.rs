@@ -4,7 +4,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use self::holders::{Caller, Holder};
+use self::quota::{QuotaHolder, QuotaKey};
 use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
 use crate::decide::method::Method;
@@ -20,22 +20,21 @@ mod cause;
 mod connect;
 mod connection;
 mod counters;
-mod exchange;
+mod forward;
 mod health;
-pub mod holders;
 mod lease;
 mod pool;
-mod queue;
-mod receiving;
-mod sending;
+pub mod quota;
+mod request_writer;
+mod response_body;
 pub mod spec;
-mod upgraded;
+mod wait_queue;
 
 pub use self::cause::Cause;
-pub use counters::{Count, UpstreamCounters};
+pub use counters::UpstreamCounters;
+pub use lease::Upgraded;
 pub use pool::UpstreamPool;
-pub use receiving::UpstreamBody;
-pub use upgraded::Upgraded;
+pub use response_body::UpstreamBody;
 
 /// A request ready to be written to an endpoint.
 #[derive(Clone, Copy)]
@@ -44,8 +43,7 @@ pub struct Outgoing<'a> {
     pub now: Instant,
     /// Who it is from, for shares of the connections, and what its connection can be had back by; without,
     /// it counts against no share.
-    pub holder: Option<(Caller, &'a Rc<dyn Holder>)>,
-    /// Method.
+    pub holder: Option<(QuotaKey, &'a Rc<dyn QuotaHolder>)>,
     pub method: Method,
     /// Request-target in origin form, canonical.
     pub target: &'a [u8],
@@ -59,7 +57,6 @@ pub struct Outgoing<'a> {
     pub response_timeout: Duration,
     /// How long a body may stand still.
     pub idle_timeout: Duration,
-    /// Whether trailers pass.
     pub trailers: Trailers,
     /// The handshake a 101 must meet; without one every 101 is invalid. The head of a request with one
     /// holds its `Upgrade` already.
@@ -84,7 +81,7 @@ pub struct Forwarded<B> {
 
 /// The last of the attempts that gave no answer, for the access line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Trace {
+pub struct AttemptTrace {
     /// How many attempts were made.
     pub attempts: u32,
     /// Index of the endpoint that was tried last.
@@ -99,10 +96,9 @@ pub struct Unanswered {
     /// What the caller is told, as a denial.
     pub error: UpstreamError,
     /// What the access line tells.
-    pub trace: Trace,
+    pub trace: AttemptTrace,
 }
 
-/// Why no answer came.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No endpoint could be reached.
@@ -162,7 +158,7 @@ impl UpstreamPool {
     ) -> impl Future<Output = Result<Forwarded<B>, (Unanswered, B)>> + use<'p, B> {
         // The proof is all that is asked of it.
         let _ = permit;
-        attempt::forward(self, request, body)
+        forward::forward(self, request, body)
     }
 }
 

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::Cause;
-use super::balance::{Balance, Tried, View};
-use super::connect::{ConnectError, Resolver, connect};
-use super::connection::{Connection, Idleness};
+use super::balance::{EndpointLoad, LoadBalancer, TriedEndpoints};
+use super::connect::{ConnectError, HostResolver, connect};
+use super::connection::{Idleness, UpstreamConnection};
 use super::counters::UpstreamCounters;
-use super::health::{Health, Purpose};
-use super::holders::{Caller, Holder, Holders, Over, Shares, Ticket};
-use super::lease::{Lease, Slot};
-use super::queue::Queue;
+use super::health::{AttemptPurpose, EndpointHealth};
+use super::lease::{EndpointSlot, Lease};
+use super::quota::{CallerQuota, ExceededQuota, QuotaHolder, QuotaKey, QuotaShares, QuotaSlot};
 use super::spec::UpstreamSpec;
+use super::wait_queue::WaitQueue;
 use crate::base::clock;
 use crate::wire::head::ResponseHead;
 
@@ -33,40 +33,40 @@ const MAX_SPARE_HEADS: usize = 8;
 pub struct UpstreamPool {
     spec: Arc<UpstreamSpec>,
     counters: Arc<UpstreamCounters>,
-    endpoints: Vec<Endpoint>,
-    balance: Balance,
-    resolver: Resolver,
-    queue: Queue,
+    endpoints: Vec<PoolEndpoint>,
+    balance: LoadBalancer,
+    resolver: HostResolver,
+    wait_queue: WaitQueue,
     /// Heads given back by [`UpstreamPool::recycle`].
     heads: RefCell<Vec<ResponseHead>>,
 }
 
 /// Whom a connection is for.
 #[derive(Clone, Copy)]
-pub(super) struct For<'a> {
-    pub(super) caller: Caller,
-    pub(super) holder: &'a Rc<dyn Holder>,
+pub(super) struct RequestOwner<'a> {
+    pub(super) key: QuotaKey,
+    pub(super) holder: &'a Rc<dyn QuotaHolder>,
 }
 
 /// One address and what this worker has to it.
-pub(super) struct Endpoint {
+pub(super) struct PoolEndpoint {
     /// Newest last: the one used last is the least likely to be closed by the other side.
     idle: RefCell<Vec<Idle>>,
     /// Connections, being made, in use or idle.
     open: Cell<usize>,
-    pub(super) health: RefCell<Health>,
+    pub(super) health: RefCell<EndpointHealth>,
     /// Whom the connections in use are for.
-    holders: Holders,
+    quota: CallerQuota,
 }
 
 struct Idle {
-    connection: Box<Connection>,
+    connection: Box<UpstreamConnection>,
     since: Instant,
 }
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum CheckoutError {
     /// This endpoint could not be reached, for this reason.
     Unreachable(usize, Cause),
     /// All connections stayed in use, too many requests wait already, or this process has no descriptor left.
@@ -76,20 +76,20 @@ pub(super) enum Refused {
 impl UpstreamPool {
     /// No connection is made yet. Of each endpoint's connections a caller has at most these shares.
     #[must_use]
-    pub fn new(spec: Arc<UpstreamSpec>, counters: Arc<UpstreamCounters>, shares: Shares) -> Rc<Self> {
-        let endpoint = || Endpoint {
+    pub fn new(spec: Arc<UpstreamSpec>, counters: Arc<UpstreamCounters>, shares: QuotaShares) -> Rc<Self> {
+        let endpoint = || PoolEndpoint {
             idle: RefCell::default(),
             open: Cell::new(0),
             health: RefCell::default(),
-            holders: Holders::new(spec.max_connections, shares),
+            quota: CallerQuota::new(spec.max_connections, shares),
         };
         Rc::new(Self {
             endpoints: spec.endpoints.iter().map(|_| endpoint()).collect(),
             spec,
             counters,
-            balance: Balance::new(),
-            resolver: Resolver::default(),
-            queue: Queue::default(),
+            balance: LoadBalancer::new(),
+            resolver: HostResolver::default(),
+            wait_queue: WaitQueue::default(),
             heads: RefCell::default(),
         })
     }
@@ -100,7 +100,6 @@ impl UpstreamPool {
         &self.spec
     }
 
-    /// Its counters.
     #[must_use]
     pub const fn counters(&self) -> &Arc<UpstreamCounters> {
         &self.counters
@@ -113,17 +112,10 @@ impl UpstreamPool {
         for endpoint in &self.endpoints {
             let mut idle = endpoint.idle.borrow_mut();
             let before = idle.len();
-            idle.retain_mut(|idle| !self.is_over(idle, now) && idle.connection.idleness() == Idleness::Quiet);
+            idle.retain_mut(|idle| !self.has_expired(idle, now) && idle.connection.idleness() == Idleness::Quiet);
             for _ in idle.len()..before {
-                self.forget(endpoint);
+                self.forget_idle(endpoint);
             }
-        }
-    }
-
-    /// Closes every idle connection, as after a reload that replaced this pool.
-    pub fn close_idle(&self) {
-        for index in 0..self.endpoints.len() {
-            self.drop_idle(index);
         }
     }
 
@@ -135,22 +127,27 @@ impl UpstreamPool {
         }
     }
 
-    pub(super) fn spare_head(&self) -> ResponseHead {
+    pub(super) fn take_spare_head(&self) -> ResponseHead {
         self.heads.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Gives an idle connection to one of the endpoints that were not tried yet, without a wait. What
     /// it got as far as is what [`Self::checkout`] goes on with.
-    pub(super) fn checkout_idle(self: &Rc<Self>, tried: Tried, whom: Option<For<'_>>, now: Instant) -> Result<Lease, Option<Slot>> {
+    pub(super) fn checkout_idle(
+        self: &Rc<Self>,
+        tried: TriedEndpoints,
+        owner: Option<RequestOwner<'_>>,
+        now: Instant,
+    ) -> Result<Lease, Option<EndpointSlot>> {
         // Those who wait are called as soon as there is room for them: whoever was not has no claim to it.
-        if self.queue.has_called() {
+        if self.wait_queue.has_notified() {
             return Err(None);
         }
-        let mut slot = self.claim(tried, whom, now).ok_or(None)?;
+        let mut slot = self.claim_slot(tried, owner, now).ok_or(None)?;
         match slot.take_idle() {
             Some(connection) => {
-                self.counters.attempts.up();
-                self.counters.reuses.up();
+                self.counters.attempts.increment();
+                self.counters.reuses.increment();
                 Ok(Lease::reused(slot, connection))
             }
             None => Err(Some(slot)),
@@ -162,123 +159,127 @@ impl UpstreamPool {
     /// the queue.
     ///
     /// # Errors
-    /// [`Refused`], after the connect deadline at the latest.
+    /// [`CheckoutError`], after the connect deadline at the latest.
     pub(super) async fn checkout(
         self: &Rc<Self>,
-        slot: Option<Slot>,
-        tried: Tried,
-        whom: Option<For<'_>>,
+        slot: Option<EndpointSlot>,
+        tried: TriedEndpoints,
+        owner: Option<RequestOwner<'_>>,
         now: Instant,
-    ) -> Result<Lease, Refused> {
+    ) -> Result<Lease, CheckoutError> {
         match slot {
-            Some(slot) => self.equip(slot, now).await,
+            Some(slot) => self.connect_slot(slot, now).await,
             None => {
-                let slot = self.wait(tried, whom, now).await?;
-                self.equip(slot, clock::instant()).await
+                let slot = self.wait(tried, owner, now).await?;
+                self.connect_slot(slot, clock::instant()).await
             }
         }
     }
 
     /// Takes a place at an endpoint, if one has room for this caller.
-    fn claim(self: &Rc<Self>, tried: Tried, whom: Option<For<'_>>, now: Instant) -> Option<Slot> {
-        let caller = whom.map(|whom| whom.caller);
+    fn claim_slot(self: &Rc<Self>, tried: TriedEndpoints, owner: Option<RequestOwner<'_>>, now: Instant) -> Option<EndpointSlot> {
+        let key = owner.map(|owner| owner.key);
         let (index, purpose) = self
             .balance
-            .choose(self.endpoints.len(), tried, now, |index| self.view(index, caller, now))?;
+            .choose(self.endpoints.len(), tried, now, |index| self.load_of(index, key, now))?;
         let endpoint = self.endpoints.get(index)?;
-        if purpose == Purpose::Probe {
+        if purpose == AttemptPurpose::Probe {
             endpoint.health.borrow_mut().begin_probe();
         }
         // An idle connection keeps its place; otherwise one is taken for the connection to be made.
         let idle = self.take_idle(endpoint, now);
         if idle.is_none() {
             endpoint.open.set(endpoint.open.get() + 1);
-            self.counters.open.up();
+            self.counters.open.increment();
         }
-        let ticket = whom.map(|whom| endpoint.holders.enter(whom.caller, whom.holder));
-        Some(Slot::new(Rc::clone(self), (index, ticket), purpose, idle))
+        let quota_slot = owner.map(|owner| endpoint.quota.acquire(owner.key, owner.holder));
+        Some(EndpointSlot::new(Rc::clone(self), (index, quota_slot), purpose, idle))
     }
 
-    fn view(&self, index: usize, caller: Option<Caller>, now: Instant) -> View {
+    fn load_of(&self, index: usize, key: Option<QuotaKey>, now: Instant) -> EndpointLoad {
         let Some(endpoint) = self.endpoints.get(index) else {
-            return View::NOBODY;
+            return EndpointLoad::ABSENT;
         };
         let (open, idle) = (endpoint.open.get(), endpoint.idle.borrow().len());
-        let has_room =
-            (idle > 0 || open < self.spec.max_connections) && caller.is_none_or(|caller| endpoint.holders.over(caller).is_none());
-        View {
-            standing: endpoint.health.borrow().standing(now),
+        let has_room = (idle > 0 || open < self.spec.max_connections) && key.is_none_or(|key| endpoint.quota.exceeded(key).is_none());
+        EndpointLoad {
+            state: endpoint.health.borrow().state(now),
             load: has_room.then(|| open.saturating_sub(idle)),
         }
     }
 
     /// Waits until an endpoint has room, in the order of arrival. Whoever stalls makes room.
-    async fn wait(self: &Rc<Self>, tried: Tried, whom: Option<For<'_>>, now: Instant) -> Result<Slot, Refused> {
-        let caller = whom.map(|whom| whom.caller);
-        let over = caller.and_then(|caller| self.over(caller));
+    async fn wait(
+        self: &Rc<Self>,
+        tried: TriedEndpoints,
+        owner: Option<RequestOwner<'_>>,
+        now: Instant,
+    ) -> Result<EndpointSlot, CheckoutError> {
+        let key = owner.map(|owner| owner.key);
+        let exceeded = key.and_then(|key| self.exceeded(key));
         let deadline = now + self.spec.connect_timeout;
-        let look_again = if over.is_some() { LOOK_AGAIN_OVER } else { LOOK_AGAIN };
+        let look_again = if exceeded.is_some() { LOOK_AGAIN_OVER } else { LOOK_AGAIN };
         // Dropped after the place in the queue.
-        let _calls_the_next = CallNext(self);
-        let held = caller.map_or(0, |caller| self.endpoints.iter().map(|e| e.holders.held_by_address(caller)).sum());
-        let Some(waiting) = self.queue.join(caller, held, over) else {
-            self.counters.busy.up();
-            return Err(Refused::Busy(Cause::NoFreeConnection));
+        let _calls_the_next = WakeNextOnDrop(self);
+        let held = key.map_or(0, |key| self.endpoints.iter().map(|e| e.quota.held_by_address(key)).sum());
+        let Some(waiting) = self.wait_queue.join(key, held, exceeded) else {
+            self.counters.busy.increment();
+            return Err(CheckoutError::Busy(Cause::NoFreeConnection));
         };
         loop {
             let now = clock::instant();
-            if let Some(caller) = caller {
-                self.displace(caller, now);
+            if let Some(key) = key {
+                self.displace_stalled(key, now);
             }
             let pause = deadline.min(now + look_again);
-            let called = timeout_at(pause.into(), waiting.called()).await.is_ok();
+            let notified = timeout_at(pause.into(), waiting.notified()).await.is_ok();
             let now = clock::instant();
             // Nobody is called when an ejected endpoint's time is over, so whoever waits looks by itself.
-            let may_try = called || !self.queue.has_called();
-            if may_try && let Some(slot) = self.claim(tried, whom, now) {
+            let may_try = notified || !self.wait_queue.has_notified();
+            if may_try && let Some(slot) = self.claim_slot(tried, owner, now) {
                 drop(waiting);
                 return Ok(slot);
             }
-            waiting.answer_call();
+            waiting.acknowledge();
             if now >= deadline {
-                self.counters.busy.up();
-                return Err(Refused::Busy(Cause::NoFreeConnection));
+                self.counters.busy.increment();
+                return Err(CheckoutError::Busy(Cause::NoFreeConnection));
             }
         }
     }
 
     /// The share that keeps this caller from every endpoint that has room for others.
-    fn over(&self, caller: Caller) -> Option<Over> {
-        self.endpoints.iter().find_map(|endpoint| endpoint.holders.over(caller))
+    fn exceeded(&self, key: QuotaKey) -> Option<ExceededQuota> {
+        self.endpoints.iter().find_map(|endpoint| endpoint.quota.exceeded(key))
     }
 
     /// Ends the exchange whose client has taken nothing for longest, so that this caller gets its connection.
-    fn displace(&self, caller: Caller, now: Instant) {
+    fn displace_stalled(&self, key: QuotaKey, now: Instant) {
         let stalled = self
             .endpoints
             .iter()
-            .filter_map(|endpoint| endpoint.holders.longest_stalled(caller, now));
+            .filter_map(|endpoint| endpoint.quota.longest_stalled(key, now));
         if let Some((_, holder)) = stalled.min_by_key(|(since, _)| *since) {
-            self.counters.displaced.up();
+            self.counters.displaced.increment();
             holder.displace();
         }
     }
 
     /// Makes the slot's connection, unless it came with an idle one.
-    async fn equip(&self, mut slot: Slot, now: Instant) -> Result<Lease, Refused> {
-        self.counters.attempts.up();
+    async fn connect_slot(&self, mut slot: EndpointSlot, now: Instant) -> Result<Lease, CheckoutError> {
+        self.counters.attempts.increment();
         if let Some(connection) = slot.take_idle() {
-            self.counters.reuses.up();
+            self.counters.reuses.increment();
             return Ok(Lease::reused(slot, connection));
         }
         let index = slot.index();
         let Some(endpoint) = self.spec.endpoints.get(index) else {
-            return Err(Refused::Unreachable(index, Cause::ConnectFailed));
+            return Err(CheckoutError::Unreachable(index, Cause::ConnectFailed));
         };
         let deadline = now + self.spec.connect_timeout;
         match connect(endpoint, self.spec.tls.as_ref(), &self.resolver, deadline).await {
             Ok(connection) => {
-                self.counters.connects.up();
+                self.counters.connects.increment();
                 Ok(Lease::fresh(slot, connection))
             }
             // Nothing about the endpoint: this process has no descriptor left.
@@ -287,14 +288,14 @@ impl UpstreamPool {
                 error,
             }) => {
                 tracing::warn!(upstream = %self.spec.name, %error, "no descriptor is left for a connection");
-                self.counters.busy.up();
-                Err(Refused::Busy(cause))
+                self.counters.busy.increment();
+                Err(CheckoutError::Busy(cause))
             }
             Err(ConnectError { cause, error }) => {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %endpoint.authority, %error, "connect failed");
-                self.counters.connect_failures.up();
+                self.counters.connect_failures.increment();
                 slot.failed(cause);
-                Err(Refused::Unreachable(index, cause))
+                Err(CheckoutError::Unreachable(index, cause))
             }
         }
     }
@@ -307,63 +308,63 @@ impl UpstreamPool {
     }
 
     /// The newest idle connection that still lives; dead ones met on the way are closed.
-    fn take_idle(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Connection>> {
+    fn take_idle(&self, endpoint: &PoolEndpoint, now: Instant) -> Option<Box<UpstreamConnection>> {
         loop {
             let mut idle = endpoint.idle.borrow_mut().pop()?;
-            if !self.is_over(&idle, now) {
+            if !self.has_expired(&idle, now) {
                 if idle.connection.idleness() == Idleness::Quiet {
-                    self.counters.idle.down();
+                    self.counters.idle.decrement();
                     return Some(idle.connection);
                 }
-                self.counters.stale.up();
+                self.counters.stale.increment();
             }
-            self.forget(endpoint);
+            self.forget_idle(endpoint);
         }
     }
 
-    fn is_over(&self, idle: &Idle, now: Instant) -> bool {
+    fn has_expired(&self, idle: &Idle, now: Instant) -> bool {
         now.saturating_duration_since(idle.since) >= self.spec.keep_alive
     }
 
     /// Counts an idle connection out that has just been taken off the list to be closed.
-    fn forget(&self, endpoint: &Endpoint) {
-        self.counters.idle.down();
-        self.close_one(endpoint);
+    fn forget_idle(&self, endpoint: &PoolEndpoint) {
+        self.counters.idle.decrement();
+        self.count_closed(endpoint);
     }
 
     /// A connection of this endpoint has been closed.
-    pub(super) fn close_one(&self, endpoint: &Endpoint) {
+    pub(super) fn count_closed(&self, endpoint: &PoolEndpoint) {
         endpoint.open.set(endpoint.open.get().saturating_sub(1));
-        self.counters.open.down();
-        self.call_next();
+        self.counters.open.decrement();
+        self.wake_next();
     }
 
     /// Whoever had a connection of this endpoint has it no more.
-    pub(super) fn release(endpoint: &Endpoint, ticket: Ticket) {
-        endpoint.holders.leave(ticket);
+    pub(super) fn release(endpoint: &PoolEndpoint, quota_slot: QuotaSlot) {
+        endpoint.quota.release(quota_slot);
     }
 
     /// Keeps a connection whose last exchange is over and clean.
-    pub(super) fn keep(&self, endpoint: &Endpoint, mut connection: Box<Connection>) {
+    pub(super) fn park_connection(&self, endpoint: &PoolEndpoint, mut connection: Box<UpstreamConnection>) {
         connection.shrink();
-        self.counters.idle.up();
+        self.counters.idle.increment();
         let since = clock::instant();
         endpoint.idle.borrow_mut().push(Idle { connection, since });
-        self.call_next();
+        self.wake_next();
     }
 
-    pub(super) fn endpoint(&self, index: usize) -> Option<&Endpoint> {
+    pub(super) fn endpoint(&self, index: usize) -> Option<&PoolEndpoint> {
         self.endpoints.get(index)
     }
 
     /// Calls the first of those who wait for whom there is room now.
-    fn call_next(&self) {
-        if self.queue.is_empty() {
+    fn wake_next(&self) {
+        if self.wait_queue.is_empty() {
             return;
         }
         let now = clock::instant();
-        self.queue
-            .call(|caller| (0..self.endpoints.len()).any(|index| self.view(index, caller, now).load.is_some()));
+        self.wait_queue
+            .notify_first(|key| (0..self.endpoints.len()).any(|index| self.load_of(index, key, now).load.is_some()));
     }
 
     /// Closes the idle connections of an endpoint that has just closed one of them on us: a service
@@ -372,17 +373,17 @@ impl UpstreamPool {
         if let Some(endpoint) = self.endpoints.get(index) {
             let idle = std::mem::take(&mut *endpoint.idle.borrow_mut());
             for _ in idle {
-                self.forget(endpoint);
+                self.forget_idle(endpoint);
             }
         }
     }
 }
 
 /// Calls the next of those who wait when one of them goes.
-struct CallNext<'a>(&'a UpstreamPool);
+struct WakeNextOnDrop<'a>(&'a UpstreamPool);
 
-impl Drop for CallNext<'_> {
+impl Drop for WakeNextOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.call_next();
+        self.0.wake_next();
     }
 }

@@ -10,9 +10,7 @@ use crate::wire::head::ResponseLimits;
 /// A named service behind the gateway.
 #[derive(Debug, Clone)]
 pub struct UpstreamSpec {
-    /// Its name.
     pub name: Arc<str>,
-    /// Its addresses; never empty.
     pub endpoints: Vec<EndpointSpec>,
     /// Deadline for connecting, TLS included (default 2 s: an endpoint that needs longer is ill).
     pub connect_timeout: Duration,
@@ -24,7 +22,6 @@ pub struct UpstreamSpec {
     pub host: HostHeader,
     /// How large the head of an answer may be (`response_head`, `response_fields`).
     pub answers: ResponseLimits,
-    /// Passive ejection.
     pub ejection: Ejection,
     /// TLS towards the endpoints; `None` = plain.
     pub tls: Option<Arc<rustls::ClientConfig>>,
@@ -56,7 +53,6 @@ impl UpstreamSpec {
 pub struct EndpointSpec {
     /// Host name or IP literal (without brackets).
     pub host: String,
-    /// Port.
     pub port: u16,
     /// `host[:port]` as a `Host` field would carry it.
     pub authority: String,
@@ -69,9 +65,7 @@ pub struct EndpointSpec {
 pub enum HostHeader {
     /// What the client asked for.
     Client,
-    /// The endpoint's own authority.
     Endpoint,
-    /// A fixed value.
     Fixed(String),
 }
 

@@ -49,14 +49,17 @@ pub trait RequestBody: BodySource {
     fn limit(&mut self, max: u64);
 }
 
-/// The body that is not there.
+/// An empty body, for tests.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoBody;
 
+#[cfg(test)]
 impl RequestBody for NoBody {
     fn limit(&mut self, _: u64) {}
 }
 
+#[cfg(test)]
 impl BodySource for NoBody {
     fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
         Poll::Ready(None)

@@ -15,12 +15,10 @@ const MAX_EXTENSION: u32 = 256;
 const MAX_EXTENSIONS: u32 = 16 * 1024;
 /// Largest trailer section in bytes: half a head is plenty for checksums and a gRPC status.
 const MAX_TRAILERS: usize = 8 * 1024;
-/// Most trailer fields.
 const MAX_TRAILER_FIELDS: usize = 32;
 /// Most hexadecimal digits of a chunk size: 16 fill 64 bits exactly, so no sum can overflow.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// What decoding gave.
 #[derive(Debug)]
 pub enum Decoded {
     /// Some bytes of the body, never empty, not copied.
@@ -38,11 +36,9 @@ pub enum Decoded {
 pub enum BodyDecoder {
     /// This many bytes are still to come.
     Length(u64),
-    /// Chunks.
     Chunked(ChunkDecoder),
     /// Whatever comes until the connection closes.
     UntilClose,
-    /// Nothing more.
     Done,
 }
 
@@ -109,29 +105,37 @@ impl BodyDecoder {
 /// Reads chunks. CRLF only, plain hexadecimal sizes, extensions dropped, trailers bounded.
 #[derive(Debug, Default)]
 pub struct ChunkDecoder {
-    state: State,
+    state: ChunkState,
     extensions: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum ChunkState {
     /// In the digits of a size.
-    Size { value: u64, digits: u8 },
+    Size {
+        value: u64,
+        digits: u8,
+    },
     /// Behind the `;` of a size line; so many bytes of it were seen.
-    Extension { value: u64, seen: u32 },
+    Extension {
+        value: u64,
+        seen: u32,
+    },
     /// Before the LF of a size line.
-    SizeEnd { value: u64 },
-    /// In the data.
-    Data { left: u64 },
+    SizeEnd {
+        value: u64,
+    },
+    Data {
+        left: u64,
+    },
     /// Before the CR behind the data.
     DataCr,
     /// Before the LF behind the data.
     DataLf,
-    /// Behind the last chunk.
     Trailers,
 }
 
-impl Default for State {
+impl Default for ChunkState {
     fn default() -> Self {
         Self::Size { value: 0, digits: 0 }
     }
@@ -141,14 +145,14 @@ impl ChunkDecoder {
     fn decode(&mut self, buf: &mut BytesMut) -> Result<Decoded, BodyError> {
         loop {
             match &mut self.state {
-                State::Trailers => return decode_trailers(buf),
-                State::Data { left } => {
+                ChunkState::Trailers => return decode_trailers(buf),
+                ChunkState::Data { left } => {
                     if buf.is_empty() {
                         return Ok(Decoded::NeedMore);
                     }
                     let data = take(left, buf);
                     if *left == 0 {
-                        self.state = State::DataCr;
+                        self.state = ChunkState::DataCr;
                     }
                     return Ok(Decoded::Data(data));
                 }
@@ -163,27 +167,27 @@ impl ChunkDecoder {
     }
 
     /// One byte outside data and trailers.
-    fn step(&mut self, byte: u8) -> Result<State, BodyError> {
+    fn step(&mut self, byte: u8) -> Result<ChunkState, BodyError> {
         Ok(match (self.state, byte) {
-            (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() && digits < MAX_SIZE_DIGITS => State::Size {
+            (ChunkState::Size { value, digits }, _) if byte.is_ascii_hexdigit() && digits < MAX_SIZE_DIGITS => ChunkState::Size {
                 value: (value << 4) | u64::from(hex_value(byte)),
                 digits: digits + 1,
             },
-            (State::Size { value, digits: 1.. }, b'\r') => State::SizeEnd { value },
-            (State::Size { value, digits: 1.. }, b';') => State::Extension { value, seen: 0 },
-            (State::Extension { value, .. }, b'\r') => State::SizeEnd { value },
+            (ChunkState::Size { value, digits: 1.. }, b'\r') => ChunkState::SizeEnd { value },
+            (ChunkState::Size { value, digits: 1.. }, b';') => ChunkState::Extension { value, seen: 0 },
+            (ChunkState::Extension { value, .. }, b'\r') => ChunkState::SizeEnd { value },
             // A bare LF in an extension ends the line for some readers and not for others (the
             // TERM.EXT and EXT.TERM smuggling classes), so every control character but the tab ends here.
-            (State::Extension { value, seen }, b'\t' | b' '..=b'~' | 0x80..)
+            (ChunkState::Extension { value, seen }, b'\t' | b' '..=b'~' | 0x80..)
                 if seen < MAX_EXTENSION && self.extensions < MAX_EXTENSIONS =>
             {
                 self.extensions += 1;
-                State::Extension { value, seen: seen + 1 }
+                ChunkState::Extension { value, seen: seen + 1 }
             }
-            (State::SizeEnd { value: 0 }, b'\n') => State::Trailers,
-            (State::SizeEnd { value }, b'\n') => State::Data { left: value },
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::default(),
+            (ChunkState::SizeEnd { value: 0 }, b'\n') => ChunkState::Trailers,
+            (ChunkState::SizeEnd { value }, b'\n') => ChunkState::Data { left: value },
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::default(),
             _ => return Err(BodyError::Framing),
         })
     }

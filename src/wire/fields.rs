@@ -10,23 +10,21 @@ pub const MAX_FIELDS: usize = 100;
 #[derive(Clone, Default)]
 pub struct Fields {
     bytes: Vec<u8>,
-    spans: Vec<Span>,
+    spans: Vec<FieldSpan>,
     text: usize,
 }
 
 /// Where one field lies in the buffer.
 #[derive(Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct FieldSpan {
     pub(super) name_start: u32,
     pub(super) name_len: u32,
     pub(super) value_start: u32,
     pub(super) value_len: u32,
 }
 
-/// One field.
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
-    /// The name as received.
     pub name: &'a [u8],
     /// The value without surrounding white space.
     pub value: &'a [u8],
@@ -69,7 +67,7 @@ impl Fields {
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
         self.text += name.len() + value.len();
-        self.spans.push(Span {
+        self.spans.push(FieldSpan {
             name_start,
             name_len,
             value_start: name_start + name_len,
@@ -85,7 +83,7 @@ impl Fields {
     }
 
     /// Adds a field of the block. A span outside the block reads as empty.
-    pub(super) fn push_span(&mut self, span: Span) {
+    pub(super) fn push_span(&mut self, span: FieldSpan) {
         self.text += span.name_len as usize + span.value_len as usize;
         self.spans.push(span);
     }
@@ -103,19 +101,12 @@ impl Fields {
         self.spans = spans;
     }
 
-    /// Makes room for this many more fields and bytes of names and values, in one step each.
-    pub fn reserve(&mut self, fields: usize, bytes: usize) {
-        self.spans.reserve(fields);
-        self.bytes.reserve(bytes);
-    }
-
     /// How many fields there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
@@ -127,7 +118,6 @@ impl Fields {
         self.text
     }
 
-    /// The fields in order.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'_>> + Clone {
         self.spans.iter().map(|span| self.field(*span))
@@ -150,7 +140,7 @@ impl Fields {
         })
     }
 
-    fn field(&self, span: Span) -> Field<'_> {
+    fn field(&self, span: FieldSpan) -> Field<'_> {
         let slice = |start: u32, len: u32| {
             let start = start as usize;
             self.bytes.get(start..start + len as usize).unwrap_or_default()

@@ -9,7 +9,6 @@ const MAX_LENGTH_DIGITS: usize = 19;
 /// The length of a body as its head declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// No body.
     None,
     /// Exactly this many bytes (may be 0 when declared so).
     Length(u64),
@@ -22,7 +21,6 @@ pub enum Framing {
 /// Why framing is refused. Never repaired: two readings of one message are how requests are smuggled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingError {
-    /// Broken, doubled or contradictory.
     #[error("the message framing is malformed or ambiguous")]
     Malformed,
     /// A well-formed transfer coding that is not spoken here.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use httparse::{Error, Header, Status};
 use memchr::memmem;
 
-use super::fields::{Fields, MAX_FIELDS, Span};
+use super::fields::{FieldSpan, Fields, MAX_FIELDS};
 use super::framing::{Declared, Framing, FramingError, Speaker, is_token};
 use crate::base::denial::Denial;
 
@@ -16,7 +16,6 @@ pub const MAX_HEAD: usize = 32 * 1024;
 /// Largest single field, name and value together: the largest token that is accepted has 16 KiB, and 1 KiB is left for
 /// its scheme and the field's name.
 pub const MAX_FIELD: usize = 17 * 1024;
-/// Longest request-target.
 pub const MAX_TARGET: usize = 8 * 1024;
 /// Longest method token; the longest registered one (`UPDATEREDIRECTREF`) has 17 characters.
 pub const MAX_METHOD: usize = 24;
@@ -67,7 +66,7 @@ pub enum Version {
 /// How far a head has arrived.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum ParseStatus {
     /// Not to its end; parse again with more bytes.
     Partial,
     /// Wholly; it took this many bytes of the buffer, the body begins there.
@@ -83,9 +82,7 @@ pub struct RequestHead {
     pub target: Vec<u8>,
     /// HTTP/2 `:authority`, if it was sent.
     pub authority: Option<Vec<u8>>,
-    /// HTTP version.
     pub version: Version,
-    /// The fields.
     pub fields: Fields,
     /// How long the body is.
     pub framing: Framing,
@@ -118,15 +115,15 @@ impl RequestHead {
     /// [`Denial::MalformedRequest`] (bare LF or CR, leading white space, folding, NUL, no colon, …),
     /// [`Denial::UnsupportedVersion`], [`Denial::TargetTooLong`], [`Denial::HeadTooLarge`],
     /// [`Denial::MalformedFraming`], [`Denial::UnsupportedCoding`]. The limits hold for a partial head too.
-    pub fn parse(&mut self, buf: &[u8]) -> Result<Progress, Denial> {
+    pub fn parse(&mut self, buf: &[u8]) -> Result<ParseStatus, Denial> {
         match buf.first() {
-            None => return Ok(Progress::Partial),
+            None => return Ok(ParseStatus::Partial),
             Some(b) if !is_token(*b) => return Err(Denial::MalformedRequest),
             Some(_) => {}
         }
         let window = buf.get(..MAX_HEAD).unwrap_or(buf);
         let Some(end) = HEAD_END.find(window) else {
-            return refuse_hopeless(window, buf.len()).map(|()| Progress::Partial);
+            return refuse_hopeless(window, buf.len()).map(|()| ParseStatus::Partial);
         };
         let head = window.get(..end + 4).unwrap_or(window);
         self.read(head).map_err(|denial| {
@@ -136,10 +133,9 @@ impl RequestHead {
                 too_long(head).unwrap_or(denial)
             }
         })?;
-        Ok(Progress::Complete(head.len()))
+        Ok(ParseStatus::Complete(head.len()))
     }
 
-    /// Reads a whole head.
     fn read(&mut self, head: &[u8]) -> Result<(), Denial> {
         let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut []);
@@ -160,8 +156,8 @@ impl RequestHead {
             return Err(Denial::TargetTooLong);
         }
         load_fields(&mut self.fields, head, request.headers, MAX_FIELD).map_err(|fault| match fault {
-            Fault::BareLineFeed => Denial::MalformedRequest,
-            Fault::FieldTooLarge => Denial::HeadTooLarge,
+            FieldFault::BareLineFeed => Denial::MalformedRequest,
+            FieldFault::FieldTooLarge => Denial::HeadTooLarge,
         })?;
         self.method.clear();
         self.method.extend_from_slice(method.as_bytes());
@@ -259,25 +255,25 @@ fn names_other_version(head: &[u8]) -> bool {
 
 /// Why the fields of a tokenised head are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum FieldFault {
     BareLineFeed,
     FieldTooLarge,
 }
 
 /// Copies the head once and notes where its fields are.
-fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>], largest: usize) -> Result<(), Fault> {
+fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>], largest: usize) -> Result<(), FieldFault> {
     fields.load_block(head);
     let base = head.as_ptr().addr();
     for header in headers {
         if header.name.len() + header.value.len() > largest {
-            return Err(Fault::FieldTooLarge);
+            return Err(FieldFault::FieldTooLarge);
         }
         // Both are slices of `head`, so the differences are offsets into it.
         let name_start = header.name.as_ptr().addr().wrapping_sub(base);
         let value_start = header.value.as_ptr().addr().wrapping_sub(base);
         let after = head.get(value_start + header.value.len()..).unwrap_or_default();
         if after.iter().find(|b| !matches!(b, b' ' | b'\t')) != Some(&b'\r') {
-            return Err(Fault::BareLineFeed);
+            return Err(FieldFault::BareLineFeed);
         }
         let (Ok(name_start), Ok(name_len), Ok(value_start), Ok(value_len)) = (
             u32::try_from(name_start),
@@ -285,9 +281,9 @@ fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>], largest
             u32::try_from(value_start),
             u32::try_from(header.value.len()),
         ) else {
-            return Err(Fault::FieldTooLarge);
+            return Err(FieldFault::FieldTooLarge);
         };
-        fields.push_span(Span {
+        fields.push_span(FieldSpan {
             name_start,
             name_len,
             value_start,
@@ -297,12 +293,10 @@ fn load_fields(fields: &mut Fields, head: &[u8], headers: &[Header<'_>], largest
     Ok(())
 }
 
-/// A response head.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
     /// Status code, 100 to 599 when received.
     pub status: u16,
-    /// The fields.
     pub fields: Fields,
     /// Whether the upstream lets the connection carry another request. Meaningless on answers of ours.
     pub keep_alive: bool,
@@ -337,19 +331,19 @@ pub enum ResponseError {
 
 /// What was asked, as far as it decides whether the answer has a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum RequestKind {
     /// `HEAD`: the answer has no body, whatever its head declares.
     Head,
-    /// Any other method.
     Other,
 }
 
 impl ResponseHead {
-    /// [`Self::parse_within`] with the default limits.
+    /// Calls [`Self::parse_within`] with the default limits.
     ///
     /// # Errors
     /// As [`Self::parse_within`].
-    pub fn parse(&mut self, buf: &[u8]) -> Result<Progress, ResponseError> {
+    #[cfg(any(test, feature = "internals"))]
+    pub fn parse(&mut self, buf: &[u8]) -> Result<ParseStatus, ResponseError> {
         self.parse_within(buf, ResponseLimits::default())
     }
 
@@ -359,7 +353,7 @@ impl ResponseHead {
     ///
     /// # Errors
     /// [`ResponseError::Malformed`] and [`ResponseError::TooLarge`], for a partial head too.
-    pub fn parse_within(&mut self, buf: &[u8], limits: ResponseLimits) -> Result<Progress, ResponseError> {
+    pub fn parse_within(&mut self, buf: &[u8], limits: ResponseLimits) -> Result<ParseStatus, ResponseError> {
         if buf.first().is_some_and(|b| *b != b'H') {
             return Err(ResponseError::Malformed);
         }
@@ -372,7 +366,7 @@ impl ResponseHead {
             return if bare_line_feed {
                 Err(ResponseError::Malformed)
             } else {
-                Ok(Progress::Partial)
+                Ok(ParseStatus::Partial)
             };
         };
         let head = window.get(..end + 4).unwrap_or(window);
@@ -384,7 +378,7 @@ impl ResponseHead {
         if self.fields.len() > limits.fields {
             return Err(ResponseError::TooLarge);
         }
-        Ok(Progress::Complete(head.len()))
+        Ok(ParseStatus::Complete(head.len()))
     }
 
     fn read<const MOST: usize>(&mut self, head: &[u8]) -> Result<(), ResponseError> {
@@ -405,8 +399,8 @@ impl ResponseHead {
             return Err(ResponseError::Malformed);
         }
         load_fields(&mut self.fields, head, response.headers, head.len()).map_err(|fault| match fault {
-            Fault::BareLineFeed => ResponseError::Malformed,
-            Fault::FieldTooLarge => ResponseError::TooLarge,
+            FieldFault::BareLineFeed => ResponseError::Malformed,
+            FieldFault::FieldTooLarge => ResponseError::TooLarge,
         })?;
         self.status = code;
         let version = if version == 0 { Version::Http10 } else { Version::Http11 };
@@ -421,9 +415,9 @@ impl ResponseHead {
 
     /// How the body of this answer is framed (RFC 9112, section 6.3).
     #[must_use]
-    pub const fn framing(&self, asked: Asked) -> Framing {
-        match (asked, self.status) {
-            (Asked::Head, _) | (_, ..200 | 204 | 304) => Framing::None,
+    pub const fn framing(&self, request: RequestKind) -> Framing {
+        match (request, self.status) {
+            (RequestKind::Head, _) | (_, ..200 | 204 | 304) => Framing::None,
             _ => self.declared,
         }
     }

@@ -3,10 +3,10 @@
 //! Tokenising is `httparse`'s; what is ours is the strictness around it and a flat list of fields
 //! that serves both HTTP versions without a hash map per request.
 
-pub mod after_others;
 pub mod body;
 pub mod chunked;
 pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod websocket;
+pub mod yield_once;

@@ -10,34 +10,27 @@ const CLOSE: u8 = 8;
 
 /// The policy of whoever speaks was not met (RFC 6455, section 7.4.1): what a credential's end is.
 pub const POLICY_VIOLATION: u16 = 1008;
-/// The gateway leaves.
 pub const GOING_AWAY: u16 = 1001;
 /// What came was no frame.
 pub const PROTOCOL_ERROR: u16 = 1002;
 
-/// Who sends the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// Its frames are masked.
+pub enum FrameSender {
     Client,
-    /// Its frames are not.
     Server,
 }
 
 /// Whether the handshake agreed on extensions, which give the reserved bits a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extensions {
-    /// None.
     None,
-    /// Some.
     Agreed,
 }
 
 /// What comes next in a stream of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// A frame.
-    Head,
+enum Expected {
+    FrameHead,
     /// So many bytes of a frame.
     Payload(u64),
     /// Nothing: the sender has said Close.
@@ -46,7 +39,7 @@ enum Next {
 
 /// Whether a message is in the middle of its fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+enum MessageState {
     Whole,
     Fragmented,
 }
@@ -54,27 +47,27 @@ enum Message {
 /// One direction's frames. It holds no byte of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Frames {
-    sender: Sender,
+    sender: FrameSender,
     extensions: Extensions,
-    next: Next,
-    message: Message,
+    expected: Expected,
+    message: MessageState,
     /// Whether the frame that is passing is a Close.
-    closing: Closing,
+    close_sent: CloseSent,
     /// What has passed of a head, when a write ended within one ...
-    begun: [u8; MAX_HEAD],
+    partial_head: [u8; MAX_HEAD],
     /// ... and how much that is.
-    begun_len: usize,
+    partial_len: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
+enum CloseSent {
     No,
     Yes,
 }
 
 /// What some bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum FrameCheck {
     /// Frames, as far as they go.
     Frames,
     /// Frames, and behind them something that is none.
@@ -82,32 +75,31 @@ pub enum Found {
 }
 
 /// The head of a frame.
-struct Head {
+struct FrameHead {
     len: usize,
     payload: u64,
     opcode: u8,
-    message: Message,
+    message: MessageState,
 }
 
 impl Frames {
-    /// Nothing has come yet.
     #[must_use]
-    pub const fn new(sender: Sender, extensions: Extensions) -> Self {
+    pub const fn new(sender: FrameSender, extensions: Extensions) -> Self {
         Self {
             sender,
             extensions,
-            next: Next::Head,
-            message: Message::Whole,
-            closing: Closing::No,
-            begun: [0; MAX_HEAD],
-            begun_len: 0,
+            expected: Expected::FrameHead,
+            message: MessageState::Whole,
+            close_sent: CloseSent::No,
+            partial_head: [0; MAX_HEAD],
+            partial_len: 0,
         }
     }
 
     /// How many of the bytes may pass, and what follows them. A frame's head passes only when it is there
     /// wholly, so that what is garbage is never begun.
     #[must_use]
-    pub fn check(self, bytes: &[u8]) -> (usize, Found) {
+    pub fn check(self, bytes: &[u8]) -> (usize, FrameCheck) {
         let mut probe = self;
         probe.run(bytes)
     }
@@ -116,64 +108,64 @@ impl Frames {
     /// [`check`](Self::check) lets pass.
     pub fn pass(&mut self, bytes: &[u8]) {
         let (whole, _) = self.run(bytes);
-        for (place, byte) in self.begun.iter_mut().skip(self.begun_len).zip(bytes.iter().skip(whole)) {
+        for (place, byte) in self.partial_head.iter_mut().skip(self.partial_len).zip(bytes.iter().skip(whole)) {
             *place = *byte;
-            self.begun_len += 1;
+            self.partial_len += 1;
         }
     }
 
     /// Whether a frame may be put in here.
     #[must_use]
     pub fn is_between(&self) -> bool {
-        self.next == Next::Head && self.begun_len == 0
+        self.expected == Expected::FrameHead && self.partial_len == 0
     }
 
     /// Whether the sender has said Close.
     #[must_use]
     pub fn has_closed(&self) -> bool {
-        self.next == Next::Nothing
+        self.expected == Expected::Nothing
     }
 
     /// Goes through whole heads and payloads; how many bytes they are.
-    fn run(&mut self, bytes: &[u8]) -> (usize, Found) {
+    fn run(&mut self, bytes: &[u8]) -> (usize, FrameCheck) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            match self.next {
-                Next::Nothing => return (at, Found::Garbage),
-                Next::Payload(left) => {
+            match self.expected {
+                Expected::Nothing => return (at, FrameCheck::Garbage),
+                Expected::Payload(left) => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                     at += n;
                     self.count(left - n as u64);
                 }
-                Next::Head => match self.read_on(rest) {
-                    Err(Invalid) => return (at, Found::Garbage),
-                    Ok(None) => return (at, Found::Frames),
+                Expected::FrameHead => match self.read_on(rest) {
+                    Err(InvalidFrame) => return (at, FrameCheck::Garbage),
+                    Ok(None) => return (at, FrameCheck::Frames),
                     Ok(Some(head)) => {
-                        at += head.len.saturating_sub(self.begun_len);
-                        self.begun_len = 0;
+                        at += head.len.saturating_sub(self.partial_len);
+                        self.partial_len = 0;
                         self.message = head.message;
-                        self.closing = if head.opcode == CLOSE { Closing::Yes } else { Closing::No };
+                        self.close_sent = if head.opcode == CLOSE { CloseSent::Yes } else { CloseSent::No };
                         self.count(head.payload);
                     }
                 },
             }
         }
-        (at, Found::Frames)
+        (at, FrameCheck::Frames)
     }
 
     const fn count(&mut self, left: u64) {
-        self.next = match (left, self.closing) {
-            (1.., _) => Next::Payload(left),
-            (0, Closing::Yes) => Next::Nothing,
-            (0, Closing::No) => Next::Head,
+        self.expected = match (left, self.close_sent) {
+            (1.., _) => Expected::Payload(left),
+            (0, CloseSent::Yes) => Expected::Nothing,
+            (0, CloseSent::No) => Expected::FrameHead,
         };
     }
 
     /// The head that these bytes begin or go on with.
-    fn read_on(&self, bytes: &[u8]) -> Result<Option<Head>, Invalid> {
-        let mut head = self.begun;
-        let mut len = self.begun_len;
-        for (place, byte) in head.iter_mut().skip(self.begun_len).zip(bytes) {
+    fn read_on(&self, bytes: &[u8]) -> Result<Option<FrameHead>, InvalidFrame> {
+        let mut head = self.partial_head;
+        let mut len = self.partial_len;
+        for (place, byte) in head.iter_mut().skip(self.partial_len).zip(bytes) {
             *place = *byte;
             len += 1;
         }
@@ -181,23 +173,23 @@ impl Frames {
     }
 
     /// The head at the beginning; `None` when it is not there wholly.
-    fn read_head(&self, bytes: &[u8]) -> Result<Option<Head>, Invalid> {
+    fn read_head(&self, bytes: &[u8]) -> Result<Option<FrameHead>, InvalidFrame> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let (last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
         if reserved != 0 && self.extensions == Extensions::None {
-            return Err(Invalid);
+            return Err(InvalidFrame);
         }
         let message = match (opcode, self.message, last) {
             // Control frames come between fragments and are none.
             (8..=10, message, true) => message,
-            (0, Message::Fragmented, true) | (1 | 2, Message::Whole, true) => Message::Whole,
-            (0, Message::Fragmented, false) | (1 | 2, Message::Whole, false) => Message::Fragmented,
-            _ => return Err(Invalid),
+            (0, MessageState::Fragmented, true) | (1 | 2, MessageState::Whole, true) => MessageState::Whole,
+            (0, MessageState::Fragmented, false) | (1 | 2, MessageState::Whole, false) => MessageState::Fragmented,
+            _ => return Err(InvalidFrame),
         };
         let Some(&second) = bytes.get(1) else { return Ok(None) };
         let masked = second & 0x80 != 0;
-        if masked != (self.sender == Sender::Client) {
-            return Err(Invalid);
+        if masked != (self.sender == FrameSender::Client) {
+            return Err(InvalidFrame);
         }
         let (short, extended) = match second & 0x7f {
             126 => (0, 2),
@@ -216,9 +208,9 @@ impl Frames {
             _ => payload > 0xffff && payload >> 63 == 0,
         };
         if !shortest || (opcode >= CLOSE && payload > MAX_CONTROL) {
-            return Err(Invalid);
+            return Err(InvalidFrame);
         }
-        Ok(Some(Head {
+        Ok(Some(FrameHead {
             len,
             payload,
             opcode,
@@ -228,19 +220,19 @@ impl Frames {
 }
 
 /// Not the head of a frame that may come here.
-struct Invalid;
+struct InvalidFrame;
 
 /// A Close frame with this code and a reason of at most 100 bytes, as this sender sends it.
 #[must_use]
-pub fn close_frame(sender: Sender, code: u16, reason: &'static str) -> Vec<u8> {
+pub fn close_frame(sender: FrameSender, code: u16, reason: &'static str) -> Vec<u8> {
     let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
     let length = u8::try_from(payload.len()).unwrap_or(0);
     let mut frame = vec![0x80 | CLOSE];
     match sender {
-        Sender::Server => frame.push(length),
+        FrameSender::Server => frame.push(length),
         // The mask keeps scripts from choosing what goes over the wire; here there is no script, and
         // one of zeros leaves the payload as it is.
-        Sender::Client => frame.extend_from_slice(&[0x80 | length, 0, 0, 0, 0]),
+        FrameSender::Client => frame.extend_from_slice(&[0x80 | length, 0, 0, 0, 0]),
     }
     frame.extend_from_slice(&payload);
     frame

@@ -133,7 +133,7 @@ impl Cast {
             shared: Arc::new(SharedSnapshot::new(served::snapshot(surfaces()))),
             telemetry: Telemetry::new(LineFormat::Off, None),
             surfaces: surfaces(),
-            hex: fingerprints.iter().map(Fingerprint::to_hex).collect(),
+            hex: fingerprints.iter().map(|fingerprint| fingerprint.to_hex()).collect(),
             fingerprints,
             texts,
             peppers: Peppers::new(vec![pepper]).unwrap(),

@@ -354,7 +354,6 @@ fn issuer(action: Action) -> ServedRoute {
         messages: FieldMessages::default(),
     };
     ServedRoute {
-        name: "served".into(),
         action,
         body: BodySchema {
             fields: vec![name],

@@ -79,15 +79,12 @@ fn k7_debug_of_a_key_shows_no_secret() {
 }
 
 #[test]
-fn ids_and_peppers_are_new_each_time_and_well_formed() {
+fn ids_are_new_each_time_and_well_formed() {
     let ids: std::collections::BTreeSet<_> = (0..100).map(|_| mint_id(IdKind::Key, UnixMillis(1)).unwrap()).collect();
     assert_eq!(ids.len(), 100);
     assert!(ids.iter().all(|id| id.as_str().len() == 30 && id.as_str().starts_with("key_")));
     let tenants: std::collections::BTreeSet<_> = (0..100).map(|_| mint_tenant_id().unwrap()).collect();
     assert!(tenants.len() == 100 && tenants.iter().all(|id| id.as_str().len() == 26));
-    let (a, b) = (generate_pepper().unwrap(), generate_pepper().unwrap());
-    assert_ne!(a.as_str(), b.as_str());
-    assert!(crate::base::fingerprint::Pepper::new(a.as_bytes()).is_some());
 }
 
 #[test]

@@ -54,13 +54,11 @@ impl ClaimValue {
 /// Why values are not claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClaims {
-    /// More than sixteen.
     #[error("a record has at most 16 claims")]
     TooMany,
     /// A name outside the alphabet of identifiers, or longer than 64 characters.
     #[error("a claim's name has 1 to 64 characters of A-Z a-z 0-9 . _ : -")]
     Name,
-    /// One name twice.
     #[error("a claim is there twice")]
     Twice,
     /// A value that could not be a header.
@@ -108,12 +106,6 @@ impl RecordClaims {
     /// All, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ClaimValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

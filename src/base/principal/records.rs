@@ -24,7 +24,6 @@ pub const TENANT_SURFACE: &str = "tenant";
 /// Whether a credential may be used at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialState {
-    /// In use.
     Active,
     /// Switched off by an operator; may be switched on again.
     Disabled,
@@ -44,11 +43,8 @@ pub enum CredentialState {
 pub struct CredentialRecord {
     /// The surface it was made for.
     pub surface: SurfaceName,
-    /// Whose it is.
     pub tenant: TenantId,
-    /// Active, disabled or revoked.
     pub state: CredentialState,
-    /// Not before this.
     pub not_before: Option<UnixMillis>,
     /// Not at or after this.
     pub expires_at: Option<UnixMillis>,
@@ -66,7 +62,6 @@ pub struct CredentialRecord {
     /// Tokens that hang on this record and were issued before this, and records that hang on it and
     /// were made before this, are dead ("log out everywhere").
     pub valid_after: Option<UnixMillis>,
-    /// Its own name.
     pub id: CredentialId,
     /// Who acts within the tenant, if the surface has subjects.
     pub subject: Option<Subject>,
@@ -76,7 +71,6 @@ pub struct CredentialRecord {
     pub last4: String,
     /// The operator's or tenant's name for it.
     pub name: Option<String>,
-    /// When it was made.
     pub created_at: UnixMillis,
     /// Counts the changes of this record; a higher epoch outranks a lower one.
     pub epoch: u64,
@@ -99,7 +93,6 @@ pub struct Extras {
     /// An account's log-in name as it is shown. The fingerprint is of its normal form; it is never
     /// the identity.
     pub login: Option<String>,
-    /// An account's password.
     pub password: Option<PasswordHash>,
     /// Of a record with a parent: those of its scopes that the route which made it gave by `grants`. They
     /// are its own; the others go only as far as its parent's. `None` on records made before this was kept
@@ -122,7 +115,6 @@ impl Extras {
 pub struct Parent {
     /// The surface of that record.
     pub surface: SurfaceName,
-    /// Its id.
     pub id: CredentialId,
 }
 
@@ -223,13 +215,11 @@ impl CredentialRecord {
         !self.is_of_tenant() && (!by_id || self.secret_fingerprint.is_some())
     }
 
-    /// What it hangs on.
     #[must_use]
     pub fn parent(&self) -> Option<&Parent> {
         self.extras.as_ref()?.parent.as_ref()
     }
 
-    /// Its roles.
     #[must_use]
     pub fn roles(&self) -> &[RoleId] {
         self.extras.as_ref().map_or(&[], |extras| &extras.roles)
@@ -271,7 +261,7 @@ impl CredentialRecord {
         self.extras.as_ref()?.granted.as_ref()
     }
 
-    /// An account's password.
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn password(&self) -> Option<&PasswordHash> {
         self.extras.as_ref()?.password.as_ref()
@@ -291,7 +281,6 @@ pub struct TenantRecord {
     pub id: TenantId,
     /// Inactive tenants' credentials are refused.
     pub active: bool,
-    /// When it was made.
     pub created_at: UnixMillis,
     /// Counts the changes of this record.
     pub epoch: u64,

@@ -32,7 +32,7 @@ fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Rea
             reading.read_ahead(within, &readiness.ahead).await;
             readiness.warm();
         }),
-        tokio::spawn(async move { telling.tell_busy_for_ever().await }),
+        tokio::spawn(async move { telling.report_in_use_for_ever().await }),
     ]
 }
 

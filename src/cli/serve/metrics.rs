@@ -12,7 +12,7 @@ use crate::cli::descriptors::Budget;
 use crate::gateway::UpstreamRegistry;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
-use crate::server::Running;
+use crate::server::RunningServer;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::events::ReaderState;
@@ -25,7 +25,7 @@ pub(super) struct Sources<'a> {
     pub(super) upstreams: Arc<UpstreamRegistry>,
     pub(super) limiter: Arc<Limiter>,
     pub(super) renewal: Arc<KeyRenewal>,
-    pub(super) running: &'a Running,
+    pub(super) running: &'a RunningServer,
     pub(super) reloader: &'a Arc<Reloader>,
     pub(super) readiness: &'a Arc<Readiness>,
     pub(super) clock: &'a Arc<dyn Clock>,
@@ -233,7 +233,7 @@ fn register_upstreams(metrics: &Metrics, upstreams: &Arc<UpstreamRegistry>) {
     });
 }
 
-fn register_connections(metrics: &Metrics, running: &Running) {
+fn register_connections(metrics: &Metrics, running: &RunningServer) {
     let accept = running.accept_counters().clone();
     metrics.family_fn(
         Kind::Counter,

@@ -26,19 +26,19 @@ use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
-use crate::server::{self, Running, Setup};
+use crate::server::{self, RunningServer, ServerSetup};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::{CredentialStore, RecordLimits, activity};
 use crate::telemetry::{LineFormat, Output, Telemetry};
-use crate::upstream::holders::Shares;
+use crate::upstream::quota::QuotaShares;
 
 /// A gateway that serves. Dropping it without [`stop`](Self::stop) cuts everything off.
 pub(crate) struct Process {
     operations: Arc<Operations>,
     reloader: Arc<Reloader>,
-    running: Running,
+    running: RunningServer,
     telemetry: Arc<Telemetry>,
     stop: watch::Sender<()>,
     admin: JoinSet<()>,
@@ -62,7 +62,7 @@ pub(crate) enum StartError {
     Descriptors(#[from] TooFew),
     /// The public side cannot be started.
     #[error("{0}")]
-    Server(#[from] server::StartError),
+    Server(#[from] server::ServerStartError),
     /// The operator socket cannot be made.
     #[error("{0}")]
     Socket(#[from] SocketError),
@@ -123,7 +123,7 @@ impl Process {
             limiter,
             stream_check: settings.stream_check,
             upstreams: Arc::<UpstreamRegistry>::default(),
-            places: places_in_flight(&settings),
+            in_flight: in_flight_quota(&settings),
             upstream_connections: budget.upstreams / settings.workers.max(1),
             seed: [0; 2],
         };
@@ -221,7 +221,7 @@ impl Process {
             chore.abort();
         }
         // The gateway that takes the place of this one reads ahead what this one had in use.
-        let _ = tokio::time::timeout(TELLING_TIME, self.cached.tell_busy()).await;
+        let _ = tokio::time::timeout(TELLING_TIME, self.cached.report_in_use()).await;
         activity::flush_all(self.cached.activity(), &*self.operations.store, &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
@@ -281,8 +281,8 @@ fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
     Ok(budget)
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> Setup {
-    Setup {
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> ServerSetup {
+    ServerSetup {
         listeners: settings.listeners.clone(),
         limits: Limits {
             connections: budget.connections,
@@ -306,9 +306,9 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
 }
 
 /// What each worker has of the requests in flight, and each caller of that.
-fn places_in_flight(settings: &Settings) -> (usize, Shares) {
+fn in_flight_quota(settings: &Settings) -> (usize, QuotaShares) {
     let limits = &settings.limits;
-    let shares = Shares {
+    let shares = QuotaShares {
         address: limits.address_share,
         credential: limits.credential_share,
     };

@@ -16,7 +16,7 @@ use crate::snapshot::{Settings, StoreKind, StoreSettings};
 use crate::store::announce::Identity;
 use crate::store::cached::CacheSettings;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::embedded::beginning::{self, Beginning, Found, PepperPlace};
+use crate::store::embedded::first_start::{self, PepperLocation, StoreFileState, StoreStart};
 use crate::store::redis::{Endpoint, RedisAccess, RedisSettings, RedisStore, Registered, Servers, SharedCounts};
 use crate::store::{CredentialStore, StoreError};
 
@@ -91,19 +91,19 @@ pub(super) async fn open_store(settings: &Settings, gateway: &Identity, clock: A
 
 /// Opens the file. An empty one is made where that is permitted, and where it may be the first one. In the second case look-ups
 /// fail until an operator has made a tenant in it.
-fn open_embedded(path: &Path, pepper: PepperPlace, peppers: &PepperChecks) -> Result<EmbeddedStore, OpenError> {
-    let beginning = beginning::check(path, pepper).map_err(OpenError::Missing)?;
+fn open_embedded(path: &Path, pepper: PepperLocation, peppers: &PepperChecks) -> Result<EmbeddedStore, OpenError> {
+    let start = first_start::check(path, pepper).map_err(OpenError::Missing)?;
     let mut store = EmbeddedStore::open(path, peppers)?;
-    match beginning {
-        Beginning::Goes => {}
-        Beginning::Permitted => {
+    match start {
+        StoreStart::Existing => {}
+        StoreStart::Permitted => {
             tracing::info!(path = %path.display(), "a new store was begun: it knows no tenant and no key");
             unmark(
-                &beginning::unconfirmed(path),
+                &first_start::unconfirmed_marker(path),
                 "as long as it is there, callers get 503 after a start",
             );
         }
-        Beginning::Unconfirmed => {
+        StoreStart::Unconfirmed => {
             tracing::warn!(
                 alarm = "store_unconfirmed",
                 path = %path.display(),
@@ -114,14 +114,14 @@ fn open_embedded(path: &Path, pepper: PepperPlace, peppers: &PepperChecks) -> Re
         }
     }
     unmark(
-        &beginning::permission(path),
+        &first_start::permission_marker(path),
         "as long as it is there, a store that is lost is replaced by an empty one",
     );
     Ok(store)
 }
 
 fn unmark(mark: &Path, otherwise: &str) {
-    if let Err(error) = beginning::unmark(mark) {
+    if let Err(error) = first_start::remove_marker(mark) {
         tracing::warn!(%error, file = %mark.display(), "cannot be removed: {otherwise}");
     }
 }
@@ -155,11 +155,11 @@ pub(crate) fn permit_new_store(config: &Path, printer: &Printer) -> Result<(), F
         return Err(Failure::new(Exit::Usage, why));
     };
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("{}: {error}", path.display()));
-    if beginning::found(path).map_err(failed)? == Found::Store {
+    if first_start::inspect(path).map_err(failed)? == StoreFileState::Store {
         let why = format!("the store {} is there: move it away first; nothing was changed", path.display());
         return Err(Failure::new(Exit::Failed, why));
     }
-    beginning::mark(&beginning::permission(path)).map_err(failed)?;
+    first_start::create_marker(&first_start::permission_marker(path)).map_err(failed)?;
     let permitted = Permitted {
         store: path.display().to_string(),
     };

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::declare::{PartOf, Table, Value, absent, choice, default, duration, required, size, table};
-use crate::config::reader::{Entry, Section, shorten};
+use crate::config::declare::{DeclaredTable, PartOf, SettingValue, absent, choice, default, duration, required, size, table};
+use crate::config::reader::{RawEntry, Section, shorten};
 use crate::config::report::suggest;
-use crate::config::schema::{Alternative, Choice, Kind, Part};
+use crate::config::schema::{Alternative, SchemaPart, TaggedChoice, ValueKind};
 use crate::config::source::Located;
 use crate::config::units::{millis, secs, write_duration};
 use crate::decide::method::Method;
@@ -93,8 +93,8 @@ pub enum DestinationTable {
 }
 
 impl PartOf for DestinationTable {
-    const PART: Part = {
-        static CHOICE: Choice = Choice {
+    const PART: SchemaPart = {
+        static CHOICE: TaggedChoice = TaggedChoice {
             tag: ActionTable::TAG,
             alternatives: &[
                 Alternative {
@@ -109,7 +109,7 @@ impl PartOf for DestinationTable {
                 },
             ],
         };
-        Part::Choice(&CHOICE)
+        SchemaPart::Choice(&CHOICE)
     };
 
     fn read(section: &Section<'_>) -> Option<Self> {
@@ -186,13 +186,13 @@ pub enum RouteAccess {
     Surfaces(AccessTable),
 }
 
-impl Value for RouteAccess {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for RouteAccess {
+    const KIND: ValueKind = ValueKind::Either(
         "`\"public\"`, or a table",
-        &[Kind::Choice(&["public"]), Kind::Table(AccessTable::schema)],
+        &[ValueKind::Choice(&["public"]), ValueKind::Table(AccessTable::schema)],
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(word) if word == "public" => Some(Self::Public),
             DeValue::String(word) => entry.error(
@@ -215,9 +215,8 @@ impl Value for RouteAccess {
 /// For routes that do not forward, and so have no response to wait for.
 const RESPONSE_TIMEOUT: Duration = secs(30);
 
-/// What all routes share.
 #[derive(Clone, Copy)]
-pub(super) struct Shared<'c> {
+pub(super) struct RouteInputs<'c> {
     pub(super) surfaces: &'c [Surface],
     pub(super) dialects: &'c [Dialect],
     /// The dialect of routes and services that name none.
@@ -230,19 +229,19 @@ pub(super) struct Shared<'c> {
 }
 
 /// What routes of one file share.
-pub(super) struct Context<'c> {
+pub(super) struct FileInputs<'c> {
     /// Where they forward to; `None` in `gateway.toml`, which only serves.
     pub(super) upstream: Option<UpstreamIndex>,
     /// How routes without a name begin.
     pub(super) file: &'c str,
-    pub(super) shared: Shared<'c>,
+    pub(super) shared: RouteInputs<'c>,
     pub(super) dialect: DialectIndex,
 }
 
 impl Builder<'_> {
     /// One route. What is wrong is reported, and something harmless stands in for it: the result is
     /// used only if nothing was.
-    pub(super) fn route(&self, context: &Context<'_>, number: usize, written: &RouteTable) -> Route {
+    pub(super) fn route(&self, context: &FileInputs<'_>, number: usize, written: &RouteTable) -> Route {
         if let Some(name) = &written.name {
             self.check_name(name, "a route");
         }
@@ -253,7 +252,7 @@ impl Builder<'_> {
         let access = self.access(context, written);
         Route {
             limits: self.route_limits(&name, &access, written.limits.as_ref(), context.shared.limits),
-            destination: self.destination(context, &name, &access, written),
+            destination: self.destination(context, &access, written),
             name,
             hosts: written.hosts.iter().map(|h| self.host_pattern(h)).collect(),
             methods: self.methods(written),
@@ -272,9 +271,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Routes of `gateway.toml`.
-    pub(super) fn served(&self, written: &[RouteTable], shared: &Shared<'_>) -> Vec<Route> {
-        let context = Context {
+    pub(super) fn served(&self, written: &[RouteTable], shared: &RouteInputs<'_>) -> Vec<Route> {
+        let context = FileInputs {
             upstream: None,
             file: "gateway",
             shared: *shared,
@@ -287,9 +285,9 @@ impl Builder<'_> {
             .collect()
     }
 
-    fn destination(&self, context: &Context<'_>, name: &str, access: &Access, written: &RouteTable) -> Destination {
+    fn destination(&self, context: &FileInputs<'_>, access: &Access, written: &RouteTable) -> Destination {
         if let Some(serve) = written.serve() {
-            return self.issuer((&context.shared, context.upstream), name, access, written, serve);
+            return self.issuer(&context.shared, context.upstream, access, written, serve);
         }
         if written.destination.is_none() {
             // What is wrong with its keys was reported.
@@ -308,7 +306,7 @@ impl Builder<'_> {
     }
 
     /// Credentials in a body are read where the gateway reads bodies.
-    fn check_presented(&self, context: &Context<'_>, access: &Access, written: &RouteTable) {
+    fn check_presented(&self, context: &FileInputs<'_>, access: &Access, written: &RouteTable) {
         let (Access::Surfaces { surfaces, .. }, Some(RouteAccess::Surfaces(AccessTable { surfaces: names, .. }))) =
             (access, &written.access)
         else {
@@ -444,7 +442,7 @@ impl Builder<'_> {
         methods
     }
 
-    fn access(&self, context: &Context<'_>, written: &RouteTable) -> Access {
+    fn access(&self, context: &FileInputs<'_>, written: &RouteTable) -> Access {
         let Some(RouteAccess::Surfaces(AccessTable { surfaces, scopes, .. })) = &written.access else {
             return Access::Public;
         };
@@ -453,7 +451,7 @@ impl Builder<'_> {
         Access::Surfaces { surfaces: indices, scopes }
     }
 
-    fn surface_index(&self, context: &Context<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+    fn surface_index(&self, context: &FileInputs<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
         let found = context.shared.surfaces.iter().position(|s| s.name.as_str() == name.value);
         if found.is_none() && !self.is_broken_surface(&name.value) {
             self.report.error(

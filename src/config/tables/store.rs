@@ -7,10 +7,10 @@ use crate::base::fingerprint::{MAX_PEPPERS, Pepper, Peppers};
 use crate::config::Purpose;
 use crate::config::declare::{count, default, duration, path, table, tagged};
 use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::config::units::{millis, secs, write_duration};
 use crate::snapshot::{StoreKind, StoreSettings};
-use crate::store::embedded::beginning::{self, PepperPlace};
+use crate::store::embedded::first_start::{self, PepperLocation};
 
 use super::Builder;
 use super::gateway::GatewayTable;
@@ -75,7 +75,6 @@ const STREAM_CHECK: Duration = Duration::from_secs(15);
 const MIN_STREAM_CHECK: Duration = Duration::from_secs(1);
 
 impl Builder<'_> {
-    /// Store settings.
     pub(super) fn store(&self, gateway: &GatewayTable) -> Option<StoreSettings> {
         let written = &gateway.store;
         let limit = gateway.revocation.bound.value.saturating_sub(MARGIN + MIN_STREAM_CHECK);
@@ -137,9 +136,9 @@ impl Builder<'_> {
         written.value
     }
 
-    fn pepper_place(&self, written: &StoreTable) -> PepperPlace {
+    fn pepper_place(&self, written: &StoreTable) -> PepperLocation {
         let StoreKindTable::Embedded(EmbeddedTable { path, .. }) = &written.kind.value else {
-            return PepperPlace::Elsewhere;
+            return PepperLocation::Elsewhere;
         };
         let store = self.resolve(&path.value);
         let is_beside = |reference: &Reference| match reference {
@@ -147,9 +146,9 @@ impl Builder<'_> {
             Reference::Variable(_) | Reference::Public(_) => false,
         };
         if written.pepper.iter().any(|pepper| is_beside(&pepper.value)) {
-            PepperPlace::Beside
+            PepperLocation::Beside
         } else {
-            PepperPlace::Elsewhere
+            PepperLocation::Elsewhere
         }
     }
 
@@ -225,8 +224,8 @@ impl Builder<'_> {
 
     /// A store that is not there is begun only together with its first pepper: the permission to begin it is made before the
     /// pepper, so that a first start that was interrupted goes on. A pepper that is there already has lost its store.
-    fn note_beginning(&self, written: &StoreTable, store: &Path, at: &Place) {
-        let permission = beginning::permission(store);
+    fn note_beginning(&self, written: &StoreTable, store: &Path, at: &Span) {
+        let permission = first_start::permission_marker(store);
         let is_missing = |reference: &Reference| match reference {
             Reference::File(path) | Reference::Generate(path) => self.is_absent(&self.resolve(path)),
             Reference::Variable(_) | Reference::Public(_) => false,
@@ -235,11 +234,11 @@ impl Builder<'_> {
             self.will_permit(permission, at);
         } else if self.purpose == Purpose::Check && !permission.exists() {
             let (then, help) = match self.pepper_place(written) {
-                PepperPlace::Beside => (
+                PepperLocation::Beside => (
                     "`durward serve` does not start",
                     "mount its volume or restore a copy; to begin with an empty store, run `durward new-store` first",
                 ),
-                PepperPlace::Elsewhere => (
+                PepperLocation::Elsewhere => (
                     "`durward serve` begins an empty one, and callers get 503 until a tenant is made",
                     "if this is not the first start, mount its volume or restore a copy; if it is, run `durward tenants create` after it",
                 ),

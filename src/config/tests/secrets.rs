@@ -9,7 +9,7 @@ fn never_shown(gateway: &str, upstream: &str) {
     let errors = check(&files).expect_err(gateway);
     for text in [
         errors.to_string(),
-        errors.problems.render(Style::Coloured),
+        errors.problems.render(RenderStyle::Coloured),
         errors.problems.to_json().to_string(),
         errors.problems.iter().map(|d| d.to_string()).collect(),
         format!("{errors:?}"),

@@ -90,7 +90,7 @@ fn an_origin_is_its_scheme_host_and_port_and_nothing_less() {
 
 #[test]
 fn what_is_wrong_with_a_listed_origin_is_told_with_what_to_write() {
-    use OriginMistake as M;
+    use super::origin::OriginMistake as M;
     for (text, mistake, instead) in [
         ("null", M::Null, None),
         ("app.example.com", M::NoScheme, Some("https://app.example.com")),

@@ -83,7 +83,6 @@ impl IssuerAlgorithm {
     }
 }
 
-/// One public key.
 pub struct IssuerKey {
     pub(super) kid: Option<String>,
     pub(super) algorithm: IssuerAlgorithm,
@@ -124,7 +123,6 @@ pub enum KeySetError {
     /// Larger than [`MAX_SET_LEN`].
     #[error("a key set has at most 64 KiB")]
     TooLong,
-    /// Not a JWK Set.
     #[error("it is not a JSON object with `keys`, a list of JWKs (RFC 7517)")]
     NotASet,
     /// A private or symmetric key: whoever has read the set could sign.
@@ -161,6 +159,7 @@ struct WireSet {
 }
 
 impl KeySet {
+    #[cfg(any(test, feature = "internals"))]
     /// Reads a set whose RSA keys without `alg` are for RS256, as [`parse_with`](Self::parse_with) does.
     ///
     /// # Errors

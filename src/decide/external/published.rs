@@ -19,12 +19,10 @@ pub enum KeySource {
     Url(Box<KeyUrl>),
 }
 
-/// How keys are fetched.
 #[derive(Clone)]
 pub struct KeyUrl {
     /// Host name or address literal, without brackets.
     pub host: String,
-    /// Port.
     pub port: u16,
     /// Path and query, beginning with `/`.
     pub target: String,
@@ -45,7 +43,6 @@ pub struct KeyUrl {
 /// Which addresses a fetch may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchAddresses {
-    /// Those of the internet.
     Public,
     /// Private and local ones too: the operator said so.
     InsecureAny,
@@ -124,12 +121,6 @@ impl PublishedKeys {
         }
     }
 
-    /// Where they come from.
-    #[must_use]
-    pub const fn source(&self) -> &KeySource {
-        &self.source
-    }
-
     /// How they are fetched, if they are.
     #[must_use]
     pub fn url(&self) -> Option<&KeyUrl> {
@@ -167,7 +158,6 @@ impl PublishedKeys {
         current.as_ref().and_then(|(keys, _)| keys.warning())
     }
 
-    /// Grows with each replacement.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)

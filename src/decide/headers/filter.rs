@@ -90,7 +90,7 @@ fn drop_nominated(policy: &HeaderPolicy, head: &RequestHead, screened: &mut Scre
     Ok(())
 }
 
-pub(super) fn filter_returning(policy: &HeaderPolicy, fields: &mut Fields, route: &Route) {
+pub(super) fn filter_response(policy: &HeaderPolicy, fields: &mut Fields, route: &Route) {
     let nominated = nominated(fields);
     fields.retain(|field| {
         let passes = match policy.table.find(field.name) {

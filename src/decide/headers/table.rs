@@ -183,7 +183,6 @@ const FIXED: &[(HeaderKind, &[&str])] = &[
     ),
 ];
 
-/// Whole families of names.
 const PREFIXES: &[(HeaderKind, &str)] = &[
     (HeaderKind::Sender, "x-forwarded-"),
     (HeaderKind::Override, "x-original-"),
@@ -218,7 +217,6 @@ pub(super) struct NameTable {
 /// What a received name turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameMatch {
-    /// One of ours.
     Known(HeaderKind),
     /// Not one of ours, and harmless.
     Unknown,

@@ -18,7 +18,6 @@ use super::{
     SessionSurface, Verified, longest_prefix,
 };
 
-/// One opaque key.
 #[derive(Debug)]
 pub struct ApiKeySurface {
     /// Where it may be carried, in order.

@@ -116,7 +116,7 @@ impl CredentialKind for BasicSurface {
     /// Never a pair by its key alone, nor a key with a password nobody asked for.
     fn read<'h>(&self, text: &'h [u8], prefix: &KeyPrefix) -> Result<Credential<'h>, Denial> {
         let read = with_both(text, |user, password| match self.secret_form() {
-            Some(secret) => read_pair((self.key_form(), secret), self.keys, (user, password)).map(drop),
+            Some(secret) => read_pair(self.key_form(), secret, self.keys, user, password).map(drop),
             None if password.is_empty() => self.key_form().check(user, prefix, self.keys),
             None => Err(Denial::MalformedCredential),
         });

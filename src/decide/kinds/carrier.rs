@@ -23,7 +23,6 @@ pub enum AuthScheme {
 impl AuthScheme {
     const ALL: [Self; 2] = [Self::Bearer, Self::Basic];
 
-    /// As it is written.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +49,6 @@ impl AuthScheme {
 pub enum HeaderLocation<'n> {
     /// `Authorization`, behind this scheme.
     Authorization(AuthScheme),
-    /// Another header.
     Header(&'n [u8]),
 }
 
@@ -68,7 +66,6 @@ impl Carrier {
         }
     }
 
-    /// Its cookie.
     #[must_use]
     pub fn cookie(&self) -> Option<&str> {
         match self {
@@ -106,19 +103,9 @@ pub enum Carry<'s> {
     /// Whole, in one of these places.
     Whole(&'s [Carrier]),
     /// In two headers of these lower-case names.
-    Halves {
-        /// The publishable half.
-        key: &'s str,
-        /// The secret half.
-        secret: &'s str,
-    },
+    Halves { key: &'s str, secret: &'s str },
     /// In two fields of a body, on served routes only.
-    BodyHalves {
-        /// The publishable half.
-        key: &'s BodyField,
-        /// The secret half.
-        secret: &'s BodyField,
-    },
+    BodyHalves { key: &'s BodyField, secret: &'s BodyField },
     /// A log-in in a body, on served routes only.
     Login(&'s AccountFields),
     /// Nowhere: it is never presented, and further records hang on it.
@@ -199,7 +186,6 @@ impl<'s> Carry<'s> {
 /// A field of a JSON body that holds a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyField {
-    /// Its name.
     pub name: String,
     /// Longest text in characters; a longer one is a validation error.
     pub max: usize,

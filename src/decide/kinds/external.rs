@@ -20,7 +20,6 @@ use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedC
 pub struct ExternalSurface {
     /// Where it may be carried, in order; never a cookie.
     pub carriers: Vec<Carrier>,
-    /// How it is verified.
     pub rules: Box<ExternalRules>,
     /// The name tenants' records have as a surface.
     pub record_surface: SurfaceName,
@@ -37,7 +36,6 @@ pub enum Verified<'s> {
     KeyWanted {
         /// How its tokens are verified.
         rules: &'s ExternalRules,
-        /// Whose key.
         keys: &'s Arc<PublishedKeys>,
         /// What is to be said if there are no newer ones.
         otherwise: Unproven,
@@ -84,7 +82,6 @@ impl CredentialKind for ExternalSurface {
         &self.rules.claim_headers
     }
 
-    /// The tenant it names.
     fn find_by(&self, _: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy {
         let (Credential::Jwt { .. }, Some(claims)) = (credential, claims) else {
             return FindBy::Nothing;
@@ -115,7 +112,6 @@ impl CredentialKind for ExternalSurface {
         }
     }
 
-    /// Only verification makes claims.
     fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;

@@ -10,15 +10,11 @@ use super::{FindBy, Maker};
 /// Random characters of a key unless configured: 43 of base62 have 256 bits.
 pub const DEFAULT_RANDOM: usize = 43;
 
-/// Most random characters: longer ones guess no worse and only fill headers.
-pub const MAX_RANDOM: usize = 128;
-
-/// How new keys look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyForm<'s> {
     /// How they begin, by mode; never empty.
     pub prefixes: &'s [KeyPrefix],
-    /// Base62 characters of their random part ([`DEFAULT_RANDOM`] to [`MAX_RANDOM`]).
+    /// Base62 characters of their random part, at least [`DEFAULT_RANDOM`].
     pub random: usize,
     /// Most bytes of a key with its prefix.
     pub longest: usize,

@@ -18,10 +18,8 @@ use super::{
     Recipe, Records, SessionSurface, Verified, longest_prefix,
 };
 
-/// Two halves.
 #[derive(Debug)]
 pub struct KeyPairSurface {
-    /// Where they are presented.
     pub halves: HalfCarriers,
     /// Accepted prefixes of the publishable half.
     pub key_prefixes: Vec<KeyPrefix>,
@@ -35,28 +33,20 @@ pub struct KeyPairSurface {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HalfCarriers {
     /// In two headers of these lower-case names.
-    Headers {
-        /// The publishable half.
-        key: String,
-        /// The secret half.
-        secret: String,
-    },
+    Headers { key: String, secret: String },
     /// In two fields of a JSON body, on served routes only.
-    Body {
-        /// The publishable half.
-        key: BodyField,
-        /// The secret half.
-        secret: BodyField,
-    },
+    Body { key: BodyField, secret: BodyField },
 }
 
 /// The credential in two halves that were presented: both of a known form, and of one mode.
 ///
 /// Swapped halves and foreign texts are malformed; outside that looks like a wrong secret.
 pub(super) fn read_pair<'h>(
-    (key, secret): (KeyForm<'_>, KeyForm<'_>),
+    key: KeyForm<'_>,
+    secret: KeyForm<'_>,
     origin: KeyOrigin,
-    (publishable, half): (&'h [u8], &'h [u8]),
+    publishable: &'h [u8],
+    half: &'h [u8],
 ) -> Result<Option<Mode>, Denial> {
     let prefixes = (longest_prefix(key.prefixes, publishable), longest_prefix(secret.prefixes, half));
     let (Some(key_prefix), Some(secret_prefix)) = prefixes else {
@@ -130,7 +120,8 @@ impl CredentialKind for KeyPairSurface {
     }
 
     fn read_halves<'h>(&self, publishable: &'h [u8], secret: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial> {
-        let mode = read_pair(self.forms(), self.keys, (publishable, secret))?;
+        let (key_form, secret_form) = self.forms();
+        let mode = read_pair(key_form, secret_form, self.keys, publishable, secret)?;
         Ok((Credential::Pair { publishable, secret }, mode))
     }
 

@@ -33,41 +33,63 @@ pub use api_key::ApiKeySurface;
 pub use basic::{BasicPassword, BasicSurface};
 pub use carrier::{AccountFields, AuthScheme, BodyField, Carrier, Carry, HeaderLocation};
 pub use external::{ExternalSurface, Verified};
-pub use key_form::{DEFAULT_RANDOM, KeyForm, KeyOrigin, KeyPrefix, MAX_PREFIX_LEN, MAX_RANDOM, PrefixError, longest_prefix};
+pub use key_form::{DEFAULT_RANDOM, KeyForm, KeyOrigin, KeyPrefix, longest_prefix};
 pub use key_pair::{HalfCarriers, KeyPairSurface};
 pub use proof::Proof;
 pub use session::{CookieSpec, Minting, Refresh, SameSite, SessionRecord, SessionSurface};
 pub use signing_secret::SigningSecretSurface;
 
-/// A kind of credential, with what its surface is configured to.
-#[derive(Debug)]
-pub enum SurfaceKind {
-    /// One opaque key.
-    ApiKey(ApiKeySurface),
-    /// A publishable and a secret half.
-    KeyPair(KeyPairSurface),
-    /// A key and a secret, or a key alone, in one header.
-    Basic(BasicSurface),
-    /// People and other actors that further records hang on.
-    Account(AccountSurface),
-    /// A signed session token that hangs on a record.
-    Session(SessionSurface),
-    /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
-    External(ExternalSurface),
-    /// What a service signs with; nobody presents it.
-    SigningSecret(SigningSecretSurface),
+/// Declares every kind of credential once. A new kind is one line here, and one file that implements [`CredentialKind`].
+///
+/// The first token is `$`: a macro that is defined inside a macro cannot write `$` itself.
+macro_rules! kinds {
+    ($d:tt $($(#[$doc:meta])* $kind:ident($surface:ident);)*) => {
+        /// A kind of credential, with the settings of its surface.
+        #[derive(Debug)]
+        pub enum SurfaceKind {
+            $($(#[$doc])* $kind($surface),)*
+        }
+
+        /// The word of each kind in the configuration.
+        pub const WORDS: [&str; [$($surface::WORD),*].len()] = [$($surface::WORD),*];
+
+        /// Asks the kind that a surface is of.
+        macro_rules! ask {
+            ($d of:expr, $d kind:ident => $d answer:expr) => {
+                match $d of {
+                    $(SurfaceKind::$kind($d kind) => $d answer,)*
+                }
+            };
+        }
+
+        impl SurfaceKind {
+            /// # Errors
+            /// As [`CredentialKind::prove_again`]. What was proven to one kind proves nothing to another.
+            pub fn prove_again(&self, was: &Self, before: &Principal, record: &CredentialRecord, now: Now) -> Result<Proof, Denial> {
+                match (self, was) {
+                    $((Self::$kind(is), Self::$kind(was)) => is.prove_again(was, before, record, now),)*
+                    _ => Err(Denial::WrongSurface),
+                }
+            }
+        }
+    };
 }
 
-/// The word of each kind in the configuration.
-pub const WORDS: [&str; 7] = [
-    ApiKeySurface::WORD,
-    KeyPairSurface::WORD,
-    BasicSurface::WORD,
-    AccountSurface::WORD,
-    SessionSurface::WORD,
-    ExternalSurface::WORD,
-    SigningSecretSurface::WORD,
-];
+kinds! { $
+    ApiKey(ApiKeySurface);
+    /// A publishable and a secret half.
+    KeyPair(KeyPairSurface);
+    /// A key and a secret, or a key alone, in one header.
+    Basic(BasicSurface);
+    /// People and other actors that further records hang on.
+    Account(AccountSurface);
+    /// A signed session token that hangs on a record.
+    Session(SessionSurface);
+    /// A token signed by an issuer that is not ours; it hangs on its tenant alone.
+    External(ExternalSurface);
+    /// What a service signs with; nobody presents it.
+    SigningSecret(SigningSecretSurface);
+}
 
 /// What every kind of credential answers.
 pub trait CredentialKind {
@@ -176,9 +198,7 @@ pub trait CredentialKind {
 /// What a record is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindBy {
-    /// Nothing: it has none.
     Nothing,
-    /// This fingerprint.
     Exactly(Fingerprint),
     /// The keyed hash of the presented key or publishable half, in the forms that can exist.
     Hash {
@@ -210,7 +230,6 @@ pub enum Maker {
 pub struct PresentedCredential<'p> {
     /// The surface it was presented for.
     pub surface: &'p SurfaceName,
-    /// The credential.
     pub credential: Credential<'p>,
     /// What a verified token claims.
     pub claims: Option<&'p TokenClaims>,
@@ -236,37 +255,19 @@ pub enum Recipe<'s> {
         id: IdKind,
         /// The key, or the publishable half.
         key: KeyForm<'s>,
-        /// The secret half.
         secret: Option<KeyForm<'s>>,
         /// Whether keys that were made elsewhere may be taken over.
         origin: KeyOrigin,
     },
     /// A record with a password, or with nothing.
     Account,
-    /// A signed token.
     Session(&'s SessionSurface),
     /// A secret to sign with, derived from the pepper and the id of its record; with its prefixes by mode.
     Signing(&'s [KeyPrefix]),
-    /// Others make it.
     Elsewhere,
 }
 
-/// Asks the kind that a surface is of.
-macro_rules! ask {
-    ($of:expr, $kind:ident => $answer:expr) => {
-        match $of {
-            SurfaceKind::ApiKey($kind) => $answer,
-            SurfaceKind::KeyPair($kind) => $answer,
-            SurfaceKind::Basic($kind) => $answer,
-            SurfaceKind::Account($kind) => $answer,
-            SurfaceKind::Session($kind) => $answer,
-            SurfaceKind::External($kind) => $answer,
-            SurfaceKind::SigningSecret($kind) => $answer,
-        }
-    };
-}
-
-#[expect(missing_docs, reason = "each asks the kind what `Kind` describes")]
+/// Each method asks the kind what [`CredentialKind`] describes.
 impl SurfaceKind {
     #[must_use]
     pub fn carry(&self) -> Carry<'_> {
@@ -293,12 +294,14 @@ impl SurfaceKind {
         ask!(self, kind => kind.is_form_of(text))
     }
 
-    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    /// # Errors
+    /// As [`CredentialKind::read`].
     pub fn read<'h>(&self, text: &'h [u8], prefix: &KeyPrefix) -> Result<Credential<'h>, Denial> {
         ask!(self, kind => kind.read(text, prefix))
     }
 
-    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    /// # Errors
+    /// As [`CredentialKind::read_halves`].
     pub fn read_halves<'h>(&self, publishable: &'h [u8], secret: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial> {
         ask!(self, kind => kind.read_halves(publishable, secret))
     }
@@ -327,7 +330,8 @@ impl SurfaceKind {
         ask!(self, kind => kind.with_key(credential, with))
     }
 
-    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    /// # Errors
+    /// As [`CredentialKind::verify`].
     pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         ask!(self, kind => kind.verify(credential, now))
     }
@@ -337,33 +341,10 @@ impl SurfaceKind {
         ask!(self, kind => kind.prove(presented, record))
     }
 
-    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
+    /// # Errors
+    /// As [`CredentialKind::demand`].
     pub fn demand(&self, proof: Proof, record: &CredentialRecord) -> Result<(), Denial> {
         ask!(self, kind => kind.demand(proof, record))
-    }
-
-    #[expect(clippy::missing_errors_doc, reason = "`Kind` has them")]
-    pub fn prove_again(&self, was: &Self, before: &Principal, record: &CredentialRecord, now: Now) -> Result<Proof, Denial> {
-        match (self, was) {
-            (Self::ApiKey(is), Self::ApiKey(was)) => is.prove_again(was, before, record, now),
-            (Self::KeyPair(is), Self::KeyPair(was)) => is.prove_again(was, before, record, now),
-            (Self::Basic(is), Self::Basic(was)) => is.prove_again(was, before, record, now),
-            (Self::Account(is), Self::Account(was)) => is.prove_again(was, before, record, now),
-            (Self::Session(is), Self::Session(was)) => is.prove_again(was, before, record, now),
-            (Self::External(is), Self::External(was)) => is.prove_again(was, before, record, now),
-            (Self::SigningSecret(is), Self::SigningSecret(was)) => is.prove_again(was, before, record, now),
-            // What was proven to one kind is nothing to another.
-            (
-                Self::ApiKey(_)
-                | Self::KeyPair(_)
-                | Self::Basic(_)
-                | Self::Account(_)
-                | Self::Session(_)
-                | Self::External(_)
-                | Self::SigningSecret(_),
-                _,
-            ) => Err(Denial::WrongSurface),
-        }
     }
 
     #[must_use]

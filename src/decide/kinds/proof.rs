@@ -16,16 +16,13 @@ enum Proven {
     Nothing,
     /// A whole key that hashes to what the record is found by.
     Key(Fingerprint),
-    /// The secret half.
     Secret(Fingerprint),
-    /// The password.
     Password(Fingerprint),
     /// A signature of somebody who is trusted.
     Signature,
 }
 
 impl Proof {
-    /// Nothing was proven.
     pub const NONE: Self = Self(Proven::Nothing);
 
     /// The password of this account was right. Only what has just verified it says so.

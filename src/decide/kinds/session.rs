@@ -19,7 +19,6 @@ use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedC
 pub struct SessionSurface {
     /// Where it may be carried, in order; an explicit header beats a cookie.
     pub carriers: Vec<Carrier>,
-    /// How it is verified.
     pub rules: Box<TokenRules>,
     /// Which record it hangs on.
     pub record: SessionRecord,
@@ -64,11 +63,9 @@ pub struct CookieSpec {
 /// When a browser attaches a cookie to requests that other sites cause (RFC 6265bis, section 5.6.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameSite {
-    /// Never.
     Strict,
     /// When a person follows a link.
     Lax,
-    /// Always.
     None,
 }
 
@@ -183,7 +180,6 @@ impl CredentialKind for SessionSurface {
         })))
     }
 
-    /// Only verification makes claims.
     fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;

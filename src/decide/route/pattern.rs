@@ -52,7 +52,6 @@ pub enum PatternError {
     /// A brace that is not around a whole segment, or a bad name in it.
     #[error("a parameter is a whole segment `{{name}}` with a name of a-z 0-9 _, not `{0}`")]
     Param(String),
-    /// A parameter name twice.
     #[error("the parameter `{0}` occurs twice")]
     RepeatedParam(String),
     /// A character that no canonical path holds.

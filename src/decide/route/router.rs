@@ -25,21 +25,13 @@ pub struct Router {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteConflict {
     /// The pattern of this route is none.
-    Pattern {
-        /// The route.
-        route: RouteIndex,
-        /// What is wrong.
-        error: PatternError,
-    },
+    Pattern { route: RouteIndex, error: PatternError },
     /// Both have this method, this host and a pattern of the same shape.
     Same {
-        /// The earlier route.
         first: RouteIndex,
-        /// The later one.
         second: RouteIndex,
         /// The host they share; `None` is any host.
         host: Option<String>,
-        /// The method they share.
         method: Method,
     },
 }
@@ -51,7 +43,6 @@ pub struct Shadow {
     pub hidden: RouteIndex,
     /// ... because this one is more specific by its host and matches every path of it ...
     pub by: RouteIndex,
-    /// ... on this host.
     pub host: String,
 }
 
@@ -65,7 +56,6 @@ struct Tree {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Sorted by text.
     literals: Vec<(Box<str>, Node)>,
     param: Option<Box<Node>>,
     /// Routes whose pattern ends here.
@@ -98,7 +88,7 @@ impl Router {
         // After all others, so that a route for HEAD stands before the one that GET implies.
         for (index, route, pattern) in implied {
             router.each_tree(route, |_, tree| {
-                tree.place(&pattern)[Method::Head as usize].get_or_insert(index);
+                tree.methods_at(&pattern)[Method::Head as usize].get_or_insert(index);
             });
         }
         if conflicts.is_empty() { Ok(router) } else { Err(conflicts) }
@@ -106,9 +96,9 @@ impl Router {
 
     fn insert(&mut self, index: RouteIndex, route: &Route, pattern: &Pattern, conflicts: &mut Vec<RouteConflict>) {
         self.each_tree(route, |host, tree| {
-            let place = tree.place(pattern);
+            let methods = tree.methods_at(pattern);
             for method in &route.methods {
-                match &mut place[*method as usize] {
+                match &mut methods[*method as usize] {
                     Some(first) if *first == index => {}
                     Some(first) => conflicts.push(RouteConflict::Same {
                         first: *first,
@@ -216,7 +206,7 @@ impl Walk {
 
 impl Tree {
     /// The routes at the end of a pattern.
-    fn place(&mut self, pattern: &Pattern) -> &mut Methods {
+    fn methods_at(&mut self, pattern: &Pattern) -> &mut Methods {
         let mut node = &mut self.root;
         for segment in pattern.segments() {
             node = match segment {

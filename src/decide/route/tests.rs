@@ -5,6 +5,9 @@ use crate::decide::samples::route;
 
 mod naive;
 
+use super::pattern::*;
+use super::router::Shadow;
+
 use Method::{Delete, Get, Head, Options, Patch, Post, Put};
 
 fn on(hosts: &[&str], methods: &[Method], pattern: &str) -> Route {

@@ -20,10 +20,10 @@ pub(super) fn has_second_reading(decoded: &[u8]) -> bool {
         if is_dot_segment(&normal) {
             return true;
         }
-        layer = match decoded_again(&normal) {
-            Again::Nothing => return false,
-            Again::Delimiter => return true,
-            Again::Text(text) => Cow::Owned(text),
+        layer = match decode_once_more(&normal) {
+            NextDecoding::Nothing => return false,
+            NextDecoding::Delimiter => return true,
+            NextDecoding::Text(text) => Cow::Owned(text),
         };
     }
     true
@@ -60,7 +60,7 @@ fn normalized(text: &[u8]) -> Option<Cow<'_, [u8]>> {
 }
 
 /// What one more decoding gives.
-enum Again {
+enum NextDecoding {
     /// There is no escape left.
     Nothing,
     /// A `.`, `/`, `\` or control character.
@@ -69,7 +69,7 @@ enum Again {
     Text(Vec<u8>),
 }
 
-fn decoded_again(text: &[u8]) -> Again {
+fn decode_once_more(text: &[u8]) -> NextDecoding {
     let mut found = false;
     let mut decoded = Vec::new();
     let mut rest = text;
@@ -80,13 +80,17 @@ fn decoded_again(text: &[u8]) -> Again {
         };
         let (byte, tail) = escaped.unwrap_or((*first, after));
         if escaped.is_some() && matches!(byte, 0..0x20 | 0x7f | b'.' | b'/' | b'\\') {
-            return Again::Delimiter;
+            return NextDecoding::Delimiter;
         }
         found |= escaped.is_some();
         decoded.push(byte);
         rest = tail;
     }
-    if found { Again::Text(decoded) } else { Again::Nothing }
+    if found {
+        NextDecoding::Text(decoded)
+    } else {
+        NextDecoding::Nothing
+    }
 }
 
 /// What a character becomes when a service normalises the text it decoded.

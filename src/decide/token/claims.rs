@@ -34,7 +34,8 @@ pub(in crate::decide) fn read_time(value: &JsonValue<'_>) -> Result<UnixMillis, 
 /// The times of a token: `exp`, and `iat` if it is there. Neither `iat` nor `nbf` lies after what the caller tolerates.
 pub(in crate::decide) fn read_times(
     time: impl Fn(&str) -> Option<Result<UnixMillis, TokenFault>>,
-    (latest_start, latest_issue): (UnixMillis, UnixMillis),
+    latest_start: UnixMillis,
+    latest_issue: UnixMillis,
 ) -> Result<(UnixMillis, Option<UnixMillis>), TokenFault> {
     if time("nbf").transpose()?.is_some_and(|start| start > latest_start) {
         return Err(TokenFault::NotYetValid);

@@ -7,9 +7,7 @@ use super::{AnswerNames, AnswerSubject, CALLER, CallerPresence, HookNames, MAX_M
 /// How much of what may be absent a sample has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filling {
-    /// All of it.
     Full,
-    /// None of it.
     Sparse,
 }
 

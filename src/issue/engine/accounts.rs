@@ -19,6 +19,19 @@ use crate::store::CredentialChange;
 
 use super::{Engine, done, refused_hash, unavailable};
 
+/// A change of an account's password, as its route configures it.
+pub(super) struct PasswordChange<'c> {
+    /// The account surface.
+    pub(super) surface: SurfaceIndex,
+    /// The body field with the present password. `None` where the caller proved the password in this very request.
+    pub(super) current: Option<&'c str>,
+    /// The body field with the new password.
+    pub(super) new: &'c str,
+    pub(super) sessions: Sessions,
+    /// Scopes that the account may hold although the caller lacks them.
+    pub(super) grants: &'c ScopeSet,
+}
+
 impl Engine {
     /// Ends the caller's session, or every session of what it hangs on, and removes its cookie.
     pub(super) async fn log_out(&self, call: &ServedCall, extent: Extent) -> Result<Issued, IssueError> {
@@ -38,31 +51,31 @@ impl Engine {
             (Extent::Everywhere, false) => (caller.record(), CredentialChange::EndIssued),
             (Extent::Everywhere, true) => (hangs_on.ok_or(Denial::Internal)?, CredentialChange::EndIssued),
         };
-        let told = AnswerData {
+        let data = AnswerData {
             cookies: removed_cookie(surface),
             done: done("log_out", std::iter::once(record)),
             ..AnswerData::default()
         };
-        let issued = answer::render(call, told)?;
+        let issued = answer::render(call, data)?;
         let mut changes = vec![(record.id.clone(), change)];
         if extent == Extent::Everywhere && has_records {
             // It has ended already; so lists say when.
             changes.push((caller.record().id.clone(), CredentialChange::Revoke));
         }
-        self.change(call, (changes, call.rests_on()), now).await?;
+        self.change(call, changes, call.rests_on(), now).await?;
         Ok(issued)
     }
 
     /// Changes the password of the account the caller is or hangs on. The present one is asked of the
     /// store, not of what is remembered: it may have been changed a moment ago.
-    pub(super) async fn set_password(
-        &self,
-        call: &ServedCall,
-        surface: SurfaceIndex,
-        fields: (Option<&str>, &str),
-        (sessions, grants): (Sessions, &ScopeSet),
-    ) -> Result<Issued, IssueError> {
-        let (current, new) = fields;
+    pub(super) async fn set_password(&self, call: &ServedCall, change: &PasswordChange<'_>) -> Result<Issued, IssueError> {
+        let PasswordChange {
+            surface,
+            current,
+            new,
+            sessions,
+            grants,
+        } = *change;
         let caller = call.caller()?;
         let (account, above) = find_account(caller, call.surface(surface)?).ok_or(Denial::NotFound)?;
         let may = call
@@ -80,7 +93,7 @@ impl Engine {
             return Err(call.refuse(&ValueSource::Body(new.to_owned()), FieldRule::Required, Denial::Internal));
         };
         let hash = self.hash_new(call, new, password).await?;
-        let told = AnswerData {
+        let data = AnswerData {
             cookies: match sessions {
                 Sessions::Ended => removed_cookie(call.surface(caller.surface)?),
                 Sessions::Kept => Vec::new(),
@@ -88,13 +101,13 @@ impl Engine {
             done: done("set_password", std::iter::once(account)),
             ..AnswerData::default()
         };
-        let issued = answer::render(call, told)?;
+        let issued = answer::render(call, data)?;
         let now = self.time().await?;
         let mut changes = vec![(account.id.clone(), CredentialChange::SetPassword(hash))];
         if sessions == Sessions::Ended {
             changes.push((account.id.clone(), CredentialChange::EndIssued));
         }
-        self.change(call, (changes, call.rests_on()), now).await?;
+        self.change(call, changes, call.rests_on(), now).await?;
         Ok(issued)
     }
 
@@ -110,7 +123,7 @@ impl Engine {
         };
         let throttle = self.throttle();
         let attempt = throttle.attempt(AttemptKind::Session, counted, call.address, self.clock.now().boot)?;
-        match self.check_password(call, account, (field, password)).await {
+        match self.check_password(call, account, field, password).await {
             Ok(true) => throttle.succeed(attempt, self.clock.now().boot),
             Ok(false) => return Err(call.refuse(&source, FieldRule::OneOf, Denial::WrongSecret)),
             Err(stop) => {
@@ -126,13 +139,14 @@ impl Engine {
         &self,
         call: &ServedCall,
         account: &CredentialRecord,
-        (field, password): (&str, Zeroizing<String>),
+        field: &str,
+        password: Zeroizing<String>,
     ) -> Result<bool, IssueError> {
         let refused = |error| refused_hash(error, call, field);
-        let place = self.passwords.place(Requester::Known, call.address).await.map_err(refused)?;
+        let permit = self.passwords.acquire(Requester::Known, call.address).await.map_err(refused)?;
         let found = self.store.find_credential(account.id.clone()).await;
         let hash = found.map_err(|error| unavailable(&error))?.as_ref().and_then(password_of);
-        place.verify(hash, password).await.map_err(refused)
+        permit.verify(hash, password).await.map_err(refused)
     }
 }
 

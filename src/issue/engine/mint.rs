@@ -13,7 +13,7 @@ use crate::issue::token;
 use crate::snapshot::served_route::{Mint, ParentSource, Reach, TenantSource};
 use crate::store::{CredentialChange, NewRecords, RestsOn, find_any};
 
-use super::{Engine, check_in_force, done, may_do, named_tenant, refused_change, unavailable};
+use super::{Engine, RecordTarget, check_in_force, done, may_do, named_tenant, refused_change, unavailable};
 
 impl Engine {
     /// Makes credentials: first everything that can fail without a trace, the answer included, then
@@ -35,7 +35,7 @@ impl Engine {
         let mut made: Vec<MintedCredential> = Vec::with_capacity(mints.len());
         let mut bases: Vec<ParentRecord> = Vec::with_capacity(mints.len());
         for mint in mints {
-            let parent = self.find_parent(call, mint, &bases, (now, &mut rests_on)).await?;
+            let parent = self.find_parent(call, mint, &bases, now, &mut rests_on).await?;
             let (roles, role_scopes) = self.find_roles(call, mint.roles.as_ref(), &tenant, &mut rests_on).await?;
             let ready = MintInputs {
                 tenant: &tenant,
@@ -55,16 +55,16 @@ impl Engine {
             made.push(one);
         }
         self.refuse_taken(&made).await?;
-        let mut told = AnswerData {
+        let mut data = AnswerData {
             minted: made.iter().map(|one| answer::minted(one, now)).collect(),
             done: done("mint", made.iter().map(|one| &one.record)),
             made: stored(&made).map(|record| record.id.clone()).collect(),
             ..AnswerData::default()
         };
         if let Some(index) = cookie {
-            told.cookies.push(session_cookie(call, mints, &made, index, now)?);
+            data.cookies.push(session_cookie(call, mints, &made, index, now)?);
         }
-        let issued = answer::render(call, told)?;
+        let issued = answer::render(call, data)?;
         let credentials = made
             .into_iter()
             .filter(|one| one.kept == RecordStorage::Stored)
@@ -98,7 +98,8 @@ impl Engine {
         call: &ServedCall,
         mint: &Mint,
         made: &[ParentRecord],
-        (now, rests_on): (UnixMillis, &mut RestsOn),
+        now: UnixMillis,
+        rests_on: &mut RestsOn,
     ) -> Result<Option<ParentRecord>, IssueError> {
         match &mint.parent {
             ParentSource::None => Ok(None),
@@ -106,7 +107,7 @@ impl Engine {
                 let caller = call.caller()?;
                 Ok(Some(ParentRecord {
                     record: caller.record().clone(),
-                    may: caller.principal.held().clone(),
+                    may: caller.principal.record_scopes().clone(),
                 }))
             }
             ParentSource::CallersParent => {
@@ -120,7 +121,16 @@ impl Engine {
             }
             ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
             ParentSource::Record { surface, id } => {
-                let found = self.find_target(call, (*surface, id, &Reach::Tenant)).await?;
+                let found = self
+                    .find_target(
+                        call,
+                        RecordTarget {
+                            surface: *surface,
+                            id,
+                            reach: &Reach::Tenant,
+                        },
+                    )
+                    .await?;
                 check_in_force(&found, now)?;
                 rests_on.add(RestsOn::found(&found));
                 Ok(Some(ParentRecord {

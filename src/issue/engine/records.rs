@@ -24,12 +24,19 @@ use crate::store::{CredentialChange, CredentialFilter, FoundFacts, Ids, NewRecor
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
 
-/// A record as a route names it: its surface, where its id is said, and which records may be meant.
-pub(super) type Target<'t> = (SurfaceIndex, &'t ValueSource, &'t Reach);
+/// A record as a route names it.
+#[derive(Clone, Copy)]
+pub(super) struct RecordTarget<'t> {
+    pub(super) surface: SurfaceIndex,
+    /// Where the record's id comes from.
+    pub(super) id: &'t ValueSource,
+    /// Which records the route may name.
+    pub(super) reach: &'t Reach,
+}
 
 impl Engine {
     pub(super) async fn list(&self, call: &ServedCall, surface: SurfaceIndex, reach: &Reach) -> Result<Issued, IssueError> {
-        let page = asked_page(call)?;
+        let page = requested_page(call)?;
         self.check_caller(call).await?;
         let caller = call.caller()?;
         let now = self.time().await?;
@@ -60,26 +67,26 @@ impl Engine {
             }
         }
         let found = self.store.page_credentials(filter).await.map_err(|error| unavailable(&error))?;
-        let told = AnswerData {
+        let data = AnswerData {
             items: found.records.iter().map(|record| answer::item(record, now)).collect(),
             next: found.next.map(|next| (page, next.as_str().to_owned())),
             done: "list".into(),
             ..AnswerData::default()
         };
-        Ok(answer::render(call, told)?)
+        Ok(answer::render(call, data)?)
     }
 
-    pub(super) async fn revoke(&self, call: &ServedCall, target: Target<'_>, grants: &ScopeSet) -> Result<Issued, IssueError> {
+    pub(super) async fn revoke(&self, call: &ServedCall, target: RecordTarget<'_>, grants: &ScopeSet) -> Result<Issued, IssueError> {
         let now = self.time().await?;
         let (record, rests_on) = self.find_touchable(call, target, grants).await?;
-        let told = AnswerData {
+        let data = AnswerData {
             minted: vec![answer::item(&record, now)],
             done: done("revoke", std::iter::once(&record)),
             ..AnswerData::default()
         };
-        let issued = answer::render(call, told)?;
+        let issued = answer::render(call, data)?;
         let changes = vec![(record.id, CredentialChange::Revoke)];
-        self.change(call, (changes, rests_on), now).await?;
+        self.change(call, changes, rests_on, now).await?;
         Ok(issued)
     }
 
@@ -87,7 +94,7 @@ impl Engine {
     pub(super) async fn rotate(
         &self,
         call: &ServedCall,
-        target: Target<'_>,
+        target: RecordTarget<'_>,
         grace: Option<Duration>,
         grants: &ScopeSet,
     ) -> Result<Issued, IssueError> {
@@ -97,13 +104,13 @@ impl Engine {
         // Who gets the new secret can do what it can do.
         let rests_on = touch(call, &found, grants)?;
         let old = found.credential;
-        let made = successor(call.surface(target.0)?, &old, now, self.peppers.first())?;
-        let told = AnswerData {
+        let made = successor(call.surface(target.surface)?, &old, now, self.peppers.first())?;
+        let data = AnswerData {
             minted: vec![answer::minted(&made, now)],
             done: done("rotate", [&old, &made.record].into_iter()),
             ..AnswerData::default()
         };
-        let issued = answer::render(call, told)?;
+        let issued = answer::render(call, data)?;
         let new = NewRecords {
             credentials: vec![made.record],
             changes: grace
@@ -120,7 +127,7 @@ impl Engine {
     pub(super) async fn set_roles(
         &self,
         call: &ServedCall,
-        target: Target<'_>,
+        target: RecordTarget<'_>,
         field: &str,
         grants: &ScopeSet,
     ) -> Result<Issued, IssueError> {
@@ -136,19 +143,19 @@ impl Engine {
         let mut extras = after.extras.take().map(|extras| *extras).unwrap_or_default();
         extras.roles.clone_from(&roles);
         after.extras = extras.boxed();
-        let told = AnswerData {
+        let data = AnswerData {
             minted: vec![answer::item(&after, now)],
             done: done("set_roles", std::iter::once(&after)),
             ..AnswerData::default()
         };
-        let issued = answer::render(call, told)?;
+        let issued = answer::render(call, data)?;
         let changes = vec![(after.id, CredentialChange::SetRoles(roles))];
-        self.change(call, (changes, rests_on), now).await?;
+        self.change(call, changes, rests_on, now).await?;
         Ok(issued)
     }
 
     pub(super) async fn list_roles(&self, call: &ServedCall) -> Result<Issued, IssueError> {
-        let page = asked_page(call)?;
+        let page = requested_page(call)?;
         self.check_caller(call).await?;
         let tenant = call.caller()?.record().tenant.clone();
         let roles = self.known_roles(call, &tenant).await?;
@@ -161,18 +168,18 @@ impl Engine {
                 "scopes": answer::scopes(&role.scopes),
             })
         });
-        let told = AnswerData {
+        let data = AnswerData {
             items: items.collect(),
             next: next.map(|next| (page, next)),
             done: "list_roles".into(),
             ..AnswerData::default()
         };
-        Ok(answer::render(call, told)?)
+        Ok(answer::render(call, data)?)
     }
 
     /// Every scope that a route knows, a role of the configuration, or one of the caller's tenant.
     pub(super) async fn list_scopes(&self, call: &ServedCall) -> Result<Issued, IssueError> {
-        let page = asked_page(call)?;
+        let page = requested_page(call)?;
         self.check_caller(call).await?;
         let mut known = BTreeSet::new();
         for route in &call.snapshot.routes {
@@ -189,18 +196,19 @@ impl Engine {
             let word = scope.as_str();
             json!({ "id": word, "name": word, "description": null, "scopes": [word] })
         });
-        let told = AnswerData {
+        let data = AnswerData {
             items: items.collect(),
             next: next.map(|next| (page, next)),
             done: "list_scopes".into(),
             ..AnswerData::default()
         };
-        Ok(answer::render(call, told)?)
+        Ok(answer::render(call, data)?)
     }
 
     /// The record a route names, if it is within reach, with all that decides about it; what is not within reach is
     /// not there. Another tenant that is named as such is 403, since its name was no secret to the caller.
-    pub(super) async fn find_target(&self, call: &ServedCall, (surface, id, reach): Target<'_>) -> Result<FoundFacts, IssueError> {
+    pub(super) async fn find_target(&self, call: &ServedCall, target: RecordTarget<'_>) -> Result<FoundFacts, IssueError> {
+        let RecordTarget { surface, id, reach } = target;
         let caller = call.caller()?.record();
         if let Reach::TenantNamed(parameter) = reach {
             named_tenant(call, parameter)?;
@@ -230,7 +238,7 @@ impl Engine {
     async fn find_touchable(
         &self,
         call: &ServedCall,
-        target: Target<'_>,
+        target: RecordTarget<'_>,
         grants: &ScopeSet,
     ) -> Result<(CredentialRecord, RestsOn), IssueError> {
         let found = self.find_target(call, target).await?;
@@ -249,7 +257,7 @@ fn ids_of(surface: &Surface) -> Ids {
 }
 
 /// Which part of a list is asked for.
-pub(super) fn asked_page(call: &ServedCall) -> Result<PageRequest, IssueError> {
+pub(super) fn requested_page(call: &ServedCall) -> Result<PageRequest, IssueError> {
     Ok(PageRequest::parse(
         call.query.as_deref(),
         call.served_route()?.body.unknown.as_deref(),

@@ -20,7 +20,7 @@ use crate::decide::surface::{
     AccountSurface, ApiKeySurface, Carrier, CookieSpec, KeyOrigin, KeyPrefix, Minting, SameSite, SessionRecord, SessionSurface, Surface,
     SurfaceIndex, SurfaceKind,
 };
-use crate::dialect::answer::{AnswerNames, AnswerSubject, AnswerTemplate, CallerPresence as Caller_};
+use crate::dialect::answer::{AnswerNames, AnswerSubject, AnswerTemplate, CallerPresence};
 use crate::issue::body::ParsedBody;
 use crate::issue::call::{AdmittedCaller, PathValues};
 use crate::issue::fields::CheckedBody;
@@ -255,7 +255,7 @@ impl Bench {
     async fn run_with(&self, action: Action, asking: Asking<'_>, query: Option<&str>) -> Result<(Issued, Json), IssueError> {
         let names = AnswerNames {
             subject: AnswerSubject::Credential,
-            caller: Caller_::Present,
+            caller: CallerPresence::Present,
             path: vec!["id".into()],
             ..AnswerNames::default()
         };
@@ -269,7 +269,6 @@ impl Bench {
             AnswerTemplate::parse("{{ items }}", &listing)
         };
         let issuer = ServedRoute {
-            name: "tested".into(),
             action,
             body: BodySchema {
                 fields: fields(),

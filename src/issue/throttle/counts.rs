@@ -1,9 +1,9 @@
 //! Counts of tries in a table that is bounded and never forgets a count to make room for another.
 //!
-//! While the table has room, everything that is counted has a place of its own. When it is full of
-//! counts that still run, what is new shares a place: one of a fixed number, found by its digest.
+//! While the table has room, everything that is counted has a slot of its own. When it is full of
+//! counts that still run, what is new shares a slot: one of a fixed number, found by its digest.
 //! Several then use up one limit together, so a full table refuses more, never less; whoever meets it
-//! without any part in the attack is told when to come back. A count that began in a shared place and
+//! without any part in the attack is told when to come back. A count that began in a shared slot and
 //! finds one of its own later begins anew there, so while the table empties a limit holds twice.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::network::ClientNetwork;
 
-/// Counts with a place of their own: 13 MiB. A failed try makes three at most and costs a hash of some
+/// Counts with a slot of their own: 13 MiB. A failed try makes three at most and costs a hash of some
 /// 20 ms: four processors, which are the most that hash by default, take seven minutes to fill it.
 pub(super) const MAX_OWN: usize = 262_144;
 /// Places that are shared when there is no other: 64 KiB. Few enough to be nothing, many enough that an
@@ -24,7 +24,6 @@ pub(super) const SHARED: usize = 4_096;
 /// each try.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum CountKey {
     /// Log-ins to one account from one network.
@@ -77,7 +76,7 @@ impl AttemptCount {
 /// Where one try was counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Charge {
-    place: CountSlot,
+    slot: CountSlot,
     began: BootMillis,
 }
 
@@ -87,7 +86,6 @@ enum CountSlot {
     Shared(usize),
 }
 
-/// The table.
 #[derive(Debug)]
 pub(super) struct AttemptCounts {
     window: Duration,
@@ -113,27 +111,26 @@ impl AttemptCounts {
 
     /// How long until this may be tried again, if it may not now.
     pub(super) fn wait(&mut self, counted: CountKey, limit: u32, now: BootMillis) -> Option<Duration> {
-        let place = self.place_of(counted, now);
-        self.find(place)?.wait(limit, self.window, now)
+        let slot = self.slot_of(counted, now);
+        self.find(slot)?.wait(limit, self.window, now)
     }
 
-    /// Counts one try.
     pub(super) fn charge(&mut self, counted: CountKey, now: BootMillis) -> Charge {
-        let (place, window) = (self.place_of(counted, now), self.window);
-        let count = match place {
+        let (slot, window) = (self.slot_of(counted, now), self.window);
+        let count = match slot {
             CountSlot::Own(digest) => self.own.entry(digest).or_default(),
-            // `place_of` answers places below the length only.
+            // `slot_of` answers places below the length only.
             CountSlot::Shared(at) => &mut self.shared[at],
         };
         Charge {
-            place,
+            slot,
             began: count.add(window, now),
         }
     }
 
     /// Takes exactly that try back.
     pub(super) fn take_back(&mut self, charge: Charge) {
-        match charge.place {
+        match charge.slot {
             CountSlot::Own(digest) => {
                 if let Some(count) = self.own.get_mut(&digest) {
                     count.take_back(charge.began);
@@ -150,23 +147,23 @@ impl AttemptCounts {
         }
     }
 
-    /// Forgets all tries that were counted where this one was. In a shared place they may be anybody's:
+    /// Forgets all tries that were counted where this one was. In a shared slot they may be anybody's:
     /// there, only this one is taken back.
     pub(super) fn forget(&mut self, charge: Charge) {
-        match charge.place {
+        match charge.slot {
             CountSlot::Own(digest) => drop(self.own.remove(&digest)),
             CountSlot::Shared(_) => self.take_back(charge),
         }
     }
 
-    fn find(&self, place: CountSlot) -> Option<&AttemptCount> {
-        match place {
+    fn find(&self, slot: CountSlot) -> Option<&AttemptCount> {
+        match slot {
             CountSlot::Own(digest) => self.own.get(&digest),
             CountSlot::Shared(at) => self.shared.get(at),
         }
     }
 
-    fn place_of(&mut self, counted: CountKey, now: BootMillis) -> CountSlot {
+    fn slot_of(&mut self, counted: CountKey, now: BootMillis) -> CountSlot {
         let digest = self.digest.hash_one(counted);
         if self.own.contains_key(&digest) || self.own.len() < self.max_own {
             return CountSlot::Own(digest);

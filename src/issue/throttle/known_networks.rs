@@ -27,7 +27,6 @@ pub(super) struct KnownNetworks {
     older: HashMap<Fingerprint, Networks>,
 }
 
-/// The latest first.
 type Networks = VecDeque<KnownNetwork>;
 
 #[derive(Debug, Clone, Copy)]

@@ -1,86 +1,87 @@
-//! One HTTP/1.1 connection's socket, buffers and timer, shared by what reads the request body and
-//! what writes the answer.
+//! The socket of one HTTP/1.1 connection, with its buffers and its timer. The reader of the request body and the writer
+//! of the response share it.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::incoming::Incoming;
-use super::line::Stall;
-use super::output::Output;
+use super::request_body::RequestBodyReader;
+use super::write_buffer::WriteBuffer;
 use crate::base::clock;
-use crate::server::alarm::Alarm;
-use crate::server::patience::Patience;
-use crate::server::transport::ClientStream;
+use crate::gateway::{AbortReason, StreamControl};
+use crate::server::deadline::{DeadlineTimer, TransferTimeout};
+use crate::server::tls::ClientStream;
 use crate::snapshot::Limits;
+use crate::telemetry::StreamKind;
 use crate::wire::body::{BodyError, Chunk};
 use crate::wire::chunked::Decoded;
 
-/// Read at a time while waiting for a head: most heads fit, and ten thousand idle connections hold 40 MB.
+/// Bytes per read while waiting for a head. Most heads fit, and ten thousand idle connections hold 40 MB.
 const HEAD_READ: usize = 4 * 1024;
-/// Read at a time within a body: large enough that a system call is a small part of its cost.
+/// Bytes per read within a body, so large that a system call is a small part of the cost.
 const BODY_READ: usize = 32 * 1024;
-/// Pipelined bytes read ahead while a request is being answered; beyond that the client waits.
+/// How many pipelined bytes are read ahead while a request is being answered. Beyond that the client waits.
 const READ_AHEAD: usize = 16 * 1024;
-/// A buffer larger than this is given back when a connection becomes idle.
+/// A larger buffer is freed when a connection becomes idle.
 const KEPT_BUFFER: usize = 8 * 1024;
 
-/// A stream that can be ended so that its peer cannot take the end for an orderly one.
-pub(in crate::server) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// The close that follows is a reset.
-    fn make_abrupt(&mut self);
+/// A stream that can be ended in a way that its peer does not take for an orderly end.
+pub(in crate::server) trait ResettableStream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Makes the next close a reset.
+    fn reset_on_close(&mut self);
 }
 
-impl Stream for ClientStream {
-    fn make_abrupt(&mut self) {
+impl ResettableStream for ClientStream {
+    fn reset_on_close(&mut self) {
         let tcp = match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
         };
-        // A failure leaves an orderly close, which is all that is left to do then.
+        // If this fails, only an orderly close is left.
         let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 
 /// The socket with its buffers.
-pub(super) struct Socket<Io> {
+pub(super) struct H1Socket<Io> {
     io: Io,
     pub(super) input: BytesMut,
-    pub(super) output: Output,
-    pub(super) incoming: Incoming,
-    pub(super) alarm: Alarm,
-    /// The client has sent its last byte; it may still be reading.
+    pub(super) write_buffer: WriteBuffer,
+    pub(super) request_body: RequestBodyReader,
+    pub(super) timer: DeadlineTimer,
+    /// The client has sent its last byte. It may still be reading.
     pub(super) at_end: bool,
-    /// With a client that has not yet been waited for.
-    fresh: Patience,
-    /// With the client that takes the answer.
-    patience: Patience,
-    stall: Rc<Stall>,
+    /// A response timeout in its initial state.
+    initial_timeout: TransferTimeout,
+    /// Bounds how long the client may take to read the current response.
+    response_timeout: TransferTimeout,
+    stall_clock: Rc<StallClock>,
 }
 
-impl<Io: Stream> Socket<Io> {
-    /// The alarm is first set to `first_deadline`.
+impl<Io: ResettableStream> H1Socket<Io> {
+    /// The timer is first set to `first_deadline`.
     pub(super) fn new(io: Io, limits: &Limits, first_deadline: Instant) -> Self {
         Self {
             io,
             input: BytesMut::new(),
-            output: Output::default(),
-            incoming: Incoming::new(limits),
-            alarm: Alarm::new(first_deadline),
+            write_buffer: WriteBuffer::default(),
+            request_body: RequestBodyReader::new(limits),
+            timer: DeadlineTimer::new(first_deadline),
             at_end: false,
-            fresh: Patience::of_answer(limits, limits.body_idle),
-            patience: Patience::of_answer(limits, limits.body_idle),
-            stall: Rc::default(),
+            initial_timeout: TransferTimeout::for_response(limits, limits.body_idle),
+            response_timeout: TransferTimeout::for_response(limits, limits.body_idle),
+            stall_clock: Rc::default(),
         }
     }
 
-    /// Reads what is there into `input`: the number of bytes, 0 at the end.
+    /// Reads into `input`. Returns the number of bytes, 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>> {
         if self.at_end {
             return Poll::Ready(Ok(0));
@@ -88,7 +89,7 @@ impl<Io: Stream> Socket<Io> {
         if self.input.capacity() - self.input.len() < want / 4 {
             self.input.reserve(want);
         }
-        // The future holds no state, so dropping it when it is pending loses nothing.
+        // The future holds no state, so nothing is lost when it is dropped while it is pending.
         let read = pin!(self.io.read_buf(&mut self.input));
         let n = ready!(read.poll(cx))?;
         self.at_end = n == 0;
@@ -97,19 +98,19 @@ impl<Io: Stream> Socket<Io> {
 
     /// Reads more of a head.
     pub(super) fn poll_head_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // An empty buffer whose beginning was consumed takes its room back, without allocating, so
-        // that a head is one read.
+        // Reserving reclaims the room of bytes that were consumed, without an allocation, so that a head takes one
+        // read.
         if self.input.is_empty() && self.input.capacity() < HEAD_READ {
             self.input.reserve(HEAD_READ);
         }
         self.poll_fill(cx, HEAD_READ)
     }
 
-    /// Ready with an error when the client has reset the connection. Looks only while the request
-    /// body is complete (else its reader sees it), keeps what was pipelined, and takes an orderly
-    /// end for what it may be: a client that only finished sending.
+    /// Ready with an error when the client has reset the connection. Reads only while the request body is complete,
+    /// since the body's reader sees a reset before that. Keeps pipelined bytes. An orderly end is not a reset, since
+    /// the client may only have finished sending.
     pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while self.incoming.is_complete() && !self.at_end && self.input.len() < READ_AHEAD {
+        while self.request_body.is_complete() && !self.at_end && self.input.len() < READ_AHEAD {
             match self.poll_fill(cx, HEAD_READ) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
@@ -122,25 +123,25 @@ impl<Io: Stream> Socket<Io> {
     /// The next piece of the request body.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
         loop {
-            match self.incoming.decode(&mut self.input) {
+            match self.request_body.decode(&mut self.input) {
                 Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Chunk::Data(data)))),
                 Ok(Decoded::Trailers(trailers)) => return Poll::Ready(Some(Ok(Chunk::Trailers(trailers)))),
                 Ok(Decoded::End) => return Poll::Ready(None),
                 Ok(Decoded::NeedMore) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            if self.incoming.take_owed_continue() {
-                self.output.push(b"HTTP/1.1 100 Continue\r\n\r\n");
+            if self.request_body.take_owed_continue() {
+                self.write_buffer.push(b"HTTP/1.1 100 Continue\r\n\r\n");
                 if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
                     return self.fail(BodyError::Aborted);
                 }
             }
             match self.poll_fill(cx, BODY_READ) {
-                Poll::Ready(Ok(1..)) => self.incoming.patience.receive(0, clock::instant),
+                Poll::Ready(Ok(1..)) => self.request_body.timeout.note_transfer(0, clock::instant),
                 Poll::Ready(Ok(0) | Err(_)) => return self.fail(BodyError::Aborted),
                 Poll::Pending => {
-                    let deadline = self.incoming.patience.deadline(clock::instant());
-                    ready!(self.alarm.poll_until(cx, deadline));
+                    let deadline = self.request_body.timeout.deadline(clock::instant());
+                    ready!(self.timer.poll_until(cx, deadline));
                     return self.fail(BodyError::Timeout);
                 }
             }
@@ -148,28 +149,30 @@ impl<Io: Stream> Socket<Io> {
     }
 
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Chunk, BodyError>>> {
-        self.incoming.fail(error);
+        self.request_body.fail(error);
         Poll::Ready(Some(Err(error)))
     }
 
-    /// An answer begins: its client has not yet been waited for.
+    /// A response begins. No time of waiting for its client has been counted yet.
     pub(super) const fn begin_answer(&mut self) {
-        self.patience = self.fresh;
+        self.response_timeout = self.initial_timeout;
     }
 
-    /// Where it stands since when the client has taken nothing.
-    pub(super) fn stall(&self) -> Rc<Stall> {
-        Rc::clone(&self.stall)
+    /// The clock that says since when the client has read nothing.
+    pub(super) fn stall_clock(&self) -> Rc<StallClock> {
+        Rc::clone(&self.stall_clock)
     }
 
-    /// Writes everything that is waiting.
+    /// Writes everything in the write buffer.
+    ///
     ///
     /// # Errors
-    /// Those of the socket; `TimedOut` when the client took nothing for as long as a body may stand still,
-    /// or the answer more slowly than it may.
+    ///
+    /// Those of the socket; `TimedOut` when the client read nothing for the idle time of a body, or reads more slowly
+    /// than the least rate.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
-            match self.output.poll_write(&mut self.io, cx) {
+        while !self.write_buffer.is_empty() {
+            match self.write_buffer.poll_write(&mut self.io, cx) {
                 Poll::Ready(Ok(n)) => self.note_taken(n),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_stall(cx),
@@ -184,57 +187,110 @@ impl<Io: Stream> Socket<Io> {
         }
     }
 
-    /// The client took so much.
+    /// The client has read this many bytes.
     fn note_taken(&mut self, bytes: usize) {
-        if self.patience.since().is_some() {
-            self.stall.set(None);
+        if self.response_timeout.waiting_since().is_some() {
+            self.stall_clock.set(None);
         }
-        self.patience.receive(bytes, clock::instant);
+        self.response_timeout.note_transfer(bytes, clock::instant);
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let deadline = self.patience.deadline(clock::instant());
-        self.stall.set(self.patience.since());
-        ready!(self.alarm.poll_until(cx, deadline));
+        let deadline = self.response_timeout.deadline(clock::instant());
+        self.stall_clock.set(self.response_timeout.waiting_since());
+        ready!(self.timer.poll_until(cx, deadline));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Gives large buffers back; for connections that become idle.
+    /// Frees large buffers of a connection that becomes idle.
     pub(super) fn trim(&mut self) {
         if self.input.is_empty() && self.input.capacity() > KEPT_BUFFER {
             self.input = BytesMut::new();
         }
-        self.output.trim(KEPT_BUFFER);
+        self.write_buffer.trim(KEPT_BUFFER);
     }
 
-    /// Says that nothing more will be written.
+    /// Ends the sending side.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// Reads and forgets; ready with the number of bytes, 0 at the end.
+    /// Reads and discards. Ready with the number of bytes, 0 at the end.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.input.clear();
         self.poll_fill(cx, BODY_READ)
     }
 
-    /// Reads more of what is not HTTP any more.
+    /// Reads more of what follows a protocol upgrade.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_fill(cx, BODY_READ)
     }
 
-    /// Writes once, past the output, which is empty.
+    /// Writes directly to the stream. The write buffer is empty then.
     pub(super) fn poll_write_through(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
-    /// Brings out what was written past the output.
+    /// Flushes what was written directly.
     pub(super) fn poll_flush_through(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Makes the close that follows a reset.
-    pub(super) fn make_abrupt(&mut self) {
-        self.io.make_abrupt();
+    /// Makes the next close a reset.
+    pub(super) fn reset_on_close(&mut self) {
+        self.io.reset_on_close();
+    }
+}
+
+/// Aborts the current request of a connection. There is one for each connection, since a connection serves one request
+/// at a time, in one task.
+pub(super) struct H1StreamControl {
+    waker: Waker,
+    abort: Cell<Option<AbortReason>>,
+    stall: Rc<StallClock>,
+}
+
+/// Since when the client of a connection has read nothing although data is waiting for it.
+#[derive(Debug, Default)]
+pub(super) struct StallClock(Cell<Option<Instant>>);
+
+impl StallClock {
+    pub(super) fn set(&self, since: Option<Instant>) {
+        self.0.set(since);
+    }
+}
+
+impl H1StreamControl {
+    pub(super) fn new(waker: Waker, stall: Rc<StallClock>) -> Rc<Self> {
+        Rc::new(Self {
+            waker,
+            abort: Cell::new(None),
+            stall,
+        })
+    }
+
+    /// Why the request is to end, if it is.
+    pub(super) fn abort_reason(&self) -> Option<AbortReason> {
+        self.abort.get()
+    }
+
+    /// Prepares for another request, or for the response to an aborted one: neither is aborted with it.
+    pub(super) fn reset(&self) {
+        self.abort.set(None);
+    }
+}
+
+impl StreamControl for H1StreamControl {
+    fn kind(&self) -> StreamKind {
+        StreamKind::Http1
+    }
+
+    fn stalled_since(&self) -> Option<Instant> {
+        self.stall.0.get()
+    }
+
+    fn abort(&self, why: AbortReason) {
+        self.abort.set(Some(why));
+        self.waker.wake_by_ref();
     }
 }

@@ -1,5 +1,5 @@
-//! A connection that has become a WebSocket: frames both ways until one side, the clock or the
-//! gateway ends it.
+//! A connection that has become a WebSocket: frames in both directions until one side, a timeout or the gateway ends
+//! it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,21 +10,20 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use super::incoming::MAX_DRAINED;
-use super::render::{Asked, Sent};
-use super::socket::{Socket, Stream};
-use super::{Conversation, DRAIN, Ended};
+use super::request_body::MAX_DRAINED;
+use super::response_head::{FramingRules, SentFraming};
+use super::socket::{H1Socket, ResettableStream};
+use super::{DRAIN, H1Connection, RequestEnd};
 use crate::base::clock;
-use crate::gateway::{Cut, Tunnel};
-use crate::server::patience::Patience;
-use crate::server::service::{After, Answer, Outcome, Service};
+use crate::gateway::{AbortReason, Persistence, Response, Tunnel};
+use crate::server::deadline::TransferTimeout;
+use crate::server::service::{ResponseObserver, Service};
 use crate::telemetry::StreamEnd;
 use crate::upstream::Upgraded;
-use crate::wire::websocket::{Found, Frames, GOING_AWAY, POLICY_VIOLATION, PROTOCOL_ERROR, Sender, close_frame};
+use crate::wire::websocket::{FrameCheck, FrameSender, Frames, GOING_AWAY, POLICY_VIOLATION, PROTOCOL_ERROR, close_frame};
 
-/// One end of a tunnel. No more than one read of it is held: what the other end does not take is not
-/// read.
-trait Pipe {
+/// One end of a tunnel. At most one read of it is in memory: while the other end takes nothing, nothing more is read.
+trait TunnelEnd {
     fn input(&mut self) -> &mut BytesMut;
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
@@ -32,7 +31,7 @@ trait Pipe {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-impl<Io: Stream> Pipe for Socket<Io> {
+impl<Io: ResettableStream> TunnelEnd for H1Socket<Io> {
     fn input(&mut self) -> &mut BytesMut {
         &mut self.input
     }
@@ -54,7 +53,7 @@ impl<Io: Stream> Pipe for Socket<Io> {
     }
 }
 
-impl Pipe for Upgraded {
+impl TunnelEnd for Upgraded {
     fn input(&mut self) -> &mut BytesMut {
         Self::input(self)
     }
@@ -76,88 +75,85 @@ impl Pipe for Upgraded {
     }
 }
 
-/// One direction.
-struct Way {
+struct Relay {
     frames: Frames,
-    stage: Stage,
+    state: RelayState,
     bytes: u64,
-    /// With its receiver, waiting while that takes nothing of what is there.
-    patience: Patience,
+    /// Bounds how long the receiver may take nothing of what is waiting.
+    timeout: TransferTimeout,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum RelayState {
     /// Everything that was read is written.
     Flushed,
-    /// Something may still be held by TLS.
+    /// TLS may still hold bytes that were written.
     Written,
-    /// The sender has ended; its receiver is yet to be told.
+    /// The sender has ended, and the receiver is to be told.
     Ending,
-    /// The receiver was told.
     Ended,
 }
 
-/// Why a direction broke.
-enum Fault {
-    /// One of the connections did.
-    Broken,
+enum RelayError {
+    /// One of the two connections failed.
+    Connection,
     /// What came is no frame.
-    Garbage,
+    NotAFrame,
 }
 
-impl Way {
-    const fn new(frames: Frames, patience: Patience) -> Self {
+impl Relay {
+    const fn new(frames: Frames, timeout: TransferTimeout) -> Self {
         Self {
             frames,
-            stage: Stage::Flushed,
+            state: RelayState::Flushed,
             bytes: 0,
-            patience,
+            timeout,
         }
     }
 
     /// Moves what can be moved. Ready when the sender has ended and the receiver was told.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut impl Pipe, to: &mut impl Pipe) -> Poll<Result<(), Fault>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut impl TunnelEnd, to: &mut impl TunnelEnd) -> Poll<Result<(), RelayError>> {
         loop {
-            ready!(self.poll_bring(cx, from, to))?;
-            match self.stage {
-                Stage::Ended => return Poll::Ready(Ok(())),
-                Stage::Ending => {
-                    ready!(to.poll_shutdown(cx)).map_err(|_| Fault::Broken)?;
-                    self.stage = Stage::Ended;
+            ready!(self.poll_forward(cx, from, to))?;
+            match self.state {
+                RelayState::Ended => return Poll::Ready(Ok(())),
+                RelayState::Ending => {
+                    ready!(to.poll_shutdown(cx)).map_err(|_| RelayError::Connection)?;
+                    self.state = RelayState::Ended;
                 }
-                Stage::Written => {
-                    let flushed = to.poll_flush(cx).map_err(|_| Fault::Broken)?;
+                RelayState::Written => {
+                    let flushed = to.poll_flush(cx).map_err(|_| RelayError::Connection)?;
                     ready!(self.note_taken(flushed.map(|()| 0)));
-                    self.stage = Stage::Flushed;
+                    self.state = RelayState::Flushed;
                 }
-                Stage::Flushed => match ready!(from.poll_read(cx)) {
-                    Ok(0) => self.stage = Stage::Ending,
+                RelayState::Flushed => match ready!(from.poll_read(cx)) {
+                    Ok(0) => self.state = RelayState::Ending,
                     Ok(_) => {}
-                    Err(_) => return Poll::Ready(Err(Fault::Broken)),
+                    Err(_) => return Poll::Ready(Err(RelayError::Connection)),
                 },
             }
         }
     }
 
-    /// Writes what was read, as far as it is frames. The head of one that is not there wholly waits.
-    fn poll_bring(&mut self, cx: &mut Context<'_>, from: &mut impl Pipe, to: &mut impl Pipe) -> Poll<Result<(), Fault>> {
+    /// Writes what was read, as far as it is frames. The head of a frame waits until it is complete.
+    fn poll_forward(&mut self, cx: &mut Context<'_>, from: &mut impl TunnelEnd, to: &mut impl TunnelEnd) -> Poll<Result<(), RelayError>> {
         while !from.input().is_empty() {
-            let (may_pass, found) = self.frames.check(from.input());
+            let (may_pass, check) = self.frames.check(from.input());
             let frames = from.input().get(..may_pass).unwrap_or_default();
             if frames.is_empty() {
-                return Poll::Ready(match found {
-                    Found::Frames => Ok(()),
-                    Found::Garbage => Err(Fault::Garbage),
+                return Poll::Ready(match check {
+                    FrameCheck::Frames => Ok(()),
+                    FrameCheck::Garbage => Err(RelayError::NotAFrame),
                 });
             }
-            let written = to.poll_write(cx, frames).map_err(|_| Fault::Broken)?;
+            let written = to.poll_write(cx, frames).map_err(|_| RelayError::Connection)?;
             match ready!(self.note_taken(written)) {
-                0 => return Poll::Ready(Err(Fault::Broken)),
+                0 => return Poll::Ready(Err(RelayError::Connection)),
                 n => {
                     self.frames.pass(from.input().get(..n).unwrap_or_default());
                     from.input().advance(n);
                     self.bytes += n as u64;
-                    self.stage = Stage::Written;
+                    self.state = RelayState::Written;
                 }
             }
         }
@@ -166,176 +162,181 @@ impl Way {
 
     fn note_taken(&mut self, polled: Poll<usize>) -> Poll<usize> {
         match polled {
-            Poll::Ready(bytes) => self.patience.receive(bytes, clock::instant),
-            // Its wait begins, if it has not begun before.
-            Poll::Pending => _ = self.patience.deadline(clock::instant()),
+            Poll::Ready(bytes) => self.timeout.note_transfer(bytes, clock::instant),
+            // This begins the wait, if it has not begun before.
+            Poll::Pending => _ = self.timeout.deadline(clock::instant()),
         }
         polled
     }
 
-    /// When its receiver has taken nothing for too long, or too little.
+    /// When the receiver has taken nothing, or too little, for too long.
     fn deadline(&mut self) -> Option<Instant> {
-        let since = self.patience.since()?;
-        Some(self.patience.deadline(since))
+        let waiting_since = self.timeout.waiting_since()?;
+        Some(self.timeout.deadline(waiting_since))
     }
 }
 
-/// Both directions.
-struct Ways<'t> {
+struct Relays<'t> {
     upstream: &'t mut Upgraded,
-    up: Way,
-    down: Way,
+    up: Relay,
+    down: Relay,
     idle_timeout: Duration,
-    moved_at: Instant,
-    /// Whoever ended first.
+    last_moved_at: Instant,
     first: Option<StreamEnd>,
 }
 
-impl Ways<'_> {
-    /// Ready when the tunnel has ended by itself.
-    fn poll<Io: Stream>(&mut self, cx: &mut Context<'_>, socket: &mut Socket<Io>) -> Poll<StreamEnd> {
+impl Relays<'_> {
+    /// Ready when the tunnel has ended without the gateway.
+    fn poll<Io: ResettableStream>(&mut self, cx: &mut Context<'_>, socket: &mut H1Socket<Io>) -> Poll<StreamEnd> {
         let before = self.up.bytes + self.down.bytes;
         let up = self.up.poll(cx, socket, self.upstream);
         let down = self.down.poll(cx, self.upstream, socket);
         for (polled, side) in [(&up, StreamEnd::Client), (&down, StreamEnd::Upstream)] {
             match polled {
-                Poll::Ready(Err(Fault::Garbage)) => return Poll::Ready(StreamEnd::Protocol),
-                Poll::Ready(Err(Fault::Broken)) => return Poll::Ready(StreamEnd::Broken),
+                Poll::Ready(Err(RelayError::NotAFrame)) => return Poll::Ready(StreamEnd::Protocol),
+                Poll::Ready(Err(RelayError::Connection)) => return Poll::Ready(StreamEnd::Broken),
                 Poll::Ready(Ok(())) => {
                     self.first.get_or_insert(side);
                 }
                 Poll::Pending => {}
             }
         }
-        // Once both have said Close, nobody has anything left to say: who is slow to hang up is not waited for.
+        // After both sides have sent Close, a side that is slow to hang up is not waited for.
         let over = self.up.frames.has_closed() && self.down.frames.has_closed();
         if let Some(first) = self.first.filter(|_| over || (up.is_ready() && down.is_ready())) {
             return Poll::Ready(first);
         }
         if self.up.bytes + self.down.bytes != before {
-            self.moved_at = clock::instant();
+            self.last_moved_at = clock::instant();
         }
-        socket.stall().set(self.down.patience.since());
-        let idle_at = self.moved_at + self.idle_timeout;
+        socket.stall_clock().set(self.down.timeout.waiting_since());
+        let idle_at = self.last_moved_at + self.idle_timeout;
         let stuck = [self.up.deadline(), self.down.deadline()].into_iter().flatten();
         let deadline = stuck.chain([idle_at]).min().unwrap_or(idle_at);
-        ready!(socket.alarm.poll_until(cx, deadline));
+        ready!(socket.timer.poll_until(cx, deadline));
         let now = clock::instant();
-        let is_slow = self.down.deadline().is_some_and(|at| at <= now) && !self.down.patience.is_idle(now);
+        let is_slow = self.down.deadline().is_some_and(|at| at <= now) && !self.down.timeout.is_fully_idle(now);
         Poll::Ready(if is_slow { StreamEnd::Slow } else { StreamEnd::Idle })
     }
 }
 
-/// How a tunnel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    /// The worker has cut it off, and the outcome knows why.
-    Cut(Cut),
-    /// By itself, or with the gateway.
-    End(StreamEnd),
+enum TunnelOutcome {
+    /// The worker has aborted it. The observer knows why.
+    Aborted(AbortReason),
+    /// It ended by itself, by a timeout, or with the gateway.
+    Ended(StreamEnd),
 }
 
-impl Stop {
-    /// What both sides are told, if anything.
-    const fn farewell(self) -> Option<(u16, &'static str)> {
+impl TunnelOutcome {
+    /// The Close frame that both sides are sent, if any.
+    const fn close_frame_for(self) -> Option<(u16, &'static str)> {
         match self {
-            Self::Cut(Cut::Denied) | Self::End(StreamEnd::Denied(_)) => Some((POLICY_VIOLATION, "no longer authorized")),
-            Self::Cut(Cut::Displaced) | Self::End(StreamEnd::Slow | StreamEnd::Displaced) => Some((GOING_AWAY, "too slow")),
-            Self::End(StreamEnd::Drain) => Some((GOING_AWAY, "the gateway is going away")),
-            Self::End(StreamEnd::Idle) => Some((GOING_AWAY, "idle for too long")),
-            Self::End(StreamEnd::Protocol) => Some((PROTOCOL_ERROR, "not a frame")),
-            Self::End(StreamEnd::Client | StreamEnd::Upstream | StreamEnd::Broken) => None,
+            Self::Aborted(AbortReason::Denied) | Self::Ended(StreamEnd::Denied(_)) => Some((POLICY_VIOLATION, "no longer authorized")),
+            Self::Aborted(AbortReason::Displaced) | Self::Ended(StreamEnd::Slow | StreamEnd::Displaced) => Some((GOING_AWAY, "too slow")),
+            Self::Ended(StreamEnd::Drain) => Some((GOING_AWAY, "the gateway is going away")),
+            Self::Ended(StreamEnd::Idle) => Some((GOING_AWAY, "idle for too long")),
+            Self::Ended(StreamEnd::Protocol) => Some((PROTOCOL_ERROR, "not a frame")),
+            Self::Ended(StreamEnd::Client | StreamEnd::Upstream | StreamEnd::Broken) => None,
         }
     }
 }
 
-impl<Io: Stream, S: Service> Conversation<Io, S> {
-    /// Tells the client that the connection has switched, and lets it be a tunnel until that ends.
-    pub(super) async fn tunnel<B, O: Outcome>(&self, mut answer: Answer<B, O>, asked: Asked, tunnel: Box<Tunnel>) -> Ended {
+impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
+    /// Sends the 101 to the client and runs the tunnel to its end.
+    pub(super) async fn tunnel<B, O: ResponseObserver>(
+        &self,
+        mut response: Response<B, O>,
+        rules: FramingRules,
+        tunnel: Box<Tunnel>,
+    ) -> RequestEnd {
         let Tunnel {
             mut upstream,
             idle_timeout,
             extensions,
         } = *tunnel;
-        answer.head.fields.push(b"Connection", b"Upgrade");
-        answer.head.fields.push(b"Upgrade", b"websocket");
+        response.head.fields.push(b"Connection", b"Upgrade");
+        response.head.fields.push(b"Upgrade", b"websocket");
         {
             let date = self.context.date.text();
             let mut socket = self.socket.borrow_mut();
-            let out = socket.output.buffer();
-            asked.write_head(&answer.head, Sent::Nothing(None), After::KeepAlive, &date, out);
+            let out = socket.write_buffer.buffer();
+            rules.write_head(&response.head, SentFraming::Nothing(None), Persistence::KeepAlive, &date, out);
         }
-        answer.outcome.recycle(answer.head);
+        response.observer.recycle(response.head);
         if poll_fn(|cx| self.socket.borrow_mut().poll_flush(cx)).await.is_err() {
-            answer.outcome.end_tunnel(StreamEnd::Broken, 0, 0);
-            return Ended::Gone;
+            response.observer.end_tunnel(StreamEnd::Broken, 0, 0);
+            return RequestEnd::Disconnected;
         }
-        let mut ways = Ways {
+        let mut relays = Relays {
             upstream: &mut upstream,
-            up: Way::new(Frames::new(Sender::Client, extensions), Patience::of_idle(idle_timeout)),
-            down: Way::new(
-                Frames::new(Sender::Server, extensions),
-                Patience::of_answer(&self.context.limits, idle_timeout),
+            up: Relay::new(
+                Frames::new(FrameSender::Client, extensions),
+                TransferTimeout::idle_only(idle_timeout),
+            ),
+            down: Relay::new(
+                Frames::new(FrameSender::Server, extensions),
+                TransferTimeout::for_response(&self.context.limits, idle_timeout),
             ),
             idle_timeout,
-            moved_at: clock::instant(),
+            last_moved_at: clock::instant(),
             first: None,
         };
-        let stop = poll_fn(|cx| {
-            if let Some(why) = self.line.cut_for() {
-                return Poll::Ready(Stop::Cut(why));
+        let outcome = poll_fn(|cx| {
+            if let Some(why) = self.h1_control.abort_reason() {
+                return Poll::Ready(TunnelOutcome::Aborted(why));
             }
             if self.context.drain.is_ending() {
-                return Poll::Ready(Stop::End(StreamEnd::Drain));
+                return Poll::Ready(TunnelOutcome::Ended(StreamEnd::Drain));
             }
-            ways.poll(cx, &mut self.socket.borrow_mut()).map(Stop::End)
+            relays.poll(cx, &mut self.socket.borrow_mut()).map(TunnelOutcome::Ended)
         })
         .await;
-        if let Some((code, reason)) = stop.farewell() {
-            say_farewell(&self.socket, &mut ways, code, reason).await;
+        if let Some((code, reason)) = outcome.close_frame_for() {
+            send_close(&self.socket, &mut relays, code, reason).await;
         }
-        let end = match stop {
-            Stop::Cut(_) => StreamEnd::Broken,
-            Stop::End(end) => end,
+        let end = match outcome {
+            TunnelOutcome::Aborted(_) => StreamEnd::Broken,
+            TunnelOutcome::Ended(end) => end,
         };
-        answer.outcome.end_tunnel(end, ways.up.bytes, ways.down.bytes);
+        response.observer.end_tunnel(end, relays.up.bytes, relays.down.bytes);
         match end {
-            StreamEnd::Broken if !matches!(stop, Stop::Cut(_)) => Ended::Gone,
-            _ => Ended::Last,
+            StreamEnd::Broken if !matches!(outcome, TunnelOutcome::Aborted(_)) => RequestEnd::Disconnected,
+            _ => RequestEnd::Last,
         }
     }
 }
 
-/// Says Close to both sides, where no frame is on its way that a Close would be taken for a part of,
-/// and for no longer than a side takes to read that much.
-async fn say_farewell<Io: Stream>(socket: &Rc<RefCell<Socket<Io>>>, ways: &mut Ways<'_>, code: u16, reason: &'static str) {
-    let frame = |way: &Way, sender| {
-        if way.frames.is_between() {
+/// Sends Close to both sides, where no frame is half sent, since the Close would be taken for a part of that frame.
+/// Waits no longer than a side needs to read that much.
+async fn send_close<Io: ResettableStream>(socket: &Rc<RefCell<H1Socket<Io>>>, relays: &mut Relays<'_>, code: u16, reason: &'static str) {
+    let frame = |relay: &Relay, sender| {
+        if relay.frames.is_between() {
             close_frame(sender, code, reason)
         } else {
             Vec::new()
         }
     };
-    let to_client = frame(&ways.down, Sender::Server);
-    let to_upstream = frame(&ways.up, Sender::Client);
+    let to_client = frame(&relays.down, FrameSender::Server);
+    let to_upstream = frame(&relays.up, FrameSender::Client);
     let (mut client_rest, mut upstream_rest) = (&to_client[..], &to_upstream[..]);
     let (deadline, mut left) = (clock::instant() + DRAIN, MAX_DRAINED);
     poll_fn(|cx| {
         let mut socket = socket.borrow_mut();
-        let client = poll_say(cx, &mut *socket, &mut client_rest);
-        let upstream = poll_say(cx, ways.upstream, &mut upstream_rest);
-        // What the service still sends must be taken, or closing would reset the connection and the
-        // Close could be lost on its way.
-        if client.is_ready() && upstream.is_ready() && poll_forget(cx, ways.upstream, &mut left).is_ready() {
+        let client = poll_write_close(cx, &mut *socket, &mut client_rest);
+        let upstream = poll_write_close(cx, relays.upstream, &mut upstream_rest);
+        // What the upstream still sends is read, since closing with unread bytes would reset the connection and the
+        // Close could be lost.
+        if client.is_ready() && upstream.is_ready() && poll_discard(cx, relays.upstream, &mut left).is_ready() {
             return Poll::Ready(());
         }
-        socket.alarm.poll_until(cx, deadline)
+        socket.timer.poll_until(cx, deadline)
     })
     .await;
 }
 
-/// Reads and forgets; ready at the end, or when that is too much.
-fn poll_forget(cx: &mut Context<'_>, from: &mut impl Pipe, left: &mut u64) -> Poll<()> {
+/// Reads and discards. Ready at the end, or after too many bytes.
+fn poll_discard(cx: &mut Context<'_>, from: &mut impl TunnelEnd, left: &mut u64) -> Poll<()> {
     loop {
         from.input().clear();
         match ready!(from.poll_read(cx)) {
@@ -348,15 +349,15 @@ fn poll_forget(cx: &mut Context<'_>, from: &mut impl Pipe, left: &mut u64) -> Po
     }
 }
 
-/// Writes and ends; ready when that is done, or cannot be.
-fn poll_say(cx: &mut Context<'_>, to: &mut impl Pipe, rest: &mut &[u8]) -> Poll<()> {
+/// Writes and ends the sending side. Ready when that is done or has failed.
+fn poll_write_close(cx: &mut Context<'_>, to: &mut impl TunnelEnd, rest: &mut &[u8]) -> Poll<()> {
     while !rest.is_empty() {
         match ready!(to.poll_write(cx, rest)) {
             Ok(n @ 1..) => *rest = rest.get(n..).unwrap_or_default(),
             Ok(0) | Err(_) => return Poll::Ready(()),
         }
     }
-    // An error ends it as well as a success.
+    // Errors are ignored, since the connection ends in both cases.
     let _ = ready!(to.poll_flush(cx));
     let _ = ready!(to.poll_shutdown(cx));
     Poll::Ready(())

@@ -1,5 +1,4 @@
-//! The streams of one HTTP/2 connection: their tasks, and which of them wait for a client that
-//! does not take what it is offered.
+//! The streams of one HTTP/2 connection: their tasks, and which of them wait for a client that does not read.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,103 +10,106 @@ use std::time::Instant;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::base::clock;
-use crate::gateway::{Cut, Lifeline};
+use crate::gateway::{AbortReason, StreamControl};
 use crate::server::counters::WorkerCounters;
-use crate::server::patience::Patience;
+use crate::server::deadline::TransferTimeout;
 use crate::server::worker::note_end;
 use crate::snapshot::Limits;
 use crate::telemetry::{StreamEnd, StreamKind};
 
-/// Runs each stream's future as a task of its own, so that a panic ends that stream only, and ends
-/// them all when the connection ends. Cloned for the library, which calls it an executor.
+/// Runs the future of each stream as a task of its own, so that a panic ends only that stream, and ends all of them
+/// when the connection ends. It is cloned for the library, to which it is an executor.
 #[derive(Clone, Default)]
-pub(super) struct Streams(Rc<Inner>);
+pub(super) struct Streams(Rc<StreamSet>);
 
 #[derive(Default)]
-struct Inner {
+struct StreamSet {
     tasks: RefCell<JoinSet<()>>,
-    entries: RefCell<HashMap<Id, Entry>>,
+    entries: RefCell<HashMap<Id, StreamEntry>>,
 }
 
-struct Entry {
+struct StreamEntry {
     abort: AbortHandle,
-    offer: Option<Rc<Offer>>,
+    handle: Option<Rc<StreamHandle>>,
 }
 
-/// What a stream has offered to its client, and how it is ended.
-pub(super) struct Offer {
-    /// With the client; waiting since a piece was offered that is not yet taken.
-    patience: Cell<Patience>,
-    cut_off: Cell<bool>,
+/// What is known of a stream's client, and how the stream is ended.
+pub(super) struct StreamHandle {
+    /// Bounds how long the client may take to read. The wait begins when a piece is handed over that the client has not
+    /// yet taken.
+    timeout: Cell<TransferTimeout>,
+    aborted: Cell<bool>,
     slow: Cell<bool>,
     task: Option<AbortHandle>,
 }
 
-impl Offer {
+impl StreamHandle {
     pub(super) fn new(limits: &Limits, task: Option<AbortHandle>) -> Rc<Self> {
         Rc::new(Self {
-            patience: Cell::new(Patience::of_answer(limits, limits.body_idle)),
-            cut_off: Cell::new(false),
+            timeout: Cell::new(TransferTimeout::for_response(limits, limits.body_idle)),
+            aborted: Cell::new(false),
             slow: Cell::new(false),
             task,
         })
     }
 
-    /// This much of the answer was handed over, or nothing yet of one that waits for the client's window.
+    /// This much of the response was handed over, or nothing yet of one that waits for the client's window.
     ///
-    /// The piece counts as taken while it is waited for: nobody knows how much of it has left.
-    pub(super) fn open(&self, bytes: usize) {
-        let mut patience = self.patience.get();
-        patience.receive(bytes, clock::instant);
-        let _ = patience.deadline(clock::instant());
-        self.patience.set(patience);
+    ///
+    /// The piece counts as read while it is waited for, since the library does not tell how much of it has left.
+    pub(super) fn note_handed_over(&self, bytes: usize) {
+        let mut timeout = self.timeout.get();
+        timeout.note_transfer(bytes, clock::instant);
+        let _ = timeout.deadline(clock::instant());
+        self.timeout.set(timeout);
     }
 
-    /// It was taken: the next is asked for.
-    pub(super) fn close(&self) {
-        let mut patience = self.patience.get();
-        if patience.since().is_some() {
-            patience.receive(0, clock::instant);
-            self.patience.set(patience);
+    /// The piece was taken: the library asks for the next one.
+    pub(super) fn note_taken(&self) {
+        let mut timeout = self.timeout.get();
+        if timeout.waiting_since().is_some() {
+            timeout.note_transfer(0, clock::instant);
+            self.timeout.set(timeout);
         }
     }
 
-    /// Whether its client has kept it waiting for too long.
+    /// Whether the client has been too slow.
     fn is_slow(&self, now: Instant) -> bool {
-        let mut patience = self.patience.get();
-        patience.since().is_some() && patience.deadline(now) <= now
+        let mut timeout = self.timeout.get();
+        timeout.waiting_since().is_some() && timeout.deadline(now) <= now
     }
 
-    /// Ends the stream: the library resets it when its task is gone (RFC 9113, section 5.4.2).
-    fn end(&self) {
-        self.cut_off.set(true);
+    /// Ends the stream. The library resets it when its task is gone (RFC 9113, section 5.4.2).
+    fn abort(&self) {
+        self.aborted.set(true);
         if let Some(task) = &self.task {
             task.abort();
         }
     }
 
-    /// Whether the stream was ended by us: its client was too slow, its credential died, or others waited.
-    pub(super) fn was_cut_off(&self) -> bool {
-        self.cut_off.get()
+    /// Whether the gateway ended the stream: its client was too slow, its credential became invalid, or another request
+    /// needed its resources.
+    pub(super) fn was_aborted(&self) -> bool {
+        self.aborted.get()
     }
 
-    /// Why it was ended, if because of its client.
+    /// Why the stream was ended, if because of its client.
     pub(super) fn reason(&self) -> Option<StreamEnd> {
         self.slow.get().then_some(StreamEnd::Slow)
     }
 }
 
-impl Lifeline for Offer {
+impl StreamControl for StreamHandle {
     fn kind(&self) -> StreamKind {
         StreamKind::Http2
     }
 
     fn stalled_since(&self) -> Option<Instant> {
-        self.patience.get().since()
+        self.timeout.get().waiting_since()
     }
 
-    fn cut(&self, _: Cut) {
-        self.end();
+    fn abort(&self, _: AbortReason) {
+        self.abort();
     }
 }
 
@@ -117,20 +119,20 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
             future.await;
         };
         let abort = self.0.tasks.borrow_mut().spawn_local(task);
-        self.0.entries.borrow_mut().insert(abort.id(), Entry { abort, offer: None });
+        self.0.entries.borrow_mut().insert(abort.id(), StreamEntry { abort, handle: None });
     }
 }
 
 impl Streams {
-    /// The offer of the stream whose task this is called on.
-    pub(super) fn offer(&self, limits: &Limits) -> Rc<Offer> {
+    /// A new handle for the stream on whose task this is called.
+    pub(super) fn handle(&self, limits: &Limits) -> Rc<StreamHandle> {
         let mut entries = self.0.entries.borrow_mut();
         let Some(entry) = tokio::task::try_id().and_then(|id| entries.get_mut(&id)) else {
-            return Offer::new(limits, None);
+            return StreamHandle::new(limits, None);
         };
-        let offer = Offer::new(limits, Some(entry.abort.clone()));
-        entry.offer = Some(Rc::clone(&offer));
-        offer
+        let handle = StreamHandle::new(limits, Some(entry.abort.clone()));
+        entry.handle = Some(Rc::clone(&handle));
+        handle
     }
 
     /// How many streams are being served.
@@ -138,7 +140,7 @@ impl Streams {
         self.0.entries.borrow().len()
     }
 
-    /// Takes the streams that have ended; wakes when another does.
+    /// Removes the streams that have ended, and wakes the task when another one ends.
     pub(super) fn poll_ended(&self, cx: &mut Context<'_>, counters: &WorkerCounters) {
         let mut tasks = self.0.tasks.borrow_mut();
         while let Poll::Ready(Some(ended)) = tasks.poll_join_next_with_id(cx) {
@@ -148,31 +150,31 @@ impl Streams {
         }
     }
 
-    /// Ends every stream. The tasks hold the connection's shared state and with it this set, so
-    /// dropping the set alone would end nothing.
-    pub(super) fn cut_off_all(&self) {
+    /// Ends every stream. The tasks hold the connection's shared state, and with it this set, so dropping the set alone
+    /// would end nothing.
+    pub(super) fn abort_all(&self) {
         self.0.tasks.borrow_mut().abort_all();
     }
 
-    /// Ends the streams whose clients have kept them waiting for too long; how many.
-    pub(super) fn cut_off_slow(&self, now: Instant) -> usize {
+    /// Ends the streams whose clients have been too slow. Returns how many.
+    pub(super) fn abort_slow(&self, now: Instant) -> usize {
         let entries = self.0.entries.borrow();
-        let offers = entries.values().filter_map(|entry| entry.offer.as_ref());
+        let offers = entries.values().filter_map(|entry| entry.handle.as_ref());
         offers
-            .filter(|offer| offer.is_slow(now))
-            .map(|offer| {
-                offer.slow.set(true);
-                offer.end();
+            .filter(|handle| handle.is_slow(now))
+            .map(|handle| {
+                handle.slow.set(true);
+                handle.abort();
             })
             .count()
     }
 
-    /// The connection ends since its client takes nothing: so says each stream that waits for it.
+    /// Notes in each stream that waits for the client that the connection ends because the client reads nothing.
     pub(super) fn note_slow(&self) {
         let entries = self.0.entries.borrow();
-        let offers = entries.values().filter_map(|entry| entry.offer.as_ref());
-        for offer in offers.filter(|offer| offer.patience.get().since().is_some()) {
-            offer.slow.set(true);
+        let offers = entries.values().filter_map(|entry| entry.handle.as_ref());
+        for handle in offers.filter(|handle| handle.timeout.get().waiting_since().is_some()) {
+            handle.slow.set(true);
         }
     }
 }

@@ -1,29 +1,27 @@
-//! Stops asking a store that keeps failing, so that callers are refused in microseconds and not
-//! after the look-up deadline (hardening F3, F4).
+//! The circuit breaker: stops asking a store that keeps failing, so that callers are refused in microseconds and not after the
+//! look-up deadline.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 
-/// Failures in a row that open it. One slow reply in a hundred (F5) does not reach five in a row
-/// but once in 10^10; a dead store does within one deadline.
+/// Failures in a row that open the breaker. If one reply in a hundred is too slow, five in a row come once in 10^10; a dead store
+/// reaches five within one deadline.
 const THRESHOLD: u32 = 5;
 
-/// Time between two attempts while open: at most one a second, so that recovery is noticed well
-/// within five seconds.
+/// Time between two attempts while the breaker is open: at most one a second, so that recovery is noticed well within five
+/// seconds.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Spread of the attempts of several gateways, so that they do not ask together (hardening 4.3): each
-/// process draws its own pauses.
+/// Spread of the attempts of several gateways, so that they do not ask at the same moment: each process draws its own pauses.
 const PROBE_JITTER_MILLIS: u64 = 500;
 
-/// Counts failures in a row. Not known is still an error for the caller: it never says absent.
+/// Counts failures in a row. A look-up that the breaker refuses is an error for the caller, never an absence.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     failures: AtomicU32,
     probe_at: AtomicU64,
-    /// What this process draws its pauses from.
     seed: u64,
 }
 
@@ -32,7 +30,7 @@ impl Breaker {
         Self { seed, ..Self::default() }
     }
 
-    /// Whether the store may be asked now. While open, one caller an interval is let through.
+    /// Whether the store may be asked now. While the breaker is open, one caller in each interval is let through.
     pub(super) fn admits(&self, now: BootMillis) -> bool {
         if self.failures.load(Ordering::Acquire) < THRESHOLD {
             return true;
@@ -45,7 +43,7 @@ impl Breaker {
                 .is_ok()
     }
 
-    /// The store answered, whatever it said.
+    /// The store answered, whatever the answer.
     pub(super) fn succeeded(&self) {
         // Read first: a healthy store must not make all workers write to one line.
         if self.failures.load(Ordering::Acquire) != 0 && self.failures.swap(0, Ordering::AcqRel) >= THRESHOLD {
@@ -53,11 +51,13 @@ impl Breaker {
         }
     }
 
-    /// The store did not answer.
     pub(super) fn failed(&self, now: BootMillis) {
         if self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1) == THRESHOLD {
             self.probe_at.store(self.next_probe(now), Ordering::Release);
-            tracing::warn!(failures = THRESHOLD, "the store does not answer; asking it once a second");
+            tracing::warn!(
+                failures = THRESHOLD,
+                "the store does not answer; it is asked once a second from now on"
+            );
         }
     }
 

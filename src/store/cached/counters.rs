@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::Recalled;
+use super::entries::Recalled;
 
 /// Stripes of a hot counter: more than the workers of the machines this is meant for use at a time.
 const STRIPES: usize = 16;
@@ -11,25 +11,25 @@ const STRIPES: usize = 16;
 /// What the cache counted since it was made, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheFigures {
-    /// Look-ups answered by remembered facts.
+    /// Requests answered by facts in the cache.
     pub hits_present: u64,
-    /// Look-ups answered by a remembered absence.
+    /// Requests answered by an absence in the cache.
     pub hits_absent: u64,
-    /// Look-ups that found nothing usable.
+    /// Requests for which the cache had nothing usable.
     pub misses: u64,
-    /// Reads sent to the store for a waiting request.
+    /// Look-ups sent to the store for a waiting request.
     pub loads: u64,
-    /// Of these, those that brought no answer.
+    /// Look-ups that brought no answer.
     pub load_errors: u64,
-    /// Requests that waited for a read another one had started.
+    /// Requests that waited for a look-up which another request had started.
     pub coalesced: u64,
-    /// Reads sent ahead of time.
+    /// Refreshes sent to the store.
     pub refreshes: u64,
-    /// Of these, those that brought no answer.
+    /// Refreshes that brought no answer.
     pub refresh_errors: u64,
-    /// Requests refused because too many reads were in flight.
+    /// Requests refused because too many look-ups were in flight.
     pub rejected: u64,
-    /// Requests refused because too many unknown credentials were asked for.
+    /// Requests refused because too many unknown credentials were looked up.
     pub capped: u64,
     /// Requests refused because the store had failed repeatedly a moment ago.
     pub short_circuited: u64,
@@ -37,16 +37,15 @@ pub struct CacheFigures {
     pub corrupt: u64,
     /// Answers that an event had made out of date before they arrived.
     pub outdated: u64,
-    /// Credentials remembered (about).
+    /// Credentials in the cache (about).
     pub entries: u64,
-    /// Absences remembered (about).
+    /// Absences in the cache (about).
     pub absences: u64,
-    /// Reads in flight.
     pub in_flight: u64,
 }
 
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct CacheCounters {
     hits_present: Striped,
     hits_absent: Striped,
     misses: Striped,
@@ -62,7 +61,7 @@ pub(super) struct Counters {
     pub(super) outdated: AtomicU64,
 }
 
-impl Counters {
+impl CacheCounters {
     pub(super) fn count(&self, recalled: &Recalled) {
         match recalled {
             Recalled::Present(_) => self.hits_present.add_one(),
@@ -71,8 +70,8 @@ impl Counters {
         }
     }
 
-    /// A worker's own table answered.
-    pub(super) fn count_held(&self) {
+    /// A worker's own table had the facts.
+    pub(super) fn count_table_hit(&self) {
         self.hits_present.add_one();
     }
 
@@ -144,10 +143,10 @@ mod tests {
 
     #[test]
     fn counts_of_all_threads_are_summed() {
-        let counters = Counters::default();
+        let counters = CacheCounters::default();
         std::thread::scope(|scope| {
             for _ in 0..STRIPES + 3 {
-                scope.spawn(|| (0..10).for_each(|_| counters.count_held()));
+                scope.spawn(|| (0..10).for_each(|_| counters.count_table_hit()));
             }
         });
         assert_eq!(counters.figures().hits_present, (STRIPES as u64 + 3) * 10);

@@ -1,4 +1,4 @@
-//! Reads in flight: one for each fingerprint whoever asks, bounded in number and in time.
+//! Look-ups in flight: one for each fingerprint, however many callers wait for it, bounded in number and in time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,50 +13,47 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, IdentityLines, Position, Reading};
 use crate::store::{FactStore, Found, StoreError, change, watch};
 
+use super::batches::{LookupQueue, QueuedLookup, RefreshQueue};
 use super::breaker::Breaker;
-use super::busy::Busy;
-use super::cap::Cap;
-use super::counters::{Counters, add_one};
-use super::gathered::{Asked, Gathered};
+use super::counters::{CacheCounters, add_one};
+use super::entries::{Absence, FactsCache, Recalled};
+use super::guess_cap::GuessCap;
 use super::interned::Interned;
-use super::memory::Memory;
-use super::refreshes::Refreshes;
-use super::said::SaidEach;
-use super::{Absence, Asker, CacheFigures, CacheSettings, Recalled};
+use super::log_throttle::KeyedLogThrottle;
+use super::warm_start::InUse;
+use super::{CacheFigures, CacheSettings, LookupOrigin};
 
 /// Locks over the table of flights; more than the workers that meet there.
 const SHARDS: usize = 64;
 
-/// Flights one caller may wait for. The first can have begun before an event the caller must see,
-/// the second cannot; the third is for a second event about the same names.
-const MAX_BOARDINGS: usize = 3;
+/// Most flights that one caller waits for, one after the other. The first may have begun before an event that the caller must
+/// see; the second cannot have. The third is for another event about the same names.
+const MAX_FLIGHTS_OF_CALLER: usize = 3;
 
-/// Pause between two log lines about one record that cannot be trusted: each is counted, and one in a
-/// thousand requests a second is as much an alarm as all of them.
-const SAY_CORRUPT_EVERY: Duration = Duration::from_secs(1);
+/// Pause between two log lines about one record that cannot be trusted. Every case is counted; at a thousand requests a second
+/// one line is as much an alarm as a thousand.
+const CORRUPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the word that a server is the primary is good for the answer that a credential is absent: as long as
-/// `absent_age` may be at most, whatever it is.
+/// How long after a server was last named the primary its answer "there is no such credential" is still believed: the largest
+/// value that the setting `absent_age` may have.
 const ABSENCE_OF_PRIMARY: Duration = Duration::from_secs(5);
 
 /// What a flight brought.
 #[derive(Clone)]
-pub(super) struct Answer {
+pub(super) struct LookupAnswer {
     facts: Option<Arc<Facts>>,
-    /// When the read was sent.
     sent_at: BootMillis,
-    /// What age counts from: as `sent_at`, or earlier ([`Found::primary_at`]).
+    /// What the age counts from: `sent_at`, or an earlier time ([`Found::primary_at`]).
     counts_from: BootMillis,
     position: Position,
 }
 
-impl Answer {
-    /// Whether it brought facts.
+impl LookupAnswer {
     pub(super) const fn is_present(&self) -> bool {
         self.facts.is_some()
     }
 
-    /// What it says when it brought no facts, to those who waited for it.
+    /// The absence that an answer without facts means for the callers who waited for it.
     const fn absence(&self) -> Absence {
         Absence {
             sent_at: self.sent_at,
@@ -64,7 +61,8 @@ impl Answer {
         }
     }
 
-    /// The same, to those who come later.
+    /// The absence that an answer without facts means for later callers. It counts as older if the server was last named the
+    /// primary before the question.
     const fn absence_to_remember(&self) -> Absence {
         Absence {
             sent_at: self.counts_from,
@@ -73,120 +71,140 @@ impl Answer {
     }
 }
 
-pub(super) type Outcome = Result<Answer, StoreError>;
+pub(super) type LookupResult = Result<LookupAnswer, StoreError>;
 
 struct Flight {
     number: u64,
     began: BootMillis,
     /// The newest change of the fingerprint that was known when the flight began.
     mark: Position,
-    outcome: watch::Receiver<Option<Outcome>>,
+    result: watch::Receiver<Option<LookupResult>>,
 }
 
-enum Boarding {
-    Known(Option<Arc<Facts>>),
-    Waiting(watch::Receiver<Option<Outcome>>),
+/// How a caller gets its answer.
+enum JoinedFlight {
+    /// The cache has the answer already.
+    Cached(Option<Arc<Facts>>),
+    InFlight(watch::Receiver<Option<LookupResult>>),
 }
 
 pub(super) struct Flights {
     store: Arc<dyn FactStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) control: Handle,
-    memory: Memory,
+    cache: FactsCache,
     shards: Box<[Mutex<HashMap<Fingerprint, Flight>>]>,
     next_number: AtomicU64,
     permits: Arc<Semaphore>,
-    pub(super) refreshes: Refreshes,
-    pub(super) gathered: Gathered,
-    pub(super) busy: Busy,
+    pub(super) lookups: LookupQueue,
+    pub(super) refreshes: RefreshQueue,
+    pub(super) in_use: InUse,
     max_lookups: usize,
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
-    cap: Option<Cap>,
-    said_corrupt: SaidEach,
+    guess_cap: Option<GuessCap>,
+    corrupt_log: KeyedLogThrottle,
     interned: Interned,
-    counters: Counters,
+    counters: CacheCounters,
 }
 
 impl Flights {
-    pub(super) fn new(store: Arc<dyn FactStore>, settings: &CacheSettings, clock: Arc<dyn Clock>, control: Handle, memory: Memory) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn FactStore>,
+        settings: &CacheSettings,
+        clock: Arc<dyn Clock>,
+        control: Handle,
+        cache: FactsCache,
+    ) -> Self {
         Self {
             store,
             clock,
             control,
-            memory,
+            cache,
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
             next_number: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(settings.max_lookups)),
-            refreshes: Refreshes::default(),
-            gathered: Gathered::default(),
-            busy: Busy::new(settings.read_ahead),
+            lookups: LookupQueue::default(),
+            refreshes: RefreshQueue::default(),
+            in_use: InUse::new(settings.read_ahead),
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::new(settings.seed),
-            cap: settings.unknown_lookups.map(Cap::new),
-            said_corrupt: SaidEach::default(),
+            guess_cap: settings.unknown_lookups.map(GuessCap::new),
+            corrupt_log: KeyedLogThrottle::default(),
             interned: Interned::default(),
-            counters: Counters::default(),
+            counters: CacheCounters::default(),
         }
     }
 
-    /// Facts read at `since` or later, of which memory may have some.
+    /// Facts that were read at `since` or later; the cache may have them.
     pub(super) async fn load(
         self: &Arc<Self>,
         fingerprint: Fingerprint,
         since: BootMillis,
-        asker: Asker,
+        origin: LookupOrigin,
     ) -> Result<Option<Arc<Facts>>, StoreError> {
-        tokio::time::timeout(self.lookup_timeout, self.board(fingerprint, since, asker))
+        tokio::time::timeout(self.lookup_timeout, self.wait_for_answer(fingerprint, since, origin))
             .await
             .unwrap_or_else(|_| Err(self.too_slow()))
     }
 
-    /// Waits for a flight whose answer contains everything this process had heard when it was called.
-    async fn board(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Option<Arc<Facts>>, StoreError> {
-        let heard = self.memory.positions().newest();
-        for _ in 0..MAX_BOARDINGS {
-            let mut waiting = match self.join_or_start(fingerprint, since, asker)? {
-                Boarding::Known(facts) => return Ok(facts),
-                Boarding::Waiting(waiting) => waiting,
+    /// Waits for a flight whose answer contains every event that had reached this process when the wait began.
+    async fn wait_for_answer(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        since: BootMillis,
+        origin: LookupOrigin,
+    ) -> Result<Option<Arc<Facts>>, StoreError> {
+        let newest_event = self.cache.positions().newest();
+        for _ in 0..MAX_FLIGHTS_OF_CALLER {
+            let mut flight = match self.join_or_start(fingerprint, since, origin)? {
+                JoinedFlight::Cached(facts) => return Ok(facts),
+                JoinedFlight::InFlight(flight) => flight,
             };
-            let outcome = waiting.wait_for(Option::is_some).await.unwrap_or_default();
-            let answer = outcome.unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;
-            if self.may_answer(&fingerprint, &answer, heard) {
+            let result = flight.wait_for(Option::is_some).await.unwrap_or_default();
+            let answer = result.unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;
+            if self.may_answer(&fingerprint, &answer, newest_event) {
                 return Ok(answer.facts);
             }
         }
         Err(StoreError::Unavailable("it changes faster than it can be read".into()))
     }
 
-    fn may_answer(&self, fingerprint: &Fingerprint, answer: &Answer, heard: Position) -> bool {
+    fn may_answer(&self, fingerprint: &Fingerprint, answer: &LookupAnswer, newest_event: Position) -> bool {
         let now = self.clock.now().boot;
         match &answer.facts {
-            Some(facts) => self.memory.may_answer(facts, heard, now),
-            None => self.memory.may_answer_absent(fingerprint, answer.absence(), heard, now),
+            Some(facts) => self.cache.may_answer(facts, newest_event, now),
+            None => self.cache.may_answer_absent(fingerprint, answer.absence(), newest_event, now),
         }
     }
 
-    fn join_or_start(self: &Arc<Self>, fingerprint: Fingerprint, since: BootMillis, asker: Asker) -> Result<Boarding, StoreError> {
+    fn join_or_start(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        since: BootMillis,
+        origin: LookupOrigin,
+    ) -> Result<JoinedFlight, StoreError> {
         let now = self.clock.now().boot;
         let flights = self.shard(&fingerprint);
-        // Another flight may have landed since the caller looked.
-        match self.memory.recall(&fingerprint, now) {
-            Recalled::Present(held) if held.facts.read_at() >= since => return Ok(Boarding::Known(Some(Arc::clone(&held.facts)))),
-            Recalled::Absent => return Ok(Boarding::Known(None)),
+        // Another flight may have ended since the caller looked into the cache.
+        match self.cache.recall(&fingerprint, now) {
+            Recalled::Present(entry) if entry.facts.read_at() >= since => {
+                return Ok(JoinedFlight::Cached(Some(Arc::clone(&entry.facts))));
+            }
+            Recalled::Absent => return Ok(JoinedFlight::Cached(None)),
             Recalled::Present(_) | Recalled::Nothing => {}
         }
         if let Some(flight) = flights.get(&fingerprint)
-            && flight.mark >= self.memory.positions().mark(&fingerprint)
+            && flight.mark >= self.cache.positions().mark(&fingerprint)
             && flight.began >= since
         {
             add_one(&self.counters.coalesced);
-            return Ok(Boarding::Waiting(flight.outcome.clone()));
+            return Ok(JoinedFlight::InFlight(flight.result.clone()));
         }
-        if let (Some(cap), Asker::Guessing(address)) = (&self.cap, asker)
-            && !self.memory.has_met(&fingerprint)
-            && !self.busy.was_listed(&fingerprint, now)
+        if let (Some(cap), LookupOrigin::Guess(address)) = (&self.guess_cap, origin)
+            && !self.cache.has_met(&fingerprint)
+            && !self.in_use.was_listed(&fingerprint, now)
             && !cap.admits(address, now)
         {
             add_one(&self.counters.capped);
@@ -200,7 +218,7 @@ impl Flights {
             add_one(&self.counters.short_circuited);
             return Err(StoreError::Unavailable("it has not answered lately".into()));
         }
-        Ok(Boarding::Waiting(self.start(flights, fingerprint, now, permit)))
+        Ok(JoinedFlight::InFlight(self.start(flights, fingerprint, now, permit)))
     }
 
     fn start(
@@ -209,30 +227,28 @@ impl Flights {
         fingerprint: Fingerprint,
         now: BootMillis,
         permit: OwnedSemaphorePermit,
-    ) -> watch::Receiver<Option<Outcome>> {
-        let (landed, outcome) = watch::channel(None);
+    ) -> watch::Receiver<Option<LookupResult>> {
+        let (result, receiver) = watch::channel(None);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let flight = Flight {
             number,
             began: now,
-            mark: self.memory.positions().mark(&fingerprint),
-            outcome: outcome.clone(),
+            mark: self.cache.positions().mark(&fingerprint),
+            result: receiver.clone(),
         };
         flights.insert(fingerprint, flight);
-        // Before the spawn: a runtime that is shutting down drops the task at once, here, and the
-        // landing takes this lock.
+        // Before the spawn: a runtime that is shutting down drops the task at once, here, and the guard takes this lock.
         drop(flights);
-        let landing = Landing {
+        let flight = FlightGuard {
             flights: Arc::clone(self),
             fingerprint,
             number,
         };
-        self.gather(Asked { landing, permit, landed });
-        outcome
+        self.queue_lookup(QueuedLookup { flight, permit, result });
+        receiver
     }
 
-    /// Tells the breaker how the store did.
-    pub(super) fn judge<T>(&self, found: &Result<T, StoreError>) {
+    pub(super) fn report_to_breaker<T>(&self, found: &Result<T, StoreError>) {
         match found {
             Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot),
             _ => self.breaker.succeeded(),
@@ -246,29 +262,29 @@ impl Flights {
         found: Result<Found, StoreError>,
         sent_at: BootMillis,
         errors: &AtomicU64,
-    ) -> Outcome {
-        let outcome = found.and_then(|found| self.answer(&fingerprint, found, sent_at));
-        match &outcome {
-            Ok(answer) => self.land(fingerprint, answer),
+    ) -> LookupResult {
+        let result = found.and_then(|found| self.answer(&fingerprint, found, sent_at));
+        match &result {
+            Ok(answer) => self.remember(fingerprint, answer),
             Err(error) => {
                 add_one(errors);
                 if matches!(error, StoreError::Corrupt(_)) {
                     add_one(&self.counters.corrupt);
                     if self
-                        .said_corrupt
-                        .may_say(&error.to_string(), self.clock.now().boot, SAY_CORRUPT_EVERY)
+                        .corrupt_log
+                        .admits(&error.to_string(), self.clock.now().boot, CORRUPT_LOG_INTERVAL)
                     {
                         tracing::error!(alarm = "corrupt_record", ?fingerprint, %error, "an answer of the store is refused");
                     }
                 }
             }
         }
-        outcome
+        result
     }
 
-    /// Checks an answer against the question, whatever the store has checked already: a reply that
-    /// belongs to somebody else must cost an error, never lend an identity (hardening C3).
-    fn answer(&self, fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> Outcome {
+    /// Checks an answer against the question, whatever the store has checked already. A reply that belongs to somebody else's
+    /// question must become an error: taken for the answer, it would lend one caller the identity of another.
+    fn answer(&self, fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> LookupResult {
         let position = found.position;
         let counts_from = found.primary_at.map_or(sent_at, |known_at| known_at.min(sent_at));
         let facts = match found.facts {
@@ -294,7 +310,7 @@ impl Flights {
                 }))
             }
         };
-        Ok(Answer {
+        Ok(LookupAnswer {
             facts,
             sent_at,
             counts_from,
@@ -303,11 +319,11 @@ impl Flights {
     }
 
     /// Remembers an answer, under the fingerprint's lock so that two reads cannot overtake each other.
-    fn land(&self, fingerprint: Fingerprint, answer: &Answer) {
+    fn remember(&self, fingerprint: Fingerprint, answer: &LookupAnswer) {
         let flights = self.shard(&fingerprint);
         let current = match &answer.facts {
-            Some(facts) => self.memory.remember(fingerprint, facts),
-            None => self.memory.remember_absent(fingerprint, answer.absence_to_remember()),
+            Some(facts) => self.cache.remember(fingerprint, facts),
+            None => self.cache.remember_absent(fingerprint, answer.absence_to_remember()),
         };
         drop(flights);
         if !current {
@@ -315,11 +331,11 @@ impl Flights {
         }
     }
 
-    /// Remembers that nothing has changed since this position. Facts that were let go meanwhile are asked
-    /// for again by whoever wants them.
-    pub(super) fn land_unchanged(&self, fingerprint: &Fingerprint, position: Position, sent_at: BootMillis) {
+    /// Remembers that nothing has changed since this position. If the cache has dropped the facts meanwhile, the next request
+    /// that needs them reads them again.
+    pub(super) fn remember_unchanged(&self, fingerprint: &Fingerprint, position: Position, sent_at: BootMillis) {
         let flights = self.shard(fingerprint);
-        let current = self.memory.confirm(fingerprint, position, sent_at);
+        let current = self.cache.confirm(fingerprint, position, sent_at);
         drop(flights);
         if !current {
             add_one(&self.counters.outdated);
@@ -337,41 +353,41 @@ impl Flights {
         StoreError::Unavailable(format!("no answer within {} ms", self.lookup_timeout.as_millis()))
     }
 
-    pub(super) const fn memory(&self) -> &Memory {
-        &self.memory
+    pub(super) const fn cache(&self) -> &FactsCache {
+        &self.cache
     }
 
     pub(super) const fn store(&self) -> &Arc<dyn FactStore> {
         &self.store
     }
 
-    pub(super) const fn counters(&self) -> &Counters {
+    pub(super) const fn counters(&self) -> &CacheCounters {
         &self.counters
     }
 
     pub(super) fn figures(&self) -> CacheFigures {
-        let (entries, absences) = self.memory.entries();
-        let waiting = self.max_lookups.saturating_sub(self.permits.available_permits());
+        let (entries, absences) = self.cache.counts();
+        let in_flight = self.max_lookups.saturating_sub(self.permits.available_permits());
         CacheFigures {
             entries,
             absences,
-            in_flight: waiting as u64,
+            in_flight: in_flight as u64,
             ..self.counters.figures()
         }
     }
 }
 
-/// Takes a flight off the table when it ends in whatever way: landed, panicked, or dropped with its runtime.
-pub(super) struct Landing {
+/// Takes a flight off the table, in whatever way it ends: answered, by a panic, or dropped with its runtime.
+pub(super) struct FlightGuard {
     flights: Arc<Flights>,
     pub(super) fingerprint: Fingerprint,
     number: u64,
 }
 
-impl Drop for Landing {
+impl Drop for FlightGuard {
     fn drop(&mut self) {
         let mut flights = self.flights.shard(&self.fingerprint);
-        // A younger flight may have taken the place.
+        // A later flight may have replaced it in the table.
         if flights.get(&self.fingerprint).is_some_and(|f| f.number == self.number) {
             flights.remove(&self.fingerprint);
         }

@@ -1,5 +1,5 @@
-//! What many records have in common, in memory once: the processor's caches still hold the surface and the
-//! scopes of the last caller when the next one has the same.
+//! Values that many records share are in memory once, so that the processor's caches still hold the surface and the scopes of the
+//! last caller when the next caller has the same ones.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -9,20 +9,20 @@ use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::base::scope::ScopeSet;
 
-/// Most values of a kind that are kept; further ones stay with their records. A configuration has tens
-/// of surfaces, and callers get their scopes from tens of templates.
-const MAX_KEPT: usize = 1_024;
+/// Most values of a kind that are shared; a record keeps its own copy of any further value. A configuration has tens of
+/// surfaces, and callers get their scopes from tens of templates.
+const MAX_VALUES: usize = 1_024;
 
-/// Values by what they are. Asked when a record has been read from the store, never by a request.
+/// The shared values. Used when a record has been read from the store, never on the request path.
 #[derive(Default)]
 pub(super) struct Interned {
-    surfaces: Kept<SurfaceName>,
-    scopes: Kept<ScopeSet>,
+    surfaces: ValueSet<SurfaceName>,
+    scopes: ValueSet<ScopeSet>,
 }
 
 impl Interned {
-    /// Lets a record have these of other records, and its tenant's id of the tenant's record, where they
-    /// are equal. It says the same as before.
+    /// Replaces the record's surface, scopes and tenant id by equal values that are in memory already: those of other records,
+    /// and the id of `tenant`.
     pub(super) fn intern(&self, record: &mut CredentialRecord, tenant: &TenantRecord) {
         self.surfaces.intern(&mut record.surface);
         self.scopes.intern(&mut record.scopes);
@@ -32,21 +32,21 @@ impl Interned {
     }
 }
 
-struct Kept<T>(Mutex<HashSet<T>>);
+struct ValueSet<T>(Mutex<HashSet<T>>);
 
-impl<T> Default for Kept<T> {
+impl<T> Default for ValueSet<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone + Eq + Hash> Kept<T> {
+impl<T: Clone + Eq + Hash> ValueSet<T> {
     fn intern(&self, value: &mut T) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.get(value) {
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = values.get(value) {
             *value = known.clone();
-        } else if kept.len() < MAX_KEPT {
-            kept.insert(value.clone());
+        } else if values.len() < MAX_VALUES {
+            values.insert(value.clone());
         }
     }
 }
@@ -86,15 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_so_many_are_kept() {
+    fn no_more_than_so_many_values_are_shared() {
         let interned = Interned::default();
         let tenant = tenant_of(&sample());
-        for number in 0..2 * MAX_KEPT {
+        for number in 0..2 * MAX_VALUES {
             let mut record = sample();
             record.surface = SurfaceName::parse(&format!("s-{number}")).unwrap();
             interned.intern(&mut record, &tenant);
             assert_eq!(record.surface.as_str(), format!("s-{number}"));
         }
-        assert_eq!(interned.surfaces.0.lock().unwrap().len(), MAX_KEPT);
+        assert_eq!(interned.surfaces.0.lock().unwrap().len(), MAX_VALUES);
     }
 }

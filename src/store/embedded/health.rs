@@ -7,13 +7,13 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::store::{StoreError, Writes};
 
-use super::disk::Fault;
+use super::file::FileFault;
 
 /// What a store still does after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum RemainingService {
     /// Look-ups, and changes of records that exist.
-    Endings,
+    ReadsAndChanges,
     /// Look-ups.
     Reads,
     /// Nothing.
@@ -22,37 +22,37 @@ pub(super) enum Left {
 
 /// Why changes are not made.
 #[derive(Debug, Clone)]
-pub(super) struct Trouble {
+pub(super) struct WriteFailure {
     /// What happened, without the file's name.
     why: String,
     /// What helps.
     advice: &'static str,
-    left: Left,
+    remaining: RemainingService,
 }
 
-impl Trouble {
-    /// The trouble after a failure: in the words of the system if it was one of the system, and in `otherwise` if not.
-    pub(super) fn after(fault: Option<&Fault>, otherwise: &str) -> Self {
+impl WriteFailure {
+    /// The failure after a failure: in the words of the system if it was one of the system, and in `otherwise` if not.
+    pub(super) fn after(fault: Option<&FileFault>, otherwise: &str) -> Self {
         match fault {
             Some(fault) => Self {
                 why: format!("the system could not {} its file: {}", fault.tried, fault.words),
                 advice: advice(fault.kind),
-                left: Left::Nothing,
+                remaining: RemainingService::Nothing,
             },
             None => Self {
                 why: otherwise.to_owned(),
                 advice: "the gateway opens it again by itself; if that does not help, bring back a copy of the file",
-                left: Left::Nothing,
+                remaining: RemainingService::Nothing,
             },
         }
     }
 
     /// The file was taken away while the gateway runs.
-    pub(super) fn misplaced() -> Self {
+    pub(super) fn file_missing() -> Self {
         Self {
             why: "its file was removed or replaced while the gateway runs, so a change would be lost at the next start".into(),
             advice: "put the file back (Linux still has it as one of /proc/PID/fd), or stop the gateway, bring back a copy and start it",
-            left: Left::Reads,
+            remaining: RemainingService::Reads,
         }
     }
 }
@@ -73,18 +73,18 @@ const fn advice(kind: ErrorKind) -> &'static str {
 
 /// Whether changes are made. The writing thread says so, and everybody may ask.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct WriteHealth {
     path: PathBuf,
-    trouble: Mutex<Option<Trouble>>,
+    failure: Mutex<Option<WriteFailure>>,
     failed: AtomicU64,
     reopened: AtomicU64,
 }
 
-impl Health {
+impl WriteHealth {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            trouble: Mutex::default(),
+            failure: Mutex::default(),
             failed: AtomicU64::new(0),
             reopened: AtomicU64::new(0),
         }
@@ -101,22 +101,22 @@ impl Health {
     }
 
     /// No change is made from now on, or only some. Logged when all was well before.
-    pub(super) fn fell(&self, trouble: &Trouble) {
-        let before = self.lock().replace(trouble.clone());
+    pub(super) fn record_failure(&self, failure: &WriteFailure) {
+        let before = self.lock().replace(failure.clone());
         if before.is_none() {
             tracing::error!(
                 alarm = "store_takes_no_changes",
                 path = %self.path.display(),
-                why = %trouble.why,
-                "the store takes no changes: {}; the gateway tries again by itself, and says when it has succeeded", trouble.advice
+                why = %failure.why,
+                "the store takes no changes: {}; the gateway tries again by itself, and says when it has succeeded", failure.advice
             );
         }
     }
 
-    /// The trouble is the same, and this is what the store still does.
-    pub(super) fn set_left(&self, left: Left) {
-        if let Some(trouble) = self.lock().as_mut() {
-            trouble.left = left;
+    /// The failure is the same, and this is what the store still does.
+    pub(super) fn set_remaining(&self, remaining: RemainingService) {
+        if let Some(failure) = self.lock().as_mut() {
+            failure.remaining = remaining;
         }
     }
 
@@ -131,13 +131,15 @@ impl Health {
     pub(super) fn refusal(&self) -> StoreError {
         let path = self.path.display();
         StoreError::Unavailable(match &*self.lock() {
-            Some(Trouble { why, advice, left }) => {
-                let left = match left {
-                    Left::Endings => "the gateway goes on by itself then; until then nothing new is made, and what there is can be revoked",
-                    Left::Reads => "the gateway goes on by itself then; until then nothing can be changed",
-                    Left::Nothing => "the gateway goes on by itself then; until then the store neither answers nor changes",
+            Some(WriteFailure { why, advice, remaining }) => {
+                let remaining = match remaining {
+                    RemainingService::ReadsAndChanges => {
+                        "the gateway goes on by itself then; until then nothing new is made, and what there is can be revoked"
+                    }
+                    RemainingService::Reads => "the gateway goes on by itself then; until then nothing can be changed",
+                    RemainingService::Nothing => "the gateway goes on by itself then; until then the store neither answers nor changes",
                 };
-                format!("{why} ({path}). To do: {advice}; {left}")
+                format!("{why} ({path}). To do: {advice}; {remaining}")
             }
             None => format!("its file could not be written ({path}) and was opened again; repeat the command"),
         })
@@ -145,12 +147,12 @@ impl Health {
 
     /// For metrics and readiness.
     pub(super) fn writes(&self) -> Writes {
-        let refused = self.lock().as_ref().map(|trouble| {
-            let left = match trouble.left {
-                Left::Endings => "nothing new is made; what there is can be revoked",
-                Left::Reads | Left::Nothing => "nothing can be changed or revoked",
+        let refused = self.lock().as_ref().map(|failure| {
+            let remaining = match failure.remaining {
+                RemainingService::ReadsAndChanges => "nothing new is made; what there is can be revoked",
+                RemainingService::Reads | RemainingService::Nothing => "nothing can be changed or revoked",
             };
-            format!("takes no changes: {}; {left}. To do: {}", trouble.why, trouble.advice)
+            format!("takes no changes: {}; {remaining}. To do: {}", failure.why, failure.advice)
         });
         Writes {
             refused,
@@ -159,7 +161,7 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<WriteFailure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

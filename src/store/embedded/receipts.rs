@@ -14,9 +14,9 @@ pub(super) const HISTORY: &str = "embedded";
 
 /// Receipts with the process that wrote them.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<BTreeMap<GatewayId, (u64, Receipt)>>);
+pub(super) struct MemoryReceipts(Mutex<BTreeMap<GatewayId, (u64, Receipt)>>);
 
-impl Kept {
+impl MemoryReceipts {
     pub(super) fn announce(&self, gateway: &Announcement) -> Result<UnixMillis, StoreError> {
         let now = SystemClock.now().wall;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,9 +8,9 @@ use crate::base::fingerprint::PepperCheck;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::CredentialState;
 use crate::base::scope::{Mode, Scope};
-use medium::{CHANGING, Call, Fake};
+use fake_disk::{CHANGING, DiskCall, FakeDisk};
 
-mod medium;
+mod fake_disk;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const PEPPERS: PepperChecks = PepperChecks::one(PepperCheck::from_bytes([7; 32]));
@@ -23,7 +23,7 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs") });
 }
 
-fn open(disk: &Fake) -> EmbeddedStore {
+fn open(disk: &FakeDisk) -> EmbeddedStore {
     let pauses = (Duration::from_millis(2), Duration::from_millis(10));
     let path = Path::new("state/durward.redb");
     EmbeddedStore::open_on(Box::new(disk.clone()), path, &PEPPERS, Arc::new(SystemClock), pauses).unwrap()
@@ -61,7 +61,7 @@ fn record(name: &str) -> CredentialRecord {
     }
 }
 
-async fn with_keys(disk: &Fake, keys: usize) -> EmbeddedStore {
+async fn with_keys(disk: &FakeDisk, keys: usize) -> EmbeddedStore {
     let store = open(disk);
     store.create_tenant(TenantId::parse("acme").unwrap(), NOW).await.unwrap();
     for key in 0..keys {
@@ -91,19 +91,19 @@ fn a_failure_that_passes_costs_one_change_and_no_restart() {
     for errno in [NO_SPACE, BROKEN] {
         for call in CHANGING {
             run(async {
-                let disk = Fake::new();
+                let disk = FakeDisk::new();
                 let store = with_keys(&disk, 3).await;
                 // The failing call is the next of its kind; the file need not grow, so `Length` may not come.
                 disk.fail(&[call], errno, 0);
                 let made = revoke(&store, "key-0").await;
                 disk.mend();
-                assert_eq!(made.is_ok(), call == Call::Length, "{call:?}: {made:?}");
+                assert_eq!(made.is_ok(), call == DiskCall::Length, "{call:?}: {made:?}");
                 until_well(&store).await;
                 revoke(&store, "key-0").await.unwrap();
                 store.create_credential(record("key-new")).await.unwrap();
                 assert_eq!(state_of(&store, "key-0").await, Some(CredentialState::Revoked { at: NOW }));
                 let writes = store.writes().unwrap();
-                assert_eq!(writes.failed > 0, call != Call::Length, "{writes:?}");
+                assert_eq!(writes.failed > 0, call != DiskCall::Length, "{writes:?}");
                 drop(store);
                 let again = open(&disk.after_power_cut());
                 assert_eq!(state_of(&again, "key-new").await, Some(CredentialState::Active));
@@ -120,7 +120,7 @@ fn while_nothing_can_be_written_who_is_there_is_found_and_changes_say_what_helps
         (BROKEN, "kernel's log"),
     ] {
         run(async {
-            let disk = Fake::new();
+            let disk = FakeDisk::new();
             let store = with_keys(&disk, 3).await;
             disk.fail(&CHANGING, errno, 0);
             let refused = revoke(&store, "key-0").await.unwrap_err();
@@ -144,7 +144,7 @@ fn while_nothing_can_be_written_who_is_there_is_found_and_changes_say_what_helps
 #[test]
 fn on_a_full_disk_nothing_new_is_made_and_what_there_is_can_be_revoked() {
     run(async {
-        let disk = Fake::new();
+        let disk = FakeDisk::new();
         let store = with_keys(&disk, 300).await;
         disk.fill_up(0);
         let mut made = 300;
@@ -171,7 +171,7 @@ fn on_a_full_disk_nothing_new_is_made_and_what_there_is_can_be_revoked() {
 #[test]
 fn a_file_system_that_cannot_reserve_space_is_none_without_space() {
     run(async {
-        let disk = Fake::new();
+        let disk = FakeDisk::new();
         disk.cannot_reserve();
         let store = with_keys(&disk, 100).await;
         assert_eq!(
@@ -188,7 +188,7 @@ fn a_file_system_that_cannot_reserve_space_is_none_without_space() {
 #[test]
 fn a_file_that_was_taken_away_takes_no_changes_until_it_is_back() {
     run(async {
-        let disk = Fake::new();
+        let disk = FakeDisk::new();
         let store = with_keys(&disk, 1).await;
         disk.set_missing(true);
         let refused = revoke(&store, "key-0").await.unwrap_err();
@@ -204,7 +204,7 @@ fn a_file_that_was_taken_away_takes_no_changes_until_it_is_back() {
 #[test]
 fn on_a_full_disk_a_file_that_was_taken_away_takes_no_revocation_either() {
     run(async {
-        let disk = Fake::new();
+        let disk = FakeDisk::new();
         let store = with_keys(&disk, 100).await;
         drop(store);
         // Without space to grow it is in trouble from the start.
@@ -230,7 +230,7 @@ fn on_a_full_disk_a_file_that_was_taken_away_takes_no_revocation_either() {
 #[test]
 fn a_file_that_was_emptied_is_never_made_anew() {
     run(async {
-        let disk = Fake::new();
+        let disk = FakeDisk::new();
         let store = with_keys(&disk, 1).await;
         disk.empty();
         // What it needs may be in its memory; what it does not find there, it does not make up.
@@ -259,16 +259,16 @@ async fn one_history(seed: u64) {
         state ^= state << 17;
         state % below
     };
-    let disk = Fake::new();
+    let disk = FakeDisk::new();
     let store = with_keys(&disk, 1).await;
     let (mut there, mut absent) = (vec!["key-0".to_owned()], Vec::new());
     for step in 0..40 {
         let calls = [
             &CHANGING[..],
-            &[Call::Sync],
-            &[Call::Write],
-            &[Call::Length],
-            &[Call::Write, Call::Read],
+            &[DiskCall::Sync],
+            &[DiskCall::Write],
+            &[DiskCall::Length],
+            &[DiskCall::Write, DiskCall::Read],
         ];
         let failing = random(3) > 0;
         if failing {

@@ -325,7 +325,7 @@ fn fresh_connection_closed_without_an_answer_is_retried_only_if_idempotent() {
 fn the_body_comes_back_with_the_error_when_nothing_was_sent() {
     run(async {
         let pool = pool(&[Peer::absent().await]);
-        let (_, body) = attempt::forward(&pool, request(Method::Post, Framing::Length(5)), Script::data(&["hello"]))
+        let (_, body) = forward::forward(&pool, request(Method::Post, Framing::Length(5)), Script::data(&["hello"]))
             .await
             .err()
             .unwrap();

@@ -19,9 +19,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::holders::Shares;
+use super::quota::QuotaShares;
 use super::spec::{Ejection, EndpointSpec, HostHeader, UpstreamSpec};
-use super::{Forwarded, Outgoing, UpstreamError, UpstreamPool, attempt};
+use super::{Forwarded, Outgoing, UpstreamError, UpstreamPool, forward};
 use crate::base::clock;
 use crate::decide::method::Method;
 use crate::decide::route::Trailers;
@@ -44,7 +44,6 @@ fn run<F: Future<Output = ()>>(test: F) {
     });
 }
 
-/// The other side.
 struct Peer {
     listener: TcpListener,
     port: u16,
@@ -109,7 +108,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 }
 
 impl Talk<TcpStream> {
-    /// Closes with a RST.
     fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
@@ -163,7 +161,7 @@ fn spec(ports: &[u16]) -> UpstreamSpec {
 }
 
 fn pool_of(spec: UpstreamSpec) -> Rc<UpstreamPool> {
-    UpstreamPool::new(Arc::new(spec), Arc::default(), Shares::ALL)
+    UpstreamPool::new(Arc::new(spec), Arc::default(), QuotaShares::ALL)
 }
 
 fn pool(ports: &[u16]) -> Rc<UpstreamPool> {
@@ -191,7 +189,7 @@ fn get() -> Outgoing<'static> {
 }
 
 async fn send<B: BodySource + Unpin>(pool: &Rc<UpstreamPool>, request: Outgoing<'_>, body: B) -> Result<Forwarded<B>, UpstreamError> {
-    attempt::forward(pool, request, body)
+    forward::forward(pool, request, body)
         .await
         .map_err(|(unanswered, _)| unanswered.error)
 }

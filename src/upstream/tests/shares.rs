@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::*;
-use crate::upstream::holders::{Caller, Holder};
+use crate::upstream::quota::{QuotaHolder, QuotaKey};
 
 /// A request's other end: what stalls, and is ended by dropping its answer.
 #[derive(Default)]
@@ -15,7 +15,7 @@ struct Client {
     ended: tokio::sync::Notify,
 }
 
-impl Holder for Client {
+impl QuotaHolder for Client {
     fn stalled_since(&self) -> Option<Instant> {
         self.stalled.get().filter(|_| !self.displaced.get())
     }
@@ -26,16 +26,16 @@ impl Holder for Client {
     }
 }
 
-fn client() -> (Rc<Client>, Rc<dyn Holder>) {
+fn client() -> (Rc<Client>, Rc<dyn QuotaHolder>) {
     let client = Rc::<Client>::default();
     (client.clone(), client)
 }
 
-fn caller(last: u8, mark: u64) -> Caller {
-    Caller::at(IpAddr::from([192, 0, 2, last])).with(mark)
+fn caller(last: u8, mark: u64) -> QuotaKey {
+    QuotaKey::at(IpAddr::from([192, 0, 2, last])).with_credential(mark)
 }
 
-const SHARES: Shares = Shares {
+const SHARES: QuotaShares = QuotaShares {
     address: 75,
     credential: 50,
 };
@@ -52,7 +52,7 @@ async fn scarce(peer: &Peer) -> Rc<UpstreamPool> {
 
 const BEGUN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok";
 
-async fn ask(pool: &Rc<UpstreamPool>, who: Caller, holder: &Rc<dyn Holder>) -> Result<Forwarded<NoBody>, UpstreamError> {
+async fn ask(pool: &Rc<UpstreamPool>, who: QuotaKey, holder: &Rc<dyn QuotaHolder>) -> Result<Forwarded<NoBody>, UpstreamError> {
     let outgoing = Outgoing {
         holder: Some((who, holder)),
         ..get()

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parse(text: &str) -> Result<(RequestHead, Progress), Denial> {
+fn parse(text: &str) -> Result<(RequestHead, ParseStatus), Denial> {
     let mut head = RequestHead::default();
     head.parse(text.as_bytes()).map(|progress| (head, progress))
 }
@@ -15,7 +15,7 @@ fn refused(text: &str) -> Denial {
 fn a_plain_request_is_read_whole() {
     let text = "POST /v1/orders?x=1 HTTP/1.1\r\nHost: a\r\nX-A:  b c \r\nX-E:\r\nContent-Length: 3\r\n\r\nabcGET";
     let (head, progress) = parse(text).unwrap();
-    assert_eq!(progress, Progress::Complete(text.len() - 6));
+    assert_eq!(progress, ParseStatus::Complete(text.len() - 6));
     assert_eq!(
         (head.method.as_slice(), head.target.as_slice()),
         (b"POST".as_slice(), b"/v1/orders?x=1".as_slice())
@@ -31,10 +31,10 @@ fn a_plain_request_is_read_whole() {
 fn a_head_is_reused_without_remains() {
     let mut head = RequestHead::default();
     let first = "PUT /long/target HTTP/1.0\r\nHost: a\r\nX-A: 1\r\nContent-Length: 3\r\n\r\n";
-    assert!(matches!(head.parse(first.as_bytes()), Ok(Progress::Complete(_))));
+    assert!(matches!(head.parse(first.as_bytes()), Ok(ParseStatus::Complete(_))));
     assert!(!head.keep_alive);
     let second = "GET /s HTTP/1.1\r\nHost: b\r\n\r\n";
-    assert!(matches!(head.parse(second.as_bytes()), Ok(Progress::Complete(_))));
+    assert!(matches!(head.parse(second.as_bytes()), Ok(ParseStatus::Complete(_))));
     assert_eq!(
         (head.method.as_slice(), head.target.as_slice(), head.fields.len()),
         (b"GET".as_slice(), b"/s".as_slice(), 1)
@@ -49,9 +49,9 @@ fn a_head_is_reused_without_remains() {
 fn every_prefix_of_a_head_is_partial() {
     let text = "GET /a HTTP/1.1\r\nHost: a\r\nCookie: a=b; c=d\r\n\r\n";
     for n in 0..text.len() {
-        assert_eq!(parse(&text[..n]).map(|p| p.1), Ok(Progress::Partial), "{n}");
+        assert_eq!(parse(&text[..n]).map(|p| p.1), Ok(ParseStatus::Partial), "{n}");
     }
-    assert_eq!(parse(text).map(|p| p.1), Ok(Progress::Complete(text.len())));
+    assert_eq!(parse(text).map(|p| p.1), Ok(ParseStatus::Complete(text.len())));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn d10_a_head_over_its_limits_is_431() {
         )
     };
     let rest = MAX_HEAD - three(0).len();
-    assert_eq!(parse(&three(rest)).map(|p| p.1), Ok(Progress::Complete(MAX_HEAD)));
+    assert_eq!(parse(&three(rest)).map(|p| p.1), Ok(ParseStatus::Complete(MAX_HEAD)));
     assert_eq!(refused(&three(rest + 1)), Denial::HeadTooLarge);
 }
 
@@ -206,9 +206,9 @@ fn d10_limits_hold_before_the_head_is_complete() {
     assert_eq!(refused(&format!("GET /{}", "a".repeat(MAX_TARGET))), Denial::TargetTooLong);
     assert_eq!(
         parse(&format!("GET /{}", "a".repeat(MAX_TARGET - 1))).map(|p| p.1),
-        Ok(Progress::Partial)
+        Ok(ParseStatus::Partial)
     );
-    assert_eq!(parse("GET / HTTP/1.1\r\nX: a").map(|p| p.1), Ok(Progress::Partial));
+    assert_eq!(parse("GET / HTTP/1.1\r\nX: a").map(|p| p.1), Ok(ParseStatus::Partial));
 }
 
 #[test]
@@ -252,14 +252,14 @@ fn a_connection_is_kept_only_if_version_and_connection_allow() {
     }
 }
 
-fn answer(text: &str) -> Result<(ResponseHead, Progress), ResponseError> {
+fn answer(text: &str) -> Result<(ResponseHead, ParseStatus), ResponseError> {
     let mut head = ResponseHead::default();
     head.parse(text.as_bytes()).map(|progress| (head, progress))
 }
 
-fn answer_framing(status: u16, fields: &str, asked: Asked) -> Result<(Framing, bool), ResponseError> {
+fn answer_framing(status: u16, fields: &str, request: RequestKind) -> Result<(Framing, bool), ResponseError> {
     let (head, _) = answer(&format!("HTTP/1.1 {status} X\r\n{fields}\r\n"))?;
-    Ok((head.framing(asked), head.keep_alive))
+    Ok((head.framing(request), head.keep_alive))
 }
 
 #[test]
@@ -267,14 +267,14 @@ fn a_response_is_read_whole_and_reused_without_remains() {
     let text = "HTTP/1.1 201 Created\r\nX-A: 1\r\nContent-Length: 3\r\n\r\nabc";
     let mut head = ResponseHead::default();
     for _ in 0..2 {
-        assert_eq!(head.parse(text.as_bytes()), Ok(Progress::Complete(text.len() - 3)));
+        assert_eq!(head.parse(text.as_bytes()), Ok(ParseStatus::Complete(text.len() - 3)));
         assert_eq!(
-            (head.status, head.fields.len(), head.framing(Asked::Other)),
+            (head.status, head.fields.len(), head.framing(RequestKind::Other)),
             (201, 2, Framing::Length(3))
         );
     }
     for n in 0..text.len() - 3 {
-        assert_eq!(answer(&text[..n]).map(|a| a.1), Ok(Progress::Partial), "{n}");
+        assert_eq!(answer(&text[..n]).map(|a| a.1), Ok(ParseStatus::Partial), "{n}");
     }
     for good in [
         "HTTP/1.1 200\r\n\r\n",
@@ -324,23 +324,23 @@ fn s14_what_is_no_response_is_refused() {
 #[test]
 fn a_response_s_framing_follows_its_request_and_status() {
     let length = "Content-Length: 5\r\n";
-    assert_eq!(answer_framing(200, length, Asked::Other), Ok((Framing::Length(5), true)));
-    assert_eq!(answer_framing(200, length, Asked::Head), Ok((Framing::None, true)));
-    assert_eq!(answer_framing(304, length, Asked::Other), Ok((Framing::None, true)));
-    assert_eq!(answer_framing(204, "", Asked::Other), Ok((Framing::None, true)));
-    assert_eq!(answer_framing(103, "", Asked::Other), Ok((Framing::None, true)));
-    assert_eq!(answer_framing(200, "", Asked::Other), Ok((Framing::UntilClose, true)));
-    assert_eq!(answer_framing(200, "", Asked::Head), Ok((Framing::None, true)));
+    assert_eq!(answer_framing(200, length, RequestKind::Other), Ok((Framing::Length(5), true)));
+    assert_eq!(answer_framing(200, length, RequestKind::Head), Ok((Framing::None, true)));
+    assert_eq!(answer_framing(304, length, RequestKind::Other), Ok((Framing::None, true)));
+    assert_eq!(answer_framing(204, "", RequestKind::Other), Ok((Framing::None, true)));
+    assert_eq!(answer_framing(103, "", RequestKind::Other), Ok((Framing::None, true)));
+    assert_eq!(answer_framing(200, "", RequestKind::Other), Ok((Framing::UntilClose, true)));
+    assert_eq!(answer_framing(200, "", RequestKind::Head), Ok((Framing::None, true)));
     assert_eq!(
-        answer_framing(200, "Transfer-Encoding: Chunked\r\n", Asked::Other),
+        answer_framing(200, "Transfer-Encoding: Chunked\r\n", RequestKind::Other),
         Ok((Framing::Chunked, true))
     );
     assert_eq!(
-        answer_framing(200, "Content-Length: 5\r\nContent-Length: 5\r\n", Asked::Other),
+        answer_framing(200, "Content-Length: 5\r\nContent-Length: 5\r\n", RequestKind::Other),
         Ok((Framing::Length(5), true))
     );
     assert_eq!(
-        answer_framing(200, "Content-Length: 0\r\nConnection: close\r\n", Asked::Other),
+        answer_framing(200, "Content-Length: 0\r\nConnection: close\r\n", RequestKind::Other),
         Ok((Framing::Length(0), false))
     );
 }
@@ -358,7 +358,11 @@ fn s14_a_response_with_framing_in_doubt_is_refused() {
         "Transfer-Encoding: identity\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
     ] {
-        assert_eq!(answer_framing(200, fields, Asked::Other), Err(ResponseError::Framing), "{fields:?}");
+        assert_eq!(
+            answer_framing(200, fields, RequestKind::Other),
+            Err(ResponseError::Framing),
+            "{fields:?}"
+        );
     }
     assert_eq!(
         answer("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").map(|a| a.1),
@@ -376,7 +380,7 @@ fn s14_an_answer_without_a_body_that_declares_one_costs_the_connection() {
         (304, "Content-Length: 5\r\n", true),
     ] {
         assert_eq!(
-            answer_framing(status, fields, Asked::Other),
+            answer_framing(status, fields, RequestKind::Other),
             Ok((Framing::None, keep)),
             "{status} {fields:?}"
         );

@@ -1,4 +1,4 @@
-//! No secret in any byte the gateway writes: output, metrics, answers, files (hardening K7, S31).
+//! No secret in any byte the gateway writes: output, metrics, answers, files (docs/threats.md K7).
 
 use serde_json::json;
 
@@ -101,7 +101,7 @@ fn ended(gateway: &mut Gateway) -> Vec<u8> {
     })
 }
 
-/// What would break a log that does not escape, or a reader of it (hardening K9).
+/// What would break a log that does not escape, or a reader of it (docs/threats.md K9).
 const HOSTILE: [&str; 6] = ["\"}", "\\", "\u{2028}", "\u{9b}31m", "%0a{\"level\":\"info\"}", "\u{202e}"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! Clients that go away at any moment never leave their answer, or their identity, to somebody else (hardening F12).
+//! Clients that go away at any moment never leave their answer, or their identity, to somebody else (docs/threats.md F12).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

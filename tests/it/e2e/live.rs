@@ -1,4 +1,4 @@
-//! Whatever is still open when a credential dies is closed within a second, and nothing else is (S11, C8).
+//! Whatever is still open when a credential dies is closed within a second, and nothing else is (docs/threats.md C8).
 
 use std::io::{Read as _, Write as _};
 use std::thread::JoinHandle;
@@ -168,7 +168,7 @@ fn read_h2(gateway: &Gateway, site: &Site, bearer: &str, path: &str, body: Optio
 }
 
 #[test]
-fn s11_a_revoked_key_closes_all_that_it_opened_within_a_second_and_nothing_of_another() {
+fn c8_a_revoked_key_closes_all_that_it_opened_within_a_second_and_nothing_of_another() {
     let (upstream, seen) = endless();
     let site = Site::of(&plan(), upstream.address);
     let gateway = Gateway::start(&site);

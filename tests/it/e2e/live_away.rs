@@ -99,7 +99,7 @@ fn away(fault: Fault) {
 }
 
 #[test]
-fn s11_a_revocation_on_another_gateway_closes_a_stream_within_a_second() {
+fn c8_a_revocation_on_another_gateway_closes_a_stream_within_a_second() {
     let (upstream, _) = endless();
     let redis = RedisServer::start();
     let folder = tempfile::tempdir().unwrap();

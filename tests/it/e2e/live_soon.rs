@@ -70,7 +70,7 @@ fn ends_soon(store: &str, site: &Site) {
         worst = ends.iter().map(|(_, took)| *took).fold(worst, Duration::max);
         assert_eq!(line(&gateway, &format!("/ws/{age}"))["ended"], "denied");
     }
-    eprintln!("S19 over {store}, streams opened 0 to 400 ms before: all ended at most {worst:?} after the acknowledgement");
+    eprintln!("C8 over {store}, streams opened 0 to 400 ms before: all ended at most {worst:?} after the acknowledgement");
 }
 
 /// When the revocation was acknowledged.

@@ -123,7 +123,7 @@ impl Scene {
             let took = self.ask(from, path);
             let (slow, worst) = (p99(&took), took[GOOD - 1]);
             eprintln!(
-                "S18 {what}, good requests from {who}: {GOOD} of {GOOD} served, p99 {slow:?} (quiet {:?}), worst {worst:?}",
+                "D8 {what}, good requests from {who}: {GOOD} of {GOOD} served, p99 {slow:?} (quiet {:?}), worst {worst:?}",
                 p99(quiet)
             );
             assert!(slow < PROMPT, "{what}: {slow:?}");
@@ -216,7 +216,7 @@ fn whoever_waits_is_served_before_whoever_stalls() {
         client.send(&head("GET", "/public/good", &[]));
         assert_eq!(client.response().map(|r| r.status), Some(200));
         eprintln!(
-            "S18 all connections stalled over {protocol}, from six addresses: the first good request waited {:?}",
+            "D8 all connections stalled over {protocol}, from six addresses: the first good request waited {:?}",
             began.elapsed()
         );
         let line = until("an access line that says why", PATIENCE, || {
@@ -224,7 +224,7 @@ fn whoever_waits_is_served_before_whoever_stalls() {
         });
         assert_eq!(line["completed"], false, "{line}");
         let took = scene.ask(local(2), "/public/good");
-        eprintln!("S18 {GOOD} good ones after it: p99 {:?}", p99(&took));
+        eprintln!("D8 {GOOD} good ones after it: p99 {:?}", p99(&took));
         drop(attack);
         until("what the attack held to be given back", PATIENCE, || {
             (lines(&scene.gateway, &path).len() >= 24 * 20).then_some(())

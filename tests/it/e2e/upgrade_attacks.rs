@@ -1,4 +1,4 @@
-//! What asks for a WebSocket and is none, or answers as one and is none (hardening S8, S9).
+//! What asks for a WebSocket and is none, or answers as one and is none (docs/threats.md S8, S9).
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::sync::{Arc, Mutex};

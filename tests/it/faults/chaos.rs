@@ -1,4 +1,4 @@
-//! Requests of every kind while the store fails at random: none is forwarded without its identity (S13).
+//! Requests of every kind while the store fails at random: none is forwarded without its identity (docs/threats.md L2).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -109,7 +109,7 @@ fn change(scene: &mut Scene, dice: &mut Dice, kept: &Arc<Mutex<Option<Vec<u8>>>>
 }
 
 #[test]
-fn s13_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
+fn l2_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
     let requests = scale("DURWARD_TEST_CHAOS", 8_000);
     let seed = scale("DURWARD_TEST_SEED", 0x0513_5EED);
     let mut scene = Scene::with("max_age = \"2s\"\n");
@@ -157,7 +157,7 @@ fn s13_whatever_the_store_does_nothing_is_forwarded_without_its_identity() {
     let arrived = scene.assert_identities();
     let [_, _, passed, _, refused, unavailable] = told.map(AtomicU64::into_inner);
     eprintln!(
-        "S13: seed {seed}: {requests} requests under {changes} changes of the store: {passed} times 200, {refused} refused, {unavailable} unavailable, \
+        "L2: seed {seed}: {requests} requests under {changes} changes of the store: {passed} times 200, {refused} refused, {unavailable} unavailable, \
          {arrived} arrived, 0 of them without their identity"
     );
     assert_eq!(arrived as u64, passed, "what was forwarded is what was answered");

@@ -14,7 +14,7 @@ use super::watch::Watch;
 /// Known callers must not notice any of this: their facts stay young for the whole test.
 const YOUNG: &str = "max_age = \"30s\"\n";
 
-/// Answers of a server that is there and cannot serve (hardening F9).
+/// Answers of a server that is there and cannot serve (docs/threats.md F9).
 const ERRORS: [&str; 9] = [
     "LOADING Redis is loading the dataset in memory",
     "MASTERDOWN Link with MASTER is down",

@@ -1,4 +1,4 @@
-//! What is measured under load: outages, revocations by the thousand, floods of guesses, a stampede (S9, S16, S17).
+//! What is measured under load: outages, revocations by the thousand, floods of guesses, a stampede (docs/threats.md L1, L3, L4).
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use super::watch::{Line, Tick, Watch, percentile};
 
 const YOUNG: &str = "max_age = \"30s\"\n";
 
-/// Whether nothing else runs on this machine: only then are times held to the scorecard's figures.
+/// Whether nothing else runs on this machine: only then are times held to the figures of docs/outage.md.
 fn quiet() -> bool {
     scale("DURWARD_TEST_QUIET", 0) == 1
 }
@@ -112,7 +112,7 @@ fn gateways_that_lost_their_store_together_come_back_apart() {
 }
 
 #[test]
-fn s9_a_healthy_store_carries_a_revocation_to_every_gateway_at_once() {
+fn l1_a_healthy_store_carries_a_revocation_to_every_gateway_at_once() {
     let revocations = scale("DURWARD_TEST_REVOCATIONS", 60);
     let scene = Scene::with(YOUNG);
     let site = scene.another_site(&scene.redis.url(), YOUNG);
@@ -146,7 +146,7 @@ fn s9_a_healthy_store_carries_a_revocation_to_every_gateway_at_once() {
         percentile(took.clone(), 100),
     );
     eprintln!(
-        "S9: {revocations} revocations on {} gateways, last admission after the acknowledgement: median {median:?}, p99 {p99:?}, worst {worst:?}",
+        "L1: {revocations} revocations on {} gateways, last admission after the acknowledgement: median {median:?}, p99 {p99:?}, worst {worst:?}",
         gateways.len()
     );
     assert!(p99 <= if quiet() { Duration::from_millis(50) } else { NOISE }, "{p99:?}");
@@ -178,7 +178,7 @@ fn last_admission(gateway: &Gateway, key: &Caller, ready: &Barrier) -> Instant {
 }
 
 #[test]
-fn s17_a_hot_key_that_grows_old_is_one_read() {
+fn l4_a_hot_key_that_grows_old_is_one_read() {
     let scene = Scene::with("max_age = \"1s\"\n");
     let key = scene.key();
     assert_eq!(scene.call(Which::Near, &key).status, 200);
@@ -209,7 +209,7 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
     // Read again from half its age on, spread over a tenth of it.
     let most = took.as_millis() / 500 + 1;
     eprintln!(
-        "S17: {} requests a second for one key: {} reads in {took:?}, at most {most}",
+        "L4: {} requests a second for one key: {} reads in {took:?}, at most {most}",
         asked as u128 * 1_000 / took.as_millis(),
         reads.len()
     );
@@ -234,7 +234,7 @@ fn s17_a_hot_key_that_grows_old_is_one_read() {
 }
 
 #[test]
-fn s16_guesses_cost_the_store_little_and_known_callers_nothing() {
+fn l3_guesses_cost_the_store_little_and_known_callers_nothing() {
     let guesses = scale("DURWARD_TEST_GUESSES", 4_000);
     let cap = scale("DURWARD_TEST_GUESS_CAP", 50);
     let scene = Scene::with(&format!("{YOUNG}unknown_lookups = {cap}\n"));
@@ -260,7 +260,7 @@ fn s16_guesses_cost_the_store_little_and_known_callers_nothing() {
     let grown = scene.near.resident().saturating_sub(before) / 1024 / 1024;
     let [refused, unavailable, malformed] = told;
     eprintln!(
-        "S16: {guesses} keys guessed in {seconds:.1} s: {refused} times 401, {unavailable} times 503, {malformed} malformed; {} look-ups ({:.0} a second); \
+        "L3: {guesses} keys guessed in {seconds:.1} s: {refused} times 401, {unavailable} times 503, {malformed} malformed; {} look-ups ({:.0} a second); \
          known callers: {} requests, {missed} not served, {} look-ups, p99 {calm:?} before and {flooded:?} during; memory grew by {grown} MiB",
         guessed.len(),
         guessed.len() as f64 / seconds,

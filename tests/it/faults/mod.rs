@@ -1,4 +1,4 @@
-//! What becomes of callers while the store is down, slow, cut off or lying: hardening part 4.3, row by row.
+//! What becomes of callers while the store is down, slow, cut off or lying: the F rows of docs/threats.md, one by one.
 //!
 //! Run by `cargo test` with an age limit of 3 s and small loads; by `scripts/faults` with the defaults
 //! of the product (30 s) and full loads. What the small run leaves out, it says.

@@ -9,7 +9,7 @@ use crate::support::wait::{PATIENCE, pause, until};
 use super::scene::{Caller, Scene, Which, max_age};
 use super::watch::{Tick, Watch, percentile};
 
-/// How soon after the store's return nobody may be told 503 any more (hardening 4.3).
+/// How soon after the store's return nobody may be told 503 any more.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 /// What a machine under load may add to any moment that is measured here.
@@ -20,7 +20,7 @@ const ANSWERED: Duration = Duration::from_millis(250);
 
 /// One fault, and what it must look like from outside.
 pub(super) struct Row {
-    /// As in hardening 4.3.
+    /// As in docs/threats.md.
     pub(super) name: &'static str,
     /// Makes it happen.
     pub(super) inject: fn(&mut Scene),

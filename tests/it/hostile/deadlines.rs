@@ -1,4 +1,4 @@
-//! Connections that do nothing, or next to nothing, do not stay (hardening D9).
+//! Connections that do nothing, or next to nothing, do not stay (docs/threats.md D9).
 
 use std::time::Duration;
 

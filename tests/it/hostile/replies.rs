@@ -1,4 +1,4 @@
-//! What an upstream does wrong does not become the client's next answer (hardening S7, S8, S13, S14, H11).
+//! What an upstream does wrong does not become the client's next answer (docs/threats.md S7, S8, S13, S14, H11).
 
 use std::io::{Read as _, Write as _};
 

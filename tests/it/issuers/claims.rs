@@ -1,4 +1,4 @@
-//! The J rows of the hardening that are about what a token claims, each for RS256, ES256 and EdDSA.
+//! The J rows of docs/threats.md that are about what a token claims, each for RS256, ES256 and EdDSA.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Tokens that others sign: key sets, the J rows of the hardening for every algorithm, keys from a URL.
+//! Tokens that others sign: key sets, the J rows of docs/threats.md for every algorithm, keys from a URL.
 
 mod causes;
 mod claims;

@@ -1,4 +1,4 @@
-//! The J rows of the hardening that are about the form, the key and the signature, each for RS256, ES256 and EdDSA.
+//! The J rows of docs/threats.md that are about the form, the key and the signature, each for RS256, ES256 and EdDSA.
 
 use serde_json::{Value, json};
 

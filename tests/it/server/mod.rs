@@ -11,7 +11,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use durward::base::clock;
-use durward::server::{self, Running, Setup};
+use durward::server::{self, RunningServer, ServerSetup};
 use durward::snapshot::{Limits, ListenerSettings, ListenerTransport};
 
 use self::stub::{NoCertificates, Stub};
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A server with its stand-in.
 struct Bench {
     stub: Stub,
-    running: Running,
+    running: RunningServer,
 }
 
 /// Limits short enough to be waited for.
@@ -40,7 +40,7 @@ fn quick() -> Limits {
 
 fn plain(limits: Limits) -> Bench {
     let stub = Stub::default();
-    let setup = Setup {
+    let setup = ServerSetup {
         listeners: vec![listener(ListenerTransport::Plain)],
         limits,
         certificates: std::sync::Arc::new(NoCertificates),

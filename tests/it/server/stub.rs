@@ -8,8 +8,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use durward::base::clock;
 use durward::base::denial::Denial;
-use durward::gateway::{Connection, Lifeline};
-use durward::server::service::{After, Answer, Outcome, Service};
+use durward::gateway::{ConnectionInfo, Persistence, Response, StreamControl};
+use durward::server::service::{ResponseObserver, Service};
 use durward::server::tls::CertificateSource;
 use durward::snapshot::CertificateSet;
 use durward::telemetry::StreamEnd;
@@ -135,7 +135,7 @@ async fn pass(gate: Arc<Semaphore>) {
 
 pub(super) struct Went(Option<Stub>);
 
-impl Outcome for Went {
+impl ResponseObserver for Went {
     fn recycle(&self, _: ResponseHead) {}
 
     fn began(&self) -> Instant {
@@ -173,14 +173,15 @@ impl Drop for Cancel {
 
 impl Service for Stub {
     type Body<B: RequestBody + Unpin + 'static> = Body<B>;
-    type Outcome = Went;
+    type Observer = Went;
 
     async fn handle<B: RequestBody + Unpin + 'static>(
         &self,
-        (connection, _): (&Connection, &std::rc::Rc<dyn Lifeline>),
+        connection: &ConnectionInfo,
+        _: &std::rc::Rc<dyn StreamControl>,
         head: &RequestHead,
         mut body: B,
-    ) -> Answer<Body<B>, Went> {
+    ) -> Response<Body<B>, Went> {
         let target = String::from_utf8_lossy(&head.target).into_owned();
         self.note(Event::Request(format!("{} {target}", String::from_utf8_lossy(&head.method))));
         let mut cancel = Cancel(self.clone(), false);
@@ -241,12 +242,12 @@ impl Service for Stub {
         self.answer(status, framing, body)
     }
 
-    fn refuse<B: RequestBody + Unpin + 'static>(&self, _: &Connection, denial: Denial) -> Answer<Body<B>, Went> {
+    fn refuse<B: RequestBody + Unpin + 'static>(&self, _: &ConnectionInfo, denial: Denial) -> Response<Body<B>, Went> {
         self.note(Event::Refused(denial));
         let label = denial.label();
         let mut answer = self.answer(denial.row().status, Framing::Length(label.len() as u64), Body::Bytes(label.into()));
         if denial.closes_connection() {
-            answer.after = After::Close;
+            answer.persistence = Persistence::Close;
         }
         answer
     }
@@ -255,18 +256,18 @@ impl Service for Stub {
 }
 
 impl Stub {
-    fn answer<B>(&self, status: u16, framing: Framing, body: Body<B>) -> Answer<Body<B>, Went> {
-        Answer {
+    fn answer<B>(&self, status: u16, framing: Framing, body: Body<B>) -> Response<Body<B>, Went> {
+        Response {
             head: ResponseHead {
                 status,
                 ..ResponseHead::default()
             },
             framing,
             body,
-            after: After::KeepAlive,
-            unplaced: false,
+            persistence: Persistence::KeepAlive,
+            frees_slot: false,
             tunnel: None,
-            outcome: Went(Some(self.clone())),
+            observer: Went(Some(self.clone())),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use durward::server::tls::CertificateSource;
-use durward::server::{self, Setup};
+use durward::server::{self, ServerSetup};
 use durward::snapshot::{CertificateSet, Limits, ListenerTransport};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -50,7 +50,7 @@ fn made_for(names: &[&str]) -> Arc<CertificateSet> {
 
 pub(super) fn secure(limits: Limits) -> (Bench, Arc<Certificates>) {
     let certificates = Arc::new(Certificates(Mutex::new(made_for(&["default.test", "b.test"]))));
-    let setup = Setup {
+    let setup = ServerSetup {
         listeners: vec![listener(ListenerTransport::Tls)],
         limits,
         certificates: certificates.clone(),

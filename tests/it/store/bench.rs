@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::clock::Clock;
 use durward::base::principal::{CredentialState, Facts};
-use durward::store::cached::{Asker, CacheSettings, CachedStore, Held, Recalled};
+use durward::store::cached::{CacheEntry, CacheSettings, CachedStore, LookupOrigin, Recalled};
 use durward::store::{CredentialChange, StoreError};
 
 use super::fixture::{Fixture, NOW, control, credential_id, fingerprint, record, settings, tenant, until};
@@ -37,14 +37,14 @@ impl Bench {
     }
 
     /// What a worker would keep.
-    pub(super) fn held(&self, name: &str) -> Arc<Held> {
+    pub(super) fn held(&self, name: &str) -> Arc<CacheEntry> {
         match self.recall(name) {
             Recalled::Present(held) => held,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn is_current(&self, name: &str, held: &Held) -> bool {
+    pub(super) fn is_current(&self, name: &str, held: &CacheEntry) -> bool {
         self.cache.is_current(&fingerprint(name), held, self.fixture.clock.now())
     }
 
@@ -56,13 +56,13 @@ impl Bench {
     }
 
     pub(super) async fn load(&self, name: &str) -> Result<Option<Arc<Facts>>, StoreError> {
-        self.cache.load(fingerprint(name), Asker::Proven).await
+        self.cache.load(fingerprint(name), LookupOrigin::Proven).await
     }
 
     pub(super) fn start_load(&self, name: &str) -> tokio::task::JoinHandle<Result<Option<Arc<Facts>>, StoreError>> {
         let cache = self.cache.clone();
         let by = fingerprint(name);
-        tokio::spawn(async move { cache.load(by, Asker::Proven).await })
+        tokio::spawn(async move { cache.load(by, LookupOrigin::Proven).await })
     }
 
     pub(super) fn advance(&self, millis: u64) {

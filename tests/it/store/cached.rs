@@ -5,7 +5,7 @@ use std::time::Duration;
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::fingerprint::{Fingerprint, Pepper, Peppers};
 use durward::resolver::{Remembered, Resolver};
-use durward::store::cached::{Asker, Recalled};
+use durward::store::cached::{LookupOrigin, Recalled};
 use durward::store::{StoreError, TenantState};
 
 use super::bench::{Bench, is_revoked, unavailable};
@@ -141,7 +141,7 @@ fn an_event_ends_facts_found_by_id_as_well() {
     run(async {
         let bench = Bench::new().await;
         let by_id = Fingerprint::of_id(&surface(), &credential_id("key-1"));
-        bench.cache.load(by_id, Asker::Proven).await.unwrap().unwrap();
+        bench.cache.load(by_id, LookupOrigin::Proven).await.unwrap().unwrap();
         bench.revoke().await;
         assert!(matches!(bench.cache.recall(&by_id, bench.fixture.clock.now()), Recalled::Nothing));
     });

@@ -8,7 +8,7 @@ use durward::base::fingerprint::{Fingerprint, PepperCheck, PepperChecks};
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::principal::{CredentialRecord, CredentialState, Facts, Position, Reading, TenantRecord};
 use durward::base::scope::{Mode, Scope};
-use durward::store::cached::{Asker, CacheSettings, CachedStore, Recalled};
+use durward::store::cached::{CacheSettings, CachedStore, LookupOrigin, Recalled};
 use durward::store::embedded::EmbeddedStore;
 use durward::store::redis::{RedisAccess, RedisSettings, RedisStore, RedisUrl, WaitReplicas};
 use durward::store::{CredentialStore, Event, EventSink, StoreError};
@@ -227,7 +227,7 @@ impl Fixture {
         let facts = match cache.recall(&fingerprint, self.clock.now()) {
             Recalled::Present(held) => Some(Arc::clone(held.facts())),
             Recalled::Absent => None,
-            Recalled::Nothing => cache.load(fingerprint, Asker::Proven).await?,
+            Recalled::Nothing => cache.load(fingerprint, LookupOrigin::Proven).await?,
         };
         Ok(facts.map(|facts| Facts::clone(&facts)))
     }

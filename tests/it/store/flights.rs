@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use durward::base::clock::Clock as _;
 use durward::store::StoreError;
-use durward::store::cached::{Asker, CacheSettings, CachedStore, Recalled};
+use durward::store::cached::{CacheSettings, CachedStore, LookupOrigin, Recalled};
 
 use super::bench::{Bench, unavailable};
 use super::fixture::{credential_id, fingerprint, record, run, settings, tenant, until};
@@ -40,7 +40,7 @@ fn who_asks_for_facts_of_now_does_not_wait_for_a_read_that_began_before() {
         let since = bench.fixture.clock.now().boot;
         let start = || {
             let cache = bench.cache.clone();
-            tokio::spawn(async move { cache.load_since(fingerprint("key-1"), since, Asker::Proven).await })
+            tokio::spawn(async move { cache.load_since(fingerprint("key-1"), since, LookupOrigin::Proven).await })
         };
         let first = start();
         bench.until_held(2).await;
@@ -280,7 +280,7 @@ fn a_cache_whose_runtime_has_ended_fails_and_does_not_hang() {
         );
         ended.shutdown_background();
         for _ in 0..2 {
-            let refused = cache.load(fingerprint("key-1"), Asker::Proven).await;
+            let refused = cache.load(fingerprint("key-1"), LookupOrigin::Proven).await;
             assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         }
         assert_eq!(cache.figures().in_flight, 0);

@@ -7,7 +7,7 @@ use durward::base::clock::{Clock, UnixMillis};
 use durward::base::ids::{RoleId, Subject};
 use durward::base::principal::{ClaimValue, IdleTimeout, PasswordHash, RecordClaims, RoleRecord};
 use durward::base::scope::{Scope, ScopeSet};
-use durward::store::cached::Asker;
+use durward::store::cached::LookupOrigin;
 use durward::store::{ChangeError, CredentialChange, CredentialFilter, RoleChange};
 
 use super::fixture::{Fixture, NOW, credential_id, fingerprint, record, run, tenant, until};
@@ -177,11 +177,15 @@ async fn a_use_that_another_gateway_told_is_seen_when_facts_are_read_again(fixtu
     assert_eq!(known().await, NOW, "a use makes no event, so remembered facts do not know it");
     fixture.clock.advance(Duration::from_secs(2));
     let now = fixture.clock.now().boot;
-    let newer = cache.load_since(fingerprint("sliding"), now, Asker::Proven).await.unwrap().unwrap();
+    let newer = cache
+        .load_since(fingerprint("sliding"), now, LookupOrigin::Proven)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((newer.credential.idle().unwrap().last_used, newer.sent_at()), (used, now));
     assert_eq!(known().await, used, "and it is remembered");
     let loads = cache.figures().loads;
-    cache.load_since(fingerprint("sliding"), now, Asker::Proven).await.unwrap();
+    cache.load_since(fingerprint("sliding"), now, LookupOrigin::Proven).await.unwrap();
     assert_eq!(cache.figures().loads, loads, "what is young enough is not read again");
 }
 

@@ -140,7 +140,7 @@ impl World {
 }
 
 #[test]
-fn s8_each_credential_works_on_the_routes_of_its_own_surface_and_on_no_other() {
+fn k11_each_credential_works_on_the_routes_of_its_own_surface_and_on_no_other() {
     let world = world();
     let (mut admitted, mut refused) = (0, 0);
     for (caller, head) in world.callers.iter().enumerate() {
@@ -163,7 +163,7 @@ fn s8_each_credential_works_on_the_routes_of_its_own_surface_and_on_no_other() {
 }
 
 #[test]
-fn s8_on_a_route_of_all_surfaces_each_credential_is_admitted_as_its_own() {
+fn k11_on_a_route_of_all_surfaces_each_credential_is_admitted_as_its_own() {
     let world = world();
     // Two surfaces of tokens in one place are refused by the configuration, so portal is left out.
     for (caller, head) in world.callers.iter().enumerate().filter(|(i, _)| *i != 2) {

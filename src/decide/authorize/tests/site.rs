@@ -1,7 +1,8 @@
 //! What counts as proof that a request is not another site's.
 
 use crate::base::credential::{Credential, TokenOrigin};
-use crate::decide::authorize::{Carried, cross_site_proof};
+use crate::decide::authorize::Carried;
+use crate::decide::authorize::site::cross_site_proof;
 use crate::decide::cors::{CorsCookies, CorsPolicy, CorsRules, OriginRule};
 use crate::decide::headers::UriScheme;
 use crate::wire::fields::Fields;

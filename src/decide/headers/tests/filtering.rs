@@ -180,7 +180,7 @@ fn h11_a_response_says_nothing_of_identity_hops_or_sessions() {
     }
     let returned = |route: &Route| {
         let mut out = received.clone();
-        policy().filter_returning(&mut out, route);
+        policy().filter_response(&mut out, route);
         out.iter()
             .map(|f| format!("{}: {}", f.name.escape_ascii(), f.value.escape_ascii()))
             .collect::<Vec<_>>()

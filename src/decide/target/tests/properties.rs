@@ -244,7 +244,7 @@ fn check(target: &[u8]) -> Result<bool, TestCaseError> {
 }
 
 #[test]
-fn s3_an_accepted_path_means_one_thing_to_every_reader() {
+fn p16_an_accepted_path_means_one_thing_to_every_reader() {
     let accepted = std::cell::Cell::new(0_u32);
     let config = ProptestConfig {
         cases: 150_000,

@@ -134,12 +134,12 @@ async fn j17_a_renewed_token_keeps_its_session_and_its_age_and_ends_later() {
     let old = rules.verify_own(token.as_bytes(), NOW).unwrap();
     let end = NOW.plus(Duration::from_secs(1_800));
     let record = bench.find(old.record.as_str()).await;
-    let renewed = renew(&rules, &record, Some(&account), (old.expires_at, end)).unwrap().unwrap();
+    let renewed = renew(&rules, &record, Some(&account), old.expires_at, end).unwrap().unwrap();
     let new = rules.verify_own(renewed.text.as_bytes(), NOW).unwrap();
     assert_eq!((&new.record, new.issued_at), (&old.record, old.issued_at));
     assert_eq!(new.expires_at.secs(), end.secs());
     assert!(
-        renew(&rules, &record, Some(&account), (old.expires_at, old.expires_at))
+        renew(&rules, &record, Some(&account), old.expires_at, old.expires_at)
             .unwrap()
             .is_none(),
         "nothing is gained"
@@ -177,7 +177,7 @@ async fn a_session_made_under_a_retired_secret_is_renewed_under_the_present_one_
         let old = both.verify_own(presented.as_bytes(), NOW).unwrap();
         let record = bench.find(old.record.as_str()).await;
         let ends = (old.expires_at, NOW.plus(Duration::from_secs(1_800)));
-        let renewed = renew(&both, &record, Some(&account), ends).unwrap().unwrap();
+        let renewed = renew(&both, &record, Some(&account), ends.0, ends.1).unwrap().unwrap();
         assert!(retired.verify_own(renewed.text.as_bytes(), NOW).is_err());
         let new = present.verify_own(renewed.text.as_bytes(), NOW).unwrap();
         assert_eq!(

@@ -3,10 +3,11 @@
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::base::clock::UnixMillis;
-use crate::base::fingerprint::Fingerprint;
+use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
 use crate::store::change::{self, At, Outcome};
+use crate::store::peppers::{PepperList, move_event, moved};
 use crate::store::rests_on::{RestsOn, check_epoch};
 use crate::store::sweep::natural_end;
 use crate::store::{
@@ -15,40 +16,40 @@ use crate::store::{
 };
 
 use super::{
-    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, OF_TENANT, ROLES, ROLES_OF, SIZES,
-    TENANTS, ancestors_at, clock_in, credential_at, failed, ids_of, position_in, role_at, tenant_at,
+    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, META, OF_TENANT, ROLES, ROLES_OF,
+    SIZES, TENANTS, ancestors_at, clock_in, credential_at, failed, ids_of, position_in, role_at, tenant_at, text_of,
 };
 
 /// What a transaction came to.
-pub(in super::super) struct Written {
+pub(in crate::store::embedded) struct WrittenChanges {
     /// The events it made, in order.
-    pub(in super::super) events: Vec<Event>,
+    pub(in crate::store::embedded) events: Vec<Event>,
     /// How much it wrote; with nothing written there is nothing to commit.
-    pub(in super::super) writes: u64,
+    pub(in crate::store::embedded) writes: u64,
     /// The latest time that anything was made at.
-    pub(in super::super) clock: UnixMillis,
+    pub(in crate::store::embedded) clock: UnixMillis,
 }
 
 /// A credential to be changed, as it will be, and what is to be written; nothing if it is so already.
-type Changed = (CredentialRecord, Option<Vec<u8>>);
+type ChangedCredential = (CredentialRecord, Option<Vec<u8>>);
 
 /// What happens to a record that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum SizeChange {
     Made,
     Forgotten,
 }
 
 /// The tables of one write transaction, with the events made so far.
-pub(in super::super) struct WriteTables<'t> {
+pub(in crate::store::embedded) struct WriteTables<'t> {
     /// Of tables that few changes need.
-    pub(super) transaction: &'t WriteTransaction,
-    pub(super) credentials: Table<'t, &'static str, &'static [u8]>,
+    transaction: &'t WriteTransaction,
+    credentials: Table<'t, &'static str, &'static [u8]>,
     credentials_of: Table<'t, (&'static str, &'static str), ()>,
     last_used: Table<'t, &'static str, i64>,
     roles: Table<'t, &'static str, &'static [u8]>,
     roles_of: Table<'t, (&'static str, &'static str), ()>,
-    pub(super) fingerprints: Table<'t, &'static [u8; 32], &'static str>,
+    fingerprints: Table<'t, &'static [u8; 32], &'static str>,
     tenants: Table<'t, &'static str, &'static [u8]>,
     events: Table<'t, u64, &'static [u8]>,
     event_times: Table<'t, u64, i64>,
@@ -60,12 +61,12 @@ pub(in super::super) struct WriteTables<'t> {
     /// The machine's time when the transaction began.
     machine: UnixMillis,
     made: Vec<Event>,
-    pub(super) writes: u64,
+    writes: u64,
 }
 
 impl<'t> WriteTables<'t> {
     /// `machine` is the time by the machine's clock.
-    pub(in super::super) fn open(transaction: &'t WriteTransaction, machine: UnixMillis) -> Result<Self, StoreError> {
+    pub(in crate::store::embedded) fn open(transaction: &'t WriteTransaction, machine: UnixMillis) -> Result<Self, StoreError> {
         let counters = transaction.open_table(COUNTERS).map_err(|e| failed(e.into()))?;
         Ok(Self {
             transaction,
@@ -89,7 +90,7 @@ impl<'t> WriteTables<'t> {
     }
 
     /// How many changes have begun to write: one that failed before it did left nothing behind.
-    pub(in super::super) const fn writes(&self) -> u64 {
+    pub(in crate::store::embedded) const fn writes(&self) -> u64 {
         self.writes
     }
 
@@ -99,7 +100,7 @@ impl<'t> WriteTables<'t> {
     }
 
     /// The latest time that anything was made at.
-    pub(in super::super) const fn clock(&self) -> UnixMillis {
+    pub(in crate::store::embedded) const fn clock(&self) -> UnixMillis {
         self.clock
     }
 
@@ -109,11 +110,11 @@ impl<'t> WriteTables<'t> {
     }
 
     /// Writes the position and hands the events over, in order.
-    pub(in super::super) fn finish(mut self) -> Result<Written, StoreError> {
+    pub(in crate::store::embedded) fn finish(mut self) -> Result<WrittenChanges, StoreError> {
         self.counters.insert("position", self.position.0).map_err(|e| failed(e.into()))?;
         let clock = u64::try_from(self.clock.0).unwrap_or(0);
         self.counters.insert("clock", clock).map_err(|e| failed(e.into()))?;
-        Ok(Written {
+        Ok(WrittenChanges {
             events: self.made,
             writes: self.writes,
             clock: self.clock,
@@ -122,7 +123,7 @@ impl<'t> WriteTables<'t> {
 
     /// Makes records, all or none: everything is checked before anything is written, because the
     /// transaction may be committed for others whatever becomes of this.
-    pub(in super::super) fn create(&mut self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
+    pub(in crate::store::embedded) fn create(&mut self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
         let (owner, records) = change::first_of(&new)?;
         self.check_rests_on(&new.rests_on)?;
         let at = At {
@@ -155,7 +156,7 @@ impl<'t> WriteTables<'t> {
             for fingerprint in change::fingerprints(record) {
                 self.index(&fingerprint, record.id.as_str())?;
             }
-            self.count(record, Step::Made)?;
+            self.count(record, SizeChange::Made)?;
             let place = (record.tenant.as_str(), record.id.as_str());
             self.credentials_of.insert(place, ()).map_err(|e| failed(e.into()))?;
             self.write_credential(record, bytes)?;
@@ -178,7 +179,7 @@ impl<'t> WriteTables<'t> {
 
     /// The credentials to be changed as they will be, with what is to be written for those that are
     /// not so already.
-    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, at: At) -> Result<Vec<Changed>, ChangeError> {
+    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, at: At) -> Result<Vec<ChangedCredential>, ChangeError> {
         let mut owner = owner.cloned();
         let mut changes = Vec::new();
         for id in change::changed_ids(&new.changes) {
@@ -241,10 +242,10 @@ impl<'t> WriteTables<'t> {
     }
 
     /// Keeps the sizes. Called before the record enters or leaves the index of its tenant.
-    fn count(&mut self, record: &CredentialRecord, step: Step) -> Result<(), ChangeError> {
+    fn count(&mut self, record: &CredentialRecord, step: SizeChange) -> Result<(), ChangeError> {
         let next = |size: u64| match step {
-            Step::Made => size.saturating_add(1),
-            Step::Forgotten => size.saturating_sub(1),
+            SizeChange::Made => size.saturating_add(1),
+            SizeChange::Forgotten => size.saturating_sub(1),
         };
         let mut sizes = vec![(format!("{OF_TENANT}{}", record.tenant), self.size_of_tenant(&record.tenant)?)];
         if let Some(parent) = record.parent() {
@@ -277,14 +278,14 @@ impl<'t> WriteTables<'t> {
         change::check_parent(record, parent, &chain)
     }
 
-    pub(super) fn index(&mut self, fingerprint: &Fingerprint, id: &str) -> Result<(), ChangeError> {
+    fn index(&mut self, fingerprint: &Fingerprint, id: &str) -> Result<(), ChangeError> {
         self.writes += 1;
         self.fingerprints.insert(fingerprint.as_bytes(), id).map_err(|e| failed(e.into()))?;
         Ok(())
     }
 
     /// Notes when credentials were last used. No change of any record, so no event.
-    pub(in super::super) fn touch(&mut self, used: &[(CredentialId, UnixMillis)]) -> Result<(), ChangeError> {
+    pub(in crate::store::embedded) fn touch(&mut self, used: &[(CredentialId, UnixMillis)]) -> Result<(), ChangeError> {
         for (id, at) in used.iter().take(MAX_TOUCHED) {
             let known = self.credentials.get(id.as_str()).map_err(|e| failed(e.into()))?.is_some();
             let held = self
@@ -301,7 +302,7 @@ impl<'t> WriteTables<'t> {
     }
 
     /// Forgets credentials that ended by themselves before `before`.
-    pub(in super::super) fn forget(&mut self, ids: &[CredentialId], before: UnixMillis) -> Result<usize, ChangeError> {
+    pub(in crate::store::embedded) fn forget(&mut self, ids: &[CredentialId], before: UnixMillis) -> Result<usize, ChangeError> {
         let mut forgotten = 0;
         for id in ids.iter().take(MAX_FORGOTTEN) {
             let Some(record) = credential_at(&self.credentials, id.as_str())? else {
@@ -318,7 +319,7 @@ impl<'t> WriteTables<'t> {
                 self.fingerprints.remove(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
             }
             let place = (record.tenant.as_str(), id.as_str());
-            self.count(&record, Step::Forgotten)?;
+            self.count(&record, SizeChange::Forgotten)?;
             self.credentials_of.remove(place).map_err(|e| failed(e.into()))?;
             self.last_used.remove(id.as_str()).map_err(|e| failed(e.into()))?;
             self.credentials.remove(id.as_str()).map_err(|e| failed(e.into()))?;
@@ -328,7 +329,7 @@ impl<'t> WriteTables<'t> {
         Ok(forgotten)
     }
 
-    pub(in super::super) fn create_role(&mut self, role: RoleRecord) -> Result<RoleRecord, ChangeError> {
+    pub(in crate::store::embedded) fn create_role(&mut self, role: RoleRecord) -> Result<RoleRecord, ChangeError> {
         let role = RoleRecord { epoch: 1, ..role };
         let tenant = change::tenant_of(&role)?;
         let bytes = codec::encode_role(&role).map_err(change::unwritable)?;
@@ -348,7 +349,7 @@ impl<'t> WriteTables<'t> {
         Ok(role)
     }
 
-    pub(in super::super) fn change_role(&mut self, id: &RoleId, change: &RoleChange) -> Result<RoleRecord, ChangeError> {
+    pub(in crate::store::embedded) fn change_role(&mut self, id: &RoleId, change: &RoleChange) -> Result<RoleRecord, ChangeError> {
         let role = role_at(&self.roles, id.as_str())?.ok_or_else(|| change::no_role(id))?;
         match change::change_role(&role, change)? {
             Outcome::Unchanged => Ok(role),
@@ -360,7 +361,7 @@ impl<'t> WriteTables<'t> {
         }
     }
 
-    pub(in super::super) fn delete_role(&mut self, id: &RoleId) -> Result<(), ChangeError> {
+    pub(in crate::store::embedded) fn delete_role(&mut self, id: &RoleId) -> Result<(), ChangeError> {
         let role = role_at(&self.roles, id.as_str())?.ok_or_else(|| change::no_role(id))?;
         let tenant = change::tenant_of(&role)?;
         self.writes += 1;
@@ -370,13 +371,59 @@ impl<'t> WriteTables<'t> {
         self.write_event(EventSubject::Role { id: id.clone() })
     }
 
+    /// Writes one list over exactly the other; answers whether that was there.
+    pub(in crate::store::embedded) fn set_peppers(&mut self, before: &PepperList, after: &PepperList) -> Result<bool, ChangeError> {
+        let mut meta = self.transaction.open_table(META).map_err(|e| failed(e.into()))?;
+        let held = (text_of(&meta, "pepper")?, text_of(&meta, "dropped")?.unwrap_or_default());
+        if held != (Some(before.text()), before.dropped_text()) {
+            return Ok(false);
+        }
+        self.writes += 1;
+        meta.insert("pepper", after.text().as_str()).map_err(|e| failed(e.into()))?;
+        meta.insert("dropped", after.dropped_text().as_str())
+            .map_err(|e| failed(e.into()))?;
+        Ok(true)
+    }
+
+    /// Lets an account be found by another fingerprint than before.
+    pub(in crate::store::embedded) fn move_login(
+        &mut self,
+        id: &CredentialId,
+        fingerprint: Fingerprint,
+        mark: PepperMark,
+    ) -> Result<CredentialRecord, ChangeError> {
+        let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
+        let after = match moved(&record, fingerprint, mark)? {
+            Outcome::Unchanged => return Ok(record),
+            Outcome::Changed(after) => after,
+        };
+        if self
+            .fingerprints
+            .get(fingerprint.as_bytes())
+            .map_err(|e| failed(e.into()))?
+            .is_some()
+        {
+            return Err(change::fingerprint_taken());
+        }
+        let bytes = codec::encode_credential(&after).map_err(change::unwritable)?;
+        self.index(&fingerprint, id.as_str())?;
+        self.fingerprints
+            .remove(record.fingerprint.as_bytes())
+            .map_err(|e| failed(e.into()))?;
+        self.credentials
+            .insert(id.as_str(), bytes.as_slice())
+            .map_err(|e| failed(e.into()))?;
+        self.write_event(move_event(&record, &after))?;
+        Ok(after)
+    }
+
     fn write_role(&mut self, role: &RoleRecord, bytes: &[u8]) -> Result<(), ChangeError> {
         self.writes += 1;
         self.roles.insert(role.id.as_str(), bytes).map_err(|e| failed(e.into()))?;
         self.write_event(EventSubject::Role { id: role.id.clone() })
     }
 
-    pub(in super::super) fn change_credential(
+    pub(in crate::store::embedded) fn change_credential(
         &mut self,
         id: &CredentialId,
         change: &CredentialChange,
@@ -400,7 +447,7 @@ impl<'t> WriteTables<'t> {
         }
     }
 
-    pub(in super::super) fn set_tenant_active(&mut self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
+    pub(in crate::store::embedded) fn set_tenant_active(&mut self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
         let record = tenant_at(&self.tenants, id.as_str())?.ok_or_else(|| change::no_tenant(id))?;
         match change::change_tenant(&record, state)? {
             Outcome::Unchanged => Ok(record),
@@ -426,7 +473,7 @@ impl<'t> WriteTables<'t> {
         self.write_event(EventSubject::Tenant { id: record.id.clone() })
     }
 
-    pub(super) fn write_event(&mut self, subject: EventSubject) -> Result<(), ChangeError> {
+    fn write_event(&mut self, subject: EventSubject) -> Result<(), ChangeError> {
         let bytes = codec::encode_event(&subject).map_err(StoreError::from)?;
         self.position = Position(self.position.0.saturating_add(1));
         self.events

@@ -1,0 +1,160 @@
+//! What the steps of the request path note in the access record, for the access line and for the steps after them.
+
+use std::net::IpAddr;
+
+use crate::base::credential::Unproven;
+use crate::base::denial::Denial;
+use crate::base::ids::is_valid_id;
+use crate::base::principal::Principal;
+use crate::decide::cors::CorsOf;
+use crate::decide::method::Method;
+use crate::decide::peer::ClientOrigin;
+use crate::decide::route::{RouteIndex, UpstreamIndex};
+use crate::decide::surface::SurfaceIndex;
+use crate::decide::target::RequestTarget;
+use crate::limit::Standing;
+use crate::upstream::AttemptTrace;
+use crate::wire::fields::Fields;
+
+use super::AccessRecord;
+
+impl AccessRecord {
+    /// The id that every response and the upstream are given.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        self.record.as_ref().map_or("", |record| &record.request_id)
+    }
+
+    pub(in crate::gateway) fn route(&self) -> Option<RouteIndex> {
+        self.record.as_ref()?.state.summary.borrow().route
+    }
+
+    pub(in crate::gateway) fn surface(&self) -> Option<SurfaceIndex> {
+        self.record.as_ref()?.state.summary.borrow().surface
+    }
+
+    /// Keeps the request id of a trusted proxy if it is an identifier. Any other request id of a client is replaced.
+    pub(in crate::gateway) fn note_origin(&mut self, origin: ClientOrigin, fields: &Fields) {
+        self.note(|record| record.client = origin.client);
+        if !origin.trusted {
+            return;
+        }
+        let Ok(Some(id)) = fields.one("x-request-id") else {
+            return;
+        };
+        if let Some(id) = std::str::from_utf8(id).ok().filter(|id| is_valid_id(id)) {
+            self.note(|record| {
+                record.request_id.clear();
+                record.request_id.push_str(id);
+            });
+        }
+    }
+
+    /// Notes how many fields of the request are not forwarded because of their names (`limits.odd_names`).
+    pub(in crate::gateway) fn note_dropped_fields(&mut self, fields: u32) {
+        self.note(|record| record.dropped_fields = fields);
+    }
+
+    pub(in crate::gateway) fn note_method(&mut self, method: Method) {
+        self.note_request(|summary| summary.method = Some(method));
+    }
+
+    pub(in crate::gateway) fn note_target(&mut self, target: &RequestTarget<'_>) {
+        self.note_request(|summary| {
+            summary.host.push_str(&target.host);
+            summary.path.push_str(&target.path);
+        });
+    }
+
+    /// The CORS policy that the response follows.
+    pub(in crate::gateway) fn cors(&self) -> CorsOf {
+        self.record.as_ref().map_or(CorsOf::Nobody, |record| record.cors)
+    }
+
+    pub(in crate::gateway) fn note_cors(&mut self, whose: CorsOf) {
+        self.note(|record| record.cors = whose);
+    }
+
+    /// Adds the CORS fields to a response, by the policy and the configuration under which the request was answered.
+    pub(in crate::gateway) fn apply_cors(&self, request: &Fields, answer: &mut Fields) {
+        let Some(record) = &self.record else { return };
+        let Some(view) = &record.view else { return };
+        if let Some(policy) = view.snapshot.cors.of(record.cors) {
+            policy.mark(request, answer);
+        }
+    }
+
+    pub(in crate::gateway) fn note_route(&mut self, route: RouteIndex) {
+        self.note_cors(CorsOf::Route(route));
+        self.note_request(|summary| summary.route = Some(route));
+    }
+
+    pub(in crate::gateway) fn note_surface(&mut self, surface: SurfaceIndex) {
+        self.note_request(|summary| summary.surface = Some(surface));
+    }
+
+    pub(in crate::gateway) fn note_principal(&mut self, principal: &Principal) {
+        self.note(|record| {
+            record.subject = principal.token.as_ref().map(|token| token.subject.clone());
+            record.facts = Some(principal.facts.clone());
+        });
+    }
+
+    pub(in crate::gateway) fn note_standing(&mut self, standing: Standing) {
+        self.note(|record| record.standings.push(standing));
+    }
+
+    /// The result of each rate limit that was asked.
+    pub(in crate::gateway) fn standings(&self) -> &[Standing] {
+        self.record.as_ref().map_or(&[], |record| &record.standings)
+    }
+
+    pub(in crate::gateway) fn note_upstream(&mut self, upstream: UpstreamIndex) {
+        self.note(|record| record.upstream = Some(upstream));
+    }
+
+    pub(in crate::gateway) fn note_forwarded(&mut self, upstream: UpstreamIndex, endpoint: usize, attempts: u32) {
+        self.note(|record| {
+            record.upstream = Some(upstream);
+            record.endpoint = Some(endpoint);
+            record.attempts = attempts;
+        });
+    }
+
+    /// Notes the last attempt at an upstream of which no endpoint answered.
+    pub(in crate::gateway) fn note_unanswered(&mut self, upstream: UpstreamIndex, trace: AttemptTrace) {
+        self.note(|record| {
+            record.upstream = Some(upstream);
+            (record.endpoint, record.attempts, record.failure) = (trace.endpoint, trace.attempts, trace.cause);
+        });
+    }
+
+    /// Notes what an issuer did, and to which records.
+    pub(in crate::gateway) fn note_done(&mut self, done: &str) {
+        self.note(|record| record.done.push_str(done));
+    }
+
+    /// The address of the client, behind trusted proxies.
+    pub(in crate::gateway) fn client(&self) -> IpAddr {
+        self.record
+            .as_ref()
+            .map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |record| record.client)
+    }
+
+    pub(in crate::gateway) fn note_status(&mut self, status: u16) {
+        self.note(|record| record.status = status);
+    }
+
+    /// Notes for the access line why the credential proved nothing. Returns the denial that the caller is given.
+    pub(in crate::gateway) fn note_unproven(&mut self, why: Unproven) -> Denial {
+        self.note(|record| record.cause = why.cause);
+        why.denial
+    }
+
+    pub(in crate::gateway) fn note_denial(&mut self, denial: Denial) {
+        self.note(|record| {
+            record.denial = Some(denial);
+            record.state.end_tracking();
+        });
+    }
+}
