@@ -114,7 +114,11 @@ fn consequence(choice: &'static TaggedChoice, one: &'static Alternative, definit
 fn property(key: &'static Setting, definitions: &mut Map<String, Value>) -> Value {
     let mut property = value(&key.kind, definitions);
     if let Some(object) = property.as_object_mut() {
-        object.insert("description".to_owned(), json!(key.about));
+        let about = match key.default {
+            Fallback::Absent(meaning) => format!("{} Without it: {meaning}.", key.about),
+            Fallback::Required | Fallback::Value(_) => key.about.to_owned(),
+        };
+        object.insert("description".to_owned(), json!(about));
         match key.default {
             Fallback::Value(text) => {
                 let typed = matches!(key.kind, ValueKind::Count { .. } | ValueKind::Flag);

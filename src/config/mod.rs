@@ -23,19 +23,19 @@ pub mod source;
 
 mod tables;
 pub mod units;
-mod watch;
 
-pub use environment::{Disk, Environment, InMemory};
-pub use error::{ConfigErrors, Diagnosis, Problem, Problems, RenderStyle};
-pub use watch::Watch;
+#[cfg(any(test, feature = "internals"))]
+pub use environment::InMemory;
+pub use environment::{Disk, Environment, Watch};
+pub use error::{ConfigErrors, Problems, RenderStyle};
 
 use declare::DeclaredTable;
+use environment::Recording;
 use report::ProblemReport;
 use source::{SourceFile, SourceFiles, SourceId, Span};
 use tables::Builder;
 use tables::gateway::GatewayTable;
 use tables::upstreams::UpstreamTable;
-use watch::Recording;
 
 /// What a configuration is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

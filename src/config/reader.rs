@@ -126,6 +126,12 @@ impl<'d> Section<'d> {
         self.table.get(tag.name)?.get_ref().as_str()
     }
 
+    /// Whether a key is there, whatever its value is.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
     /// Where the value of a key stands; the table, if the key is not there.
     #[must_use]
     pub fn span_of(&self, name: &str) -> Span {

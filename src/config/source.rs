@@ -63,12 +63,6 @@ impl SourceFile {
         }
     }
 
-    /// The text as written: for parsing, never for messages.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
     /// Hides a stretch from every message about this file, whatever the message is about: a
     /// literal secret must not be shown because something else on its line is wrong.
     pub fn mask(&mut self, span: Range<usize>) {
@@ -266,7 +260,7 @@ mod tests {
         source.mask(4..13);
         let shown = source.shown();
         assert!(!shown.contains("can"));
-        assert_eq!(shown.len(), source.text().len());
+        assert_eq!(shown.len(), source.text.len());
         assert!(shown.ends_with("# b\n"));
     }
 }

@@ -29,21 +29,24 @@ table! {
     /// The most specific route wins, wherever it is written: exact host before wildcard before any, literal segment
     /// before `{parameter}` before `**`.
     pub struct RouteTable = "`[[routes]]`" {
-        /// How logs and metrics call it.
+        /// The name of the route in logs and metrics.
         name: Option<Located<String>> = absent("`<upstream>/<number>`, from 1");
         /// Host names without port; `*.example.com` stands for one label or more.
         hosts: Vec<Located<String>> = absent("any host");
-        /// Methods it is for; `GET` includes `HEAD`. Other methods do not exist here: they are 405 everywhere.
+        /// Methods of the route. `GET` includes `HEAD`. Methods that are not in the list of all methods are answered with
+        /// 405 everywhere.
         methods: Option<Vec<Located<String>>> = absent("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         /// `/v1/orders`, `/v1/orders/{id}` (one segment), `/v1/orders/**` (that path and everything below it).
         path: Option<Located<String>> = required();
-        /// Who may use it. There is no default: a route that does not say does not load.
+        /// Who may use the route. There is no default: a route without `access` does not load.
         access: Option<RouteAccess> = required();
-        /// Largest request body; it streams and is never held, so this protects the service, not the gateway.
+        /// Largest request body. The gateway streams bodies and does not store them, so this setting protects the
+        /// service.
         max_body: Located<u64> = default("10MiB"), size(0, 1 << 40);
-        /// How long either body may stand still; of a WebSocket, how long nothing may pass either way.
+        /// How long the body of the request or of the answer may stand still. For a WebSocket: how long nothing may pass
+        /// in either direction.
         idle_timeout: Duration = default("60s"), duration(millis(100), secs(3_600));
-        /// Lets `%2F` stand in a segment; it stays encoded. Services that decode paths before routing must not have this.
+        /// Allows `%2F` in a segment; it stays encoded. Do not set it for services that decode paths before they route.
         encoded_slashes: bool = default("false");
         /// Allows `%5C` in a segment (`CORP%5Cjdoe`); it stays encoded. Do not set it for services that treat `\` as a
         /// slash.
@@ -66,9 +69,10 @@ table! {
 table! {
     /// A route without `serve`: its requests are forwarded to the service of the file.
     pub struct ForwardTable = "`[[routes]]` without `serve`" {
-        /// Whole segments taken off the front of the path, e.g. `/api`; the pattern must begin with them.
+        /// Whole segments that are taken off the beginning of the path, for example `/api`. The pattern must begin with
+        /// them.
         strip_prefix: Option<Located<String>> = absent("the path is kept");
-        /// Whole segments put in the place of others. Not together with `strip_prefix`.
+        /// Replaces whole segments at the beginning of the path by others. Not together with `strip_prefix`.
         replace_prefix: Option<ReplaceTable> = absent("the path is kept");
         /// How long the service may take until the head of its response.
         response_timeout: Duration = default("30s"), duration(millis(10), secs(3_600));
@@ -77,10 +81,10 @@ table! {
         path_parameters: bool = default("false");
         /// Forwards trailers both ways, except protected names.
         trailers: bool = default("false");
-        /// Forwards the credential as well. The service then holds what its callers hold.
+        /// Forwards the credential as well. The service can then act as its callers.
         forward_credentials: bool = default("false");
-        /// `websocket`: a GET that asks for the WebSocket protocol (version 13) may become a tunnel, once the service has
-        /// answered 101. Anything else that asks to switch is forwarded without its `Upgrade`.
+        /// `websocket`: a GET that asks for the WebSocket protocol (version 13) becomes a tunnel when the service has
+        /// answered 101. Any other request to switch the protocol is forwarded without its `Upgrade` header.
         upgrade: Located<Upgrade> = default("none");
     }
 }
@@ -113,9 +117,10 @@ impl PartOf for DestinationTable {
     };
 
     fn read(section: &Section<'_>) -> Option<Self> {
-        match section.word(&ActionTable::TAG) {
-            None => PartOf::read(section).map(Self::Forward),
-            Some(_) => PartOf::read(section).map(Self::Serve),
+        if section.has(ActionTable::TAG.name) {
+            PartOf::read(section).map(Self::Serve)
+        } else {
+            PartOf::read(section).map(Self::Forward)
         }
     }
 }

@@ -30,7 +30,7 @@ use super::sessions::{Owners, RecordOf, SessionTable};
 table! {
     /// Classes of callers. A credential of one surface never works on a route of another.
     pub struct SurfaceTable = "`[surfaces.<name>]`" {
-        /// The only mode admitted here, for a sandbox or a production gateway.
+        /// The only mode that is admitted here, for a sandbox or a production gateway.
         mode: Option<Located<Mode>> = absent("both");
         ..kind: SurfaceKindTable;
     }
@@ -116,8 +116,8 @@ table! {
         key_prefixes: Prefixes = required();
         /// How secret halves begin; the same modes as `key_prefixes`.
         secret_prefixes: Option<Prefixes> = absent("required unless `password = \"empty\"`");
-        /// What stands behind the colon: the secret half of a pair (`curl -u key:secret`), or nothing, where the user name
-        /// is the whole key (`curl -u key:`). Neither form is taken where the other is configured.
+        /// What stands after the colon. `secret`: the secret half of a pair (`curl -u key:secret`). `empty`: nothing,
+        /// because the user name is the whole key (`curl -u key:`). A surface accepts only the form that is configured.
         password: PasswordForm = default("secret");
         /// With `generated` only keys made by durward exist, and a wrong checksum or MAC is refused before any look-up;
         /// `imported` also knows keys made elsewhere.

@@ -68,7 +68,7 @@ fn a_secret_read_from_its_reference_is_in_no_debug_output() {
     }
     let loaded = check(&files).unwrap_or_else(|e| panic!("{e}"));
     assert!(!format!("{loaded:?}").contains(CANARY));
-    assert!(!loaded.watch.content_hash().contains(CANARY));
+    assert!(!format!("{:?}", loaded.watch).contains(CANARY));
 }
 
 #[test]
